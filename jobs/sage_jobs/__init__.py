@@ -1,0 +1,1 @@
+"""Whole pipelines. Each module has ``build(config) -> Graph`` and a ``main`` for ``flink run``."""

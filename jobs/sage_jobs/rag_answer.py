@@ -1,0 +1,75 @@
+"""question -> retrieve -> prompt -> generate -> answer: one graph, run two ways.
+
+On Flink it reads topic ``questions`` and writes topic ``answers``; in the gateway it is the model
+``rag`` of ``/v1/chat/completions``, where source and sink are the request and its reply.
+
+Run by ``sage jobs submit rag_answer`` or ``flink run -py rag_answer.py``.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import typer
+
+import sage_flink as sage
+from sage_connectors import kafka
+from sage_flink.operators import AnswerWithSources, DecodeQuestion, EncodeJson, RagPrompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RagAnswer:
+    """What the job reads, asks and writes."""
+
+    questions: str = "questions"
+    answers: str = "answers"
+    collection: str = "docs"
+    dead_letters: str = "rag_answer.dead-letters"
+    group: str = "rag_answer"
+    model: str = "smollm2"
+    top_k: int = 5
+    tokens_max: int = 200
+
+
+def build(config: RagAnswer | None = None) -> sage.flow.Graph:
+    """The graph; needs nothing that runs."""
+    config = config or RagAnswer()
+    return (
+        sage.flow.read("questions", kafka(config.questions, group=config.group))
+        .flat_map("question", DecodeQuestion())
+        .call(
+            "retrieve",
+            sage.retrieve(collection=config.collection, top_k=config.top_k),
+            capacity=16,
+            timeout_s=30,
+        )
+        .flat_map("prompt", RagPrompt())
+        .call(
+            "generate",
+            sage.chat(model=config.model, tokens_max=config.tokens_max),
+            capacity=4,
+            timeout_s=300,
+        )
+        .flat_map("answer", AnswerWithSources())
+        .flat_map("json", EncodeJson())
+        .write("answers", kafka(config.answers))
+        .dead_letters_to(kafka(config.dead_letters))
+    )
+
+
+def main(
+    questions: str = "questions",
+    answers: str = "answers",
+    collection: str = "docs",
+    name: str = "rag_answer",
+    parallelism: int = 1,
+) -> None:
+    """Submit the job."""
+    config = dataclasses.replace(
+        RagAnswer(), questions=questions, answers=answers, collection=collection
+    )
+    options = sage.flow.FlinkOptions(parallelism=parallelism)
+    print(sage.flow.submit(build(config), name=name, options=options))
+
+
+if __name__ == "__main__":
+    typer.run(main)

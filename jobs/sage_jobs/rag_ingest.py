@@ -1,0 +1,75 @@
+"""Documents -> chunks -> embeddings -> Milvus, with telemetry in InfluxDB.
+
+Reads a Kafka topic of documents, or a folder of files. What fails goes to the dead-letter topic.
+
+Run by ``sage jobs submit rag_ingest`` or ``flink run -py rag_ingest.py``.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import typer
+
+import sage_flink as sage
+from sage_connectors import DecodeFile, files, kafka
+from sage_flink.operators import DecodeDocument, chunk, measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RagIngest:
+    """What the job reads and writes.
+
+    ``folder`` replaces the topic: the job then ends when all its files are read.
+    """
+
+    topic: str = "documents"
+    folder: str = ""
+    collection: str = "docs"
+    bucket: str = "ops"
+    dead_letters: str = "rag_ingest.dead-letters"
+    group: str = "rag_ingest"
+    model: str = "minilm"
+    dim: int = 384
+    tokens_max: int = 200
+    overlap: int = 20
+
+
+def build(config: RagIngest | None = None) -> sage.flow.Graph:
+    """The graph; needs nothing that runs."""
+    config = config or RagIngest()
+    embedded = (
+        _documents(config)
+        .flat_map("split", chunk(tokens_max=config.tokens_max, overlap=config.overlap))
+        .call(
+            "embed", sage.embed(model=config.model), capacity=256, timeout_s=120, attempts_max=10
+        )
+    )
+    vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))
+    points = embedded.flat_map("measure", measure("chunks", fields=("tokens", "text"))).write(
+        "telemetry", sage.tsdb.bucket(config.bucket)
+    )
+    return sage.flow.pipeline(vectors, points).dead_letters_to(kafka(config.dead_letters))
+
+
+def _documents(config: RagIngest) -> sage.flow.Stream:
+    if config.folder:
+        return sage.flow.read("documents", files(config.folder)).flat_map("decode", DecodeFile())
+    source = kafka(config.topic, group=config.group)
+    return sage.flow.read("documents", source).flat_map("decode", DecodeDocument())
+
+
+def main(
+    topic: str = RagIngest.__dataclass_fields__["topic"].default,
+    folder: str = "",
+    collection: str = "docs",
+    name: str = "rag_ingest",
+    parallelism: int = 1,
+) -> None:
+    """Submit the job."""
+    config = dataclasses.replace(RagIngest(), topic=topic, folder=folder, collection=collection)
+    options = sage.flow.FlinkOptions(parallelism=parallelism)
+    print(sage.flow.submit(build(config), name=name, options=options))
+
+
+if __name__ == "__main__":
+    typer.run(main)

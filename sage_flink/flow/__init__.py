@@ -1,0 +1,62 @@
+"""sage.flow: pipelines as values, and the two things that run them.
+
+``submit`` hands a graph to Flink, ``run`` runs it in this process.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from sage_flink.flow.check import check
+from sage_flink.flow.explain import explain
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.flow.local import Outcome, run
+from sage_flink.flow.ports import BatchLimits, Pool, Refusal, Sink, Source, Writer
+from sage_flink.flow.stream import Stream, pipeline, read, union
+from sage_flink.flow.yaml import from_yaml, to_yaml, vocabulary
+
+if TYPE_CHECKING:
+    from sage_flink.flow.flink import FlinkOptions, submit
+
+__all__ = [
+    "Batch",
+    "BatchLimits",
+    "Call",
+    "FlatMap",
+    "FlinkOptions",
+    "Graph",
+    "Node",
+    "Outcome",
+    "Pool",
+    "Read",
+    "Refusal",
+    "Sink",
+    "Source",
+    "Stream",
+    "Union",
+    "Write",
+    "Writer",
+    "check",
+    "explain",
+    "from_yaml",
+    "pipeline",
+    "read",
+    "run",
+    "submit",
+    "to_yaml",
+    "union",
+    "vocabulary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """PyFlink is loaded by the first use of ``submit``, not by building a graph."""
+    if name in {"submit", "FlinkOptions"}:
+        try:
+            from sage_flink.flow import flink
+        except ModuleNotFoundError as error:
+            from sage_flink.common.errors import ConfigError
+
+            raise ConfigError(
+                "Flink's Python package is missing: pip install 'sage-flink[flink]'"
+            ) from error
+        return getattr(flink, name)
+    raise AttributeError(name)

@@ -1,0 +1,87 @@
+"""A graph as text or as a Mermaid flowchart.
+
+>>> from sage_flink.flow.memory import Collected, Given
+>>> from sage_flink.flow.stream import read
+>>> print(explain(read("in", Given(())).write("out", Collected())))
+in         read      Given
+out.batch  batch     <- in; 500 items, 4000000 bytes, 0.05 s
+out        write     <- out.batch; Collected
+"""
+
+from typing import Literal, assert_never
+
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+
+
+def explain(graph: Graph, form: Literal["text", "mermaid"] = "text") -> str:
+    """The graph for a person: a line a step, or a Mermaid flowchart."""
+    return _mermaid(graph) if form == "mermaid" else _text(graph)
+
+
+def _text(graph: Graph) -> str:
+    width = max((len(node.name) for node in graph.nodes), default=0)
+    rows = [f"{n.name:<{width}}  {_verb(n):<8}  {_line(n)}".rstrip() for n in graph.nodes]
+    if graph.dead_letters is not None:
+        rows.append(
+            f"{'failed':<{width}}  {'write':<8}  <- every step; {_label(graph.dead_letters)}"
+        )
+    return "\n".join(rows)
+
+
+def _mermaid(graph: Graph) -> str:
+    numbers = {node.name: f"s{number}" for number, node in enumerate(graph.nodes)}
+    rows = ["flowchart LR"]
+    for node in graph.nodes:
+        left, right = ("[(", ")]") if isinstance(node, Read | Write) else ("[", "]")
+        rows.append(f'  {numbers[node.name]}{left}"{_quoted(node.name)}"{right}')
+    rows += [f"  {numbers[i]} --> {numbers[n.name]}" for n in graph.nodes for i in n.inputs]
+    if graph.dead_letters is not None:
+        rows.append(f'  failed[("failed: {_quoted(_label(graph.dead_letters))}")]')
+        rows += [
+            f"  {numbers[n.name]} -.-> failed" for n in graph.nodes if isinstance(n, FlatMap | Call)
+        ]
+    return "\n".join(rows)
+
+
+def _line(node: Node) -> str:
+    return "; ".join(part for part in (_from(node), _details(node)) if part)
+
+
+def _from(node: Node) -> str:
+    return f"<- {', '.join(node.inputs)}" if node.inputs else ""
+
+
+def _verb(node: Node) -> str:
+    return {"FlatMap": "flat_map"}.get(type(node).__name__, type(node).__name__.lower())
+
+
+def _details(node: Node) -> str:
+    match node:
+        case Read(source=source):
+            return _label(source)
+        case FlatMap(function=function):
+            return _label(function)
+        case Call(spec=spec):
+            order = "ordered" if node.ordered else "unordered"
+            return f"{_label(spec)}; {node.capacity} in flight, {node.timeout_s:g} s, {order}"
+        case Batch():
+            return f"{node.items_max} items, {node.bytes_max} bytes, {node.linger_s:g} s"
+        case Write(sink=sink):
+            return _label(sink)
+        case Union():
+            return ""
+        case _:
+            assert_never(node)
+
+
+def _label(thing: object) -> str:
+    name = getattr(thing, "__qualname__", type(thing).__name__)
+    detail = next(
+        (str(v) for f in ("topic", "name", "model", "collection") if (v := getattr(thing, f, ""))),
+        "",
+    )
+    return f"{name}({detail})" if detail else str(name)
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', "#quot;")

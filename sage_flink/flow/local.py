@@ -1,0 +1,270 @@
+"""The in-process target: the same graph on asyncio, for tests, notebooks and the gateway.
+
+Bounded: a run ends when its sources end. Records that fail come back in the outcome instead of a
+dead-letter topic. Nothing survives a crash; that is what Flink is for.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, assert_never, runtime_checkable
+
+import msgspec
+import tenacity
+
+from sage_flink.common.errors import PipelineError, PoolError, PoolTimeout, Rejected, SageError
+from sage_flink.common.records import Failed, Record
+from sage_flink.flow.check import check
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.flow.ports import Pool, Sink, Source, Writer
+from sage_flink.flow.steps import flat_map, guarded, request_id
+
+#: Called with (step, text) for each piece of a streamed answer.
+OnDelta = Callable[[str, str], Awaitable[None]]
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A call whose answer can be had in pieces."""
+
+    def request_streamed(self, record: Record) -> bytes:
+        """The body that asks for a stream."""
+
+    def pieces(self) -> "Pieces":
+        """A collector for one answer."""
+
+
+class Pieces(Protocol):
+    """Collects a streamed answer."""
+
+    def feed(self, chunk: bytes) -> str:
+        """The text that ``chunk`` adds; may be empty."""
+
+    def body(self) -> bytes:
+        """The whole answer, as the unstreamed request would have had it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the records: written, per sink in order of arrival, or failed."""
+
+    written: dict[str, list[Record]] = field(default_factory=dict)
+    failed: list[Failed] = field(default_factory=list)
+    #: What the call of a failed record raised last, by record id.
+    errors: dict[str, SageError] = field(default_factory=dict)
+
+
+async def run(
+    graph: Graph,
+    *,
+    job: str = "local",
+    pool: Pool | None = None,
+    sources: Mapping[str, Source] | None = None,
+    sinks: Mapping[str, Sink] | None = None,
+    on_delta: OnDelta | None = None,
+) -> Outcome:
+    """Run ``graph`` to the end of its sources; ``sources`` and ``sinks`` replace steps by name.
+
+    Raises:
+        PipelineError: the graph cannot run in process, or a call has no pool to go to.
+        Retryable: a sink did not take a batch; nothing more was read.
+    """
+    graph = check(_bound(graph, sources or {}, sinks or {}), "local")
+    if pool is None and any(isinstance(node, Call) for node in graph.nodes):
+        raise PipelineError("run: the pipeline calls the model pool; pass pool=http_pool(...)")
+    return await _Run(graph, job, pool, on_delta).whole()
+
+
+def _bound(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Graph:
+    def bind(node: Node) -> Node:
+        match node:
+            case Read() if node.name in sources:
+                return replace(node, source=sources[node.name])
+            case Write() if node.name in sinks:
+                return replace(node, sink=sinks[node.name])
+            case _:
+                return node
+
+    if unknown := (sources.keys() | sinks.keys()) - graph.by_name.keys():
+        raise PipelineError(f"run: no step is called {', '.join(sorted(unknown))}")
+    return replace(graph, nodes=tuple(bind(node) for node in graph.nodes))
+
+
+class _Run:
+    def __init__(self, graph: Graph, job: str, pool: Pool | None, on_delta: OnDelta | None) -> None:
+        self.graph, self.job, self.pool, self.on_delta = graph, job, pool, on_delta
+        self.users = {node.name: list(graph.users(node.name)) for node in graph.nodes}
+        calls = [node for node in graph.nodes if isinstance(node, Call)]
+        self.slots = {node.name: asyncio.Semaphore(node.capacity) for node in calls}
+        self.last: dict[str, asyncio.Event] = {}
+        self.pending: dict[str, list[Record]] = {}
+        self.writers: dict[str, Writer] = {}
+        self.outcome = Outcome({n.name: [] for n in graph.nodes if isinstance(n, Write)})
+
+    async def whole(self) -> Outcome:
+        try:
+            async with asyncio.TaskGroup() as self.tasks:
+                for node in self.graph.nodes:
+                    if isinstance(node, Read) and isinstance(node.source, Source):
+                        for record in node.source.records():
+                            await self.emit(node, record)
+            for name in list(self.pending):
+                await self.flush(name)
+        except* SageError as group:
+            raise group.exceptions[0] from None
+        finally:
+            for writer in self.writers.values():
+                await asyncio.to_thread(writer.close)
+        return self.outcome
+
+    async def emit(self, node: Node, record: Record) -> None:
+        for user in self.users[node.name]:
+            await self.step(user, record)
+
+    async def step(self, node: Node, record: Record) -> None:
+        match node:
+            case FlatMap():
+                out = guarded(node.name, record, lambda: flat_map(node, record))
+                if isinstance(out, Failed):
+                    self.outcome.failed.append(out)
+                else:
+                    for made in out:
+                        await self.emit(node, made)
+            case Call():
+                await self.slots[node.name].acquire()
+                before, done = self.last.get(node.name), asyncio.Event()
+                self.last[node.name] = done
+                turn = before if node.ordered else None
+                self.tasks.create_task(self.call(node, record, turn, done))
+            case Batch():
+                gathered = self.pending.setdefault(node.name, [])
+                gathered.append(record)
+                if len(gathered) >= node.items_max:
+                    await self.flush(node.name)
+            case Union():
+                await self.emit(node, record)
+            case Write():
+                await self.write(node, [record])
+            case Read():
+                raise AssertionError("a source has no input")
+            case _:
+                assert_never(node)
+
+    async def call(
+        self, node: Call, record: Record, turn: asyncio.Event | None, done: asyncio.Event
+    ) -> None:
+        try:
+            out = await self.answer(node, record)
+            if turn is not None:
+                await turn.wait()
+        finally:
+            self.slots[node.name].release()
+        if isinstance(out, Failed):
+            self.outcome.failed.append(out)
+        else:
+            await self.emit(node, out)
+        done.set()
+
+    async def answer(self, node: Call, record: Record) -> Record | Failed:
+        attempts = 0
+        try:
+            async with asyncio.timeout(node.timeout_s):
+                async for attempt in _patience(node):
+                    with attempt:
+                        attempts += 1
+                        body = await self.ask(node, record)
+        except TimeoutError:
+            reason = f"no answer within {node.timeout_s:g} s"
+            self.outcome.errors[record.id] = PoolTimeout(reason)
+            return Failed.of(record, node.name, reason, attempts)
+        except SageError as error:
+            self.outcome.errors[record.id] = error
+            return Failed.of(record, node.name, str(error), attempts)
+        return guarded(node.name, record, lambda: node.spec.answer(record, body))
+
+    async def ask(self, node: Call, record: Record) -> bytes:
+        assert self.pool is not None
+        headers = {"X-Request-Id": request_id(self.job, node, record)}
+        if self.on_delta is not None and isinstance(node.spec, Streamed):
+            pieces = node.spec.pieces()
+            body = node.spec.request_streamed(record)
+            return await self.streamed(node, body, headers, pieces)
+        body = node.spec.request(record)
+        if node.spec.mode == "embed":
+            return (await embed(self.pool, node.spec.model, [body.decode()], headers))[0]
+        return _accepted(*await self.pool.post(node.spec.path, body, headers))
+
+    async def streamed(
+        self, node: Call, body: bytes, headers: Mapping[str, str], pieces: Pieces
+    ) -> bytes:
+        assert self.pool is not None
+        assert self.on_delta is not None
+        begun = False
+        try:
+            async for chunk in self.pool.stream(node.spec.path, body, headers):
+                if text := pieces.feed(chunk):
+                    begun = True
+                    await self.on_delta(node.name, text)
+        except PoolError as error:
+            if begun:  # asking again would say the same words twice
+                raise Rejected(f"the answer broke off: {error}") from error
+            raise
+        return pieces.body()
+
+    async def flush(self, name: str) -> None:
+        records = self.pending.pop(name, [])
+        for user in self.users[name]:
+            assert isinstance(user, Write)
+            await self.write(user, records)
+
+    async def write(self, node: Write, records: list[Record]) -> None:
+        assert isinstance(node.sink, Sink)
+        if node.name not in self.writers:
+            self.writers[node.name] = await asyncio.to_thread(node.sink.writer)
+        refused = await asyncio.to_thread(self.writers[node.name].write, records)
+        lost = {refusal.record.id for refusal in refused}
+        self.outcome.written[node.name] += [r for r in records if r.id not in lost]
+        self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
+
+
+async def embed(
+    pool: Pool, model: str, texts: Sequence[str], headers: Mapping[str, str] | None = None
+) -> list[bytes]:
+    """One vector per text, in the order given: little-endian float32 bytes. One request.
+
+    Raises:
+        PoolError: the pool answered with an error, or with another number of vectors.
+    """
+    asked = {"model": model, "input": list(texts), "encoding_format": "base64"}
+    body = _accepted(*await pool.post("/v1/embeddings", json.dumps(asked).encode(), headers or {}))
+    rows = sorted(msgspec.json.decode(body)["data"], key=lambda row: row["index"])
+    if [row["index"] for row in rows] != list(range(len(texts))):
+        raise PoolError(f"{model}: asked for {len(texts)} vectors, got {len(rows)}", status=200)
+    return [base64.b64decode(row["embedding"]) for row in rows]
+
+
+def _accepted(status: int, body: bytes) -> bytes:
+    if status == 200:
+        return body
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = f"HTTP {status}"
+    raise PoolError(str(message)[:500], status=status)
+
+
+def _patience(node: Call) -> tenacity.AsyncRetrying:
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(
+            lambda e: (
+                isinstance(e, PoolTimeout)
+                or (isinstance(e, PoolError) and (e.status in RETRIED or e.status == 0))
+            )
+        ),
+        stop=tenacity.stop_after_attempt(node.attempts_max),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+        reraise=True,
+    )

@@ -1,0 +1,129 @@
+"""What a step may be handed: sources, sinks, functions and calls, each a frozen picklable spec.
+
+A spec travels; a client does not. ``writer()`` and ``records()`` make the client where they run.
+Sources and sinks that Flink knows natively say so by :class:`FlinkSource` and :class:`FlinkSink`;
+the others are driven by sage's own operators.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from sage_flink.common.records import Record
+
+#: A step's function: one record in, any number of values or records out. A plain value becomes a
+#: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
+Function = Callable[[Record], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a micro-batch is handed on: by count, by bytes, or by the age of its oldest record."""
+
+    items_max: int = 500
+    bytes_max: int = 4_000_000
+    linger_s: float = 0.05
+
+
+class Refusal(NamedTuple):
+    """A record that a store refused for good, and why."""
+
+    record: Record
+    reason: str
+
+
+class Writer(Protocol):
+    """An open sink. Called by one thread at a time."""
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        """Store the records; return only after the store has acknowledged them.
+
+        Idempotent by record id: writing a record again changes nothing. Returns those that the
+        store refused for good; the others are stored.
+
+        Raises:
+            Retryable: nothing is known to be stored; the same call may succeed later.
+        """
+
+    def close(self) -> None:
+        """Let go of the client. Nothing is pending."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A place to write to, as a value."""
+
+    @property
+    def batch(self) -> BatchLimits:
+        """The micro-batch this sink likes best."""
+
+    def writer(self) -> Writer:
+        """Open the sink where this is called."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A place to read from, as a value."""
+
+    def records(self) -> Iterable[Record]:
+        """The records now there, in order; bounded. Read in this process."""
+
+
+@runtime_checkable
+class FlinkSource(Protocol):
+    """A source that Flink reads natively, with offsets in its checkpoints."""
+
+    def flink_source(self, jvm: Any) -> Any:
+        """The Java ``Source<byte[]>`` of encoded records."""
+
+
+@runtime_checkable
+class FlinkSink(Protocol):
+    """A sink that Flink writes natively, with its own delivery guarantee."""
+
+    def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
+        """The Java ``Sink<byte[]>`` of encoded records."""
+
+
+@runtime_checkable
+class CallSpec(Protocol):
+    """A question to the model pool and what becomes of the answer, both pure functions.
+
+    ``mode`` is ``post`` (the body is a whole JSON request) or ``embed`` (the body is one text;
+    texts of many records are gathered into one request, and the answer is the vector as
+    little-endian float32 bytes).
+    """
+
+    @property
+    def mode(self) -> Literal["post", "embed"]: ...  # noqa: D102
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+
+    def request(self, record: Record) -> bytes:
+        """The body to send. Raises Rejected when the record cannot be asked about."""
+
+    def answer(self, record: Record, body: bytes) -> Record:
+        """The record with its answer. Raises Rejected when the answer makes no sense."""
+
+
+class Pool(Protocol):
+    """The model pool over its one wire: OpenAI's HTTP shapes."""
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of one request; an HTTP error is an answer, not an exception.
+
+        Raises:
+            PoolTimeout: no answer in time.
+            PoolError: no connection, or it broke.
+        """
+
+    def stream(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The body of one request as it arrives.
+
+        Raises:
+            PoolError: status >= 400 (``status`` and the body's message kept), or it broke.
+        """

@@ -1,0 +1,149 @@
+"""Chat: the record's messages become one answer, whole or in pieces.
+
+Source: OpenAI API reference, POST /v1/chat/completions and its stream of server-sent events.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from sage_flink.common.errors import PipelineError, PoolError, Rejected
+from sage_flink.common.records import Record
+from sage_flink.inference.values import fields_of
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The answer to ``value[messages]`` into ``value[into]``, its usage into ``value["usage"]``."""
+
+    model: str
+    messages: str = "messages"
+    into: str = "answer"
+    tokens_max: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+
+    @property
+    def mode(self) -> Literal["post"]:
+        """One request a record."""
+        return "post"
+
+    @property
+    def path(self) -> str:
+        """OpenAI's path."""
+        return "/v1/chat/completions"
+
+    def request(self, record: Record) -> bytes:
+        """The request's JSON.
+
+        Raises:
+            Rejected: the record has no messages.
+        """
+        return msgspec.json.encode(self._asked(record))
+
+    def request_streamed(self, record: Record) -> bytes:
+        """The same request, asking for a stream with its usage at the end."""
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        return msgspec.json.encode(self._asked(record) | options)
+
+    def answer(self, record: Record, body: bytes) -> Record:
+        """The record with the answer's text, the reason it ended, and the tokens it took."""
+        try:
+            reply = msgspec.json.decode(body)
+            choice = reply["choices"][0]
+            text = choice["message"]["content"]
+        except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
+            raise Rejected(f"{self.model}: the answer is not a chat completion: {error}") from error
+        return record.replace(
+            value={
+                **fields_of(record),
+                self.into: text or "",
+                "finish_reason": choice.get("finish_reason"),
+                "usage": reply.get("usage") or {},
+            }
+        )
+
+    def pieces(self) -> "ChatPieces":
+        """A collector for one streamed answer."""
+        return ChatPieces()
+
+    def _asked(self, record: Record) -> dict[str, Any]:
+        messages = fields_of(record).get(self.messages)
+        if not isinstance(messages, list | tuple) or not messages:
+            raise Rejected(f"field {self.messages!r} must be a list of messages")
+        return {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": self.tokens_max,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+
+
+@dataclass(slots=True)
+class ChatPieces:
+    """Server-sent events of one chat completion, put together again."""
+
+    rest: bytes = b""
+    text: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: dict[str, Any] = field(default_factory=dict)
+
+    def feed(self, chunk: bytes) -> str:
+        """The text that ``chunk`` adds; events may be cut anywhere between chunks.
+
+        Raises:
+            PoolError: the stream carried an error event.
+        """
+        *lines, self.rest = (self.rest + chunk).split(b"\n")
+        added = "".join(self._event(line) for line in lines)
+        if added:
+            self.text.append(added)
+        return added
+
+    def body(self) -> bytes:
+        """The chat completion that the unstreamed request would have answered with.
+
+        Raises:
+            PoolError: the stream ended before the answer did.
+        """
+        if self.finish_reason is None:
+            raise PoolError("the stream ended before the answer did")
+        message = {"role": "assistant", "content": "".join(self.text)}
+        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        return msgspec.json.encode({"choices": [choice], "usage": self.usage})
+
+    def _event(self, line: bytes) -> str:
+        data = line.strip().removeprefix(b"data:").strip()
+        if not line.startswith(b"data:") or data == b"[DONE]":
+            return ""
+        event = msgspec.json.decode(data)
+        if error := event.get("error"):
+            raise PoolError(str(error.get("message", error)))
+        self.usage = event.get("usage") or self.usage
+        for choice in event.get("choices") or ():
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            return (choice.get("delta") or {}).get("content") or ""
+        return ""
+
+
+def chat(
+    *,
+    model: str,
+    messages: str = "messages",
+    into: str = "answer",
+    tokens_max: int = 256,
+    temperature: float = 0.0,
+) -> Chat:
+    """A call that answers ``value[messages]`` with ``model``, at most ``tokens_max`` tokens.
+
+    Raises:
+        PipelineError: the model is empty or a number is out of range.
+    """
+    if not model or tokens_max < 1 or not 0 <= temperature <= 2:
+        raise PipelineError(
+            "chat: needs a model, tokens_max of at least 1 and a temperature of 0 to 2, "
+            f"got {model!r}, {tokens_max}, {temperature}"
+        )
+    return Chat(model, messages, into, tokens_max, temperature)

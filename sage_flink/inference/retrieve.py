@@ -1,0 +1,88 @@
+"""Retrieval: the passages of a collection nearest to the record's question.
+
+One request: the gateway embeds the question with the collection's model and searches the store.
+Source: OpenAI API reference, POST /v1/vector_stores/{id}/search.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from sage_flink.common.errors import PipelineError, Rejected
+from sage_flink.common.records import Record
+from sage_flink.inference.values import fields_of
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """The ``top_k`` passages nearest to ``value[query]`` into ``value[into]``, nearest first.
+
+    A passage is ``{"doc", "title", "text", "score"}``; the score is cosine similarity.
+    """
+
+    collection: str
+    top_k: int = 4
+    query: str = "question"
+    into: str = "passages"
+
+    @property
+    def mode(self) -> Literal["post"]:
+        """One request a record."""
+        return "post"
+
+    @property
+    def model(self) -> str:
+        """The collection knows its own model."""
+        return ""
+
+    @property
+    def path(self) -> str:
+        """OpenAI's path, with the collection as the vector store."""
+        return f"/v1/vector_stores/{quote(self.collection, safe='')}/search"
+
+    def request(self, record: Record) -> bytes:
+        """The request's JSON.
+
+        Raises:
+            Rejected: the question is missing or empty.
+        """
+        query = fields_of(record).get(self.query)
+        if not isinstance(query, str) or not query.strip():
+            raise Rejected(
+                f"field {self.query!r} must be a text that is not empty, got {query!r:.80}"
+            )
+        return msgspec.json.encode({"query": query, "max_num_results": self.top_k})
+
+    def answer(self, record: Record, body: bytes) -> Record:
+        """The record with its passages."""
+        try:
+            passages = [_passage(hit) for hit in msgspec.json.decode(body)["data"]]
+        except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
+            raise Rejected(f"{self.collection}: not a page of search results: {error}") from error
+        return record.replace(value={**fields_of(record), self.into: passages})
+
+
+def _passage(hit: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "doc": hit["file_id"],
+        "title": hit["filename"],
+        "text": hit["content"][0]["text"],
+        "score": hit["score"],
+    }
+
+
+def retrieve(
+    *, collection: str, top_k: int = 4, query: str = "question", into: str = "passages"
+) -> Retrieve:
+    """A call that finds the ``top_k`` passages of ``collection`` nearest to ``value[query]``.
+
+    Raises:
+        PipelineError: the collection is empty or ``top_k`` is not 1 to 50.
+    """
+    if not collection or not 1 <= top_k <= 50:
+        raise PipelineError(
+            f"retrieve: needs a collection and a top_k of 1 to 50, got {collection!r}, {top_k}"
+        )
+    return Retrieve(collection, top_k, query, into)

@@ -1,0 +1,94 @@
+"""Splitting: windows of tokens as the embedding model counts them.
+
+A window never cuts a word. ``overlap`` tokens stand in both neighbours, so that a sentence on the
+border is whole in one of them.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sage_flink.common.errors import ConfigError, PipelineError
+from sage_flink.common.records import Record
+from sage_flink.common.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """``{"doc", "title", "text"}`` -> its chunks ``{"doc", "title", "text", "ordinal", "tokens"}``.
+
+    At most ``tokens_max`` tokens of ``tokenizer`` each, which is a folder of the models' folder.
+    """
+
+    tokens_max: int = 200
+    overlap: int = 20
+    tokenizer: str = "minilm"
+
+    def __call__(self, record: Record) -> Iterable[dict[str, Any]]:
+        """The chunks, in the order of the text."""
+        value = record.value
+        encoding = _tokenizer(self.tokenizer).encode(value["text"], add_special_tokens=False)
+        spans = windows(encoding.word_ids, encoding.offsets, self.tokens_max, self.overlap)
+        for ordinal, (start, end, tokens) in enumerate(spans):
+            text = value["text"][start:end]
+            yield {
+                "doc": value["doc"],
+                "title": value["title"],
+                "text": text,
+                "ordinal": ordinal,
+                "tokens": tokens,
+            }
+
+
+def chunk(*, tokens_max: int, overlap: int, tokenizer: str = "minilm") -> Chunk:
+    """A step function that splits ``value["text"]`` into windows of at most ``tokens_max`` tokens.
+
+    Raises:
+        PipelineError: ``overlap`` is not between 0 and half of ``tokens_max``.
+    """
+    if tokens_max < 1 or not 0 <= overlap <= tokens_max // 2:
+        raise PipelineError(
+            "chunk: overlap must be from 0 to half of tokens_max, "
+            f"got overlap {overlap}, tokens_max {tokens_max}"
+        )
+    return Chunk(tokens_max, overlap, tokenizer)
+
+
+def windows(
+    words: list[int | None], offsets: list[tuple[int, int]], tokens_max: int, overlap: int
+) -> Iterator[tuple[int, int, int]]:
+    """(start, end, tokens) of each window, in characters of the text.
+
+    A window ends before the word that does not fit; only a word longer than a window is cut.
+    """
+    start, count = 0, len(offsets)
+    while start < count:
+        end = min(start + tokens_max, count)
+        if end < count:
+            end = _word_start(words, end, floor=start + tokens_max // 2)
+        yield offsets[start][0], offsets[end - 1][1], end - start
+        if end == count:
+            return
+        start = max(_word_start(words, end - overlap, floor=start + 1), start + 1)
+
+
+def _word_start(words: list[int | None], at: int, floor: int) -> int:
+    back = at
+    while back > floor and words[back] is not None and words[back] == words[back - 1]:
+        back -= 1
+    return back if back > floor else at
+
+
+@functools.cache
+def _tokenizer(name: str) -> Any:
+    from tokenizers import Tokenizer
+
+    path: Path = Settings.load().models / name / "tokenizer.json"
+    if not path.exists():
+        raise ConfigError(f"tokenizer {name!r} is missing ({path}); run `bash infra/setup.sh`")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()  # shipped with truncation 128 and padding to 128
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,95 @@
+"""Bytes from a topic into documents and questions; what is not one is rejected with its reason.
+
+Messages are JSON objects. ``type`` may be left out; an unknown one is rejected, so that a topic
+shared with later kinds of message never feeds them to a job that does not know them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sage_flink.common.errors import Rejected
+from sage_flink.common.records import Record
+
+ID_CHARS_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeDocument:
+    """``{"id", "text", "title"?, "modified_ms"?}`` -> a record with the document's own id.
+
+    Event time is ``modified_ms`` where given, else the message's. At most ``text_bytes_max`` bytes
+    of text.
+    """
+
+    text_bytes_max: int = 4_000_000
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        """The document, or Rejected."""
+        fields = _message(record.value, "document")
+        text = _text(fields, "text", self.text_bytes_max)
+        doc = _text(fields, "id", ID_CHARS_MAX)
+        title = fields.get("title") or doc
+        modified = fields.get("modified_ms", record.timestamp_ms)
+        if not isinstance(title, str):
+            raise Rejected(f"field 'title' must be text, got {type(title).__name__}")
+        if not isinstance(modified, int) or isinstance(modified, bool) or modified < 0:
+            raise Rejected(f"field 'modified_ms' must be milliseconds since 1970, got {modified!r}")
+        value = {"doc": doc, "title": title, "text": text}
+        return (record.replace(id=doc, value=value, timestamp_ms=modified),)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeQuestion:
+    """``{"question", "id"?, "messages"?}`` -> a record with the question's own id, if it has one.
+
+    ``messages`` is the conversation before the question, in OpenAI's shape.
+    """
+
+    text_bytes_max: int = 200_000
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        """The question, or Rejected."""
+        fields = _message(record.value, "question")
+        question = _text(fields, "question", self.text_bytes_max)
+        asked = str(fields["id"]) if fields.get("id") else record.id
+        earlier = fields.get("messages") or []
+        if not isinstance(earlier, list):
+            raise Rejected("field 'messages' must be a list")
+        value = {"id": asked, "question": question, "messages": earlier}
+        return (record.replace(id=asked, value=value),)
+
+
+def _message(raw: Any, kind: str) -> dict[str, Any]:
+    if raw is None:
+        raise Rejected("the message has no value (a tombstone)")
+    if not isinstance(raw, bytes):
+        raise Rejected(f"the message must be bytes, got {type(raw).__name__}")
+    try:
+        fields = msgspec.json.decode(raw.decode())
+    except UnicodeDecodeError as error:
+        raise Rejected(f"not valid UTF-8 at byte {error.start}") from error
+    except msgspec.DecodeError as error:
+        raise Rejected(f"not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise Rejected(f"must be a JSON object, got {type(fields).__name__}")
+    if (got := fields.get("type", kind)) != kind:
+        raise Rejected(f"unknown message type {got!r:.100}; this job takes {kind!r}")
+    return fields
+
+
+def _text(fields: dict[str, Any], name: str, bytes_max: int) -> str:
+    if name not in fields:
+        raise Rejected(f"field {name!r} is missing")
+    text = fields[name]
+    if not isinstance(text, str):
+        raise Rejected(f"field {name!r} must be text, got {type(text).__name__}")
+    if not text.strip():
+        raise Rejected(f"field {name!r} is empty")
+    if (size := len(text.encode("utf-8", "surrogatepass"))) > bytes_max:
+        raise Rejected(f"field {name!r} has {size} bytes; at most {bytes_max}")
+    if (at := text.find("\x00")) >= 0:
+        raise Rejected(f"field {name!r} has a NUL at character {at}")
+    return text

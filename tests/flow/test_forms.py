@@ -1,0 +1,91 @@
+"""A graph has two spellings, Python and YAML, and two drawings."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sage_connectors
+import sage_flink as sage
+from sage_connectors import kafka
+from sage_flink import db, inference, operators, tsdb
+from sage_flink.common import PipelineError
+from sage_flink.operators import DecodeDocument, chunk
+
+WORDS = sage.flow.vocabulary(sage_connectors, db, tsdb, inference, operators)
+
+
+def ingest(**call):
+    return (
+        sage.flow.read("documents", kafka("documents"))
+        .flat_map("decode", DecodeDocument(text_bytes_max=10))
+        .flat_map("split", chunk(tokens_max=200, overlap=20))
+        .call("embed", sage.embed(model="minilm"), **{"capacity": 64, "timeout_s": 10.0, **call})
+        .write("vectors", db.collection("docs", dim=384))
+        .dead_letters_to(kafka("dead-letters"))
+    )
+
+
+def test_yaml_reads_back_as_the_same_graph():
+    graph = ingest()
+
+    assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
+
+
+@given(
+    capacity=st.integers(1, 10_000),
+    timeout_s=st.floats(0.001, 1e6),
+    ordered=st.booleans(),
+    linger_s=st.floats(0, 10),
+)
+def test_any_call_reads_back_as_it_was(capacity, timeout_s, ordered, linger_s):
+    graph = ingest(capacity=capacity, timeout_s=timeout_s, ordered=ordered, linger_s=linger_s)
+
+    assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
+
+
+def test_branches_and_unions_read_back():
+    left = sage.flow.read("a", kafka("a"))
+    right = sage.flow.read("b", kafka("b"))
+    graph = sage.flow.union("both", left, right).write("out", kafka("out"))
+
+    assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
+
+
+def test_a_python_function_has_no_yaml_spelling():
+    graph = sage.flow.read("a", kafka("a")).flat_map("f", lambda r: []).write("o", kafka("o"))
+
+    with pytest.raises(PipelineError, match="step 'f': function has no YAML spelling; use one of"):
+        sage.flow.to_yaml(graph, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not YAML"),
+        ("- 1", "needs a list `steps:`"),
+        ("steps: [{walk: x}]", "a step needs one of read, flat_map"),
+        ("steps: [{read: x}]", "step 'x': needs `from:`"),
+        ("steps: [{read: x, from: {rm: {}}}]", "step 'x': unknown word 'rm'; use one of"),
+        ("steps: [{read: x, from: {kafka: {topics: a}}}]", "step 'x': unknown field 'topics'"),
+        ("steps: [{read: x, from: {kafka: {topic: 3}}}]", "step 'x': topic: Expected `str`"),
+        ("steps: []\nmore: 1", "unknown key 'more'"),
+    ],
+)
+def test_bad_yaml_is_named(text, message):
+    with pytest.raises(PipelineError, match=message):
+        sage.flow.from_yaml(text, WORDS)
+
+
+def test_the_text_drawing_names_every_step():
+    lines = sage.flow.explain(ingest()).splitlines()
+
+    assert [line.split()[0] for line in lines] == [
+        "documents", "decode", "split", "embed", "vectors.batch", "vectors", "failed",
+    ]  # fmt: skip
+
+
+def test_the_mermaid_drawing_has_an_arrow_per_edge():
+    text = sage.flow.explain(ingest(), "mermaid")
+
+    assert text.startswith("flowchart LR")
+    assert text.count(" --> ") == 5

@@ -1,0 +1,36 @@
+"""Windows cover the whole text, overlap, and never cut a word."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sage_flink.operators.chunk import windows
+
+
+@given(
+    lengths=st.lists(st.integers(1, 4), min_size=1, max_size=200),
+    tokens_max=st.integers(8, 50),
+    overlap=st.integers(0, 4),
+)
+def test_windows_cover_every_token_and_start_at_words(lengths, tokens_max, overlap):
+    words = [word for word, tokens in enumerate(lengths) for _ in range(tokens)]
+    offsets = [(at * 2, at * 2 + 1) for at in range(len(words))]
+
+    spans = list(windows(words, offsets, tokens_max, overlap))
+
+    covered = {o for start, end, _ in spans for o in offsets if start <= o[0] and o[1] <= end}
+    assert covered == set(offsets)
+    assert all(tokens <= tokens_max for _, _, tokens in spans)
+    starts = {start for start, _, _ in spans}
+    firsts = {offsets[at][0] for at, word in enumerate(words) if at == 0 or words[at - 1] != word}
+    assert starts <= firsts
+
+
+def test_a_word_longer_than_a_window_is_cut():
+    spans = list(windows([0] * 30, [(i, i + 1) for i in range(30)], 10, 2))
+
+    assert spans[0] == (0, 10, 10)
+    assert spans[-1][1] == 30
+
+
+def test_an_empty_text_has_no_windows():
+    assert list(windows([], [], 10, 2)) == []

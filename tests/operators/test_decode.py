@@ -1,0 +1,58 @@
+"""What is not a document is rejected with a reason that a person understands."""
+
+import json
+
+import pytest
+
+from sage_flink.common import Record, Rejected
+from sage_flink.operators import DecodeDocument, DecodeQuestion
+
+
+def decoded(raw, **limits):
+    (record,) = DecodeDocument(**limits)(Record(id="t/0/1", value=raw, timestamp_ms=7))
+    return record
+
+
+def test_a_document_keeps_its_own_id_and_time():
+    record = decoded(b'{"id": "a", "title": "A", "text": "hello", "modified_ms": 5}')
+
+    assert (record.id, record.timestamp_ms) == ("a", 5)
+    assert record.value == {"doc": "a", "title": "A", "text": "hello"}
+
+
+def test_a_document_without_a_time_has_the_time_of_its_message():
+    assert decoded(b'{"id": "a", "text": "x"}').timestamp_ms == 7
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "must be a JSON object, got list"),
+        (b"\xff\xfe", "not valid UTF-8 at byte 0"),
+        (b'{"id": "a"}', "field 'text' is missing"),
+        (b'{"text": "a"}', "field 'id' is missing"),
+        (b'{"id": "a", "text": "  "}', "field 'text' is empty"),
+        (b'{"id": "a", "text": 3}', "field 'text' must be text, got int"),
+        (b'{"id": "a", "text": "x\\u0000y"}', "field 'text' has a NUL at character 1"),
+        (b'{"type": "video", "id": "a", "text": "x"}', "unknown message type 'video'"),
+        (b'{"id": "a", "text": "x", "modified_ms": "now"}', "field 'modified_ms' must be"),
+        (None, "the message has no value"),
+        (
+            json.dumps({"id": "a", "text": "x" * 11}).encode(),
+            "field 'text' has 11 bytes; at most 10",
+        ),
+    ],
+)
+def test_bad_input_is_rejected_with_its_reason(raw, reason):
+    with pytest.raises(Rejected, match="^" + reason):
+        decoded(raw, text_bytes_max=10)
+
+
+def test_a_question_keeps_the_conversation_before_it():
+    raw = b'{"question": "why?", "messages": [{"role": "user", "content": "hi"}]}'
+
+    (record,) = DecodeQuestion()(Record(id="q/0/1", value=raw))
+
+    assert record.id == "q/0/1"
+    assert record.value["messages"] == [{"role": "user", "content": "hi"}]
