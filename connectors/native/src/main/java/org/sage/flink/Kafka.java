@@ -1,0 +1,95 @@
+package org.sage.flink;
+
+import java.util.Properties;
+import org.apache.flink.connector.base.DeliveryGuarantee;
+import org.apache.flink.connector.kafka.sink.KafkaSink;
+import org.apache.flink.connector.kafka.sink.KafkaSinkBuilder;
+import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.KafkaSourceBuilder;
+import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetResetStrategy;
+
+/** Kafka sources and sinks of wire records. */
+public final class Kafka {
+
+    /** The largest record carried, both ways; the broker's own limit may be lower. */
+    private static final String BYTES_MAX = String.valueOf(32 << 20);
+
+    /** Must not exceed the broker's transaction.max.timeout.ms (15 minutes unless changed). */
+    private static final String TRANSACTION_TIMEOUT_MS = "600000";
+
+    private Kafka() {}
+
+    /**
+     * A source of the committed records of a topic (several: separated by commas), in order within
+     * a partition, exactly once in state; offsets are committed to the group at each checkpoint.
+     *
+     * @param start {@code earliest}, {@code latest}, or {@code committed} (the group's offsets,
+     *     earliest where it has none); a restored job goes on from its checkpoint instead
+     * @param bounded end at the offsets that are the latest when the job starts
+     * @throws IllegalArgumentException on another start
+     */
+    public static KafkaSource<byte[]> source(
+            String servers, String topic, String group, String start, boolean bounded) {
+        KafkaSourceBuilder<byte[]> builder =
+                KafkaSource.<byte[]>builder()
+                        .setBootstrapServers(servers)
+                        .setTopics(topic.split(","))
+                        .setGroupId(group)
+                        .setStartingOffsets(offsets(start))
+                        .setDeserializer(new KafkaRecords())
+                        .setProperty("isolation.level", "read_committed")
+                        .setProperty("max.partition.fetch.bytes", BYTES_MAX);
+        return bounded ? builder.setBounded(OffsetsInitializer.latest()).build() : builder.build();
+    }
+
+    /**
+     * A sink into a topic.
+     *
+     * @param guarantee {@code exactly_once} (for readers of committed records; visible at the next
+     *     checkpoint) or {@code at_least_once} (visible at once, doubled after a restart)
+     * @param transactionalIdPrefix unique to this sink among all jobs on the cluster, and the same
+     *     after a restart, or transactions of a failed run stay open until they time out
+     * @throws IllegalArgumentException on another guarantee
+     */
+    public static KafkaSink<byte[]> sink(
+            String servers, String topic, String guarantee, String transactionalIdPrefix) {
+        Properties producer = new Properties();
+        producer.setProperty("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+        producer.setProperty("max.request.size", BYTES_MAX);
+        // One largest request must not be all that fits, or the producer stops at each.
+        producer.setProperty("buffer.memory", String.valueOf(64 << 20));
+        KafkaSinkBuilder<byte[]> builder =
+                KafkaSink.<byte[]>builder()
+                        .setBootstrapServers(servers)
+                        .setKafkaProducerConfig(producer)
+                        .setDeliveryGuarantee(guarantee(guarantee))
+                        .setRecordSerializer(new KafkaWire(topic));
+        return builder.setTransactionalIdPrefix(transactionalIdPrefix).build();
+    }
+
+    private static OffsetsInitializer offsets(String start) {
+        return switch (start) {
+            case "earliest" -> OffsetsInitializer.earliest();
+            case "latest" -> OffsetsInitializer.latest();
+            case "committed" -> OffsetsInitializer.committedOffsets(OffsetResetStrategy.EARLIEST);
+            default ->
+                    throw new IllegalArgumentException(
+                            "kafka source: start must be earliest, latest or committed, got '"
+                                    + start
+                                    + "'");
+        };
+    }
+
+    private static DeliveryGuarantee guarantee(String name) {
+        return switch (name) {
+            case "exactly_once" -> DeliveryGuarantee.EXACTLY_ONCE;
+            case "at_least_once" -> DeliveryGuarantee.AT_LEAST_ONCE;
+            default ->
+                    throw new IllegalArgumentException(
+                            "kafka sink: guarantee must be exactly_once or at_least_once, got '"
+                                    + name
+                                    + "'");
+        };
+    }
+}

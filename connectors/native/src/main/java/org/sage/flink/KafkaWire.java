@@ -1,0 +1,40 @@
+package org.sage.flink;
+
+import java.nio.charset.StandardCharsets;
+import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
+
+/**
+ * Wire records as Kafka records of one topic. The key is the record's key, else its id in UTF-8, so
+ * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
+ * tombstone). Kafka sets the timestamp where the record has none.
+ */
+public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
+
+    private static final long serialVersionUID = 1L;
+
+    private final String topic;
+
+    public KafkaWire(String topic) {
+        this.topic = topic;
+    }
+
+    /**
+     * The Kafka record of a wire record; Kafka's partitioner chooses the partition by key.
+     *
+     * @throws IllegalArgumentException on a value that is not yet encoded, or bytes that are no
+     *     wire record: the pipeline is wrong, and the job fails rather than lose the record
+     */
+    @Override
+    public ProducerRecord<byte[], byte[]> serialize(
+            byte[] element, KafkaSinkContext context, Long timestamp) {
+        WireRecord record = WireRecord.decode(element);
+        byte[] key =
+                record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);
+        Long timestampMs = record.timestampMs() > 0 ? record.timestampMs() : null;
+        ProducerRecord<byte[], byte[]> out =
+                new ProducerRecord<>(topic, null, timestampMs, key, record.value());
+        record.headers().forEach(out.headers()::add);
+        return out;
+    }
+}

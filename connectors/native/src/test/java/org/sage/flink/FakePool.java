@@ -1,0 +1,128 @@
+package org.sage.flink;
+
+import com.sun.net.httpserver.Headers;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
+
+/** A real HTTP server that answers as the test says, and remembers what it was asked. */
+final class FakePool implements AutoCloseable {
+
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    /** What came in. */
+    record Asked(String path, Headers headers, String body, long atMs) {
+
+        List<String> texts() {
+            try {
+                List<String> texts = new ArrayList<>();
+                for (JsonNode text : JSON.readTree(body).path("input")) {
+                    texts.add(text.asText());
+                }
+                return texts;
+            } catch (IOException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+    }
+
+    /** What goes out. */
+    record Said(int status, String body, Map<String, String> headers) {
+
+        Said(int status, String body) {
+            this(status, body, Map.of());
+        }
+    }
+
+    /** The answer to the n-th request, from 0. */
+    interface Script {
+        Said answer(int n, Asked asked) throws Exception;
+    }
+
+    final List<Asked> asked = new CopyOnWriteArrayList<>();
+    private final HttpServer server;
+    private final ExecutorService threads = Executors.newCachedThreadPool();
+    private final Script script;
+
+    FakePool(Script script) throws IOException {
+        this.script = script;
+        server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+        server.createContext("/", this::serve);
+        server.setExecutor(threads);
+        server.start();
+    }
+
+    String url() {
+        return "http://127.0.0.1:" + server.getAddress().getPort();
+    }
+
+    private void serve(HttpExchange exchange) throws IOException {
+        String body =
+                new String(exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8);
+        Asked request =
+                new Asked(
+                        exchange.getRequestURI().getPath(),
+                        exchange.getRequestHeaders(),
+                        body,
+                        System.nanoTime() / 1_000_000);
+        int n;
+        synchronized (asked) {
+            n = asked.size();
+            asked.add(request);
+        }
+        try {
+            Said said = script.answer(n, request);
+            byte[] answer = said.body().getBytes(StandardCharsets.UTF_8);
+            said.headers().forEach(exchange.getResponseHeaders()::set);
+            exchange.sendResponseHeaders(said.status(), answer.length == 0 ? -1 : answer.length);
+            exchange.getResponseBody().write(answer);
+        } catch (Exception e) {
+            // Without an answer the connection closes, as when an engine dies.
+        } finally {
+            exchange.close();
+        }
+    }
+
+    /** The embeddings of the texts, each (length, 1), the last first: placement is by index. */
+    static Said embedded(List<String> texts) {
+        List<String> items = new ArrayList<>();
+        for (int i = texts.size() - 1; i >= 0; i--) {
+            items.add(item(i, vector(texts.get(i).length(), 1f)));
+        }
+        return new Said(200, "{\"data\":[" + String.join(",", items) + "]}");
+    }
+
+    static String item(int index, byte[] vector) {
+        String embedding = Base64.getEncoder().encodeToString(vector);
+        return "{\"index\":" + index + ",\"embedding\":\"" + embedding + "\"}";
+    }
+
+    static byte[] vector(float... numbers) {
+        ByteBuffer vector =
+                ByteBuffer.allocate(numbers.length * 4).order(ByteOrder.LITTLE_ENDIAN);
+        for (float number : numbers) {
+            vector.putFloat(number);
+        }
+        return vector.array();
+    }
+
+    @Override
+    public void close() {
+        server.stop(0);
+        threads.shutdownNow();
+    }
+}
