@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 import tenacity
@@ -46,12 +46,14 @@ Emitted = bytes | tuple[OutputTag, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlinkOptions:
-    """How a job runs.
+    """How a job runs: on the cluster at ``settings.flink_url`` (``remote``), or on a MiniCluster in
+    this process (``local``).
 
     ``bundle_s`` bounds how long a Python step gathers elements before it hands them on: it is the
     latency that each Python stage adds to a trickle of records.
     """
 
+    target: Literal["remote", "local"] = "remote"
     parallelism: int = 1
     checkpoint_interval_s: float = 2.0
     bundle_s: float = 0.01
@@ -88,7 +90,8 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     config = Configuration()
     for key, value in _configuration(options, jar).items():
         config.set_string(key, value)
-    if "PYFLINK_GATEWAY_PORT" not in os.environ:  # not inside `flink run`
+    inside_flink_run = "PYFLINK_GATEWAY_PORT" in os.environ
+    if options.target == "remote" and not inside_flink_run:
         host, _, port = settings.flink_url.removeprefix("http://").partition(":")
         config.set_string("execution.target", "remote")
         config.set_string("rest.address", host)
@@ -159,11 +162,15 @@ class _Compiler:
                 assert_never(node)
 
     def _read(self, node: Read) -> DataStream:
+        jvm, j_env = get_gateway().jvm, self.env._j_stream_execution_environment
         if not isinstance(node.source, FlinkSource):
-            encoded = [encode(record) for record in node.source.records()]
-            return self.env.from_collection(encoded, BYTES).name(node.name).uid(node.name)
-        j_stream = self.env._j_stream_execution_environment.fromSource(
-            node.source.flink_source(get_gateway().jvm),
+            given = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
+            for record in node.source.records():
+                given.add(encode(record))
+            j_given = j_env.fromData(given, BYTES.get_java_type_info())
+            return DataStream(j_given).name(node.name).uid(node.name)
+        j_stream = j_env.fromSource(
+            node.source.flink_source(jvm),
             WatermarkStrategy.no_watermarks()._j_watermark_strategy,
             node.name,
             BYTES.get_java_type_info(),
@@ -265,7 +272,7 @@ class _Request(_Step):
 
 
 class _Answered(msgspec.Struct, array_like=True):
-    """The native call's envelope."""
+    """The native call's envelope; the call succeeded exactly when ``reason`` is empty."""
 
     record: bytes
     status: int
@@ -284,7 +291,7 @@ class _Answer(_Step):
         self.read.inc()
         answer = msgspec.msgpack.decode(value, type=_Answered)
         record = decode(answer.record)
-        if answer.status != 200 or answer.reason:
+        if answer.reason:
             yield self._fail(Failed.of(record, self.node.name, answer.reason, answer.attempts))
             return
         out = guarded(self.node.name, record, lambda: self.node.spec.answer(record, answer.body))

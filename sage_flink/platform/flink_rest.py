@@ -100,5 +100,7 @@ class FlinkRest:
                 f"Flink does not answer at {self.url} ({error}); see `sage ps`, start with `sage up`"
             ) from error
         if response.status_code >= 400:
-            raise StackError(f"Flink: {method} {path}: {response.status_code} {response.text[:300]}")
+            raise StackError(
+                f"Flink: {method} {path}: {response.status_code} {response.text[:300]}"
+            )
         return response

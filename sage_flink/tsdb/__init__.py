@@ -1,1 +1,9 @@
+"""sage.tsdb: measurements over time, appended and asked for by series and range.
 
+``bucket("ops")`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
+"""
+
+from sage_flink.tsdb.bucket import Bucket, bucket
+from sage_flink.tsdb.port import Field, Point, RefusedPoint, TimeSeriesStore
+
+__all__ = ["Bucket", "Field", "Point", "RefusedPoint", "TimeSeriesStore", "bucket"]
