@@ -57,7 +57,7 @@ def _documents(config: RagIngest) -> sage.flow.Stream:
 
 
 def main(
-    topic: str = RagIngest.__dataclass_fields__["topic"].default,
+    topic: str = "documents",
     folder: str = "",
     collection: str = "docs",
     name: str = "rag_ingest",

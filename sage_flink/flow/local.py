@@ -187,7 +187,7 @@ class _Run:
 
     async def ask(self, node: Call, record: Record) -> bytes:
         assert self.pool is not None
-        headers = {"X-Request-Id": request_id(self.job, node, record)}
+        headers = {"x-request-id": request_id(self.job, node, record)}
         if self.on_delta is not None and isinstance(node.spec, Streamed):
             pieces = node.spec.pieces()
             body = node.spec.request_streamed(record)

@@ -97,7 +97,8 @@ class FlinkRest:
             response = self._client.request(method, path)
         except httpx.HTTPError as error:
             raise StackError(
-                f"Flink does not answer at {self.url} ({error}); see `sage ps`, start with `sage up`"
+                f"Flink does not answer at {self.url} ({error}); "
+                "see `sage ps`, start with `sage up`"
             ) from error
         if response.status_code >= 400:
             raise StackError(

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from sage_flink.common import Failed, Record, decode, derived_id, encode
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False)
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False)
-    | st.text(st.characters(exclude_categories=["Cs"])) | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    st.none() | st.booleans() | NUMBERS | TEXT | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @given(value=PLAIN, key=st.none() | st.binary(), timestamp_ms=st.integers(0, 2**62))

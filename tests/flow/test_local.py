@@ -22,7 +22,7 @@ class Flaky:
         self.left, self.status, self.asked = failures, status, []
 
     async def post(self, path, body, headers):
-        self.asked.append(headers["X-Request-Id"])
+        self.asked.append(headers["x-request-id"])
         if self.left:
             self.left -= 1
             return self.status, json.dumps({"error": {"message": "no room"}}).encode()

@@ -1,0 +1,63 @@
+"""``python -m benchmark_sage list | run B6 | report``: needs the local stack (``sage up``)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmark_sage import b6_embed_milvus
+from benchmark_sage.results import RESULTS, Result
+from sage_flink.common import ConfigError, SageError
+
+BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
+    "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
+}
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+console = Console(highlight=False)
+
+
+@app.command("list")
+def list_benchmarks() -> None:
+    """List the benchmarks."""
+    for name, (what, _) in BENCHMARKS.items():
+        console.print(f"{name}  {what}")
+
+
+@app.command()
+def run(
+    benchmark: Annotated[str, typer.Argument(help="Such as B6.")],
+    repeats: Annotated[int, typer.Option(min=1, help="Of each side, interleaved.")] = 5,
+    texts_max: Annotated[int, typer.Option(min=32, help="How much work one repeat is.")] = 743,
+    into: Annotated[Path, typer.Option(help="The folder of the result file.")] = RESULTS,
+) -> None:
+    """Run a benchmark and keep its result file."""
+    if benchmark not in BENCHMARKS:
+        raise ConfigError(f"no benchmark {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
+    kept = BENCHMARKS[benchmark][1](repeats=repeats, texts_max=texts_max)
+    console.print(f"kept in {kept.save(into)}")
+    report(into)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Option(help="Of result files.")] = RESULTS) -> None:
+    """Print the headline of every result file."""
+    table = Table("id", "metric", "value", "spread", "floor", "moonshot", box=None)
+    for path in sorted(folder.glob("B*.json")):
+        kept = json.loads(path.read_text())
+        for h in kept["headline"]:
+            low, high = h["spread"]
+            row = (kept["id"], h["metric"], f"{h['value']:.3f}", f"{low:.3f}-{high:.3f}")
+            table.add_row(*row, f"{h['floor']:g}", f"{h['moonshot']:g}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except SageError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]benchmark_sage:[/] {error}")
+        raise SystemExit(1) from None

@@ -1,0 +1,231 @@
+"""InfluxDB 2 as a time-series store: line protocol in, Flux out.
+
+A batch with one bad point is answered by one "no" though the others are stored; writing again
+changes nothing, so the batch is split until the bad point stands alone. Times are read back as
+integers, because the client library's datetimes lose the nanoseconds.
+
+Source: InfluxDB v2 API reference, POST /api/v2/write and /api/v2/query; Flux specification, string
+literals.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import urllib3
+from influxdb_client import InfluxDBClient
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.rest import ApiException
+
+from sage_connectors.isolate import NotTaken, isolate
+from sage_flink.common.errors import ConfigError, StoreUnavailable
+from sage_flink.common.settings import Settings
+from sage_flink.tsdb.bucket import Bucket
+from sage_flink.tsdb.port import POINTS_MAX, TIME_MAX_NS, Field, Point, RefusedPoint, flaw
+
+TIMEOUT_MS = 20_000
+#: The server cannot store these whatever is tried: bad request, too large, unprocessable.
+REFUSALS = frozenset({400, 413, 422})
+T = TypeVar("T")
+
+
+class InfluxStore:
+    """One bucket of an InfluxDB server, with the key that the settings know."""
+
+    def __init__(self, spec: Bucket) -> None:
+        settings = Settings.load()
+        self.bucket = spec.name
+        self.url, self.org = spec.url or settings.influxdb_url, spec.org or settings.influxdb_org
+        token = settings.secret("influxdb")
+        self.client = InfluxDBClient(self.url, token, org=self.org, timeout=TIMEOUT_MS)
+        self._prepare()
+        self.writes = self.client.write_api(write_options=SYNCHRONOUS)
+        self.queries = self.client.query_api()
+
+    def append(self, points: Sequence[Point]) -> Sequence[RefusedPoint]:
+        """Store the points; in InfluxDB's log when this returns."""
+        flaws = {index: reason for index, p in enumerate(points) if (reason := flaw(p))}
+        lines = [(i, line(p)) for i, p in enumerate(points) if i not in flaws]
+        guilty = [(index, reason) for (index, _), reason in isolate(lines, self._write)]
+        return [RefusedPoint(*found) for found in (*flaws.items(), *guilty)]
+
+    def query(
+        self,
+        measurement: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        start_ns: int = 0,
+        stop_ns: int = TIME_MAX_NS,
+        points_max: int = POINTS_MAX,
+    ) -> list[Point]:
+        """The points that match, by time."""
+        if start_ns >= stop_ns:
+            return []
+        flux = (
+            f"{self._from(measurement, start_ns, stop_ns, tags or {})}"
+            f" |> limit(n: {int(points_max)})"
+            " |> map(fn: (r) => ({r with _time_ns: int(v: r._time)}))"
+        )
+        merged: dict[Any, Point] = {}
+        for row, kinds, series in self._rows(flux):
+            time_ns = int(row["_time_ns"])
+            point = Point(measurement, series, {}, time_ns)
+            kept = merged.setdefault(point.identity, point)
+            kept.fields[row["_field"]] = _value(row["_value"], kinds["_value"])
+        return sorted(merged.values(), key=lambda p: (p.timestamp_ns, p.identity))[:points_max]
+
+    def count(self, measurement: str, start_ns: int = 0) -> int:
+        """How many points match."""
+        flux = (
+            f"{self._from(measurement, start_ns, TIME_MAX_NS, {})}"
+            ' |> drop(columns: ["_field", "_value"]) |> unique(column: "_time")'
+            ' |> count(column: "_time") |> group() |> sum(column: "_time")'
+        )
+        return sum(int(row["_time"]) for row, _, _ in self._rows(flux))
+
+    def close(self) -> None:
+        """Let go of the client. Nothing is pending."""
+        self.writes.close()
+        self.client.close()
+
+    def drop(self, measurement: str) -> None:
+        """Delete all points of ``measurement``. For tests and tools."""
+        self._asked(
+            lambda: self.client.delete_api().delete(
+                "1677-09-22T00:00:00Z",
+                "2262-04-11T00:00:00Z",
+                f'_measurement="{measurement}"',
+                bucket=self.bucket,
+            )
+        )
+
+    def _prepare(self) -> None:
+        buckets = self.client.buckets_api()
+        if self._asked(lambda: buckets.find_bucket_by_name(self.bucket)) is not None:
+            return
+        try:
+            buckets.create_bucket(bucket_name=self.bucket, org=self.org)
+        except ApiException as error:
+            if error.status != 422:  # 422: another writer was first
+                raise self._failed(error) from error
+
+    def _write(self, lines: Sequence[tuple[int, str]]) -> None:
+        try:
+            self.writes.write(self.bucket, self.org, "\n".join(text for _, text in lines))
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            if isinstance(error, ApiException) and error.status in REFUSALS:
+                raise NotTaken(_message(error)) from error
+            raise self._failed(error) from error
+
+    def _from(self, measurement: str, start_ns: int, stop_ns: int, tags: Mapping[str, str]) -> str:
+        wanted = [("_measurement", measurement), *((k, v) for k, v in tags.items() if v)]
+        same = " and ".join(f"r[{text(key)}] == {text(value)}" for key, value in wanted)
+        return (
+            f"from(bucket: {text(self.bucket)})"
+            f" |> range(start: time(v: {int(start_ns)}), stop: time(v: {int(stop_ns)}))"
+            f" |> filter(fn: (r) => {same})"
+        )
+
+    def _rows(self, flux: str) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
+        """Each row as text, the types of its columns, and its series' tags."""
+        answer = self._asked(lambda: self.queries.query_raw(flux))
+        yield from _annotated(io.StringIO(answer.data.decode(), newline=""))
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ConfigError | StoreUnavailable:
+        where = f"InfluxDB at {self.url}, org {self.org!r}, bucket {self.bucket!r}"
+        status = getattr(error, "status", 0)
+        if status in {401, 403}:
+            return ConfigError(f"{where}: the key is not accepted; set SAGE_INFLUXDB_KEY")
+        if status == 404:
+            return ConfigError(f"{where}: not found: {_message(error)}; check org and bucket")
+        return StoreUnavailable(f"{where}: {_message(error)}; `sage ps` tells whether it runs")
+
+
+def line(point: Point) -> str:
+    r"""The point as one line of line protocol. Needs a point without a flaw.
+
+    >>> line(Point("a b", {"k": "x,y", "empty": ""}, {"n": 1, "s": 'say "hi"'}, 5))
+    'a\\ b,k=x\\,y n=1i,s="say \\"hi\\"" 5'
+    """
+    tags = "".join(f",{_escaped(k)}={_escaped(v)}" for k, v in sorted(point.tags.items()) if v)
+    fields = ",".join(f"{_escaped(k)}={_literal(v)}" for k, v in point.fields.items())
+    return f"{_escaped(point.measurement, '')}{tags} {fields} {point.timestamp_ns}"
+
+
+def text(value: str) -> str:
+    r"""The value as a Flux string literal; nothing in it is code.
+
+    >>> text('") |> drop() // ${x}')
+    '"\\") |> drop() // \\${x}"'
+    """
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+def _escaped(name: str, equals: str = "=") -> str:
+    for special in f", {equals}":
+        name = name.replace(special, f"\\{special}")
+    return name
+
+
+def _literal(field: Field) -> str:
+    match field:
+        case bool():
+            return "true" if field else "false"
+        case int():
+            return f"{field}i"
+        case float():
+            return repr(field)
+    escaped = field.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _value(value: str, kind: str) -> Field:
+    match kind:
+        case "boolean":
+            return value == "true"
+        case "long" | "unsignedLong":
+            return int(value)
+        case "double":
+            return float(value)
+    return value
+
+
+def _annotated(
+    lines: io.StringIO,
+) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
+    kinds: list[str] = []
+    grouped: list[str] = []
+    header: list[str] = []
+    for row in csv.reader(lines):
+        match row:
+            case []:
+                header = []
+            case ["#datatype", *kinds]:
+                header = []
+            case ["#group", *grouped]:
+                header = []
+            case [first, *rest] if first.startswith("#default"):
+                header = []
+            case [_, *rest] if not header:
+                header = rest
+                if header[0] == "error":
+                    raise StoreUnavailable(f"InfluxDB: the query failed: {rest}")
+            case [_, *values]:
+                # Columns 0 and 1 are 'result' and 'table', which a tag may be called as well.
+                named = list(zip(header, values, grouped, strict=True))[2:]
+                series = {k: v for k, v, g in named if g == "true" and k[0] != "_" and v}
+                plain = {k: v for k, v, _ in named if k[0] == "_"}
+                yield plain, dict(zip(header, kinds, strict=True)), series
+
+
+def _message(error: Exception) -> str:
+    body = getattr(error, "body", None) or str(error)
+    return (body.decode(errors="replace") if isinstance(body, bytes) else str(body))[:300].strip()

@@ -1,0 +1,129 @@
+"""The routes that need no speed, on FastAPI, and the OpenAPI document of all routes."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sage_gateway.answers import refused
+from sage_gateway.replicas import State
+from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
+from sage_gateway.wire import ApiError, SearchAsk
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+TITLE, VERSION = "sage gateway", "0.1.0"
+ERRORS = {
+    "400": "wrong request",
+    "401": "no key",
+    "404": "no such model or collection",
+    "413": "body too large",
+    "429": "no room, see Retry-After",
+    "502": "the engine failed",
+    "503": "not ready, see Retry-After",
+    "504": "the engine took too long",
+}
+
+
+def build(service: Service, lifespan: Lifespan) -> FastAPI:
+    """The application behind the front."""
+    app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
+    born_s = int(time.time())
+
+    @app.get("/health", summary="Whether every model has a ready replica; needs no key")
+    async def health() -> JSONResponse:
+        page = health_page(service)
+        return JSONResponse(page, 200 if page["status"] == "ok" else 503)
+
+    @app.get("/v1/models", summary="The models and the mounted pipelines")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(n, born_s) for n in service.names()]}
+
+    @app.get("/v1/models/{model:path}", summary="One of them")
+    async def model(model: str) -> dict[str, Any]:
+        if model not in service.names():
+            known = ", ".join(service.names())
+            message = f"no model {model!r} here; there are {known}"
+            raise ApiError(404, message, code="model_not_found", param="model")
+        return _model(model, born_s)
+
+    @app.get("/metrics", summary="Counters in Prometheus' text format")
+    async def metrics() -> Response:
+        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
+
+    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _failed)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def health_page(service: Service) -> dict[str, Any]:
+    """``ok``, ``starting`` (nothing has failed yet) or ``degraded``, and the replicas' states."""
+    models = {
+        name: {
+            "ready": model.ready(),
+            "replicas": [str(m.replica.state) for m in model.members],
+            "reasons": sorted({m.replica.reason for m in model.members if m.replica.reason}),
+        }
+        for name, model in service.pool.models.items()
+    }
+    short = [m for m in service.pool.models.values() if not m.ready()]
+    fresh = all(
+        m.replica.state is State.STARTING and not m.replica.restarts
+        for model in short
+        for m in model.members
+    )
+    status = "ok" if not short else "starting" if fresh else "degraded"
+    return {"status": status, "models": models, "mounted": sorted(service.mounts)}
+
+
+def _model(name: str, born_s: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": born_s, "owned_by": "sage"}
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = ApiError(error.status_code, f"{error.detail}; the routes are listed in /docs")
+    elif isinstance(error, RequestValidationError):
+        error = ApiError(400, "; ".join(str(e["msg"]) for e in error.errors()))
+    answer = refused(told(error))
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with the hot routes in it."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=TITLE, version=VERSION, routes=app.routes)
+        bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchAsk}
+        schemas, parts = msgspec.json.schema_components(
+            bodies.values(), ref_template="#/components/schemas/{name}"
+        )
+        for (path, kind), schema in zip(bodies.items(), schemas, strict=True):
+            document["paths"][path] = {"post": _operation(path, kind, schema)}
+        document.setdefault("components", {}).setdefault("schemas", {}).update(parts)
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        document["paths"]["/health"]["get"]["security"] = []
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _operation(path: str, kind: type, schema: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": (kind.__doc__ or path).split("\n")[0],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": {"description": "as OpenAI has it"}}
+        | {status: {"description": text} for status, text in ERRORS.items()},
+    }
+    if "{name}" in path:
+        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        operation["parameters"] = [name]
+    return operation

@@ -1,0 +1,157 @@
+"""A server in OpenAI's shape whose answers are scripted by the question; standard library only.
+
+The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow``, ``die``,
+``sleep SECONDS``, ``slow``, ``break COUNT`` (die after so many events), ``cut COUNT`` (end there,
+without ``[DONE]``).
+``GET /seen`` tells what came, and how many callers hung up.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import select
+import struct
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SEEN: dict[str, Any] = {"requests": 0, "hung_up": 0, "last": {}, "headers": {}, "pid": os.getpid()}
+LOCK = threading.Lock()
+
+
+class Conversation(BaseHTTPRequestHandler):
+    """One connection; requests one after another."""
+
+    protocol_version = "HTTP/1.1"
+    alias = "fake"
+    wbufsize = -1  # headers and body in one packet
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """``/health`` and ``/seen``."""
+        self.answer(200, {"status": "ok"} if self.path == "/health" else SEEN)
+
+    def do_POST(self) -> None:
+        """A chat or embeddings."""
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with LOCK:
+            SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
+        if self.path == "/v1/embeddings":
+            return self.embed(body)
+        words = str(body["messages"][-1]["content"]).split()
+        return self.chat(body, words[0] if words else "echo", " ".join(words[1:]))
+
+    def chat(self, body: dict[str, Any], verb: str, rest: str) -> None:
+        """Do what the script says."""
+        if verb == "die":
+            os._exit(3)
+        if verb == "status":
+            return self.answer(int(rest), {"error": {"message": f"told to answer {rest}"}})
+        if verb == "overflow":
+            error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
+            return self.answer(400, {"error": error})
+        if verb == "sleep" and not self.slept(float(rest)):
+            return None
+        text = rest if verb == "echo" else verb
+        if body.get("stream"):
+            return self.stream(text, verb, rest)
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        page = {"id": "1", "object": "chat.completion", "created": 1, "model": self.alias}
+        return self.answer(200, {**page, "choices": [choice], "usage": usage})
+
+    def stream(self, text: str, verb: str, rest: str) -> None:
+        """One event a word; ``break`` and ``cut`` end it early, ``slow`` takes its time."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        limit = int(rest) if verb in ("break", "cut") else 1000
+        words = text.split() if verb not in ("break", "cut", "slow") else ["word"] * 1000
+        for word in words[:limit]:
+            delta = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
+            page = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": self.alias}
+            if not self.event(json.dumps({**page, "choices": [delta]})):
+                return
+            if verb == "slow" and not self.slept(0.02):
+                return
+        if verb == "break":
+            self.wfile.write(b'data: {"half an ev')
+            self.wfile.flush()
+            os._exit(3)
+        if verb != "cut":
+            self.event("[DONE]")
+        self.close_connection = True
+
+    def embed(self, body: dict[str, Any]) -> None:
+        """Vectors of 4 numbers, a function of the text."""
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        rows = [vector(text) for text in texts]
+        packed = [base64.b64encode(struct.pack("<4f", *row)).decode() for row in rows]
+        spelt: list[Any] = packed if body.get("encoding_format") == "base64" else rows
+        data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(spelt)]
+        usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+        self.answer(200, {"object": "list", "model": self.alias, "data": data, "usage": usage})
+
+    def answer(self, status: int, page: object) -> None:
+        """Send one JSON answer."""
+        body = json.dumps(page).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def event(self, data: str) -> bool:
+        """Send one event; whether the caller is still there."""
+        try:
+            self.wfile.write(f"data: {data}\n\n".encode())
+            self.wfile.flush()
+        except OSError:
+            return self.slept(0.0)
+        return True
+
+    def slept(self, seconds: float) -> bool:
+        """Wait; False, and counted, when the caller hangs up meanwhile."""
+        end = time.monotonic() + seconds
+        while True:
+            readable, _, _ = select.select([self.connection], [], [], 0.01)
+            if readable:
+                with LOCK:
+                    SEEN["hung_up"] += 1
+                self.close_connection = True
+                return False
+            if time.monotonic() >= end:
+                return True
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+def vector(text: str) -> list[float]:
+    """Four numbers, unit length, the same for the same text."""
+    raw = [byte - 127.5 for byte in hashlib.sha256(text.encode()).digest()[:4]]
+    length = sum(x * x for x in raw) ** 0.5
+    return [x / length for x in raw]
+
+
+def main() -> None:
+    """Serve until a signal."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--alias", required=True)
+    parser.add_argument("--load-s", type=float, default=0.0)
+    args = parser.parse_args()
+    time.sleep(args.load_s)
+    Conversation.alias = args.alias
+    server = ThreadingHTTPServer(("127.0.0.1", args.port), Conversation)
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

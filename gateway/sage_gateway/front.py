@@ -1,0 +1,166 @@
+"""The ASGI application: the key first, then the hot routes, then FastAPI for everything else.
+
+A plain callable, because routing and middleware of a framework cost a third of the throughput and
+most of the tail. A caller who hangs up cancels the work: the engine's request is aborted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any
+
+from sage_gateway.answers import EVENTS, Answer, Stream, refused
+from sage_gateway.keys import Keys
+from sage_gateway.service import Service
+from sage_gateway.wire import BODY_BYTES_MAX, ApiError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = frozenset({"/health"})
+DRAINED_BYTES_MAX = 4 * BODY_BYTES_MAX
+REQUEST_ID = b"x-request-id"
+REQUEST_ID_CHARS_MAX = 200
+
+
+class Gone(Exception):  # noqa: N818 - not an error of ours
+    """The caller hung up."""
+
+
+class Front:
+    """One gateway as an ASGI callable."""
+
+    def __init__(self, keys: Keys, service: Service, cold: App) -> None:
+        self._keys = keys
+        self._service = service
+        self._cold = cold
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; lifespan goes to the cold application."""
+        if scope["type"] == "lifespan":
+            return await self._cold(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        path = scope["path"]
+        if path not in OPEN_PATHS and not self._keys.admit(scope["headers"]):
+            return await _send(send, refused(_unknown_key()))
+        if scope["method"] != "POST" or not self._service.serves(path):
+            return await self._cold(scope, receive, send)
+        try:
+            body = await _body(scope, receive)
+            await _while_listening(receive, self._answer(scope, path, body, send))
+        except ApiError as error:
+            await _send(send, refused(error), close=True)
+        except Gone:
+            return None
+
+    async def _answer(self, scope: Scope, path: str, body: bytes, send: Send) -> None:
+        request_id = _request_id(scope)
+        found = await self._service.answer(path, body, request_id=request_id)
+        if isinstance(found, Answer):
+            return await _send(send, found)
+        try:
+            await _send_stream(send, found)
+        finally:
+            await found.close()
+
+
+async def _while_listening(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work here; cancel it when the caller hangs up.
+
+    Raises:
+        Gone: the caller did.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    def hang_up(_: object) -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
+
+    ears = asyncio.ensure_future(receive())
+    ears.add_done_callback(hang_up)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise Gone from None
+    finally:
+        ears.remove_done_callback(hang_up)
+        ears.cancel()
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        ApiError: 413. What came too much was read and dropped, so that the caller, still sending,
+            gets to see the answer.
+        Gone: the caller hung up while sending.
+    """
+    event = await receive()
+    if event["type"] == "http.request" and not event.get("more_body"):
+        whole: bytes = event.get("body", b"")
+        if len(whole) > BODY_BYTES_MAX:
+            raise _too_large()
+        return whole
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if event["type"] == "http.disconnect":
+            raise Gone
+        part = event.get("body", b"")
+        size += len(part)
+        if size <= BODY_BYTES_MAX:
+            parts.append(part)
+        elif size > DRAINED_BYTES_MAX:
+            raise _too_large()
+        if not event.get("more_body"):
+            break
+        event = await receive()
+    if size > BODY_BYTES_MAX:
+        raise _too_large()
+    return b"".join(parts)
+
+
+def _unknown_key() -> ApiError:
+    return ApiError(
+        401,
+        "this needs an API key: send 'Authorization: Bearer KEY', with the key in "
+        "$SAGE_HOME/keys/gateway",
+        code="invalid_api_key",
+    )
+
+
+def _too_large() -> ApiError:
+    message = f"the body is larger than {BODY_BYTES_MAX} bytes"
+    return ApiError(413, message, code="body_too_large")
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID:
+            text: str = value.decode("latin-1")[:REQUEST_ID_CHARS_MAX]
+            return text if text.isprintable() else ""
+    return ""
+
+
+async def _send(send: Send, answer: Answer, *, close: bool = False) -> None:
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    headers += [(b"connection", b"close")] if close else []
+    start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _send_stream(send: Send, stream: Stream) -> None:
+    headers = [EVENTS, (b"cache-control", b"no-cache")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async for chunk in stream.chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,99 @@
+"""What ``/metrics`` shows; a registry of its own, so that two gateways can live in one process."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from sage_gateway.pool import Pool
+from sage_gateway.replicas import State
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class Metrics:
+    """Counters of the data plane, and the pool's states as they are when asked."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "sage_gateway_requests",
+            "Requests by how they ended",
+            ["route", "model", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "sage_gateway_request_seconds",
+            "From the whole request to the last byte of the answer",
+            ["route", "model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "sage_gateway_in_flight", "Requests being answered", registry=self.registry
+        )
+        self.tokens = Counter(
+            "sage_gateway_tokens",
+            "Tokens that the engines counted",
+            ["model", "direction"],
+            registry=self.registry,
+        )
+        self.registry.register(self)
+
+    def begin(self, route: str) -> "Watch":
+        """A request has come."""
+        self.in_flight.inc()
+        return Watch(self, route)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The states of the replicas and the requests at each."""
+        states = GaugeMetricFamily(
+            "sage_gateway_replicas", "Replicas by state", labels=["model", "state"]
+        )
+        waiting = GaugeMetricFamily(
+            "sage_gateway_replica_in_flight", "Requests at a replica", labels=["model", "replica"]
+        )
+        restarts = GaugeMetricFamily(
+            "sage_gateway_replica_restarts", "Failures since it was last stable", labels=["replica"]
+        )
+        for name, model in self._pool.models.items():
+            now = [m.replica.state for m in model.members]
+            for state in State:
+                states.add_metric([name, state], now.count(state))
+        for model, member in self._pool.members():
+            waiting.add_metric([model.name, member.replica.name], member.in_flight)
+            restarts.add_metric([member.replica.name], member.replica.restarts)
+        yield states
+        yield waiting
+        yield restarts
+
+    def page(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Watch:
+    """One request's account; ``end`` closes it once. ``model`` is a known one or ``-``."""
+
+    __slots__ = ("_begun", "_metrics", "_open", "_route", "model")
+
+    def __init__(self, metrics: Metrics, route: str) -> None:
+        self._metrics = metrics
+        self._route = route
+        self._begun = time.perf_counter()
+        self._open = True
+        self.model = "-"
+
+    def end(self, status: int, tokens: Mapping[str, int] | None = None) -> None:
+        """The request is over; 499 means that the caller hung up."""
+        if not self._open:
+            return
+        self._open = False
+        seconds = time.perf_counter() - self._begun
+        self._metrics.in_flight.dec()
+        self._metrics.requests.labels(self._route, self.model, str(status)).inc()
+        self._metrics.seconds.labels(self._route, self.model).observe(seconds)
+        for direction, count in (tokens or {}).items():
+            self._metrics.tokens.labels(self.model, direction).inc(count)

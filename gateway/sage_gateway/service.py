@@ -1,0 +1,194 @@
+"""Every route that answers with a model: read the request, find who answers, account for it.
+
+HTTP (:mod:`front`) and mounted pipelines (:mod:`transport`) call the same :meth:`Service.answer`.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+
+import orjson
+
+from sage_flink.common import PoolError, PoolTimeout, Rejected, Retryable
+from sage_gateway import mounts
+from sage_gateway.answers import Answer, Stream, refused
+from sage_gateway.metrics import Metrics, Watch
+from sage_gateway.mounts import Mount
+from sage_gateway.pool import Model, Pool
+from sage_gateway.proxy import Proxy
+from sage_gateway.search import Searches
+from sage_gateway.wire import (
+    ApiError,
+    ChatAsk,
+    CompletionAsk,
+    EmbeddingsAsk,
+    ModelAsk,
+    SearchAsk,
+    parsed,
+    renamed,
+    texts_only,
+    tokens,
+)
+
+log = logging.getLogger("sage.gateway")
+
+MODEL_ROUTES: Mapping[str, type[ModelAsk]] = {
+    "/v1/chat/completions": ChatAsk,
+    "/v1/completions": CompletionAsk,
+    "/v1/embeddings": EmbeddingsAsk,
+}
+STORES, SEARCH = "/v1/vector_stores/", "/search"
+SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
+
+
+class Service:
+    """The one place where a request meets the pool."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        proxy: Proxy,
+        searches: Searches,
+        metrics: Metrics,
+    ) -> None:
+        self.pool = pool
+        self.proxy = proxy
+        self.searches = searches
+        self.metrics = metrics
+        self.mounts: dict[str, Mount] = {}
+
+    def serves(self, path: str) -> bool:
+        """Whether ``POST path`` is one of these routes."""
+        return path in MODEL_ROUTES or _collection(path) is not None
+
+    def names(self) -> list[str]:
+        """What may stand in ``model``."""
+        return [*self.pool.models, *self.mounts]
+
+    async def answer(
+        self, path: str, body: bytes, *, request_id: str = "", mounted: bool = True
+    ) -> Answer | Stream:
+        """The answer to ``POST path``; an error is one too. ``mounted``: pipelines are models."""
+        watch = self.metrics.begin(path if path in MODEL_ROUTES else SEARCH_ROUTE)
+        try:
+            found = await self._dispatch(path, body, request_id, mounted, watch)
+        except Exception as error:
+            known = told(error)
+            watch.end(known.status)
+            return refused(known)
+        except BaseException:
+            watch.end(499)
+            raise
+        if isinstance(found, Stream):
+            return _accounted(found, watch)
+        watch.end(found.status, tokens(found.body))
+        return found
+
+    async def _dispatch(
+        self, path: str, body: bytes, request_id: str, mounted: bool, watch: Watch
+    ) -> Answer | Stream:
+        name = _collection(path)
+        if name is not None:
+            return await self._search(name, parsed(body, SearchAsk))
+        ask = parsed(body, MODEL_ROUTES[path])
+        if isinstance(ask, ChatAsk):
+            texts_only(ask)
+            if mounted and (mount := self.mounts.get(ask.model)):
+                watch.model = ask.model
+                return await _mounted(mount, ask, orjson.loads(body))
+        model = self._model(ask, path)
+        watch.model = model.name
+        if ask.model != model.name:
+            body = renamed(body, model.name)
+        stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
+        return await self.proxy.forward(model, path, body, stream=stream, request_id=request_id)
+
+    def _model(self, ask: ModelAsk, path: str) -> Model:
+        model = self.pool.find(ask.model)
+        if model is None and ask.model not in self.mounts:
+            known = ", ".join(self.names())
+            raise ApiError(
+                404,
+                f"no model {ask.model!r} here; there are {known}",
+                code="model_not_found",
+                param="model",
+            )
+        wanted = "embedding" if isinstance(ask, EmbeddingsAsk) else "chat"
+        if model is None or model.spec.kind != wanted:
+            kind = model.spec.kind if model else "mounted pipeline"
+            message = f"{ask.model!r} is a {kind} model: it does not answer {path}"
+            raise ApiError(400, message, code="wrong_model_kind", param="model")
+        return model
+
+    async def _search(self, name: str, ask: SearchAsk) -> Answer:
+        embedder = self.pool.spec.embedding_of(name)
+        model = self.pool.find(embedder)
+        if model is None or model.spec.dim is None:
+            raise ApiError(
+                503, f"{embedder!r} is no embedding model with a dim in pool.yaml", retry_after_s=30
+            )
+        return await self.searches.answer(name, ask, embedder, model.spec.dim, self._embed)
+
+    async def _embed(self, model: str, text: str) -> list[float]:
+        body = orjson.dumps({"model": model, "input": [text], "encoding_format": "float"})
+        found = await self.answer("/v1/embeddings", body, mounted=False)
+        assert isinstance(found, Answer)
+        page = orjson.loads(found.body)
+        if found.status != 200:
+            raise PoolError(page["error"]["message"], status=found.status)
+        vector: list[float] = page["data"][0]["embedding"]
+        return vector
+
+
+def told(error: BaseException) -> ApiError:
+    """What ``error`` means to a caller; one that nobody expected goes to the log, not to them."""
+    match error:
+        case ApiError():
+            return error
+        case Rejected():
+            return ApiError(400, str(error))
+        case PoolTimeout():
+            return ApiError(504, str(error), code="timeout")
+        case PoolError() if 400 <= error.status < 500 and error.status != 429:
+            return ApiError(error.status, str(error))
+        case PoolError():
+            status = error.status if error.status in (429, 503, 504) else 502
+            return ApiError(status, str(error), code="pool_error", retry_after_s=1)
+        case Retryable():
+            return ApiError(503, str(error), code="unavailable", retry_after_s=2)
+    log.error("unexpected error", exc_info=error)
+    return ApiError(500, "the gateway failed; its log says why", code="internal_error")
+
+
+async def _mounted(mount: Mount, ask: ChatAsk, body: dict[str, object]) -> Answer | Stream:
+    if ask.stream:
+        return await mounts.streamed(ask.model, mount, ask, body, told)
+    return await mounts.whole(ask.model, mount, body)
+
+
+def _accounted(stream: Stream, watch: Watch) -> Stream:
+    """The same stream; its account is closed with it, whether it was read to the end or not."""
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        count = 0
+        used: dict[str, int] = {}
+        broken = False
+        async for chunk in stream.chunks:
+            count += chunk.count(b'"delta":{"content"')
+            used = tokens(chunk) or used
+            broken = chunk.startswith(b'data: {"error"')
+            yield chunk
+        watch.end(502 if broken else 200, {"out": count} | used)
+
+    async def close() -> None:
+        await counted.aclose()
+        await stream.close()
+        watch.end(499)
+
+    counted = events()
+    return Stream(counted, close)
+
+
+def _collection(path: str) -> str | None:
+    if path.startswith(STORES) and path.endswith(SEARCH):
+        return path[len(STORES) : -len(SEARCH)]
+    return None

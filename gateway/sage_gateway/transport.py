@@ -1,0 +1,58 @@
+"""The pool as a mounted pipeline sees it: the routes without the socket and without the key."""
+
+from collections.abc import AsyncIterator, Mapping
+
+import orjson
+
+from sage_flink.common import PoolError
+from sage_gateway.answers import Answer
+from sage_gateway.service import Service
+
+
+class Transport:
+    """Calls in this process. Paths are those of HTTP; mounted pipelines are not among the models,
+
+    so that none can call itself.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of the answer. Of ``headers`` only ``x-request-id`` is read.
+
+        A body with ``stream: true`` gives all its events at once.
+        """
+        if not self._service.serves(path):
+            return 404, orjson.dumps({"error": {"message": f"no route {path}", "code": None}})
+        found = await self._service.answer(
+            path, body, request_id=headers.get("x-request-id", ""), mounted=False
+        )
+        if isinstance(found, Answer):
+            return found.status, found.body
+        try:
+            return 200, b"".join([chunk async for chunk in found.chunks])
+        finally:
+            await found.close()
+
+    async def stream(
+        self, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> AsyncIterator[bytes]:
+        """The events of the answer, whole ones, as they come.
+
+        Raises:
+            PoolError: the answer is an error; ``status`` is its status.
+        """
+        request_id = headers.get("x-request-id", "")
+        found = await self._service.answer(path, body, request_id=request_id, mounted=False)
+        if isinstance(found, Answer):
+            if found.status != 200:
+                message = orjson.loads(found.body)["error"]["message"]
+                raise PoolError(message, status=found.status)
+            yield found.body
+            return
+        try:
+            async for chunk in found.chunks:
+                yield chunk
+        finally:
+            await found.close()

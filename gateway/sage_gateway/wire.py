@@ -1,0 +1,188 @@
+"""OpenAI's shapes, as much of them as the gateway has to read; bodies are passed on untouched."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import orjson
+
+BODY_BYTES_MAX = 8 << 20
+
+T = TypeVar("T")
+
+
+class ApiError(Exception):
+    """An answer that is an error: OpenAI's four fields, the status, the time to wait."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> bytes:
+        """``{"error": {...}}``"""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
+        found = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        return orjson.dumps({"error": found})
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """``Retry-After``, where waiting helps."""
+        if self.retry_after_s is None:
+            return []
+        return [(b"retry-after", b"%d" % self.retry_after_s)]
+
+
+class Part(msgspec.Struct):
+    """A piece of a message's content; only texts are taken (no addresses to fetch)."""
+
+    type: str
+
+
+class Message(msgspec.Struct):
+    """One message of a conversation."""
+
+    role: str
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream should carry."""
+
+    include_usage: bool = False
+
+
+class ChatAsk(msgspec.Struct):
+    """``POST /v1/chat/completions``."""
+
+    model: str
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+
+
+class CompletionAsk(msgspec.Struct):
+    """``POST /v1/completions``."""
+
+    model: str
+    prompt: msgspec.Raw
+    stream: bool | None = False
+
+
+class EmbeddingsAsk(msgspec.Struct):
+    """``POST /v1/embeddings``; the engine checks ``input``."""
+
+    model: str
+    input: msgspec.Raw
+
+
+class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /v1/vector_stores/{name}/search``."""
+
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+
+
+ModelAsk = ChatAsk | CompletionAsk | EmbeddingsAsk
+
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    t: msgspec.json.Decoder(t) for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, SearchAsk)
+}
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_PLACE = re.compile(r"at `\$\.?([^`]*)`")
+_TOKENS = {
+    "in": re.compile(rb'"prompt_tokens"\s*:\s*(\d+)'),
+    "out": re.compile(rb'"completion_tokens"\s*:\s*(\d+)'),
+}
+
+
+def parsed(body: bytes, kind: type[T]) -> T:
+    """The request in ``body``.
+
+    Raises:
+        ApiError: 400, with the name of the field where there is one.
+    """
+    try:
+        found: T = _DECODERS[kind].decode(body)
+    except msgspec.ValidationError as error:
+        place = _MISSING.search(str(error)) or _PLACE.search(str(error))
+        raise ApiError(400, str(error), param=place.group(1) if place else None) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+    return found
+
+
+def texts_only(ask: ChatAsk) -> None:
+    """Refuse content that is not text.
+
+    Raises:
+        ApiError: 400, with the place of the first part that is something else.
+    """
+    for i, message in enumerate(ask.messages):
+        parts = message.content if isinstance(message.content, list) else ()
+        for j, part in enumerate(parts):
+            if part.type != "text":
+                place = f"messages[{i}].content[{j}].type"
+                raise ApiError(
+                    400, f"{place}: only 'text' is taken, got {part.type!r}", param=place
+                )
+
+
+def renamed(body: bytes, model: str) -> bytes:
+    """``body`` with another name in ``model``."""
+    fields = orjson.loads(body)
+    fields["model"] = model
+    return orjson.dumps(fields)
+
+
+def tokens(body: bytes) -> dict[str, int]:
+    """``in`` and ``out`` of the last ``usage`` in an answer or in the end of a stream.
+
+    Found by its bytes: a quote inside a JSON string is escaped, so a text cannot look like it.
+    """
+    at = body.rfind(b'"usage":')
+    found = {k: p.search(body, at) for k, p in _TOKENS.items()} if at >= 0 else {}
+    return {k: int(m.group(1)) for k, m in found.items() if m}
+
+
+def engine_error(status: int, body: bytes, model: str) -> ApiError:
+    """What an engine's error means to the caller of ``model``."""
+    message, kind = _told(body)
+    message = message or f"the engine answered with status {status}"
+    overflow = kind == "exceed_context_size_error" or "maximum context length" in message
+    if overflow or "too large to process" in message:
+        return ApiError(400, message, code="context_length_exceeded", param="messages")
+    if status == 429:
+        return ApiError(429, message, code="rate_limit_exceeded", retry_after_s=1)
+    if status == 503:
+        return ApiError(503, f"{model}: {message}", code="not_ready", retry_after_s=1)
+    if 400 <= status < 500:
+        return ApiError(400, message)
+    return ApiError(502, f"{model}: {message}", code="engine_error", retry_after_s=1)
+
+
+def error_event(error: ApiError) -> bytes:
+    """The last event of a stream that cannot go on."""
+    return b"data: " + error.body() + b"\n\n"
+
+
+def _told(body: bytes) -> tuple[str, str]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "", ""
+    found = found.get("error", found) if isinstance(found, Mapping) else {}
+    if not isinstance(found, Mapping):
+        return str(found), ""
+    return str(found.get("message", "")), str(found.get("type", ""))

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Makes sure of everything that sage runs on: environments, servers, models, the native jar.
+#
+#   bash infra/setup.sh            prints one line a step; again, it takes about a second
+#   bash infra/setup.sh --quiet    prints only what it has to make
+#
+# What can be shared is made once a user in $SAGE_CACHE (default ~/.cache/sage), the rest in
+# $SAGE_HOME (default .sage of this checkout). See infra/README.md.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sage}
+home=${SAGE_HOME:-$repo/.sage}
+quiet=no
+[ "${1:-}" = --quiet ] && quiet=yes
+
+# shellcheck source=infra/setup/say.sh
+. "$repo/infra/setup/say.sh"
+
+native_hash=$(hash_tree "$repo/connectors/native" pom.xml src/main)
+
+# shellcheck source=infra/setup/steps.sh
+. "$repo/infra/setup/steps.sh"
+# shellcheck source=infra/setup/checks.sh
+. "$repo/infra/setup/checks.sh"
+
+python=''
+check_machine
+
+pins=$repo/infra/constraints.txt
+project_hash=$(hash_of "$python" "$repo/pyproject.toml" "$pins" "${flink_args[*]}")
+milvus_hash=$(hash_of "$python" "$repo/infra/venvs/milvus.txt" "$(pinned milvus)" "$(pinned setuptools)")
+engines_hash=$(hash_of "$python" "$repo/infra/venvs/engines.txt" "$pins")
+milvus=$cache/venv/milvus-$milvus_hash
+engines=$cache/venv/engines-$engines_hash
+
+mkdir -p "$cache/locks" "$home/venv" "$home/lib" "$home/logs/setup"
+work=$(mktemp -d "$cache/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'printf "\nStopped; what was finished stays. Run the same command again to go on.\n" >&2; exit 130' INT TERM
+
+steps_all=10
+step_now=0
+
+# locked LOCK TEST MAKE: two clones may want the same thing at once; the second finds it made.
+locked() { exec 9>"$1"; flock 9; if "$2"; then return; fi; "$3"; }
+
+# step NAME LABEL EXPECT: has_NAME, else make_NAME with its log shown when it fails.
+step() {
+  step_now=$((step_now + 1))
+  local label log=$home/logs/setup/$1.log
+  label=$(printf '[%2d/%d] %s' "$step_now" "$steps_all" "$2")
+  if "has_$1"; then
+    [ "$quiet" = yes ] || say_line "$label" 'ready'
+    return
+  fi
+  [ -z "$3" ] || label="$label ($3)"
+  timed "$label" "$log" locked "$cache/locks/$1" "has_$1" "make_$1"
+  [ "$timed_status" = 0 ] || {
+    tail -25 "$log" >&2
+    die "setup could not make: $2" "  The whole log: $log" "  Mend what it names, then run the same command again: finished steps are kept."
+  }
+}
+
+started=$(now_ms)
+step uv 'uv' ''
+step flink_venv 'environment of the data plane' '1-2 minutes the first time'
+step gateway_venv 'environment of the gateway' ''
+step milvus 'Milvus server' ''
+step engines 'environment of the engines' ''
+step kafka 'Kafka jars' ''
+step influxd 'InfluxDB server' '4-6 minutes the first time'
+step chat_model 'chat model' '90 MB'
+step embedding_model 'embedding model' ''
+step native_jar 'native Flink operators' ''
+
+# Fixed names in $SAGE_HOME for what lies in the cache, so that the stack asks one folder only.
+ln -sfn "$milvus" "$home/venv/milvus"
+ln -sfn "$engines" "$home/venv/engines"
+ln -sfn "$cache/kafka-$kafka_version" "$home/lib/kafka"
+ln -sfn "$(influxd_path)" "$home/lib/influxd"
+ln -sfn "$native_jar" "$home/lib/sage-native.jar"
+[ "$quiet" = yes ] || say_line 'setup' "done in $(seconds_since "$started")"

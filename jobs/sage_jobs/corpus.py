@@ -1,0 +1,67 @@
+"""Documents to feed: the Python language reference of this interpreter, or a folder of files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc_data import topics
+from typing import Any
+
+import msgspec
+
+Document = dict[str, Any]
+
+
+def python_reference() -> list[Document]:
+    """The language reference that CPython carries for ``help()``: one document a topic.
+
+    Event time is the file's own, a millisecond apart, so that feeding it again changes nothing.
+    """
+    modified_ms = int(Path(topics.__file__).stat().st_mtime * 1000)
+    return [
+        {
+            "type": "document",
+            "id": f"python/{name}",
+            "title": heading(text) or name,
+            "text": text.strip(),
+            "modified_ms": modified_ms + place,
+        }
+        for place, (name, text) in enumerate(sorted(topics.topics.items()))
+    ]
+
+
+def folder(path: Path) -> Iterator[Document]:
+    """The documents of all files under ``path`` that have a known suffix, in order of path.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    from sage_connectors import DecodeFile, files
+
+    decode = DecodeFile()
+    for record in files(str(path)).records():
+        for made in decode(record):
+            value = made.value
+            yield {
+                "type": "document",
+                "id": value["doc"],
+                "title": value["title"],
+                "text": value["text"],
+                "modified_ms": made.timestamp_ms,
+            }
+
+
+def message(document: Document) -> tuple[bytes, bytes]:
+    """Key and value of the document's Kafka message."""
+    return document["id"].encode(), msgspec.json.encode(document)
+
+
+def heading(text: str) -> str:
+    """The first line of a topic that is not a rule or empty."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if line and set(line) - set("*=-~^")), "")
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence after the heading, as one line."""
+    paragraphs = [p for p in text.strip().split("\n\n") if set(p.strip()) - set("*=-~^\n")]
+    body = " ".join(paragraphs[1].split()) if len(paragraphs) > 1 else heading(text)
+    return body.split(". ")[0]

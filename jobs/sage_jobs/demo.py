@@ -1,0 +1,278 @@
+"""The main job, end to end: feed documents, wait until they are searchable, ask, and count.
+
+Run by ``bash infra/demo.sh``. Every figure it prints is counted in the server that holds it, and
+the run fails when the books do not close.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import sage_flink as sage
+from sage_connectors.kafka import committed, drain, ensure_topic, feed
+from sage_flink.common import ConfigError, OperatorNeeded, Record, SageError, Settings, sage_home
+from sage_flink.flow.memory import Collected, Given
+from sage_flink.platform import stack
+from sage_flink.platform.flink_rest import FlinkRest
+from sage_jobs import corpus, rag_ingest
+from sage_jobs.ask import ask
+from sage_jobs.rag_ingest import RagIngest
+
+QUESTIONS = (
+    "What does the assert statement do?",
+    "How does a with statement use a context manager?",
+    "What is the difference between is and == ?",
+)
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the job's own steps, run here, make of the documents: the ids to look for."""
+
+    chunks: frozenset[str]
+    failed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the servers hold after a run; the last two over all runs so far."""
+
+    fed: int
+    read: int
+    dead_lettered: int
+    chunks: int
+    vectors: int
+    vectors_all: int
+    points_all: int
+
+    @property
+    def closes(self) -> bool:
+        """Whether what was fed was read, and every chunk has its vector and its point."""
+        return (
+            self.fed == self.read
+            and self.chunks == self.vectors
+            and self.vectors_all == self.points_all
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Where the counts stood before this run."""
+
+    read: int
+    dead: int
+
+
+def main(
+    docs: Annotated[
+        Path | None, typer.Option(help="Ingest this folder instead of the Python reference.")
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option("--ask", help="Ask this instead; may be repeated.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Stop the stack at the end.")] = False,
+) -> None:
+    """Bring the stack up, ingest documents through Flink, ask questions, and count."""
+    if keep and down:
+        raise ConfigError("--keep and --down exclude each other; give one")
+    home = sage_home()
+    stay = keep or (console.is_terminal and not down)
+    began = time.monotonic()
+    stack.up(home)
+    try:
+        run(docs, tuple(question or QUESTIONS), began)
+    finally:
+        if not stay:
+            stack.down(home)
+    if stay:
+        console.print("The stack is up; [bold]sage down[/] stops it.")
+
+
+def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
+    """The demo on a stack that is up."""
+    settings = Settings.load()
+    config = RagIngest()
+    with step("documents"):
+        documents = list(corpus.folder(docs)) if docs else corpus.python_reference()
+        messages = [corpus.message(document) for document in documents]
+        if not messages:
+            raise ConfigError(f"{docs}: no file with a known suffix in it")
+        expected = expect(messages, config)
+    with step("job rag_ingest"):
+        for topic in (config.topic, config.dead_letters):
+            ensure_topic(topic)
+        rest = FlinkRest(settings.flink_url)
+        submit_once(rest, config, settings)
+    before = Before(committed(config.group, config.topic), dead(config))
+    started = time.monotonic()
+    feed_all(messages, config)
+    wait_searchable(expected, config)
+    seconds = time.monotonic() - started
+    counted = count(len(messages), expected, config, before)
+    for text in questions:
+        console.rule(style="dim")
+        ask(text, settings, console)
+    report(counted, seconds, time.monotonic() - began, settings)
+
+
+def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
+    """The chunk ids that the job will write, from the job's own steps run in this process."""
+    nodes = rag_ingest.build(config).nodes
+    ends = next(place for place, node in enumerate(nodes) if node.name == "split")
+    graph = sage.flow.Stream(nodes[: ends + 1]).write("chunks", Collected())
+    given = tuple(
+        Record(id=f"given/{n}", value=value, key=key) for n, (key, value) in enumerate(messages)
+    )
+    outcome = asyncio.run(sage.flow.run(graph, sources={"documents": Given(given)}))
+    chunks = frozenset(record.id for record in outcome.written["chunks"])
+    return Expected(chunks, frozenset(failed.id for failed in outcome.failed))
+
+
+def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> None:
+    """Submit the job unless it runs already; return when all its tasks run."""
+    job = rest.running("rag_ingest")
+    job_id = job.id if job else sage.flow.submit(rag_ingest.build(config), name="rag_ingest")
+    wait(lambda: rest.all_tasks_running(job_id), 120, f"job {job_id}: see {settings.flink_url}")
+
+
+def feed_all(messages: list[tuple[bytes, bytes]], config: RagIngest) -> None:
+    """Write the messages to the topic, acknowledged, with a bar."""
+    with bar() as progress:
+        task = progress.add_task("fed to Kafka", total=len(messages))
+        feed(config.topic, messages, on_progress=lambda n: progress.update(task, completed=n))
+
+
+def wait_searchable(expected: Expected, config: RagIngest) -> None:
+    """Return when every expected chunk is in the collection, by a strong count.
+
+    Raises:
+        OperatorNeeded: nothing more arrived for two minutes.
+    """
+    store = sage.db.collection(config.collection, dim=config.dim).open()
+    have, moved = 0, time.monotonic()
+    with bar() as progress:
+        task = progress.add_task("searchable", total=len(expected.chunks))
+        while have < len(expected.chunks):
+            time.sleep(0.3)
+            if (now := store.count(expected.chunks)) > have:
+                have, moved = now, time.monotonic()
+                progress.update(task, completed=have)
+            if time.monotonic() - moved > 120:
+                raise OperatorNeeded(
+                    f"{have} of {len(expected.chunks)} chunks are searchable and nothing has "
+                    "come for 120 s; see `sage ps` and `sage logs taskmanager`"
+                )
+    store.close()
+
+
+def count(fed: int, expected: Expected, config: RagIngest, before: Before) -> Counted:
+    """What the servers hold, once a checkpoint has committed what was read."""
+    store = sage.db.collection(config.collection, dim=config.dim).open()
+    bucket = sage.tsdb.bucket(config.bucket).open()
+    end = before.read + fed
+    wait(lambda: committed(config.group, config.topic) >= end, 60, "offsets are not committed")
+    wait(lambda: bucket.count("chunks") >= store.count(), 60, "points are missing in InfluxDB")
+    counted = Counted(
+        fed=fed,
+        read=committed(config.group, config.topic) - before.read,
+        dead_lettered=dead(config) - before.dead,
+        chunks=len(expected.chunks),
+        vectors=store.count(expected.chunks),
+        vectors_all=store.count(),
+        points_all=bucket.count("chunks"),
+    )
+    store.close()
+    bucket.close()
+    return counted
+
+
+def report(counted: Counted, ingest_s: float, whole_s: float, settings: Settings) -> None:
+    """The table, where to look next, and an error when the books do not close."""
+    table = Table(title="What was counted, and where", title_justify="left", box=None)
+    table.add_column("stage")
+    table.add_column("count", justify="right")
+    table.add_column("counted in", style="dim")
+    for stage, number, place in (
+        ("documents fed", counted.fed, "Kafka, acknowledged"),
+        ("documents read", counted.read, "Kafka, offsets the job committed"),
+        ("dead-lettered", counted.dead_lettered, "Kafka, read committed"),
+        ("chunks", counted.chunks, "the job's own steps, run here"),
+        ("vectors of these chunks", counted.vectors, "Milvus, strong count"),
+        ("vectors, all runs", counted.vectors_all, "Milvus, strong count"),
+        ("points, all runs", counted.points_all, "InfluxDB"),
+    ):
+        table.add_row(stage, f"{number:,}", place)
+    table.add_row("fed to searchable", f"{ingest_s:.1f} s", "")
+    table.add_row("the whole demo", f"{whole_s:.1f} s", "")
+    console.rule(style="dim")
+    console.print(table)
+    console.print(
+        f"\nFlink UI      {settings.flink_url}\nGateway docs  {settings.gateway_url}/docs\n"
+        "Logs          sage logs taskmanager   (sage ps names the others)"
+    )
+    if not counted.closes:
+        raise OperatorNeeded("the books do not close: see the table above")
+
+
+def dead(config: RagIngest) -> int:
+    """How many records are in the dead-letter topic, committed ones only."""
+    return sum(1 for _ in drain(config.dead_letters))
+
+
+def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Return when ``condition`` holds.
+
+    Raises:
+        OperatorNeeded: it does not within ``seconds``; ``what`` says what is missing.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise OperatorNeeded(f"waited {seconds:g} s: {what}")
+        time.sleep(0.2)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """A line with the seconds that the block took; a spinner meanwhile on a terminal."""
+    began = time.monotonic()
+    with console.status(title):
+        yield
+    console.print(f"{title:<24} {time.monotonic() - began:6.1f} s")
+
+
+def bar() -> Progress:
+    """A progress bar; without a terminal it prints its last state once."""
+    return Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def entry() -> None:
+    """Run; a SageError becomes one message and an exit status."""
+    try:
+        typer.run(main)
+    except SageError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]demo:[/] {error}")
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,159 @@
+"""A collection as a value: where rows go, and how a record becomes a row.
+
+The store behind it is found by name: an entry point of the group ``sage.db`` that takes the
+Collection and returns an open VectorStore.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.records import Record
+from sage_flink.db.port import Row, VectorStore
+from sage_flink.db.vectors import flaw
+from sage_flink.flow.ports import BatchLimits, Refusal
+
+GROUP = "sage.db"
+#: The stores that come with sage, for a checkout that is on the path but not installed.
+SHIPPED = {
+    "memory": "sage_flink.db.memory:MemoryStore",
+    "milvus": "sage_connectors.milvus:MilvusStore",
+}
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+DIM_MAX = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Rows with a vector of ``dim`` float32 each, in ``store`` at ``url`` (empty: the settings').
+
+    A sink: a record's value is a mapping with ``vector`` (little-endian float32 bytes); its other
+    entries become the row's fields. The row's id is the record's; an ``id`` in the value gives way
+    to it.
+    """
+
+    name: str
+    dim: int
+    metric: str = "cosine"
+    store: str = "milvus"
+    url: str = ""
+    batch: BatchLimits = field(default_factory=BatchLimits)
+
+    def __post_init__(self) -> None:
+        _need(
+            bool(NAME.fullmatch(self.name)),
+            self.name,
+            "name",
+            "letters, digits and _, at most 255, not a digit first",
+            self.name,
+        )
+        _need(2 <= self.dim <= DIM_MAX, self.name, "dim", f"2 to {DIM_MAX}", self.dim)
+        _need(self.metric == "cosine", self.name, "metric", "'cosine'", self.metric)
+
+    def open(self) -> VectorStore:
+        """The store, connected; the collection is made when it is absent.
+
+        Raises:
+            ConfigError: no store of that name, its package is missing, or the collection there
+                has another dim.
+            StoreUnavailable: the server is away.
+        """
+        return _adapter(self.store)(self)
+
+    def writer(self) -> "RowWriter":
+        """Open the collection for writing; raises as :meth:`open` does."""
+        return RowWriter(self.open(), self.dim)
+
+
+def collection(
+    name: str,
+    *,
+    dim: int,
+    store: str = "milvus",
+    url: str = "",
+    batch: BatchLimits | None = None,
+) -> Collection:
+    """The collection ``name`` of vectors with ``dim`` numbers, compared by cosine.
+
+    >>> collection("docs", dim=384).batch.items_max
+    500
+    """
+    return Collection(name, dim, store=store, url=url, batch=batch or BatchLimits())
+
+
+class RowWriter:
+    """Records into a vector store, idempotent by record id."""
+
+    def __init__(self, store: VectorStore, dim: int) -> None:
+        self.store, self.dim = store, dim
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        """Upsert the records; those without a fitting vector, or refused by the store, come back.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+        """
+        rows: list[Row] = []
+        refused: list[Refusal] = []
+        for record in records:
+            try:
+                rows.append(row_of(record, self.dim))
+            except Rejected as verdict:
+                refused.append(Refusal(record, str(verdict)))
+        reasons = dict(self.store.upsert(rows)) if rows else {}
+        flawed = {id(refusal.record) for refusal in refused}
+        refused += [
+            Refusal(record, reasons[record.id])
+            for record in records
+            if record.id in reasons and id(record) not in flawed
+        ]
+        return refused
+
+    def close(self) -> None:
+        """Let go of the store. Nothing is pending."""
+        self.store.close()
+
+
+def row_of(record: Record, dim: int) -> Row:
+    """The row that ``record`` stands for.
+
+    Raises:
+        Rejected: its value is no mapping, or has no vector of ``dim`` finite float32.
+    """
+    if not isinstance(record.value, Mapping):
+        got = type(record.value).__name__
+        raise Rejected(f"value must be a mapping with 'vector', got {got}")
+    vector = record.value.get("vector")
+    if not isinstance(vector, bytes):
+        raise Rejected(f"value['vector'] must be float32 bytes, got {type(vector).__name__}")
+    if reason := flaw(vector, dim=dim):
+        raise Rejected(reason)
+    fields = {k: v for k, v in record.value.items() if k not in {"id", "vector"}}
+    return Row(record.id, vector, fields)
+
+
+def _adapter(name: str) -> Callable[[Collection], VectorStore]:
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    known = SHIPPED | installed
+    if name not in known:
+        raise ConfigError(
+            f"store {name!r}: no such vector store; known are {', '.join(sorted(known))}; "
+            f"another one comes with the package that offers an entry point {GROUP!r}"
+        )
+    module, _, attribute = known[name].partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"store {name!r}: {error.name} is missing: pip install 'sage-flink[{name}]'"
+        ) from error
+    return cast("Callable[[Collection], VectorStore]", found)
+
+
+def _need(condition: bool, name: str, what: str, required: str, got: Any) -> None:
+    if not condition:
+        raise ConfigError(f"collection {name!r}: {what} must be {required}, got {got!r}")

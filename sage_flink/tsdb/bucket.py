@@ -1,0 +1,153 @@
+"""A bucket as a value: where points go, and how a record becomes a point.
+
+The store behind it is found by name: an entry point of the group ``sage.tsdb`` that takes the
+Bucket and returns an open TimeSeriesStore.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.records import Record
+from sage_flink.flow.ports import BatchLimits, Refusal
+from sage_flink.tsdb.port import Point, TimeSeriesStore
+
+GROUP = "sage.tsdb"
+#: The stores that come with sage, for a checkout that is on the path but not installed.
+SHIPPED = {
+    "influxdb": "sage_connectors.influxdb:InfluxStore",
+    "memory": "sage_flink.tsdb.memory:MemoryStore",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Points in ``store`` at ``url`` of ``org`` (empty: the settings').
+
+    A sink: a record's value is a mapping with ``measurement``, ``fields`` and maybe ``tags`` and
+    ``timestamp_ns``; without the last the record's own time counts, never the wall clock.
+    """
+
+    name: str
+    store: str = "influxdb"
+    url: str = ""
+    org: str = ""
+    batch: BatchLimits = field(default_factory=BatchLimits)
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or self.name.startswith("_") or '"' in self.name:
+            raise ConfigError(
+                f"bucket {self.name!r}: name must have text, no quotes and no _ first"
+            )
+
+    def open(self) -> TimeSeriesStore:
+        """The store, connected; the bucket is made when it is absent, and keeps points for ever.
+
+        Raises:
+            ConfigError: no store of that name, its package or key is missing, or the key is wrong.
+            StoreUnavailable: the server is away.
+        """
+        return _adapter(self.store)(self)
+
+    def writer(self) -> "PointWriter":
+        """Open the bucket for writing; raises as :meth:`open` does."""
+        return PointWriter(self.open())
+
+
+def bucket(
+    name: str,
+    *,
+    store: str = "influxdb",
+    url: str = "",
+    org: str = "",
+    batch: BatchLimits | None = None,
+) -> Bucket:
+    """The bucket ``name``.
+
+    >>> bucket("ops").store
+    'influxdb'
+    """
+    return Bucket(name, store, url, org, batch or BatchLimits())
+
+
+class PointWriter:
+    """Records into a time-series store: one point per series and time, however often written."""
+
+    def __init__(self, store: TimeSeriesStore) -> None:
+        self.store = store
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        """Append the records; those that are no point, or refused by the store, come back.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+        """
+        points: list[Point] = []
+        owners: list[Record] = []
+        refused: list[Refusal] = []
+        for record in records:
+            try:
+                points.append(point_of(record))
+                owners.append(record)
+            except Rejected as verdict:
+                refused.append(Refusal(record, str(verdict)))
+        if points:
+            found = self.store.append(points)
+            refused += [Refusal(owners[position], reason) for position, reason in found]
+        return refused
+
+    def close(self) -> None:
+        """Let go of the store. Nothing is pending."""
+        self.store.close()
+
+
+def point_of(record: Record) -> Point:
+    """The point that ``record`` stands for.
+
+    Raises:
+        Rejected: its value is not of the form that Bucket asks for.
+    """
+    value = record.value
+    if not isinstance(value, Mapping):
+        got = type(value).__name__
+        raise Rejected(f"value must be a mapping with 'measurement' and 'fields', got {got}")
+    tags = _mapping(value, "tags", {})
+    timestamp_ns = value.get("timestamp_ns", record.timestamp_ms * 1_000_000)
+    _need(isinstance(value.get("measurement"), str), "measurement", "text", value)
+    whole = isinstance(timestamp_ns, int) and not isinstance(timestamp_ns, bool)
+    _need(whole, "timestamp_ns", "an integer", value)
+    _need(all(isinstance(v, str) for v in tags.values()), "tags", "of text values", value)
+    return Point(value["measurement"], tags, _mapping(value, "fields", None), timestamp_ns)
+
+
+def _mapping(value: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]:
+    found = value.get(key, default)
+    named = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
+    _need(named, key, "a mapping with names of text", value)
+    return dict(found)
+
+
+def _need(condition: bool, key: str, required: str, value: Mapping[str, Any]) -> None:
+    if not condition:
+        raise Rejected(f"value[{key!r}] must be {required}, got {value.get(key)!r}"[:300])
+
+
+def _adapter(name: str) -> Callable[[Bucket], TimeSeriesStore]:
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    known = SHIPPED | installed
+    if name not in known:
+        raise ConfigError(
+            f"store {name!r}: no such time-series store; known are {', '.join(sorted(known))}; "
+            f"another one comes with the package that offers an entry point {GROUP!r}"
+        )
+    module, _, attribute = known[name].partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"store {name!r}: {error.name} is missing: pip install 'sage-flink[{name}]'"
+        ) from error
+    return cast("Callable[[Bucket], TimeSeriesStore]", found)

@@ -1,0 +1,137 @@
+"""The time-series store: points in, points out.
+
+A point is identified by measurement, tags and timestamp. Writing one again overwrites the fields
+it names and leaves its others, as InfluxDB does; a tag with an empty value is the same as none.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+Field = float | int | str | bool
+#: What a query returns at most unless asked for less or more.
+POINTS_MAX = 10_000
+TIME_MAX_NS = 2**63 - 2
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: What InfluxDB's line protocol cannot say: a backslash before a character that it would escape.
+_BACKSLASH = re.compile(r"\\[,= \\]|\\$")
+_TEXT_BYTES_MAX = 65_000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One observation; ``timestamp_ns`` counts nanoseconds since the epoch."""
+
+    measurement: str
+    tags: dict[str, str]
+    fields: dict[str, Field]
+    timestamp_ns: int
+
+    @property
+    def identity(self) -> tuple[str, tuple[tuple[str, str], ...], int]:
+        """What makes it this point: measurement, tags in order of their names, timestamp."""
+        tags = sorted((k, v) for k, v in self.tags.items() if v)
+        return self.measurement, tuple(tags), self.timestamp_ns
+
+
+class RefusedPoint(NamedTuple):
+    """Where in the sequence given the refused point stands, and why."""
+
+    position: int
+    reason: str
+
+
+class TimeSeriesStore(Protocol):
+    """An open bucket. One thread at a time."""
+
+    def append(self, points: Sequence[Point]) -> Sequence[RefusedPoint]:
+        """Store the points, one per identity; return once stored.
+
+        The points refused come back, all others are stored. A point is refused when :func:`flaw`
+        finds one, or a field's type differs from what the series has.
+
+        Raises:
+            StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+        """
+
+    def query(
+        self,
+        measurement: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        start_ns: int = 0,
+        stop_ns: int = TIME_MAX_NS,
+        points_max: int = POINTS_MAX,
+    ) -> list[Point]:
+        """The earliest points with these tags (and maybe more), start <= time < stop, by time.
+
+        Raises:
+            StoreUnavailable: no answer; the same call may succeed later.
+        """
+
+    def count(self, measurement: str, start_ns: int = 0) -> int:
+        """How many points there are from ``start_ns`` on; a point with many fields counts once."""
+
+    def close(self) -> None:
+        """Let go of the store. Nothing is pending."""
+
+
+def flaw(point: Point) -> str:
+    """Why no store can hold the point; empty when one can. The same for every store. Pure."""
+    if not point.fields:
+        return "point has no fields"
+    if not -(2**63) + 2 <= point.timestamp_ns <= TIME_MAX_NS:
+        return f"timestamp_ns {point.timestamp_ns} is out of range"
+    named = {"measurement": point.measurement}
+    named |= {f"tag {k!r}": k for k in point.tags} | {f"field {k!r}": k for k in point.fields}
+    for what, name in named.items():
+        if reason := _unnameable(name):
+            return f"{what}: {reason}"
+    for key, value in point.tags.items():
+        if reason := _untaggable(value):
+            return f"tag {key!r}: {reason}"
+    for key, field in point.fields.items():
+        if reason := _unstorable(field):
+            return f"field {key!r}: {reason}"
+    return ""
+
+
+def _unnameable(name: str) -> str:
+    if not name:
+        return "the name is empty"
+    if name.startswith(("_", "#")) or name == "time":
+        return "names that start with _ or #, and 'time', are the store's own"
+    return _untaggable(name)
+
+
+def _untaggable(text: str) -> str:
+    if _CONTROL.search(text):
+        return "holds a control character"
+    if _BACKSLASH.search(text):
+        return "holds a backslash at its end or before a comma, space, = or backslash"
+    return _unsayable(text)
+
+
+def _unstorable(field: Field) -> str:
+    match field:
+        case bool():
+            return ""
+        case int() if not -(2**63) <= field < 2**63:
+            return "does not fit 64 bits"
+        case float() if not math.isfinite(field):
+            return f"must be finite, got {field}"
+        case str():
+            return "holds a NUL character" if "\x00" in field else _unsayable(field)
+        case int() | float():
+            return ""
+    return f"must be a number, text or bool, got {type(field).__name__}"
+
+
+def _unsayable(text: str) -> str:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return "" if size <= _TEXT_BYTES_MAX else f"has {size} bytes, at most {_TEXT_BYTES_MAX}"

@@ -1,0 +1,143 @@
+"""The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
+
+To put a new adapter through the suite of its port, add its line to STORES, SERIES or POOLS.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sage_connectors import http_pool
+from sage_flink.db import Collection, VectorStore, collection
+from sage_flink.db import memory as vectors_in_memory
+from sage_flink.flow.ports import Pool
+from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
+from sage_flink.tsdb import memory as series_in_memory
+
+SERVICE = pytest.mark.service
+STORES = [
+    pytest.param("memory", id="memory"),
+    pytest.param("milvus", id="milvus", marks=SERVICE),
+]
+SERIES = [
+    pytest.param("memory", id="memory"),
+    pytest.param("influxdb", id="influxdb", marks=SERVICE),
+]
+DIM = 8
+
+
+@pytest.fixture(params=STORES)
+def vectors(request: pytest.FixtureRequest) -> Iterator[Collection]:
+    """A collection of a name of its own, dropped afterwards."""
+    spec = collection(f"conformance_{uuid.uuid4().hex}", dim=DIM, store=request.param)
+    yield spec
+    if request.param == "memory":
+        vectors_in_memory.forget(spec.name)
+    else:
+        spec.open().drop()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def store(vectors: Collection) -> Iterator[VectorStore]:
+    opened = vectors.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=SERIES)
+def points(request: pytest.FixtureRequest) -> Iterator[Bucket]:
+    """A bucket of a name of its own in memory; a shared one on a server."""
+    own = f"conformance_{uuid.uuid4().hex}"
+    yield bucket(own if request.param == "memory" else "conformance", store=request.param)
+    series_in_memory.forget(own)
+
+
+@pytest.fixture
+def measurement(points: Bucket) -> Iterator[str]:
+    """A measurement of a name of its own, dropped afterwards."""
+    name = f"m{uuid.uuid4().hex}"
+    yield name
+    opened = points.open()
+    if hasattr(opened, "drop"):
+        opened.drop(name)
+    opened.close()
+
+
+@pytest.fixture
+def series(points: Bucket) -> Iterator[TimeSeriesStore]:
+    opened = points.open()
+    yield opened
+    opened.close()
+
+
+OpenPool = Callable[[], AbstractAsyncContextManager[Pool]]
+
+
+@asynccontextmanager
+async def over_http() -> AsyncIterator[Pool]:
+    """An HttpPool before a small endpoint that answers as OpenAI's does."""
+    async with served(_endpoint()) as url, http_pool(url, "key", timeout_s=5) as pool:
+        yield pool
+
+
+POOLS: list[Any] = [pytest.param(over_http, id="http")]
+
+
+@pytest.fixture(params=POOLS)
+async def pool(request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
+    opened: OpenPool = request.param
+    async with opened() as made:
+        yield made
+
+
+@asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    """The application on a free port; its URL."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def _endpoint() -> web.Application:
+    async def embeddings(request: web.Request) -> web.Response:
+        body = await request.json()
+        rows = [
+            {"object": "embedding", "index": index, "embedding": "AACAPwAAAAA="}
+            for index, _ in enumerate(body["input"])
+        ]
+        return web.json_response({"object": "list", "data": rows, "model": body["model"]})
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        said = body["messages"][-1]["content"]
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": said}
+            return web.json_response({"choices": [{"index": 0, "message": message}]})
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        for word in said.split():
+            delta = web.json_response({"choices": [{"index": 0, "delta": {"content": word}}]}).body
+            assert isinstance(delta, bytes)
+            await answer.write(b"data: " + delta + b"\n\n")
+        await answer.write(b"data: [DONE]\n\n")
+        return answer
+
+    async def nothing(request: web.Request) -> web.Response:
+        message = {"error": {"message": f"no such path: {request.path}"}}
+        return web.json_response(message, status=404)
+
+    app = web.Application()
+    app.router.add_post("/v1/embeddings", embeddings)
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/{path:.*}", nothing)
+    return app

@@ -1,0 +1,165 @@
+"""What every time-series store promises."""
+
+import pickle
+import string
+import uuid
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sage_flink.tsdb import Bucket, Field, Point, TimeSeriesStore
+from sage_flink.tsdb.port import flaw
+
+SECOND = 1_000_000_000
+NASTY = [
+    'a" or true or "',
+    '") |> drop() //',
+    "${measurement}",
+    "a,b=c d",
+    "back\\slash",
+    "a\\b",
+    "#comment",
+    "it's",
+    "日本 語",
+    "🦅",
+    "result",
+    "table",
+    "a=b",
+    " lead",
+    "trail ",
+    '"',
+    "//",
+    "{}",
+]
+MANY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def point(measurement: str, n: int, **tags: str) -> Point:
+    return Point(measurement, tags, {"v": float(n)}, n * SECOND)
+
+
+def test_points_come_back_as_they_were_by_time(series: TimeSeriesStore, measurement: str) -> None:
+    fields: dict[str, Field] = {"f": 1.5, "i": -7, "s": 'say "hi", \\ok\n', "b": True, "e": ""}
+    later = Point(measurement, {"host": "b"}, fields, 1_700_000_000_123_456_789)
+    earlier = Point(measurement, {"host": "a"}, {"f": 1e300}, 1_700_000_000_123_456_788)
+
+    refused = series.append([later, earlier])
+
+    assert list(refused) == []
+    assert series.query(measurement) == [earlier, later]
+
+
+def test_a_point_written_again_stands_once(series: TimeSeriesStore, measurement: str) -> None:
+    for value in (1.0, 2.0):
+        series.append([Point(measurement, {"k": "v"}, {"v": value}, 5)])
+    series.append([Point(measurement, {"k": "v", "none": ""}, {"w": 3.0}, 5)])
+
+    assert series.count(measurement) == 1
+    assert series.query(measurement) == [Point(measurement, {"k": "v"}, {"v": 2.0, "w": 3.0}, 5)]
+
+
+def test_a_range_takes_its_start_and_leaves_its_stop(
+    series: TimeSeriesStore, measurement: str
+) -> None:
+    series.append([point(measurement, n) for n in range(10)])
+
+    found = series.query(measurement, start_ns=3 * SECOND, stop_ns=6 * SECOND)
+
+    assert [p.fields["v"] for p in found] == [3, 4, 5]
+    assert series.count(measurement, 3 * SECOND) == 7
+    assert [p.fields["v"] for p in series.query(measurement, points_max=2)] == [0, 1]
+    assert series.query(measurement, start_ns=5, stop_ns=5) == []
+
+
+def test_tags_choose_the_series(series: TimeSeriesStore, measurement: str) -> None:
+    series.append([point(measurement, 1, a="x", b="y"), point(measurement, 2, a="x", b="z")])
+
+    assert len(series.query(measurement, tags={"a": "x"})) == 2
+    assert len(series.query(measurement, tags={"a": "x", "b": "z"})) == 1
+    assert series.query(measurement, tags={"b": "nothing"}) == []
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_text_in_a_question_is_never_code(
+    series: TimeSeriesStore, measurement: str, text: str
+) -> None:
+    tagged = Point(measurement, {"k": text}, {"v": text}, 1)
+    series.append([tagged, Point(measurement, {"k": "other"}, {"v": "other"}, 2)])
+
+    assert series.query(measurement, tags={"k": text}) == [tagged]
+    assert series.query(measurement, tags={text: "x"}) == []
+    assert series.query(f"{measurement}{text}") == []
+
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+values = (
+    st.floats()
+    | st.integers(-(2**64), 2**64)
+    | st.booleans()
+    | st.text(st.characters(codec="utf-8"), max_size=20)
+)
+
+
+@MANY
+@given(
+    tags=st.dictionaries(
+        names | st.sampled_from(NASTY), names | st.sampled_from(NASTY), max_size=3
+    ),
+    text=st.text(string.printable, max_size=30),
+    number=values,
+    time_ns=st.integers(-(2**62), 2**62),
+)
+def test_a_point_is_stored_whole_or_refused(
+    series: TimeSeriesStore,
+    measurement: str,
+    tags: dict[str, str],
+    text: str,
+    number: Field,
+    time_ns: int,
+) -> None:
+    kind = type(number).__name__
+    own = {"example": uuid.uuid4().hex}
+    made = Point(measurement, tags | own, {f"n {kind}": number, "text, ": text}, time_ns)
+
+    refused = series.append([made])
+
+    found = series.query(measurement, tags=own, start_ns=time_ns, stop_ns=time_ns + 1)
+    assert bool(refused) == bool(flaw(made))
+    assert (made in found) != bool(refused)
+
+
+def test_a_field_of_another_type_is_refused_alone(
+    series: TimeSeriesStore, measurement: str
+) -> None:
+    series.append([point(measurement, 0)])
+    made = [point(measurement, n) for n in range(1, 9)]
+    made[3] = Point(measurement, {}, {"v": "text"}, 3 * SECOND + 1)
+    made[6] = Point(measurement, {}, {}, 1)
+
+    refused = series.append(made)
+
+    assert sorted(r.position for r in refused) == [3, 6]
+    assert {r.position: r.reason for r in refused}[6] == "point has no fields"
+    assert series.count(measurement) == 7
+
+
+def test_what_is_not_there_counts_nothing(series: TimeSeriesStore, measurement: str) -> None:
+    assert (series.count(measurement), series.query(measurement)) == (0, [])
+    assert list(series.append([])) == []
+
+
+@given(tags=st.dictionaries(names, names, max_size=4), time_ns=st.integers(0, 2**62))
+def test_the_order_of_tags_does_not_make_another_point(tags: dict[str, str], time_ns: int) -> None:
+    turned = dict(reversed(tags.items()))
+
+    one, other = Point("m", tags, {"v": 1}, time_ns), Point("m", turned, {"v": 2}, time_ns)
+
+    assert one.identity == other.identity
+    assert one.identity != Point("m", {**tags, "more": "x"}, {"v": 1}, time_ns + 1).identity
+
+
+def test_a_bucket_travels_as_a_value(points: Bucket) -> None:
+    assert pickle.loads(pickle.dumps(points)) == points

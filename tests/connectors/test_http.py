@@ -1,0 +1,122 @@
+"""The HTTP pool's errors, and where its key goes."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from sage_connectors import HttpPool, http_pool
+from sage_connectors import http as connector
+from sage_flink.common import PoolError, PoolTimeout
+
+
+async def seen(request: web.Request) -> web.Response:
+    return web.json_response(dict(request.headers))
+
+
+async def slow(request: web.Request) -> web.Response:
+    await asyncio.sleep(5)
+    return web.Response()
+
+
+async def broken(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    await answer.write(b"half")
+    assert request.transport is not None
+    request.transport.abort()
+    return answer
+
+
+async def large(request: web.Request) -> web.Response:
+    return web.Response(body=b"x" * 2000)
+
+
+async def busy(request: web.Request) -> web.Response:
+    return web.json_response({"error": {"message": "queue is full"}}, status=429)
+
+
+@pytest.fixture
+async def url() -> object:
+    app = web.Application()
+    for step in (seen, slow, broken, large, busy):
+        app.router.add_post(f"/{step.__name__}", step)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+async def test_key_and_headers_are_sent(url: str) -> None:
+    async with http_pool(url, "secret") as pool:
+        _, body = await pool.post("/seen", b"{}", {"X-Request-Id": "r1"})
+
+    headers = json.loads(body)
+    assert headers["Authorization"] == "Bearer secret"
+    assert (headers["X-Request-Id"], headers["Content-Type"]) == ("r1", "application/json")
+
+
+async def test_a_foreign_endpoint_does_not_get_the_gateways_key(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_GATEWAY_KEY", "the gateway's")
+    async with http_pool(url) as pool:
+        _, foreign = await pool.post("/seen", b"{}", {})
+    monkeypatch.setenv("SAGE_GATEWAY_URL", url)
+    async with http_pool() as pool:
+        _, own = await pool.post("/seen", b"{}", {})
+
+    assert "Authorization" not in json.loads(foreign)
+    assert json.loads(own)["Authorization"] == "Bearer the gateway's"
+
+
+async def test_no_answer_in_time_is_a_timeout(url: str) -> None:
+    async with http_pool(url, timeout_s=0.05) as pool:
+        with pytest.raises(PoolTimeout, match=r"POST /slow: no answer within 0\.05 s"):
+            await pool.post("/slow", b"{}", {})
+        with pytest.raises(PoolTimeout):
+            [c async for c in pool.stream("/slow", b"{}", {})]
+
+
+async def test_no_connection_and_a_broken_one_are_errors_without_status(url: str) -> None:
+    async with http_pool("http://127.0.0.1:1") as away, http_pool(url) as pool:
+        with pytest.raises(PoolError, match="POST /x") as caught:
+            await away.post("/x", b"{}", {})
+        with pytest.raises(PoolError):
+            await pool.post("/broken", b"{}", {})
+        with pytest.raises(PoolError):
+            [c async for c in pool.stream("/broken", b"{}", {})]
+
+    assert caught.value.status == 0
+
+
+async def test_a_streams_error_keeps_status_and_message(url: str) -> None:
+    async with http_pool(url) as pool:
+        with pytest.raises(PoolError, match="queue is full") as caught:
+            [c async for c in pool.stream("/busy", b"{}", {})]
+
+    assert caught.value.status == 429
+
+
+async def test_an_answer_above_the_limit_is_an_error(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "RESPONSE_BYTES_MAX", 1000)
+    async with http_pool(url) as pool:
+        with pytest.raises(PoolError, match="above 1000 bytes"):
+            await pool.post("/large", b"{}", {})
+
+
+async def test_many_requests_are_in_flight_at_once(url: str) -> None:
+    async with http_pool(url) as pool:
+        answers = await asyncio.gather(*(pool.post("/seen", b"{}", {}) for _ in range(300)))
+
+    assert {status for status, _ in answers} == {200}
+
+
+async def test_a_closed_pool_opens_again(url: str) -> None:
+    pool = HttpPool(url, "")
+    for _ in range(2):
+        assert (await pool.post("/seen", b"{}", {}))[0] == 200
+        await pool.aclose()
+    await pool.aclose()

@@ -1,0 +1,129 @@
+"""Topics as values, and the plain client against a broker."""
+
+import pickle
+import uuid
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sage_connectors import Kafka, kafka
+from sage_connectors.kafka import _library, delete_topic, drain, end_offsets, ensure_topic, feed
+from sage_flink.common import ConfigError, Settings, StoreUnavailable
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Sink, Source
+
+
+def test_a_topic_is_a_value_for_both_ends_of_a_job() -> None:
+    topic = kafka("documents", delivery="at_least_once")
+
+    assert isinstance(topic, FlinkSource)
+    assert isinstance(topic, FlinkSink)
+    assert not isinstance(topic, Source | Sink)
+    assert pickle.loads(pickle.dumps(topic)) == topic
+
+
+def test_the_java_connector_gets_what_was_said() -> None:
+    def said(*words: Any) -> Any:
+        return words
+
+    native = SimpleNamespace(source=said, sink=said)
+    jvm = SimpleNamespace(
+        org=SimpleNamespace(sage=SimpleNamespace(flink=SimpleNamespace(Kafka=native)))
+    )
+    topic = kafka("t", "h:1", group="g", start="latest", bounded=True)
+
+    assert topic.flink_source(jvm) == ("h:1", "t", "g", "latest", True)
+    assert topic.flink_sink(jvm, transaction_prefix="p") == ("h:1", "t", "exactly_once", "p")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"topic": " "}, "topic"), ({"start": "now"}, "start"), ({"delivery": "maybe"}, "delivery")],
+)
+def test_a_wrong_word_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=f"{named} must be"):
+        Kafka(**{"topic": "t", **wrong})
+
+
+@pytest.mark.timeout(30)
+def test_a_broker_that_is_away_is_told() -> None:
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1"):
+        feed("t", [(None, b"x")], "127.0.0.1:1")
+
+
+@pytest.fixture
+def topic() -> Iterator[str]:
+    name = f"conformance-{uuid.uuid4().hex}"
+    ensure_topic(name, 3)
+    yield name
+    delete_topic(name)
+
+
+@pytest.mark.service
+def test_what_is_fed_is_drained(topic: str) -> None:
+    progress: list[int] = []
+    messages = [(f"k{n}".encode(), f"v{n}".encode(), {"h": b"x"}, 1000 + n) for n in range(2500)]
+
+    assert feed(topic, messages, on_progress=progress.append) == 2500
+
+    found = list(drain(topic))
+    assert progress[-1] == 2500
+    assert progress == sorted(progress)
+    assert {(r.key, r.value, r.timestamp_ms) for r in found} == {
+        (k, v, t) for k, v, _, t in messages
+    }
+    assert found[0].headers == {"h": b"x"}
+    assert {r.id for r in found} == {
+        f"{topic}/{p}/{n}" for p, end in end_offsets(topic).items() for n in range(end)
+    }
+
+
+@pytest.mark.service
+def test_large_records_and_tombstones_pass(topic: str) -> None:
+    large = b"x" * (20 << 20)
+
+    feed(topic, [(b"k", large), (b"k", None)])
+
+    assert [r.value for r in drain(topic)] == [large, None]
+
+
+@pytest.mark.service
+def test_a_record_above_the_limit_is_a_setting_to_fix(topic: str) -> None:
+    with pytest.raises(ConfigError, match="Kafka at"):
+        feed(topic, [(b"k", b"x" * (33 << 20))])
+
+
+@pytest.mark.service
+def test_only_committed_records_are_drained_unless_asked(topic: str) -> None:
+    servers = Settings.load().kafka_servers.split(",")
+    producer = _library().KafkaProducer(
+        bootstrap_servers=servers, transactional_id=topic, acks="all"
+    )
+    producer.init_transactions()
+    for value, end in ((b"kept", "commit"), (b"dropped", "abort")):
+        producer.begin_transaction()
+        producer.send(topic, value, key=b"k")
+        producer.flush()
+        getattr(producer, f"{end}_transaction")()
+    producer.close()
+
+    assert [r.value for r in drain(topic, timeout_s=5)] == [b"kept"]
+    assert [r.value for r in drain(topic, read_committed=False, timeout_s=5)] == [
+        b"kept",
+        b"dropped",
+    ]
+
+
+@pytest.mark.service
+def test_a_topic_may_be_there_already(topic: str) -> None:
+    ensure_topic(topic, 5)
+
+    assert end_offsets(topic) == {0: 0, 1: 0, 2: 0}
+    assert list(drain(topic)) == []
+
+
+@pytest.mark.service
+def test_a_topic_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="no topic 'nowhere-at-all'"):
+        list(drain("nowhere-at-all"))

@@ -1,0 +1,34 @@
+"""A store that is away says so, as something that may succeed later."""
+
+import pytest
+
+from sage_flink.common import ConfigError, StoreUnavailable
+from sage_flink.db import collection
+from sage_flink.tsdb import bucket
+
+AWAY = "http://127.0.0.1:1"
+
+
+@pytest.mark.timeout(40)
+def test_milvus_away_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable, match=f"Milvus at {AWAY}, collection 'docs': connect"):
+        collection("docs", dim=8, url=AWAY).open()
+
+
+def test_influxdb_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_INFLUXDB_KEY", "key")
+    with pytest.raises(StoreUnavailable, match=f"InfluxDB at {AWAY}"):
+        bucket("ops", url=AWAY).open()
+
+
+@pytest.mark.service
+def test_a_wrong_key_is_a_setting_to_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_INFLUXDB_KEY", "wrong")
+    with pytest.raises(ConfigError, match="the key is not accepted"):
+        bucket("ops").open()
+
+
+@pytest.mark.parametrize(("name", "dim"), [("1st", 8), ("a-b", 8), ("", 8), ("docs", 1)])
+def test_a_collection_that_no_store_takes_is_refused_as_a_value(name: str, dim: int) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        collection(name, dim=dim)

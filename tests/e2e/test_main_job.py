@@ -1,0 +1,181 @@
+"""The main job on real parts: Kafka, Flink, the pool's engines, Milvus, InfluxDB, the gateway.
+
+One job serves the whole module, so the tests build on each other in order: the corpus goes in
+while the TaskManager is killed, goes in again, is asked for, and then rubbish follows it.
+"""
+
+import json
+import os
+import signal
+import statistics
+import time
+
+import httpx
+import pytest
+from waiting import wait_until
+
+from sage_flink.common import sage_home
+from sage_flink.platform import stack
+from sage_jobs import corpus
+from sage_jobs.demo import expect
+
+pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return corpus.python_reference()
+
+
+@pytest.fixture(scope="module")
+def messages(documents):
+    return [corpus.message(document) for document in documents]
+
+
+@pytest.fixture(scope="module")
+def expected(messages, ingest):
+    return expect(messages, ingest.config)
+
+
+def kill_taskmanager():
+    (part,) = (p for p in stack.status(sage_home()) if p.name == "taskmanager")
+    java = [p for p in stack.processes(sage_home(), "taskmanager") if "java" in p.name()]
+    os.kill(java[0].pid, signal.SIGKILL)
+    return part.pid
+
+
+def search(settings, collection, query, top_k=5):
+    answer = httpx.post(
+        f"{settings.gateway_url}/v1/vector_stores/{collection}/search",
+        json={"query": query, "max_num_results": top_k},
+        headers={"Authorization": f"Bearer {settings.secret('gateway')}"},
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    return [hit["file_id"] for hit in answer.json()["data"]]
+
+
+def test_a_killed_taskmanager_changes_no_count(ingest, messages, expected, capsys):
+    began = time.monotonic()
+    ingest.feed(messages)
+    third = len(expected.chunks) // 3
+    wait_until(lambda: ingest.store.count() >= third, 180, "a third of the chunks")
+    kill_taskmanager()
+    killed = time.monotonic()
+    at_kill = ingest.store.count()
+    wait_until(lambda: ingest.store.count() > at_kill, 120, "output after the kill")
+    back = time.monotonic() - killed
+    wait_until(lambda: ingest.store.count() >= len(expected.chunks), 300, "all chunks")
+    wait_until(lambda: ingest.bucket.count("chunks") >= len(expected.chunks), 60, "all points")
+
+    counts = (
+        ingest.store.count(),
+        ingest.store.count(expected.chunks),
+        ingest.bucket.count("chunks"),
+    )
+    with capsys.disabled():
+        print(
+            f"\nread {len(messages)} documents = {len(messages)} written + "
+            f"{len(ingest.letters())} dead-lettered; chunks, vectors, points: "
+            f"{len(expected.chunks)}, {counts[1]}, {counts[2]}; "
+            f"output {back:.1f} s after "
+            f"the kill, all in {time.monotonic() - began:.1f} s"
+        )
+    assert counts == (len(expected.chunks),) * 3
+    assert ingest.letters() == []
+    assert ingest.rest.restarts(ingest.job_id) >= 1
+
+
+def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected):
+    from sage_connectors.kafka import committed
+
+    ingest.feed(messages)
+    wait_until(
+        lambda: committed(ingest.config.group, ingest.config.topic) >= 2 * len(messages),
+        180,
+        "the second feed is read",
+    )
+    time.sleep(5)  # what is still in flight would be seen now
+
+    assert ingest.store.count() == len(expected.chunks)
+    assert ingest.bucket.count("chunks") == len(expected.chunks)
+    assert ingest.letters() == []
+
+
+def test_topics_are_found_by_heading_and_by_first_sentence(ingest, settings, documents, capsys):
+    rates = {}
+    for name, query in (
+        ("heading", lambda d: d["title"]),
+        ("first sentence", lambda d: corpus.first_sentence(d["text"])),
+    ):
+        hits = [d["id"] in search(settings, ingest.config.collection, query(d)) for d in documents]
+        rates[name] = sum(hits) / len(hits)
+
+    with capsys.disabled():
+        print(f"\nfound in the top 5: {', '.join(f'{k} {v:.3f}' for k, v in rates.items())}")
+    assert min(rates.values()) >= 0.95
+
+
+def good(number):
+    return json.dumps(
+        {"id": f"good/{number}", "text": f"A good document, number {number}."}
+    ).encode()
+
+
+BAD = {
+    "broken JSON": (b'{"id": "x", ', "not JSON"),
+    "a missing field": (b'{"id": "x"}', "field 'text' is missing"),
+    "empty text": (b'{"id": "x", "text": ""}', "field 'text' is empty"),
+    "10 MB of text": (
+        json.dumps({"id": "x", "text": "word " * 2_000_000}).encode(),
+        "field 'text' has 10000000 bytes; at most 4000000",
+    ),
+    "NUL": (b'{"id": "x", "text": "a\\u0000b"}', "field 'text' has a NUL at character 1"),
+    "invalid UTF-8": (b'{"id": "x", "text": "\xff\xfe"}', "not valid UTF-8 at byte 21"),
+    "an unknown type": (
+        b'{"type": "video", "id": "x", "text": "a"}',
+        "unknown message type 'video'",
+    ),
+}
+
+
+def test_bad_records_are_dead_lettered_once_and_good_ones_are_untouched(ingest):
+    restarts, vectors = ingest.rest.restarts(ingest.job_id), ingest.store.count()
+    mixed = []
+    for number, (raw, _) in enumerate(BAD.values()):
+        mixed += [(b"bad", raw), (b"good", good(number))]
+
+    ingest.feed(mixed)
+    wait_until(lambda: len(ingest.letters()) >= len(BAD), 120, "all dead letters")
+    wait_until(lambda: ingest.store.count() >= vectors + len(BAD), 120, "all good records")
+    time.sleep(5)  # a second copy would be seen now
+    letters = [json.loads(record.value) for record in ingest.letters()]
+
+    assert len(letters) == len({letter["id"] for letter in letters}) == len(BAD)
+    assert {letter["step"] for letter in letters} == {"decode"}
+    reasons = [letter["reason"] for letter in letters]
+    for _, reason in BAD.values():
+        assert sum(got.startswith(reason) for got in reasons) == 1, (reason, reasons)
+    sizes = sorted(len(letter["payload"]) for letter in letters)
+    assert sizes[0] > 0
+    assert sizes[-1] >= 10_000_000
+    assert ingest.store.count() == vectors + len(BAD)
+    assert ingest.rest.restarts(ingest.job_id) == restarts
+
+
+def test_a_trickled_record_is_soon_searchable(ingest, capsys):
+    store, seconds = ingest.store, []
+    for number in range(21):
+        message = {"id": f"trickle/{number}", "text": f"Trickled record {number}."}
+        chunks = expect([corpus.message(message)], ingest.config).chunks
+        began = time.monotonic()
+        ingest.feed([corpus.message(message)])
+        while store.count(chunks) == 0:
+            assert time.monotonic() - began < 30
+            time.sleep(0.005)
+        seconds.append(time.monotonic() - began)
+        time.sleep(0.05)
+    p50 = statistics.median(seconds[1:]) * 1000
+    with capsys.disabled():
+        print(f"\nfed to searchable: p50 {p50:.0f} ms, max {max(seconds[1:]) * 1000:.0f} ms")
+    assert p50 <= 500

@@ -1,0 +1,132 @@
+"""A gateway on real sockets with real child processes; only the engine has no model."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from sage_flink.common import Settings
+from sage_gateway.app import build, listen
+from sage_gateway.front import Front
+from sage_gateway.keys import Keys
+from sage_gateway.pool import Pool
+from sage_gateway.pool_spec import PoolSpec
+from sage_gateway.service import Service
+
+KEY = "sk-sage-test"
+
+
+@dataclass
+class Running:
+    """A gateway that answers."""
+
+    client: httpx.Client
+    front: Front
+    service: Service
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def url(self) -> str:
+        return str(self.client.base_url)
+
+    @property
+    def pool(self) -> Pool:
+        return self.service.pool
+
+    def chat(self, content: str, model: str = "talk", **more: Any) -> httpx.Response:
+        messages = [{"role": "user", "content": content}]
+        body = {"model": model, "messages": messages, **more}
+        return self.client.post("/v1/chat/completions", json=body)
+
+    def seen(self, model: str = "talk", replica: int = 0) -> dict[str, Any]:
+        member = self.pool.models[model].members[replica]
+        found: dict[str, Any] = httpx.get(member.url("/seen")).json()
+        return found
+
+    def until(self, wanted: Callable[[], bool], seconds: float = 10.0) -> None:
+        end = time.monotonic() + seconds
+        while not wanted():
+            assert time.monotonic() < end, "it did not happen in time"
+            time.sleep(0.02)
+
+    def healthy(self) -> bool:
+        return self.client.get("/health").status_code == 200
+
+
+Start = Callable[..., contextlib.AbstractContextManager[Running]]
+
+QUICK = {"interval_s": 0.05, "timeout_s": 0.5, "missed_max": 2, "backoff_first_s": 0.05}
+
+
+def fake(kind: str = "chat", **more: Any) -> dict[str, Any]:
+    model = {"engine": "fake", "kind": kind, "source": "/dev/null", "health": QUICK, **more}
+    return model | ({"dim": 4} if kind == "embedding" else {})
+
+
+@contextlib.contextmanager
+def started(
+    home: Path, models: dict[str, Any], *, wait: bool = True, **more: Any
+) -> Iterator[Running]:
+    rest = more.pop("pool", {})
+    more.setdefault("factories", {})
+    spec = PoolSpec.model_validate({"models": models, **rest})
+    front = build(Settings(home=home, models=home), spec, Keys.of(KEY), **more)
+    service = front._service
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(front, http="httptools", lifespan="on", log_level="error", ws="none")
+    server = uvicorn.Server(config)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve(sockets=[listener])
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+            while not (server.started and loops):
+                assert thread.is_alive(), "the gateway did not start"
+                time.sleep(0.005)
+            running = Running(client, front, service, loops[0])
+            if wait:
+                running.until(running.healthy)
+            yield running
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Starts a gateway with the models given: ``with start({"talk": model}) as gateway``."""
+
+    def with_home(models: dict[str, Any], **more: Any) -> Any:
+        return started(tmp_path_factory.mktemp("home"), models, **more)
+
+    return with_home
+
+
+@pytest.fixture(scope="session", name="fake")
+def fake_model() -> Callable[..., dict[str, Any]]:
+    """A model of the fake engine, as ``pool.yaml`` would have it."""
+    return fake
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A gateway with a chat and an embedding model, for all who only ask."""
+    models = {"talk": fake(replicas=1, aliases=["other-name"]), "vectors": fake("embedding")}
+    with started(tmp_path_factory.mktemp("home"), models) as running:
+        yield running

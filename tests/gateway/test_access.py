@@ -1,0 +1,85 @@
+"""Who may ask, and what is open."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sage_flink.common import Settings
+from sage_gateway.keys import Keys, local_key
+from sage_gateway.service import MODEL_ROUTES
+
+
+def test_every_route_but_health_needs_a_key(gateway: Any) -> None:
+    listed = {
+        (method.upper(), path.replace("{name}", "docs").replace("{model}", "talk"))
+        for path, methods in gateway.client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+    }
+    ours = {("POST", path) for path in MODEL_ROUTES}
+    documents = {("GET", path) for path in ("/docs", "/redoc", "/openapi.json", "/", "/nope")}
+    assert ours < listed
+    assert ("POST", "/v1/vector_stores/docs/search") in listed
+
+    for method, path in listed | documents:
+        status = httpx.request(method, gateway.url + path).status_code
+        assert (status == 401) == (path != "/health"), (method, path)
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic sk-sage-test"])
+def test_a_wrong_key_is_told_in_openais_shape_what_to_send(gateway: Any, header: str) -> None:
+    answer = httpx.get(f"{gateway.url}/v1/models", headers={"Authorization": header})
+
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert "Authorization: Bearer" in answer.json()["error"]["message"]
+
+
+def test_the_keys_themselves_are_not_kept() -> None:
+    assert "secret" not in repr(Keys.of("secret"))
+    assert Keys.of("secret").admit([(b"authorization", b"bearer secret")])
+
+
+def test_the_first_start_makes_a_key_prints_it_once_and_keeps_it_private(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SAGE_GATEWAY_KEY", raising=False)
+    settings = Settings(home=tmp_path)
+
+    key = local_key(settings)
+    assert key.startswith("sk-sage-")
+    assert key in capsys.readouterr().out
+
+    assert local_key(settings) == key
+    assert capsys.readouterr().out == ""
+    assert stat.S_IMODE((tmp_path / "keys" / "gateway").stat().st_mode) == 0o600
+
+
+def test_models_lists_what_can_be_asked(gateway: Any) -> None:
+    page = gateway.client.get("/v1/models").json()
+
+    assert [model["id"] for model in page["data"]] == ["talk", "vectors"]
+    assert page["object"] == "list"
+
+
+def test_metrics_count_requests_tokens_and_replicas(gateway: Any) -> None:
+    gateway.chat("echo hi")
+    gateway.chat("echo hi", stream=True)
+    gateway.chat("echo hi", model="made-up-" * 10)
+    text = gateway.client.get("/metrics").text
+
+    assert (
+        'sage_gateway_requests_total{model="talk",route="/v1/chat/completions",status="200"}'
+        in text
+    )
+    assert 'sage_gateway_tokens_total{direction="out",model="talk"}' in text
+    assert 'sage_gateway_replicas{model="talk",state="ready"} 1.0' in text
+    assert "sage_gateway_request_seconds_bucket" in text
+    assert "sage_gateway_in_flight 0.0" in text
+    assert "made-up" not in text
+
+
+def test_the_docs_page_is_there_for_who_has_the_key(gateway: Any) -> None:
+    assert "swagger" in gateway.client.get("/docs").text.lower()

@@ -1,0 +1,152 @@
+"""Engines that die, hang, come late; and a gateway that dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sage_gateway.app import listen, main
+
+POOL = "models: {talk: {engine: fake, kind: chat, source: /dev/null}}"
+
+
+def pid(gateway: Any, replica: int = 0) -> int:
+    found: int = gateway.pool.models["talk"].members[replica].process.pid
+    return found
+
+
+def test_a_killed_engine_is_started_again_and_serves(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}) as gateway:
+        old = pid(gateway)
+        os.kill(old, signal.SIGKILL)
+        gateway.until(lambda: not gateway.healthy())
+        assert gateway.client.get("/health").json()["status"] == "degraded"
+        gateway.until(gateway.healthy)
+
+        assert gateway.chat("echo again").status_code == 200
+        assert pid(gateway) != old
+
+
+def test_with_a_second_replica_no_caller_sees_an_engine_die(start: Any, fake: Any) -> None:
+    with start({"talk": fake(replicas=2)}) as gateway:
+        gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
+        seen = []
+        for turn in range(60):
+            if turn == 20:
+                os.kill(pid(gateway), signal.SIGKILL)
+            seen.append(gateway.chat("echo hi").status_code)
+
+        assert set(seen) == {200}
+
+
+def test_a_request_that_kills_engines_is_tried_twice_and_no_more(start: Any, fake: Any) -> None:
+    with start({"talk": fake(replicas=3)}) as gateway:
+        gateway.until(lambda: gateway.pool.models["talk"].ready() == 3)
+        answer = gateway.chat("die")
+
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "engine_lost"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert gateway.chat("echo the third one lives").status_code == 200
+
+
+def test_a_hung_engine_is_killed_and_started_again(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}) as gateway:
+        old = pid(gateway)
+        os.kill(old, signal.SIGSTOP)
+        gateway.until(
+            lambda: pid(gateway) != old if gateway.pool.models["talk"].members[0].process else False
+        )
+        gateway.until(gateway.healthy)
+
+        assert not psutil.pid_exists(old)
+        assert gateway.chat("echo again").status_code == 200
+
+
+def test_before_an_engine_is_ready_the_answer_is_503_with_a_time_to_wait(
+    start: Any, fake: Any
+) -> None:
+    with start({"talk": fake(arguments=["--load-s", "1"])}, wait=False) as gateway:
+        health = gateway.client.get("/health")
+        answer = gateway.chat("echo early")
+
+        assert (health.status_code, health.json()["status"]) == (503, "starting")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "not_ready"
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_engine_that_cannot_start_is_tried_ever_more_slowly(start: Any, fake: Any) -> None:
+    with start({"talk": fake(arguments=["--no-such-option"])}, wait=False) as gateway:
+        replica = lambda: gateway.pool.models["talk"].members[0].replica  # noqa: E731
+        gateway.until(lambda: replica().restarts >= 2)
+
+        assert replica().reason == "exited with 2"
+        assert "exited with 2" in gateway.chat("echo hi").json()["error"]["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: int) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(POOL)
+    line = [sys.executable, "-m", "sage_gateway.app", "--port", "0", "--pool", str(file)]
+    env = {**os.environ, "SAGE_HOME": str(tmp_path)}
+    with subprocess.Popen(
+        line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as gateway:
+        assert gateway.stderr is not None
+        while b"-> ready" not in gateway.stderr.readline():
+            assert gateway.poll() is None
+        engines = psutil.Process(gateway.pid).children()
+        began = time.monotonic()
+        gateway.send_signal(number)
+        gateway.wait(10)
+        _, alive = psutil.wait_procs(engines, timeout=2)
+
+    assert engines
+    assert not alive
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (POOL.replace("/dev/null", "nothing.gguf"), "run infra/setup.sh"),
+        (POOL.replace("chat", "song"), "models.talk.kind"),
+    ],
+)
+def test_a_gateway_that_cannot_start_says_why_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("SAGE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["sage-gateway", "--port", "0", "--pool", str(file)])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert told in str(ended.value)
+    assert "\n" not in str(ended.value)
+
+
+def test_a_port_in_use_is_told_before_any_engine_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(POOL)
+    monkeypatch.setenv("SAGE_HOME", str(tmp_path))
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setattr(sys, "argv", ["sage-gateway", "--port", port, "--pool", str(file)])
+
+        with pytest.raises(SystemExit, match="give --port another one"):
+            main()
+
+    assert not (tmp_path / "logs").exists()

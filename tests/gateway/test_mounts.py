@@ -1,0 +1,137 @@
+"""Pipelines served as models: whole, streamed, failing; and their calls inside the process."""
+
+import asyncio
+from typing import Any
+
+import openai
+import orjson
+import pytest
+
+from sage_flink.common import PoolError, Rejected, Settings
+from sage_gateway.mounts import OnDelta, Reply
+from sage_gateway.transport import Transport
+
+KEY = "sk-sage-test"
+SOURCES = [{"id": "docs/1", "score": 0.9}]
+
+
+class Echo:
+    """A pipeline that asks the pool once and does what the question says."""
+
+    def __init__(self, _: Settings, pool: Transport) -> None:
+        self.pool = pool
+        self.cancelled = 0
+
+    async def answer(self, body: dict[str, Any], on_delta: OnDelta | None) -> Reply:
+        question = body["messages"][-1]["content"]
+        if question == "reject":
+            raise Rejected("the question is not one; ask another")
+        if question == "bug":
+            raise ZeroDivisionError("a secret")
+        try:
+            text = await (self.told if on_delta is None else self.streamed)(question, on_delta)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return Reply(text, SOURCES, {"prompt_tokens": 3, "completion_tokens": 2})
+
+    async def told(self, question: str, _: OnDelta | None) -> str:
+        body = orjson.dumps({"model": "talk", "messages": [{"role": "user", "content": question}]})
+        status, answer = await self.pool.post("/v1/chat/completions", body, {})
+        page = orjson.loads(answer)
+        if status != 200:
+            raise PoolError(page["error"]["message"], status=status)
+        text: str = page["choices"][0]["message"]["content"]
+        return text
+
+    async def streamed(self, question: str, on_delta: OnDelta | None) -> str:
+        messages = [{"role": "user", "content": question}]
+        body = orjson.dumps({"model": "talk", "stream": True, "messages": messages})
+        text = ""
+        assert on_delta is not None
+        async for event in self.pool.stream("/v1/chat/completions", body, {}):
+            for line in event.split(b"\n\n"):
+                if line.startswith(b'data: {"error"'):
+                    raise PoolError("the engine broke off", status=502)
+                if line.startswith(b"data: {"):
+                    piece = orjson.loads(line[6:])["choices"][0]["delta"]["content"]
+                    text += piece
+                    await on_delta(piece)
+        return text
+
+
+@pytest.fixture(scope="module")
+def gateway(start: Any, fake: Any) -> Any:
+    with start({"talk": fake()}, factories={"rag": Echo}) as gateway:
+        yield gateway
+
+
+def test_a_pipeline_is_listed_and_answers_like_a_model(gateway: Any) -> None:
+    listed = [model["id"] for model in gateway.client.get("/v1/models").json()["data"]]
+    page = gateway.chat("echo from afar", model="rag").json()
+
+    assert listed == ["talk", "rag"]
+    assert page["choices"][0]["message"] == {"role": "assistant", "content": "from afar"}
+    assert page["choices"][0]["finish_reason"] == "stop"
+    assert page["sources"] == SOURCES
+    assert page["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def test_its_stream_ends_with_the_sources_and_the_usage(gateway: Any) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="rag",
+                messages=[{"role": "user", "content": "echo from afar"}],
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+
+    texts = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(texts) == "from afar "
+    last, usage = chunks[-2:]
+    assert last.choices[0].finish_reason == "stop"
+    assert last.model_extra == {"sources": SOURCES}
+    assert usage.usage is not None
+    assert usage.usage.total_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("question", "status"), [("reject", 400), ("overflow", 400), ("status 500", 502), ("bug", 500)]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_goes_wrong_in_it_has_the_right_status(
+    gateway: Any, question: str, status: int, stream: bool
+) -> None:
+    answer = gateway.chat(question, model="rag", stream=stream)
+
+    assert answer.status_code == status
+    assert "secret" not in answer.text
+
+
+def test_a_stream_that_had_begun_ends_with_an_error_event(gateway: Any) -> None:
+    events = gateway.chat("cut 2", model="rag", stream=True).text.strip().split("\n\n")
+
+    assert "word" in events[1]
+    assert events[-1].startswith('data: {"error":')
+
+
+def test_a_caller_who_hangs_up_cancels_the_pipeline_and_its_calls(gateway: Any) -> None:
+    before = gateway.seen()["hung_up"]
+    body = {"model": "rag", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
+    with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_bytes())
+
+    gateway.until(lambda: gateway.service.mounts["rag"].cancelled == 1, 1.0)
+    gateway.until(lambda: gateway.seen()["hung_up"] == before + 1, 1.0)
+
+
+def test_a_pipeline_cannot_be_asked_for_embeddings_and_cannot_ask_itself(gateway: Any) -> None:
+    embedding = gateway.client.post("/v1/embeddings", json={"model": "rag", "input": "x"})
+    body = orjson.dumps({"model": "rag", "messages": [{"role": "user", "content": "hi"}]})
+    inner = Transport(gateway.service).post("/v1/chat/completions", body, {})
+    status, _ = asyncio.run_coroutine_threadsafe(inner, gateway.loop).result(5)
+
+    assert embedding.status_code == 400
+    assert status == 400

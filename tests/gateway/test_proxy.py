@@ -1,0 +1,206 @@
+"""What callers of the gateway see; the engine behind it answers as it is told."""
+
+import base64
+import socket
+import struct
+import threading
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+KEY = "sk-sage-test"
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    found: dict[str, Any] = answer.json()["error"]
+    assert set(found) == {"message", "type", "param", "code"}
+    assert "Traceback" not in answer.text
+    return found
+
+
+def test_a_chat_is_answered_by_the_engine_whose_bytes_are_passed_on(gateway: Any) -> None:
+    answer = gateway.chat("echo hello there", temperature=0.5)
+
+    assert answer.json()["choices"][0]["message"]["content"] == "hello there"
+    assert gateway.seen()["last"]["temperature"] == 0.5
+
+
+def test_an_alias_reaches_the_engine_under_the_models_own_name(gateway: Any) -> None:
+    assert gateway.chat("echo hi", model="other-name").status_code == 200
+    assert gateway.seen()["last"]["model"] == "talk"
+
+
+def test_the_callers_key_and_cookies_never_reach_the_engine(gateway: Any) -> None:
+    body = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
+    headers = {"Cookie": "a=b", "X-Request-Id": "r-1"}
+    gateway.client.post("/v1/chat/completions", json=body, headers=headers)
+
+    seen = {name.lower(): value for name, value in gateway.seen()["headers"].items()}
+    assert "authorization" not in seen
+    assert "cookie" not in seen
+    assert seen["x-request-id"] == "r-1"
+
+
+def test_a_stream_comes_event_by_event_and_ends_with_done(gateway: Any) -> None:
+    body = {
+        "model": "talk",
+        "stream": True,
+        "messages": [{"role": "user", "content": "echo a b c"}],
+    }
+    with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        events = [line for line in answer.iter_lines() if line]
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert len(events) == 4
+    assert events[-1] == "data: [DONE]"
+
+
+def test_the_official_client_sees_whole_and_streamed_answers(gateway: Any) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+        ask: Any = {"model": "talk", "messages": [{"role": "user", "content": "echo one two"}]}
+        whole = client.chat.completions.create(**ask)
+        pieces = [
+            c.choices[0].delta.content for c in client.chat.completions.create(**ask, stream=True)
+        ]
+        vectors = client.embeddings.create(model="vectors", input=["a", "b", "a"]).data
+
+    assert whole.choices[0].message.content == "one two"
+    assert pieces == ["one ", "two "]
+    assert vectors[0].embedding == vectors[2].embedding != vectors[1].embedding
+
+
+def test_embeddings_come_as_floats_or_base64_in_the_order_asked(gateway: Any) -> None:
+    def embedded(**more: str) -> list[Any]:
+        body = {"model": "vectors", "input": ["x", "y"], **more}
+        data = gateway.client.post("/v1/embeddings", json=body).json()["data"]
+        return [item["embedding"] for item in data]
+
+    floats = embedded()
+    packed = [struct.unpack("<4f", base64.b64decode(v)) for v in embedded(encoding_format="base64")]
+
+    assert packed[0] == pytest.approx(floats[0])
+    assert packed[1] == pytest.approx(floats[1])
+
+
+def test_a_stream_that_breaks_off_ends_with_an_error_event(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}) as gateway:
+        for script in ("cut 3", "break 3"):
+            gateway.until(gateway.healthy)
+            events = gateway.chat(script, stream=True).text.split("\n\n")
+
+            assert len(events) == 5, events
+            assert events[3].startswith('data: {"error":')
+            assert "stream_interrupted" in events[3]
+            assert "half an ev" not in "".join(events)
+
+
+def test_a_caller_who_hangs_up_aborts_the_engines_request(gateway: Any) -> None:
+    before = gateway.seen()["hung_up"]
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{gateway.url}/v1/chat/completions",
+            json={"model": "talk", "messages": [{"role": "user", "content": "sleep 30"}]},
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=0.3,
+        )
+    gateway.until(lambda: gateway.seen()["hung_up"] == before + 1, 1.0)
+
+    body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
+    with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_bytes())
+    gateway.until(lambda: gateway.seen()["hung_up"] == before + 2, 1.0)
+    gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0, 1.0)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/completions"])
+def test_an_unknown_model_is_a_404_that_lists_the_models(gateway: Any, path: str) -> None:
+    body = {"model": "gpt-9", "messages": [{"role": "user"}], "input": "x", "prompt": "x"}
+    answer = gateway.client.post(path, json=body)
+
+    assert answer.status_code == 404
+    assert error_of(answer)["code"] == "model_not_found"
+    assert "talk, vectors" in error_of(answer)["message"]
+
+
+def test_a_model_of_the_wrong_kind_is_a_400(gateway: Any) -> None:
+    chat = gateway.chat("echo hi", model="vectors")
+    embedding = gateway.client.post("/v1/embeddings", json={"model": "talk", "input": "x"})
+
+    assert (chat.status_code, embedding.status_code) == (400, 400)
+    assert "embedding model" in error_of(chat)["message"]
+    assert "chat model" in error_of(embedding)["message"]
+
+
+def test_a_body_over_eight_megabytes_is_a_413_however_it_is_sent(gateway: Any) -> None:
+    piece = b"x" * (1 << 20)
+
+    whole = gateway.client.post("/v1/embeddings", content=piece * 9)
+    chunked = gateway.client.post("/v1/embeddings", content=iter([piece] * 9))
+
+    assert (whole.status_code, chunked.status_code) == (413, 413)
+    assert error_of(whole)["code"] == "body_too_large"
+
+
+def test_broken_json_is_a_400(gateway: Any) -> None:
+    answer = gateway.client.post("/v1/chat/completions", content=b'{"model": "talk", ')
+
+    assert answer.status_code == 400
+    assert error_of(answer)["code"] == "invalid_json"
+
+
+def test_a_question_longer_than_the_context_is_a_400_of_openais_name(gateway: Any) -> None:
+    for stream in (False, True):
+        answer = gateway.chat("overflow", stream=stream)
+
+        assert answer.status_code == 400
+        assert error_of(answer)["code"] == "context_length_exceeded"
+
+
+def test_an_engines_own_failure_is_a_502_with_a_time_to_wait(gateway: Any) -> None:
+    answer = gateway.chat("status 500")
+
+    assert answer.status_code == 502
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "told to answer 500" in error_of(answer)["message"]
+
+
+def test_a_path_that_is_not_there_and_a_wrong_method_are_errors_in_openais_shape(
+    gateway: Any,
+) -> None:
+    assert error_of(gateway.client.get("/v1/nope"))["message"].startswith("Not Found")
+    assert gateway.client.get("/v1/chat/completions").status_code in (404, 405)
+    assert gateway.client.get("/v1/models/nope").status_code == 404
+
+
+def test_requests_beyond_the_models_room_are_429_at_once(start: Any, fake: Any) -> None:
+    with start({"talk": fake(concurrency=1)}) as gateway:
+        first = threading.Thread(target=gateway.chat, args=("sleep 1",))
+        first.start()
+        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)
+        began = time.monotonic()
+        second = gateway.chat("echo hi")
+        first.join()
+
+    assert second.status_code == 429
+    assert int(second.headers["retry-after"]) >= 1
+    assert time.monotonic() - began < 5
+
+
+def test_an_engine_that_takes_too_long_is_a_504(start: Any, fake: Any) -> None:
+    with start({"talk": fake(timeout_s=0.3)}) as gateway:
+        assert gateway.chat("sleep 5").status_code == 504
+
+
+def test_a_caller_who_sends_half_a_body_and_goes_leaves_nothing_behind(gateway: Any) -> None:
+    host, port = gateway.url.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port))) as half:
+        half.sendall(
+            b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n"
+            b"authorization: Bearer " + KEY.encode() + b"\r\n\r\nhalf"
+        )
+
+    assert gateway.chat("echo still here").status_code == 200

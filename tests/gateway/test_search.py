@@ -1,0 +1,121 @@
+"""``/v1/vector_stores/{name}/search`` over a store in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from sage_flink.common import StoreUnavailable
+
+
+@dataclass
+class Hit:
+    id: str
+    score: float
+    fields: dict[str, Any]
+
+
+@dataclass
+class MemoryStore:
+    """Rows and their vectors; the score is the cosine."""
+
+    rows: dict[str, tuple[list[float], dict[str, Any]]]
+    broken: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
+        if self.broken:
+            raise StoreUnavailable("the store is away; try again")
+        self.asked.append(top_k)
+        hits = [
+            Hit(key, sum(a * b for a, b in zip(vector, row, strict=True)), fields)
+            for key, (row, fields) in self.rows.items()
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@pytest.fixture(scope="module")
+def store() -> MemoryStore:
+    return MemoryStore({})
+
+
+@pytest.fixture(scope="module")
+def gateway(start: Any, fake: Any, store: MemoryStore) -> Any:
+    def open_store(name: str, dim: int) -> MemoryStore:
+        if (name, dim) != ("docs", 4):
+            raise LookupError("no such collection; create it first")
+        return store
+
+    models = {"vectors": fake("embedding")}
+    with start(models, open_store=open_store, pool={"embedding_model": "vectors"}) as gateway:
+        yield gateway
+
+
+def search(gateway: Any, name: str = "docs", **body: Any) -> Any:
+    return gateway.client.post(f"/v1/vector_stores/{name}/search", json=body)
+
+
+def test_the_nearest_rows_come_first_in_openais_shape(gateway: Any, store: MemoryStore) -> None:
+    ask = {"model": "vectors", "input": ["sea", "hill"]}
+    found = gateway.client.post("/v1/embeddings", json=ask).json()["data"]
+    store.rows = {
+        f"{text}/0": (item["embedding"], {"text": f"about {text}", "doc": text, "page": 3})
+        for text, item in zip(ask["input"], found, strict=True)
+    }
+
+    page = search(gateway, query="hill", max_num_results=1).json()
+
+    assert page["object"] == "vector_store.search_results.page"
+    assert (page["search_query"], page["has_more"], page["next_page"]) == ("hill", False, None)
+    assert page["data"] == [
+        {
+            "file_id": "hill/0",
+            "filename": "hill",
+            "score": pytest.approx(1.0),
+            "attributes": {"doc": "hill", "page": 3},
+            "content": [{"type": "text", "text": "about hill"}],
+        }
+    ]
+    assert store.asked == [1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"query": ""},
+        {"query": 5},
+        {"query": "x", "max_num_results": 0},
+        {"query": "x", "max_num_results": 51},
+        {"query": "x", "where": "1=1"},
+    ],
+)
+def test_a_wrong_question_is_a_400(gateway: Any, body: dict[str, Any]) -> None:
+    answer = search(gateway, **body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("name", ["nope", "no-name", "a'; drop", "..", "%00"])
+def test_a_collection_that_is_not_there_is_a_404(gateway: Any, name: str) -> None:
+    answer = search(gateway, name, query="x")
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"]
+
+
+def test_a_store_that_is_away_is_a_503_and_is_opened_again(
+    gateway: Any, store: MemoryStore
+) -> None:
+    store.broken = True
+    away = search(gateway, query="x")
+    store.broken = False
+
+    assert away.status_code == 503
+    assert int(away.headers["retry-after"]) >= 1
+    assert search(gateway, query="x").status_code == 200

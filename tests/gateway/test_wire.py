@@ -1,0 +1,92 @@
+"""Reading requests and answers by their bytes."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sage_gateway.wire import ApiError, ChatAsk, engine_error, parsed, texts_only, tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"messages": [{"role": "user"}]}', "model"),
+        (b'{"model": "m"}', "messages"),
+        (b'{"model": "m", "messages": []}', "messages"),
+        (b'{"model": 5, "messages": []}', "model"),
+        (b'{"model": "m", "messages": [{}]}', "role"),
+        (b'{"model": "m", "messages": [{"role": 1}]}', "messages[0].role"),
+        (b"{", None),
+        (b"", None),
+        (b"[]", None),
+        (b'{"model": "\xff"}', None),
+        (b"nul\x00", None),
+    ],
+)
+def test_a_wrong_request_is_a_400_that_names_the_field(body: bytes, param: str | None) -> None:
+    with pytest.raises(ApiError) as caught:
+        parsed(body, ChatAsk)
+
+    assert caught.value.status == 400
+    assert caught.value.param == param
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_request_fail_in_no_other_way(body: bytes) -> None:
+    with pytest.raises(ApiError, match=r"."):
+        parsed(body, ChatAsk)
+
+
+def test_an_address_to_fetch_is_refused() -> None:
+    part = {"type": "image_url", "image_url": {"url": "http://127.0.0.1"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
+
+    with pytest.raises(ApiError, match="only 'text' is taken"):
+        texts_only(parsed(orjson.dumps(body), ChatAsk))
+
+
+def test_tokens_are_those_of_usage_and_no_text_can_pass_for_it() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 2}
+    lie = '"usage":{"prompt_tokens":999}'
+
+    assert tokens(orjson.dumps({"text": lie})) == {}
+    assert tokens(orjson.dumps({"usage": usage, "text": lie})) == {"in": 7, "out": 2}
+    assert tokens(orjson.dumps({"text": lie, "usage": usage})) == {"in": 7, "out": 2}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "mapped", "code"),
+    [
+        (
+            400,
+            b'{"error":{"type":"exceed_context_size_error","message":"m"}}',
+            400,
+            "context_length_exceeded",
+        ),
+        (
+            400,
+            b'{"message":"This model\'s maximum context length is 9"}',
+            400,
+            "context_length_exceeded",
+        ),
+        (
+            500,
+            b'{"error":{"message":"input is too large to process"}}',
+            400,
+            "context_length_exceeded",
+        ),
+        (422, b'{"error":{"message":"m"}}', 400, None),
+        (429, b"{}", 429, "rate_limit_exceeded"),
+        (503, b'{"error":{"message":"Loading model"}}', 503, "not_ready"),
+        (500, b"<html>", 502, "engine_error"),
+        (500, b"[]", 502, "engine_error"),
+        (301, b'{"error":"text"}', 502, "engine_error"),
+    ],
+)
+def test_an_engines_error_becomes_one_of_ours(
+    status: int, body: bytes, mapped: int, code: str | None
+) -> None:
+    error = engine_error(status, body, "m")
+
+    assert (error.status, error.code) == (mapped, code)

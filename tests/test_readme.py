@@ -1,0 +1,79 @@
+"""Every snippet and command of the README runs."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sage_flink.common import Settings
+from sage_flink.platform.flink_rest import FlinkRest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", TEXT, re.DOTALL)
+PYTHON = [body for kind, body in BLOCKS if kind == "python"]
+COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line]
+
+
+def test_the_scripts_it_names_are_there_and_sound():
+    scripts = {word for line in COMMANDS for word in line.split() if word.endswith(".sh")}
+
+    assert scripts == {"infra/demo.sh", "infra/test.sh"}
+    for script in scripts:
+        subprocess.run(["bash", "-n", ROOT / script], check=True)
+
+
+def test_every_sage_command_it_shows_is_known():
+    shown = {
+        tuple(shlex.split(line, comments=True)[1:3])
+        for line in COMMANDS
+        if line.startswith("sage ")
+    }
+
+    for words in shown:
+        command = [w for w in words if w.isalpha() and w != "taskmanager"]
+        done = subprocess.run(
+            [sys.executable, "-m", "sage_flink.cli", *command, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stderr)
+
+
+@pytest.mark.service
+@pytest.mark.flink
+@pytest.mark.timeout(240)
+def test_the_pipeline_it_shows_runs():
+    (snippet,) = PYTHON
+    rest = FlinkRest(Settings.load().flink_url)
+
+    subprocess.run([sys.executable, "-c", snippet], check=True, timeout=120)
+    job = rest.running("readme")
+    assert job is not None
+    try:
+        deadline = time.monotonic() + 90
+        while not rest.all_tasks_running(job.id):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    finally:
+        rest.cancel(job.id)
+
+
+@pytest.mark.service
+def test_the_question_it_asks_is_answered():
+    (curl,) = re.findall(r"^curl .*?'}\s*$|^curl.*?\]}'$", TEXT, re.DOTALL | re.MULTILINE)
+    bin_ = Path(sys.executable).parent
+    key = Settings.load().home / "keys" / "gateway"
+    line = curl.replace(".sage/keys/gateway", str(key)).replace("sage url", f"{bin_}/sage url")
+
+    assert shutil.which("curl")
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+
+    assert '"choices"' in done.stdout
+    assert '"sources"' in done.stdout
