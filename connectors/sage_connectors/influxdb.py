@@ -80,9 +80,10 @@ class InfluxStore:
         flux = (
             f"{self._from(measurement, start_ns, TIME_MAX_NS, {})}"
             ' |> drop(columns: ["_field", "_value"]) |> unique(column: "_time")'
-            ' |> count(column: "_time") |> group() |> sum(column: "_time")'
+            " |> map(fn: (r) => ({r with _one: 1}))"
+            ' |> count(column: "_one") |> group() |> sum(column: "_one")'
         )
-        return sum(int(row["_time"]) for row, _, _ in self._rows(flux))
+        return sum(int(row["_one"]) for row, _, _ in self._rows(flux))
 
     def close(self) -> None:
         """Let go of the client. Nothing is pending."""
@@ -195,7 +196,7 @@ def _value(value: str, kind: str) -> Field:
             return int(value)
         case "double":
             return float(value)
-    return value
+    return value.replace("\r\n", "\n")  # the server's CSV writer makes every line end two bytes
 
 
 def _annotated(

@@ -6,6 +6,7 @@ record read is ``topic/partition/offset`` by name, its value the raw bytes. In t
 sage_connectors.kafka import feed``.
 """
 
+import socket
 import time
 import warnings
 from collections import deque
@@ -255,6 +256,7 @@ def _partitions(consumer: Any, topic: str) -> list[Any]:
 def _client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
     library, named = _library(), _servers(servers)
     errors = library.errors
+    _reachable(named)
     try:
         make = getattr(library, kind)
         made = make(
@@ -276,6 +278,26 @@ def _client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
         raise StoreUnavailable(
             f"Kafka at {named}: {type(error).__name__}: {error}; `sage ps` tells whether it runs"
         ) from error
+
+
+def _reachable(servers: str) -> None:
+    # Asked first, because a client of kafka-python that finds no broker leaves its sockets open.
+    said = []
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(f"Kafka: servers must be 'host:port,host:port', got {servers!r}")
+        try:
+            socket.create_connection(
+                (host.strip("[]"), int(port)), CONNECT_TIMEOUT_MS / 1000
+            ).close()
+        except OSError as error:
+            said.append(f"{server}: {error}")
+        else:
+            return
+    raise StoreUnavailable(
+        f"Kafka: no broker answers ({'; '.join(said)}); `sage ps` tells whether it runs"
+    )
 
 
 def _library() -> Any:

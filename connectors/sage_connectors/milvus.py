@@ -18,6 +18,7 @@ primary key, so a batch is made unique by id here.
 Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" and "VarChar".
 """
 
+import uuid
 from collections.abc import Callable, Sequence
 from collections.abc import Collection as Collection_
 from typing import Any, TypeVar
@@ -48,16 +49,18 @@ T = TypeVar("T")
 
 
 class MilvusStore:
-    """One collection of a Milvus server; made, indexed (HNSW, cosine) and loaded when absent.
-
-    All stores of a process that talk to one URL share pymilvus's connection to it.
-    """
+    """One collection of a Milvus server; made, indexed (HNSW, cosine) and loaded when absent."""
 
     def __init__(self, spec: Collection) -> None:
         self.spec = spec
         self.url = spec.url or Settings.load().milvus_url
         self.client = self._asked(
-            lambda: MilvusClient(uri=self.url, timeout=CONNECT_TIMEOUT_S), "connect"
+            # An alias of its own: else all clients of a URL share one connection, and the first
+            # to close it closes it for all.
+            lambda: MilvusClient(
+                uri=self.url, timeout=CONNECT_TIMEOUT_S, alias=f"sage-{uuid.uuid4().hex}"
+            ),
+            "connect",
         )
         self._prepare()
 
@@ -108,7 +111,8 @@ class MilvusStore:
         return int(answer[0]["count(*)"])
 
     def close(self) -> None:
-        """Nothing is pending; the connection stays for the other stores of this process."""
+        """Close the connection. Nothing is pending."""
+        self.client.close()
 
     def drop(self) -> None:
         """Delete the collection with all its rows. For tests and tools."""

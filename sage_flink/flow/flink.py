@@ -24,14 +24,16 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import msgspec
+import pyflink
 import tenacity
+from py4j.protocol import Py4JJavaError
 from pyflink.common import Configuration, Types, WatermarkStrategy
 from pyflink.datastream import DataStream, OutputTag, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 from pyflink.java_gateway import get_gateway
 
-from sage_flink.common.errors import PipelineError, Retryable
+from sage_flink.common.errors import PipelineError, Retryable, StackError
 from sage_flink.common.records import Failed, Record, decode, decode_many, encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
@@ -41,6 +43,8 @@ from sage_flink.flow.steps import flat_map, guarded, request_id
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
+#: Read before PyFlink starts a JVM of its own, which sets the same variable.
+INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
 Emitted = bytes | tuple[OutputTag, bytes]
 
 
@@ -74,12 +78,30 @@ def submit(
 
     Raises:
         PipelineError: the graph cannot run on Flink; nothing was started.
+        StackError: the cluster does not take the job.
     """
     settings = settings or Settings.load()
     check(graph, "flink")
     env = environment(options or FlinkOptions(), settings)
     compile_graph(graph, env, job=name, settings=settings)
-    return str(env.execute_async(name).get_job_id())
+    try:
+        return str(env.execute_async(name).get_job_id())
+    except Py4JJavaError as error:
+        raise StackError(
+            f"Flink at {settings.flink_url} did not take job {name!r}: {_cause(error)}; "
+            "see `sage ps` and `sage logs jobmanager`"
+        ) from error
+
+
+def _cause(error: Py4JJavaError) -> str:
+    """The innermost message of a Java exception."""
+    cause = error.java_exception
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    message = str(cause.getMessage() or cause.toString())
+    # An error of the REST server carries the server's whole stack trace as its text.
+    said = [line for line in message.splitlines() if line.startswith("Caused by: ")]
+    return (said[-1].removeprefix("Caused by: ") if said else message)[:500]
 
 
 def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnvironment:
@@ -87,24 +109,35 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     jar = settings.home / "lib" / "sage-native.jar"
     if not jar.exists():
         raise PipelineError(f"the native operators are missing ({jar}); run `bash infra/setup.sh`")
+    # `flink run` adds PyFlink's operators to a job's jars by itself; nothing else does.
+    operators = Path(pyflink.__file__).parent.glob("opt/flink-python-*.jar")
+    jars = [jar] if INSIDE_FLINK_RUN else [jar, *operators]
     config = Configuration()
-    for key, value in _configuration(options, jar).items():
+    for key, value in _configuration(options).items():
         config.set_string(key, value)
-    inside_flink_run = "PYFLINK_GATEWAY_PORT" in os.environ
-    if options.target == "remote" and not inside_flink_run:
-        host, _, port = settings.flink_url.removeprefix("http://").partition(":")
-        config.set_string("execution.target", "remote")
-        config.set_string("rest.address", host)
-        config.set_string("rest.port", port or "8081")
-    env = StreamExecutionEnvironment.get_execution_environment(config)
+    if options.target == "remote" and not INSIDE_FLINK_RUN:
+        env = _remote(config, settings.flink_url)
+    else:
+        env = StreamExecutionEnvironment.get_execution_environment(config)
     env.set_parallelism(options.parallelism)
-    env.add_jars(jar.as_uri())
+    env.add_jars(*(path.as_uri() for path in jars))
     return env
 
 
-def _configuration(options: FlinkOptions, jar: Path) -> dict[str, str]:
+def _remote(config: Configuration, url: str) -> StreamExecutionEnvironment:
+    # get_execution_environment makes a local one outside of `flink run`, whatever the target says.
+    host, _, port = url.removeprefix("http://").partition(":")
+    config.set_string("execution.target", "remote")
+    config.set_string("rest.address", host)
+    config.set_string("rest.port", port or "8081")
+    environments = get_gateway().jvm.org.apache.flink.streaming.api.environment
+    return StreamExecutionEnvironment(
+        environments.StreamExecutionEnvironment(config._j_configuration)
+    )
+
+
+def _configuration(options: FlinkOptions) -> dict[str, str]:
     return {
-        "pipeline.jars": jar.as_uri(),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),

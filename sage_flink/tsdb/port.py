@@ -122,8 +122,10 @@ def _unstorable(field: Field) -> str:
             return "does not fit 64 bits"
         case float() if not math.isfinite(field):
             return f"must be finite, got {field}"
+        case str() if "\x00" in field or "\r" in field:
+            return "holds a NUL or a carriage return, which InfluxDB's answers lose"
         case str():
-            return "holds a NUL character" if "\x00" in field else _unsayable(field)
+            return _unsayable(field)
         case int() | float():
             return ""
     return f"must be a number, text or bool, got {type(field).__name__}"

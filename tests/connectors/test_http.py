@@ -6,6 +6,7 @@ import json
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict
 
 from sage_connectors import HttpPool, http_pool
 from sage_connectors import http as connector
@@ -51,7 +52,7 @@ async def test_key_and_headers_are_sent(url: str) -> None:
     async with http_pool(url, "secret") as pool:
         _, body = await pool.post("/seen", b"{}", {"X-Request-Id": "r1"})
 
-    headers = json.loads(body)
+    headers = CIMultiDict(json.loads(body))
     assert headers["Authorization"] == "Bearer secret"
     assert (headers["X-Request-Id"], headers["Content-Type"]) == ("r1", "application/json")
 

@@ -46,7 +46,11 @@ def test_a_wrong_word_is_named(wrong: dict[str, Any], named: str) -> None:
         Kafka(**{"topic": "t", **wrong})
 
 
-@pytest.mark.timeout(30)
+def test_servers_without_a_port_are_a_setting_to_fix() -> None:
+    with pytest.raises(ConfigError, match="host:port"):
+        end_offsets("t", "localhost")
+
+
 def test_a_broker_that_is_away_is_told() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1"):
         feed("t", [(None, b"x")], "127.0.0.1:1")

@@ -9,8 +9,8 @@ from sage_flink.tsdb import bucket
 AWAY = "http://127.0.0.1:1"
 
 
-@pytest.mark.timeout(40)
-def test_milvus_away_is_unavailable() -> None:
+def test_milvus_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage_connectors.milvus.CONNECT_TIMEOUT_S", 0.2)
     with pytest.raises(StoreUnavailable, match=f"Milvus at {AWAY}, collection 'docs': connect"):
         collection("docs", dim=8, url=AWAY).open()
 
