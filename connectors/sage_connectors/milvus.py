@@ -29,7 +29,7 @@ import orjson
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from sage_connectors.isolate import NotTaken, isolate
-from sage_flink.common.errors import ConfigError, StoreUnavailable
+from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
 from sage_flink.common.settings import Settings
 from sage_flink.db.collection import Collection
 from sage_flink.db.port import Hit, RefusedRow, Row
@@ -51,7 +51,7 @@ T = TypeVar("T")
 class MilvusStore:
     """One collection of a Milvus server; made, indexed (HNSW, cosine) and loaded when absent."""
 
-    def __init__(self, spec: Collection) -> None:
+    def __init__(self, spec: Collection, create: bool = True) -> None:
         self.spec = spec
         self.url = spec.url or Settings.load().milvus_url
         self.client = self._asked(
@@ -62,7 +62,7 @@ class MilvusStore:
             ),
             "connect",
         )
-        self._prepare()
+        self._prepare(create)
 
     def upsert(self, rows: Sequence[Row]) -> Sequence[RefusedRow]:
         """Store the rows; acknowledged by Milvus's log, so a crash of the server keeps them."""
@@ -145,9 +145,11 @@ class MilvusStore:
             return f"field {min(reserved)!r} is Milvus's own; rename it"
         return flaw(row.vector, dim=self.spec.dim)
 
-    def _prepare(self) -> None:
+    def _prepare(self, create: bool) -> None:
         name = self.spec.name
         if not self._asked(lambda: self.client.has_collection(name), "look"):
+            if not create:
+                raise NotFound(f"no collection {name!r} at {self.url}")
             self._create()
         fields = self._asked(lambda: self.client.describe_collection(name), "describe")["fields"]
         dims = {f["name"]: f["params"].get("dim") for f in fields}

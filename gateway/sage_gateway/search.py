@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from sage_flink.common import ConfigError, StoreUnavailable
+from sage_flink.common import ConfigError, NotFound, StoreUnavailable
 from sage_gateway.answers import Answer
 from sage_gateway.wire import ApiError, SearchAsk
 
@@ -57,7 +57,7 @@ def open_collection(name: str, dim: int) -> Store:
     """The collection of the configured vector store."""
     from sage_flink import db
 
-    return db.collection(name, dim=dim).open()
+    return db.collection(name, dim=dim).open(create=False)
 
 
 class Searches:
@@ -99,7 +99,7 @@ class Searches:
                     self._stores.pop(next(iter(self._stores)))
                 self._stores[place] = opened
             return self._stores[place].search(vector, top_k)
-        except LookupError as error:
+        except NotFound as error:
             raise _unknown(name, str(error)) from error
         except ConfigError as error:
             raise ApiError(400, str(error), code="wrong_collection", param="name") from error
@@ -109,7 +109,7 @@ class Searches:
 
 
 def page(query: str, hits: Sequence[Hit]) -> dict[str, Any]:
-    """OpenAI's page of search results; ``attributes`` are the fields besides the text."""
+    """OpenAI's page of search results; ``attributes`` are the chunk's id and other fields."""
     return {
         "object": "vector_store.search_results.page",
         "search_query": query,
@@ -122,11 +122,12 @@ def page(query: str, hits: Sequence[Hit]) -> dict[str, Any]:
 def _item(hit: Hit) -> dict[str, Any]:
     text = str(hit.fields.get("text", ""))
     document = str(hit.fields.get("doc", hit.id))
+    rest = {k: v for k, v in hit.fields.items() if k != "text"}
     return {
-        "file_id": hit.id,
+        "file_id": document,
         "filename": str(hit.fields.get("title") or document),
         "score": hit.score,
-        "attributes": {k: v for k, v in hit.fields.items() if k != "text"},
+        "attributes": {"chunk_id": hit.id, **rest},
         "content": [{"type": "text", "text": text}],
     }
 

@@ -2,6 +2,7 @@
 
 from sage_flink.common.errors import (
     ConfigError,
+    NotFound,
     OperatorNeeded,
     PipelineError,
     PoolError,
@@ -18,6 +19,7 @@ from sage_flink.common.settings import Settings, sage_home
 __all__ = [
     "ConfigError",
     "Failed",
+    "NotFound",
     "OperatorNeeded",
     "PipelineError",
     "PoolError",

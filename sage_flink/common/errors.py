@@ -5,6 +5,7 @@
     SageError
     ├── PipelineError       fix the pipeline (found before anything starts)
     ├── ConfigError         fix a setting, a file or a command line
+    │   └── NotFound          what it names is not there
     ├── Rejected            this one record cannot be processed: dead-letter it
     ├── Retryable           the same call may succeed later
     │   ├── PoolTimeout       no answer in time
@@ -27,6 +28,10 @@ class PipelineError(SageError):
 
 class ConfigError(SageError):
     """A setting, file or argument is wrong; the message names it."""
+
+
+class NotFound(ConfigError):  # noqa: N818
+    """What the call names is not there; the message says what is."""
 
 
 class Rejected(SageError):  # noqa: N818 - a verdict on a record, not a fault of the program

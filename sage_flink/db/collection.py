@@ -54,15 +54,16 @@ class Collection:
         _need(2 <= self.dim <= DIM_MAX, self.name, "dim", f"2 to {DIM_MAX}", self.dim)
         _need(self.metric == "cosine", self.name, "metric", "'cosine'", self.metric)
 
-    def open(self) -> VectorStore:
-        """The store, connected; the collection is made when it is absent.
+    def open(self, *, create: bool = True) -> VectorStore:
+        """The store, connected; with ``create`` the collection is made when it is absent.
 
         Raises:
+            NotFound: without ``create``, there is no such collection.
             ConfigError: no store of that name, its package is missing, or the collection there
                 has another dim.
             StoreUnavailable: the server is away.
         """
-        return _adapter(self.store)(self)
+        return _adapter(self.store)(self, create)
 
     def writer(self) -> "RowWriter":
         """Open the collection for writing; raises as :meth:`open` does."""
@@ -136,7 +137,7 @@ def row_of(record: Record, dim: int) -> Row:
     return Row(record.id, vector, fields)
 
 
-def _adapter(name: str) -> Callable[[Collection], VectorStore]:
+def _adapter(name: str) -> Callable[[Collection, bool], VectorStore]:
     installed = {point.name: point.value for point in entry_points(group=GROUP)}
     known = SHIPPED | installed
     if name not in known:
@@ -151,7 +152,7 @@ def _adapter(name: str) -> Callable[[Collection], VectorStore]:
         raise ConfigError(
             f"store {name!r}: {error.name} is missing: pip install 'sage-flink[{name}]'"
         ) from error
-    return cast("Callable[[Collection], VectorStore]", found)
+    return cast("Callable[[Collection, bool], VectorStore]", found)
 
 
 def _need(condition: bool, name: str, what: str, required: str, got: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage_flink.common.errors import ConfigError
+from sage_flink.common.errors import ConfigError, NotFound
 from sage_flink.db.collection import Collection
 from sage_flink.db.port import Hit, RefusedRow, Row
 from sage_flink.db.vectors import flaw, numbers, question
@@ -35,7 +35,9 @@ _TABLES: dict[str, _Table] = {}
 class MemoryStore:
     """The rows of one collection in this process; a row written is searchable at once."""
 
-    def __init__(self, spec: Collection) -> None:
+    def __init__(self, spec: Collection, create: bool = True) -> None:
+        if not create and spec.name not in _TABLES:
+            raise NotFound(f"no collection {spec.name!r} in this process")
         self.table = _TABLES.setdefault(spec.name, _Table(spec.dim))
         if self.table.dim != spec.dim:
             raise ConfigError(

@@ -71,14 +71,28 @@ def windows(
         yield offsets[start][0], offsets[end - 1][1], end - start
         if end == count:
             return
-        start = max(_word_start(words, end - overlap, floor=start + 1), start + 1)
+        start = _restart(words, start, end, overlap)
+
+
+def _restart(words: list[int | None], start: int, end: int, overlap: int) -> int:
+    """The start of the word that holds the overlap's first token, or of a later one."""
+    at = max(end - overlap, start + 1)
+    back = _word_start(words, at, floor=start)
+    if back != at or not _within(words, at):
+        return back
+    return next((ahead for ahead in range(at + 1, end) if not _within(words, ahead)), at)
 
 
 def _word_start(words: list[int | None], at: int, floor: int) -> int:
+    """Where the word at ``at`` starts; ``at`` itself when that is not after ``floor``."""
     back = at
-    while back > floor and words[back] is not None and words[back] == words[back - 1]:
+    while back > floor and _within(words, back):
         back -= 1
     return back if back > floor else at
+
+
+def _within(words: list[int | None], at: int) -> bool:
+    return words[at] is not None and words[at] == words[at - 1]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sage_flink.common import StoreUnavailable
+from sage_flink.common import NotFound, StoreUnavailable
 
 
 @dataclass
@@ -47,7 +47,7 @@ def store() -> MemoryStore:
 def gateway(start: Any, fake: Any, store: MemoryStore) -> Any:
     def open_store(name: str, dim: int) -> MemoryStore:
         if (name, dim) != ("docs", 4):
-            raise LookupError("no such collection; create it first")
+            raise NotFound("no such collection; create it first")
         return store
 
     models = {"vectors": fake("embedding")}
@@ -73,10 +73,10 @@ def test_the_nearest_rows_come_first_in_openais_shape(gateway: Any, store: Memor
     assert (page["search_query"], page["has_more"], page["next_page"]) == ("hill", False, None)
     assert page["data"] == [
         {
-            "file_id": "hill/0",
+            "file_id": "hill",
             "filename": "hill",
             "score": pytest.approx(1.0),
-            "attributes": {"doc": "hill", "page": 3},
+            "attributes": {"chunk_id": "hill/0", "doc": "hill", "page": 3},
             "content": [{"type": "text", "text": "about hill"}],
         }
     ]
