@@ -5,11 +5,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
+from sage_connectors.kafka import ensure_topic
 from sage_flink.common import Settings
 from sage_flink.platform.flink_rest import FlinkRest
 
@@ -51,18 +52,17 @@ def test_every_sage_command_it_shows_is_known():
 @pytest.mark.timeout(240)
 def test_the_pipeline_it_shows_runs():
     (snippet,) = PYTHON
-    rest = FlinkRest(Settings.load().flink_url)
+    for topic in ("readme.documents", "readme.dead-letters"):
+        ensure_topic(topic)
 
     subprocess.run([sys.executable, "-c", snippet], check=True, timeout=120)
-    job = rest.running("readme")
-    assert job is not None
-    try:
-        deadline = time.monotonic() + 90
-        while not rest.all_tasks_running(job.id):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-    finally:
-        rest.cancel(job.id)
+    with FlinkRest(Settings.load().flink_url) as rest:
+        job = rest.running("readme")
+        assert job is not None
+        try:
+            wait_until(lambda: rest.all_tasks_running(job.id), 90, "the snippet's job runs")
+        finally:
+            rest.cancel(job.id)
 
 
 @pytest.mark.service

@@ -27,6 +27,7 @@ from sage_jobs import corpus, rag_ingest
 from sage_jobs.rag_ingest import RagIngest
 
 BATCH, REQUESTS = 32, 4
+CALL = next(n.spec for n in rag_ingest.build().nodes if isinstance(n, sage.flow.Call))
 Message = tuple[bytes, bytes]
 
 
@@ -93,7 +94,7 @@ async def _direct(chunks: list[Record], collection: Any) -> None:
 
     async def batch(records: list[Record]) -> None:
         async with ahead:
-            vectors = await embed(pool, "minilm", [r.value["text"] for r in records])
+            vectors = await embed(pool, "minilm", [CALL.request(r).decode() for r in records])
         rows = [
             r.replace(value={**r.value, "vector": v}) for r, v in zip(records, vectors, strict=True)
         ]

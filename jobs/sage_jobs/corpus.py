@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 Document = dict[str, Any]
+#: How a paragraph starts that says when something changed.
+NOTES = ("New in version", "Changed in version", "Deprecated since")
 
 
 def python_reference() -> list[Document]:
@@ -61,7 +63,7 @@ def heading(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence after the heading, as one line."""
-    paragraphs = [p for p in text.strip().split("\n\n") if set(p.strip()) - set("*=-~^\n")]
-    body = " ".join(paragraphs[1].split()) if len(paragraphs) > 1 else heading(text)
-    return body.split(". ")[0]
+    """The first sentence after the heading, as one line; grammar and version notes are none."""
+    paragraphs = (" ".join(part.split()) for part in text.strip().split("\n\n")[1:])
+    prose = (p for p in paragraphs if "::=" not in p and not p.startswith(NOTES) and heading(p))
+    return next(prose, heading(text)).split(". ")[0].removesuffix(".") + "."

@@ -40,7 +40,13 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
     embedded = (
         _documents(config)
         .flat_map("split", chunk(tokens_max=config.tokens_max, overlap=config.overlap))
-        .call("embed", sage.embed(model=config.model), capacity=256, timeout_s=120, attempts_max=10)
+        .call(
+            "embed",
+            sage.embed(model=config.model, title="title"),
+            capacity=256,
+            timeout_s=120,
+            attempts_max=10,
+        )
     )
     vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))
     points = embedded.flat_map("measure", measure("chunks", fields=("tokens", "text"))).write(

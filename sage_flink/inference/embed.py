@@ -14,10 +14,15 @@ from sage_flink.inference.values import fields_of
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes."""
+    """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes.
+
+    ``title`` names a field whose text is embedded in front of it: a chunk from the middle of a
+    document then knows what it belongs to.
+    """
 
     model: str
     text: str = "text"
+    title: str = ""
     into: str = "vector"
 
     @property
@@ -41,7 +46,7 @@ class Embed:
             raise Rejected(
                 f"field {self.text!r} must be a text that is not empty, got {text!r:.80}"
             )
-        return text.encode()
+        return f"{fields_of(record)[self.title]}\n{text}".encode() if self.title else text.encode()
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its vector."""
@@ -50,12 +55,12 @@ class Embed:
         return record.replace(value={**fields_of(record), self.into: body})
 
 
-def embed(*, model: str, text: str = "text", into: str = "vector") -> Embed:
-    """A call that embeds ``value[text]`` with ``model``.
+def embed(*, model: str, text: str = "text", title: str = "", into: str = "vector") -> Embed:
+    """A call that embeds ``value[text]`` with ``model``, ``value[title]`` in front of it if named.
 
     Raises:
         PipelineError: a name is empty.
     """
     if not (model and text and into):
         raise PipelineError("embed: model, text and into must not be empty")
-    return Embed(model, text, into)
+    return Embed(model, text, title, into)

@@ -4,7 +4,7 @@ Source: https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/ops/rest_
 """
 
 import time
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -31,6 +31,12 @@ class FlinkRest:
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self.url = url
         self._client = httpx.Client(base_url=url, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def jobs(self) -> list[Job]:
         """All jobs that the cluster knows, newest first.
@@ -85,9 +91,12 @@ class FlinkRest:
         return all(v["tasks"]["RUNNING"] == v["parallelism"] for v in self.vertices(job_id))
 
     def restarts(self, job_id: str) -> int:
-        """How often the job was restarted after a failure."""
-        metrics = self._get(f"/jobs/{job_id}/metrics?get=numRestarts")
-        return int(metrics[0]["value"]) if metrics else 0
+        """How many failures the job was restarted after, at most the last hundred.
+
+        From the exception history: the metric ``numRestarts`` is up to ten seconds old.
+        """
+        history = self._get(f"/jobs/{job_id}/exceptions?maxExceptions=100")["exceptionHistory"]
+        return len(history["entries"])
 
     def _get(self, path: str) -> Any:
         return self._send("GET", path).json()

@@ -50,12 +50,12 @@ def ingest(settings):
     )
     for topic in (config.topic, config.dead_letters):
         ensure_topic(topic)
-    rest = FlinkRest(settings.flink_url)
-    job_id = sage.flow.submit(rag_ingest.build(config), name=name)
-    wait_until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
-    ingest = Ingest(config, job_id, rest)
-    yield ingest
-    rest.cancel(job_id)
+    with FlinkRest(settings.flink_url) as rest:
+        job_id = sage.flow.submit(rag_ingest.build(config), name=name)
+        wait_until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
+        ingest = Ingest(config, job_id, rest)
+        yield ingest
+        rest.cancel(job_id)
     ingest.store.drop()
     ingest.bucket.drop("chunks")
     for topic in (config.topic, config.dead_letters):

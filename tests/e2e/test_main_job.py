@@ -4,22 +4,33 @@ One job serves the whole module, so the tests build on each other in order: the 
 while the TaskManager is killed, goes in again, is asked for, and then rubbish follows it.
 """
 
+import asyncio
 import json
 import os
 import signal
 import statistics
 import time
+from array import array
 
 import httpx
 import pytest
 from waiting import wait_until
 
+from sage_connectors import http_pool
 from sage_flink.common import sage_home
+from sage_flink.flow.local import embed
 from sage_flink.platform import stack
 from sage_jobs import corpus
 from sage_jobs.demo import expect
 
-pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.flink,
+    pytest.mark.timeout(600),
+    # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -164,18 +175,29 @@ def test_bad_records_are_dead_lettered_once_and_good_ones_are_untouched(ingest):
 
 
 def test_a_trickled_record_is_soon_searchable(ingest, capsys):
-    store, seconds = ingest.store, []
-    for number in range(21):
-        message = {"id": f"trickle/{number}", "text": f"Trickled record {number}."}
-        chunks = expect([corpus.message(message)], ingest.config).chunks
-        began = time.monotonic()
-        ingest.feed([corpus.message(message)])
-        while store.count(chunks) == 0:
-            assert time.monotonic() - began < 30
-            time.sleep(0.005)
-        seconds.append(time.monotonic() - began)
-        time.sleep(0.05)
-    p50 = statistics.median(seconds[1:]) * 1000
+    """From the hand-over to an open producer until a search for its own vector finds it."""
+    texts = [f"Trickled record {number} about nothing else." for number in range(21)]
+    vectors = asyncio.run(embedded(texts))
+    seconds = []
+
+    def paced():
+        for number, text in enumerate(texts):
+            message = corpus.message({"id": f"trickle/{number}", "text": text})
+            (chunk,) = expect([message], ingest.config).chunks
+            began = time.monotonic()
+            yield message
+            while chunk not in [hit.id for hit in ingest.store.search(vectors[number], 3)]:
+                assert time.monotonic() - began < 30
+            seconds.append(time.monotonic() - began)
+
+    ingest.feed(paced())
+    first, *rest = seconds
+    p50, worst = statistics.median(rest) * 1000, max(rest) * 1000
     with capsys.disabled():
-        print(f"\nfed to searchable: p50 {p50:.0f} ms, max {max(seconds[1:]) * 1000:.0f} ms")
+        print(f"\nfed to searchable: p50 {p50:.0f} ms, max {worst:.0f} ms, first {first:.2f} s")
     assert p50 <= 500
+
+
+async def embedded(texts):
+    async with http_pool() as pool:
+        return [array("f", vector) for vector in await embed(pool, "minilm", texts)]
