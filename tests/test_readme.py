@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from sage_connectors.kafka import ensure_topic
 from sage_flink.common import Settings
 from sage_flink.platform.flink_rest import FlinkRest
 
@@ -52,9 +51,6 @@ def test_every_sage_command_it_shows_is_known():
 @pytest.mark.timeout(240)
 def test_the_pipeline_it_shows_runs():
     (snippet,) = PYTHON
-    for topic in ("readme.documents", "readme.dead-letters"):
-        ensure_topic(topic)
-
     subprocess.run([sys.executable, "-c", snippet], check=True, timeout=120)
     with FlinkRest(Settings.load().flink_url) as rest:
         job = rest.running("readme")

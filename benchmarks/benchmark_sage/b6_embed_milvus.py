@@ -17,7 +17,7 @@ import psutil
 import sage_flink as sage
 from benchmark_sage.results import Headline, Result, result
 from sage_connectors import http_pool
-from sage_connectors.kafka import delete_topic, ensure_topic, feed
+from sage_connectors.kafka import delete_topic, feed
 from sage_flink.common import Record, Settings, sage_home
 from sage_flink.flow.local import embed
 from sage_flink.flow.memory import Collected, Given
@@ -119,8 +119,6 @@ def _sage(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
         collection=collection.name,
         bucket=collection.name,
     )
-    ensure_topic(config.topic)
-    ensure_topic(config.dead_letters)
     rest, store = FlinkRest(Settings.load().flink_url), collection.open()
     began = time.monotonic()
     job_id = sage.flow.submit(rag_ingest.build(config), name=collection.name)

@@ -64,6 +64,11 @@ class Kafka:
             self.delivery,
         )
 
+    def prepare(self) -> None:
+        """Make the topics that are absent: one partition, kept for ever, records up to 32 MiB."""
+        for topic in self.topic.split(","):
+            ensure_topic(topic.strip(), servers=self.servers)
+
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``KafkaSource<byte[]>`` of encoded records."""
         servers = _servers(self.servers)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import sage_flink as sage
-from sage_connectors.kafka import committed, drain, ensure_topic, feed
+from sage_connectors.kafka import committed, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, SageError, Settings, sage_home
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.platform import stack
@@ -110,8 +110,6 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
             raise ConfigError(f"{docs}: no file with a known suffix in it")
         expected = expect(messages, config)
     with step("job rag_ingest"):
-        for topic in (config.topic, config.dead_letters):
-            ensure_topic(topic)
         rest = FlinkRest(settings.flink_url)
         submit_once(rest, config, settings)
     before = Before(committed(config.group, config.topic), dead(config))

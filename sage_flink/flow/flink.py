@@ -38,7 +38,7 @@ from sage_flink.common.records import Failed, Record, decode, decode_many, encod
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Sink, Writer
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared, Sink, Writer
 from sage_flink.flow.steps import flat_map, guarded, request_id
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -79,9 +79,18 @@ def submit(
     Raises:
         PipelineError: the graph cannot run on Flink; nothing was started.
         StackError: the cluster does not take the job.
+        StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
     settings = settings or Settings.load()
     check(graph, "flink")
+    ends = [
+        node.source if isinstance(node, Read) else node.sink
+        for node in graph.nodes
+        if isinstance(node, Read | Write)
+    ]
+    for spec in (*ends, graph.dead_letters):
+        if isinstance(spec, Prepared):
+            spec.prepare()
     env = environment(options or FlinkOptions(), settings)
     compile_graph(graph, env, job=name, settings=settings)
     try:

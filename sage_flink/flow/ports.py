@@ -86,6 +86,19 @@ class FlinkSink(Protocol):
 
 
 @runtime_checkable
+class Prepared(Protocol):
+    """A source or sink that wants something to be there before a job starts: a topic, say."""
+
+    def prepare(self) -> None:
+        """Make sure of it; harmless when it is there. Called once, where the job is submitted.
+
+        Raises:
+            ConfigError: it cannot be made as asked.
+            StoreUnavailable: the server is away.
+        """
+
+
+@runtime_checkable
 class CallSpec(Protocol):
     """A question to the model pool and what becomes of the answer, both pure functions.
 

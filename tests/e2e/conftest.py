@@ -7,7 +7,7 @@ import pytest
 from waiting import wait_until
 
 import sage_flink as sage
-from sage_connectors.kafka import delete_topic, drain, ensure_topic, feed
+from sage_connectors.kafka import delete_topic, drain, feed
 from sage_flink.common import Settings
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import rag_ingest
@@ -48,8 +48,6 @@ def ingest(settings):
         dead_letters=f"{name}.dead-letters",
         group=name,
     )
-    for topic in (config.topic, config.dead_letters):
-        ensure_topic(topic)
     with FlinkRest(settings.flink_url) as rest:
         job_id = sage.flow.submit(rag_ingest.build(config), name=name)
         wait_until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
