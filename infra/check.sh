@@ -24,5 +24,5 @@ check format "run \`$bin/ruff format .\`" "$bin/ruff" format --check .
 check lint "mend what is named; \`$bin/ruff check --fix .\` does part of it" "$bin/ruff" check .
 check types 'mend the named lines' "$bin/mypy"
 check layers 'move the import down, or pass the value in from above' "$bin/lint-imports"
-check tests 'mend the first failure' "$bin/python" -m pytest -q
+check tests 'mend the first failure' "$bin/python" -m pytest -q -n 2 --dist worksteal
 tail -1 "$home/logs/check/tests.log"

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 from waiting import wait_until
 
+from sage_flink import cli
 from sage_flink.common import Settings
 from sage_flink.platform.flink_rest import FlinkRest
 
@@ -37,13 +39,8 @@ def test_every_sage_command_it_shows_is_known():
 
     for words in shown:
         command = [w for w in words if w.isalpha() and w != "taskmanager"]
-        done = subprocess.run(
-            [sys.executable, "-m", "sage_flink.cli", *command, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (words, done.stderr)
+        done = CliRunner().invoke(cli.app, [*command, "--help"])
+        assert done.exit_code == 0, (words, done.output)
 
 
 @pytest.mark.service

@@ -17,7 +17,7 @@ import psutil
 import sage_flink as sage
 from benchmark_sage.results import Headline, Result, result
 from sage_connectors import http_pool
-from sage_connectors.kafka import delete_topic, feed
+from sage_connectors.kafka_client import delete_topic, feed
 from sage_flink.common import Record, Settings, sage_home
 from sage_flink.flow.local import embed
 from sage_flink.flow.memory import Collected, Given

@@ -1,11 +1,13 @@
 """A question to the gateway's ``rag`` model, its answer as it is written, and its sources."""
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.text import Text
 
 from sage_flink.common import PoolError, PoolTimeout, Settings
 
@@ -19,16 +21,38 @@ def ask(question: str, settings: Settings, console: Console) -> str:
     console.print(f"[bold]{question}[/]")
     text: list[str] = []
     sources: list[dict[str, Any]] = []
-    for event in stream(question, settings):
-        for choice in event.get("choices", ()):
-            piece = choice.get("delta", {}).get("content") or ""
-            text.append(piece)
-            console.print(piece, end="", markup=False)
-        sources = event.get("sources") or sources
-    console.print()
+
+    def pieces() -> Iterator[str]:
+        for event in stream(question, settings):
+            sources.extend(event.get("sources") or ())
+            for choice in event.get("choices", ()):
+                text.append(choice.get("delta", {}).get("content") or "")
+                yield text[-1]
+
+    for piece in wrapped(pieces(), console.width):
+        console.out(piece, end="", highlight=False)
     for source in sources:
-        console.print(f"  [dim]{source['score']:.2f}  {source['doc']}  {source['title']}[/]")
+        line = Text(f"  {source['score']:.2f}  {source['doc']}  {source['title']}", "dim")
+        console.print(line, overflow="ellipsis", no_wrap=True)
     return "".join(text)
+
+
+def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
+    """The same text as it comes, with a line break before each word that would reach ``width``.
+
+    >>> "".join(wrapped(["one t", "wo three"], 9))
+    'one two \\nthree\\n'
+    """
+    column, word = 0, ""
+    for character in itertools.chain(itertools.chain.from_iterable(pieces), "\n"):
+        if not character.isspace():
+            word += character
+            continue
+        if column and column + len(word) >= width:
+            yield "\n"
+            column = 0
+        yield word + character
+        column, word = (0 if character == "\n" else column + len(word) + 1), ""
 
 
 def stream(question: str, settings: Settings) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import sage_flink as sage
-from sage_connectors.kafka import committed, drain, feed
+from sage_connectors.kafka_client import committed, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, SageError, Settings, sage_home
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.platform import stack

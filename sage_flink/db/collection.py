@@ -4,13 +4,12 @@ The store behind it is found by name: an entry point of the group ``sage.db`` th
 Collection and returns an open VectorStore.
 """
 
-import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any
 
+from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.db.port import Row, VectorStore
@@ -63,7 +62,8 @@ class Collection:
                 has another dim.
             StoreUnavailable: the server is away.
         """
-        return _adapter(self.store)(self, create)
+        opened: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)
+        return opened
 
     def writer(self) -> "RowWriter":
         """Open the collection for writing; raises as :meth:`open` does."""
@@ -135,24 +135,6 @@ def row_of(record: Record, dim: int) -> Row:
         raise Rejected(reason)
     fields = {k: v for k, v in record.value.items() if k not in {"id", "vector"}}
     return Row(record.id, vector, fields)
-
-
-def _adapter(name: str) -> Callable[[Collection, bool], VectorStore]:
-    installed = {point.name: point.value for point in entry_points(group=GROUP)}
-    known = SHIPPED | installed
-    if name not in known:
-        raise ConfigError(
-            f"store {name!r}: no such vector store; known are {', '.join(sorted(known))}; "
-            f"another one comes with the package that offers an entry point {GROUP!r}"
-        )
-    module, _, attribute = known[name].partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"store {name!r}: {error.name} is missing: pip install 'sage-flink[{name}]'"
-        ) from error
-    return cast("Callable[[Collection, bool], VectorStore]", found)
 
 
 def _need(condition: bool, name: str, what: str, required: str, got: Any) -> None:

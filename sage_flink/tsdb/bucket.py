@@ -4,12 +4,11 @@ The store behind it is found by name: an entry point of the group ``sage.tsdb`` 
 Bucket and returns an open TimeSeriesStore.
 """
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any
 
+from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.ports import BatchLimits, Refusal
@@ -50,7 +49,8 @@ class Bucket:
             ConfigError: no store of that name, its package or key is missing, or the key is wrong.
             StoreUnavailable: the server is away.
         """
-        return _adapter(self.store)(self)
+        opened: TimeSeriesStore = adapter(GROUP, self.store, SHIPPED)(self)
+        return opened
 
     def writer(self) -> "PointWriter":
         """Open the bucket for writing; raises as :meth:`open` does."""
@@ -133,21 +133,3 @@ def _mapping(value: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]
 def _need(condition: bool, key: str, required: str, value: Mapping[str, Any]) -> None:
     if not condition:
         raise Rejected(f"value[{key!r}] must be {required}, got {value.get(key)!r}"[:300])
-
-
-def _adapter(name: str) -> Callable[[Bucket], TimeSeriesStore]:
-    installed = {point.name: point.value for point in entry_points(group=GROUP)}
-    known = SHIPPED | installed
-    if name not in known:
-        raise ConfigError(
-            f"store {name!r}: no such time-series store; known are {', '.join(sorted(known))}; "
-            f"another one comes with the package that offers an entry point {GROUP!r}"
-        )
-    module, _, attribute = known[name].partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"store {name!r}: {error.name} is missing: pip install 'sage-flink[{name}]'"
-        ) from error
-    return cast("Callable[[Bucket], TimeSeriesStore]", found)

@@ -15,6 +15,7 @@ from sage_connectors import http_pool
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
 from sage_flink.flow.ports import Pool
+from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
 
@@ -84,7 +85,13 @@ async def over_http() -> AsyncIterator[Pool]:
         yield pool
 
 
-POOLS: list[Any] = [pytest.param(over_http, id="http")]
+@asynccontextmanager
+async def echo() -> AsyncIterator[Pool]:
+    """The reference, in this process."""
+    yield EchoPool()
+
+
+POOLS: list[Any] = [pytest.param(over_http, id="http"), pytest.param(echo, id="echo")]
 
 
 @pytest.fixture(params=POOLS)

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from sage_connectors import Kafka, kafka
-from sage_connectors.kafka import _library, delete_topic, drain, end_offsets, ensure_topic, feed
+from sage_connectors.kafka_client import (
+    _library,
+    delete_topic,
+    drain,
+    end_offsets,
+    ensure_topic,
+    feed,
+)
 from sage_flink.common import ConfigError, Settings, StoreUnavailable
 from sage_flink.flow.ports import FlinkSink, FlinkSource, Sink, Source
 

@@ -7,7 +7,7 @@ import pytest
 from waiting import wait_until
 
 import sage_flink as sage
-from sage_connectors.kafka import delete_topic, drain, feed
+from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Settings
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import rag_ingest

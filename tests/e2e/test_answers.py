@@ -15,7 +15,7 @@ from waiting import wait_until
 
 import sage_flink as sage
 from sage_connectors import http_pool
-from sage_connectors.kafka import delete_topic, drain, feed
+from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.platform.flink_rest import FlinkRest

@@ -98,7 +98,7 @@ def test_a_killed_taskmanager_changes_no_count(ingest, messages, expected, capsy
 
 
 def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected):
-    from sage_connectors.kafka import committed
+    from sage_connectors.kafka_client import committed
 
     ingest.feed(messages)
     wait_until(

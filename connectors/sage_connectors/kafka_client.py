@@ -1,0 +1,247 @@
+"""A plain Kafka client for tools and tests: feed, drain, count, make and delete topics.
+
+Jobs do not use it; Flink's own connector reads and writes for them.
+"""
+
+import socket
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from sage_flink.common.errors import ConfigError, StoreUnavailable
+from sage_flink.common.records import Record
+from sage_flink.common.settings import Settings
+
+#: Key, value, and maybe headers and the timestamp in milliseconds.
+Message = (
+    tuple[bytes | None, bytes | None]
+    | tuple[bytes | None, bytes | None, Mapping[str, bytes] | None]
+    | tuple[bytes | None, bytes | None, Mapping[str, bytes] | None, int | None]
+)
+RECORD_BYTES_MAX = 32 << 20
+CONNECT_TIMEOUT_MS = 5_000
+IN_FLIGHT_MAX = 10_000
+
+
+def feed(
+    topic: str,
+    messages: Iterable[Message],
+    servers: str = "",
+    *,
+    on_progress: Callable[[int], object] = lambda acknowledged: None,
+) -> int:
+    """Write the messages, in order within a key; how many were acknowledged by all replicas.
+
+    Idempotent producer: a retry inside the client doubles nothing. ``on_progress`` is told the
+    number acknowledged so far, at most every 1,000 messages and at the end.
+
+    Raises:
+        ConfigError: the broker will never take a message (too large, no such topic allowed).
+        StoreUnavailable: the broker is away; some of the messages may be stored.
+    """
+    with _client("KafkaProducer", servers, **_PRODUCER) as producer:
+        waiting: deque[Any] = deque()
+        acknowledged = 0
+        for message in messages:
+            key, value, headers, timestamp_ms = (*message, None, None)[:4]
+            pairs = list((headers or {}).items())
+            waiting.append(
+                producer.send(topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms)
+            )
+            while len(waiting) >= IN_FLIGHT_MAX or (waiting and waiting[0].is_done):
+                waiting.popleft().get(timeout=120)
+                acknowledged += 1
+                if acknowledged % 1000 == 0:
+                    on_progress(acknowledged)
+        producer.flush(timeout=120)
+        for future in waiting:
+            future.get(timeout=120)
+        on_progress(acknowledged + len(waiting))
+        return acknowledged + len(waiting)
+
+
+def drain(
+    topic: str, servers: str = "", *, read_committed: bool = True, timeout_s: float = 30.0
+) -> Iterator[Record]:
+    """Everything in the topic when this is called, partition by partition as it comes.
+
+    With ``read_committed`` the records of open and aborted transactions are left out.
+
+    Raises:
+        ConfigError: there is no such topic.
+        StoreUnavailable: the broker is away, or sent nothing for ``timeout_s`` seconds.
+    """
+    with _consumer(servers, read_committed) as consumer:
+        ends = consumer.end_offsets(_partitions(consumer, topic))
+        consumer.assign(list(ends))
+        consumer.seek_to_beginning()
+        heard = time.monotonic()
+        while behind := [p for p, end in ends.items() if consumer.position(p) < end]:
+            batches = consumer.poll(timeout_ms=200)
+            if any(batches.values()):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > timeout_s:
+                raise StoreUnavailable(
+                    f"Kafka at {servers_of(servers)}: topic {topic!r}: nothing came for "
+                    f"{timeout_s:g} s, {len(behind)} partitions not at their end"
+                )
+            for partition, batch in batches.items():
+                yield from (_record(m) for m in batch if m.offset < ends[partition])
+
+
+def end_offsets(topic: str, servers: str = "", *, read_committed: bool = False) -> dict[int, int]:
+    """Per partition, the offset that its next record gets.
+
+    With ``read_committed`` the first offset that may still be aborted. Counts transaction markers.
+
+    Raises:
+        ConfigError: there is no such topic.
+        StoreUnavailable: the broker is away.
+    """
+    with _consumer(servers, read_committed) as consumer:
+        found = consumer.end_offsets(_partitions(consumer, topic))
+        return {partition.partition: int(end) for partition, end in found.items()}
+
+
+def committed(group: str, topic: str, servers: str = "") -> int:
+    """How many offsets of the topic the group has committed, over all partitions.
+
+    A Flink job commits them when a checkpoint completes.
+
+    Raises:
+        StoreUnavailable: the broker is away.
+    """
+    with _client("KafkaAdminClient", servers) as admin:
+        offsets = admin.list_group_offsets(group).get(group, {})
+        return sum(max(0, o.offset) for p, o in offsets.items() if p.topic == topic)
+
+
+def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
+    """Make the topic where it is absent: kept for ever, records up to 32 MiB.
+
+    A topic that exists is left as it is.
+
+    Raises:
+        ConfigError: the broker refuses the name or the number of partitions.
+        StoreUnavailable: the broker is away.
+    """
+    configs = {"retention.ms": "-1", "max.message.bytes": str(RECORD_BYTES_MAX)}
+    with _client("KafkaAdminClient", servers) as admin:
+        asked = {topic: {"num_partitions": partitions, "configs": configs}}
+        if topic not in admin.list_topics():
+            try:
+                admin.create_topics(asked, wait_for_metadata=True)
+            except _library().errors.TopicAlreadyExistsError:
+                admin.wait_for_topics([topic])  # another one was first
+
+
+def delete_topic(topic: str, servers: str = "") -> None:
+    """Delete the topic with all its records. For tests and tools.
+
+    Raises:
+        ConfigError: there is no such topic.
+        StoreUnavailable: the broker is away.
+    """
+    with _client("KafkaAdminClient", servers) as admin:
+        admin.delete_topics([topic])
+
+
+_PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    "enable_idempotence": True,
+    "linger_ms": 5,
+    "batch_size": 1 << 18,
+    "max_request_size": RECORD_BYTES_MAX,
+    "max_block_ms": 60_000,
+}
+
+
+def _record(message: Any) -> Record:
+    id_ = f"{message.topic}/{message.partition}/{message.offset}"
+    headers = {name: value or b"" for name, value in message.headers}
+    timestamp_ms = max(0, message.timestamp)
+    return Record(id_, message.value, timestamp_ms, message.key, headers, id_)
+
+
+def _consumer(servers: str, read_committed: bool) -> Any:
+    return _client(
+        "KafkaConsumer",
+        servers,
+        enable_auto_commit=False,
+        isolation_level="read_committed" if read_committed else "read_uncommitted",
+        max_partition_fetch_bytes=RECORD_BYTES_MAX,
+        allow_auto_create_topics=False,
+    )
+
+
+def _partitions(consumer: Any, topic: str) -> list[Any]:
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        raise ConfigError(f"Kafka: no topic {topic!r}; make it with ensure_topic({topic!r})")
+    return [_library().TopicPartition(topic, number) for number in sorted(found)]
+
+
+@contextmanager
+def _client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
+    library, named = _library(), servers_of(servers)
+    errors = library.errors
+    _reachable(named)
+    try:
+        make = getattr(library, kind)
+        made = make(
+            bootstrap_servers=named.split(","), bootstrap_timeout_ms=CONNECT_TIMEOUT_MS, **options
+        )
+        with closing(made) as client:
+            yield client
+    except (
+        errors.MessageSizeTooLargeError,
+        errors.RecordListTooLargeError,
+        errors.InvalidTopicError,
+        errors.InvalidPartitionsError,
+        errors.UnknownTopicOrPartitionError,
+        errors.AuthorizationError,
+        errors.KafkaConfigurationError,
+    ) as error:
+        raise ConfigError(f"Kafka at {named}: {error}") from error
+    except (errors.KafkaError, OSError) as error:
+        raise StoreUnavailable(
+            f"Kafka at {named}: {type(error).__name__}: {error}; `sage ps` tells whether it runs"
+        ) from error
+
+
+def _reachable(servers: str) -> None:
+    # Asked first, because a client of kafka-python that finds no broker leaves its sockets open.
+    said = []
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(f"Kafka: servers must be 'host:port,host:port', got {servers!r}")
+        try:
+            socket.create_connection(
+                (host.strip("[]"), int(port)), CONNECT_TIMEOUT_MS / 1000
+            ).close()
+        except OSError as error:
+            said.append(f"{server}: {error}")
+        else:
+            return
+    raise StoreUnavailable(
+        f"Kafka: no broker answers ({'; '.join(said)}); `sage ps` tells whether it runs"
+    )
+
+
+def _library() -> Any:
+    try:
+        with warnings.catch_warnings():  # kafka-python 3.0 loads its schemas the old way
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import kafka
+    except ModuleNotFoundError as error:
+        raise ConfigError("the Kafka client is missing: pip install 'sage-flink[kafka]'") from error
+    return kafka
+
+
+def servers_of(servers: str) -> str:
+    """The servers named, else the settings'."""
+    return servers or Settings.load().kafka_servers
