@@ -2,64 +2,87 @@
 
 import importlib
 import json
+import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from sage_flink.common import ConfigError, PipelineError, SageError, Settings, sage_home
+from sage_flink.common import ConfigError, Settings, sage_home
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
+from sage_flink.platform.stack.parts import FLINK, PARTS, select
+from sage_jobs.entry import told
 
-app = typer.Typer(
-    help="sage: streaming for AI on Apache Flink.", no_args_is_help=True, add_completion=False
-)
+NAMES = f"{', '.join(PARTS)}; flink for both of Flink's"
+YAML = (".yaml", ".yml")
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 jobs = typer.Typer(help="Flink jobs: submit, list, cancel.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
-console = Console()
+# No markup: names and messages hold brackets.
+console = Console(highlight=False, markup=False, emoji=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def main() -> None:
-    """Run the command line; a SageError becomes one message and an exit status."""
-    try:
+    """Run the command line; a SageError becomes one message and exit status 2."""
+    with told("sage"):
         app()
-    except SageError as error:
-        Console(stderr=True).print(f"[bold red]sage:[/] {error}", highlight=False)
-        raise SystemExit(2 if isinstance(error, ConfigError | PipelineError) else 1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sage {version('sage-flink')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sage(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Streaming for AI on Apache Flink: the local stack, and the jobs on it."""
 
 
 @app.command()
 def up(
     only: Annotated[
-        list[str] | None, typer.Argument(help="Parts to start; all when none is named.")
+        list[str] | None,
+        typer.Argument(metavar="[PART]...", help=f"All by default, or: {NAMES}."),
     ] = None,
 ) -> None:
-    """Start the local stack: Kafka, Flink, Milvus, InfluxDB, the gateway and its engines."""
+    """Start the local stack and wait until it is ready."""
     stack.up(sage_home(), only=frozenset(only) if only else None)
 
 
 @app.command()
 def down() -> None:
-    """Stop the local stack; no process and no open port stays behind."""
+    """Stop the local stack; no process and no open port stays."""
     stack.down(sage_home())
 
 
 @app.command()
 def ps(as_json: AsJson = False) -> None:
-    """Show each part of the stack: state, ports, memory, log."""
+    """Show each part: state, process, memory, uptime, address."""
     parts = stack.status(sage_home())
     if as_json:
-        print(json.dumps(msgspec.to_builtins(parts)))
+        print(json.dumps(msgspec.to_builtins(parts, enc_hook=str)))  # the log's path
         return
     table = Table("part", "state", "pid", "rss MiB", "up s", "address", box=None)
     for p in parts:
@@ -68,37 +91,36 @@ def ps(as_json: AsJson = False) -> None:
     console.print(table)
     for p in parts:
         if p.hint:
-            console.print(f"[yellow]{p.name}:[/] {p.hint}")
+            console.print(Text.assemble((f"{p.name}:", "yellow"), f" {p.hint}"), soft_wrap=True)
+    if all(p.state == "stopped" for p in parts):
+        console.print("nothing runs; start with `sage up`")
 
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="A part, as `sage ps` names it.")],
+    name: Annotated[str, typer.Argument(metavar="PART", help=f"{NAMES}; supervisord.")],
     lines: Annotated[int, typer.Option("-n", help="How many lines.", min=1)] = 50,
     follow: Annotated[bool, typer.Option("-f", help="Go on as the file grows.")] = False,
 ) -> None:
     """Print the end of a part's log."""
-    path = stack.log_path(sage_home(), name)
-    for line in _tail(path, lines, follow):
+    names = FLINK if name == "flink" else (name,)
+    for line in _tail([stack.log_path(sage_home(), part) for part in names], lines, follow):
         print(line, end="", flush=follow)
 
 
 @app.command()
-def url(
-    name: Annotated[str, typer.Argument(help="gateway, flink, milvus, influxdb or kafka.")],
-) -> None:
+def url(name: Annotated[str, typer.Argument(metavar="PART", help=f"{NAMES}.")]) -> None:
     """Print the address of a part, for scripts."""
     settings = Settings.load()
+    (part, *_) = select([name])
     known = {
-        "gateway": settings.gateway_url,
-        "flink": settings.flink_url,
+        "kafka": settings.kafka_servers,
+        "jobmanager": settings.flink_url,
         "milvus": settings.milvus_url,
         "influxdb": settings.influxdb_url,
-        "kafka": settings.kafka_servers,
+        "gateway": settings.gateway_url,
     }
-    if name not in known:
-        raise ConfigError(f"no part {name!r}; there are: {', '.join(known)}")
-    print(known[name])
+    print(known[part])
 
 
 @app.command()
@@ -119,31 +141,32 @@ def explain(
         raise ConfigError(f"--form must be text, mermaid or yaml, got {form!r}")
 
 
-@jobs.command("submit", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+# What comes after the pipeline, `--help` too, is the job's own; so nothing here is an option.
+@jobs.command(
+    "submit",
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    },
+)
 def submit(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Argument(help="A job of sage_jobs, a .py or a .yaml file.")],
+    pipeline: Annotated[str, typer.Argument(help="A job of sage_jobs, a .py or a YAML file.")],
 ) -> None:
-    """Start a pipeline as a Flink job; options after the name go to the job (`--help` there)."""
-    if pipeline.endswith((".yaml", ".yml")):
-        from sage_flink import flow
+    """Start a pipeline as a Flink job.
 
-        job_id = flow.submit(_graph(pipeline), name=Path(pipeline).stem)
+    Options after the pipeline go to it: `sage jobs submit rag_ingest --help` lists them.
+    """
+    if pipeline == "--help":
+        print(context.get_help())
+    elif pipeline.startswith("-"):
+        raise ConfigError(f"the pipeline comes first, then its options; got {pipeline!r}")
+    elif pipeline.endswith(YAML):
+        _submit_yaml(pipeline, context.args)
     else:
-        what = [pipeline] if pipeline.endswith(".py") else ["-m", f"sage_jobs.{pipeline}"]
-        if not pipeline.endswith(".py"):
-            _module(pipeline)
-        with console.status(f"submitting {pipeline}"):
-            done = subprocess.run(
-                [sys.executable, *what, *context.args], capture_output=True, text=True, check=False
-            )
-        if "--help" in context.args or done.returncode:
-            print(done.stdout, end="")
-        if done.returncode:
-            raise PipelineError(f"{pipeline} was not submitted: {_last(done.stderr)}")
-        job_id = _last(done.stdout)
-    if "--help" not in context.args:
-        console.print(f"job {job_id}; see {Settings.load().flink_url}/#/job/running/{job_id}")
+        _submit_program(pipeline, context.args)
 
 
 @jobs.command("list")
@@ -152,9 +175,8 @@ def list_jobs(
     every: Annotated[bool, typer.Option("--all", help="Ended jobs as well.")] = False,
 ) -> None:
     """List the jobs of the cluster, newest first."""
-    found = [
-        j for j in FlinkRest(Settings.load().flink_url).jobs() if every or j.state not in ENDED
-    ]
+    with FlinkRest(_flink_url()) as rest:
+        found = [job for job in rest.jobs() if every or job.state not in ENDED]
     if as_json:
         print(json.dumps(msgspec.to_builtins(found)))
         return
@@ -167,32 +189,106 @@ def list_jobs(
 @jobs.command()
 def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
     """Cancel a job and wait until it has ended."""
-    rest = FlinkRest(Settings.load().flink_url)
-    found = rest.job(job)
-    with console.status(f"cancelling {found.name}"):
-        rest.cancel(found.id)
+    with FlinkRest(_flink_url()) as rest:
+        found = rest.job(job)
+        with console.status(Text(f"cancelling {found.name}")):
+            rest.cancel(found.id)
     console.print(f"{found.name} cancelled")
 
 
-def _graph(pipeline: str) -> Any:
-    if pipeline.endswith((".yaml", ".yml")):
+def _submit_yaml(path: str, options: list[str]) -> None:
+    def submitted(name: str = Path(path).stem, parallelism: int = 1) -> None:
+        """Start the pipeline of the YAML file as a Flink job."""
         from sage_flink import flow
 
-        try:
-            return flow.from_yaml(Path(pipeline).read_text(), _words())
-        except OSError as error:
-            raise ConfigError(f"{pipeline}: {error.strerror}") from error
-    return _module(pipeline).build()
+        graph = _graph(path)
+        _flink_url()
+        _say_submitted(
+            flow.submit(graph, name=name, options=flow.FlinkOptions(parallelism=parallelism))
+        )
+
+    command = typer.Typer(add_completion=False)
+    command.command()(submitted)
+    command(options, prog_name=f"sage jobs submit {path}")
 
 
-def _module(name: str) -> Any:
-    import sage_jobs
+def _submit_program(pipeline: str, options: list[str]) -> None:
+    """A job is its own process: PyFlink keeps one JVM a process, and a job may call it as it likes.
 
-    known = sorted(p.stem for p in Path(sage_jobs.__path__[0]).glob("rag_*.py"))
+    It says itself what is wrong, so its words and its status are passed on as they are.
+    """
+    program = pipeline.endswith(".py")
+    if not program:
+        _job(pipeline)
+    command = [sys.executable, *([pipeline] if program else ["-m", f"sage_jobs.{pipeline}"])]
+    if "--help" in options:
+        raise typer.Exit(subprocess.run([*command, *options], check=False).returncode)
+    if not program:
+        _flink_url()
+    with console.status(Text(f"submitting {pipeline}")):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    *said, last = done.stdout.splitlines() or [""]
+    if done.returncode:
+        print(done.stdout, end="")
+        print(done.stderr, end="", file=sys.stderr)
+        raise typer.Exit(done.returncode if done.returncode > 0 else 128 - done.returncode)
+    if not JOB_ID.fullmatch(last.strip()):
+        print(done.stdout, end="")
+        return
+    for line in said:
+        print(line)
+    _say_submitted(last.strip())
+
+
+def _say_submitted(job_id: str) -> None:
+    print(f"job {job_id}; see {Settings.load().flink_url}/#/job/running/{job_id}")
+
+
+def _flink_url() -> str:
+    """The cluster of this stack, or the one that is named; never a stranger's on the usual port."""
+    if "SAGE_FLINK_URL" not in os.environ and not (sage_home() / "stack.json").exists():
+        raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_FLINK_URL")
+    return Settings.load().flink_url
+
+
+def _graph(pipeline: str) -> Any:
+    if pipeline.endswith(YAML):
+        from sage_flink import flow
+
+        return flow.from_yaml(_text(pipeline), _words())
+    return _job(pipeline).build()
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(
+            f"{path}: {said}; give the path of a YAML file, or a job: {', '.join(_jobs())}"
+        ) from error
+
+
+def _job(name: str) -> Any:
+    if name not in _jobs():
+        raise ConfigError(
+            f"no job {name!r}; give one of {', '.join(_jobs())}, or the path of a YAML file"
+        )
     try:
         return importlib.import_module(f"sage_jobs.{name}")
     except ModuleNotFoundError as error:
-        raise ConfigError(f"no job {name!r}; there are: {', '.join(known)}") from error
+        raise ConfigError(
+            f"job {name!r} needs {error.name}, which is not installed: "
+            "pip install 'sage-flink[flink]', or `bash infra/setup.sh` in a checkout"
+        ) from error
+
+
+def _jobs() -> list[str]:
+    """The modules of sage_jobs that have a ``build``; found without loading them."""
+    import sage_jobs
+
+    modules = Path(sage_jobs.__path__[0]).glob("*.py")
+    return sorted(path.stem for path in modules if "\ndef build(" in path.read_text())
 
 
 def _words() -> Any:
@@ -202,18 +298,18 @@ def _words() -> Any:
     return flow.vocabulary(sage_connectors, db, tsdb, inference, operators)
 
 
-def _last(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it printed nothing"
-
-
-def _tail(path: Path, lines: int, follow: bool) -> Iterator[str]:
-    with path.open(errors="replace") as log:
-        yield from log.readlines()[-lines:]
+def _tail(paths: Sequence[Path], lines: int, follow: bool) -> Iterator[str]:
+    """The last lines of each file, under its name where there are several; then what comes."""
+    with ExitStack() as opened:
+        files: list[TextIO] = [opened.enter_context(p.open(errors="replace")) for p in paths]
+        for path, file in zip(paths, files, strict=True):
+            if len(paths) > 1:
+                yield f"==> {path.stem} <==\n"
+            yield from deque(file, lines)
         while follow:
-            if line := log.readline():
-                yield line
-            else:
+            came = [line for file in files if (line := file.readline())]
+            yield from came
+            if not came:
                 time.sleep(0.2)
 
 

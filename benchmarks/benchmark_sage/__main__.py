@@ -11,7 +11,8 @@ from rich.table import Table
 
 from benchmark_sage import b6_embed_milvus
 from benchmark_sage.results import RESULTS, Result
-from sage_flink.common import ConfigError, SageError
+from sage_flink.common import ConfigError
+from sage_jobs.entry import told
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
@@ -56,8 +57,5 @@ def report(folder: Annotated[Path, typer.Option(help="Of result files.")] = RESU
 
 
 if __name__ == "__main__":
-    try:
+    with told("benchmark_sage"):
         app()
-    except SageError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]benchmark_sage:[/] {error}")
-        raise SystemExit(1) from None

@@ -4,7 +4,6 @@ aiohttp and not httpx, whose pool is quadratic in the number of queued requests.
 are in flight is the caller's limit (a call's ``capacity``), so the connector has none.
 """
 
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Self
 import aiohttp
 
 from sage_flink.common.errors import PoolError, PoolTimeout
+from sage_flink.common.openai import error_message
 from sage_flink.common.settings import Settings
 
 RESPONSE_BYTES_MAX = 64 << 20
@@ -62,7 +62,7 @@ class HttpPool:
             ) as answer:
                 if answer.status >= 300:
                     said = b"".join([chunk async for chunk in _capped(answer)])
-                    raise PoolError(_message(said, answer.status), status=answer.status)
+                    raise PoolError(error_message(said, answer.status), status=answer.status)
                 async for chunk in _capped(answer):
                     yield chunk
 
@@ -129,10 +129,3 @@ async def _capped(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if seen > RESPONSE_BYTES_MAX:
             raise PoolError(f"pool: the answer is above {RESPONSE_BYTES_MAX} bytes")
         yield chunk
-
-
-def _message(body: bytes, status: int) -> str:
-    try:
-        return str(json.loads(body)["error"]["message"])[:500]
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {status}: {body[:300].decode(errors='replace')}"

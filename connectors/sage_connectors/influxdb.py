@@ -31,13 +31,17 @@ T = TypeVar("T")
 
 
 class InfluxStore:
-    """One bucket of an InfluxDB server, with the key that the settings know."""
+    """One bucket of an InfluxDB server.
+
+    The settings' key goes to the settings' server only; another one is asked without a key.
+    """
 
     def __init__(self, spec: Bucket) -> None:
         settings = Settings.load()
         self.bucket = spec.name
         self.url, self.org = spec.url or settings.influxdb_url, spec.org or settings.influxdb_org
-        token = settings.secret("influxdb")
+        self.own = self.url.rstrip("/") == settings.influxdb_url.rstrip("/")
+        token = settings.secret("influxdb") if self.own else None
         self.client = InfluxDBClient(self.url, token, org=self.org, timeout=TIMEOUT_MS)
         self._prepare()
         self.writes = self.client.write_api(write_options=SYNCHRONOUS)
@@ -143,7 +147,12 @@ class InfluxStore:
         where = f"InfluxDB at {self.url}, org {self.org!r}, bucket {self.bucket!r}"
         status = getattr(error, "status", 0)
         if status in {401, 403}:
-            return ConfigError(f"{where}: the key is not accepted; set SAGE_INFLUXDB_KEY")
+            return ConfigError(
+                f"{where}: the key is not accepted; set SAGE_INFLUXDB_KEY"
+                if self.own
+                else f"{where}: it wants a key, and the one there is belongs to another server; "
+                "set SAGE_INFLUXDB_URL to this one and SAGE_INFLUXDB_KEY to its key"
+            )
         if status == 404:
             return ConfigError(f"{where}: not found: {_message(error)}; check org and bucket")
         return StoreUnavailable(f"{where}: {_message(error)}; `sage ps` tells whether it runs")
@@ -228,5 +237,14 @@ def _annotated(
 
 
 def _message(error: Exception) -> str:
-    body = getattr(error, "body", None) or str(error)
-    return (body.decode(errors="replace") if isinstance(body, bytes) else str(body))[:300].strip()
+    """What the server said, or why it could not be asked; one line, never its HTTP headers."""
+    match error:
+        case ApiException():
+            said = error.message
+            said = said.decode(errors="replace") if isinstance(said, bytes) else str(said or "")
+            said = said or f"HTTP {error.status} {error.reason}"
+        case urllib3.exceptions.MaxRetryError(reason=Exception() as reason):
+            said = str(reason)
+        case _:
+            said = str(error)
+    return " ".join(said.split())[:300]

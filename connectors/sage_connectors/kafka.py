@@ -5,14 +5,19 @@ record read is ``topic/partition/offset`` by name, its value the raw bytes. The 
 tools and tests is ``sage_connectors.kafka_client``.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from sage_connectors.kafka_client import ensure_topic, servers_of
+from sage_connectors.kafka_client import addresses, ensure_topic, servers_of
 from sage_flink.common.errors import ConfigError
+from sage_flink.common.need import need
 
 Start = Literal["committed", "earliest", "latest"]
 Delivery = Literal["exactly_once", "at_least_once"]
+#: What a broker takes as a name, ``.`` and ``..`` apart. Source: Kafka, org.apache.kafka Topic.
+NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+NAMED = "1 to 249 letters, digits, '.', '_' and '-' (several: with commas, no spaces)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +40,24 @@ class Kafka:
     delivery: Delivery = "exactly_once"
 
     def __post_init__(self) -> None:
-        _need(bool(self.topic.strip()), self.topic, "topic", "a name", self.topic)
-        _need(bool(self.group), self.topic, "group", "a name", self.group)
-        starts, deliveries = Start.__args__, Delivery.__args__  # type: ignore[attr-defined]
-        _need(self.start in starts, self.topic, "start", f"one of {starts}", self.start)
-        _need(
-            self.delivery in deliveries,
-            self.topic,
-            "delivery",
-            f"one of {deliveries}",
-            self.delivery,
-        )
+        where, text = f"kafka {self.topic!r}", (self.topic, self.servers, self.group)
+        for field, got in zip(("topic", "servers", "group"), text, strict=True):
+            need(isinstance(got, str), where, field, "text", got, ConfigError)
+        named = all(map(NAME.fullmatch, self.topic.split(",")))
+        need(named, where, "topic", NAMED, self.topic, ConfigError)
+        if self.servers:
+            addresses(self.servers)
+        need(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
+        for field, word, words in (
+            ("start", self.start, get_args(Start)),
+            ("delivery", self.delivery, get_args(Delivery)),
+        ):
+            need(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
 
     def prepare(self) -> None:
         """Make the topics that are absent: one partition, kept for ever, records up to 32 MiB."""
         for topic in self.topic.split(","):
-            ensure_topic(topic.strip(), servers=self.servers)
+            ensure_topic(topic, servers=self.servers)
 
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``KafkaSource<byte[]>`` of encoded records."""
@@ -80,8 +87,3 @@ def kafka(
     'exactly_once'
     """
     return Kafka(topic, servers, group, start, bounded, delivery)
-
-
-def _need(condition: bool, topic: str, field: str, required: str, got: Any) -> None:
-    if not condition:
-        raise ConfigError(f"kafka {topic!r}: {field} must be {required}, got {got!r}")

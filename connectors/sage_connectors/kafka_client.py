@@ -215,16 +215,11 @@ def _client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
 def _reachable(servers: str) -> None:
     # Asked first, because a client of kafka-python that finds no broker leaves its sockets open.
     said = []
-    for server in servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        if not host or not port.isdigit():
-            raise ConfigError(f"Kafka: servers must be 'host:port,host:port', got {servers!r}")
+    for host, port in addresses(servers):
         try:
-            socket.create_connection(
-                (host.strip("[]"), int(port)), CONNECT_TIMEOUT_MS / 1000
-            ).close()
+            socket.create_connection((host, port), CONNECT_TIMEOUT_MS / 1000).close()
         except OSError as error:
-            said.append(f"{server}: {error}")
+            said.append(f"{host}:{port}: {error}")
         else:
             return
     raise StoreUnavailable(
@@ -240,6 +235,24 @@ def _library() -> Any:
     except ModuleNotFoundError as error:
         raise ConfigError("the Kafka client is missing: pip install 'sage-flink[kafka]'") from error
     return kafka
+
+
+def addresses(servers: str) -> list[tuple[str, int]]:
+    """Host and port of each server.
+
+    >>> addresses("127.0.0.1:9092,[::1]:9093")
+    [('127.0.0.1', 9092), ('::1', 9093)]
+
+    Raises:
+        ConfigError: not of the form ``host:port,host:port``.
+    """
+    found = []
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65_535:
+            raise ConfigError(f"Kafka: servers must be 'host:port,host:port', got {servers!r}")
+        found.append((host.strip("[]"), int(port)))
+    return found
 
 
 def servers_of(servers: str) -> str:

@@ -5,31 +5,28 @@ does what the new state asks for. The data plane only chooses, counts and hints.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 
-from sage_flink.common import ConfigError
 from sage_gateway import process
-from sage_gateway.engines import Engine, Launch
-from sage_gateway.pool_spec import ModelSpec, PoolSpec
+from sage_gateway.engines import Engine
+from sage_gateway.models import Member, Model, models_of
+from sage_gateway.pool_spec import PoolSpec
 from sage_gateway.replicas import (
     Event,
     Exited,
+    NotStarted,
     Probed,
-    Replica,
     Started,
     State,
     StopAsked,
     advance,
-    born,
 )
-from sage_gateway.routing import Candidate, least_in_flight
 
 log = logging.getLogger("sage.gateway")
 
@@ -37,51 +34,18 @@ STARTING_PAUSE_S = 0.05
 DRAIN_S = 10.0
 
 
-@dataclass(slots=True, eq=False)
-class Member:
-    """A replica with what runs behind it. Only the pool writes ``replica``."""
-
-    replica: Replica
-    launch: Launch
-    process: asyncio.subprocess.Process | None = None
-    in_flight: int = 0
-    nudge: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def url(self, path: str) -> str:
-        """The address of ``path`` at this replica."""
-        return f"http://127.0.0.1:{self.launch.port}{path}"
-
-
-@dataclass(slots=True, eq=False)
-class Model:
-    """A model of the pool: its spec, its engine, its replicas."""
-
-    name: str
-    spec: ModelSpec
-    engine: Engine
-    members: list[Member]
-
-    def choose(self, tried: Collection[int] = ()) -> int | None:
-        """The index of the replica for the next request, None when none has room."""
-        seen = [
-            Candidate(i, m.replica.state, m.replica.missed, m.in_flight)
-            for i, m in enumerate(self.members)
-        ]
-        return least_in_flight(seen, tried=tried, concurrency=self.spec.concurrency)
-
-    def ready(self) -> int:
-        """How many replicas take requests."""
-        return sum(m.replica.state is State.READY for m in self.members)
-
-
 class Pool:
-    """All models. ``start`` returns at once; replicas become ready on their own."""
+    """All models. ``start`` returns at once; replicas become ready on their own.
+
+    Raises:
+        ConfigError: a model cannot be started as it is written; all of them are told.
+    """
 
     def __init__(
         self, spec: PoolSpec, engines: Mapping[str, Engine], *, models: Path, logs: Path
     ) -> None:
         self.spec = spec
-        self.models = {n: _model(n, m, engines[m.engine], models) for n, m in spec.models.items()}
+        self.models = models_of(spec, engines, models)
         self._aliases = {a: n for n, m in spec.models.items() for a in (n, *m.aliases)}
         self._logs = logs
         self._keepers: list[asyncio.Task[None]] = []
@@ -101,7 +65,7 @@ class Pool:
     async def start(self) -> None:
         """Begin to keep every replica alive."""
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._keepers = [asyncio.create_task(self._keep(*pair)) for pair in self.members()]
+        self._keepers = [self._keeper(model, member) for model, member in self.members()]
 
     async def close(self) -> None:
         """Drain every replica for at most ``DRAIN_S`` seconds and end its process."""
@@ -111,6 +75,11 @@ class Pool:
         await asyncio.gather(*(self._end(model, member) for model, member in self.members()))
         if self._session is not None:
             await self._session.close()
+
+    def _keeper(self, model: Model, member: Member) -> "asyncio.Task[None]":
+        keeper = asyncio.create_task(self._keep(model, member), name=member.replica.name)
+        keeper.add_done_callback(_told_if_broken)
+        return keeper
 
     async def _keep(self, model: Model, member: Member) -> None:
         while True:
@@ -122,21 +91,16 @@ class Pool:
             self._see(model, member, Started())
 
     async def _launch(self, model: Model, member: Member) -> None:
-        launch = Launch(
-            member.launch.model,
-            model.spec,
-            member.launch.source,
-            process.free_port(),
-            member.launch.python,
-        )
-        member.launch = launch
         member.process = None
-        file = self._logs / f"engine-{member.replica.name.replace('/', '-')}.log"
         try:
-            member.process = await process.start(model.engine.argv(launch), model.engine.env, file)
-        except OSError as error:  # no memory, no descriptors: as if it had died
-            log.error("%s: cannot start: %s", member.replica.name, error)
-            self._see(model, member, Exited(-1))
+            member.launch = replace(member.launch, port=process.free_port())
+            line = model.engine.argv(member.launch)
+            member.process = await process.start(line, model.engine.env, self._log(member))
+        except OSError as error:  # no memory, no descriptors
+            self._see(model, member, NotStarted(str(error)))
+        except Exception as error:  # the engine's own code: tried again later, as if it had died
+            log.exception("%s: engine %s is broken", member.replica.name, model.spec.engine)
+            self._see(model, member, NotStarted(repr(error)))
 
     async def _watch(self, model: Model, member: Member) -> None:
         """Return when the replica has failed."""
@@ -187,32 +151,15 @@ class Pool:
         if after.state is not before.state:
             level = logging.WARNING if after.state is State.FAILED else logging.INFO
             why = f" ({after.reason})" if after.reason else ""
+            if after.state is State.FAILED and member.process is not None:
+                why += f"; what it said: {self._log(member)}"
             log.log(level, "%s: %s -> %s%s", after.name, before.state, after.state, why)
 
-
-@contextlib.contextmanager
-def counted(member: Member) -> Iterator[None]:
-    """The request counts as in flight at ``member`` while the block runs."""
-    member.in_flight += 1
-    try:
-        yield
-    finally:
-        member.in_flight -= 1
+    def _log(self, member: Member) -> Path:
+        return self._logs / f"engine-{member.replica.name.replace('/', '-')}.log"
 
 
-def _model(name: str, spec: ModelSpec, engine: Engine, models: Path) -> Model:
-    if spec.kind not in engine.kinds:
-        raise ConfigError(
-            f"models.{name}: engine {engine.name} cannot serve kind {spec.kind}, only "
-            f"{', '.join(sorted(engine.kinds))}"
-        )
-    source = models / spec.source
-    if not source.exists():
-        raise ConfigError(f"models.{name}.source: no {source}; run infra/setup.sh, or correct it")
-    python = process.interpreter(engine.environment)
-    now = time.monotonic()
-    members = [
-        Member(born(f"{name}/{i}", now), Launch(name, spec, source, 0, python))
-        for i in range(spec.replicas)
-    ]
-    return Model(name, spec, engine, members)
+def _told_if_broken(keeper: "asyncio.Task[None]") -> None:
+    if not keeper.cancelled() and (error := keeper.exception()):
+        message = "%s: nobody keeps this replica any more; restart the gateway"
+        log.critical(message, keeper.get_name(), exc_info=error)

@@ -1,6 +1,6 @@
 """What the pool should be: ``pool.yaml``, checked. A spec is data; nothing here starts anything."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,28 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0
 Kind = Literal["chat", "embedding"]
 
 SHIPPED = Path(__file__).with_name("pool.yaml")
+
+_WORDS: Mapping[str, str] = {  # by pydantic's name of the mistake, with its context filled in
+    "extra_forbidden": "unknown key; remove it or correct its spelling",
+    "missing": "is missing; add it",
+    "string_pattern_mismatch": "a name has letters, digits and . _ : / - only, 128 at most, and "
+    "begins with a letter or digit",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be a text; put it in quotes",
+    "tuple_type": "must be a list",
+    "dict_type": "must have keys and values",
+    "model_type": "must have keys and values",
+}
+_NO_VALUE = {"extra_forbidden", "missing", "too_short"}
 
 
 class _Spec(BaseModel):
@@ -38,7 +60,10 @@ class ModelSpec(_Spec):
 
     engine: str
     kind: Kind
-    source: str = Field(description="file or folder below the folder of models, or absolute")
+    source: str | None = Field(
+        default=None,
+        description="weights, where the engine has any: below the folder of models, or absolute",
+    )
     aliases: tuple[Name, ...] = ()
     replicas: int = Field(default=1, ge=1, le=64)
     slots: int = Field(default=4, ge=1, le=1024)
@@ -80,24 +105,27 @@ def load(path: Path, engines: Collection[str]) -> PoolSpec:
     """The pool that ``path`` describes; every ``engine`` is one of ``engines``.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has a wrong or unknown key (named).
+        ConfigError: the file is missing, is not YAML, or has wrong or unknown keys (all named).
     """
     try:
-        spec = PoolSpec.model_validate(yaml.safe_load(path.read_text()) or {})
+        read = yaml.safe_load(path.read_text())
+        spec = PoolSpec.model_validate({} if read is None else read)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give --pool a file that exists") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first(error)}") from error
-    for name, model in spec.models.items():
-        if model.engine not in engines:
-            known = ", ".join(sorted(engines))
-            raise ConfigError(f"{path}: models.{name}.engine: {model.engine!r} is none of {known}")
-    names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise ConfigError(f"{path}: {twice[0]!r} names two models; rename one or drop an alias")
+        raise mistakes(str(path), [_plain(dict(e)) for e in error.errors()]) from error
+    if wrong := list(_contradictions(spec, engines)):
+        raise mistakes(str(path), wrong)
     return spec
+
+
+def mistakes(where: str, found: Sequence[str]) -> ConfigError:
+    """The error that tells all of ``found``: one in its line, several in a line each."""
+    if len(found) == 1:
+        return ConfigError(f"{where}: {found[0]}")
+    return ConfigError("\n  ".join([f"{where}: {len(found)} mistakes", *found]))
 
 
 def chosen_file(given: Path | None, home: Path) -> Path:
@@ -108,9 +136,19 @@ def chosen_file(given: Path | None, home: Path) -> Path:
     return own if own.exists() else SHIPPED
 
 
-def _first(error: ValidationError) -> str:
-    found: dict[str, Any] = dict(error.errors()[0])
-    where = ".".join(str(part) for part in found["loc"]) or "the file"
-    if found["type"] == "extra_forbidden":
-        return f"{where}: unknown key; remove it or correct its spelling"
-    return f"{where}: {found['msg']}, got {found['input']!r:.80}"
+def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
+    known = ", ".join(sorted(engines))
+    for name, model in spec.models.items():
+        if model.engine not in engines:
+            yield f"models.{name}.engine: {model.engine!r} is none of {known}"
+    names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]
+    for twice in sorted({n for n in names if names.count(n) > 1}):
+        yield f"{twice!r} names two models; rename one or drop an alias"
+
+
+def _plain(mistake: Mapping[str, Any]) -> str:
+    kind = mistake["type"]
+    where = ".".join(str(p) for p in mistake["loc"] if p != "[key]") or "the file"
+    words = _WORDS[kind].format_map(mistake.get("ctx", {})) if kind in _WORDS else mistake["msg"]
+    got = "" if kind in _NO_VALUE else f", got {mistake['input']!r:.80}"
+    return f"{where}: {words}{got}"

@@ -26,8 +26,11 @@ def free_port() -> int:
         return port
 
 
-def interpreter(environment: str) -> Path:
-    """The python of a virtual environment for engines: the newest built one, or the named one.
+def interpreter(environment: str, made_by: str) -> Path:
+    """The python of a virtual environment for engines; ``made_by`` is the script that makes it.
+
+    The one named in ``SAGE_<ENVIRONMENT>_PYTHON``, else ``$SAGE_CACHE/venv/<environment>``, else
+    the newest ``<environment>-*`` there; of no environment, this process's own.
 
     Raises:
         ConfigError: there is none.
@@ -38,10 +41,13 @@ def interpreter(environment: str) -> Path:
     if named := os.environ.get(variable):
         return Path(named)
     folder = sage_cache() / "venv"
+    plain = folder / environment / "bin" / "python"
+    if plain.exists():
+        return plain
     found = [p for p in folder.glob(f"{environment}-*/bin/python") if p.exists()]
     if not found:
         raise ConfigError(
-            f"no environment {folder}/{environment}-*: run infra/setup.sh, or set {variable}"
+            f"no environment {folder / environment}; run `bash {made_by}`, or set {variable}"
         )
     return max(found, key=lambda p: p.parents[1].stat().st_mtime)
 

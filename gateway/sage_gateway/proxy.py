@@ -12,7 +12,7 @@ from types import MappingProxyType
 import aiohttp
 
 from sage_gateway.answers import Answer, Stream
-from sage_gateway.pool import Member, Model, counted
+from sage_gateway.models import Member, Model, counted
 from sage_gateway.wire import ApiError, engine_error, error_event
 
 TRIES = 2

@@ -4,7 +4,8 @@
 
     STARTING ── answered ──► READY ── asked to stop ──► DRAINING ── exited ──► STOPPED
         │                      │
-        └── exited, too late ──┴── exited, missed too many checks ──► FAILED ── started ──► STARTING
+        └── no start, exited, ─┴── exited, missed too many checks ──► FAILED ── started ──► STARTING
+            too late
 
 FAILED means: end what is left of the process, and start again at ``retry_at_s``. The one owner of
 replicas is :class:`sage_gateway.pool.Pool`; times are of the monotonic clock.
@@ -52,6 +53,13 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True)
+class NotStarted:
+    """There is no process: ``why``."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The process has ended; ``code`` is negative for a signal."""
 
@@ -63,7 +71,7 @@ class StopAsked:
     """Nobody wants this replica any more."""
 
 
-Event = Started | Probed | Exited | StopAsked
+Event = Started | NotStarted | Probed | Exited | StopAsked
 
 
 def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) -> Replica:
@@ -76,6 +84,8 @@ def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) ->
         case State.STARTING, Probed() if now_s - replica.since_s >= limits.start_timeout_s:
             reason = f"not healthy within {limits.start_timeout_s:g} s"
             return _failed(replica, reason, now_s, limits)
+        case State.STARTING, NotStarted(why):
+            return _failed(replica, f"cannot start: {why}", now_s, limits)
         case State.READY, Probed(healthy=True):
             stable = now_s - replica.since_s >= limits.stable_s
             return replace(replica, missed=0, restarts=0 if stable else replica.restarts)

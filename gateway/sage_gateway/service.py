@@ -12,8 +12,9 @@ from sage_flink.common import PoolError, PoolTimeout, Rejected, Retryable
 from sage_gateway import mounts
 from sage_gateway.answers import Answer, Stream, refused
 from sage_gateway.metrics import Metrics, Watch
+from sage_gateway.models import Model
 from sage_gateway.mounts import Mount
-from sage_gateway.pool import Model, Pool
+from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
 from sage_gateway.search import Searches
 from sage_gateway.wire import (

@@ -1,7 +1,6 @@
 """A question to the gateway's ``rag`` model, its answer as it is written, and its sources."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sage_flink.common import PoolError, PoolTimeout, Settings
+from sage_flink.common.openai import error_message, event_of
 
 
 def ask(question: str, settings: Settings, console: Console) -> str:
@@ -18,7 +18,7 @@ def ask(question: str, settings: Settings, console: Console) -> str:
     Raises:
         PoolError: the gateway answered with an error, or does not answer.
     """
-    console.print(f"[bold]{question}[/]")
+    console.print(Text(question, "bold"))
     text: list[str] = []
     sources: list[dict[str, Any]] = []
 
@@ -66,22 +66,13 @@ def stream(question: str, settings: Settings) -> Iterator[dict[str, Any]]:
     url = f"{settings.gateway_url}/v1/chat/completions"
     try:
         with httpx.stream("POST", url, json=body, headers=headers, timeout=300) as response:
-            if response.status_code != 200:
-                raise PoolError(_message(response.read()), status=response.status_code)
+            status = response.status_code
+            if status != 200:
+                raise PoolError(error_message(response.read(), status), status=status)
             for line in response.iter_lines():
-                if line.startswith("data: ") and line != "data: [DONE]":
-                    event = json.loads(line.removeprefix("data: "))
-                    if "error" in event:
-                        raise PoolError(event["error"]["message"])
+                if event := event_of(line.encode()):
                     yield event
     except httpx.TimeoutException as error:
         raise PoolTimeout(f"{url}: no answer within 300 s; see `sage logs gateway`") from error
     except httpx.HTTPError as error:
         raise PoolError(f"{url} does not answer ({error}); see `sage ps`") from error
-
-
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")[:300]

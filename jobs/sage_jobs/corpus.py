@@ -1,11 +1,14 @@
 """Documents to feed: the Python language reference of this interpreter, or a folder of files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
 
 import msgspec
+
+from sage_connectors import DecodeFile, files
+from sage_flink.common import Rejected
 
 Document = dict[str, Any]
 #: How a paragraph starts that says when something changed.
@@ -30,24 +33,29 @@ def python_reference() -> list[Document]:
     ]
 
 
-def folder(path: Path) -> Iterator[Document]:
+def folder(path: Path, on_skip: Callable[[str], object]) -> Iterator[Document]:
     """The documents of all files under ``path`` that have a known suffix, in order of path.
+
+    A file that holds no document is left out; ``on_skip`` is told which, and why.
 
     Raises:
         ConfigError: there is no such folder.
     """
-    from sage_connectors import DecodeFile, files
-
     decode = DecodeFile()
     for record in files(str(path)).records():
-        for made in decode(record):
-            value = made.value
+        try:
+            made = list(decode(record))
+        except Rejected as verdict:
+            on_skip(str(verdict))
+            continue
+        for document in made:
+            value = document.value
             yield {
                 "type": "document",
                 "id": value["doc"],
                 "title": value["title"],
                 "text": value["text"],
-                "modified_ms": made.timestamp_ms,
+                "modified_ms": document.timestamp_ms,
             }
 
 

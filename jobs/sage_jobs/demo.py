@@ -16,15 +16,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 import sage_flink as sage
 from sage_connectors.kafka_client import committed, drain, feed
-from sage_flink.common import ConfigError, OperatorNeeded, Record, SageError, Settings, sage_home
+from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import corpus, rag_ingest
 from sage_jobs.ask import ask
+from sage_jobs.entry import told
 from sage_jobs.rag_ingest import RagIngest
 
 QUESTIONS = (
@@ -57,11 +59,14 @@ class Counted:
 
     @property
     def closes(self) -> bool:
-        """Whether what was fed was read, and every chunk has its vector and its point."""
+        """Whether what was fed was read, and every chunk has its vector and its point.
+
+        Points can be more than vectors: a document with a newer time has new points.
+        """
         return (
             self.fed == self.read
             and self.chunks == self.vectors
-            and self.vectors_all == self.points_all
+            and self.vectors_all <= self.points_all
         )
 
 
@@ -104,7 +109,7 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     settings = Settings.load()
     config = RagIngest()
     with step("documents"):
-        documents = list(corpus.folder(docs)) if docs else corpus.python_reference()
+        documents = list(corpus.folder(docs, skipped)) if docs else corpus.python_reference()
         messages = [corpus.message(document) for document in documents]
         if not messages:
             raise ConfigError(f"{docs}: no file with a known suffix in it")
@@ -122,6 +127,11 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
         console.rule(style="dim")
         ask(text, settings, console)
     report(counted, seconds, time.monotonic() - began, settings)
+
+
+def skipped(reason: str) -> None:
+    """Say which file was left out."""
+    console.print(Text(f"left out: {reason}", "yellow"))
 
 
 def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
@@ -261,16 +271,6 @@ def bar() -> Progress:
     )
 
 
-def entry() -> None:
-    """Run; a SageError becomes one message and an exit status."""
-    try:
-        typer.run(main)
-    except SageError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]demo:[/] {error}")
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
 if __name__ == "__main__":
-    entry()
+    with told("demo"):
+        typer.run(main)

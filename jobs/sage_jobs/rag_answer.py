@@ -14,6 +14,7 @@ import typer
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.operators import AnswerWithSources, DecodeQuestion, EncodeJson, RagPrompt
+from sage_jobs.entry import told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,4 +73,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with told("rag_answer"):
+        typer.run(main)

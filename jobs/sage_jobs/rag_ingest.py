@@ -13,6 +13,7 @@ import typer
 import sage_flink as sage
 from sage_connectors import DecodeFile, files, kafka
 from sage_flink.operators import DecodeDocument, chunk, measure
+from sage_jobs.entry import told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,4 +77,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with told("rag_ingest"):
+        typer.run(main)

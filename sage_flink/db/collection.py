@@ -7,10 +7,10 @@ Collection and returns an open VectorStore.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.need import need
 from sage_flink.common.records import Record
 from sage_flink.db.port import Row, VectorStore
 from sage_flink.db.vectors import flaw
@@ -43,15 +43,13 @@ class Collection:
     batch: BatchLimits = field(default_factory=BatchLimits)
 
     def __post_init__(self) -> None:
-        _need(
-            bool(NAME.fullmatch(self.name)),
-            self.name,
-            "name",
-            "letters, digits and _, at most 255, not a digit first",
-            self.name,
-        )
-        _need(2 <= self.dim <= DIM_MAX, self.name, "dim", f"2 to {DIM_MAX}", self.dim)
-        _need(self.metric == "cosine", self.name, "metric", "'cosine'", self.metric)
+        where = f"collection {self.name!r}"
+        named = isinstance(self.name, str) and bool(NAME.fullmatch(self.name))
+        rule = "letters, digits and _, at most 255, not a digit first"
+        need(named, where, "name", rule, self.name, ConfigError)
+        whole = isinstance(self.dim, int) and 2 <= self.dim <= DIM_MAX
+        need(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
+        need(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
 
     def open(self, *, create: bool = True) -> VectorStore:
         """The store, connected; with ``create`` the collection is made when it is absent.
@@ -135,8 +133,3 @@ def row_of(record: Record, dim: int) -> Row:
         raise Rejected(reason)
     fields = {k: v for k, v in record.value.items() if k not in {"id", "vector"}}
     return Row(record.id, vector, fields)
-
-
-def _need(condition: bool, name: str, what: str, required: str, got: Any) -> None:
-    if not condition:
-        raise ConfigError(f"collection {name!r}: {what} must be {required}, got {got!r}")

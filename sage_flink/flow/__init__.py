@@ -59,4 +59,4 @@ def __getattr__(name: str) -> Any:
                 "Flink's Python package is missing: pip install 'sage-flink[flink]'"
             ) from error
         return getattr(flink, name)
-    raise AttributeError(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,15 @@
-"""Whole-graph checks: what the builder cannot see from one step.
+"""Whole-graph checks: what no step can see by itself.
 
 Each finding names the step, what it needs, and the next action. All are reported at once.
 """
 
 import pickle
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, assert_never
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Write
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Sink, Source
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
+from sage_flink.flow.ports import FlinkSink, Sink, Source
 
 Target = Literal["flink", "local"]
 
@@ -20,7 +20,16 @@ def check(graph: Graph, target: Target = "flink") -> Graph:
     Raises:
         PipelineError: it cannot; every finding is a line of the message.
     """
-    findings = [*_shape(graph), *_fits(graph, target)]
+    fits = _fits_flink if target == "flink" else _fits_local
+    findings = [
+        *_shape(finished(graph)),
+        *(line for node in graph.nodes for line in fits(graph, node)),
+    ]
+    if target == "flink" and not isinstance(graph.dead_letters, FlinkSink):
+        findings.append(
+            "pipeline: failed records have nowhere to go; "
+            'add .dead_letters_to(kafka("dead-letters"))'
+        )
     if findings:
         raise PipelineError("\n".join(findings))
     return graph
@@ -49,49 +58,63 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
         case Batch():
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
-        case _:
+        case Read() | FlatMap() | Call() | Union():
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
-    if isinstance(node, Read | Write) or not isinstance(node, FlatMap | Call | Batch):
-        return
-    if isinstance(graph.by_name.get(node.input), Batch):
-        yield f"step {node.name!r}: reads from a batch; only a sink can"
+        case _:
+            assert_never(node)
 
 
-def _fits(graph: Graph, target: Target) -> Iterator[str]:
-    for node in graph.nodes:
-        match node:
-            case Read(name, source) if target == "flink" and not isinstance(source, FlinkSource):
-                if not isinstance(source, Source):
-                    yield f"step {name!r}: {type(source).__name__} cannot be read by Flink"
-            case Read(name, source) if target == "local" and not isinstance(source, Source):
-                yield (
-                    f"step {name!r}: {type(source).__name__} is read by Flink only; "
-                    "give the local run other records for this step"
-                )
-            case Write(name=name, sink=sink) if target == "local" and not isinstance(sink, Sink):
-                yield (
-                    f"step {name!r}: {type(sink).__name__} is written by Flink only; "
-                    "give the local run another sink for this step"
-                )
-            case FlatMap(name, function=function) if target == "flink":
-                yield from _travels(name, function)
-    if target == "flink" and not isinstance(graph.dead_letters, FlinkSink):
-        yield (
-            "pipeline: failed records have nowhere to go; "
-            'add .dead_letters_to(kafka("dead-letters"))'
-        )
+def _fits_local(graph: Graph, node: Node) -> Iterator[str]:
+    match node:
+        case Read(name, source) if not isinstance(source, Source):
+            yield (
+                f"step {name!r}: {type(source).__name__} is read by Flink only; "
+                "give the local run other records for this step"
+            )
+        case Write(name=name, sink=sink) if not isinstance(sink, Sink):
+            yield (
+                f"step {name!r}: {type(sink).__name__} is written by Flink only; "
+                "give the local run another sink for this step"
+            )
+        case Read() | FlatMap() | Call() | Batch() | Union() | Write():
+            return
+        case _:
+            assert_never(node)
 
 
-def _travels(step: str, function: object) -> Iterator[str]:
+def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
+    match node:
+        case FlatMap():
+            yield from _travels(node.name, "function", node.function)
+        case Call():
+            for part in (f"{node.name}.request", f"{node.name}.answer"):
+                if part in graph.by_name:
+                    yield f"step {part!r}: is a part of the call {node.name!r}; rename one"
+            yield from _travels(node.name, "call", node.spec)
+        case Write(sink=FlinkSink()):
+            if isinstance(graph.by_name.get(node.input), Batch):
+                kind = type(node.sink).__name__
+                yield f"step {node.name!r}: {kind} takes single records; leave out the batch"
+        case Write():
+            if not isinstance(graph.by_name.get(node.input), Batch):
+                yield f"step {node.name!r}: needs a batch before it; add one with .batch(...)"
+            yield from _travels(node.name, "sink", node.sink)
+        case Read() | Batch() | Union():
+            return
+        case _:
+            assert_never(node)
+
+
+def _travels(step: str, what: str, thing: object) -> Iterator[str]:
     import cloudpickle  # type: ignore[import-untyped]  # comes with apache-flink
 
     try:
-        cloudpickle.dumps(function)
+        cloudpickle.dumps(thing)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-        code = getattr(function, "__code__", None)
+        code = getattr(thing, "__code__", None)
         place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
         yield (
-            f"step {step!r}: its function{place} cannot be sent to a worker: {error}; "
-            "open clients inside the function's spec, not outside it"
+            f"step {step!r}: its {what}{place} cannot be sent to a worker: {error}; "
+            "open clients where they are used, not where the pipeline is built"
         )

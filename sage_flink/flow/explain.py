@@ -3,27 +3,50 @@
 >>> from sage_flink.flow.memory import Collected, Given
 >>> from sage_flink.flow.stream import read
 >>> print(explain(read("in", Given(())).write("out", Collected())))
-in         read      Given
+in         read      Given(given=())
 out.batch  batch     <- in; 500 items, 4000000 bytes, 0.05 s
-out        write     <- out.batch; Collected
+out        write     <- out.batch; Collected()
 """
 
-from typing import Literal, assert_never
+import dataclasses
+from typing import Any, Literal, assert_never, get_args
 
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.common.need import need
+from sage_flink.flow.graph import (
+    DEAD_LETTERS,
+    Batch,
+    Call,
+    FlatMap,
+    Graph,
+    Node,
+    Read,
+    Union,
+    Write,
+    finished,
+)
+
+Form = Literal["text", "mermaid"]
+#: How much of one argument a drawing shows.
+CHARS_MAX = 40
 
 
-def explain(graph: Graph, form: Literal["text", "mermaid"] = "text") -> str:
-    """The graph for a person: a line a step, or a Mermaid flowchart."""
-    return _mermaid(graph) if form == "mermaid" else _text(graph)
+def explain(graph: Graph, form: Form = "text") -> str:
+    """The graph for a person: a line a step, or a Mermaid flowchart.
+
+    Raises:
+        PipelineError: there is no such form, or the graph ends in no sink.
+    """
+    need(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
+    return _mermaid(finished(graph)) if form == "mermaid" else _text(finished(graph))
 
 
 def _text(graph: Graph) -> str:
-    width = max((len(node.name) for node in graph.nodes), default=0)
+    ends = [DEAD_LETTERS] if graph.dead_letters is not None else []
+    width = max(map(len, [*(node.name for node in graph.nodes), *ends]), default=0)
     rows = [f"{n.name:<{width}}  {_verb(n):<8}  {_line(n)}".rstrip() for n in graph.nodes]
     if graph.dead_letters is not None:
         rows.append(
-            f"{'failed':<{width}}  {'write':<8}  <- every step; {_label(graph.dead_letters)}"
+            f"{DEAD_LETTERS:<{width}}  {'write':<8}  <- every step; {_label(graph.dead_letters)}"
         )
     return "\n".join(rows)
 
@@ -36,7 +59,7 @@ def _mermaid(graph: Graph) -> str:
         rows.append(f'  {numbers[node.name]}{left}"{_quoted(node.name)}"{right}')
     rows += [f"  {numbers[i]} --> {numbers[n.name]}" for n in graph.nodes for i in n.inputs]
     if graph.dead_letters is not None:
-        rows.append(f'  failed[("failed: {_quoted(_label(graph.dead_letters))}")]')
+        rows.append(f'  failed[("{DEAD_LETTERS}: {_quoted(_label(graph.dead_letters))}")]')
         rows += [
             f"  {numbers[n.name]} -.-> failed" for n in graph.nodes if isinstance(n, FlatMap | Call)
         ]
@@ -74,13 +97,24 @@ def _details(node: Node) -> str:
             assert_never(node)
 
 
-def _label(thing: object) -> str:
-    name = getattr(thing, "__qualname__", type(thing).__name__)
-    detail = next(
-        (str(v) for f in ("topic", "name", "model", "collection") if (v := getattr(thing, f, ""))),
-        "",
-    )
-    return f"{name}({detail})" if detail else str(name)
+def _label(thing: Any) -> str:
+    if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
+        return str(getattr(thing, "__qualname__", type(thing).__name__))
+    said = [
+        f"{f.name}={_shown(held)}"
+        for f in dataclasses.fields(thing)
+        if f.init and f.compare and (held := getattr(thing, f.name)) != _default(f)
+    ]
+    return f"{type(thing).__name__}({', '.join(said)})"
+
+
+def _default(f: "dataclasses.Field[Any]") -> Any:
+    return f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+
+
+def _shown(value: Any) -> str:
+    text = _label(value) if callable(value) else repr(value)
+    return text if len(text) <= CHARS_MAX else f"{text[: CHARS_MAX - 3]}..."
 
 
 def _quoted(text: str) -> str:

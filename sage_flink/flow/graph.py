@@ -1,14 +1,26 @@
 """The pipeline as a value: frozen nodes that name their inputs, and nothing that runs.
 
-Runner, drawer, checker and tests all read this one form. A node is added only when composition
-cannot say it; everything else is a function from Stream to Stream in ``sage_flink.operators``.
+Runner, drawer, checker and tests all read this one form. A node checks its own fields, whoever
+makes it: builder, YAML or Python. A node is added only when composition cannot say it; everything
+else is a function from Stream to Stream in ``sage_flink.operators``.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
+from sage_flink.common.errors import PipelineError
+from sage_flink.common.need import need, need_whole
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
+
+#: The name of the step that a target adds for failed records.
+DEAD_LETTERS = "dead-letters"
+#: What a call does when nothing else is said.
+ATTEMPTS_MAX = 4
+ITEMS_MAX = 32
+LINGER_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +29,11 @@ class Read:
 
     name: str
     source: Source | FlinkSource
+
+    def __post_init__(self) -> None:
+        known = _is(self.source, Source, FlinkSource)
+        required = "a source with records() or flink_source()"
+        _checked(self.name, "source", known, required, self.source)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -32,6 +49,10 @@ class FlatMap:
     input: str
     function: Function
 
+    def __post_init__(self) -> None:
+        known = callable(self.function) and not isinstance(self.function, type)
+        _checked(self.name, "function", known, "a callable taking a Record", self.function)
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """The one step read from."""
@@ -42,7 +63,8 @@ class FlatMap:
 class Call:
     """Each record through the model pool, many in flight; at most ``capacity`` a subtask.
 
-    ``timeout_s`` is the record's whole budget over at most ``attempts_max`` attempts.
+    ``timeout_s`` is the record's whole budget over at most ``attempts_max`` attempts. Calls that
+    embed gather at most ``items_max`` texts into a request, and wait at most ``linger_s`` for them.
     """
 
     name: str
@@ -50,10 +72,21 @@ class Call:
     spec: CallSpec
     capacity: int
     timeout_s: float
-    attempts_max: int = 4
+    attempts_max: int = ATTEMPTS_MAX
     ordered: bool = False
-    items_max: int = 32
-    linger_s: float = 0.005
+    items_max: int = ITEMS_MAX
+    linger_s: float = LINGER_S
+
+    def __post_init__(self) -> None:
+        known = _is(self.spec, CallSpec)
+        _checked(self.name, "spec", known, "a call such as sage.embed(...)", self.spec)
+        step = f"step {self.name!r}"
+        need_whole(step, "capacity", self.capacity)
+        need_whole(step, "attempts_max", self.attempts_max)
+        need_whole(step, "items_max", self.items_max)
+        need(_above_zero(self.timeout_s), step, "timeout_s", "more than 0 seconds", self.timeout_s)
+        lingers = self.linger_s == 0 or _above_zero(self.linger_s)
+        need(lingers, step, "linger_s", "0 seconds or more", self.linger_s)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -63,13 +96,23 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records gathered for a sink: by count, bytes, or the age of the oldest."""
+    """Records gathered for a sink: by count, bytes, or the age of the oldest.
+
+    The local run gathers by count alone.
+    """
 
     name: str
     input: str
     items_max: int
     bytes_max: int
     linger_s: float
+
+    def __post_init__(self) -> None:
+        _named(self.name)
+        step = f"step {self.name!r}"
+        need_whole(step, "items_max", self.items_max)
+        need_whole(step, "bytes_max", self.bytes_max)
+        need(_above_zero(self.linger_s), step, "linger_s", "more than 0 seconds", self.linger_s)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -84,6 +127,11 @@ class Union:
     name: str
     inputs: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        _named(self.name)
+        enough = isinstance(self.inputs, tuple) and len(self.inputs) >= 2
+        need(enough, f"step {self.name!r}", "inputs", "two steps or more", self.inputs)
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -92,6 +140,10 @@ class Write:
     name: str
     input: str
     sink: Sink | FlinkSink
+
+    def __post_init__(self) -> None:
+        known = _is(self.sink, Sink, FlinkSink)
+        _checked(self.name, "sink", known, "a sink with writer() or flink_sink()", self.sink)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -112,6 +164,11 @@ class Graph:
     nodes: tuple[Node, ...]
     dead_letters: FlinkSink | Sink | None = None
 
+    def __post_init__(self) -> None:
+        sink = self.dead_letters
+        known = sink is None or _is(sink, FlinkSink, Sink)
+        need(known, "pipeline", "dead_letters", 'a sink such as kafka("dead-letters")', sink)
+
     @cached_property
     def by_name(self) -> dict[str, Node]:
         """Each step by its name."""
@@ -122,5 +179,49 @@ class Graph:
         return (node for node in self.nodes if name in node.inputs)
 
     def dead_letters_to(self, sink: FlinkSink | Sink) -> "Graph":
-        """The same pipeline, its failed records written to ``sink``."""
+        """The same pipeline, its failed records written to ``sink``.
+
+        On Flink. The local run hands them back in its outcome and leaves ``sink`` alone.
+        """
         return replace(self, dead_letters=sink)
+
+
+def finished(graph: Any) -> Graph:
+    """The graph, when it is one.
+
+    Raises:
+        PipelineError: it is a stream that ends in no sink, or no pipeline at all.
+    """
+    if isinstance(graph, Graph):
+        return graph
+    last = getattr(graph, "name", None)
+    if hasattr(graph, "nodes") and last:
+        raise PipelineError(
+            f"pipeline: ends in step {last!r}; end the branch with .write(name, sink)"
+        )
+    raise PipelineError(f"pipeline: must be a graph that ends in .write(...), got {graph!r:.200}")
+
+
+def _named(name: Any) -> None:
+    if not isinstance(name, str) or not (0 < len(name) <= 100) or name != name.strip():
+        raise PipelineError(f"step name: must be 1 to 100 characters of text, got {name!r:.200}")
+    if not name.isprintable():
+        raise PipelineError(f"step name: must be on one line, without control signs, got {name!r}")
+    if name == DEAD_LETTERS:
+        raise PipelineError(f"step name: {name!r} is the step for failed records; take another")
+
+
+def _checked(name: Any, field: str, known: bool, required: str, got: Any) -> None:
+    _named(name)
+    if not known and isinstance(got, type):
+        required = f"{required}, and an object: {got.__name__}(...)"
+    need(known, f"step {name!r}", field, required, got)
+
+
+def _is(thing: Any, *protocols: Any) -> bool:
+    return not isinstance(thing, type) and isinstance(thing, protocols)
+
+
+def _above_zero(got: Any) -> bool:
+    number = isinstance(got, int | float) and not isinstance(got, bool)
+    return number and math.isfinite(got) and got > 0

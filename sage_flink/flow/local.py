@@ -1,12 +1,12 @@
 """The in-process target: the same graph on asyncio, for tests, notebooks and the gateway.
 
-Bounded: a run ends when its sources end. Records that fail come back in the outcome instead of a
-dead-letter topic. Nothing survives a crash; that is what Flink is for.
+Bounded: a run ends when its sources end. Records that fail come back in the outcome, and the
+graph's dead-letter sink is left alone; a batch is handed on by count, or at the end, whatever its
+bytes and age. Nothing survives a crash; that is what Flink is for.
 """
 
 import asyncio
 import base64
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never, runtime_checkable
@@ -15,9 +15,10 @@ import msgspec
 import tenacity
 
 from sage_flink.common.errors import PipelineError, PoolError, PoolTimeout, Rejected, SageError
+from sage_flink.common.openai import error_message
 from sage_flink.common.records import Failed, Record
 from sage_flink.flow.check import check
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
 from sage_flink.flow.ports import Pool, Sink, Source, Writer
 from sage_flink.flow.steps import flat_map, guarded, request_id
 
@@ -72,7 +73,7 @@ async def run(
         PipelineError: the graph cannot run in process, or a call has no pool to go to.
         Retryable: a sink did not take a batch; nothing more was read.
     """
-    graph = check(_bound(graph, sources or {}, sinks or {}), "local")
+    graph = check(_bound(finished(graph), sources or {}, sinks or {}), "local")
     if pool is None and any(isinstance(node, Call) for node in graph.nodes):
         raise PipelineError("run: the pipeline calls the model pool; pass pool=http_pool(...)")
     return await _Run(graph, job, pool, on_delta).whole()
@@ -169,13 +170,18 @@ class _Run:
         done.set()
 
     async def answer(self, node: Call, record: Record) -> Record | Failed:
+        spec, streams = node.spec, self.on_delta is not None
+        made = spec.request_streamed if streams and isinstance(spec, Streamed) else spec.request
+        asked = guarded(node.name, record, lambda: made(record))
+        if isinstance(asked, Failed):
+            return asked
         attempts = 0
         try:
             async with asyncio.timeout(node.timeout_s):
                 async for attempt in _patience(node):
                     with attempt:
                         attempts += 1
-                        body = await self.ask(node, record)
+                        body = await self.ask(node, record, asked)
         except TimeoutError:
             reason = f"no answer within {node.timeout_s:g} s"
             self.outcome.errors[record.id] = PoolTimeout(reason)
@@ -183,16 +189,13 @@ class _Run:
         except SageError as error:
             self.outcome.errors[record.id] = error
             return Failed.of(record, node.name, str(error), attempts)
-        return guarded(node.name, record, lambda: node.spec.answer(record, body))
+        return guarded(node.name, record, lambda: spec.answer(record, body))
 
-    async def ask(self, node: Call, record: Record) -> bytes:
+    async def ask(self, node: Call, record: Record, body: bytes) -> bytes:
         assert self.pool is not None
         headers = {"x-request-id": request_id(self.job, node, record)}
         if self.on_delta is not None and isinstance(node.spec, Streamed):
-            pieces = node.spec.pieces()
-            body = node.spec.request_streamed(record)
-            return await self.streamed(node, body, headers, pieces)
-        body = node.spec.request(record)
+            return await self.streamed(node, body, headers, node.spec.pieces())
         if node.spec.mode == "embed":
             return (await embed(self.pool, node.spec.model, [body.decode()], headers))[0]
         return _accepted(*await self.pool.post(node.spec.path, body, headers))
@@ -239,21 +242,21 @@ async def embed(
         PoolError: the pool answered with an error, or with another number of vectors.
     """
     asked = {"model": model, "input": list(texts), "encoding_format": "base64"}
-    body = _accepted(*await pool.post("/v1/embeddings", json.dumps(asked).encode(), headers or {}))
-    rows = sorted(msgspec.json.decode(body)["data"], key=lambda row: row["index"])
-    if [row["index"] for row in rows] != list(range(len(texts))):
+    body = _accepted(*await pool.post("/v1/embeddings", msgspec.json.encode(asked), headers or {}))
+    try:
+        rows = {row["index"]: row["embedding"] for row in msgspec.json.decode(body)["data"]}
+        vectors = [base64.b64decode(row) for _, row in sorted(rows.items())]
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        raise PoolError(f"{model}: not a page of embeddings: {error!r:.200}", status=200) from error
+    if sorted(rows) != list(range(len(texts))):
         raise PoolError(f"{model}: asked for {len(texts)} vectors, got {len(rows)}", status=200)
-    return [base64.b64decode(row["embedding"]) for row in rows]
+    return vectors
 
 
 def _accepted(status: int, body: bytes) -> bytes:
-    if status == 200:
-        return body
-    try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = f"HTTP {status}"
-    raise PoolError(str(message)[:500], status=status)
+    if status != 200:
+        raise PoolError(error_message(body, status), status=status)
+    return body
 
 
 def _patience(node: Call) -> tenacity.AsyncRetrying:

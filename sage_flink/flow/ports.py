@@ -13,6 +13,7 @@ from sage_flink.common.records import Record
 
 #: A step's function: one record in, any number of values or records out. A plain value becomes a
 #: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
+#: Text, bytes and mappings are values: return a list of them, or yield.
 Function = Callable[[Record], Iterable[Any]]
 
 
@@ -66,7 +67,14 @@ class Source(Protocol):
     """A place to read from, as a value."""
 
     def records(self) -> Iterable[Record]:
-        """The records now there, in order; bounded. Read in this process."""
+        """The records now there, in order; bounded. Read in this process.
+
+        Their ids are distinct, each record's ``origin`` is its ``id``, and reading again gives
+        equal records of what has not changed: a replay then writes the same rows.
+
+        Raises:
+            ConfigError: what it names is not there.
+        """
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """What one step does to one record: pure, and the same on every target."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from sage_flink.common.errors import Rejected
@@ -16,10 +16,17 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
 
     Materialised on purpose: a function that raises after its third value must not leave three
     records in the sink and their parent in the dead-letter topic.
+
+    Raises:
+        Rejected: the function returned one value where it should return many.
     """
+    made = node.function(record)
+    if isinstance(made, str | bytes | Mapping | Record) or not isinstance(made, Iterable):
+        kind = type(made).__name__
+        raise Rejected(f"the function returned {kind}; return a list, or yield")
     return [
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
-        for ordinal, out in enumerate(node.function(record))
+        for ordinal, out in enumerate(made)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The fluent builder: each verb checks its arguments where the user wrote them.
+"""The fluent builder: a verb a node. The nodes check their arguments; the builder ties them.
 
 >>> from sage_flink.flow.memory import Collected, Given
 >>> out = Collected()
@@ -8,19 +8,24 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
-from sage_flink.flow.ports import (
-    BatchLimits,
-    CallSpec,
-    FlinkSink,
-    FlinkSource,
-    Function,
-    Sink,
-    Source,
+from sage_flink.common.need import need
+from sage_flink.flow.graph import (
+    ATTEMPTS_MAX,
+    ITEMS_MAX,
+    LINGER_S,
+    Batch,
+    Call,
+    FlatMap,
+    Graph,
+    Node,
+    Read,
+    Union,
+    Write,
+    finished,
 )
+from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,6 @@ class Stream:
 
     def flat_map(self, name: str, function: Function) -> "Stream":
         """Each record through ``function``, which yields any number of values or records."""
-        _named(name)
-        _need(callable(function), name, "function", "a callable taking a Record", function)
         return self._then(FlatMap(name, self.name, function))
 
     def call(
@@ -47,55 +50,30 @@ class Stream:
         *,
         capacity: int,
         timeout_s: float,
-        attempts_max: int = 4,
+        attempts_max: int = ATTEMPTS_MAX,
         ordered: bool = False,
-        items_max: int = 32,
-        linger_s: float = 0.005,
+        items_max: int = ITEMS_MAX,
+        linger_s: float = LINGER_S,
     ) -> "Stream":
-        """Each record through the model pool; at most ``capacity`` in flight a subtask."""
-        _named(name)
-        _need(isinstance(spec, CallSpec), name, "spec", "a call such as sage.embed(...)", spec)
-        _at_least(name, "capacity", capacity, 1)
-        _at_least(name, "attempts_max", attempts_max, 1)
-        _at_least(name, "items_max", items_max, 1)
-        _need(timeout_s > 0, name, "timeout_s", "more than 0 seconds", timeout_s)
-        _need(linger_s >= 0, name, "linger_s", "0 seconds or more", linger_s)
-        return self._then(
-            Call(
-                name,
-                self.name,
-                spec,
-                capacity,
-                timeout_s,
-                attempts_max,
-                ordered,
-                items_max,
-                linger_s,
-            )
-        )
+        """Each record through the model pool; see :class:`~sage_flink.flow.Call`."""
+        limits = (capacity, timeout_s, attempts_max, ordered, items_max, linger_s)
+        return self._then(Call(name, self.name, spec, *limits))
 
     def batch(self, name: str, *, items_max: int, bytes_max: int, linger_s: float) -> "Stream":
         """Records gathered for the sink that follows."""
-        _named(name)
-        _at_least(name, "items_max", items_max, 1)
-        _at_least(name, "bytes_max", bytes_max, 1)
-        _need(linger_s > 0, name, "linger_s", "more than 0 seconds", linger_s)
         return self._then(Batch(name, self.name, items_max, bytes_max, linger_s))
 
     def write(self, name: str, sink: Sink | FlinkSink) -> Graph:
         """Records into ``sink``. Without a batch before it, the sink's own limits make one."""
-        _named(name)
-        if isinstance(sink, FlinkSink):
-            return Graph((*self.nodes, Write(name, self.name, sink)))
-        _need(isinstance(sink, Sink), name, "sink", "a sink with writer() or flink_sink()", sink)
-        if isinstance(self.nodes[-1], Batch):
-            return Graph((*self.nodes, Write(name, self.name, sink)))
-        limits: BatchLimits = sink.batch
+        end = Write(name, self.name, sink)
+        if isinstance(sink, FlinkSink) or isinstance(self.nodes[-1], Batch):
+            return Graph((*self.nodes, end))
+        own = sink.batch
         gathered = self.batch(
             f"{name}.batch",
-            items_max=limits.items_max,
-            bytes_max=limits.bytes_max,
-            linger_s=limits.linger_s,
+            items_max=own.items_max,
+            bytes_max=own.bytes_max,
+            linger_s=own.linger_s,
         )
         return gathered.write(name, sink)
 
@@ -105,31 +83,38 @@ class Stream:
 
 def read(name: str, source: Source | FlinkSource) -> Stream:
     """The records of ``source`` as a stream."""
-    _named(name)
-    known = isinstance(source, Source | FlinkSource)
-    _need(known, name, "source", "a source with records() or flink_source()", source)
     return Stream((Read(name, source),))
 
 
 def union(name: str, *streams: Stream) -> Stream:
     """The records of all ``streams``, in no order between them."""
-    _named(name)
-    _need(len(streams) >= 2, name, "streams", "two streams or more", len(streams))
-    merged = _merged(*(s.nodes for s in streams))
-    return Stream((*merged, Union(name, tuple(s.name for s in streams))))
+    for stream in streams:
+        need(isinstance(stream, Stream), f"step {name!r}", "streams", "streams", stream)
+    node = Union(name, tuple(stream.name for stream in streams))
+    return Stream((*_merged(*(stream.nodes for stream in streams)), node))
 
 
 def pipeline(*branches: Graph, dead_letters: FlinkSink | Sink | None = None) -> Graph:
     """One graph of several branches; the steps they share stand in it once.
 
+    ``dead_letters`` counts before what the branches say.
+
     Raises:
-        PipelineError: two different steps carry the same name.
+        PipelineError: two different steps carry the same name, a branch ends in no sink, or the
+            branches send failed records to different places.
     """
     if not branches:
         raise PipelineError("pipeline: needs at least one branch that ends in .write(...), got 0")
-    stated = [b.dead_letters for b in branches if b.dead_letters is not None]
-    sink = dead_letters or (stated[0] if stated else None)
-    return Graph(_merged(*(b.nodes for b in branches)), sink)
+    chains = [finished(branch).nodes for branch in branches]
+    sink = dead_letters
+    for stated in (b.dead_letters for b in branches if dead_letters is None):
+        if sink is not None and stated is not None and stated != sink:
+            raise PipelineError(
+                f"pipeline: the branches send failed records to {sink!r} and to {stated!r}; "
+                "give one: pipeline(..., dead_letters=...)"
+            )
+        sink = stated if sink is None else sink
+    return Graph(_merged(*chains), sink)
 
 
 def _merged(*chains: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -140,17 +125,3 @@ def _merged(*chains: tuple[Node, ...]) -> tuple[Node, ...]:
                 f"step {node.name!r}: two different steps carry this name; rename one"
             )
     return tuple(nodes.values())
-
-
-def _named(name: Any) -> None:
-    if not isinstance(name, str) or not name.strip() or len(name) > 100:
-        raise PipelineError(f"step name: must be 1 to 100 characters of text, got {name!r}")
-
-
-def _at_least(step: str, field: str, got: Any, least: int) -> None:
-    _need(isinstance(got, int) and got >= least, step, field, f"at least {least}", got)
-
-
-def _need(condition: bool, step: str, field: str, required: str, got: Any) -> None:
-    if not condition:
-        raise PipelineError(f"step {step!r}: {field} must be {required}, got {got!r}")

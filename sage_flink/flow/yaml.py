@@ -1,30 +1,45 @@
 """The YAML form of a graph: the other spelling of the same value.
 
-Made of allow-listed specs only, so it can be taken from a tenant. ``vocabulary`` maps a word to
-the frozen dataclass it stands for; a Python function has no YAML spelling.
+``vocabulary`` maps a word to the frozen dataclass it stands for; a Python function has no YAML
+spelling. Files, servers and URLs are free to name: text from a tenant needs a narrower vocabulary.
 
-::
-
-    steps:
-      - read: documents
-        from: {kafka: {topic: documents}}
-      - flat_map: split
-        input: documents
-        with: {chunk: {tokens_max: 200}}
-    dead_letters: {kafka: {topic: dead-letters}}
+>>> import sage_connectors
+>>> from sage_flink import db, operators
+>>> from sage_flink.flow import check
+>>> words = vocabulary(sage_connectors, db, operators)
+>>> graph = from_yaml('''
+... steps:
+...   - read: documents
+...     from: {kafka: {topic: documents}}
+...   - flat_map: decode
+...     input: documents
+...     with: decode_document
+...   - flat_map: split
+...     input: decode
+...     with: {chunk: {tokens_max: 200, overlap: 20}}
+...   - flat_map: json
+...     input: split
+...     with: encode_json
+...   - write: chunks
+...     input: json
+...     into: {kafka: {topic: chunks}}
+... dead_letters: {kafka: {topic: dead-letters}}
+... ''', words)
+>>> check(graph) == graph == from_yaml(to_yaml(graph, words), words)
+True
 """
 
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 
-from sage_flink.common.errors import PipelineError
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.common.errors import PipelineError, SageError
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
 
 #: Verb -> node, and the key under which its spec stands with the node's field for it.
 VERBS: dict[str, tuple[type[Node], str, str]] = {
@@ -35,13 +50,31 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "union": (Union, "", ""),
     "write": (Write, "into", "sink"),
 }
+#: Key -> the methods of a spec that can stand there, any one of them.
+PLACES: dict[str, tuple[str, ...]] = {
+    "from": ("records", "flink_source"),
+    "with": ("__call__",),
+    "to": ("request",),
+    "into": ("writer", "flink_sink"),
+    "dead_letters": ("writer", "flink_sink"),
+}
+_PLAIN: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 Vocabulary = Mapping[str, type]
 
 
 def vocabulary(*modules: ModuleType) -> dict[str, type]:
-    """Word -> spec, for every frozen dataclass that the modules export: ``Chunk`` is ``chunk``."""
+    """Word -> spec, for every frozen dataclass that the modules export and a step can hold.
+
+    ``Chunk`` is ``chunk``.
+    """
     specs: Iterable[Any] = (getattr(m, name) for m in modules for name in m.__all__)
-    return {_word(s): s for s in specs if isinstance(s, type) and dataclasses.is_dataclass(s)}
+    kinds = (s for s in specs if isinstance(s, type) and dataclasses.is_dataclass(s))
+    return {_word(kind): kind for kind in kinds if any(_fits(kind, key) for key in PLACES)}
 
 
 def to_yaml(graph: Graph, words: Vocabulary) -> str:
@@ -50,9 +83,9 @@ def to_yaml(graph: Graph, words: Vocabulary) -> str:
     Raises:
         PipelineError: a step holds something that is not in the vocabulary.
     """
-    document: dict[str, Any] = {"steps": [_spelled(node, words) for node in graph.nodes]}
+    document: dict[str, Any] = {"steps": [_spelled(node, words) for node in finished(graph).nodes]}
     if graph.dead_letters is not None:
-        document["dead_letters"] = _spec("dead_letters", graph.dead_letters, words)
+        document["dead_letters"] = _spec("pipeline", "dead_letters", graph.dead_letters, words)
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
@@ -65,7 +98,7 @@ def from_yaml(text: str, words: Vocabulary) -> Graph:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PipelineError(f"pipeline: not YAML: {error}") from error
+        raise PipelineError(f"pipeline: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or not isinstance(document.get("steps"), list):
         raise PipelineError("pipeline: needs a list `steps:`, each a step such as `read: name`")
     if extra := set(document) - {"steps", "dead_letters"}:
@@ -73,7 +106,7 @@ def from_yaml(text: str, words: Vocabulary) -> Graph:
     dead = document.get("dead_letters")
     return Graph(
         tuple(_read(step, words) for step in document["steps"]),
-        None if dead is None else _build("dead_letters", dead, words),
+        None if dead is None else _build("pipeline", "dead_letters", dead, words),
     )
 
 
@@ -83,19 +116,18 @@ def _spelled(node: Any, words: Vocabulary) -> dict[str, Any]:
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
         if f.name == held:
-            step[key] = _spec(node.name, value, words)
+            step[key] = _spec(f"step {node.name!r}", key, value, words)
         elif f.name != "name" and value != f.default:
             step[f.name] = list(value) if isinstance(value, tuple) else value
     return step
 
 
-def _spec(step: str, value: Any, words: Vocabulary) -> dict[str, Any]:
+def _spec(where: str, key: str, value: Any, words: Vocabulary) -> dict[str, Any]:
     kind: type = type(value)
     word = _word(kind)
     if words.get(word) is not kind:
         raise PipelineError(
-            f"step {step!r}: {kind.__name__} has no YAML spelling; "
-            f"use one of: {', '.join(sorted(words))}"
+            f"{where}: {kind.__name__} has no YAML spelling; use one of: {_fitting(key, words)}"
         )
     fields: dict[str, Any] = {}
     for f in dataclasses.fields(value):
@@ -111,51 +143,69 @@ def _read(step: Any, words: Vocabulary) -> Node:
         raise PipelineError(f"pipeline: a step needs one of {', '.join(VERBS)}, got {step!r:.200}")
     kind, key, held = VERBS[verbs[0]]
     name = step[verbs[0]]
+    where = f"step {name!r}"
     values = {k: v for k, v in step.items() if k not in (verbs[0], key)}
     if held:
         if key not in step:
-            raise PipelineError(f"step {name!r}: needs `{key}:` with one of its words")
-        values[held] = _build(str(name), step[key], words)
-    node: Node = _dataclass(str(name), kind, {"name": name, **values}, ready=held)
+            raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(key, words)}")
+        values[held] = _build(where, key, step[key], words)
+    node: Node = kind(**_typed(where, kind, {"name": name, **values}, ready=held))
     return node
 
 
-def _build(step: str, spelled: Any, words: Vocabulary) -> Any:
+def _build(where: str, key: str, spelled: Any, words: Vocabulary) -> Any:
     if isinstance(spelled, str):
         spelled = {spelled: {}}
     if not isinstance(spelled, dict) or len(spelled) != 1:
-        raise PipelineError(
-            f"step {step!r}: expected one word with its fields, got {spelled!r:.200}"
-        )
+        raise PipelineError(f"{where}: expected one word with its fields, got {spelled!r:.200}")
     word, fields = next(iter(spelled.items()))
-    if word not in words:
+    kind = words.get(word)
+    if kind is None or not _fits(kind, key):
         raise PipelineError(
-            f"step {step!r}: unknown word {word!r}; use one of: {', '.join(sorted(words))}"
+            f"{where}: `{key}:` does not know {word!r}; use one of: {_fitting(key, words)}"
         )
     if not isinstance(fields or {}, dict):
-        raise PipelineError(f"step {step!r}: {word}: expected fields, got {fields!r:.200}")
-    return _dataclass(step, words[word], fields or {})
+        raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
+    values = _typed(where, kind, fields or {})
+    try:
+        return kind(**values)
+    except SageError as error:
+        raise PipelineError(f"{where}: {error}") from error
 
 
-def _dataclass(step: str, kind: Any, values: dict[str, Any], ready: str = "") -> Any:
-    known = {f.name for f in dataclasses.fields(kind) if f.init}
-    if unknown := set(values) - known:
+def _typed(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    if unknown := sorted(str(name) for name in values if name not in fields):
         raise PipelineError(
-            f"step {step!r}: unknown field {sorted(map(str, unknown))[0]!r}; "
-            f"it knows: {', '.join(sorted(known))}"
+            f"{where}: unknown field {unknown[0]!r}; it knows: {', '.join(sorted(fields))}"
         )
-    try:
-        typed = {k: v if k == ready else _typed(kind, k, v) for k, v in values.items()}
-        return kind(**typed)
-    except (TypeError, ValueError, msgspec.ValidationError) as error:
-        raise PipelineError(f"step {step!r}: {error}") from error
+    missing = dataclasses.MISSING
+    for name, f in fields.items():
+        if name not in values and f.default is missing and f.default_factory is missing:
+            raise PipelineError(f"{where}: needs a field `{name}:`")
+    hints = get_type_hints(kind)
+    return {k: v if k == ready else _value(where, k, v, hints[k]) for k, v in values.items()}
 
 
-def _typed(kind: Any, name: str, value: Any) -> Any:
+def _value(where: str, name: str, value: Any, hint: Any) -> Any:
     try:
-        return msgspec.convert(value, get_type_hints(kind)[name])
+        return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{name}: {error}, got {value!r:.100}") from error
+        said = re.sub(r", got `[^`]*`", "", str(error)).removeprefix("Expected ")
+        asked = _PLAIN.get(hint, said)
+        if get_origin(hint) is Literal:
+            asked = f"one of {', '.join(map(repr, get_args(hint)))}"
+        raise PipelineError(f"{where}: {name} must be {asked}, got {value!r:.100}") from error
+    except SageError as error:
+        raise PipelineError(f"{where}: {name}: {error}") from error
+
+
+def _fits(kind: type, key: str) -> bool:
+    return any(method in vars(base) for base in kind.__mro__ for method in PLACES[key])
+
+
+def _fitting(key: str, words: Vocabulary) -> str:
+    return ", ".join(sorted(word for word, kind in words.items() if _fits(kind, key)))
 
 
 def _word(kind: type) -> str:

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from sage_flink.common.errors import PipelineError, PoolError, Rejected
+from sage_flink.common.errors import PoolError, Rejected
+from sage_flink.common.need import need, need_name, need_whole
+from sage_flink.common.openai import event_of
 from sage_flink.common.records import Record
-from sage_flink.inference.values import fields_of
+from sage_flink.common.values import field as field_of
+from sage_flink.common.values import fields_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,14 @@ class Chat:
     tokens_max: int = 256
     temperature: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("model", "messages", "into"):
+            need_name("chat", name, getattr(self, name))
+        need_whole("chat", "tokens_max", self.tokens_max)
+        heat = self.temperature
+        known = isinstance(heat, int | float) and 0 <= heat <= 2
+        need(known, "chat", "temperature", "a number from 0 to 2", heat)
 
     @property
     def mode(self) -> Literal["post"]:
@@ -69,9 +80,9 @@ class Chat:
         return ChatPieces()
 
     def _asked(self, record: Record) -> dict[str, Any]:
-        messages = fields_of(record).get(self.messages)
-        if not isinstance(messages, list | tuple) or not messages:
-            raise Rejected(f"field {self.messages!r} must be a list of messages")
+        messages = field_of(record, self.messages, list)
+        if not messages:
+            raise Rejected(f"field {self.messages!r} is empty")
         return {
             "model": self.model,
             "messages": messages,
@@ -115,12 +126,9 @@ class ChatPieces:
         return msgspec.json.encode({"choices": [choice], "usage": self.usage})
 
     def _event(self, line: bytes) -> str:
-        data = line.strip().removeprefix(b"data:").strip()
-        if not line.startswith(b"data:") or data == b"[DONE]":
+        event = event_of(line)
+        if event is None:
             return ""
-        event = msgspec.json.decode(data)
-        if error := event.get("error"):
-            raise PoolError(str(error.get("message", error)))
         self.usage = event.get("usage") or self.usage
         for choice in event.get("choices") or ():
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
@@ -141,9 +149,4 @@ def chat(
     Raises:
         PipelineError: the model is empty or a number is out of range.
     """
-    if not model or tokens_max < 1 or not 0 <= temperature <= 2:
-        raise PipelineError(
-            "chat: needs a model, tokens_max of at least 1 and a temperature of 0 to 2, "
-            f"got {model!r}, {tokens_max}, {temperature}"
-        )
     return Chat(model, messages, into, tokens_max, temperature)

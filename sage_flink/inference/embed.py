@@ -7,9 +7,11 @@ Source: OpenAI API reference, POST /v1/embeddings.
 from dataclasses import dataclass
 from typing import Literal
 
-from sage_flink.common.errors import PipelineError, Rejected
+from sage_flink.common.errors import Rejected
+from sage_flink.common.need import need, need_name
 from sage_flink.common.records import Record
-from sage_flink.inference.values import fields_of
+from sage_flink.common.values import fields_of
+from sage_flink.common.values import text as text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,11 @@ class Embed:
     title: str = ""
     into: str = "vector"
 
+    def __post_init__(self) -> None:
+        for name in ("model", "text", "into"):
+            need_name("embed", name, getattr(self, name))
+        need(isinstance(self.title, str), "embed", "title", "a name, or ''", self.title)
+
     @property
     def mode(self) -> Literal["embed"]:
         """Texts are gathered across records."""
@@ -39,14 +46,10 @@ class Embed:
         """The text, UTF-8.
 
         Raises:
-            Rejected: there is no such field, or it is not a text, or it is empty.
+            Rejected: text or title is missing, or not a text, or empty.
         """
-        text = fields_of(record).get(self.text)
-        if not isinstance(text, str) or not text.strip():
-            raise Rejected(
-                f"field {self.text!r} must be a text that is not empty, got {text!r:.80}"
-            )
-        return f"{fields_of(record)[self.title]}\n{text}".encode() if self.title else text.encode()
+        body = text_of(record, self.text)
+        return f"{text_of(record, self.title)}\n{body}".encode() if self.title else body.encode()
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its vector."""
@@ -61,6 +64,4 @@ def embed(*, model: str, text: str = "text", title: str = "", into: str = "vecto
     Raises:
         PipelineError: a name is empty.
     """
-    if not (model and text and into):
-        raise PipelineError("embed: model, text and into must not be empty")
     return Embed(model, text, title, into)

@@ -10,9 +10,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from sage_flink.common.errors import PipelineError, Rejected
+from sage_flink.common.errors import Rejected
+from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.records import Record
-from sage_flink.inference.values import fields_of
+from sage_flink.common.values import fields_of, text
+
+#: OpenAI's own limit.
+TOP_K_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,12 @@ class Retrieve:
     top_k: int = 4
     query: str = "question"
     into: str = "passages"
+
+    def __post_init__(self) -> None:
+        for name in ("collection", "query", "into"):
+            need_name("retrieve", name, getattr(self, name))
+        need_whole("retrieve", "top_k", self.top_k)
+        need(self.top_k <= TOP_K_MAX, "retrieve", "top_k", f"at most {TOP_K_MAX}", self.top_k)
 
     @property
     def mode(self) -> Literal["post"]:
@@ -48,12 +58,8 @@ class Retrieve:
         Raises:
             Rejected: the question is missing or empty.
         """
-        query = fields_of(record).get(self.query)
-        if not isinstance(query, str) or not query.strip():
-            raise Rejected(
-                f"field {self.query!r} must be a text that is not empty, got {query!r:.80}"
-            )
-        return msgspec.json.encode({"query": query, "max_num_results": self.top_k})
+        asked = {"query": text(record, self.query), "max_num_results": self.top_k}
+        return msgspec.json.encode(asked)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its passages."""
@@ -81,8 +87,4 @@ def retrieve(
     Raises:
         PipelineError: the collection is empty or ``top_k`` is not 1 to 50.
     """
-    if not collection or not 1 <= top_k <= 50:
-        raise PipelineError(
-            f"retrieve: needs a collection and a top_k of 1 to 50, got {collection!r}, {top_k}"
-        )
     return Retrieve(collection, top_k, query, into)

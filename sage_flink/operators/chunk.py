@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sage_flink.common.errors import ConfigError, PipelineError
+from sage_flink.common.errors import ConfigError
+from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.records import Record
 from sage_flink.common.settings import Settings
+from sage_flink.common.values import field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +24,33 @@ class Chunk:
     At most ``tokens_max`` tokens of ``tokenizer`` each, which is a folder of the models' folder.
     """
 
-    tokens_max: int = 200
-    overlap: int = 20
+    tokens_max: int
+    overlap: int
     tokenizer: str = "minilm"
 
+    def __post_init__(self) -> None:
+        need_name("chunk", "tokenizer", self.tokenizer)
+        need_whole("chunk", "tokens_max", self.tokens_max)
+        need_whole("chunk", "overlap", self.overlap, least=0)
+        half = self.tokens_max // 2
+        need(
+            self.overlap <= half, "chunk", "overlap", f"at most {half}, half a window", self.overlap
+        )
+
     def __call__(self, record: Record) -> Iterable[dict[str, Any]]:
-        """The chunks, in the order of the text."""
-        value = record.value
-        encoding = _tokenizer(self.tokenizer).encode(value["text"], add_special_tokens=False)
+        """The chunks, in the order of the text.
+
+        Raises:
+            Rejected: ``doc``, ``title`` or ``text`` is missing or not a text.
+        """
+        doc, title, whole = (field(record, name, str) for name in ("doc", "title", "text"))
+        encoding = _tokenizer(self.tokenizer).encode(whole, add_special_tokens=False)
         spans = windows(encoding.word_ids, encoding.offsets, self.tokens_max, self.overlap)
         for ordinal, (start, end, tokens) in enumerate(spans):
-            text = value["text"][start:end]
             yield {
-                "doc": value["doc"],
-                "title": value["title"],
-                "text": text,
+                "doc": doc,
+                "title": title,
+                "text": whole[start:end],
                 "ordinal": ordinal,
                 "tokens": tokens,
             }
@@ -48,11 +62,6 @@ def chunk(*, tokens_max: int, overlap: int, tokenizer: str = "minilm") -> Chunk:
     Raises:
         PipelineError: ``overlap`` is not between 0 and half of ``tokens_max``.
     """
-    if tokens_max < 1 or not 0 <= overlap <= tokens_max // 2:
-        raise PipelineError(
-            "chunk: overlap must be from 0 to half of tokens_max, "
-            f"got overlap {overlap}, tokens_max {tokens_max}"
-        )
     return Chunk(tokens_max, overlap, tokenizer)
 
 

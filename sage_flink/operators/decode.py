@@ -12,6 +12,7 @@ import msgspec
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
+from sage_flink.common.values import text
 
 ID_CHARS_MAX = 512
 
@@ -29,7 +30,7 @@ class DecodeDocument:
     def __call__(self, record: Record) -> Iterable[Record]:
         """The document, or Rejected."""
         fields = _message(record.value, "document")
-        text = _text(fields, "text", self.text_bytes_max)
+        body = _text(fields, "text", self.text_bytes_max)
         doc = _text(fields, "id", ID_CHARS_MAX)
         title = fields.get("title") or doc
         modified = fields.get("modified_ms", record.timestamp_ms)
@@ -37,7 +38,7 @@ class DecodeDocument:
             raise Rejected(f"field 'title' must be text, got {type(title).__name__}")
         if not isinstance(modified, int) or isinstance(modified, bool) or modified < 0:
             raise Rejected(f"field 'modified_ms' must be milliseconds since 1970, got {modified!r}")
-        value = {"doc": doc, "title": title, "text": text}
+        value = {"doc": doc, "title": title, "text": body}
         return (record.replace(id=doc, value=value, timestamp_ms=modified),)
 
 
@@ -81,15 +82,9 @@ def _message(raw: Any, kind: str) -> dict[str, Any]:
 
 
 def _text(fields: dict[str, Any], name: str, bytes_max: int) -> str:
-    if name not in fields:
-        raise Rejected(f"field {name!r} is missing")
-    text = fields[name]
-    if not isinstance(text, str):
-        raise Rejected(f"field {name!r} must be text, got {type(text).__name__}")
-    if not text.strip():
-        raise Rejected(f"field {name!r} is empty")
-    if (size := len(text.encode("utf-8", "surrogatepass"))) > bytes_max:
+    found = text(fields, name)
+    if (size := len(found.encode("utf-8", "surrogatepass"))) > bytes_max:
         raise Rejected(f"field {name!r} has {size} bytes; at most {bytes_max}")
-    if (at := text.find("\x00")) >= 0:
+    if (at := found.find("\x00")) >= 0:
         raise Rejected(f"field {name!r} has a NUL at character {at}")
-    return text
+    return found

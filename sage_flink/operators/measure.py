@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from sage_flink.common.errors import PipelineError
+from sage_flink.common.errors import Rejected
+from sage_flink.common.need import need, need_name
 from sage_flink.common.records import Record
+from sage_flink.common.values import field
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,29 @@ class Measure:
     fields: tuple[str, ...]
     tags: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        need_name("measure", "measurement", self.measurement)
+        need(bool(self.fields), "measure", "fields", "one name or more", self.fields)
+        for name in ("fields", "tags"):
+            held = getattr(self, name)
+            known = isinstance(held, tuple) and all(isinstance(n, str) and n for n in held)
+            need(known, "measure", name, "a tuple of names such as ('tokens',)", held)
+
     def __call__(self, record: Record) -> Iterable[dict[str, Any]]:
-        """The point."""
+        """The point.
+
+        Raises:
+            Rejected: a field or tag is missing, or a field is neither number nor text.
+        """
         digest = blake2b(record.id.encode(), digest_size=8).digest()
         below_ms = int.from_bytes(digest[1:], "big") % 1_000_000
         yield {
             "measurement": self.measurement,
-            "tags": {"shard": f"{digest[0]:02x}", **{t: str(record.value[t]) for t in self.tags}},
-            "fields": {name: _number(record.value[name]) for name in self.fields},
+            "tags": {
+                "shard": f"{digest[0]:02x}",
+                **{t: str(field(record, t, object)) for t in self.tags},
+            },
+            "fields": {name: _number(record, name) for name in self.fields},
             "timestamp_ns": record.timestamp_ms * 1_000_000 + below_ms,
         }
 
@@ -41,12 +58,15 @@ def measure(measurement: str, *, fields: tuple[str, ...], tags: tuple[str, ...] 
     """A step function that makes one point of each record; tags should have few values.
 
     Raises:
-        PipelineError: no measurement or no fields.
+        PipelineError: no measurement or no fields, or their names are not in a tuple.
     """
-    if not measurement or not fields:
-        raise PipelineError("measure: needs a measurement and at least one field")
-    return Measure(measurement, tuple(fields), tuple(tags))
+    return Measure(measurement, fields, tags)
 
 
-def _number(value: Any) -> int | float | bool:
-    return len(value) if isinstance(value, str | bytes) else value
+def _number(record: Record, name: str) -> int | float:
+    got = field(record, name, object)
+    if isinstance(got, str | bytes):
+        return len(got)
+    if not isinstance(got, int | float):
+        raise Rejected(f"field {name!r} must be a number or text, got {type(got).__name__}")
+    return got

@@ -1,10 +1,11 @@
 """Retrieval-augmented generation: passages into a prompt, and an answer with its sources."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sage_flink.common.records import Record
+from sage_flink.common.values import field, fields_of
 
 INSTRUCTIONS = (
     "You answer questions from the context. Use only the context. "
@@ -25,17 +26,22 @@ class RagPrompt:
     passage_chars_max: int = 1_200
 
     def __call__(self, record: Record) -> Iterable[Record]:
-        """The record with its messages."""
-        value = record.value
-        used = value["passages"][: self.passages_max]
-        context = "\n\n".join(
-            f"[{number}] {p['title']}\n{p['text'][: self.passage_chars_max]}"
-            for number, p in enumerate(used, 1)
-        )
-        asked = f"Context:\n{context}\n\nQuestion: {value['question']}"
+        """The record with its messages.
+
+        Raises:
+            Rejected: question, earlier messages or passages are missing or of another kind.
+        """
+        used = field(record, "passages", list)[: self.passages_max]
+        context = "\n\n".join(self._cited(number, p) for number, p in enumerate(used, 1))
+        asked = f"Context:\n{context}\n\nQuestion: {field(record, 'question', str)}"
         system = {"role": "system", "content": self.instructions}
-        messages = [system, *value["messages"], {"role": "user", "content": asked}]
-        return (record.replace(value={**value, "messages": messages}),)
+        earlier = field(record, "messages", list)
+        messages = [system, *earlier, {"role": "user", "content": asked}]
+        return (record.replace(value={**fields_of(record), "messages": messages}),)
+
+    def _cited(self, number: int, passage: Mapping[str, Any]) -> str:
+        text = field(passage, "text", str)[: self.passage_chars_max]
+        return f"[{number}] {field(passage, 'title', str)}\n{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +52,24 @@ class AnswerWithSources:
     """
 
     def __call__(self, record: Record) -> Iterable[Record]:
-        """The answer."""
-        value = record.value
+        """The answer.
+
+        Raises:
+            Rejected: a field of the answer or of a passage is missing or of another kind.
+        """
         nearest: dict[str, dict[str, Any]] = {}
-        for passage in value["passages"]:
-            nearest.setdefault(
-                passage["doc"],
-                {
-                    "doc": passage["doc"],
-                    "title": passage["title"],
-                    "score": round(passage["score"], 4),
-                    "text": passage["text"][:300],
-                },
-            )
-        answer = {
-            "id": value["id"],
-            "question": value["question"],
-            "answer": value["answer"],
-            "sources": list(nearest.values()),
-            "usage": value["usage"],
-            "finish_reason": value["finish_reason"],
-        }
-        return (record.replace(value=answer),)
+        for passage in field(record, "passages", list):
+            source = _source(passage)
+            nearest.setdefault(source["doc"], source)
+        asked = {name: field(record, name, str) for name in ("id", "question", "answer")}
+        told = {name: field(record, name, object) for name in ("usage", "finish_reason")}
+        return (record.replace(value={**asked, "sources": list(nearest.values()), **told}),)
+
+
+def _source(passage: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "doc": field(passage, "doc", str),
+        "title": field(passage, "title", str),
+        "score": round(field(passage, "score", float), 4),
+        "text": field(passage, "text", str)[:300],
+    }

@@ -10,6 +10,7 @@ from typing import Any
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.need import need
 from sage_flink.common.records import Record
 from sage_flink.flow.ports import BatchLimits, Refusal
 from sage_flink.tsdb.port import Point, TimeSeriesStore
@@ -37,10 +38,10 @@ class Bucket:
     batch: BatchLimits = field(default_factory=BatchLimits)
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or self.name.startswith("_") or '"' in self.name:
-            raise ConfigError(
-                f"bucket {self.name!r}: name must have text, no quotes and no _ first"
-            )
+        text = isinstance(self.name, str) and bool(self.name.strip())
+        named = text and not self.name.startswith("_") and '"' not in self.name
+        rule = "text without quotes and without _ first"
+        need(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
 
     def open(self) -> TimeSeriesStore:
         """The store, connected; the bucket is made when it is absent, and keeps points for ever.

@@ -1,20 +1,31 @@
 """The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
 
-To put a new adapter through the suite of its port, add its line to STORES, SERIES or POOLS.
+To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES
+or POOLS.
 """
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from sage_connectors import http_pool
+from sage_connectors import files, http_pool
+from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
-from sage_flink.flow.ports import Pool
+from sage_flink.db.vectors import packed
+from sage_flink.flow.memory import Given
+from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
@@ -29,6 +40,97 @@ SERIES = [
     pytest.param("influxdb", id="influxdb", marks=SERVICE),
 ]
 DIM = 8
+
+
+def given(tmp_path: Path) -> Source:
+    return Given((Record("a", b"1", origin="a"), Record("b", b"2", origin="b")))
+
+
+def in_folder(tmp_path: Path) -> Source:
+    """Three files to be found, and three to be left out."""
+    for name in ("a.txt", "b/c.md", "b/d.PDF", ".hidden.txt", "_x/y.txt", "z.bin"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+    return files(tmp_path)
+
+
+SOURCES = [pytest.param(given, id="given"), pytest.param(in_folder, id="files")]
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    """A source of this process, with some records in it."""
+    made: Source = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder that ``files`` of SOURCES reads."""
+    in_folder(tmp_path)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class SinkCase:
+    """A sink, a good value by number, a value that it cannot take, and how many it holds."""
+
+    sink: Sink
+    value: Callable[[int], Any]
+    bad: Any
+    held: Callable[[], int]
+
+
+@contextmanager
+def rows_into(store: str) -> Iterator[SinkCase]:
+    spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
+
+    def value(n: int) -> Any:
+        return {"vector": packed([1.0, n]), "text": f"text {n}", "id": "gives way"}
+
+    yield SinkCase(spec, value, {"vector": packed([1.0])}, lambda: spec.open().count())
+    vectors_in_memory.forget(spec.name)
+    if store != "memory":
+        spec.open().drop()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def points_into(store: str) -> Iterator[SinkCase]:
+    name = f"m{uuid.uuid4().hex}"
+    spec = bucket("conformance", store=store)
+
+    def value(n: int) -> Any:
+        return {"measurement": name, "tags": {"n": str(n)}, "fields": {"v": float(n)}}
+
+    def held() -> int:
+        opened = spec.open()
+        count = opened.count(name)
+        opened.close()
+        return count
+
+    yield SinkCase(spec, value, {"measurement": name, "fields": {}}, held)
+    series_in_memory.forget(spec.name)
+    if store != "memory":
+        opened = spec.open()
+        opened.drop(name)  # type: ignore[attr-defined]
+        opened.close()
+
+
+SINKS = [
+    pytest.param(lambda: rows_into("memory"), id="vectors-memory"),
+    pytest.param(lambda: rows_into("milvus"), id="vectors-milvus", marks=SERVICE),
+    pytest.param(lambda: points_into("memory"), id="points-memory"),
+    pytest.param(lambda: points_into("influxdb"), id="points-influxdb", marks=SERVICE),
+]
+OpenSink = Callable[[], AbstractContextManager[SinkCase]]
+
+
+@pytest.fixture(params=SINKS)
+def case(request: pytest.FixtureRequest) -> Iterator[SinkCase]:
+    opened: OpenSink = request.param
+    with opened() as made:
+        yield made
 
 
 @pytest.fixture(params=STORES)

@@ -7,27 +7,8 @@ from pathlib import Path
 import pytest
 
 from sage_connectors import files
-from sage_flink.common import ConfigError, Record, decode, encode
-from sage_flink.flow.memory import Given
+from sage_flink.common import ConfigError, decode, encode
 from sage_flink.flow.ports import Source
-
-
-def _given(tmp_path: Path) -> Source:
-    return Given((Record("a", b"1", origin="a"), Record("b", b"2", origin="b")))
-
-
-def _files(tmp_path: Path) -> Source:
-    for name in ("a.txt", "b/c.md", "b/d.PDF", ".hidden.txt", "_x/y.txt", "z.bin"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(name.encode())
-    return files(tmp_path)
-
-
-@pytest.fixture(params=[_given, _files])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    made: Source = request.param(tmp_path)
-    return made
 
 
 def test_records_are_the_same_when_read_again(source: Source) -> None:
@@ -52,22 +33,20 @@ def test_a_source_travels_as_a_value(source: Source) -> None:
     assert pickle.loads(pickle.dumps(source)) == source
 
 
-def test_files_are_named_by_their_path_in_the_folder(tmp_path: Path) -> None:
-    source = _files(tmp_path)
-    os.utime(tmp_path / "a.txt", ns=(0, 1_234_567_890))
+def test_files_are_named_by_their_path_in_the_folder(folder: Path) -> None:
+    source = files(folder)
+    os.utime(folder / "a.txt", ns=(0, 1_234_567_890))
 
     found = {record.id: record for record in source.records()}
 
     assert list(found) == ["a.txt", "b/c.md", "b/d.PDF"]
     assert found["a.txt"].value == b"a.txt"
     assert found["a.txt"].timestamp_ms == 1234
-    assert found["b/c.md"].headers == {"path": str(tmp_path / "b/c.md").encode()}
+    assert found["b/c.md"].headers == {"path": str(folder / "b/c.md").encode()}
 
 
-def test_folders_below_and_suffixes_are_a_choice(tmp_path: Path) -> None:
-    _files(tmp_path)
-
-    flat = files(tmp_path, suffixes=(), recursive=False)
+def test_folders_below_and_suffixes_are_a_choice(folder: Path) -> None:
+    flat = files(folder, suffixes=(), recursive=False)
 
     assert [record.id for record in flat.records()] == ["a.txt", "z.bin"]
 

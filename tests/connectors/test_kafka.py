@@ -46,7 +46,18 @@ def test_the_java_connector_gets_what_was_said() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"topic": " "}, "topic"), ({"start": "now"}, "start"), ({"delivery": "maybe"}, "delivery")],
+    [
+        ({"topic": " "}, "topic"),
+        ({"topic": "my topic"}, "topic"),
+        ({"topic": ".."}, "topic"),
+        ({"topic": "a,,b"}, "topic"),
+        ({"topic": ["t"]}, "topic"),
+        ({"servers": ["a:1"]}, "servers"),
+        ({"servers": "localhost"}, "servers"),
+        ({"group": ""}, "group"),
+        ({"start": "now"}, "start"),
+        ({"delivery": "maybe"}, "delivery"),
+    ],
 )
 def test_a_wrong_word_is_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=f"{named} must be"):

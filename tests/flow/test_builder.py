@@ -3,10 +3,22 @@
 import pytest
 
 import sage_flink as sage
+from sage_connectors import kafka
 from sage_flink.common import PipelineError
 from sage_flink.flow.memory import Collected, Given
+from sage_flink.operators import DecodeDocument
 
 GIVEN = Given(())
+
+
+def same(record):
+    return [record]
+
+
+def other(record):
+    return [record]
+
+
 EMBED = sage.embed(model="m")
 
 
@@ -41,15 +53,41 @@ def test_a_batch_before_the_sink_is_kept():
             lambda s: s.batch("b", items_max=0, bytes_max=1, linger_s=1),
             "step 'b': items_max must be at least 1, got 0",
         ),
+        (
+            lambda s: s.call("x", EMBED, capacity=1.5, timeout_s=1),
+            "step 'x': capacity must be a whole number, got 1.5",
+        ),
+        (
+            lambda s: s.call("x", EMBED, capacity=1, timeout_s="1"),
+            "step 'x': timeout_s must be more than 0 seconds, got '1'",
+        ),
+        (
+            lambda s: s.call("x", EMBED, capacity=1, timeout_s=float("nan")),
+            "step 'x': timeout_s must be more than 0 seconds, got nan",
+        ),
+        (lambda s: sage.flow.union("u", s, "x"), "step 'u': streams must be streams, got 'x'"),
+        (lambda s: sage.flow.union("u", s), "step 'u': inputs must be two steps or more"),
+        (
+            lambda s: s.flat_map("x", DecodeDocument),
+            "step 'x': function must be a callable taking a Record, and an object: DecodeDocument(",
+        ),
+        (lambda s: s.write("x", Collected), "step 'x': sink must be .*, and an object: Collected("),
+        (lambda s: s.flat_map("a\nb", same), "step name: must be on one line"),
+        (lambda s: s.flat_map("dead-letters", same), "step name: 'dead-letters' is the step for"),
+        (
+            lambda s: s.write("w", Collected()).dead_letters_to("d"),
+            "pipeline: dead_letters must be a sink such as",
+        ),
+        (lambda s: sage.flow.Read("r", [1]), r"step 'r': source must be a source with records()"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_came(build, message):
-    with pytest.raises(PipelineError, match="^" + message.replace("(", r"\(")):
+    with pytest.raises(PipelineError, match="^" + message.replace("(", r"\(").replace(")", r"\)")):
         build(sage.flow.read("in", GIVEN))
 
 
 def test_branches_share_their_common_steps():
-    head = sage.flow.read("in", GIVEN).flat_map("f", list)
+    head = sage.flow.read("in", GIVEN).flat_map("f", same)
 
     graph = sage.flow.pipeline(head.write("a", Collected()), head.write("b", Collected()))
 
@@ -58,8 +96,38 @@ def test_branches_share_their_common_steps():
 
 def test_two_different_steps_of_one_name_are_refused():
     head = sage.flow.read("in", GIVEN)
-    left = head.flat_map("f", list).write("a", Collected())
-    right = head.flat_map("f", tuple).write("b", Collected())
+    left = head.flat_map("f", same).write("a", Collected())
+    right = head.flat_map("f", other).write("b", Collected())
 
     with pytest.raises(PipelineError, match="'f': two different steps carry this name"):
         sage.flow.pipeline(left, right)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [sage.flow.check, sage.flow.explain, sage.flow.pipeline, lambda g: sage.flow.to_yaml(g, {})],
+    ids=["check", "explain", "pipeline", "to_yaml"],
+)
+def test_a_stream_without_an_end_is_told_how_to_end(use):
+    stream = sage.flow.read("in", GIVEN).flat_map("f", same)
+
+    with pytest.raises(PipelineError, match=r"ends in step 'f'; end the branch with \.write"):
+        use(stream)
+
+
+def test_branches_with_two_places_for_failed_records_are_refused():
+    head = sage.flow.read("in", GIVEN)
+    left = head.write("a", Collected()).dead_letters_to(kafka("left"))
+    right = head.write("b", Collected()).dead_letters_to(kafka("right"))
+
+    with pytest.raises(PipelineError, match=r"send failed records to .*left.* and to .*right.*;"):
+        sage.flow.pipeline(left, right)
+    assert sage.flow.pipeline(left, right, dead_letters=kafka("one")).dead_letters == kafka("one")
+
+
+def test_branches_with_one_place_for_failed_records_keep_it():
+    head = sage.flow.read("in", GIVEN)
+    left = head.write("a", Collected())
+    right = head.write("b", Collected()).dead_letters_to(kafka("letters"))
+
+    assert sage.flow.pipeline(left, right).dead_letters == kafka("letters")

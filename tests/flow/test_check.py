@@ -1,14 +1,22 @@
 """Whole-graph checks report every finding before anything starts."""
 
+import threading
+from dataclasses import dataclass, field
+
 import pytest
 
 import sage_flink as sage
+from sage_connectors import kafka
 from sage_flink.common import PipelineError
 from sage_flink.flow import Batch, FlatMap, Graph, Read, Write
 from sage_flink.flow.memory import Collected, Given
 
 READ = Read("in", Given(()))
 OUT = Collected()
+
+
+def same(record):
+    return [record]
 
 
 def findings(graph, target="local"):
@@ -24,21 +32,21 @@ def test_a_sound_graph_comes_back():
 
 
 def test_every_finding_is_a_line():
-    text = findings(Graph((READ, FlatMap("f", "nowhere", list), FlatMap("f", "in", list))))
+    text = findings(Graph((READ, FlatMap("f", "nowhere", same), FlatMap("f", "in", same))))
 
     assert "step 'f': reads from 'nowhere', which is not an earlier step" in text
     assert "step 'f': the name is used twice; rename one" in text
 
 
 def test_a_dangling_branch_is_named():
-    assert "step 'f': nothing reads its output" in findings(Graph((READ, FlatMap("f", "in", list))))
+    assert "step 'f': nothing reads its output" in findings(Graph((READ, FlatMap("f", "in", same))))
 
 
 def test_only_a_sink_reads_from_a_batch():
     batch = Batch("b", "in", 1, 1, 1.0)
-    text = findings(Graph((READ, batch, FlatMap("f", "b", list), Write("w", "f", OUT))))
+    text = findings(Graph((READ, batch, FlatMap("f", "b", same), Write("w", "f", OUT))))
 
-    assert "step 'b': a batch feeds exactly one sink" in text
+    assert text == "step 'b': a batch feeds exactly one sink; write it to one"
 
 
 def test_flink_needs_a_place_for_failed_records():
@@ -48,10 +56,64 @@ def test_flink_needs_a_place_for_failed_records():
 
 
 def test_a_function_that_cannot_travel_is_named_with_its_line():
-    lock = __import__("threading").Lock()
+    lock = threading.Lock()
     stream = sage.flow.read("in", Given(())).flat_map("f", lambda r: [lock])
 
     text = findings(stream.write("out", OUT), "flink")
 
     assert "step 'f': its function (" in text
     assert "test_check.py:" in text
+
+
+@dataclass(frozen=True)
+class Locked(Collected):
+    lock: object = field(default_factory=threading.Lock, compare=False)
+
+
+def test_a_sink_that_cannot_travel_is_named():
+    graph = sage.flow.read("in", Given(())).write("out", Locked())
+
+    assert "step 'out': its sink cannot be sent to a worker" in findings(graph, "flink")
+
+
+def test_a_call_that_cannot_travel_is_named():
+    @dataclass(frozen=True)
+    class LockedEmbed(type(sage.embed(model="m"))):
+        lock: object = field(default_factory=threading.Lock)
+
+    stream = sage.flow.read("in", Given(()))
+    graph = stream.call("embed", LockedEmbed("m"), capacity=1, timeout_s=1).write("out", OUT)
+
+    assert "step 'embed': its call cannot be sent to a worker" in findings(graph, "flink")
+
+
+def test_flink_needs_a_batch_before_a_sink_of_python():
+    graph = Graph((READ, Write("out", "in", OUT)), kafka("letters"))
+
+    text = findings(graph, "flink")
+
+    assert text == "step 'out': needs a batch before it; add one with .batch(...)"
+
+
+def test_flink_writes_single_records_to_a_sink_of_its_own():
+    batch = Batch("b", "in", 1, 1, 1.0)
+    graph = Graph((READ, batch, Write("out", "b", kafka("t"))), kafka("letters"))
+
+    text = findings(graph, "flink")
+
+    assert text == "step 'out': Kafka takes single records; leave out the batch"
+
+
+@pytest.mark.parametrize("part", ["request", "answer"])
+def test_a_step_cannot_be_called_like_a_part_of_a_call(part):
+    graph = (
+        sage.flow.read("in", Given(()))
+        .call("embed", sage.embed(model="m"), capacity=1, timeout_s=1)
+        .flat_map(f"embed.{part}", same)
+        .write("out", kafka("t"))
+        .dead_letters_to(kafka("letters"))
+    )
+
+    text = findings(graph, "flink")
+
+    assert text == f"step 'embed.{part}': is a part of the call 'embed'; rename one"

@@ -1,5 +1,7 @@
 """A graph has two spellings, Python and YAML, and two drawings."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,8 @@ import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink import db, inference, operators, tsdb
 from sage_flink.common import PipelineError
+from sage_flink.flow import Node
+from sage_flink.flow.yaml import VERBS
 from sage_flink.operators import DecodeDocument, chunk
 
 WORDS = sage.flow.vocabulary(sage_connectors, db, tsdb, inference, operators)
@@ -65,10 +69,38 @@ def test_a_python_function_has_no_yaml_spelling():
         ("- 1", "needs a list `steps:`"),
         ("steps: [{walk: x}]", "a step needs one of read, flat_map"),
         ("steps: [{read: x}]", "step 'x': needs `from:`"),
-        ("steps: [{read: x, from: {rm: {}}}]", "step 'x': unknown word 'rm'; use one of"),
+        (
+            "steps: [{read: x, from: {rm: {}}}]",
+            "step 'x': `from:` does not know 'rm'; use one of: files, kafka$",
+        ),
         ("steps: [{read: x, from: {kafka: {topics: a}}}]", "step 'x': unknown field 'topics'"),
-        ("steps: [{read: x, from: {kafka: {topic: 3}}}]", "step 'x': topic: Expected `str`"),
+        ("steps: [{read: x, from: {kafka: {topic: 3}}}]", "step 'x': topic must be text, got 3$"),
         ("steps: []\nmore: 1", "unknown key 'more'"),
+        ("a: [", r"^pipeline: not YAML: [^\n]*$"),
+        ("steps: [{flat_map: x, with: encode_json}]", "step 'x': needs a field `input:`"),
+        (
+            "steps: [{read: x, from: {kafka: {topic: a, start: now}}}]",
+            "step 'x': start must be one of 'committed', 'earliest', 'latest', got 'now'",
+        ),
+        ("steps: [{read: x, from: {chunk: {tokens_max: 9, overlap: 0}}}]", "does not know 'chunk'"),
+        (
+            "steps: [{flat_map: x, input: i, with: {chunk: {tokens_max: 0, overlap: 50}}}]",
+            "step 'x': chunk: tokens_max must be at least 1, got 0",
+        ),
+        (
+            "steps: [{flat_map: x, input: i, with: {chunk: {tokens_max: 20}}}]",
+            "step 'x': needs a field `overlap:`",
+        ),
+        (
+            "steps: [{call: x, input: i, capacity: 1, timeout_s: 1, to: {embed: {model: ''}}}]",
+            "step 'x': embed: model must be a name, got ''",
+        ),
+        (
+            "steps: [{call: x, input: i, capacity: -1, timeout_s: 1, to: {embed: {model: m}}}]",
+            "step 'x': capacity must be at least 1, got -1",
+        ),
+        ("steps: [{read: '', from: {kafka: {topic: a}}}]", "step name: must be 1 to 100"),
+        ("steps: []\ndead_letters: encode_json", "pipeline: `dead_letters:` does not know"),
     ],
 )
 def test_bad_yaml_is_named(text, message):
@@ -80,7 +112,7 @@ def test_the_text_drawing_names_every_step():
     lines = sage.flow.explain(ingest()).splitlines()
 
     assert [line.split()[0] for line in lines] == [
-        "documents", "decode", "split", "embed", "vectors.batch", "vectors", "failed",
+        "documents", "decode", "split", "embed", "vectors.batch", "vectors", "dead-letters",
     ]  # fmt: skip
 
 
@@ -89,3 +121,30 @@ def test_the_mermaid_drawing_has_an_arrow_per_edge():
 
     assert text.startswith("flowchart LR")
     assert text.count(" --> ") == 5
+
+
+def test_every_node_has_a_verb():
+    assert {kind for kind, _, _ in VERBS.values()} == set(get_args(Node))
+
+
+def test_the_vocabulary_holds_what_a_step_can_use():
+    assert not {"echo_pool", "hit", "point", "row"} & WORDS.keys()
+    assert {"kafka", "files", "collection", "bucket", "chunk", "embed"} <= WORDS.keys()
+
+
+def test_the_text_drawing_shows_arguments_that_are_not_defaults():
+    lines = sage.flow.explain(ingest()).splitlines()
+
+    assert lines[0].endswith("Kafka(topic='documents')")
+    assert lines[1].endswith("DecodeDocument(text_bytes_max=10)")
+    assert lines[2].endswith("Chunk(tokens_max=200, overlap=20)")
+
+
+def test_an_unknown_drawing_is_refused():
+    with pytest.raises(PipelineError, match="form must be 'text' or 'mermaid', got 'svg'"):
+        sage.flow.explain(ingest(), "svg")
+
+
+def test_an_unknown_name_of_the_door_is_said_in_full():
+    with pytest.raises(AttributeError, match=r"module .sage_flink\.flow. has no attribute .no."):
+        sage.flow.no  # noqa: B018

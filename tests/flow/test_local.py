@@ -156,3 +156,84 @@ async def test_a_call_without_a_pool_is_refused_before_anything_runs():
 
     with pytest.raises(PipelineError, match="calls the model pool"):
         await sage.flow.run(graph.write("out", Collected()))
+
+
+@pytest.mark.parametrize("title", ["", "title"])
+async def test_a_request_that_cannot_be_made_fails_its_record_alone(title):
+    graph = (
+        sage.flow.read("in", Given((Record("a", {"text": "x", "title": "T"}), Record("b", {}))))
+        .call("embed", sage.embed(model="m", title=title), capacity=2, timeout_s=5)
+        .write("out", Collected())
+    )
+
+    outcome = await sage.flow.run(graph, pool=EchoPool())
+
+    assert [r.id for r in outcome.written["out"]] == ["a"]
+    assert [(f.id, f.reason) for f in outcome.failed] == [("b", "field 'text' is missing")]
+
+
+async def test_a_title_that_is_missing_rejects_the_record():
+    graph = (
+        sage.flow.read("in", words("x"))
+        .call("embed", sage.embed(model="m", title="title"), capacity=1, timeout_s=5)
+        .write("out", Collected())
+    )
+
+    outcome = await sage.flow.run(graph, pool=EchoPool())
+
+    assert [f.reason for f in outcome.failed] == ["field 'title' is missing"]
+
+
+async def test_a_spec_that_falls_over_a_record_fails_it_alone():
+    class Fragile(type(sage.embed(model="m"))):
+        def request(self, record):
+            return record.value["absent"]
+
+    graph = (
+        sage.flow.read("in", words("x"))
+        .call("embed", Fragile("m"), capacity=1, timeout_s=5)
+        .write("out", Collected())
+    )
+
+    outcome = await sage.flow.run(graph, pool=EchoPool())
+
+    assert [f.reason[:21] for f in outcome.failed] == ["KeyError: 'absent' (t"]
+
+
+async def test_an_answer_that_is_no_page_of_embeddings_fails_its_record():
+    class Odd(Flaky):
+        async def post(self, path, body, headers):
+            return 200, b"<html>"
+
+    graph = (
+        sage.flow.read("in", words("x"))
+        .call("embed", sage.embed(model="m"), capacity=1, timeout_s=5)
+        .write("out", Collected())
+    )
+
+    outcome = await sage.flow.run(graph, pool=Odd(0))
+
+    assert outcome.failed[0].reason.startswith("m: not a page of embeddings")
+
+
+@pytest.mark.parametrize("one", ["text", b"bytes", {"a": 1}, Record("r", 1), None, 7])
+async def test_a_function_that_returns_one_value_is_told_to_return_a_list(one):
+    graph = sage.flow.read("in", words("x")).flat_map("f", lambda r: one)
+
+    outcome = await sage.flow.run(graph.write("out", Collected()))
+
+    kind = type(one).__name__
+    reason = f"the function returned {kind}; return a list, or yield"
+    assert [f.reason for f in outcome.failed] == [reason]
+
+
+async def test_a_stream_without_an_end_is_not_run():
+    with pytest.raises(PipelineError, match="ends in step 'in'"):
+        await sage.flow.run(sage.flow.read("in", words("x")))
+
+
+async def test_a_list_is_no_source():
+    graph = sage.flow.read("in", words("x")).write("out", Collected())
+
+    with pytest.raises(PipelineError, match="step 'in': source must be a source with records"):
+        await sage.flow.run(graph, sources={"in": [1, 2]})

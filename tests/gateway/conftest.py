@@ -67,7 +67,7 @@ QUICK = {"interval_s": 0.05, "timeout_s": 0.5, "missed_max": 2, "backoff_first_s
 
 
 def fake(kind: str = "chat", **more: Any) -> dict[str, Any]:
-    model = {"engine": "fake", "kind": kind, "source": "/dev/null", "health": QUICK, **more}
+    model = {"engine": "fake", "kind": kind, "health": QUICK, **more}
     return model | ({"dim": 4} if kind == "embedding" else {})
 
 

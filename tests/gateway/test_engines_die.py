@@ -5,15 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from sage_flink.common import ConfigError
+from sage_gateway import process
 from sage_gateway.app import listen, main
+from sage_gateway.engines import ENGINES, Engine, Launch
 
-POOL = "models: {talk: {engine: fake, kind: chat, source: /dev/null}}"
+POOL = "models: {talk: {engine: fake, kind: chat}}"
 
 
 def pid(gateway: Any, replica: int = 0) -> int:
@@ -91,6 +95,93 @@ def test_an_engine_that_cannot_start_is_tried_ever_more_slowly(start: Any, fake:
         assert "exited with 2" in gateway.chat("echo hi").json()["error"]["message"]
 
 
+def test_a_failed_engine_is_told_with_the_file_of_what_it_said(
+    start: Any, fake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start({"talk": fake(arguments=["--no-such-option"])}, wait=False) as gateway:
+        gateway.until(lambda: "exited with 2" in caplog.text)
+    told = next(r.getMessage() for r in caplog.records if "exited with 2" in r.getMessage())
+
+    file = Path(told.split("; what it said: ")[1])
+    assert "unrecognized arguments: --no-such-option" in file.read_text()
+
+
+async def test_a_program_that_cannot_be_run_is_named_in_the_engines_log(tmp_path: Path) -> None:
+    gone = await process.start(["/no/such/program", "--port", "1"], {}, tmp_path / "log")
+
+    assert await gone.wait() == 127
+    assert "cannot run /no/such/program: No such file" in (tmp_path / "log").read_text()
+
+
+def broken(launch: Launch) -> list[str]:
+    raise KeyError(launch.spec.arguments[0])
+
+
+def absent(_: Launch) -> list[str]:
+    return ["no-such-program"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (broken, "engine odd gives no command line: KeyError('--more')"),
+        (absent, "no program no-such-program for engine odd"),
+    ],
+)
+def test_an_engine_that_cannot_give_a_command_line_is_told_before_the_start(
+    start: Any, fake: Any, argv: Callable[[Launch], list[str]], told: str
+) -> None:
+    odd = Engine(kinds=frozenset({"chat"}), argv=argv, weights=False)
+    models = {name: {**fake(arguments=["--more"]), "engine": "odd"} for name in ("a", "b")}
+
+    with pytest.raises(ConfigError) as caught, start(models, engines={"odd": odd}):
+        pass
+
+    head, *lines = str(caught.value).splitlines()
+    assert head == "pool: 2 mistakes"
+    assert all(f"models.{name}: {told}" in line for name, line in zip("ab", lines, strict=True))
+
+
+def test_an_engine_whose_command_line_breaks_later_is_tried_again(start: Any, fake: Any) -> None:
+    turns: list[int] = []
+
+    def moody(launch: Launch) -> list[str]:
+        turns.append(launch.port)
+        if len(turns) == 2:  # the first turn is the check before the start
+            raise KeyError("mood")
+        return ENGINES["fake"].argv(launch)
+
+    odd = Engine(kinds=frozenset({"chat"}), argv=moody, weights=False)
+    model = {**fake(health={"backoff_first_s": 0.5}), "engine": "odd"}
+    with start({"talk": model}, engines={"odd": odd}, wait=False) as gateway:
+        gateway.until(lambda: gateway.pool.models["talk"].members[0].replica.restarts == 1)
+        reasons = gateway.client.get("/health").json()["models"]["talk"]["reasons"]
+        gateway.until(gateway.healthy)
+
+        assert reasons == ["cannot start: KeyError('mood')"]
+        assert gateway.chat("echo at last").status_code == 200
+
+
+class Fatal(BaseException):
+    """What nobody catches."""
+
+
+def test_a_replica_that_nobody_keeps_any_more_is_told(
+    start: Any, fake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns: list[int] = []
+
+    def fatal(launch: Launch) -> list[str]:
+        turns.append(launch.port)
+        if len(turns) == 2:
+            raise Fatal
+        return ENGINES["fake"].argv(launch)
+
+    odd = Engine(kinds=frozenset({"chat"}), argv=fatal, weights=False)
+    with start({"talk": {**fake(), "engine": "odd"}}, engines={"odd": odd}, wait=False) as gateway:
+        gateway.until(lambda: "talk/0: nobody keeps this replica any more" in caplog.text)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: int) -> None:
     file = tmp_path / "pool.yaml"
@@ -117,7 +208,10 @@ def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: in
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (POOL.replace("/dev/null", "nothing.gguf"), "run infra/setup.sh"),
+        (POOL.replace("fake", "llamacpp, source: nothing.gguf"), "run `bash infra/setup.sh`"),
+        (POOL.replace("fake", "llamacpp"), "engine llamacpp needs a source"),
+        (POOL.replace("fake", "fake, source: x"), "engine fake has no weights; remove source"),
+        (POOL.replace("fake", "onnx"), "engine onnx serves kind embedding, not chat"),
         (POOL.replace("chat", "song"), "models.talk.kind"),
     ],
 )

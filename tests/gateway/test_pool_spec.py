@@ -1,14 +1,16 @@
 """``pool.yaml``: what is taken, and what a wrong one is told."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import sage_gateway
 from sage_flink.common import ConfigError
-from sage_gateway.engines import ENGINES, Launch
+from sage_gateway.engines import ENGINES, Engine, Launch
 from sage_gateway.pool_spec import SHIPPED, PoolSpec, chosen_file, load
 
-GOOD = "models: {m: {engine: fake, kind: chat, source: x}}"
+GOOD = "models: {m: {engine: fake, kind: chat}}"
 
 
 def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
@@ -23,20 +25,30 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
     ("text", "told"),
     [
         (
-            "models: {m: {engine: fake, kind: chat, source: x, slotss: 3}}",
+            "models: {m: {engine: fake, kind: chat, slotss: 3}}",
             "models.m.slotss: unknown key",
         ),
         (
-            "models: {m: {engine: nope, kind: chat, source: x}}",
+            "models: {m: {engine: nope, kind: chat}}",
             "models.m.engine: 'nope' is none of",
         ),
-        ("models: {m: {engine: fake, kind: chat, source: x, slots: 0}}", "models.m.slots"),
-        ("models: {m: {engine: fake, kind: poetry, source: x}}", "models.m.kind"),
+        (
+            "models: {m: {engine: fake, kind: chat, slots: 0}}",
+            "models.m.slots: must be at least 1, got 0",
+        ),
+        (
+            "models: {m: {engine: fake, kind: poetry}}",
+            "models.m.kind: must be 'chat' or 'embedding'",
+        ),
         ("models: {}", "models"),
-        ("[]", "models"),
+        ("", "models: is missing"),
+        ("[]", "the file: must have keys and values"),
+        ("models: {bad name: {engine: fake, kind: chat}}", "models.bad name: a name has letters"),
+        ("models: {m: {engine: fake, kind: chat, aliases: other}}", "aliases: must be a list"),
+        ("models: {m: {engine: fake, kind: chat, slots: 1.5}}", "must be a whole number, got 1.5"),
         ("models: [", "not YAML"),
         (
-            GOOD[:-1] + ", n: {engine: fake, kind: chat, source: x, aliases: [m]}}",
+            GOOD[:-1] + ", n: {engine: fake, kind: chat, aliases: [m]}}",
             "'m' names two models",
         ),
     ],
@@ -66,16 +78,65 @@ def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path
         load(given, ENGINES)
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_every_engine_is_told_its_weights_its_name_and_its_port(engine: str) -> None:
-    value = ENGINES[engine]
-    kind = min(value.kinds)
-    model = {"engine": engine, "kind": kind, "source": "/weights", "arguments": ["--more"]}
-    spec = PoolSpec.model_validate({"models": {"m": model}}).models["m"]
+def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(
+        "models: {a b: {engine: fake, kind: chat}, m: {kind: song, threads: many}}\nextra: 1"
+    )
 
-    line = value.argv(Launch("m", spec, Path("/weights"), 1234, Path("/venv/bin/python")))
+    with pytest.raises(ConfigError) as caught:
+        load(file, ENGINES)
 
-    assert line[0] == "/venv/bin/python"
-    assert line[-1] == "--more"
-    assert {"m", "1234"} <= set(line)
-    assert engine == "fake" or "/weights" in line
+    assert str(caught.value).splitlines() == [
+        f"{file}: 5 mistakes",
+        "  models.a b: a name has letters, digits and . _ : / - only, 128 at most, and begins with "
+        "a letter or digit, got 'a b'",
+        "  models.m.engine: is missing; add it",
+        "  models.m.kind: must be 'chat' or 'embedding', got 'song'",
+        "  models.m.threads: must be a whole number, got 'many'",
+        "  extra: unknown key; remove it or correct its spelling",
+    ]
+
+
+def test_every_contradiction_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(
+        "models: {a: {engine: x, kind: chat}, b: {engine: fake, kind: chat, aliases: [a, b]}}"
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(file, ENGINES)
+
+    assert str(caught.value).count("\n  ") == 3
+
+
+def written(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str]]:
+    """A launch as the pool would make it, and the engine's command line for it."""
+    model = {"engine": name, "kind": kind, "arguments": ["--more", "2"]}
+    spec = PoolSpec.model_validate({"models": {"the-model": model}}).models["the-model"]
+    source = Path("/weights") if engine.weights else None
+    launch = Launch("the-model", spec, source, 1234, Path("/venv/bin/python"))
+    return launch, engine.argv(launch)
+
+
+def newcomer() -> Engine:
+    """The engine that the README of the gateway writes."""
+    readme = Path(sage_gateway.__file__).parents[1] / "README.md"
+    found: dict[str, Any] = {}
+    exec(readme.read_text().split("```python\n")[1].split("```")[0], found)
+    engine: Engine = found["ENGINE"]
+    return engine
+
+
+@pytest.mark.parametrize(("name", "engine"), [*sorted(ENGINES.items()), ("newcomer", newcomer())])
+def test_an_engine_is_told_its_name_its_port_its_weights_and_what_the_model_adds(
+    name: str, engine: Engine
+) -> None:
+    for kind in engine.kinds:
+        launch, line = written(engine, name, kind)
+
+        assert all(isinstance(part, str) for part in line)
+        assert line[-2:] == ["--more", "2"]
+        for told in (launch.model, "1234", *(["/weights"] if engine.weights else [])):
+            assert any(told in part for part in line)
+        assert engine.health_path.startswith("/")

@@ -6,6 +6,7 @@ from sage_gateway.pool_spec import HealthSpec
 from sage_gateway.replicas import (
     Event,
     Exited,
+    NotStarted,
     Probed,
     Replica,
     Started,
@@ -51,6 +52,13 @@ def test_a_hung_replica_fails_after_the_last_check_allowed() -> None:
 
     assert replica.state is State.FAILED
     assert replica.retry_at_s == 5
+
+
+def test_a_replica_without_a_process_has_failed_and_says_why() -> None:
+    replica = lived((1, NotStarted("no memory")))
+
+    assert (replica.state, replica.reason) == (State.FAILED, "cannot start: no memory")
+    assert lived((1, NotStarted("no memory")), (2, Started())).state is State.STARTING
 
 
 def test_each_failure_in_a_row_waits_longer_up_to_a_limit() -> None:

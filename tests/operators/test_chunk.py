@@ -1,8 +1,11 @@
 """Windows cover the whole text, overlap, and never cut a word."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage_flink.common import PipelineError, Record, Rejected
+from sage_flink.operators import Chunk
 from sage_flink.operators.chunk import windows
 
 
@@ -34,3 +37,22 @@ def test_a_word_longer_than_a_window_is_cut():
 
 def test_an_empty_text_has_no_windows():
     assert list(windows([], [], 10, 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens_max", "overlap", "message"),
+    [
+        (0, 0, "chunk: tokens_max must be at least 1, got 0"),
+        (10, 6, "chunk: overlap must be at most 5, half a window, got 6"),
+        (10, -1, "chunk: overlap must be at least 0, got -1"),
+        ("10", 1, "chunk: tokens_max must be a whole number, got '10'"),
+    ],
+)
+def test_a_window_that_cannot_be_is_refused(tokens_max, overlap, message):
+    with pytest.raises(PipelineError, match=f"^{message}$"):
+        Chunk(tokens_max, overlap)
+
+
+def test_a_record_that_is_no_document_is_rejected():
+    with pytest.raises(Rejected, match="field 'title' is missing"):
+        list(Chunk(10, 1)(Record("a", {"doc": "a", "text": "x"})))

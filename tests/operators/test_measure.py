@@ -1,7 +1,9 @@
 """A point is a pure function of its record."""
 
-from sage_flink.common import Record
-from sage_flink.operators import measure
+import pytest
+
+from sage_flink.common import PipelineError, Record, Rejected
+from sage_flink.operators import Measure, measure
 
 
 def point(record):
@@ -22,3 +24,18 @@ def test_records_of_one_millisecond_are_different_points():
     points = [point(Record(id=i, value={"tokens": 1, "text": ""})) for i in ids]
 
     assert len({(p["tags"]["shard"], p["timestamp_ns"]) for p in points}) == len(ids)
+
+
+@pytest.mark.parametrize("fields", ["tokens", ("",), (1,), ()])
+def test_fields_are_names_in_a_tuple(fields):
+    with pytest.raises(PipelineError, match="measure: fields must be"):
+        Measure("chunks", fields)
+
+
+def test_a_point_needs_its_fields_and_tags():
+    with pytest.raises(Rejected, match="field 'text' is missing"):
+        point(Record(id="a", value={"tokens": 1}))
+    with pytest.raises(Rejected, match="field 'tokens' must be a number or text, got list"):
+        point(Record(id="a", value={"tokens": [], "text": ""}))
+    with pytest.raises(Rejected, match="field 'lang' is missing"):
+        list(measure("chunks", fields=("n",), tags=("lang",))(Record(id="a", value={"n": 1})))

@@ -1,10 +1,16 @@
-"""The engines there are. One more: one file with an ``ENGINE``, and its name here."""
+"""The engines there are. One more: a file here with an ``ENGINE`` in it, and its name in a line."""
 
-from sage_gateway.engines import fake, llamacpp, onnx, vllm
+from importlib import import_module
+
 from sage_gateway.engines.engine import Engine, Launch
 
 __all__ = ["ENGINES", "Engine", "Launch"]
 
-ENGINES: dict[str, Engine] = {
-    e.name: e for e in (llamacpp.ENGINE, onnx.ENGINE, vllm.ENGINE, fake.ENGINE)
-}
+NAMES = (
+    "fake",
+    "llamacpp",
+    "onnx",
+    "vllm",
+)
+
+ENGINES: dict[str, Engine] = {name: import_module(f"{__name__}.{name}").ENGINE for name in NAMES}

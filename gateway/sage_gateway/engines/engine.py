@@ -9,29 +9,38 @@ from sage_gateway.pool_spec import Kind, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything a command line is made of. ``python`` is of the engine's own environment."""
+    """Everything a command line is made of.
+
+    ``source`` is there, and None for an engine without weights. ``python`` is the interpreter of
+    the engine's ``environment``; an engine that is no Python program leaves it alone.
+    """
 
     model: str
     spec: ModelSpec
-    source: Path
+    source: Path | None
     port: int
     python: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One kind of engine.
+    """One kind of engine; its name in ``pool.yaml`` is that of its file.
 
     ``argv`` gives the command line of a server on ``127.0.0.1:port`` that serves the model under
-    the name ``Launch.model`` and answers ``health_path`` with 200 once it is loaded.
-    ``environment`` names the virtual environment: ``$SAGE_CACHE/venv/<environment>-*``, or the
-    interpreter in ``SAGE_<ENVIRONMENT>_PYTHON``; empty is the gateway's own interpreter.
+    the name ``Launch.model`` and answers ``health_path`` with 200 once it is loaded; what
+    ``spec.arguments`` holds comes last. It is called at every start of a replica, and once before
+    the first to find mistakes.
+    ``weights``: the model must name a ``source``; without weights it must not.
+    ``environment`` names the virtual environment of ``Launch.python``:
+    ``$SAGE_CACHE/venv/<environment>`` or the newest ``<environment>-*``, unless
+    ``SAGE_<ENVIRONMENT>_PYTHON`` names an interpreter. Empty is the gateway's own interpreter.
+    ``made_by`` is the script to run where environment or weights are not there.
     """
 
-    name: str
     kinds: frozenset[Kind]
     argv: Callable[[Launch], list[str]]
+    weights: bool = True
+    environment: str = ""
+    made_by: str = "infra/setup.sh"
     env: Mapping[str, str] = field(default_factory=dict)
-    environment: str = "engines"
     health_path: str = "/health"
-    metrics_path: str | None = None

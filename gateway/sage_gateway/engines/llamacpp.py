@@ -23,9 +23,4 @@ def argv(launch: Launch) -> list[str]:
     return [*line, *spec.arguments]
 
 
-ENGINE = Engine(
-    name="llamacpp",
-    kinds=frozenset({"chat", "embedding"}),
-    argv=argv,
-    metrics_path="/metrics",
-)
+ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, environment="engines")

@@ -16,4 +16,4 @@ def argv(launch: Launch) -> list[str]:
     return [*line, *spec.arguments]
 
 
-ENGINE = Engine(name="onnx", kinds=frozenset({"embedding"}), argv=argv)
+ENGINE = Engine(kinds=frozenset({"embedding"}), argv=argv, environment="engines")

@@ -1,0 +1,49 @@
+"""What every client of OpenAI's HTTP shapes reads the same way: error bodies and streamed events.
+
+Source: OpenAI API reference, error objects and server-sent events of chat completions.
+"""
+
+from typing import Any
+
+import msgspec
+
+from sage_flink.common.errors import PoolError
+
+
+def error_message(body: bytes, status: int) -> str:
+    """What an error answer says, at most 500 characters; if nothing, its status and beginning.
+
+    >>> error_message(b'{"error": {"message": "no room"}}', 503)
+    'no room'
+    >>> error_message(b"<html>", 502)
+    'HTTP 502: <html>'
+    """
+    try:
+        error = msgspec.json.decode(body)["error"]
+        message = error if isinstance(error, str) else error["message"]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError):
+        message = None
+    if isinstance(message, str) and message.strip():
+        return message[:500]
+    return f"HTTP {status}: {body[:300].decode(errors='replace').strip()}".removesuffix(": ")
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """The event that one line of a stream carries; None for ``[DONE]``, a comment or a blank.
+
+    Raises:
+        PoolError: the event is an error, or not a JSON object.
+
+    >>> event_of(b'data: {"choices": []}')
+    {'choices': []}
+    """
+    data = line.strip().removeprefix(b"data:").strip()
+    if not line.startswith(b"data:") or data == b"[DONE]":
+        return None
+    try:
+        event = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise PoolError(f"the stream carried what is not an event: {error}") from error
+    if event.get("error"):
+        raise PoolError(error_message(data, 200))
+    return event

@@ -1,0 +1,37 @@
+"""Fields of a value: what is missing or of another kind is said in words."""
+
+import pytest
+
+from sage_flink.common import Record, Rejected
+from sage_flink.common.values import field, fields_of, text
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "reason"),
+    [
+        ({}, str, "field 'doc' is missing"),
+        ({"doc": 3}, str, "field 'doc' must be text, got int"),
+        ({"doc": True}, int, "field 'doc' must be a whole number, got bool"),
+        ({"doc": "x"}, float, "field 'doc' must be a number, got str"),
+        ("text", str, "the value must be named fields, got str"),
+    ],
+)
+def test_a_field_that_is_not_there_is_rejected_with_its_reason(value, kind, reason):
+    with pytest.raises(Rejected, match=f"^{reason}$"):
+        field(Record("a", value), "doc", kind)
+
+
+def test_a_field_within_a_field_is_read_the_same_way():
+    assert field({"score": 1}, "score", float) == 1.0
+    with pytest.raises(Rejected, match="must be named fields with 'score', got str"):
+        field("passage", "score", float)
+
+
+def test_a_text_must_say_something():
+    assert text({"text": "x"}, "text") == "x"
+    with pytest.raises(Rejected, match="field 'text' is empty"):
+        text({"text": " "}, "text")
+
+
+def test_the_fields_of_a_record_are_its_value():
+    assert fields_of(Record("a", {"x": 1})) == {"x": 1}

@@ -1,0 +1,132 @@
+"""What Flink reads and writes natively: the same records as this process, each once.
+
+A MiniCluster in this process runs the jobs, the Kafka ones against the stack's broker.
+"""
+
+import fcntl
+import json
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_until
+
+import sage_flink as sage
+from sage_connectors import files, kafka
+from sage_connectors.kafka_client import delete_topic, drain, feed
+from sage_flink.common import Record, Rejected, decode, encode
+from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
+
+pytestmark = [
+    pytest.mark.flink,
+    pytest.mark.timeout(240),
+    # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+LOCAL = FlinkOptions(target="local", checkpoint_interval_s=0.5)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A sink: a line of hex for each record, at the end of a file."""
+
+    path: str
+    batch: BatchLimits = field(default_factory=BatchLimits)
+
+    def writer(self) -> "Appended":
+        return self
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        with Path(self.path).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.writelines(f"{encode(record).hex()}\n" for record in records)
+        return []
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def held(self) -> list[Record]:
+        path = Path(self.path)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [decode(bytes.fromhex(line)) for line in lines]
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """A place for failed records that keeps none."""
+
+    def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
+        return jvm.org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink()
+
+
+@dataclass(frozen=True)
+class OnlyGood:
+    """The record itself; one that says ``bad`` is rejected."""
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        if record.value == b"bad":
+            raise Rejected("it says so")
+        yield record
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """No worker of the test is left; their threads end with an error, which is this test's."""
+    yield
+    wait_until(lambda: not any(map(of_a_worker, threading.enumerate())), 30, "the workers end")
+
+
+def of_a_worker(thread: threading.Thread) -> bool:
+    return thread.name == "read_grpc_client_inputs"
+
+
+def test_flink_reads_the_same_files_as_this_process(folder: Path, tmp_path_factory: Any) -> None:
+    source, sink = files(folder), Appended(str(tmp_path_factory.mktemp("out") / "records"))
+    graph = sage.flow.read("in", source).write("out", sink).dead_letters_to(Discarded())
+
+    sage.flow.submit(graph, name="conformance-files", options=LOCAL)
+    wait_until(lambda: len(sink.held()) >= 3, 120, "three records")
+
+    assert sorted(sink.held(), key=lambda record: record.id) == list(source.records())
+
+
+@pytest.fixture
+def topics() -> Iterator[tuple[str, str, str]]:
+    name = f"conformance-{uuid.uuid4().hex}"
+    made = (f"{name}.in", f"{name}.out", f"{name}.dead-letters")
+    for topic in made:
+        kafka(topic).prepare()
+    yield made
+    for topic in made:
+        delete_topic(topic)
+
+
+@pytest.mark.service
+def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, str]) -> None:
+    read, written, dead = topics
+    feed(read, [(b"k1", b"one", {"h": b"x"}, 1000), (b"k2", b"bad"), (b"k3", b"three")])
+    source = kafka(read, group=read, start="earliest", bounded=True)
+    graph = (
+        sage.flow.read("in", source)
+        .flat_map("good", OnlyGood())
+        .write("out", kafka(written))
+        .dead_letters_to(kafka(dead))
+    )
+
+    sage.flow.submit(graph, name=read, options=LOCAL)
+    wait_until(lambda: len(list(drain(written))) >= 2, 120, "two records")
+    wait_until(lambda: len(list(drain(dead))) >= 1, 30, "the dead letter")
+
+    found = {record.key: record for record in drain(written)}
+    assert {key: record.value for key, record in found.items()} == {b"k1": b"one", b"k3": b"three"}
+    assert (found[b"k1"].timestamp_ms, found[b"k1"].headers["h"]) == (1000, b"x")
+    (letter,) = (json.loads(record.value) for record in drain(dead))
+    assert (letter["id"], letter["step"], letter["payload"]) == (f"{read}/0/1", "good", "bad")

@@ -1,0 +1,79 @@
+"""Where InfluxDB's key goes, and what its errors say."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sage_flink.common import ConfigError, StoreUnavailable
+from sage_flink.tsdb import bucket
+
+
+class Asked(BaseHTTPRequestHandler):
+    """Answers every question with the server's status, and keeps the keys that came."""
+
+    def do_GET(self) -> None:
+        self.server.keys.append(self.headers["Authorization"])  # type: ignore[attr-defined]
+        body = json.dumps({"code": "x", "message": "no,\nnot now"}).encode()
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    monkeypatch.setenv("SAGE_INFLUXDB_KEY", "the settings' key")
+    with HTTPServer(("127.0.0.1", 0), Asked) as opened:
+        opened.keys, opened.status = [], 401  # type: ignore[attr-defined]
+        thread = threading.Thread(target=opened.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield opened
+        opened.shutdown()
+        thread.join()
+
+
+def url(server: HTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def test_a_foreign_server_does_not_get_the_settings_key(server) -> None:
+    with pytest.raises(ConfigError, match=r"wants a key.*set SAGE_INFLUXDB_URL"):
+        bucket("ops", url=url(server)).open()
+
+    assert server.keys == [None]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_settings_server_gets_it(server, named, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_INFLUXDB_URL", f"{url(server)}/")
+
+    with pytest.raises(ConfigError, match="the key is not accepted"):
+        bucket("ops", url=url(server) if named else "").open()
+
+    assert server.keys == ["Token the settings' key"]
+
+
+def test_an_error_is_one_line_without_headers(server) -> None:
+    server.status = 503
+
+    with pytest.raises(StoreUnavailable) as caught:
+        bucket("ops", url=url(server)).open()
+
+    assert "bucket 'ops': no, not now; `sage ps`" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "headers" not in str(caught.value).lower()
+
+
+def test_a_server_that_is_not_there_is_one_line(server) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        bucket("ops", url="http://127.0.0.1:1").open()
+
+    assert "refused" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,210 @@
+"""The command line: what it prints, and how it says that something is wrong."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from sage_flink import cli
+from sage_flink.common import ConfigError, PipelineError, StackError
+from sage_flink.platform import stack
+from sage_flink.platform.stack.parts import PARTS
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home where no stack ever ran."""
+    for name in ("KAFKA_SERVERS", "FLINK_URL", "MILVUS_URL", "INFLUXDB_URL", "GATEWAY_URL"):
+        monkeypatch.delenv(f"SAGE_{name}", raising=False)
+    monkeypatch.setenv("SAGE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def sage(*words):
+    return CliRunner().invoke(cli.app, words)
+
+
+def refused(*words):
+    """The error of a command that fails."""
+    done = sage(*words)
+    assert done.exit_code
+    return done.exception
+
+
+def said(capsys, monkeypatch, *words):
+    """Exit status and stderr of the whole program."""
+    monkeypatch.setattr(sys, "argv", ["sage", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_a_job_is_drawn_as_text_and_as_a_flowchart():
+    text, chart = sage("explain", "rag_answer"), sage("explain", "rag_answer", "--form", "mermaid")
+
+    assert text.exit_code == chart.exit_code == 0
+    assert text.output.splitlines()[0].startswith("questions")
+    assert chart.output.startswith("flowchart LR")
+
+
+@pytest.mark.parametrize("job", ["rag_answer", "rag_ingest"])
+def test_a_job_in_yaml_draws_the_same(job, tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(sage("explain", job, "--form", "yaml").output)
+
+    assert sage("explain", str(path)).output == sage("explain", job).output
+    assert "steps:" in sage("explain", str(path), "--form", "yaml").output
+
+
+@pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])
+@pytest.mark.parametrize("name", ["nope", "demo", "../x", "rag_ingest.main"])
+def test_what_is_no_job_is_told_with_the_jobs_there_are(command, name):
+    error = refused(*command, name)
+
+    assert isinstance(error, ConfigError)
+    assert str(error).startswith(f"no job {name!r}; give one of rag_answer, rag_ingest, or")
+
+
+def test_a_program_cannot_be_drawn():
+    assert "or the path of a YAML file" in str(refused("explain", "job.py"))
+
+
+def test_a_job_whose_package_is_missing_names_the_package(tmp_path, monkeypatch):
+    import sage_jobs
+
+    (tmp_path / "odd.py").write_text("import no_such_package\n\ndef build(): ...\n")
+    monkeypatch.setattr(sage_jobs, "__path__", [str(tmp_path)])
+
+    assert "job 'odd' needs no_such_package" in str(refused("explain", "odd"))
+
+
+def test_a_form_that_there_is_not_is_told():
+    assert "text, mermaid or yaml, got 'svg'" in str(
+        refused("explain", "rag_ingest", "--form", "svg")
+    )
+
+
+@pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])
+def test_a_yaml_file_that_is_missing_is_told_with_what_to_give(command):
+    error = refused(*command, "nowhere.yaml")
+
+    assert str(error) == (
+        "nowhere.yaml: No such file or directory; "
+        "give the path of a YAML file, or a job: rag_answer, rag_ingest"
+    )
+
+
+def test_a_yaml_file_that_is_no_text_or_no_pipeline_is_told(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "b.yaml").write_text("steps: 3")
+
+    assert "not UTF-8 text" in str(refused("explain", str(tmp_path / "a.yaml")))
+    assert isinstance(refused("explain", str(tmp_path / "b.yaml")), PipelineError)
+
+
+def test_a_yaml_pipeline_knows_its_options(tmp_path):
+    (tmp_path / "p.yaml").write_text("steps: 3")
+
+    shown = sage("jobs", "submit", str(tmp_path / "p.yaml"), "--help")
+    wrong = sage("jobs", "submit", str(tmp_path / "p.yaml"), "--parallel", "4")
+
+    assert "--parallelism" in shown.output
+    assert wrong.exit_code == 2
+
+
+def test_the_error_text_keeps_its_brackets(capsys, monkeypatch):
+    text = "needs 'sage-flink[kafka]' [/not markup] :warning: " + "long " * 40
+
+    def up(*_, **__):
+        raise StackError(text)
+
+    monkeypatch.setattr(stack, "up", up)
+
+    assert said(capsys, monkeypatch, "up") == (2, f"sage: {text}\n")
+
+
+def test_a_jobs_own_words_and_status_are_passed_on(capsys, monkeypatch):
+    words = "rag_ingest: Kafka is away:\n  one\n  two [x]\n"
+    failed = SimpleNamespace(returncode=2, stdout="", stderr=words)
+    monkeypatch.setenv("SAGE_FLINK_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+
+    assert said(capsys, monkeypatch, "jobs", "submit", "rag_ingest") == (2, words)
+
+
+def test_a_job_that_fails_is_one_message(home):
+    (home / "stack.json").write_text("{")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sage_jobs.rag_ingest"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "rag_ingest: settings in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_before_the_pipeline_is_of_submit_and_after_it_of_the_job(monkeypatch):
+    ran = []
+
+    def run(command, **_):
+        ran.append(command[1:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+    assert "Start a pipeline as a Flink job" in sage("jobs", "submit", "--help").output
+    assert sage("jobs", "submit", "rag_ingest", "--help").exit_code == 0
+    assert ran == [["-m", "sage_jobs.rag_ingest", "--help"]]
+    assert "the pipeline comes first" in str(refused("jobs", "submit", "--parallelism", "2", "x"))
+
+
+@pytest.mark.parametrize("words", [("list",), ("cancel", "x"), ("submit", "rag_ingest")])
+def test_without_a_stack_no_strangers_cluster_is_asked(words, home):
+    assert f"no stack in {home}; run `sage up`" in str(refused("jobs", *words))
+
+
+def test_where_nothing_runs_ps_says_how_to_start():
+    done = sage("ps")
+
+    assert done.exit_code == 0
+    assert "nothing runs; start with `sage up`" in done.output
+    assert {part["state"] for part in json.loads(sage("ps", "--json").output)} == {"stopped"}
+
+
+def test_parts_have_one_set_of_names(home):
+    (home / "logs").mkdir()
+    for part in PARTS:
+        (home / "logs" / f"{part}.log").write_text("".join(f"{part} {n}\n" for n in range(99)))
+
+    for name in (*PARTS, "flink"):
+        assert sage("url", name).exit_code == 0
+        assert sage("logs", name).exit_code == 0
+        assert name in sage("up", "--help").output
+    for command in ("url", "logs", "up"):
+        assert "jobmanager" in str(refused(command, "redis"))
+
+
+def test_the_end_of_a_log_is_printed_and_of_flinks_both(home):
+    (home / "logs").mkdir()
+    for part in ("jobmanager", "taskmanager"):
+        (home / "logs" / f"{part}.log").write_text("one\ntwo\nthree\n")
+
+    assert sage("logs", "jobmanager", "-n", "2").output == "two\nthree\n"
+    assert sage("logs", "flink", "-n", "1").output == (
+        "==> jobmanager <==\nthree\n==> taskmanager <==\nthree\n"
+    )
+
+
+def test_the_version_is_the_packages():
+    assert sage("--version").output.startswith("sage 0.")
+
+
+def test_help_fits_eighty_columns():
+    lines = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert any("explain" in line and "starts nothing." in line for line in lines)
