@@ -1,5 +1,8 @@
 """The API key: kept as a hash, compared in constant time, made at the first start."""
 
+import base64
+import binascii
+import contextlib
 import hmac
 import os
 import secrets
@@ -9,8 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from sage_flink.common import ConfigError, Settings
-
-PREFIX = b"bearer "
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +26,28 @@ class Keys:
         return cls(tuple(sha256(k.encode()).digest() for k in keys))
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether ``Authorization: Bearer`` names one of them. Header names are lower case."""
+        """Whether ``Authorization`` carries one of them. Header names are lower case.
+
+        As ``Bearer``, or as the password of ``Basic`` with any user name, which is how a browser
+        asks for it.
+        """
         for name, value in headers:
             if name == b"authorization":
-                if value[: len(PREFIX)].lower() != PREFIX:
-                    return False
-                digest = sha256(value[len(PREFIX) :].strip()).digest()
+                digest = sha256(_carried(value)).digest()
                 found = [hmac.compare_digest(digest, known) for known in self.digests]
                 return any(found)
         return False
+
+
+def _carried(value: bytes) -> bytes:
+    scheme, _, rest = value.partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            return rest.strip()
+        case b"basic":
+            with contextlib.suppress(binascii.Error):
+                return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+    return b""
 
 
 def local_key(settings: Settings) -> str:

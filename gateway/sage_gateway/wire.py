@@ -38,7 +38,9 @@ class ApiError(Exception):
         return orjson.dumps({"error": found})
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """``Retry-After``, where waiting helps."""
+        """``Retry-After``, where waiting helps; how to show a key, where one is missing."""
+        if self.status == 401:
+            return [(b"www-authenticate", b'Basic realm="sage: the key is the password"')]
         if self.retry_after_s is None:
             return []
         return [(b"retry-after", b"%d" % self.retry_after_s)]

@@ -226,7 +226,8 @@ def report(counted: Counted, ingest_s: float, whole_s: float, settings: Settings
     console.rule(style="dim")
     console.print(table)
     console.print(
-        f"\nFlink UI      {settings.flink_url}\nGateway docs  {settings.gateway_url}/docs\n"
+        f"\nFlink UI      {settings.flink_url}\nGateway docs  {settings.gateway_url}/docs   "
+        f"(the password is in {_short(settings.home / 'keys' / 'gateway')})\n"
         "Logs          sage logs taskmanager   (sage ps names the others)"
     )
     if not counted.closes:
@@ -249,6 +250,11 @@ def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise OperatorNeeded(f"waited {seconds:g} s: {what}")
         time.sleep(0.2)
+
+
+def _short(path: Path) -> Path:
+    """The path from here, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @contextmanager

@@ -271,7 +271,8 @@ class _Compiler:
         if name in self.open:
             stage = self.open.pop(name)
             label = ", ".join(step.name for step in stage.steps)
-            out = stage.stream.process(Stage(stage.steps), BYTES).name(label).uid(name)
+            out = stage.stream.process(Stage(stage.steps), BYTES).name(label)
+            out = out.uid(stage.steps[-1].name)
             self.streams[name] = out
             # Not PyFlink's get_side_output: it adds a Python operator that does nothing.
             tag = FAILED.get_java_output_tag()

@@ -37,6 +37,14 @@ def test_a_wrong_key_is_told_in_openais_shape_what_to_send(gateway: Any, header:
     assert "Authorization: Bearer" in answer.json()["error"]["message"]
 
 
+def test_a_browser_may_show_the_key_as_a_password(gateway: Any) -> None:
+    refused = httpx.get(f"{gateway.url}/docs")
+    shown = httpx.get(f"{gateway.url}/docs", auth=("anyone", KEY))
+
+    assert refused.headers["www-authenticate"].startswith("Basic ")
+    assert shown.status_code == 200
+
+
 def test_the_keys_themselves_are_not_kept() -> None:
     assert "secret" not in repr(Keys.of("secret"))
     assert Keys.of("secret").admit([(b"authorization", b"bearer secret")])
