@@ -74,7 +74,8 @@ def up(
 @app.command()
 def down() -> None:
     """Stop the local stack; no process and no open port stays."""
-    stack.down(sage_home())
+    stopped = stack.down(sage_home())
+    console.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()

@@ -39,7 +39,7 @@ def test_a_wrong_key_is_told_in_openais_shape_what_to_send(gateway: Any, header:
 
 def test_a_browser_may_show_the_key_as_a_password(gateway: Any) -> None:
     refused = httpx.get(f"{gateway.url}/docs")
-    shown = httpx.get(f"{gateway.url}/docs", auth=("anyone", KEY))
+    shown = httpx.get(f"{gateway.url}/docs", auth=("anyone", "sk-sage-test"))
 
     assert refused.headers["www-authenticate"].startswith("Basic ")
     assert shown.status_code == 200
