@@ -14,7 +14,8 @@ from sage_flink.flow.stream import Stream, pipeline, read, union
 from sage_flink.flow.yaml import from_yaml, to_yaml, vocabulary
 
 if TYPE_CHECKING:
-    from sage_flink.flow.flink import FlinkOptions, submit
+    from sage_flink.flow.flink import submit
+    from sage_flink.platform.cluster import FlinkOptions
 
 __all__ = [
     "Batch",
@@ -52,11 +53,12 @@ def __getattr__(name: str) -> Any:
     if name in {"submit", "FlinkOptions"}:
         try:
             from sage_flink.flow import flink
+            from sage_flink.platform import cluster
         except ModuleNotFoundError as error:
             from sage_flink.common.errors import ConfigError
 
             raise ConfigError(
                 "Flink's Python package is missing: pip install 'sage-flink[flink]'"
             ) from error
-        return getattr(flink, name)
+        return flink.submit if name == "submit" else cluster.FlinkOptions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,21 +17,15 @@ graph's dead-letter sink.
 """
 
 import json
-import os
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple, assert_never
-from urllib.parse import urlsplit
+from typing import NamedTuple, assert_never
 
-import pyflink
 from py4j.protocol import Py4JJavaError
-from pyflink.common import Configuration, WatermarkStrategy
+from pyflink.common import WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
-from sage_flink.common.errors import ConfigError, StackError
+from sage_flink.common.errors import StackError
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
@@ -57,30 +51,7 @@ from sage_flink.flow.graph import (
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared
-
-#: Read before PyFlink starts a JVM of its own, which sets the same variable.
-INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlinkOptions:
-    """How a job runs: on the cluster at ``settings.flink_url`` (``remote``), or on a MiniCluster in
-    this process (``local``).
-
-    ``bundle_s`` bounds how long a Python stage gathers elements before it hands them on: the
-    latency that each stage adds to a trickle of records. One record of ``rag_ingest`` from Kafka
-    to a search that finds it took, p50 on two cores, 0.30 s at 10 ms (0.09 of it Milvus's own);
-    with an operator a step it was 0.39 s at 10 ms, 0.70 s at 100 ms, 2.0 s at PyFlink's default of
-    1 s. So bundles are small, and steps share operators. Python's thread mode has no bundles, but
-    on JDK 17 only the first job of a TaskManager gets it; a session cluster cannot use it.
-    """
-
-    target: Literal["remote", "local"] = "remote"
-    parallelism: int = 1
-    checkpoint_interval_s: float = 2.0
-    bundle_s: float = 0.01
-    bundle_items: int = 1000
-    restarts_max: int = 100
+from sage_flink.platform.cluster import FlinkOptions, environment
 
 
 def submit(
@@ -130,75 +101,6 @@ def _cause(error: Py4JJavaError) -> str:
     # An error of the REST server carries the server's whole stack trace as its text.
     said = [line for line in message.splitlines() if line.startswith("Caused by: ")]
     return (said[-1].removeprefix("Caused by: ") if said else message)[:500]
-
-
-def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnvironment:
-    """An environment with the native jar, exactly-once checkpoints and small Python bundles."""
-    jar = settings.home / "lib" / "sage-native.jar"
-    if not jar.exists():
-        raise ConfigError(f"the native operators are missing ({jar}); run `bash infra/setup.sh`")
-    # `flink run` adds PyFlink's operators to a job's jars by itself; nothing else does.
-    operators = Path(pyflink.__file__).parent.glob("opt/flink-python-*.jar")
-    jars = [jar] if INSIDE_FLINK_RUN else [jar, *operators]
-    config = Configuration()
-    for key, value in _configuration(options).items():
-        config.set_string(key, value)
-    if options.target == "remote" and not INSIDE_FLINK_RUN:
-        env = _remote(config, settings.flink_url)
-    else:
-        env = StreamExecutionEnvironment.get_execution_environment(config)
-    env.set_parallelism(options.parallelism)
-    env.add_jars(*(path.as_uri() for path in jars))
-    return env
-
-
-def _remote(config: Configuration, url: str) -> StreamExecutionEnvironment:
-    # get_execution_environment makes a local one outside of `flink run`, whatever the target says.
-    config.set_string("execution.target", "remote")
-    for key, value in rest_options(url).items():
-        config.set_string(key, value)
-    environments = get_gateway().jvm.org.apache.flink.streaming.api.environment
-    return StreamExecutionEnvironment(
-        environments.StreamExecutionEnvironment(config._j_configuration)
-    )
-
-
-def rest_options(url: str) -> dict[str, str]:
-    """The options of Flink's client that lead to ``url``.
-
-    >>> rest_options("http://127.0.0.1:8081/")["rest.port"]
-    '8081'
-
-    Raises:
-        ConfigError: ``url`` is not of the form ``http://host:port``, https allowed.
-    """
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 8081)
-    except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port:
-        raise ConfigError(f"flink_url must be of the form http://host:8081, got {url!r}")
-    return {
-        "rest.address": parts.hostname,
-        "rest.port": str(port),
-        "security.ssl.rest.enabled": str(parts.scheme == "https").lower(),
-    }
-
-
-def _configuration(options: FlinkOptions) -> dict[str, str]:
-    return {
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
-        "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),
-        "python.fn-execution.bundle.size": str(options.bundle_items),
-        "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",
-        "execution.checkpointing.mode": "EXACTLY_ONCE",
-        "execution.checkpointing.min-pause": "200 ms",
-        "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": str(options.restarts_max),
-        "restart-strategy.fixed-delay.delay": "1 s",
-    }
 
 
 def compile_graph(

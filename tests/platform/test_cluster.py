@@ -3,7 +3,7 @@
 import pytest
 
 from sage_flink.common import ConfigError, Settings
-from sage_flink.flow.flink import FlinkOptions, environment, rest_options
+from sage_flink.platform.cluster import FlinkOptions, environment, rest_options
 
 
 @pytest.mark.parametrize(
