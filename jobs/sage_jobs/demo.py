@@ -226,8 +226,9 @@ def report(counted: Counted, ingest_s: float, whole_s: float, settings: Settings
     console.rule(style="dim")
     console.print(table)
     console.print(
-        f"\nFlink UI      {settings.flink_url}\nGateway docs  {settings.gateway_url}/docs   "
-        f"(the password is in {_short(settings.home / 'keys' / 'gateway')})\n"
+        f"\nFlink UI      {settings.flink_url}\n"
+        f"Gateway docs  {settings.gateway_url}/docs\n"
+        f"              any user name; the password: {_short(settings.home / 'keys' / 'gateway')}\n"
         "Logs          sage logs taskmanager   (sage ps names the others)"
     )
     if not counted.closes:

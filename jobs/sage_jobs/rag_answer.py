@@ -19,7 +19,10 @@ from sage_jobs.entry import told
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RagAnswer:
-    """What the job reads, asks and writes."""
+    """What the job reads, asks and writes.
+
+    An answer is one paragraph: a small model goes on for ever when nothing stops it.
+    """
 
     questions: str = "questions"
     answers: str = "answers"
@@ -29,6 +32,7 @@ class RagAnswer:
     model: str = "smollm2"
     top_k: int = 5
     tokens_max: int = 200
+    stop: tuple[str, ...] = ("\n\n",)
 
 
 def build(config: RagAnswer | None = None) -> sage.flow.Graph:
@@ -46,7 +50,7 @@ def build(config: RagAnswer | None = None) -> sage.flow.Graph:
         .flat_map("prompt", RagPrompt())
         .call(
             "generate",
-            sage.chat(model=config.model, tokens_max=config.tokens_max),
+            sage.chat(model=config.model, tokens_max=config.tokens_max, stop=config.stop),
             capacity=4,
             timeout_s=300,
         )

@@ -18,7 +18,10 @@ from sage_flink.common.values import fields_of
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The answer to ``value[messages]`` into ``value[into]``, its usage into ``value["usage"]``."""
+    """The answer to ``value[messages]`` into ``value[into]``, its usage into ``value["usage"]``.
+
+    It ends after ``tokens_max`` tokens, or before the first of the texts in ``stop``.
+    """
 
     model: str
     messages: str = "messages"
@@ -26,6 +29,7 @@ class Chat:
     tokens_max: int = 256
     temperature: float = 0.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("model", "messages", "into"):
@@ -34,6 +38,8 @@ class Chat:
         heat = self.temperature
         known = isinstance(heat, int | float) and 0 <= heat <= 2
         need(known, "chat", "temperature", "a number from 0 to 2", heat)
+        texts = isinstance(self.stop, tuple) and all(isinstance(s, str) and s for s in self.stop)
+        need(texts and len(self.stop) <= 4, "chat", "stop", "a tuple of at most 4 texts", self.stop)
 
     @property
     def mode(self) -> Literal["post"]:
@@ -89,6 +95,7 @@ class Chat:
             "max_tokens": self.tokens_max,
             "temperature": self.temperature,
             "seed": self.seed,
+            **({"stop": self.stop} if self.stop else {}),
         }
 
 
@@ -143,10 +150,11 @@ def chat(
     into: str = "answer",
     tokens_max: int = 256,
     temperature: float = 0.0,
+    stop: tuple[str, ...] = (),
 ) -> Chat:
     """A call that answers ``value[messages]`` with ``model``, at most ``tokens_max`` tokens.
 
     Raises:
         PipelineError: the model is empty or a number is out of range.
     """
-    return Chat(model, messages, into, tokens_max, temperature)
+    return Chat(model, messages, into, tokens_max, temperature, stop=stop)
