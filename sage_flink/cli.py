@@ -188,8 +188,18 @@ def list_jobs(
 
 
 @jobs.command()
+def stop(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
+    """Stop a job once all that it has read is written; a new one loses nothing."""
+    with FlinkRest(_flink_url()) as rest:
+        found = rest.job(job)
+        with console.status(Text(f"{found.name} writes what it has read")):
+            rest.drain(found.id)
+    console.print(f"{found.name} stopped")
+
+
+@jobs.command()
 def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
-    """Cancel a job and wait until it has ended."""
+    """End a job now; what was in flight is dropped. `stop` loses nothing."""
     with FlinkRest(_flink_url()) as rest:
         found = rest.job(job)
         with console.status(Text(f"cancelling {found.name}")):

@@ -68,13 +68,28 @@ class FlinkRest:
         """The job of this name that has not ended."""
         return next((j for j in self.jobs() if j.name == name and j.state not in ENDED), None)
 
+    def drain(self, job_id: str, *, timeout_s: float = 120.0) -> None:
+        """Stop the job once all that it has read is written: its sources end, its calls finish.
+
+        Nothing that was read is lost. A new job of the same group may read again what came after
+        the last checkpoint, since the last offsets of a draining source are not committed.
+
+        Raises:
+            StackError: it has not ended after ``timeout_s`` seconds; it still runs.
+        """
+        self._send("POST", f"/jobs/{job_id}/stop", {"drain": True})
+        self._wait_ended(job_id, timeout_s)
+
     def cancel(self, job_id: str, *, timeout_s: float = 60.0) -> None:
-        """Cancel the job and wait until it has ended.
+        """End the job now and wait until it has ended; records in flight are dropped.
 
         Raises:
             StackError: it has not ended after ``timeout_s`` seconds.
         """
         self._send("PATCH", f"/jobs/{job_id}")
+        self._wait_ended(job_id, timeout_s)
+
+    def _wait_ended(self, job_id: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while self._get(f"/jobs/{job_id}")["state"] not in ENDED:
             if time.monotonic() > deadline:
@@ -101,9 +116,9 @@ class FlinkRest:
     def _get(self, path: str) -> Any:
         return self._send("GET", path).json()
 
-    def _send(self, method: str, path: str) -> httpx.Response:
+    def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
         try:
-            response = self._client.request(method, path)
+            response = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise StackError(
                 f"Flink does not answer at {self.url} ({error}); "

@@ -1,7 +1,8 @@
 """Flink standalone from the PyFlink wheel: one JobManager, one TaskManager with four slots.
 
-A session cluster without high availability: when the JobManager dies its jobs are gone and have
-to be submitted again; when the TaskManager dies they go on from the last checkpoint.
+A session cluster without high availability: when the JobManager dies its jobs are gone, with
+the records that were in flight in them; when the TaskManager dies they go on from the last
+checkpoint, and ``sage down`` drains them first.
 """
 
 import os

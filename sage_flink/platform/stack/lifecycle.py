@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.progress import Board
 from sage_flink.platform.stack.guard import end, marked, part_names
 from sage_flink.platform.stack.home import Home
@@ -23,6 +24,7 @@ LOCK_TIMEOUT_S = 180.0
 PORTS_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.2
+DRAIN_TIMEOUT_S = 60.0
 LIVES_MAX = 3
 LOG_LINES_SHOWN = 12
 
@@ -104,10 +106,17 @@ def start_parts(home: Home, names: list[str], board: Board) -> None:
         raise
 
 
+def now_supervised(supervisor: Supervisor) -> set[str]:
+    """Names of the parts that run under supervision."""
+    if not supervisor.alive():
+        return set()
+    return {name for name, process in supervisor.processes().items() if process.running}
+
+
 def now_running(home: Home, supervisor: Supervisor) -> set[str]:
     """Names of the parts that run under supervision; what runs without it is ended first."""
     if supervisor.alive():
-        return {name for name, process in supervisor.processes().items() if process.running}
+        return now_supervised(supervisor)
     end(marked({"SAGE_STACK": str(home.root)}))
     return set()
 
@@ -183,7 +192,7 @@ def stop_all(home: Home, supervisor: Supervisor) -> set[str]:
     """End every process of the stack and supervisord; the names of the parts that ran."""
     ran: set[str] = set()
     if supervisor.alive():
-        ran = {name for name, process in supervisor.processes().items() if process.running}
+        ran = now_supervised(supervisor)
         try:
             supervisor.stop(PARTS, timeout_s=STOP_TIMEOUT_S)
         finally:
@@ -201,8 +210,31 @@ def stop_all(home: Home, supervisor: Supervisor) -> set[str]:
     return ran
 
 
-def down(home: Path) -> list[str]:
+def drain_jobs(flink_url: str, console: Console) -> None:
+    """Let every running job write what it has read: a new one goes on from committed offsets.
+
+    A job that cannot (it fails over and over, say) is named and given up.
+    """
+    with FlinkRest(flink_url) as rest:
+        try:
+            running = [job for job in rest.jobs() if job.state == "RUNNING"]
+        except StackError:
+            return  # no JobManager that answers, no job that could be drained
+        for job in running:
+            try:
+                with console.status(f"job {job.name} writes what it has read"):
+                    rest.drain(job.id, timeout_s=DRAIN_TIMEOUT_S)
+            except StackError as error:
+                console.print(
+                    f"job {job.name} was not drained, records in flight are lost to it: {error}",
+                    markup=False,
+                )
+
+
+def down(home: Path, *, console: Console | None = None) -> list[str]:
     """Stop everything and make sure of it; the names of the parts that ran. Harmless when down.
+
+    Jobs are drained first.
 
     Raises:
         StackError: a process or a port of the stack is still there.
@@ -213,6 +245,8 @@ def down(home: Path) -> list[str]:
     with alone(place):
         kept = kept_ports(place)
         supervisor = Supervisor(place)
+        if "jobmanager" in now_supervised(supervisor):
+            drain_jobs(PARTS["jobmanager"](place, kept).url, console or Console())
         ran = stop_all(place, supervisor)
         owned = {port for name in ran for port in PARTS[name](place, kept).ports}
         deadline = time.monotonic() + PORTS_TIMEOUT_S
