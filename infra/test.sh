@@ -58,7 +58,7 @@ fi
 
 mkdir -p "$logs"
 set +e
-"$bin/python" -m pytest -m '(flink or service or drill or browser) and not gpu' --durations=5 2>&1 | tee "$logs/stack.log"
+"$bin/python" -m pytest -m '(flink or service or drill or browser) and not gpu' -rs --durations=5 2>&1 | tee "$logs/stack.log"
 status=${PIPESTATUS[0]}
 set -e
 stop_stack

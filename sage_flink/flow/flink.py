@@ -25,7 +25,7 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
-from sage_flink.common.errors import StackError
+from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
@@ -51,7 +51,8 @@ from sage_flink.flow.graph import (
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared
-from sage_flink.platform.cluster import FlinkOptions, environment
+from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
+from sage_flink.platform.flink_rest import FlinkRest
 
 
 def submit(
@@ -66,13 +67,17 @@ def submit(
     Inside ``flink run`` the job goes where that command points, else to ``settings.flink_url``.
 
     Raises:
-        PipelineError: the graph cannot run on Flink; nothing was started.
+        PipelineError: the graph cannot run on Flink, or a job of this name runs; nothing was
+            started.
         ConfigError: the native jar is missing, or ``flink_url`` is no address.
         StackError: the cluster does not take the job.
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
     settings = settings or Settings.load()
+    options = options or FlinkOptions()
     check(graph, "flink")
+    if options.target == "remote" and not INSIDE_FLINK_RUN:
+        _alone(name, settings.flink_url)
     ends = [
         node.source if isinstance(node, Read) else node.sink
         for node in graph.nodes
@@ -81,7 +86,7 @@ def submit(
     for spec in (*ends, graph.dead_letters):
         if isinstance(spec, Prepared):
             spec.prepare()
-    env = environment(options or FlinkOptions(), settings)
+    env = environment(options, settings)
     compile_graph(graph, env, job=name, settings=settings)
     try:
         return str(env.execute_async(name).get_job_id())
@@ -90,6 +95,16 @@ def submit(
             f"Flink at {settings.flink_url} did not take job {name!r}: {_cause(error)}; "
             "see `sage ps` and `sage logs jobmanager`"
         ) from error
+
+
+def _alone(name: str, url: str) -> None:
+    """Refuse a second job of this name: the two would end each other's Kafka transactions."""
+    with FlinkRest(url) as rest:
+        if job := rest.running(name):
+            raise PipelineError(
+                f"job {name!r} runs already ({job.id}); stop it with `sage jobs stop {name}`, "
+                "or submit under another name"
+            )
 
 
 def _cause(error: Py4JJavaError) -> str:

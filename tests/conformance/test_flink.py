@@ -5,6 +5,7 @@ A MiniCluster in this process runs the jobs, the Kafka ones against the stack's 
 
 import fcntl
 import json
+import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def environment_of_its_own() -> Iterator[None]:
+    """A MiniCluster runs Python steps in this process and marks its environment as a worker's."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 LOCAL = FlinkOptions(target="local", checkpoint_interval_s=0.5)
 
 

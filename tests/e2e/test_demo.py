@@ -49,6 +49,19 @@ def test_a_second_demo_changes_no_count(first):
     assert counts(again) == counts(first)
 
 
+def test_a_second_job_of_the_same_name_is_refused(first):
+    done = subprocess.run(
+        [sys.executable, "-m", "sage_jobs.rag_ingest"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "job 'rag_ingest' runs already" in done.stderr
+
+
 def test_a_wrong_folder_is_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "sage_jobs.demo", "--keep", "--docs", tmp_path / "nosuch"],
