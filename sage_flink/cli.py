@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -190,21 +190,21 @@ def list_jobs(
 @jobs.command()
 def stop(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
     """Stop a job once all that it has read is written; a new one loses nothing."""
-    with FlinkRest(_flink_url()) as rest:
-        found = rest.job(job)
-        with console.status(Text(f"{found.name} writes what it has read")):
-            rest.drain(found.id)
-    console.print(f"{found.name} stopped")
+    _end(job, FlinkRest.drain, "stopped")
 
 
 @jobs.command()
 def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
     """End a job now; what was in flight is dropped. `stop` loses nothing."""
+    _end(job, FlinkRest.cancel, "cancelled")
+
+
+def _end(job: str, end: Callable[[FlinkRest, str], None], done: str) -> None:
     with FlinkRest(_flink_url()) as rest:
         found = rest.job(job)
-        with console.status(Text(f"cancelling {found.name}")):
-            rest.cancel(found.id)
-    console.print(f"{found.name} cancelled")
+        with console.status(Text(f"{found.name} is being {done}")):
+            end(rest, found.id)
+    console.print(f"{found.name} {done}")
 
 
 def _submit_yaml(path: str, options: list[str]) -> None:

@@ -1,13 +1,7 @@
 package org.sage.flink;
 
-import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
 
 /** The wire form of a batch: a MessagePack array whose elements are wire records. */
 final class Batches {
@@ -36,26 +30,5 @@ final class Batches {
         batch.put(header.flip());
         records.forEach(batch::put);
         return batch.array();
-    }
-
-    /**
-     * The records of a batch, in order.
-     *
-     * @throws IllegalArgumentException when it is none
-     */
-    static List<byte[]> decode(byte[] batch) {
-        List<byte[]> records = new ArrayList<>();
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(batch)) {
-            int size = unpacker.unpackArrayHeader();
-            for (int i = 0; i < size; i++) {
-                int start = (int) unpacker.getTotalReadBytes();
-                unpacker.skipValue();
-                records.add(
-                        Arrays.copyOfRange(batch, start, (int) unpacker.getTotalReadBytes()));
-            }
-            return records;
-        } catch (IOException | MessagePackException e) {
-            throw new IllegalArgumentException("not a batch of records: " + e.getMessage(), e);
-        }
     }
 }
