@@ -35,7 +35,8 @@ def sage_cache() -> Path:
 class Settings(BaseModel):
     """Addresses of the servers that a pipeline talks to.
 
-    Each field can be set by the environment variable ``SAGE_<FIELD>`` in capitals.
+    Each field can be set by the environment variable ``SAGE_<FIELD>`` in capitals. ``gateway_url``
+    may name several gateways, with commas between: calls spread over them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,6 +72,11 @@ class Settings(BaseModel):
             raise ConfigError(
                 f"settings in {notes}: {error}; run `sage up` to write them anew"
             ) from error
+
+    @property
+    def gateway_urls(self) -> tuple[str, ...]:
+        """Every gateway, at least one, without a slash at the end."""
+        return tuple(url.strip().rstrip("/") for url in self.gateway_url.split(","))
 
     def secret(self, name: str) -> str:
         """The secret ``name`` (``gateway`` or ``influxdb``): ``SAGE_<NAME>_KEY``, else its file.

@@ -6,6 +6,7 @@ else is a function from Stream to Stream in ``sage_flink.operators``.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,11 @@ DEAD_LETTERS = "dead-letters"
 #: What a call does when nothing else is said.
 ATTEMPTS_MAX = 4
 ITEMS_MAX = 32
+TOKENS_MAX = 16_384
 LINGER_S = 0.005
+#: From the most urgent to what may wait for ever.
+PRIORITIES = ("interactive", "high", "normal", "low", "background")
+PRIORITY = "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,12 @@ class Call:
     """Each record through the model pool, many in flight; at most ``capacity`` a subtask.
 
     ``timeout_s`` is the record's whole budget over at most ``attempts_max`` attempts. Calls that
-    embed gather at most ``items_max`` texts into a request, and wait at most ``linger_s`` for them.
+    embed gather at most ``items_max`` texts of about ``tokens_max`` tokens in all (four bytes
+    each) into a request, and wait at most ``linger_s`` for them.
+
+    The pool is told who asks and how urgently: ``tenant``, ``priority`` (one of PRIORITIES), and
+    as deadline the record's arrival at the call plus ``slack_s`` (None: ``timeout_s``). A record's
+    own headers go before these; see :func:`~sage_flink.flow.steps.call_headers`.
     """
 
     name: str
@@ -76,6 +86,10 @@ class Call:
     ordered: bool = False
     items_max: int = ITEMS_MAX
     linger_s: float = LINGER_S
+    tokens_max: int = TOKENS_MAX
+    slack_s: float | None = None
+    tenant: str = ""
+    priority: str = PRIORITY
 
     def __post_init__(self) -> None:
         known = _is(self.spec, CallSpec)
@@ -87,6 +101,13 @@ class Call:
         need(_above_zero(self.timeout_s), step, "timeout_s", "more than 0 seconds", self.timeout_s)
         lingers = self.linger_s == 0 or _above_zero(self.linger_s)
         need(lingers, step, "linger_s", "0 seconds or more", self.linger_s)
+        need_whole(step, "tokens_max", self.tokens_max)
+        slack = self.slack_s is None or _above_zero(self.slack_s)
+        need(slack, step, "slack_s", "more than 0 seconds, or None", self.slack_s)
+        token = isinstance(self.tenant, str) and _is_token(self.tenant)
+        need(token, step, "tenant", "at most 100 letters, digits, '.', '_', '-'", self.tenant)
+        classes = f"one of {', '.join(PRIORITIES)}"
+        need(self.priority in PRIORITIES, step, "priority", classes, self.priority)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -220,6 +241,10 @@ def _checked(name: Any, field: str, known: bool, required: str, got: Any) -> Non
 
 def _is(thing: Any, *protocols: Any) -> bool:
     return not isinstance(thing, type) and isinstance(thing, protocols)
+
+
+def _is_token(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9._-]{0,100}", text))
 
 
 def _above_zero(got: Any) -> bool:

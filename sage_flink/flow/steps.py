@@ -1,12 +1,13 @@
 """What one step does to one record: pure, and the same on every target."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Failed, Record, derived_id
-from sage_flink.flow.graph import Call, FlatMap
+from sage_flink.flow.graph import PRIORITIES, Call, FlatMap
 
 T = TypeVar("T")
 
@@ -33,6 +34,39 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
 def request_id(job: str, node: Call, record: Record) -> str:
     """The id of this call: the same whenever this job asks this step about this record."""
     return derived_id(record.id, f"{job}/{node.name}", 0)
+
+
+def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
+    """What the pool is told about this call besides its body: HTTP headers, names in lower case.
+
+    ``x-request-id`` and ``idempotency-key`` are the request id. ``x-sage-tenant`` and
+    ``x-sage-priority`` are the record's own headers ``sage-tenant`` and ``sage-priority``, else the
+    step's. ``x-sage-deadline-ms`` (since the epoch) stands here only where the record has its own,
+    ``sage-deadline-ms``; else the target adds it when the call begins. ``traceparent`` is the
+    record's own, else an unsampled one made of the request id, so that logs can be joined.
+
+    Source: W3C Trace Context, section 3.2.
+    """
+    asked = request_id(job, node, record)
+    own = {name: _own(record, name) for name in ("sage-tenant", "sage-priority", "traceparent")}
+    deadline_ms = _own(record, "sage-deadline-ms")
+    headers = {
+        "x-request-id": asked,
+        "idempotency-key": asked,
+        "x-sage-tenant": own["sage-tenant"] or node.tenant,
+        "x-sage-priority": own["sage-priority"] if own["sage-priority"] in PRIORITIES else "",
+        "x-sage-deadline-ms": deadline_ms if re.fullmatch("[0-9]{1,15}", deadline_ms) else "",
+        "traceparent": own["traceparent"] or f"00-{asked}-{asked[:16]}-00",
+    }
+    headers["x-sage-priority"] = headers["x-sage-priority"] or node.priority
+    return {name: value for name, value in headers.items() if value}
+
+
+def _own(record: Record, name: str) -> str:
+    """The record's header as one line of ASCII; empty where it has none that can be sent on."""
+    value = record.headers.get(name, b"")
+    text = value.decode("ascii", "replace")[:200]
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def guarded(step: str, record: Record, work: Callable[[], T]) -> T | Failed:

@@ -15,6 +15,8 @@ from sage_flink.flow.graph import (
     ATTEMPTS_MAX,
     ITEMS_MAX,
     LINGER_S,
+    PRIORITY,
+    TOKENS_MAX,
     Batch,
     Call,
     FlatMap,
@@ -54,10 +56,29 @@ class Stream:
         ordered: bool = False,
         items_max: int = ITEMS_MAX,
         linger_s: float = LINGER_S,
+        tokens_max: int = TOKENS_MAX,
+        slack_s: float | None = None,
+        tenant: str = "",
+        priority: str = PRIORITY,
     ) -> "Stream":
         """Each record through the model pool; see :class:`~sage_flink.flow.Call`."""
-        limits = (capacity, timeout_s, attempts_max, ordered, items_max, linger_s)
-        return self._then(Call(name, self.name, spec, *limits))
+        return self._then(
+            Call(
+                name,
+                self.name,
+                spec,
+                capacity=capacity,
+                timeout_s=timeout_s,
+                attempts_max=attempts_max,
+                ordered=ordered,
+                items_max=items_max,
+                linger_s=linger_s,
+                tokens_max=tokens_max,
+                slack_s=slack_s,
+                tenant=tenant,
+                priority=priority,
+            )
+        )
 
     def batch(self, name: str, *, items_max: int, bytes_max: int, linger_s: float) -> "Stream":
         """Records gathered for the sink that follows."""

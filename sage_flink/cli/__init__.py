@@ -1,0 +1,38 @@
+"""The ``sage`` command: the local stack and the jobs on it. One group of commands a file."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from sage_flink.cli import jobs, pipelines, stack
+from sage_jobs.entry import told
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+for command in (stack.up, stack.down, stack.ps, stack.logs, stack.url, pipelines.explain):
+    app.command()(command)
+app.add_typer(jobs.app, name="jobs")
+
+
+def main() -> None:
+    """Run the command line; a SageError becomes one message and exit status 2."""
+    with told("sage"):
+        app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sage {version('sage-flink')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sage(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Streaming for AI on Apache Flink: the local stack, and the jobs on it."""

@@ -1,0 +1,56 @@
+"""What the pool is told about a call besides its body."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sage_flink as sage
+from sage_flink.common import Record
+from sage_flink.flow import Call
+from sage_flink.flow.steps import call_headers, request_id
+
+NODE = Call("ask", "in", sage.chat(model="m"), capacity=1, timeout_s=1, tenant="acme")
+
+
+def test_a_call_carries_its_request_id_its_tenant_and_its_priority():
+    record = Record("r", {})
+
+    headers = call_headers("job", NODE, record)
+
+    asked = request_id("job", NODE, record)
+    assert headers == {
+        "x-request-id": asked,
+        "idempotency-key": asked,
+        "x-sage-tenant": "acme",
+        "x-sage-priority": "normal",
+        "traceparent": f"00-{asked}-{asked[:16]}-00",
+    }
+
+
+def test_a_records_own_headers_go_before_the_steps():
+    own = {
+        "sage-tenant": b"zeta",
+        "sage-priority": b"background",
+        "sage-deadline-ms": b"1700000000000",
+        "traceparent": b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    }
+
+    headers = call_headers("job", NODE, Record("r", {}, headers=own))
+
+    assert headers["x-sage-tenant"] == "zeta"
+    assert headers["x-sage-priority"] == "background"
+    assert headers["x-sage-deadline-ms"] == "1700000000000"
+    assert headers["traceparent"].endswith("-01")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["sage-tenant", "sage-priority", "sage-deadline-ms", "traceparent"]),
+        st.binary(max_size=300),
+    )
+)
+def test_no_record_can_break_the_request_that_carries_it(own):
+    headers = call_headers("job", NODE, Record("r", {}, headers=own))
+
+    assert all(value.isprintable() and value.isascii() and value for value in headers.values())
+    assert headers["x-sage-priority"] in ("interactive", "high", "normal", "low", "background")
+    assert headers.get("x-sage-deadline-ms", "0").isdigit()
