@@ -4,6 +4,7 @@ Jobs do not use it; Flink's own connector reads and writes for them.
 """
 
 import socket
+import threading
 import time
 import warnings
 from collections import deque
@@ -90,6 +91,31 @@ def drain(
                 )
             for partition, batch in batches.items():
                 yield from (_record(m) for m in batch if m.offset < ends[partition])
+
+
+def follow(topic: str, stop: threading.Event, servers: str = "") -> Iterator[Record]:
+    """The committed records of the topic from its start and as they come, until ``stop`` is set.
+
+    Goes on where it was when the broker has been away. Each record comes once.
+
+    Raises:
+        ConfigError: there is no such topic.
+    """
+    seen: dict[int, int] = {}
+    while not stop.is_set():
+        try:
+            with _consumer(servers, read_committed=True) as consumer:
+                partitions = _partitions(consumer, topic)
+                consumer.assign(partitions)
+                for partition in partitions:
+                    consumer.seek(partition, seen.get(partition.partition, 0))
+                while not stop.is_set():
+                    for partition, batch in consumer.poll(timeout_ms=200).items():
+                        for message in batch:
+                            yield _record(message)
+                            seen[partition.partition] = message.offset + 1
+        except StoreUnavailable:
+            stop.wait(0.5)
 
 
 def end_offsets(topic: str, servers: str = "", *, read_committed: bool = False) -> dict[int, int]:

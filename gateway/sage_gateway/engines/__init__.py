@@ -9,6 +9,7 @@ __all__ = ["ENGINES", "Engine", "Launch"]
 NAMES = (
     "fake",
     "llamacpp",
+    "mock",
     "onnx",
     "vllm",
 )

@@ -1,0 +1,225 @@
+"""One drill: a stream of ids, a fault somewhere in its middle, and the account at its end."""
+
+import contextlib
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+import sage_flink as sage
+from benchmark_sage.recovery.accounting import Account, Seen, account
+from benchmark_sage.recovery.cluster import Cluster, until
+from benchmark_sage.recovery.watch import Watch
+from benchmark_sage.recovery.workload import DIM, FIRST_MS, Workload, answer_of, build, event
+from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
+from sage_flink.common import Settings
+from sage_flink.platform.flink_rest import ENDED, FlinkRest
+
+#: Steps whose dead letters keep an id out of a sink.
+BEFORE_ANSWERS = frozenset({"decode", "generate", "answer", "json", "answers"})
+BEFORE_VECTORS = frozenset({"decode", "generate", "answer", "embed", "vectors"})
+BEFORE_POINTS = frozenset({"decode", "generate", "answer", "measure", "telemetry"})
+CHECKPOINT_S = 1.0
+SETTLE_S = 3.0
+Fault = Callable[["Running"], None]
+
+
+@dataclass(slots=True)
+class Running:
+    """A job in the middle of its stream."""
+
+    cluster: Cluster
+    work: Workload
+    job_id: str
+    rest: FlinkRest
+    watch: Watch
+    texts: dict[str, str]
+    fed: list[str] = field(default_factory=list)
+    #: What a fault wants to have in the drill's row.
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one drill. ``first_output_s`` runs from the fault's start.
+
+    ``vectors`` and ``points`` are (rows of the ids fed, rows in all, rows there should be).
+    """
+
+    answers: Account
+    vectors: tuple[int, int, int]
+    points: tuple[int, int, int]
+    calls_per_id: float
+    first_output_s: float | None
+    restarts: int
+    letters: Sequence[dict[str, Any]]
+    notes: dict[str, Any]
+
+    @property
+    def closes(self) -> bool:
+        """Whether every sink holds exactly what it should."""
+        stores = (self.vectors, self.points)
+        return self.answers.closes and all(own == every == want for own, every, want in stores)
+
+    def row(self) -> dict[str, Any]:
+        """The drill's row in the result file."""
+        return {
+            **{field: getattr(self.answers, field) for field in Account.__slots__},
+            "vectors": self.vectors,
+            "points": self.points,
+            "calls_per_id": round(self.calls_per_id, 4),
+            "first_output_s": self.first_output_s and round(self.first_output_s, 2),
+            "restarts": self.restarts,
+            **self.notes,
+        }
+
+
+def drill(
+    cluster: Cluster,
+    events: Sequence[tuple[str, str]],
+    fault: Fault,
+    *,
+    rate_per_s: float,
+    seed: int = 0,
+    extra: Sequence[tuple[str, bytes]] = (),
+    wait_s: float = 240.0,
+    options: sage.flow.FlinkOptions | None = None,
+    **limits: Any,
+) -> Outcome:
+    """Feed ``events`` at ``rate_per_s``, break something at a random moment, count at the end.
+
+    ``extra`` are messages (key and value) that are no events, strewn among them.
+    """
+    work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
+    for topic in (work.topic, work.answers, work.dead_letters):
+        ensure_topic(topic)
+    settings = Settings.load()
+    options = options or sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)
+    before = len(cluster.generations("mock-chat"))
+    with FlinkRest(settings.flink_url) as rest, Watch(work.answers) as watch:
+        job_id = sage.flow.submit(build(work), name=work.name, options=options)
+        running = Running(cluster, work, job_id, rest, watch, dict(events))
+        try:
+            until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
+            broken_s = _stream(running, events, extra, fault, rate_per_s, random.Random(seed))
+            expected = len(events) + len(extra)
+            arrived = lambda: _arrived(running) >= expected  # noqa: E731
+            until(arrived, wait_s, f"{expected} outcomes", every_s=0.5)
+            time.sleep(SETTLE_S)  # a second copy would be seen now
+            return _outcome(running, broken_s, len(cluster.generations("mock-chat")) - before)
+        finally:
+            clear(running)
+
+
+def _stream(
+    running: Running,
+    events: Sequence[tuple[str, str]],
+    extra: Sequence[tuple[str, bytes]],
+    fault: Fault,
+    rate_per_s: float,
+    chance: random.Random,
+) -> float:
+    """Feed on a thread; run the fault when a random share is fed. When it began comes back."""
+    messages = _mixed(events, extra, chance)
+    at = int(len(events) * chance.uniform(0.3, 0.6))
+    feeder = threading.Thread(target=_feed, args=(running, messages, rate_per_s), daemon=True)
+    feeder.start()
+    until(lambda: len(running.fed) >= at, 120, "the stream flows")
+    began = time.monotonic()
+    running.notes["fed_before_fault"] = len(running.fed)
+    fault(running)
+    feeder.join(600)
+    if feeder.is_alive() or len(running.fed) < len(events):
+        raise TimeoutError("the feeder did not get rid of its events")
+    return began
+
+
+def _mixed(
+    events: Sequence[tuple[str, str]], extra: Sequence[tuple[str, bytes]], chance: random.Random
+) -> list[tuple[str, bytes]]:
+    messages = [(id_, event(id_, text)) for id_, text in events]
+    for message in extra:
+        messages.insert(chance.randrange(len(messages)), message)
+    return messages
+
+
+def _feed(running: Running, messages: Sequence[tuple[str, bytes]], rate_per_s: float) -> None:
+    def paced() -> Iterator[Any]:
+        began = time.monotonic()
+        for number, (id_, value) in enumerate(messages):
+            time.sleep(max(0.0, began + number / rate_per_s - time.monotonic()))
+            running.fed.append(id_)
+            yield id_.encode(), value, None, FIRST_MS + number
+
+    feed(running.work.topic, paced())
+
+
+def letters(work: Workload) -> list[dict[str, Any]]:
+    """The dead letters of the job."""
+    return [msgspec.json.decode(record.value) for record in drain(work.dead_letters)]
+
+
+def _arrived(running: Running) -> int:
+    """How many ids have come out, in the answers or as a dead letter that precludes one."""
+    count = len(running.watch.ids())
+    if count < len(running.fed):
+        count += len({x["id"] for x in letters(running.work) if x["step"] in BEFORE_ANSWERS})
+    return count
+
+
+def _outcome(running: Running, broken_s: float, calls: int) -> Outcome:
+    work, watch, dead = running.work, running.watch, letters(running.work)
+    fed = {id_: answer_of(text) for id_, text in running.texts.items()}
+    known = [x for x in dead if x["id"] in fed]
+    barred = [x["id"] for x in known if x["step"] in BEFORE_ANSWERS]
+    later = set(running.fed[running.notes.pop("fed_before_fault") :])
+    first = watch.first_of(later)
+    vectors, points = _stored(work, fed, known) if work.stores else ((0, 0, 0), (0, 0, 0))
+    return Outcome(
+        answers=account(fed, Seen(watch.rows(), barred)),
+        vectors=vectors,
+        points=points,
+        calls_per_id=calls / len(fed),
+        first_output_s=None if first is None else first - broken_s,
+        restarts=running.rest.restarts(running.job_id),
+        letters=dead,
+        notes=running.notes,
+    )
+
+
+Counts = tuple[int, int, int]
+
+
+def _stored(
+    work: Workload, fed: Collection[str], dead: Sequence[dict[str, Any]]
+) -> tuple[Counts, Counts]:
+    store = sage.db.collection(work.name, dim=DIM).open()
+    bucket = sage.tsdb.bucket(work.name).open()
+    rows = len(fed) - len({x["id"] for x in dead if x["step"] in BEFORE_VECTORS})
+    points = len(fed) - len({x["id"] for x in dead if x["step"] in BEFORE_POINTS})
+    try:
+        _settled(lambda: store.count() >= rows)
+        _settled(lambda: bucket.count("answers") >= points)
+        found = bucket.count("answers")
+        return (store.count(fed), store.count(), rows), (found, found, points)
+    finally:
+        store.close()
+        bucket.close()
+
+
+def _settled(enough: Callable[[], bool]) -> None:
+    with contextlib.suppress(TimeoutError):  # the account says what is missing
+        until(enough, 60, "rows", every_s=0.5)
+
+
+def clear(running: Running) -> None:
+    """End the job and drop its places."""
+    if running.rest.job(running.job_id).state not in ENDED:
+        running.rest.cancel(running.job_id)
+    for topic in (running.work.topic, running.work.answers, running.work.dead_letters):
+        delete_topic(topic)

@@ -1,0 +1,13 @@
+"""The benchmarks' mock engine behind the pool: for drills, where answers must be countable."""
+
+from sage_flink.common import sage_home
+from sage_gateway.engines.engine import Engine, Launch
+
+
+def argv(launch: Launch) -> list[str]:
+    """The mock engine's command line; it answers under any model's name."""
+    program = sage_home() / "lib" / "mock-engine"
+    return [str(program), "--port", str(launch.port), *launch.spec.arguments]
+
+
+ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, weights=False)
