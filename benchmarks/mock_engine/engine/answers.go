@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -87,6 +88,9 @@ func (e *entry) finish(asked *job, sent int) {
 		l.stats.Answers["200"]++
 		l.stats.BytesOut += int64(sent)
 		l.stats.Generations++
+		if l.journal != nil {
+			_, _ = io.WriteString(l.journal, e.name+"\n")
+		}
 		l.stats.LatencyDrawnS += e.drawn.Seconds()
 		if e.id != nil && l.finished[*e.id] {
 			l.stats.RepeatedGeneration++

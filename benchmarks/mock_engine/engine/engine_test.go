@@ -305,3 +305,29 @@ func TestRerankPutsTheDocumentThatIsTheQueryFirst(t *testing.T) {
 		t.Error(string(body))
 	}
 }
+
+func TestTheJournalNamesEveryFinishedAnswer(t *testing.T) {
+	var journal bytes.Buffer
+	server, err := New(Options{Dim: 2, AnswerTokens: 4, Plan: Plan{Latency: "none", FailStatus: 500}, Journal: &journal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening := httptest.NewServer(server)
+	defer listening.Close()
+
+	for _, id := range []string{"one", "two"} {
+		body, _ := json.Marshal(asking("a"))
+		request, _ := http.NewRequest(http.MethodPost, listening.URL+"/v1/chat/completions", bytes.NewReader(body))
+		request.Header.Set("x-request-id", id)
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+	}
+	listening.Close() // its handlers have ended then
+
+	if journal.String() != "one\ntwo\n" {
+		t.Errorf("%q", journal.String())
+	}
+}

@@ -22,6 +22,7 @@ type Options struct {
 	Dim          int
 	PerItem      time.Duration // added for each text of an embedding request
 	AnswerTokens int
+	Journal      io.Writer // the request id of every finished answer, a line each; nil for none
 	Plan         Plan
 }
 
@@ -47,7 +48,7 @@ func New(options Options) (*Server, error) {
 	if options.Dim < 1 || options.AnswerTokens < 1 || options.PerItem < 0 {
 		return nil, fmt.Errorf("dim and answer-tokens must be at least 1, per-item at least 0")
 	}
-	s := &Server{options: options, ledger: newLedger()}
+	s := &Server{options: options, ledger: newLedger(options.Journal)}
 	if err := s.follow(options.Plan); err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func (s *Server) generation(read func([]byte) (*job, error)) http.HandlerFunc {
 			id = &hashed
 			w.Header().Set("x-request-id", given)
 		}
-		e := s.ledger.begin(id, int64(len(body)))
+		e := s.ledger.begin(id, r.Header.Get("x-request-id"), int64(len(body)))
 		if err != nil {
 			s.refused(w, e, http.StatusRequestEntityTooLarge, err.Error())
 			return

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"io"
 	"sync"
 	"time"
 )
@@ -37,11 +38,12 @@ type ledger struct {
 	finished map[key]bool // ids with a finished answer
 	embedded map[key]bool // texts with a vector
 	seen     map[key]int  // texts that carry a fault
+	journal  io.Writer    // a line with the id for each finished answer; nil for none
 	epoch    int          // grows with each reset: requests from before it are not counted
 }
 
-func newLedger() *ledger {
-	l := &ledger{}
+func newLedger(journal io.Writer) *ledger {
+	l := &ledger{journal: journal}
 	l.reset()
 	return l
 }
@@ -79,16 +81,17 @@ type entry struct {
 	ledger  *ledger
 	epoch   int
 	began   time.Time
-	id      *key // nil where the request has none
+	id      *key   // nil where the request has none
+	name    string // the id as it was given
 	drawn   time.Duration
 	attempt int // this request's number among those of its id
 }
 
-func (l *ledger) begin(id *key, bytesIn int64) *entry {
+func (l *ledger) begin(id *key, name string, bytesIn int64) *entry {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := &entry{ledger: l, epoch: l.epoch, began: now, id: id, attempt: 1}
+	e := &entry{ledger: l, epoch: l.epoch, began: now, id: id, name: name, attempt: 1}
 	if l.stats.Requests == 0 {
 		l.stats.FirstRequestAt = seconds(now)
 	}

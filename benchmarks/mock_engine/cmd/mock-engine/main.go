@@ -34,13 +34,14 @@ func main() {
 	failRate := flag.Float64("fail-rate", 0, "share of requests that fail, 0 to 1")
 	failStatus := flag.Int("fail-status", 500, "what those answer with")
 	procs := flag.Int("procs", 1, "cores to use")
+	journal := flag.String("journal", "", "file to append each finished answer's x-request-id to")
 	parent := flag.Int("parent", 0, "end when this process is no longer the parent")
 	flag.Parse()
 
 	runtime.GOMAXPROCS(*procs)
 	plan := engine.Plan{Latency: *latency, FailRate: *failRate, FailStatus: *failStatus}
 	server, err := engine.New(engine.Options{
-		Seed: *seed, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens, Plan: plan})
+		Seed: *seed, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens, Plan: plan, Journal: appended(*journal)})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,6 +59,18 @@ func main() {
 	ends := make(chan os.Signal, 1)
 	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
 	<-ends
+}
+
+// appended opens the journal, which outlives this process; nil for no name.
+func appended(name string) io.Writer {
+	if name == "" {
+		return nil
+	}
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return file
 }
 
 // endWith ends this process within a second of its parent, whatever ended that.
