@@ -37,6 +37,15 @@ class Headline(msgspec.Struct, frozen=True):
         spread = (min(rounded), max(rounded))
         return cls(metric, median(rounded), spread, unit, "higher", floor, moonshot)
 
+    @classmethod
+    def worst(
+        cls, metric: str, values: Sequence[float], *, unit: str, floor: float, moonshot: float
+    ) -> "Headline":
+        """The headline of ``values`` where lower is better and the worst one counts."""
+        rounded = [round(value, 4) for value in values]
+        spread = (min(rounded), max(rounded))
+        return cls(metric, max(rounded), spread, unit, "lower", floor, moonshot)
+
 
 class Result(msgspec.Struct, frozen=True):
     """One run of one benchmark: every repeat of every side."""

@@ -27,6 +27,8 @@ BEFORE_POINTS = frozenset({"decode", "generate", "answer", "measure", "telemetry
 CHECKPOINT_S = 1.0
 SETTLE_S = 3.0
 Fault = Callable[["Running"], None]
+#: Key and value.
+Message = tuple[str, bytes]
 
 
 @dataclass(slots=True)
@@ -86,47 +88,48 @@ def drill(
     *,
     rate_per_s: float,
     seed: int = 0,
-    extra: Sequence[tuple[str, bytes]] = (),
+    more: Sequence[tuple[str, str]] = (),
+    more_last: bool = False,
+    raw: Sequence[tuple[str, bytes]] = (),
     wait_s: float = 240.0,
     options: sage.flow.FlinkOptions | None = None,
     **limits: Any,
 ) -> Outcome:
     """Feed ``events`` at ``rate_per_s``, break something at a random moment, count at the end.
 
-    ``extra`` are messages (key and value) that are no events, strewn among them.
+    ``more`` are events as well, strewn among the others, or all at the end; ``raw`` are messages
+    (key and value) that are no events and must each become one dead letter.
     """
     work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
     for topic in (work.topic, work.answers, work.dead_letters):
         ensure_topic(topic)
     settings = Settings.load()
     options = options or sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)
-    before = len(cluster.generations("mock-chat"))
+    before = len(cluster.generations(work.model))
+    messages = _mixed(events, more, more_last, raw, random.Random(seed))
     with FlinkRest(settings.flink_url) as rest, Watch(work.answers) as watch:
         job_id = sage.flow.submit(build(work), name=work.name, options=options)
-        running = Running(cluster, work, job_id, rest, watch, dict(events))
+        running = Running(cluster, work, job_id, rest, watch, {**dict(events), **dict(more)})
         try:
             until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
-            broken_s = _stream(running, events, extra, fault, rate_per_s, random.Random(seed))
-            expected = len(events) + len(extra)
-            arrived = lambda: _arrived(running) >= expected  # noqa: E731
-            until(arrived, wait_s, f"{expected} outcomes", every_s=0.5)
+            broken_s = _stream(running, messages, fault, rate_per_s, random.Random(seed))
+            arrived = lambda: _arrived(running) >= len(messages)  # noqa: E731
+            until(arrived, wait_s, f"{len(messages)} outcomes", every_s=0.5)
             time.sleep(SETTLE_S)  # a second copy would be seen now
-            return _outcome(running, broken_s, len(cluster.generations("mock-chat")) - before)
+            return _outcome(running, broken_s, len(cluster.generations(work.model)) - before)
         finally:
             clear(running)
 
 
 def _stream(
     running: Running,
-    events: Sequence[tuple[str, str]],
-    extra: Sequence[tuple[str, bytes]],
+    messages: Sequence[Message],
     fault: Fault,
     rate_per_s: float,
     chance: random.Random,
 ) -> float:
     """Feed on a thread; run the fault when a random share is fed. When it began comes back."""
-    messages = _mixed(events, extra, chance)
-    at = int(len(events) * chance.uniform(0.3, 0.6))
+    at = int(len(messages) * chance.uniform(0.3, 0.6))
     feeder = threading.Thread(target=_feed, args=(running, messages, rate_per_s), daemon=True)
     feeder.start()
     until(lambda: len(running.fed) >= at, 120, "the stream flows")
@@ -134,21 +137,26 @@ def _stream(
     running.notes["fed_before_fault"] = len(running.fed)
     fault(running)
     feeder.join(600)
-    if feeder.is_alive() or len(running.fed) < len(events):
+    if feeder.is_alive() or len(running.fed) < len(messages):
         raise TimeoutError("the feeder did not get rid of its events")
     return began
 
 
 def _mixed(
-    events: Sequence[tuple[str, str]], extra: Sequence[tuple[str, bytes]], chance: random.Random
-) -> list[tuple[str, bytes]]:
+    events: Sequence[tuple[str, str]],
+    more: Sequence[tuple[str, str]],
+    more_last: bool,
+    raw: Sequence[Message],
+    chance: random.Random,
+) -> list[Message]:
     messages = [(id_, event(id_, text)) for id_, text in events]
-    for message in extra:
+    others = [(id_, event(id_, text)) for id_, text in more]
+    for message in (*raw, *(() if more_last else others)):
         messages.insert(chance.randrange(len(messages)), message)
-    return messages
+    return messages + (others if more_last else [])
 
 
-def _feed(running: Running, messages: Sequence[tuple[str, bytes]], rate_per_s: float) -> None:
+def _feed(running: Running, messages: Sequence[Message], rate_per_s: float) -> None:
     def paced() -> Iterator[Any]:
         began = time.monotonic()
         for number, (id_, value) in enumerate(messages):

@@ -32,6 +32,7 @@ class Workload:
     """The job's places, all named after it, and the limits of its calls."""
 
     name: str
+    model: str = "mock-chat"
     capacity: int = 64
     timeout_s: float = 120.0
     attempts_max: int = 100
@@ -94,7 +95,7 @@ def build(work: Workload) -> sage.flow.Graph:
     answered = (
         sage.flow.read("events", kafka(work.topic, group=work.name))
         .flat_map("decode", DecodeEvent())
-        .call("generate", sage.chat(model="mock-chat", tokens_max=16), **limits)
+        .call("generate", sage.chat(model=work.model, tokens_max=16), **limits)
         .flat_map("answer", TakeAnswer())
     )
     branches = [answered.flat_map("json", EncodeJson()).write("answers", kafka(work.answers))]

@@ -1,0 +1,54 @@
+"""The result file of B10, made of the rows of all drills."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark_sage.results import Headline, result
+
+Row = tuple[str, dict[str, Any]]
+#: Faults after which output must be there again within 30 s, whatever the part needs itself.
+PROCESSES = ("taskmanager", "python_worker", "jobmanager")
+
+
+def keep(path: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
+    """Write B10's result to ``path``: every repeat of every drill, a side each."""
+    sides: dict[str, list[dict[str, Any]]] = {}
+    for name, row in rows:
+        sides.setdefault(name, []).append(row)
+    made = result(
+        "B10", seed=seed, repeats=repeats, sides=dict(sides), headline=list(headlines(rows))
+    )
+    return made.save(path.parent)
+
+
+def headlines(rows: Sequence[Row]) -> list[Headline]:
+    """The figures that B10 stands for; lower is better in all of them."""
+    own = [(name, row) for name, row in rows if not name.startswith("peer")]
+    wanted: dict[str, tuple[list[float], float, float]] = {
+        "ids lost, all drills": ([row["lost"] for _, row in own], 0, 0),
+        "rows or letters doubled, all drills": ([row["duplicated"] for _, row in own], 0, 0),
+        "seconds to first output after kill -9 of a Flink process": (
+            [
+                row["first_output_s"]
+                for name, row in own
+                if any(process in name for process in PROCESSES) and row.get("first_output_s")
+            ],
+            30,
+            10,
+        ),
+        "calls made over ids, kill -9 of a Flink process": (
+            [row["calls_per_id"] for name, row in own if any(p in name for p in PROCESSES)],
+            1.2,
+            1.05,
+        ),
+    }
+    return [
+        Headline.worst(metric, values, unit="ratio" if "over" in metric else "", **_limits(*at))
+        for metric, (values, *at) in wanted.items()
+        if values
+    ]
+
+
+def _limits(floor: float, moonshot: float) -> dict[str, float]:
+    return {"floor": floor, "moonshot": moonshot}

@@ -1,0 +1,102 @@
+"""Drills: a stack of their own, a stream of ids, a fault, an account.
+
+``--drill-ids`` and ``--drill-repeats`` make the full form of the short one; ``--drill-results``
+keeps the rows as the result file of B10.
+"""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from benchmark_sage.recovery import events, results
+from benchmark_sage.recovery.cluster import prepare
+from benchmark_sage.recovery.drill import drill
+from sage_flink.common import sage_home
+
+COLUMNS = ("ids", "lost", "duplicated", "both", "wrong", "calls_per_id", "first_output_s")
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("drills")
+    group.addoption("--drill-ids", type=int, default=600, help="ids that a drill feeds")
+    group.addoption("--drill-repeats", type=int, default=1, help="times that each drill runs")
+    group.addoption("--drill-rate", type=float, default=120.0, help="ids fed a second")
+    group.addoption("--drill-seed", type=int, default=None, help="of the moments of the faults")
+    group.addoption("--drill-results", type=Path, help="result file to write")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "drills" in Path(item.path).parts:
+            item.add_marker(pytest.mark.drill)
+            item.add_marker(pytest.mark.timeout(1800))
+            # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
+            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+            ignored = "ignore::pytest.PytestUnraisableExceptionWarning"
+            item.add_marker(pytest.mark.filterwarnings(ignored))
+
+
+def pytest_generate_tests(metafunc):
+    if "repeat" in metafunc.fixturenames:
+        metafunc.parametrize("repeat", range(metafunc.config.getoption("--drill-repeats")))
+
+
+def pytest_configure(config):
+    config.drill_rows = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.drill_rows:
+        return
+    table = Table("drill", *COLUMNS, box=None, title="drills", title_justify="left")
+    for name, row in config.drill_rows:
+        table.add_row(name, *(str(row.get(column, "")) for column in COLUMNS))
+    terminalreporter.write_line("")
+    Console(width=120).print(table)
+    if path := config.getoption("--drill-results"):
+        repeats, seed = config.getoption("--drill-repeats"), config.getoption("--drill-seed")
+        results.keep(path, config.drill_rows, repeats=repeats, seed=seed or 0)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The drills' own stack, up; ``SAGE_HOME`` points at it."""
+    installed = sage_home()
+    cluster = prepare(installed / "drills", installed)
+    os.environ["SAGE_HOME"] = str(cluster.home)
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()
+        os.environ["SAGE_HOME"] = str(installed)
+
+
+@pytest.fixture
+def seed(request, repeat):
+    """The seed of this repeat; printed, so that a failure can be had again."""
+    given = request.config.getoption("--drill-seed")
+    chosen = random.randrange(1 << 16) if given is None else given + repeat
+    print(f"--drill-seed {chosen}")
+    return chosen
+
+
+@pytest.fixture
+def run(request, cluster, seed):
+    """``run(fault)``: one drill over the ids asked for; its row is kept under the test's name."""
+
+    def run(fault, *, ids=None, rate=None, name="", **options):
+        count = ids or request.config.getoption("--drill-ids")
+        rate = rate or request.config.getoption("--drill-rate")
+        cluster.up()
+        found = drill(cluster, list(events(count)), fault, rate_per_s=rate, seed=seed, **options)
+        label = name or request.node.originalname.removeprefix("test_")
+        request.config.drill_rows.append((label, found.row()))
+        print(found.row())
+        return found
+
+    return run

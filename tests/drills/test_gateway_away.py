@@ -1,0 +1,21 @@
+"""kill -9 of the gateway, away for ten seconds: jobs wait, and no answer is paid for twice."""
+
+import time
+from collections import Counter
+
+AWAY_S = 10.0
+
+
+def test_a_gateway_that_was_away_costs_no_second_generation(run, cluster):
+    def fault(running):
+        running.notes["paid_before"] = len(set(cluster.generations("mock-chat")))
+        with running.cluster.away("gateway"):
+            time.sleep(AWAY_S)
+
+    before = len(cluster.generations("mock-chat"))
+    outcome = run(fault, name="gateway_away")
+
+    paid = Counter(cluster.generations("mock-chat")[before:])
+    assert outcome.closes, outcome
+    assert outcome.restarts == 0
+    assert max(paid.values()) == 1, paid.most_common(3)

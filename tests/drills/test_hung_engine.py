@@ -1,0 +1,55 @@
+"""SIGSTOP of one model's engine: the other models go on as if nothing had happened."""
+
+import json
+import statistics
+import threading
+import time
+
+import httpx
+
+from sage_flink.common import Settings
+
+SHORT_S = 15.0
+
+
+def test_a_hung_engine_stalls_no_other_model_and_loses_nothing(run, cluster, request):
+    full = request.config.getoption("--drill-ids") >= 10_000
+    hung_s = 60.0 if full else SHORT_S
+
+    def fault(running):
+        alone = asked(SHORT_S / 2)
+        with cluster.stopped("gateway", "mock-engine", "mock-chat.journal"):
+            beside = asked(hung_s)
+        running.notes |= {"p99_alone_ms": p99_ms(alone), "p99_beside_ms": p99_ms(beside)}
+
+    outcome = run(fault, name="engine_hung", timeout_s=180.0)
+
+    assert outcome.closes, outcome
+    assert outcome.notes["p99_beside_ms"] <= 1.5 * max(outcome.notes["p99_alone_ms"], 50), outcome
+
+
+def asked(seconds, clients=4):
+    """Latencies of chats with another model, one after the other, of several callers."""
+    settings, found = Settings.load(), []
+    key = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+
+    def ask():
+        until = time.monotonic() + seconds
+        with httpx.Client(base_url=settings.gateway_urls[0], headers=key, timeout=30) as client:
+            while (began := time.monotonic()) < until:
+                messages = [{"role": "user", "content": f"at {began}"}]
+                body = json.dumps({"model": "mock-other", "messages": messages})
+                assert client.post("/v1/chat/completions", content=body).status_code == 200
+                found.append(time.monotonic() - began)
+                time.sleep(0.05)
+
+    callers = [threading.Thread(target=ask) for _ in range(clients)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return found
+
+
+def p99_ms(seconds):
+    return round(statistics.quantiles(seconds, n=100)[98] * 1000, 1)

@@ -1,0 +1,27 @@
+"""Poison among good records: each in the dead-letter topic once, and no restart."""
+
+from benchmark_sage.recovery import event
+
+POISON = {
+    "broken JSON": (b'{"id": "x", ', "decode"),
+    "a missing field": (b'{"id": "x"}', "decode"),
+    "empty text": (b'{"id": "poison/empty", "text": ""}', "decode"),
+    "10 MB of text": (event("poison/large", "word " * 2_000_000), "generate"),
+    "NUL": (b'{"id": "poison/nul", "text": "[[status=400]] a\\u0000b"}', "generate"),
+    "invalid UTF-8": (b'{"id": "x", "text": "\xff\xfe"}', "decode"),
+    "an engine's 400": (event("poison/400", "[[status=400]]"), "generate"),
+    "context overflow": (event("poison/413", "[[status=413]]"), "generate"),
+}
+
+
+def test_poison_is_dead_lettered_once_and_good_records_are_untouched(run):
+    poison = [(name, raw) for name, (raw, _) in POISON.items()]
+
+    outcome = run(lambda running: None, name="poison", raw=poison)
+
+    assert outcome.closes, outcome
+    assert outcome.restarts == 0
+    assert len({letter["id"] for letter in outcome.letters}) == len(outcome.letters) == len(POISON)
+    steps = sorted(letter["step"] for letter in outcome.letters)
+    assert steps == sorted(step for _, step in POISON.values())
+    assert all(letter["reason"] for letter in outcome.letters)
