@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from sage_flink.cli.shown import AsJson, console
 from sage_flink.common import ConfigError, Settings, sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
+#: Below so much room a failed checkpoint is put down to the disk.
+FREE_MIB_MIN = 64
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 app = typer.Typer(help="Flink jobs: submit, list, cancel.", no_args_is_help=True)
@@ -61,13 +64,30 @@ def list_jobs(
     """List the jobs of the cluster, newest first."""
     with FlinkRest(_flink_url()) as rest:
         found = [job for job in rest.jobs() if every or job.state not in ENDED]
+        alarms = {job.id: _alarm(rest, job.id) for job in found}
     if as_json:
-        print(json.dumps(msgspec.to_builtins(found)))
+        rows = [msgspec.to_builtins(job) | {"alarm": alarms[job.id]} for job in found]
+        print(json.dumps(rows))
         return
     table = Table("name", "state", "running s", "id", box=None)
     for job in found:
         table.add_row(job.name, job.state, f"{job.duration_ms / 1000:.0f}", job.id)
     console.print(table if found else "no jobs; start one with `sage jobs submit rag_ingest`")
+    for job in found:
+        if why := alarms[job.id]:
+            told = f" checkpoints fail, what it writes exactly once stays invisible: {why}"
+            console.print(Text.assemble((f"{job.name}:", "red"), told), soft_wrap=True)
+
+
+def _alarm(rest: FlinkRest, job_id: str) -> str:
+    """Why the job's checkpoints fail, with the disk where that is full; empty while they do not."""
+    why = rest.alarm(job_id)
+    folder = sage_home() / "data" / "flink" / "checkpoints"
+    if not why or not folder.exists():
+        return why
+    free_mib = shutil.disk_usage(folder).free / 2**20
+    full = f" {folder} has {free_mib:.0f} MiB free: make room." if free_mib < FREE_MIB_MIN else ""
+    return f"{why}{full} See `sage logs flink`"
 
 
 @app.command()

@@ -105,6 +105,17 @@ class FlinkRest:
         """Whether every subtask runs, so that records flow from end to end."""
         return all(v["tasks"]["RUNNING"] == v["parallelism"] for v in self.vertices(job_id))
 
+    def alarm(self, job_id: str) -> str:
+        """Why the job's newest checkpoint failed; empty when it did not, or there is none.
+
+        A job whose checkpoints fail goes on, but what it writes exactly once stays invisible.
+        """
+        latest = self._get(f"/jobs/{job_id}/checkpoints").get("latest") or {}
+        failed, completed = latest.get("failed"), latest.get("completed")
+        if not failed or (completed and completed["id"] > failed["id"]):
+            return ""
+        return str(failed.get("failure_message") or "a checkpoint failed")[:300]
+
     def restarts(self, job_id: str) -> int:
         """How many failures the job was restarted after, at most the last hundred.
 

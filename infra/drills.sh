@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Every drill in its full form: 10,000 ids, three times each, on a stack of its own.
+#
+#   bash infra/drills.sh                       about an hour and a half; writes benchmarks/results/B10.json
+#   bash infra/drills.sh -k taskmanager        one of them; any option of pytest goes here
+#
+# The short form of each is part of infra/test.sh.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+home=${SAGE_HOME:-$repo/.sage}
+cd "$repo"
+
+bash infra/setup.sh --quiet
+exec "$home/venv/flink/bin/python" -m pytest tests/drills -m drill -q \
+  --drill-ids 10000 --drill-repeats 3 --drill-rate "${SAGE_DRILL_RATE:-250}" \
+  --drill-results benchmarks/results/B10.json "$@"

@@ -1,0 +1,60 @@
+"""The disk under the checkpoint folder fills up: a clear alarm, and nothing lost afterwards."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+FULL_S = 12.0
+SIZE_MIB = 32
+
+
+@pytest.fixture
+def small_disk(cluster):
+    """The checkpoint folder on a file system of 32 MiB; needs root, as every mount does."""
+    folder = cluster.home / "data" / "flink" / "checkpoints"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", folder]
+    subprocess.run(mount, check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_an_alarm_and_loses_nothing(run, small_disk):
+    def fault(running):
+        filled = fill(small_disk / "filling")
+        time.sleep(FULL_S)
+        running.notes["alarm"] = alarm(running.work.name)
+        filled.unlink()
+
+    outcome = run(fault, name="disk_full")
+
+    assert outcome.closes, outcome
+    assert "make room" in outcome.notes["alarm"]
+
+
+def fill(path):
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(os.urandom(1 << 16))
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+        while True:
+            file.write(b"x")
+    return path
+
+
+def alarm(job):
+    """What ``sage jobs list`` says of the job's last checkpoint."""
+    command = [
+        sys.executable,
+        "-c",
+        "from sage_flink.cli import main; main()",
+        "jobs",
+        "list",
+        "--json",
+    ]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return next(row for row in listed if row["name"] == job)["alarm"]
