@@ -4,6 +4,7 @@
 keeps the rows as the result file of B10.
 """
 
+import gc
 import os
 import random
 from pathlib import Path
@@ -73,6 +74,7 @@ def cluster():
         yield cluster
     finally:
         cluster.down()
+        gc.collect()  # what clients of a dead broker left open is found here, not after the end
         os.environ["SAGE_HOME"] = str(installed)
 
 
