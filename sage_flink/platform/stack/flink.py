@@ -1,8 +1,7 @@
 """Flink standalone from the PyFlink wheel: one JobManager, one TaskManager with four slots.
 
-A session cluster without high availability: when the JobManager dies its jobs are gone, with
-the records that were in flight in them; when the TaskManager dies they go on from the last
-checkpoint, and ``sage down`` drains them first.
+A session cluster with high availability: jobs outlive the JobManager and a crash of the machine,
+and go on from their last checkpoint; ``sage down`` drains them first.
 """
 
 import os
