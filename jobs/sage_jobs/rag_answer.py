@@ -9,12 +9,10 @@ Run by ``sage jobs submit rag_answer`` or ``flink run -py rag_answer.py``.
 import dataclasses
 from dataclasses import dataclass
 
-import typer
-
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.operators import AnswerWithSources, DecodeQuestion, EncodeJson, RagPrompt
-from sage_jobs.entry import told
+from sage_jobs.entry import run, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +64,15 @@ def main(
     answers: str = "answers",
     collection: str = "docs",
     name: str = "rag_answer",
-    parallelism: int = 1,
+    options: "sage.flow.FlinkOptions | None" = None,
 ) -> None:
     """Submit the job."""
     config = dataclasses.replace(
         RagAnswer(), questions=questions, answers=answers, collection=collection
     )
-    options = sage.flow.FlinkOptions(parallelism=parallelism)
     print(sage.flow.submit(build(config), name=name, options=options))
 
 
 if __name__ == "__main__":
     with told("rag_answer"):
-        typer.run(main)
+        run(main)

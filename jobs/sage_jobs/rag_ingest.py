@@ -8,12 +8,10 @@ Run by ``sage jobs submit rag_ingest`` or ``flink run -py rag_ingest.py``.
 import dataclasses
 from dataclasses import dataclass
 
-import typer
-
 import sage_flink as sage
 from sage_connectors import DecodeFile, files, kafka
 from sage_flink.operators import DecodeDocument, chunk, measure
-from sage_jobs.entry import told
+from sage_jobs.entry import run, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +66,13 @@ def main(
     folder: str = "",
     collection: str = "docs",
     name: str = "rag_ingest",
-    parallelism: int = 1,
+    options: "sage.flow.FlinkOptions | None" = None,
 ) -> None:
     """Submit the job."""
     config = dataclasses.replace(RagIngest(), topic=topic, folder=folder, collection=collection)
-    options = sage.flow.FlinkOptions(parallelism=parallelism)
     print(sage.flow.submit(build(config), name=name, options=options))
 
 
 if __name__ == "__main__":
     with told("rag_ingest"):
-        typer.run(main)
+        run(main)

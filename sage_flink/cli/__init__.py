@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import jobs, pipelines, stack
+from sage_flink.cli import jobs, pipelines, stack, state
 from sage_jobs.entry import told
 
 __all__ = ["app", "main"]
@@ -13,6 +13,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 for command in (stack.up, stack.down, stack.ps, stack.logs, stack.url, pipelines.explain):
     app.command()(command)
+for verb in (state.stop, state.rescale, state.savepoints):
+    jobs.app.command()(verb)
 app.add_typer(jobs.app, name="jobs")
 
 

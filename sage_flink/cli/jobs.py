@@ -1,4 +1,4 @@
-"""``sage jobs``: submit, list, stop and cancel Flink jobs."""
+"""``sage jobs``: submit, list and cancel Flink jobs."""
 
 import json
 import os
@@ -6,9 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -20,12 +19,13 @@ from sage_flink.cli.pipelines import YAML
 from sage_flink.cli.shown import AsJson, console
 from sage_flink.common import ConfigError, Settings, sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
+from sage_jobs import entry
 
 #: Below so much room a failed checkpoint is put down to the disk.
 FREE_MIB_MIN = 64
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
-app = typer.Typer(help="Flink jobs: submit, list, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Flink jobs: submit, list, stop, rescale.", no_args_is_help=True)
 
 
 # What comes after the pipeline, `--help` too, is the job's own; so nothing here is an option.
@@ -44,7 +44,8 @@ def submit(
 ) -> None:
     """Start a pipeline as a Flink job.
 
-    Options after the pipeline go to it: `sage jobs submit rag_ingest --help` lists them.
+    Options after the pipeline go to it: `sage jobs submit rag_ingest --help` lists them. All jobs
+    of sage know --parallelism, --from-savepoint and --drop-state.
     """
     if pipeline == "--help":
         print(context.get_help())
@@ -62,7 +63,7 @@ def list_jobs(
     every: Annotated[bool, typer.Option("--all", help="Ended jobs as well.")] = False,
 ) -> None:
     """List the jobs of the cluster, newest first."""
-    with FlinkRest(_flink_url()) as rest:
+    with FlinkRest(flink_url()) as rest:
         found = [job for job in rest.jobs() if every or job.state not in ENDED]
         alarms = {job.id: _alarm(rest, job.id) for job in found}
     if as_json:
@@ -91,39 +92,25 @@ def _alarm(rest: FlinkRest, job_id: str) -> str:
 
 
 @app.command()
-def stop(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
-    """Stop a job once all that it has read is written; a new one loses nothing."""
-    _end(job, FlinkRest.drain, "stopped")
-
-
-@app.command()
 def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
     """End a job now; what was in flight is dropped. `stop` loses nothing."""
-    _end(job, FlinkRest.cancel, "cancelled")
-
-
-def _end(job: str, end: Callable[[FlinkRest, str], None], done: str) -> None:
-    with FlinkRest(_flink_url()) as rest:
+    with FlinkRest(flink_url()) as rest:
         found = rest.job(job)
-        with console.status(Text(f"{found.name} is being {done}")):
-            end(rest, found.id)
-    console.print(f"{found.name} {done}")
+        with console.status(Text(f"{found.name} is being cancelled")):
+            rest.cancel(found.id)
+    console.print(f"{found.name} cancelled")
 
 
-def _submit_yaml(path: str, options: list[str]) -> None:
-    def submitted(name: str = Path(path).stem, parallelism: int = 1) -> None:
+def _submit_yaml(path: str, words: list[str]) -> None:
+    def submitted(name: str = Path(path).stem, options: Any = None) -> None:
         """Start the pipeline of the YAML file as a Flink job."""
         from sage_flink import flow
 
         graph = pipelines.graph(path)
-        _flink_url()
-        _say_submitted(
-            flow.submit(graph, name=name, options=flow.FlinkOptions(parallelism=parallelism))
-        )
+        flink_url()
+        _say_submitted(flow.submit(graph, name=name, options=options))
 
-    command = typer.Typer(add_completion=False)
-    command.command()(submitted)
-    command(options, prog_name=f"sage jobs submit {path}")
+    entry.run(submitted, words, program=f"sage jobs submit {path}")
 
 
 def _submit_program(pipeline: str, options: list[str]) -> None:
@@ -138,7 +125,7 @@ def _submit_program(pipeline: str, options: list[str]) -> None:
     if "--help" in options:
         raise typer.Exit(subprocess.run([*command, *options], check=False).returncode)
     if not program:
-        _flink_url()
+        flink_url()
     with console.status(Text(f"submitting {pipeline}")):
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     *said, last = done.stdout.splitlines() or [""]
@@ -158,7 +145,7 @@ def _say_submitted(job_id: str) -> None:
     print(f"job {job_id}; see {Settings.load().flink_url}/#/job/running/{job_id}")
 
 
-def _flink_url() -> str:
+def flink_url() -> str:
     """The cluster of this stack, or the one that is named; never a stranger's on the usual port."""
     if "SAGE_FLINK_URL" not in os.environ and not (sage_home() / "stack.json").exists():
         raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_FLINK_URL")

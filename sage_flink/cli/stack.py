@@ -69,15 +69,15 @@ def logs(
 def url(name: Annotated[str, typer.Argument(metavar="PART", help=f"{NAMES}.")]) -> None:
     """Print the address of a part, for scripts."""
     settings = Settings.load()
-    (part, *_) = select([name])
+    select([name])
     known = {
         "kafka": settings.kafka_servers,
-        "jobmanager": settings.flink_url,
         "milvus": settings.milvus_url,
         "influxdb": settings.influxdb_url,
         "gateway": settings.gateway_url,
+        "zookeeper": stack.address(sage_home(), "zookeeper"),
     }
-    print(known[part])
+    print(known.get(name, settings.flink_url))
 
 
 def _tail(paths: Sequence[Path], lines: int, follow: bool) -> Iterator[str]:

@@ -17,7 +17,8 @@ graph's dead-letter sink.
 """
 
 import json
-from typing import NamedTuple, assert_never
+from dataclasses import replace
+from typing import Any, NamedTuple, assert_never
 
 from py4j.protocol import Py4JJavaError
 from pyflink.common import WatermarkStrategy
@@ -29,6 +30,7 @@ from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
+from sage_flink.flow.flink_state import need_all_taken_up, planned, saved
 from sage_flink.flow.flink_steps import (
     BYTES,
     FAILED,
@@ -53,6 +55,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
 from sage_flink.platform.flink_rest import FlinkRest
+from sage_flink.platform.savepoints import StateFolders, folders_of, resolved, tidy
 
 
 def submit(
@@ -65,19 +68,61 @@ def submit(
     """Start ``graph`` as a Flink job called ``name``; its job id comes back.
 
     Inside ``flink run`` the job goes where that command points, else to ``settings.flink_url``.
+    With ``options.savepoint`` it goes on from that state, under the ids of the run that left it
+    where ``name`` is the same: request ids and Kafka transactions follow the job's name.
 
     Raises:
-        PipelineError: the graph cannot run on Flink, or a job of this name runs; nothing was
-            started.
-        ConfigError: the native jar is missing, or ``flink_url`` is no address.
+        PipelineError: the graph cannot run on Flink, or a job of this name runs, or state would be
+            lost; nothing was started.
+        ConfigError: the native jar is missing, or ``flink_url`` is no address, or there is no such
+            savepoint.
         StackError: the cluster does not take the job.
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
     settings = settings or Settings.load()
-    options = options or FlinkOptions()
     check(graph, "flink")
-    if options.target == "remote" and not INSIDE_FLINK_RUN:
-        _alone(name, settings.flink_url)
+    options = _placed(options or FlinkOptions(), name, settings)
+    env = environment(options, settings)
+    compile_graph(graph, env, job=name, settings=settings)
+    # Not env.execute_async: what is looked at is what is sent.
+    plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
+    _need_state_fits(plan, options)
+    _prepare(graph)
+    try:
+        return str(env._j_stream_execution_environment.executeAsync(plan).getJobID().toString())
+    except Py4JJavaError as error:
+        raise StackError(
+            f"Flink at {settings.flink_url} did not take job {name!r}: {_cause(error)}; "
+            "see `sage ps` and `sage logs jobmanager`"
+        ) from error
+
+
+def _placed(options: FlinkOptions, name: str, settings: Settings) -> FlinkOptions:
+    """The options with the job's own state folder and the savepoint's URI in them.
+
+    Only a cluster that is asked by its REST address says where its folders are.
+    """
+    if options.target != "remote" or INSIDE_FLINK_RUN:
+        nowhere = StateFolders("", "")
+        return replace(options, savepoint=resolved(options.savepoint, name, nowhere))
+    with FlinkRest(settings.flink_url) as rest:
+        _alone(name, rest)
+        folders = folders_of(name, rest)
+        uri = resolved(options.savepoint, name, folders)
+        tidy(rest, name)
+    return replace(options, savepoint=uri, checkpoints=folders.checkpoints)
+
+
+def _need_state_fits(plan: Any, options: FlinkOptions) -> None:
+    # `flink run -s` names one as well: the plan knows, whoever did.
+    path = plan.getSavepointRestoreSettings().getRestorePath()
+    jvm = get_gateway().jvm
+    held = saved(jvm, path) if path else []
+    if path or options.drop_state:
+        need_all_taken_up(held, planned(jvm, plan), path=str(path), drop=options.drop_state)
+
+
+def _prepare(graph: Graph) -> None:
     ends = [
         node.source if isinstance(node, Read) else node.sink
         for node in graph.nodes
@@ -86,25 +131,15 @@ def submit(
     for spec in (*ends, graph.dead_letters):
         if isinstance(spec, Prepared):
             spec.prepare()
-    env = environment(options, settings)
-    compile_graph(graph, env, job=name, settings=settings)
-    try:
-        return str(env.execute_async(name).get_job_id())
-    except Py4JJavaError as error:
-        raise StackError(
-            f"Flink at {settings.flink_url} did not take job {name!r}: {_cause(error)}; "
-            "see `sage ps` and `sage logs jobmanager`"
-        ) from error
 
 
-def _alone(name: str, url: str) -> None:
+def _alone(name: str, rest: FlinkRest) -> None:
     """Refuse a second job of this name: the two would end each other's Kafka transactions."""
-    with FlinkRest(url) as rest:
-        if job := rest.running(name):
-            raise PipelineError(
-                f"job {name!r} runs already ({job.id}); stop it with `sage jobs stop {name}`, "
-                "or submit under another name"
-            )
+    if job := rest.running(name):
+        raise PipelineError(
+            f"job {name!r} runs already ({job.id}); stop it with `sage jobs stop {name}`, "
+            "or submit under another name"
+        )
 
 
 def _cause(error: Py4JJavaError) -> str:

@@ -4,6 +4,7 @@ Source: https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/ops/rest_
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 import httpx
@@ -68,17 +69,97 @@ class FlinkRest:
         """The job of this name that has not ended."""
         return next((j for j in self.jobs() if j.name == name and j.state not in ENDED), None)
 
-    def drain(self, job_id: str, *, timeout_s: float = 120.0) -> None:
+    def config(self) -> dict[str, str]:
+        """The cluster's own configuration, as flat keys.
+
+        Raises:
+            StackError: the cluster does not answer.
+        """
+        return {entry["key"]: entry["value"] for entry in self._get("/jobmanager/config")}
+
+    def drain(self, job_id: str, *, target: str = "", timeout_s: float = 120.0) -> None:
         """Stop the job once all that it has read is written: its sources end, its calls finish.
 
         Nothing that was read is lost. A new job of the same group may read again what came after
-        the last checkpoint, since the last offsets of a draining source are not committed.
+        the last checkpoint, since the last offsets of a draining source are not committed. Its
+        state goes to the folder ``target``, of use to nobody: its sources have ended.
 
         Raises:
             StackError: it has not ended after ``timeout_s`` seconds; it still runs.
         """
-        self._send("POST", f"/jobs/{job_id}/stop", {"drain": True})
+        self._send("POST", f"/jobs/{job_id}/stop", _stopped(target, drain=True))
         self._wait_ended(job_id, timeout_s)
+
+    def stop(
+        self,
+        job_id: str,
+        *,
+        target: str = "",
+        timeout_s: float = 600.0,
+        told: Callable[[str], None] = lambda _: None,
+    ) -> str:
+        """Stop the job with a savepoint in the folder ``target`` (empty: the cluster's); its URI.
+
+        What is in flight is in the savepoint; transactions are committed. ``told`` hears now and
+        then how far it is.
+
+        Raises:
+            StackError: Flink's reason why there is none, or it took too long; the job may run on.
+        """
+        began = time.monotonic()
+        asked = self._send("POST", f"/jobs/{job_id}/stop", _stopped(target, drain=False)).json()
+        where = f"/jobs/{job_id}/savepoints/{asked['request-id']}"
+        while (answer := self._get(where))["status"]["id"] != "COMPLETED":
+            seconds = time.monotonic() - began
+            if seconds > timeout_s:
+                raise StackError(f"job {job_id}: no savepoint in {timeout_s:g} s; see {self.url}")
+            told(f"{seconds:.0f} s")
+            time.sleep(0.2)
+        operation = answer["operation"]
+        if "location" not in operation:
+            raise StackError(f"job {job_id}: no savepoint: {_reason(operation)}; it may still run")
+        self._wait_ended(job_id, timeout_s)
+        return str(operation["location"])
+
+    def rescale(self, job_id: str, parallelism: int, *, timeout_s: float = 120.0) -> None:
+        """Give every step of the job ``parallelism`` subtasks, from the next checkpoint on.
+
+        Steps that cannot be parallel stay as they are. Needs Flink's adaptive scheduler.
+
+        Raises:
+            ConfigError: the cluster has not the slots for it; nothing was changed.
+            StackError: the cluster's scheduler cannot, or it took too long.
+        """
+        vertices = self.vertices(job_id)
+        wanted = {v["id"]: min(parallelism, v["maxParallelism"]) for v in vertices}
+        free = self._get("/overview")["slots-available"]
+        slots = free + max(v["parallelism"] for v in vertices)
+        if parallelism > slots:
+            raise ConfigError(
+                f"job {job_id}: a parallelism of {parallelism} needs as many slots, and there are "
+                f"{slots} for it; end another job, or add TaskManagers"
+            )
+        limits = {
+            vertex: {"parallelism": {"lowerBound": 1, "upperBound": number}}
+            for vertex, number in wanted.items()
+        }
+        try:
+            self._send("PUT", f"/jobs/{job_id}/resource-requirements", limits)
+        except StackError as error:
+            raise StackError(
+                f"{error}; a running job is rescaled by Flink's adaptive scheduler alone "
+                "(jobmanager.scheduler: adaptive); else stop it with --savepoint and submit it "
+                "again with --from-savepoint and --parallelism"
+            ) from error
+        deadline = time.monotonic() + timeout_s
+        while not self._runs_at(job_id, wanted):
+            if time.monotonic() > deadline:
+                raise StackError(f"job {job_id}: not rescaled in {timeout_s:g} s; see {self.url}")
+            time.sleep(0.2)
+
+    def _runs_at(self, job_id: str, wanted: dict[str, int]) -> bool:
+        now = self.vertices(job_id)
+        return all(v["tasks"]["RUNNING"] == v["parallelism"] == wanted[v["id"]] for v in now)
 
     def cancel(self, job_id: str, *, timeout_s: float = 60.0) -> None:
         """End the job now and wait until it has ended; records in flight are dropped.
@@ -105,12 +186,17 @@ class FlinkRest:
         """Whether every subtask runs, so that records flow from end to end."""
         return all(v["tasks"]["RUNNING"] == v["parallelism"] for v in self.vertices(job_id))
 
+    def checkpoints(self, job_id: str) -> dict[str, Any]:
+        """Counts, summary and latest of the job's checkpoints; durations in milliseconds."""
+        found: dict[str, Any] = self._get(f"/jobs/{job_id}/checkpoints")
+        return found
+
     def alarm(self, job_id: str) -> str:
         """Why the job's newest checkpoint failed; empty when it did not, or there is none.
 
         A job whose checkpoints fail goes on, but what it writes exactly once stays invisible.
         """
-        latest = self._get(f"/jobs/{job_id}/checkpoints").get("latest") or {}
+        latest = self.checkpoints(job_id).get("latest") or {}
         failed, completed = latest.get("failed"), latest.get("completed")
         if not failed or (completed and completed["id"] > failed["id"]):
             return ""
@@ -140,3 +226,14 @@ class FlinkRest:
                 f"Flink: {method} {path}: {response.status_code} {response.text[:300]}"
             )
         return response
+
+
+def _stopped(target: str, *, drain: bool) -> dict[str, Any]:
+    return {"drain": drain, **({"targetDirectory": target} if target else {})}
+
+
+def _reason(operation: Any) -> str:
+    """The innermost line of a Java exception's text."""
+    text = operation.get("failure-cause", {}).get("stack-trace", "") or str(operation)
+    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
+    return (causes[-1].removeprefix("Caused by: ") if causes else text.splitlines()[0])[:500]

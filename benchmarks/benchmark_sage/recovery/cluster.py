@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import yaml
 
@@ -85,6 +86,14 @@ class Cluster:
             for process in frozen:
                 if process.is_running():
                     os.kill(process.pid, signal.SIGCONT)
+
+    def control(self, model: str, **plan: str | float | bool) -> None:
+        """Change the plan of the engines of ``model``, as the mock engine's ``/control`` has it."""
+        for process in self.processes("gateway", [self.journal(model).name]):
+            line = process.cmdline()
+            if line[0].endswith("mock-engine"):
+                port = line[line.index("--port") + 1]
+                httpx.post(f"http://127.0.0.1:{port}/control", json=plan).raise_for_status()
 
     def rss_mib(self, part: str) -> float:
         """Resident memory of all processes of ``part``."""

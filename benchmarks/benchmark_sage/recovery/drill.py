@@ -91,6 +91,7 @@ def drill(
     more: Sequence[tuple[str, str]] = (),
     more_last: bool = False,
     raw: Sequence[tuple[str, bytes]] = (),
+    partitions: int = 1,
     wait_s: float = 240.0,
     options: sage.flow.FlinkOptions | None = None,
     **limits: Any,
@@ -101,7 +102,8 @@ def drill(
     (key and value) that are no events and must each become one dead letter.
     """
     work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
-    for topic in (work.topic, work.answers, work.dead_letters):
+    ensure_topic(work.topic, partitions)
+    for topic in (work.answers, work.dead_letters):
         ensure_topic(topic)
     settings = Settings.load()
     options = options or sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)

@@ -1,8 +1,7 @@
 """Flink standalone from the PyFlink wheel: one JobManager, one TaskManager with four slots.
 
-A session cluster without high availability: when the JobManager dies its jobs are gone, with
-the records that were in flight in them; when the TaskManager dies they go on from the last
-checkpoint, and ``sage down`` drains them first.
+A session cluster with high availability: jobs outlive the JobManager and a crash of the machine,
+and go on from their last checkpoint; ``sage down`` drains them first.
 """
 
 import os
@@ -28,6 +27,19 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": ports["flink_rpc"],
         "jobmanager.bind-host": "127.0.0.1",
+        "high-availability.type": "zookeeper",
+        "high-availability.cluster-id": "/sage",
+        "high-availability.storageDir": (data / "ha").as_uri(),
+        "high-availability.jobmanager.port": ports["flink_rpc"],
+        "high-availability.zookeeper.quorum": f"127.0.0.1:{ports['zookeeper']}",
+        # A dead JobManager keeps its leadership until its session ends: it bounds from below how
+        # soon the next one leads. A restart of ZooKeeper alone must not be longer.
+        "high-availability.zookeeper.client.session-timeout": "6 s",
+        "high-availability.zookeeper.client.connection-timeout": "3 s",
+        "high-availability.zookeeper.client.retry-wait": "500 ms",
+        "high-availability.zookeeper.client.max-retry-attempts": 20,
+        "high-availability.zookeeper.client.tolerate-suspended-connections": True,
+        "jobmanager.scheduler": "adaptive",
         "jobmanager.memory.process.size": "1024m",
         "blob.server.port": str(ports["flink_blob"]),
         "rest.address": "127.0.0.1",
@@ -100,7 +112,13 @@ def write_conf(home: Home, ports: Ports) -> None:
         yaml.safe_dump(merged(settings, cluster_settings(home, ports)), width=10_000)
     )
     data = home.data("flink")
-    for made in (data / "checkpoints", data / "savepoints", data / "tmp", home.root / "logs/flink"):
+    for made in (
+        data / "checkpoints",
+        data / "savepoints",
+        data / "ha",
+        data / "tmp",
+        home.root / "logs/flink",
+    ):
         made.mkdir(parents=True, exist_ok=True)
 
 

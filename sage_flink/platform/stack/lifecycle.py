@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform import savepoints
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.progress import Board
 from sage_flink.platform.stack.guard import end, marked, part_names
@@ -213,7 +214,8 @@ def stop_all(home: Home, supervisor: Supervisor) -> set[str]:
 def drain_jobs(flink_url: str, console: Console) -> None:
     """Let every running job write what it has read: a new one goes on from committed offsets.
 
-    A job that cannot (it fails over and over, say) is named and given up.
+    A job that cannot (it fails over and over, say) is named; it goes on from its last checkpoint at
+    the next ``up``, as all jobs do after a crash of the machine.
     """
     with FlinkRest(flink_url) as rest:
         try:
@@ -223,10 +225,10 @@ def drain_jobs(flink_url: str, console: Console) -> None:
         for job in running:
             try:
                 with console.status(f"job {job.name} writes what it has read"):
-                    rest.drain(job.id, timeout_s=DRAIN_TIMEOUT_S)
+                    savepoints.drain(rest, job, timeout_s=DRAIN_TIMEOUT_S)
             except StackError as error:
                 console.print(
-                    f"job {job.name} was not drained, records in flight are lost to it: {error}",
+                    f"job {job.name} was not drained and goes on at the next `sage up`: {error}",
                     markup=False,
                 )
 

@@ -11,22 +11,28 @@ from sage_flink.platform.stack.kafka import kafka
 from sage_flink.platform.stack.milvus import milvus
 from sage_flink.platform.stack.part import Part
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.zookeeper import zookeeper
 
 PARTS: dict[str, Callable[[Home, Ports], Part]] = {
     "kafka": kafka,
+    "zookeeper": zookeeper,
     "jobmanager": jobmanager,
     "taskmanager": taskmanager,
     "milvus": milvus,
     "influxdb": influxdb,
     "gateway": gateway,
 }
-# A TaskManager is of no use alone.
 FLINK = ("jobmanager", "taskmanager")
-GROUPS: dict[str, tuple[str, ...]] = {"flink": FLINK, "taskmanager": FLINK}
+# None of them is of use alone: a TaskManager needs its JobManager, which needs its memory.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "flink": ("zookeeper", *FLINK),
+    "jobmanager": ("zookeeper", "jobmanager"),
+    "taskmanager": ("zookeeper", *FLINK),
+}
 
 
 def select(only: Collection[str] | None) -> list[str]:
-    """The names of the parts that ``only`` asks for, all of them for None; ``flink`` is two parts.
+    """The names of the parts that ``only`` asks for, all of them for None, with those they need.
 
     Raises:
         ConfigError: a name is not a part.

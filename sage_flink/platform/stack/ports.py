@@ -17,6 +17,7 @@ Ports = Mapping[str, int]
 USUAL: dict[str, int] = {
     "kafka": 9092,
     "kafka_controller": 9093,
+    "zookeeper": 2181,
     "flink": 8081,
     "flink_rpc": 6123,
     "flink_blob": 6124,

@@ -107,6 +107,12 @@ def status(home: Path) -> list[PartStatus]:
     return [describe(place, part, ports, processes.get(part.name), orphans) for part in parts]
 
 
+def address(home: Path, name: str) -> str:
+    """The address of one part, whether it runs or not."""
+    place = Home.at(home)
+    return PARTS[name](place, {**USUAL, **kept_ports(place)}).url
+
+
 def processes(home: Path, part: str = "") -> list[psutil.Process]:
     """The processes of one part, or of the whole stack, their children included."""
     marks = {"SAGE_STACK": str(Home.at(home).root)}
