@@ -97,6 +97,15 @@ make_embedding_model() {
   put "$work/minilm" "$embedding_model"
 }
 
+# Only tests start a Redis, one of their own; RUNLEVEL=1 keeps Debian from starting its service too.
+has_redis() { command -v redis-server >/dev/null; }
+make_redis() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo 'only root can install it'; return 1; }
+  export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive
+  apt-get install -y --no-install-recommends redis-server \
+    || { apt-get update && apt-get install -y --no-install-recommends redis-server; }
+}
+
 native_jar=$cache/native/$native_hash/sage-native.jar
 has_native_jar() { [ -s "$native_jar" ]; }
 make_native_jar() {

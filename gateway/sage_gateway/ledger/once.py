@@ -78,9 +78,10 @@ class Once:
         if run.cut:
             self._counts.calls["passed"].inc()
             return await ask()
-        self._counts.calls["joined"].inc()
         self._adopt(run)
-        return await run.heard("joined")
+        found = await run.heard("joined")
+        self._counts.calls[run.mark or "joined"].inc()
+        return found
 
     def _begin(self, ticket: Ticket, ask: Ask) -> Run:
         bytes_max = self._limits.answer_bytes_max
