@@ -39,7 +39,7 @@ class Store(Protocol):
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of all answers, ``ROW_BYTES`` for each added."""
+        """Bytes of all answers, ``ROW_BYTES`` for each added; right within seconds."""
         ...
 
     @property

@@ -36,7 +36,7 @@ if answer then return {1, answer} end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {0, ''} end
 return {2, redis.call('GET', KEYS[2])}
 """
-# KEYS answer, lease, order, sizes, total; ARGV key, answer, ttl in ms, now in ms, size, bytes_max,
+# KEYS answer, lease, order, sizes, total; ARGV key, answer, ttl in ms, now in us, size, bytes_max,
 # prefix of answers, owner. Then the oldest go, 64 at most: what remains goes with the next ones.
 RECORD = """
 if redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[3]) then
@@ -52,7 +52,7 @@ local evicted = 0
 while evicted < 64 do
   local oldest = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
   if not oldest[1] then break end
-  if tonumber(oldest[2]) > ARGV[4] - ARGV[3] and total <= tonumber(ARGV[6]) then break end
+  if tonumber(oldest[2]) > ARGV[4] - ARGV[3] * 1000 and total <= tonumber(ARGV[6]) then break end
   redis.call('ZREM', KEYS[3], oldest[1])
   redis.call('DEL', ARGV[7] .. oldest[1])
   total = redis.call('DECRBY', KEYS[5], redis.call('HGET', KEYS[4], oldest[1]) or 0)
@@ -107,8 +107,7 @@ class RedisStore:
         scripts = {"claim": CLAIM, "record": RECORD, "renew": RENEW}
         self._scripts = {n: self._redis.register_script(text) for n, text in scripts.items()}
         self._renewing = asyncio.create_task(self._renew(), name="ledger leases")
-        async with _told():
-            self.bytes_held = int(await self._redis.get(TOTAL) or 0)
+        await self._read_total()
 
     async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
         """As the port has it; a claim is seen by all gateways."""
@@ -126,9 +125,9 @@ class RedisStore:
         """As the port has it, on return Redis has it."""
         packed = (b"s" if answer.stream else b"w") + answer.digest + answer.body
         size = len(answer.body) + ROW_BYTES
-        now_ms = round(time.time() * 1000)
+        now_us = time.time_ns() // 1000
         keys = [ANSWER + key, LEASE + key, ORDER, SIZES, TOTAL]
-        bounds = [self._ttl_ms, now_ms, size, self._bytes_max, ANSWER, self._owner]
+        bounds = [self._ttl_ms, now_us, size, self._bytes_max, ANSWER, self._owner]
         held, evicted = await self._run("record", keys, [key, packed, *bounds])
         self._held.discard(key)
         self.bytes_held = held
@@ -163,6 +162,13 @@ class RedisStore:
                 for some in _parts(sorted(self._held)):
                     leases = [LEASE + key for key in some]
                     await self._run("renew", leases, [self._owner, self._lease_ms])
+                await self._read_total()
+
+    async def _read_total(self) -> None:
+        """What all gateways hold together; replies to ``record`` may overtake each other."""
+        assert self._redis is not None
+        async with _told():
+            self.bytes_held = int(await self._redis.get(TOTAL) or 0)
 
     async def _run(self, script: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
         if not self._scripts:
