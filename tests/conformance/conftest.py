@@ -289,7 +289,9 @@ def ledger(
                     path = tmp_path / "ledger.sqlite"
                     store = SqliteStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
                 case _:
-                    store = RedisStore(url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0)
+                    store = RedisStore(
+                        url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0, timeout_s=20.0
+                    )
             await store.open()
             try:
                 yield store

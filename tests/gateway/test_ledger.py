@@ -1,5 +1,6 @@
 """A call under an id is paid for once; the engine counts what it was asked."""
 
+import asyncio
 import threading
 import time
 import uuid
@@ -151,6 +152,28 @@ def test_who_hangs_up_and_comes_back_late_finds_the_answer(caller: Caller) -> No
     assert said(again) == "hit"
     assert again.json()["choices"][0]["message"]["content"] == "sleep"
     assert (caller.asked(), caller.aborted()) == (1, 0)
+
+
+def test_a_job_that_is_killed_and_replayed_pays_for_nothing_twice(start: Any, fake: Any) -> None:
+    count = 60
+
+    async def all_of(gateway: Any, ids: list[dict[str, str]], seconds: float) -> list[Any]:
+        limits = httpx.Limits(max_connections=None)
+        key = {"authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(limits=limits, timeout=seconds, headers=key) as client:
+            url, body = gateway.url + CHAT, chat("sleep 4")
+            calls = (client.post(url, content=body, headers=own) for own in ids)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    with start({"talk": fake()}) as gateway:
+        caller, ids = Caller(gateway), [new_id() for _ in range(count)]
+        cut_off = asyncio.run(all_of(gateway, ids, 2.0))
+        replayed = asyncio.run(all_of(gateway, ids, 30.0))
+
+        assert {type(answer) for answer in cut_off} == {httpx.ReadTimeout}
+        assert {answer.status_code for answer in replayed} == {200}
+        assert {said(answer) for answer in replayed} <= {"joined", "hit"}
+        assert (caller.asked(), caller.aborted()) == (count, 0)
 
 
 def test_a_stream_that_was_left_is_heard_from_its_start_by_who_comes_back(start: Any, fake: Any):
