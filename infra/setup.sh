@@ -40,7 +40,7 @@ work=$(mktemp -d "$cache/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'printf "\nStopped; what was finished stays. Run the same command again to go on.\n" >&2; exit 130' INT TERM
 
-steps_all=11
+steps_all=13
 step_now=0
 
 # locked LOCK TEST MAKE: two clones may want the same thing at once; the second finds it made.
@@ -63,6 +63,19 @@ step() {
   }
 }
 
+# wish NAME LABEL WITHOUT: as step, but setup goes on WITHOUT it, and says so.
+wish() {
+  local log=$home/logs/setup/$1.log
+  if "has_$1"; then
+    step "$1" "$2" ''
+  elif ! locked "$cache/locks/$1" "has_$1" "make_$1" >"$log" 2>&1; then
+    step_now=$((step_now + 1))
+    say_line "$(printf '[%2d/%d] %s' "$step_now" "$steps_all" "$2")" "not there: $3"
+  else
+    step "$1" "$2" ''
+  fi
+}
+
 started=$(now_ms)
 step uv 'uv' ''
 step flink_venv 'environment of the data plane' '1-2 minutes the first time'
@@ -75,6 +88,8 @@ step chat_model 'chat model' '90 MB'
 step embedding_model 'embedding model' ''
 step native_jar 'native Flink operators' ''
 step mock_engine 'mock engine of benchmarks and drills' ''
+wish redis 'Redis server' 'apt-get install redis-server; the tests of a shared ledger need it'
+wish faketime 'clocks that jump' 'apt-get install faketime; a drill needs it'
 
 # Fixed names in $SAGE_HOME for what lies in the cache, so that the stack asks one folder only.
 ln -sfn "$milvus" "$home/venv/milvus"

@@ -25,6 +25,7 @@ class Stream:
 
     chunks: AsyncIterator[bytes]
     close: Callable[[], Awaitable[None]]
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def refused(error: ApiError) -> Answer:

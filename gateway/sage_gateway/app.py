@@ -17,6 +17,7 @@ from sage_gateway import cold, mounts, pipelines
 from sage_gateway.engines import ENGINES, Engine
 from sage_gateway.front import Front
 from sage_gateway.keys import Keys, local_key
+from sage_gateway.ledger import Ledger
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import PoolSpec, chosen_file, load
@@ -45,21 +46,25 @@ def build(
     pool = Pool(spec, engines, models=settings.models, logs=settings.home / "logs")
     proxy = Proxy()
     searches = Searches(open_store)
-    service = Service(pool, proxy, searches, Metrics(pool))
+    metrics = Metrics(pool)
+    ledger = Ledger(spec.ledger, settings.home / "data" / "gateway", metrics.registry)
+    service = Service(pool, proxy, searches, metrics)
     service.mounts.update(mounts.load(settings, Transport(service), factories))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await proxy.open()
+        await ledger.open()
         await pool.start()
         try:
             yield
         finally:
+            await ledger.close()
             await pool.close()
             await proxy.close()
             searches.close()
 
-    return Front(keys, service, cold.build(service, lifespan))
+    return Front(keys, service, ledger, cold.build(service, lifespan))
 
 
 def serve(front: Front, listener: socket.socket) -> None:

@@ -25,6 +25,7 @@ ERRORS = {
     "401": "no key",
     "404": "no such model or collection",
     "413": "body too large",
+    "422": "this Idempotency-Key was used with another body",
     "429": "no room, see Retry-After",
     "502": "the engine failed",
     "503": "not ready, see Retry-After",

@@ -1,7 +1,8 @@
 """The ASGI application: the key first, then the hot routes, then FastAPI for everything else.
 
 A plain callable, because routing and middleware of a framework cost a third of the throughput and
-most of the tail. A caller who hangs up cancels the work: the engine's request is aborted.
+most of the tail. A caller who hangs up cancels the work: the engine's request is aborted, but for
+one that named an id (see :mod:`sage_gateway.ledger.once`).
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from typing import Any
 
 from sage_gateway.answers import EVENTS, Answer, Stream, refused
 from sage_gateway.keys import Keys
+from sage_gateway.ledger import Ledger
 from sage_gateway.service import Service
 from sage_gateway.wire import BODY_BYTES_MAX, ApiError
 
@@ -31,9 +33,10 @@ class Gone(Exception):  # noqa: N818 - not an error of ours
 class Front:
     """One gateway as an ASGI callable."""
 
-    def __init__(self, keys: Keys, service: Service, cold: App) -> None:
+    def __init__(self, keys: Keys, service: Service, ledger: Ledger, cold: App) -> None:
         self._keys = keys
         self._service = service
+        self._ledger = ledger
         self._cold = cold
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +60,14 @@ class Front:
 
     async def _answer(self, scope: Scope, path: str, body: bytes, send: Send) -> None:
         request_id = _request_id(scope)
-        found = await self._service.answer(path, body, request_id=request_id)
+
+        def ask() -> Awaitable[Answer | Stream]:
+            return self._service.answer(path, body, request_id=request_id)
+
+        try:
+            found = await self._ledger.answer(path, scope["headers"], body, ask)
+        except ApiError as error:
+            found = refused(error)
         if isinstance(found, Answer):
             return await _send(send, found)
         try:
@@ -159,7 +169,7 @@ async def _send(send: Send, answer: Answer, *, close: bool = False) -> None:
 
 
 async def _send_stream(send: Send, stream: Stream) -> None:
-    headers = [EVENTS, (b"cache-control", b"no-cache")]
+    headers = [EVENTS, (b"cache-control", b"no-cache"), *stream.headers]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     async for chunk in stream.chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -86,6 +86,25 @@ class CollectionSpec(_Spec):
     model: Name
 
 
+class LedgerSpec(_Spec):
+    """How calls that name an id are answered once; see :mod:`sage_gateway.ledger.once`."""
+
+    store: Literal["sqlite", "redis", "off"] = Field(
+        default="sqlite", description="redis where several gateways answer the same callers"
+    )
+    url: str | None = Field(default=None, description="of Redis: redis://HOST:PORT/0")
+    ttl_s: float = Field(default=86_400.0, gt=0, description="how long an answer is kept")
+    bytes_max: int = Field(default=256 << 20, ge=1 << 20, description="of all answers")
+    answer_bytes_max: int = Field(default=4 << 20, ge=1 << 10, description="of one answer")
+    grace_s: float = Field(
+        default=30.0, ge=0, description="how long a call goes on when its callers hung up"
+    )
+    orphans_max: int = Field(default=256, ge=0, description="how many calls may go on so")
+    lease_s: float = Field(
+        default=10.0, gt=0, description="how long the calls of a dead gateway are waited for"
+    )
+
+
 class PoolSpec(_Spec):
     """The desired state of the pool."""
 
@@ -94,6 +113,7 @@ class PoolSpec(_Spec):
     embedding_model: Name = Field(
         default="minilm", description="for collections that are not listed"
     )
+    ledger: LedgerSpec = LedgerSpec()
 
     def embedding_of(self, collection: str) -> str:
         """The name of the model that embeds questions to ``collection``."""
@@ -141,6 +161,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
     for name, model in spec.models.items():
         if model.engine not in engines:
             yield f"models.{name}.engine: {model.engine!r} is none of {known}"
+    if spec.ledger.store == "redis" and not spec.ledger.url:
+        yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]
     for twice in sorted({n for n in names if names.count(n) > 1}):
         yield f"{twice!r} names two models; rename one or drop an alias"

@@ -12,7 +12,8 @@ from sage_gateway.service import Service
 class Transport:
     """Calls in this process. Paths are those of HTTP; mounted pipelines are not among the models,
 
-    so that none can call itself.
+    so that none can call itself. Calls go around the ledger, whatever ids they carry: a pipeline
+    makes ids anew for each question, and the answer kept is its own, under its caller's id.
     """
 
     def __init__(self, service: Service) -> None:

@@ -97,6 +97,18 @@ make_embedding_model() {
   put "$work/minilm" "$embedding_model"
 }
 
+# For tests only, from Debian. RUNLEVEL=1 keeps it from starting a service.
+debian() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo 'only root can install it'; return 1; }
+  export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive
+  apt-get install -y --no-install-recommends "$1" \
+    || { apt-get update && apt-get install -y --no-install-recommends "$1"; }
+}
+has_redis() { command -v redis-server >/dev/null; }
+make_redis() { debian redis-server; }
+has_faketime() { command -v faketime >/dev/null; }
+make_faketime() { debian faketime; }
+
 native_jar=$cache/native/$native_hash/sage-native.jar
 has_native_jar() { [ -s "$native_jar" ]; }
 make_native_jar() {

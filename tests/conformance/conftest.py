@@ -1,9 +1,10 @@
 """The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
 
-To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES
-or POOLS.
+To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
+POOLS or LEDGERS.
 """
 
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from redis_server import redis_server
 
 from sage_connectors import files, http_pool
 from sage_flink.common import Record
@@ -29,6 +31,10 @@ from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
+from sage_gateway.ledger.memory import MemoryStore
+from sage_gateway.ledger.port import Store
+from sage_gateway.ledger.redis import RedisStore
+from sage_gateway.ledger.sqlite import SqliteStore
 
 SERVICE = pytest.mark.service
 STORES = [
@@ -250,3 +256,46 @@ def _endpoint() -> web.Application:
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_post("/{path:.*}", nothing)
     return app
+
+
+LEDGERS = [
+    pytest.param("memory", id="memory"),
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("redis", id="redis", marks=SERVICE),
+]
+OpenLedger = Callable[..., AbstractAsyncContextManager[Store]]
+
+
+@pytest.fixture(params=LEDGERS)
+def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenLedger]:
+    """Opens the same empty ledger again and again: ``async with ledger(ttl_s=..., bytes_max=...)``.
+
+    The one in memory is empty each time.
+    """
+    with contextlib.ExitStack() as stack:
+        url = ""
+        if request.param == "redis":
+            url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
+
+        @asynccontextmanager
+        async def opened(*, ttl_s: float = 60.0, bytes_max: int = 1 << 20) -> AsyncIterator[Store]:
+            store: Store
+            match request.param:
+                case "memory":
+                    store = MemoryStore(ttl_s=ttl_s, bytes_max=bytes_max)
+                case "sqlite":
+                    path = tmp_path / "ledger.sqlite"
+                    store = SqliteStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
+                case _:
+                    store = RedisStore(
+                        url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0, timeout_s=20.0
+                    )
+            await store.open()
+            try:
+                yield store
+            finally:
+                await store.close()
+
+        yield opened

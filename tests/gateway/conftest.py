@@ -110,10 +110,13 @@ def started(
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts a gateway with the models given: ``with start({"talk": model}) as gateway``."""
+    """Starts a gateway with the models given: ``with start({"talk": model}) as gateway``.
 
-    def with_home(models: dict[str, Any], **more: Any) -> Any:
-        return started(tmp_path_factory.mktemp("home"), models, **more)
+    ``home``: its folder, else a fresh one.
+    """
+
+    def with_home(models: dict[str, Any], home: Path | None = None, **more: Any) -> Any:
+        return started(home or tmp_path_factory.mktemp("home"), models, **more)
 
     return with_home
 

@@ -1,0 +1,74 @@
+"""The ledger as the front uses it: which calls are answered once, and kept where."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from sage_gateway.answers import Answer, Stream
+from sage_gateway.ledger.counts import Counts
+from sage_gateway.ledger.decisions import issued
+from sage_gateway.ledger.memory import MemoryStore
+from sage_gateway.ledger.once import Ask, Limits, Once
+from sage_gateway.ledger.port import Store
+from sage_gateway.pool_spec import LedgerSpec
+
+GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
+CHEAP = frozenset({"/v1/embeddings", "/v1/rerank"})
+CHEAP_BYTES_MAX = 16 << 20
+
+
+class Ledger:
+    """Every ``POST`` goes through ``answer``; those that name no id just pass."""
+
+    def __init__(self, spec: LedgerSpec, folder: Path, registry: CollectorRegistry) -> None:
+        self._onces: dict[str, Once] = {}
+        self._by_path: Mapping[str, Once] = {}
+        if spec.store == "off":
+            return
+        counts = Counts(registry)
+        cheap = MemoryStore(ttl_s=spec.ttl_s, bytes_max=CHEAP_BYTES_MAX)
+        counts.stores.update(generations=_store(spec, folder), vectors=cheap)
+        limits = Limits(spec.answer_bytes_max, spec.grace_s, spec.orphans_max)
+        self._onces = {
+            name: Once(store, limits=limits, counts=counts) for name, store in counts.stores.items()
+        }
+        self._by_path = dict.fromkeys(GENERATIONS, self._onces["generations"]) | dict.fromkeys(
+            CHEAP, self._onces["vectors"]
+        )
+
+    async def open(self) -> None:
+        """On the loop that serves; whatever is wrong with the store, this returns."""
+        for once in self._onces.values():
+            await once.open()
+
+    async def close(self) -> None:
+        """End the calls that still run."""
+        for once in self._onces.values():
+            await once.close()
+
+    async def answer(
+        self, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, ask: Ask
+    ) -> Answer | Stream:
+        """The answer to ``POST path``, by ``ask`` unless it is known or on its way.
+
+        Raises:
+            ApiError: 422, the id belongs to another body.
+        """
+        once = self._by_path.get(path)
+        ticket = issued(path, headers, body) if once is not None else None
+        if once is None or ticket is None:
+            return await ask()
+        return await once.answer(ticket, ask)
+
+
+def _store(spec: LedgerSpec, folder: Path) -> Store:
+    if spec.store == "sqlite":
+        from sage_gateway.ledger.sqlite import SqliteStore
+
+        path = folder / "ledger.sqlite"
+        return SqliteStore(path, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max)
+    from sage_gateway.ledger.redis import RedisStore
+
+    assert spec.url is not None, "checked with the file"
+    return RedisStore(spec.url, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max, lease_s=spec.lease_s)

@@ -1,0 +1,387 @@
+"""A call under an id is paid for once; the engine counts what it was asked."""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from sage_flink.common import Settings
+from sage_gateway.mounts import OnDelta, Reply
+from sage_gateway.transport import Transport
+
+KEY = "sk-sage-test"
+CHAT = "/v1/chat/completions"
+
+
+def new_id() -> dict[str, str]:
+    return {"x-request-id": uuid.uuid4().hex}
+
+
+class Caller:
+    """Asks the gateway with headers, and knows what the engine was asked since it was made."""
+
+    def __init__(self, gateway: Any) -> None:
+        self.gateway = gateway
+        self._before = gateway.seen()
+
+    def ask(self, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+        found: httpx.Response = self.gateway.client.post(
+            CHAT, content=chat(content, **more), headers=headers
+        )
+        return found
+
+    def begin(self, content: str, headers: dict[str, str], **more: Any) -> "Future":
+        return Future(lambda: self.ask(content, headers, **more))
+
+    def hang_up(self, content: str, headers: dict[str, str], *, after_s: float = 0.3) -> None:
+        own = {"authorization": f"Bearer {KEY}", **headers}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(self.gateway.url + CHAT, content=chat(content), headers=own, timeout=after_s)
+
+    def asked(self) -> int:
+        count: int = self.gateway.seen()["requests"] - self._before["requests"]
+        return count
+
+    def aborted(self) -> int:
+        count: int = self.gateway.seen()["hung_up"] - self._before["hung_up"]
+        return count
+
+    def counted(self, name: str) -> float:
+        """A sample of ``/metrics``, all labels of it together."""
+        lines = self.gateway.client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+class Future:
+    """A call in a thread."""
+
+    def __init__(self, work: Callable[[], httpx.Response]) -> None:
+        self._found: list[httpx.Response] = []
+        self._thread = threading.Thread(target=lambda: self._found.append(work()))
+        self._thread.start()
+
+    def result(self) -> httpx.Response:
+        self._thread.join(20)
+        return self._found[0]
+
+
+def chat(content: str, **more: Any) -> bytes:
+    messages = [{"role": "user", "content": content}]
+    return orjson.dumps({"model": "talk", "messages": messages} | more)
+
+
+def said(answer: httpx.Response) -> str | None:
+    return answer.headers.get("x-sage-ledger")
+
+
+@pytest.fixture
+def caller(gateway: Any) -> Iterator[Caller]:
+    return Caller(gateway)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["x-request-id", "idempotency-key"])
+def test_a_repeat_gets_the_same_bytes_and_costs_nothing(
+    caller: Caller, name: str, stream: bool
+) -> None:
+    own = {name: uuid.uuid4().hex}
+
+    first = caller.ask("echo one two three", own, stream=stream)
+    again = caller.ask("echo one two three", own, stream=stream)
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (said(first), said(again)) == (None, "hit")
+    assert again.content == first.content
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert caller.asked() == 1
+
+
+def test_a_second_one_while_the_first_runs_joins_it(caller: Caller) -> None:
+    own = new_id()
+
+    first = caller.begin("sleep 0.5", own)
+    caller.gateway.until(lambda: caller.asked() == 1)
+    with ThreadPoolExecutor(8) as many:
+        joined = list(many.map(lambda _: caller.ask("sleep 0.5", own), range(8)))
+
+    assert {answer.content for answer in joined} == {first.result().content}
+    assert {said(answer) for answer in joined} == {"joined"}
+    assert caller.asked() == 1
+
+
+def test_a_joiner_of_a_stream_hears_it_from_its_start_and_then_live(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}) as gateway:
+        caller, own, body = Caller(gateway), new_id(), chat("slow", stream=True)
+        with gateway.client.stream("POST", CHAT, content=body, headers=own) as first:
+            heard = first.iter_lines()
+            started = [next(heard) for _ in range(40)]
+            with gateway.client.stream("POST", CHAT, content=body, headers=own) as joiner:
+                late = joiner.iter_lines()
+                assert [next(late) for _ in range(40)] == started
+                assert [next(late) for _ in range(20)] == [next(heard) for _ in range(20)]
+
+        assert joiner.headers["x-sage-ledger"] == "joined"
+        assert caller.asked() == 1
+
+
+def test_who_hangs_up_and_asks_again_finds_the_call_still_running(caller: Caller) -> None:
+    own = new_id()
+
+    caller.hang_up("sleep 1", own)
+    again = caller.ask("sleep 1", own)
+
+    assert said(again) == "joined"
+    assert (caller.asked(), caller.aborted()) == (1, 0)
+
+
+def test_who_hangs_up_and_comes_back_late_finds_the_answer(caller: Caller) -> None:
+    own = new_id()
+    kept = caller.counted("sage_gateway_ledger_records_total")
+
+    caller.hang_up("sleep 0.6", own)
+    caller.gateway.until(lambda: caller.counted("sage_gateway_ledger_records_total") > kept)
+    again = caller.ask("sleep 0.6", own)
+
+    assert said(again) == "hit"
+    assert again.json()["choices"][0]["message"]["content"] == "sleep"
+    assert (caller.asked(), caller.aborted()) == (1, 0)
+
+
+def test_a_job_that_is_killed_and_replayed_pays_for_nothing_twice(start: Any, fake: Any) -> None:
+    count = 60
+
+    async def all_of(gateway: Any, ids: list[dict[str, str]], seconds: float) -> list[Any]:
+        limits = httpx.Limits(max_connections=None)
+        key = {"authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(limits=limits, timeout=seconds, headers=key) as client:
+            url, body = gateway.url + CHAT, chat("sleep 4")
+            calls = (client.post(url, content=body, headers=own) for own in ids)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    with start({"talk": fake()}) as gateway:
+        caller, ids = Caller(gateway), [new_id() for _ in range(count)]
+        cut_off = asyncio.run(all_of(gateway, ids, 2.0))
+        replayed = asyncio.run(all_of(gateway, ids, 30.0))
+
+        assert {type(answer) for answer in cut_off} == {httpx.ReadTimeout}
+        assert {answer.status_code for answer in replayed} == {200}
+        assert {said(answer) for answer in replayed} <= {"joined", "hit"}
+        assert (caller.asked(), caller.aborted()) == (count, 0)
+
+
+def test_a_stream_that_was_left_is_heard_from_its_start_by_who_comes_back(start: Any, fake: Any):
+    with start({"talk": fake()}) as gateway:
+        caller, own = Caller(gateway), new_id()
+        body = chat("slow", stream=True)
+        with gateway.client.stream("POST", CHAT, content=body, headers=own) as first:
+            started = next(first.iter_lines())
+        time.sleep(0.3)
+        with gateway.client.stream("POST", CHAT, content=body, headers=own) as again:
+            assert next(again.iter_lines()) == started
+
+        assert again.headers["x-sage-ledger"] == "joined"
+        assert (caller.asked(), caller.aborted()) == (1, 0)
+
+
+def test_without_an_id_hanging_up_still_aborts_the_engine(caller: Caller) -> None:
+    caller.hang_up("sleep 30", {"x-request-id": "r-1"})
+
+    caller.gateway.until(lambda: caller.aborted() == 1, 1.0)
+
+
+def test_a_call_that_nobody_comes_back_to_is_aborted_after_its_grace(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}, pool={"ledger": {"grace_s": 0.5}}) as gateway:
+        caller = Caller(gateway)
+
+        caller.hang_up("sleep 30", new_id())
+        gateway.until(lambda: caller.aborted() == 1, 5.0)
+
+        assert caller.counted("sage_gateway_ledger_orphans_aborted_total") == 1
+        assert caller.counted("sage_gateway_ledger_orphans ") == 0
+
+
+def test_no_more_orphans_than_there_is_room_for_go_on(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}, pool={"ledger": {"orphans_max": 1}}) as gateway:
+        caller, own = Caller(gateway), new_id()
+
+        caller.hang_up("sleep 3", own)
+        caller.hang_up("sleep 30", new_id())
+        gateway.until(lambda: caller.aborted() == 1, 5.0)
+
+        assert caller.counted("sage_gateway_ledger_orphans ") == 1
+        assert said(caller.ask("sleep 3", own)) in ("joined", "hit")
+        assert caller.asked() == 2
+
+
+def test_another_body_under_an_idempotency_key_is_a_422_in_openais_shape(caller: Caller) -> None:
+    own = {"idempotency-key": "order 66"}
+
+    caller.ask("echo mine", own)
+    other = caller.ask("echo yours", own)
+    running = caller.begin("sleep 0.5", {"idempotency-key": "order 67"})
+    caller.gateway.until(lambda: caller.asked() == 2)
+    beside = caller.ask("echo yours", {"idempotency-key": "order 67"})
+
+    assert (other.status_code, beside.status_code) == (422, 422)
+    assert other.json()["error"]["code"] == "idempotency_key_reused"
+    assert set(other.json()["error"]) == {"message", "type", "param", "code"}
+    assert running.result().status_code == 200
+    assert caller.asked() == 2
+
+
+def test_another_body_under_a_calls_own_id_is_another_call(caller: Caller) -> None:
+    name = uuid.uuid4().hex
+    own = {"x-request-id": name, "idempotency-key": name}
+
+    answers = [caller.ask(f"echo {n}", own) for n in (1, 2, 1)]
+
+    told = [a.json()["choices"][0]["message"]["content"] for a in answers]
+    assert told == ["1", "2", "1"]
+    assert [said(a) for a in answers] == [None, None, "hit"]
+
+
+def test_a_constant_request_id_is_no_promise(caller: Caller) -> None:
+    for _ in range(2):
+        assert said(caller.ask("echo hi", {"x-request-id": "constant"})) is None
+
+    assert caller.asked() == 2
+
+
+def test_another_key_or_tenant_or_path_never_gets_the_answer(caller: Caller) -> None:
+    own = new_id()
+    caller.ask("echo hi", own)
+
+    basic = httpx.post(
+        caller.gateway.url + CHAT, content=chat("echo hi"), headers=own, auth=("any", KEY)
+    )
+    tenant = caller.ask("echo hi", {**own, "x-sage-tenant": "other"})
+
+    assert (said(basic), said(tenant)) == (None, None)
+    assert caller.asked() == 3
+
+
+@pytest.mark.parametrize("script", ["status 500", "status 429", "overflow"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_is_told_and_forgotten(caller: Caller, script: str, stream: bool) -> None:
+    own = new_id()
+
+    first = caller.ask(script, own, stream=stream)
+    again = caller.ask(script, own, stream=stream)
+
+    assert first.status_code == again.status_code >= 400
+    assert (said(first), said(again)) == (None, None)
+    assert caller.asked() == 2
+
+
+def test_a_failure_is_told_to_all_who_joined(start: Any, fake: Any) -> None:
+    with start({"talk": fake(timeout_s=0.6)}) as gateway:
+        caller, own = Caller(gateway), new_id()
+        first = caller.begin("sleep 5", own)
+        gateway.until(lambda: caller.asked() == 1)
+        joined = caller.begin("sleep 5", own)
+
+        assert (first.result().status_code, joined.result().status_code) == (504, 504)
+        assert caller.asked() == 1
+
+
+def test_a_stream_that_the_engine_cut_is_not_recorded(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}) as gateway:
+        caller, own = Caller(gateway), new_id()
+
+        first = caller.ask("cut 3", own, stream=True)
+        again = caller.ask("cut 3", own, stream=True)
+
+        assert "stream_interrupted" in first.text
+        assert again.content == first.content
+        assert said(again) is None
+        assert caller.asked() == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_above_the_limit_is_told_whole_but_not_recorded(
+    start: Any, fake: Any, stream: bool
+) -> None:
+    script = "echo " + " ".join(["word"] * 300)
+    with start({"talk": fake()}, pool={"ledger": {"answer_bytes_max": 1024}}) as gateway:
+        caller, own = Caller(gateway), new_id()
+
+        first = caller.ask(script, own, stream=stream)
+        again = caller.ask(script, own, stream=stream)
+
+        assert first.text.count("word") == again.text.count("word") == 300
+        assert said(again) is None
+        assert caller.asked() == 2
+        assert caller.counted("sage_gateway_ledger_unfit_total") == 2
+
+
+def test_embeddings_are_answered_once_too_out_of_memory(gateway: Any) -> None:
+    own, body = new_id(), {"model": "vectors", "input": ["x", "y"]}
+    before = gateway.seen("vectors")["requests"]
+
+    first = gateway.client.post("/v1/embeddings", json=body, headers=own)
+    again = gateway.client.post("/v1/embeddings", json=body, headers=own)
+
+    assert again.content == first.content
+    assert said(again) == "hit"
+    assert gateway.seen("vectors")["requests"] == before + 1
+
+
+class Inner:
+    """A pipeline that asks the pool under the id that its caller has too."""
+
+    def __init__(self, _: Settings, pool: Transport) -> None:
+        self.pool = pool
+
+    async def answer(self, body: dict[str, Any], on_delta: OnDelta | None) -> Reply:
+        own = body["metadata"]["id"]
+        status, answer = await self.pool.post(CHAT, chat("echo inner"), {"x-request-id": own})
+        assert status == 200
+        return Reply("outer of " + orjson.loads(answer)["choices"][0]["message"]["content"])
+
+
+def test_a_mounted_pipeline_and_its_inner_calls_do_not_meet(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}, factories={"rag": Inner}) as gateway:
+        caller, own = Caller(gateway), new_id()
+        metadata = {"id": own["x-request-id"]}
+
+        plain = caller.ask("echo inner", own)
+        outer = [caller.ask("hi", own, model="rag", metadata=metadata) for _ in range(2)]
+
+        assert plain.json()["choices"][0]["message"]["content"] == "inner"
+        assert outer[0].json()["choices"][0]["message"]["content"] == "outer of inner"
+        assert outer[1].content == outer[0].content
+        assert [said(answer) for answer in (plain, *outer)] == [None, None, "hit"]
+        assert caller.asked() == 2
+
+
+def test_off_means_that_every_call_is_asked(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}, pool={"ledger": {"store": "off"}}) as gateway:
+        caller, own = Caller(gateway), new_id()
+        caller.ask("echo hi", own)
+        caller.ask("echo hi", own)
+
+        assert caller.asked() == 2
+        assert "sage_gateway_ledger" not in gateway.client.get("/metrics").text
+
+
+def test_metrics_tell_what_the_ledger_did(start: Any, fake: Any) -> None:
+    with start({"talk": fake()}) as gateway:
+        caller, own = Caller(gateway), new_id()
+        for _ in range(3):
+            caller.ask("echo hi", own)
+        text = gateway.client.get("/metrics").text
+
+    assert 'sage_gateway_ledger_calls_total{outcome="asked"} 1.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="hit"} 2.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="joined"} 0.0' in text
+    assert "sage_gateway_ledger_records_total 1.0" in text
+    assert "sage_gateway_ledger_write_seconds_count 1.0" in text
+    assert 'sage_gateway_ledger_evictions_total{kept="generations"} 0.0' in text
+    assert 'sage_gateway_ledger_bytes{kept="generations"}' in text

@@ -1,0 +1,138 @@
+"""The ledger when something breaks: a killed gateway, a file that cannot be used."""
+
+import sqlite3
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import gateway_process
+from prometheus_client import CollectorRegistry
+
+from sage_gateway.ledger.counts import Counts
+from sage_gateway.ledger.keeper import Away, Keeper
+from sage_gateway.ledger.port import Recorded
+from sage_gateway.ledger.sqlite import SqliteStore
+
+CHAT = "/v1/chat/completions"
+
+
+def ask(client: httpx.Client, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+    messages = [{"role": "user", "content": content}]
+    body = {"model": "talk", "messages": messages, **more}
+    return client.post(CHAT, json=body, headers=headers)
+
+
+def new_id() -> dict[str, str]:
+    return {"x-request-id": uuid.uuid4().hex}
+
+
+def errors(client: httpx.Client) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return sum(
+        float(line.split()[1]) for line in lines if line.startswith("sage_gateway_ledger_errors_t")
+    )
+
+
+def file_of(home: Path) -> Path:
+    return home / "data" / "gateway" / "ledger.sqlite"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_answered_before_kill_9_is_answered_from_the_file(
+    tmp_path: Path, fake: Any, stream: bool
+) -> None:
+    own = new_id()
+    with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
+        first = ask(client, "echo one two", own, stream=stream)
+        process.kill()
+
+    with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
+        again = ask(client, "echo one two", own, stream=stream)
+        metrics = client.get("/metrics").text
+
+    assert again.headers["x-sage-ledger"] == "hit"
+    assert again.content == first.content
+    assert "sage_gateway_requests_total{" not in metrics
+    assert file_of(tmp_path).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "found", [b"not a database, " * 1000, b"SQLite format 3\x00" + b"\xff" * 9000]
+)
+def test_a_broken_file_is_set_aside_and_a_new_one_made(
+    start: Any, fake: Any, tmp_path: Path, found: bytes
+) -> None:
+    file = file_of(tmp_path)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(found)
+
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        own = new_id()
+        ask(gateway.client, "echo hi", own)
+        again = ask(gateway.client, "echo hi", own)
+
+    assert again.headers["x-sage-ledger"] == "hit"
+    assert file.with_name("ledger.sqlite.corrupt").read_bytes() == found
+
+
+def test_a_file_that_breaks_later_is_set_aside_too(tmp_path: Path, start: Any, fake: Any) -> None:
+    file = file_of(tmp_path)
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        for _ in range(50):
+            ask(gateway.client, "echo " + "word " * 300, new_id())
+        own = new_id()
+        ask(gateway.client, "echo hi", own)
+    with file.open("r+b") as half:
+        half.seek(4096)
+        half.write(b"\xff" * (file.stat().st_size - 8192))
+
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        answers = [ask(gateway.client, "echo hi", own) for _ in range(3)]
+        gateway.until(lambda: file.with_name("ledger.sqlite.corrupt").exists())
+
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_a_locked_file_costs_one_wait_and_no_answer(start: Any, fake: Any, tmp_path: Path) -> None:
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        with sqlite3.connect(file_of(tmp_path)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            answers = [ask(gateway.client, "echo hi", new_id()) for _ in range(20)]
+            other.rollback()
+        other.close()
+
+        assert {answer.status_code for answer in answers} == {200}
+        assert errors(gateway.client) >= 1
+        slow = [a for a in answers if a.elapsed.total_seconds() > 0.4]
+        assert len(slow) == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_no_answer(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        own = new_id()
+        answers = [ask(gateway.client, "echo hi", own, stream=s) for s in (False, True)]
+
+        assert {answer.status_code for answer in answers} == {200}
+        assert errors(gateway.client) >= 1
+
+
+async def test_a_full_disk_is_one_more_way_to_be_away(tmp_path: Path) -> None:
+    counts = Counts(CollectorRegistry())
+    store = SqliteStore(tmp_path / "l", ttl_s=60, bytes_max=1 << 20, file_bytes_max=64 << 10)
+    keeper = Keeper(store, counts)
+    await keeper.open()
+
+    for n in range(3):
+        assert await keeper.claim(bytes([n]), b"d") is None
+    small = await keeper.record(b"\0", Recorded(b"d", False, b"x"))
+    large = await keeper.record(b"\1", Recorded(b"d", False, b"x" * 200_000))
+
+    assert (small, large) == (True, False)
+    assert await keeper.claim(b"\0", b"d") is Away.AWAY
+    await keeper.close()

@@ -1,0 +1,145 @@
+"""Several gateways that share a Redis answer as one."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from gateway_process import gateway_process
+from redis_server import free_port, redis_server
+
+from sage_flink.common import ConfigError
+from sage_gateway.pool_spec import load
+
+pytestmark = pytest.mark.service
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Settings of gateways that share a ledger."""
+    with redis_server(tmp_path) as url:
+        yield {"ledger": {"store": "redis", "url": url, "lease_s": 1.5}}
+
+
+def ask(client: httpx.Client, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+    messages = [{"role": "user", "content": content}]
+    return client.post(CHAT, json={"model": "talk", "messages": messages, **more}, headers=headers)
+
+
+def new_id() -> dict[str, str]:
+    return {"x-request-id": uuid.uuid4().hex}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_one_gateway_answered_another_replays(
+    start: Any, fake: Any, shared: Any, stream: bool
+) -> None:
+    own = new_id()
+    with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
+        first = ask(one.client, "echo one two", own, stream=stream)
+        again = ask(two.client, "echo one two", own, stream=stream)
+
+        assert again.headers["x-sage-ledger"] == "hit"
+        assert again.content == first.content
+        assert two.seen()["requests"] == 0
+
+
+def test_a_call_that_runs_at_one_gateway_is_waited_for_at_another(
+    start: Any, fake: Any, shared: Any
+) -> None:
+    own = new_id()
+    with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
+        first = Thread(target=ask, args=(one.client, "sleep 2.5", own))
+        first.start()
+        one.until(lambda: one.seen()["requests"] == 1)
+        joined = ask(two.client, "sleep 2.5", own)
+        other = two.client.post(
+            CHAT, json={"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
+        )
+        first.join()
+
+        assert joined.headers["x-sage-ledger"] == "joined"
+        assert joined.json()["choices"][0]["message"]["content"] == "sleep"
+        assert other.status_code == 200
+        assert two.seen()["requests"] == 1
+
+
+def test_a_failure_at_one_gateway_lets_the_other_ask(start: Any, fake: Any, shared: Any) -> None:
+    own = new_id()
+    with (
+        start({"talk": fake(timeout_s=1)}, pool=shared) as one,
+        start({"talk": fake()}, pool=shared) as two,
+    ):
+        first = Thread(target=ask, args=(one.client, "sleep 1.5", own))
+        first.start()
+        one.until(lambda: one.seen()["requests"] == 1)
+        second = ask(two.client, "sleep 1.5", own)
+        first.join()
+
+        assert second.status_code == 200
+        assert "x-sage-ledger" not in second.headers
+
+
+def test_the_calls_of_a_killed_gateway_are_taken_over(
+    start: Any, fake: Any, shared: Any, tmp_path: Path
+) -> None:
+    own = new_id()
+
+    def hang(client: httpx.Client) -> None:
+        with pytest.raises(httpx.TransportError):
+            ask(client, "sleep 4", own)
+
+    with start({"talk": fake()}, pool=shared) as two:
+        with gateway_process(tmp_path, {"talk": fake()}, **shared) as (process, client):
+            first = Thread(target=hang, args=(client,))
+            first.start()
+            two.until(lambda: "sage_gateway_in_flight 1.0" in client.get("/metrics").text)
+            process.kill()
+            first.join()
+        begun = time.monotonic()
+        taken = ask(two.client, "sleep 4", own)
+
+        assert taken.status_code == 200
+        assert "x-sage-ledger" not in taken.headers
+        assert 4 < time.monotonic() - begun < 8
+        assert two.seen()["requests"] == 1
+
+
+def test_without_its_redis_a_gateway_answers_all_the_same(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
+    own = new_id()
+    with (
+        redis_server(tmp_path) as url,
+        start({"talk": fake()}, pool={"ledger": {"store": "redis", "url": url}}) as gateway,
+    ):
+        ask(gateway.client, "echo hi", own)
+        hit = ask(gateway.client, "echo hi", own)
+        with redis.Redis.from_url(url) as server:
+            server.shutdown(nosave=True)
+        answers = [ask(gateway.client, "echo hi", own) for _ in range(5)]
+
+        assert hit.headers["x-sage-ledger"] == "hit"
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers.get("x-sage-ledger") for answer in answers} == {None}
+
+
+def test_a_redis_that_is_not_there_is_no_reason_not_to_start(start: Any, fake: Any) -> None:
+    away = {"ledger": {"store": "redis", "url": f"redis://:a-secret@127.0.0.1:{free_port()}/0"}}
+    with start({"talk": fake()}, pool=away) as gateway:
+        assert ask(gateway.client, "echo hi", new_id()).status_code == 200
+
+
+def test_redis_without_an_address_is_a_mistake_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text("models: {m: {engine: fake, kind: chat}}\nledger: {store: redis}\n")
+
+    with pytest.raises(ConfigError, match=r"ledger\.url: is missing"):
+        load(file, ["fake"])

@@ -1,0 +1,46 @@
+"""The command ``sage-gateway`` as a process that can be killed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from redis_server import free_port
+from waiting import wait_until
+
+KEY = "sk-sage-test"
+
+
+@contextmanager
+def gateway_process(
+    home: Path, models: dict[str, Any], **rest: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """The process and a client of it, once all models are ready; killed with -9 afterwards."""
+    port = free_port()
+    pool = home / f"pool-{port}.yaml"
+    pool.write_text(yaml.safe_dump({"models": models, **rest}))
+    line = [sys.executable, "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
+    env = {**os.environ, "SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY}
+    with (home / f"gateway-{port}.log").open("w") as log:
+        process = subprocess.Popen(line, env=env, stdout=log, stderr=log)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+            wait_until(lambda: _healthy(client), 20, f"the gateway, see {log.name}")
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _healthy(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
