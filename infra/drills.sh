@@ -14,4 +14,4 @@ cd "$repo"
 bash infra/setup.sh --quiet
 exec "$home/venv/flink/bin/python" -m pytest tests/drills -m drill -q \
   --drill-ids 10000 --drill-repeats 3 --drill-rate "${SAGE_DRILL_RATE:-250}" \
-  --drill-results benchmarks/results/B10.json "$@"
+  --drill-results benchmarks/results "$@"

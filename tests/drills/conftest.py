@@ -21,13 +21,24 @@ from sage_flink.common import sage_home
 COLUMNS = ("ids", "lost", "duplicated", "both", "wrong", "calls_per_id", "first_output_s")
 
 
+OPTIONS = {
+    "--drill-ids": (int, 600, "ids that a drill feeds"),
+    "--drill-repeats": (int, 1, "times that each drill runs"),
+    "--drill-rate": (float, 120.0, "ids fed a second"),
+    "--drill-seed": (int, None, "of the moments of the faults"),
+    "--drill-results": (Path, None, "folder for the result file of B10"),
+}
+
+
 def pytest_addoption(parser):
     group = parser.getgroup("drills")
-    group.addoption("--drill-ids", type=int, default=600, help="ids that a drill feeds")
-    group.addoption("--drill-repeats", type=int, default=1, help="times that each drill runs")
-    group.addoption("--drill-rate", type=float, default=120.0, help="ids fed a second")
-    group.addoption("--drill-seed", type=int, default=None, help="of the moments of the faults")
-    group.addoption("--drill-results", type=Path, help="result file to write")
+    for name, (kind, default, text) in OPTIONS.items():
+        group.addoption(name, type=kind, default=default, help=text)
+
+
+def option(config, name):
+    """The option's value; its default where pytest found this folder too late to ask for it."""
+    return config.getoption(name, OPTIONS[name][1])
 
 
 def pytest_collection_modifyitems(items):
@@ -43,7 +54,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_generate_tests(metafunc):
     if "repeat" in metafunc.fixturenames:
-        metafunc.parametrize("repeat", range(metafunc.config.getoption("--drill-repeats")))
+        metafunc.parametrize("repeat", range(option(metafunc.config, "--drill-repeats")))
 
 
 def pytest_configure(config):
@@ -58,8 +69,8 @@ def pytest_terminal_summary(terminalreporter, config):
         table.add_row(name, *(str(row.get(column, "")) for column in COLUMNS))
     terminalreporter.write_line("")
     Console(width=120).print(table)
-    if path := config.getoption("--drill-results"):
-        repeats, seed = config.getoption("--drill-repeats"), config.getoption("--drill-seed")
+    if path := option(config, "--drill-results"):
+        repeats, seed = option(config, "--drill-repeats"), option(config, "--drill-seed")
         results.keep(path, config.drill_rows, repeats=repeats, seed=seed or 0)
 
 
@@ -78,10 +89,16 @@ def cluster():
         os.environ["SAGE_HOME"] = str(installed)
 
 
+@pytest.fixture(scope="session")
+def full(request):
+    """Whether this is the full form: as many ids, and faults as long, as the drills ask for."""
+    return option(request.config, "--drill-ids") >= 10_000
+
+
 @pytest.fixture
 def seed(request, repeat):
     """The seed of this repeat; printed, so that a failure can be had again."""
-    given = request.config.getoption("--drill-seed")
+    given = option(request.config, "--drill-seed")
     chosen = random.randrange(1 << 16) if given is None else given + repeat
     print(f"--drill-seed {chosen}")
     return chosen
@@ -92,8 +109,8 @@ def run(request, cluster, seed):
     """``run(fault)``: one drill over the ids asked for; its row is kept under the test's name."""
 
     def run(fault, *, ids=None, rate=None, name="", **options):
-        count = ids or request.config.getoption("--drill-ids")
-        rate = rate or request.config.getoption("--drill-rate")
+        count = ids or option(request.config, "--drill-ids")
+        rate = rate or option(request.config, "--drill-rate")
         cluster.up()
         found = drill(cluster, list(events(count)), fault, rate_per_s=rate, seed=seed, **options)
         label = name or request.node.originalname.removeprefix("test_")

@@ -46,7 +46,7 @@ def jumping(cluster, tmp_path):
 @pytest.mark.parametrize("jump", ["+3600", "-3600"])
 def test_a_jump_of_the_clock_loses_nothing(request, jumping, seed, jump):
     cluster, clock = jumping
-    count = request.config.getoption("--drill-ids")
+    count = request.config.getoption("--drill-ids", 600)
 
     def fault(running):
         clock.write_text(jump)
@@ -57,7 +57,7 @@ def test_a_jump_of_the_clock_loses_nothing(request, jumping, seed, jump):
         cluster,
         list(events(count)),
         fault,
-        rate_per_s=request.config.getoption("--drill-rate"),
+        rate_per_s=request.config.getoption("--drill-rate", 120.0),
         seed=seed,
     )
 

@@ -12,8 +12,7 @@ from sage_flink.common import Settings
 SHORT_S = 15.0
 
 
-def test_a_hung_engine_stalls_no_other_model_and_loses_nothing(run, cluster, request):
-    full = request.config.getoption("--drill-ids") >= 10_000
+def test_a_hung_engine_stalls_no_other_model_and_loses_nothing(run, cluster, full):
     hung_s = 60.0 if full else SHORT_S
 
     def fault(running):

@@ -17,9 +17,9 @@ RATE, CAPACITY = 4.0, 512
 
 
 @pytest.fixture
-def long_s(request, cluster):
+def long_s(full, cluster):
     """Every generation takes this long, embeddings do not: 60 s in the full form."""
-    seconds = 60.0 if request.config.getoption("--drill-ids") >= 10_000 else 10.0
+    seconds = 60.0 if full else 10.0
     cluster.control("mock-chat", latency=f"constant:{seconds}s")
     yield seconds
     cluster.control("mock-chat", latency="lognormal:30ms:0.5")

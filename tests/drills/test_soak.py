@@ -11,7 +11,7 @@ SAMPLE_S = 2.0
 
 def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request):
     seconds = 300.0
-    rate = request.config.getoption("--drill-rate")
+    rate = request.config.getoption("--drill-rate", 120.0)
     samples = []
 
     def fault(running):

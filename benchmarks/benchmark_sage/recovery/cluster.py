@@ -95,6 +95,23 @@ class Cluster:
                 port = line[line.index("--port") + 1]
                 httpx.post(f"http://127.0.0.1:{port}/control", json=plan).raise_for_status()
 
+    @contextmanager
+    def without_ledger(self) -> Iterator[None]:
+        """The gateway restarted without its ledger of generations, and with it after the block."""
+        spec = self.home / "pool.yaml"
+        usual = spec.read_text()
+        spec.write_text(usual + "ledger: {store: 'off'}\n")
+        try:
+            self._restart("gateway")
+            yield
+        finally:
+            spec.write_text(usual)
+            self._restart("gateway")
+
+    def _restart(self, part: str) -> None:
+        Supervisor(Home.at(self.home)).stop([part], timeout_s=30)
+        self.up(part)
+
     def rss_mib(self, part: str) -> float:
         """Resident memory of all processes of ``part``."""
         return sum(_rss(process) for process in self.processes(part)) / 2**20

@@ -11,15 +11,15 @@ Row = tuple[str, dict[str, Any]]
 PROCESSES = ("taskmanager", "python_worker", "jobmanager")
 
 
-def keep(path: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
-    """Write B10's result to ``path``: every repeat of every drill, a side each."""
+def keep(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
+    """Write B10's result into ``folder``: every repeat of every drill, a side each."""
     sides: dict[str, list[dict[str, Any]]] = {}
     for name, row in rows:
         sides.setdefault(name, []).append(row)
     made = result(
         "B10", seed=seed, repeats=repeats, sides=dict(sides), headline=list(headlines(rows))
     )
-    return made.save(path.parent)
+    return made.save(folder)
 
 
 def headlines(rows: Sequence[Row]) -> list[Headline]:
