@@ -162,9 +162,24 @@ def test_help_before_the_pipeline_is_of_submit_and_after_it_of_the_job(monkeypat
     assert "the pipeline comes first" in str(refused("jobs", "submit", "--parallelism", "2", "x"))
 
 
-@pytest.mark.parametrize("words", [("list",), ("cancel", "x"), ("submit", "rag_ingest")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("cancel", "x"),
+        ("stop", "x"),
+        ("stop", "x", "--savepoint"),
+        ("rescale", "x", "2"),
+        ("savepoints", "x"),
+        ("submit", "rag_ingest"),
+    ],
+)
 def test_without_a_stack_no_strangers_cluster_is_asked(words, home):
     assert f"no stack in {home}; run `sage up`" in str(refused("jobs", *words))
+
+
+def test_a_place_for_a_savepoint_needs_a_savepoint():
+    assert "give --savepoint as well" in str(refused("jobs", "stop", "x", "--to", "/tmp/s"))
 
 
 def test_where_nothing_runs_ps_says_how_to_start():

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sage_flink.common.errors import ConfigError, StackError
-from sage_flink.platform.stack import flink, kafka, milvus
+from sage_flink.platform.stack import flink, kafka, milvus, zookeeper
 from sage_flink.platform.stack.home import SOCKET_PATH_BYTES_MAX, Home, secret
 from sage_flink.platform.stack.parts import PARTS, select
 from sage_flink.platform.stack.ports import USUAL
@@ -96,6 +96,24 @@ def test_flink_keeps_the_shipped_java_options_and_takes_our_ports(home):
     )
 
 
+def test_flink_keeps_in_zookeeper_and_in_files_what_outlives_its_jobmanager(home):
+    ports = {**USUAL, "zookeeper": 2281, "flink_rpc": 6223}
+
+    conf = flink.cluster_settings(home, ports)
+
+    assert conf["high-availability.zookeeper.quorum"] == "127.0.0.1:2281"
+    assert conf["high-availability.jobmanager.port"] == 6223
+    assert conf["high-availability.storageDir"] == (home.data("flink") / "ha").as_uri()
+
+
+def test_zookeeper_listens_on_loopback_and_opens_no_other_port(home):
+    conf = zookeeper.properties(home.data("zookeeper"), {**USUAL, "zookeeper": 2281})
+
+    assert (conf["clientPort"], conf["clientPortAddress"]) == (2281, "127.0.0.1")
+    assert conf["admin.enableServer"] == "false"
+    assert not any(key.startswith("server.") for key in conf)
+
+
 def test_kafka_takes_large_records_and_keeps_them(home):
     conf = kafka.properties(home.data("kafka"), {**USUAL, "kafka": 9192})
 
@@ -145,9 +163,10 @@ def test_a_secret_is_made_once_and_is_private(home):
     assert stat.S_IMODE(home.key("gateway").stat().st_mode) == 0o600
 
 
-def test_flink_names_both_of_its_parts_and_order_is_ours():
-    assert select({"flink", "kafka"}) == ["kafka", "jobmanager", "taskmanager"]
-    assert select({"taskmanager"}) == ["jobmanager", "taskmanager"]
+def test_flink_names_its_parts_and_order_is_ours():
+    assert select({"flink", "kafka"}) == ["kafka", "zookeeper", "jobmanager", "taskmanager"]
+    assert select({"taskmanager"}) == ["zookeeper", "jobmanager", "taskmanager"]
+    assert select({"jobmanager"}) == ["zookeeper", "jobmanager"]
     assert select(None) == list(PARTS)
 
 
@@ -156,7 +175,9 @@ def test_an_unknown_part_is_refused_with_the_names_there_are():
         select({"redis"})
 
 
-@pytest.mark.parametrize("name", ["kafka", "jobmanager", "milvus", "influxdb", "gateway"])
+@pytest.mark.parametrize(
+    "name", ["kafka", "zookeeper", "jobmanager", "milvus", "influxdb", "gateway"]
+)
 def test_what_setup_makes_and_is_missing_is_named_with_the_command(home, name):
     with pytest.raises(StackError, match=r"is not there; run `bash infra/setup\.sh`"):
         PARTS[name](home, USUAL).prepare()

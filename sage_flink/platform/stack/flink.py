@@ -39,7 +39,12 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
         "high-availability.zookeeper.client.retry-wait": "500 ms",
         "high-availability.zookeeper.client.max-retry-attempts": 20,
         "high-availability.zookeeper.client.tolerate-suspended-connections": True,
+        # Rescales a running job when it is asked to; the waits suit clusters whose TaskManagers
+        # come one by one.
         "jobmanager.scheduler": "adaptive",
+        "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling": "1 s",
+        "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout": "5 s",
+        "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout": "2 s",
         "jobmanager.memory.process.size": "1024m",
         "blob.server.port": str(ports["flink_blob"]),
         "rest.address": "127.0.0.1",

@@ -1,0 +1,241 @@
+"""Savepoints, rescaling and a dead JobManager on the real servers: each number comes out once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from benchmark_sage.mock_engine import MockEngine, mock_engine
+from sage_connectors.kafka_client import delete_topic, drain, end_offsets, ensure_topic, feed
+from sage_flink.common import sage_home
+from sage_flink.platform import stack
+from sage_flink.platform.flink_rest import FlinkRest
+from sage_flink.platform.savepoints import folders_of, found
+
+pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
+
+COUNT, RATE = 1200, 60
+SAGE = Path(sys.executable).with_name("sage")
+JOB = Path(__file__).with_name("numbered.py")
+
+
+@dataclass
+class Numbered:
+    """A job whose topic is being fed with numbers, and the places it reads and writes."""
+
+    rest: FlinkRest
+    engine: MockEngine
+    name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    feeder: threading.Thread = field(init=False)
+    started: bool = False
+
+    def __post_init__(self) -> None:
+        ensure_topic(f"{self.name}.in", 4)
+        self.feeder = threading.Thread(target=self.feed)
+
+    def feed(self) -> None:
+        def paced():
+            for number in range(COUNT):
+                yield None, str(number).encode()
+                time.sleep(1 / RATE)
+
+        feed(f"{self.name}.in", paced())
+
+    def sage(self, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "SAGE_GATEWAY_URL": self.engine.url}
+        command = [str(SAGE), "jobs", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+
+    def submit(self, *options: str) -> None:
+        done = self.sage("submit", str(JOB), "--name", self.name, *options)
+        assert done.returncode == 0, done.stderr
+        self.wait_running()
+        if not self.started:
+            self.started = True
+            self.feeder.start()
+
+    def wait_running(self) -> None:
+        job = self.rest.job(self.name).id
+        wait_until(lambda: self.rest.all_tasks_running(job), 120, "the job's tasks run")
+
+    def stop(self) -> str:
+        done = self.sage("stop", self.name, "--savepoint")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    def out(self) -> int:
+        """Offsets used in the output that committed readers see; markers count too."""
+        return sum(end_offsets(f"{self.name}.out", read_committed=True).values())
+
+    def wait_more(self, seconds: float = 120) -> float:
+        """How long until the output grows by some."""
+        before, began = self.out(), time.monotonic()
+        wait_until(lambda: self.out() > before + 10, seconds, "more output")
+        return time.monotonic() - began
+
+    def open_transactions(self) -> bool:
+        return any(
+            end_offsets(f"{self.name}.{topic}")
+            != end_offsets(f"{self.name}.{topic}", read_committed=True)
+            for topic in ("out", "dead")
+        )
+
+    def answers(self) -> list[tuple[str, dict[str, str]]]:
+        return [(r.key.decode(), json.loads(r.value)) for r in drain(f"{self.name}.out")]
+
+    def finish(self) -> list[tuple[str, dict[str, str]]]:
+        """All answers, once every number is there; each came once, and none failed."""
+        self.feeder.join(120)
+        wait_until(lambda: len({key for key, _ in self.answers()}) >= COUNT, 180, "every number")
+        time.sleep(3)  # a second copy would be seen now
+        answers = self.answers()
+        times = Counter(key for key, _ in answers)
+        assert len(times) == len(answers) == COUNT, times.most_common(3)
+        assert list(drain(f"{self.name}.dead")) == []
+        return answers
+
+
+@pytest.fixture
+def job():
+    with (
+        FlinkRest(stack.address(sage_home(), "jobmanager")) as rest,
+        mock_engine("constant:1s") as engine,
+    ):
+        job = Numbered(rest, engine)
+        yield job
+        if running := rest.running(job.name):
+            rest.cancel(running.id)
+        if job.started:
+            job.feeder.join(120)
+    for topic in ("in", "out", "dead"):
+        delete_topic(f"{job.name}.{topic}")
+
+
+def test_a_job_goes_on_from_its_savepoint_with_its_calls_in_flight(job, capsys):
+    job.submit()
+    job.wait_more()
+    path = job.stop()
+    lingering = job.open_transactions()
+    (listed, *_) = json.loads(job.sage("savepoints", job.name, "--json").stdout)
+    job.submit("--from-savepoint", "latest", "--mark", "second")
+    answers = job.finish()
+
+    assert not lingering
+    assert (listed["kind"], listed["path"].rstrip("/")) == (
+        "savepoint",
+        path.replace("file:/", "file:///").rstrip("/"),
+    )
+    assert {value["mark"] for _, value in answers} == {"first", "second"}
+    stats = job.engine.stats()
+    with capsys.disabled():
+        print(f"\n{stats['requests']} requests for {COUNT} numbers")
+    assert stats["distinct_request_ids"] == COUNT
+
+
+def test_a_job_is_rescaled_up_and_down(job, capsys):
+    job.submit()
+    job.wait_more()
+    for parallelism in ("2", "1"):
+        began = time.monotonic()
+        done = job.sage("rescale", job.name, parallelism)
+        assert done.returncode == 0, done.stderr
+        took, more = time.monotonic() - began, job.wait_more()
+        with capsys.disabled():
+            print(f"\nparallelism {parallelism}: {took:.1f} s, output {more:.1f} s later")
+    job.finish()
+
+    stats = job.engine.stats()
+    assert stats["distinct_request_ids"] == COUNT
+    assert job.rest.running(job.name) is not None
+
+
+def test_a_pipeline_may_gain_a_step_and_change_its_parallelism(job):
+    job.submit()
+    job.wait_more()
+    job.stop()
+    job.submit("--from-savepoint", "latest", "--again", "--mark", "again", "--parallelism", "2")
+    answers = job.finish()
+
+    assert {value["mark"] for _, value in answers} == {"first", "again"}
+
+
+def test_a_renamed_step_is_refused_before_anything_starts_unless_its_state_may_go(job):
+    job.submit()
+    job.wait_more()
+    path = job.stop()
+
+    refused = job.sage(
+        "submit", str(JOB), "--name", job.name, "--ask", "inquire", "--from-savepoint", path
+    )
+
+    assert refused.returncode == 2
+    assert "'ask'" in refused.stderr
+    assert "new: 'inquire'" in refused.stderr
+    assert "--drop-state 'ask'" in refused.stderr
+    assert job.rest.running(job.name) is None
+    job.submit("--ask", "inquire", "--from-savepoint", path, "--drop-state", "ask")
+    job.wait_more()
+
+
+def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job):
+    job.submit()
+    job.wait_more()
+    job.rest.cancel(job.rest.job(job.name).id)
+    (kept, *_) = found(folders_of(job.name, job.rest))
+    job.submit("--from-savepoint", "latest", "--mark", "second")
+    job.finish()
+
+    assert kept.kind == "checkpoint"
+    assert not job.open_transactions() or job.rest.running(job.name)
+
+
+def test_a_drained_job_leaves_nothing_to_go_on_from(job):
+    job.submit()
+    job.wait_more()
+    assert job.sage("stop", job.name).returncode == 0
+
+    refused = job.sage("submit", str(JOB), "--name", job.name, "--from-savepoint", "latest")
+
+    assert refused.returncode == 2
+    assert "was drained last" in refused.stderr
+
+
+@pytest.mark.parametrize("part", ["jobmanager", "taskmanager"])
+def test_a_killed_part_of_flink_loses_and_doubles_nothing(job, part, capsys):
+    job.submit()
+    job.wait_more()
+    java = [p for p in stack.processes(sage_home(), part) if "java" in p.name()]
+    os.kill(java[0].pid, signal.SIGKILL)
+    back = job.wait_more()
+    job.finish()
+
+    with capsys.disabled():
+        requests = job.engine.stats()["requests"]
+        print(f"\n{part} killed: output again {back:.1f} s later, {requests} requests")
+
+
+@pytest.mark.drill
+def test_jobs_go_on_at_the_next_up_after_everything_was_killed_at_once(job, capsys):
+    job.submit()
+    job.wait_more()
+    names = {status.name for status in stack.status(sage_home()) if status.pid}
+    for process in stack.processes(sage_home()):
+        if process.pid != os.getpid():
+            process.kill()
+    job.feeder.join(120)
+    began = time.monotonic()
+    stack.up(sage_home(), only=names, quiet=True)
+    up, back = time.monotonic() - began, job.wait_more()
+    job.rest.running(job.name)
+    with capsys.disabled():
+        print(f"\nup after {up:.1f} s, output {back:.1f} s later")
