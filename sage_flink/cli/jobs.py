@@ -1,4 +1,4 @@
-"""``sage jobs``: submit, list, stop and cancel Flink jobs."""
+"""``sage jobs``: submit, list, account for, stop and cancel Flink jobs."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sage_flink.cli import account as accounts
 from sage_flink.cli import pipelines
 from sage_flink.cli.pipelines import YAML
 from sage_flink.cli.shown import AsJson, console
@@ -22,7 +23,7 @@ from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
-app = typer.Typer(help="Flink jobs: submit, list, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Flink jobs: submit, list, account, cancel.", no_args_is_help=True)
 
 
 # What comes after the pipeline, `--help` too, is the job's own; so nothing here is an option.
@@ -68,6 +69,20 @@ def list_jobs(
     for job in found:
         table.add_row(job.name, job.state, f"{job.duration_ms / 1000:.0f}", job.id)
     console.print(table if found else "no jobs; start one with `sage jobs submit rag_ingest`")
+
+
+@app.command()
+def account(
+    job: Annotated[str, typer.Argument(help="A job's name or id.")],
+    as_json: AsJson = False,
+    wait_s: Annotated[float, typer.Option("--wait", min=0, help="Seconds until it closes.")] = 15,
+) -> None:
+    """Show what each step read, emitted, wrote and dead-lettered; 1 when it does not add up.
+
+    The counts are those of the last checkpoint; of a job that has ended, the last.
+    """
+    with FlinkRest(_flink_url()) as rest:
+        accounts.show(rest, job, wait_s=wait_s, as_json=as_json)
 
 
 @app.command()
