@@ -182,9 +182,9 @@ def _inside(sheet: _Sheet, step: Step) -> Iterator[str]:
     held = sheet.held(step) or 0
     if held < 0:
         yield f"{step.name}: {-held:,} more came out than went in"
-    if step.kind not in ("call", "write", "dead_letters"):
+    if step.kind not in ("read", "call", "write", "dead_letters"):
         return
-    out = "emitted" if step.kind == "call" else "written"
+    out = "emitted" if step.kind in ("read", "call") else "written"
     read, done = sheet.count(step, "read"), sheet.count(step, out)
     dead = sheet.count(step, "dead_lettered")
     if off := read - done - dead - held:
