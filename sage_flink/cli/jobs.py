@@ -1,4 +1,4 @@
-"""``sage jobs``: submit, list and cancel Flink jobs."""
+"""``sage jobs``: submit, list, account for and cancel Flink jobs."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sage_flink.cli import account as accounts
 from sage_flink.cli import pipelines
 from sage_flink.cli.pipelines import YAML
 from sage_flink.cli.shown import AsJson, console
@@ -25,7 +26,7 @@ from sage_jobs import entry
 FREE_MIB_MIN = 64
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
-app = typer.Typer(help="Flink jobs: submit, list, stop, rescale.", no_args_is_help=True)
+app = typer.Typer(help="Flink jobs: submit, list, account, stop, rescale.", no_args_is_help=True)
 
 
 # What comes after the pipeline, `--help` too, is the job's own; so nothing here is an option.
@@ -89,6 +90,20 @@ def _alarm(rest: FlinkRest, job_id: str) -> str:
     free_mib = shutil.disk_usage(folder).free / 2**20
     full = f" {folder} has {free_mib:.0f} MiB free: make room." if free_mib < FREE_MIB_MIN else ""
     return f"{why}{full} See `sage logs flink`"
+
+
+@app.command()
+def account(
+    job: Annotated[str, typer.Argument(help="A job's name or id.")],
+    as_json: AsJson = False,
+    wait_s: Annotated[float, typer.Option("--wait", min=0, help="Seconds until it closes.")] = 15,
+) -> None:
+    """Show what each step read, emitted, wrote and dead-lettered; 1 when it does not add up.
+
+    The counts are those of the last checkpoint; of a job that has ended, the last.
+    """
+    with FlinkRest(flink_url()) as rest:
+        accounts.show(rest, job, wait_s=wait_s, as_json=as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ Union     union
 ========  ==========================================================================
 
 Neighbouring Python steps share one operator. Failures of all steps are united and written to the
-graph's dead-letter sink.
+graph's dead-letter sink. What goes in and out is counted by :mod:`~sage_flink.flow.flink_account`.
 """
 
 import json
@@ -30,6 +30,7 @@ from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
+from sage_flink.flow.flink_account import Account
 from sage_flink.flow.flink_state import need_all_taken_up, planned, saved
 from sage_flink.flow.flink_steps import (
     BYTES,
@@ -175,6 +176,7 @@ class _Compiler:
         self.streams: dict[str, DataStream] = {}
         self.open: dict[str, _Stage] = {}  # by the name of their last step, to be extended
         self.failed: list[DataStream] = []
+        self.account = Account(graph)
 
     def compile(self) -> None:
         for node in self.graph.nodes:
@@ -184,11 +186,13 @@ class _Compiler:
         if self.failed and isinstance(self.graph.dead_letters, FlinkSink):
             united = self.failed[0].union(*self.failed[1:])
             self._native_sink(united, DEAD_LETTERS, self.graph.dead_letters)
+        self.account.wire(self.env)
 
     def _node(self, node: Node) -> None:
         match node:
             case Read():
-                self.streams[node.name] = self._read(node)
+                counted = self.account.tally(self._read(node), node.name, "read", "emitted")
+                self.streams[node.name] = counted
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
             case Call():
@@ -223,9 +227,9 @@ class _Compiler:
         if name in self.open:
             stage = self.open.pop(name)
             label = ", ".join(step.name for step in stage.steps)
-            out = stage.stream.process(Stage(stage.steps), BYTES).name(label)
-            out = out.uid(stage.steps[-1].name)
-            self.streams[name] = out
+            last, made = stage.steps[-1].name, Stage(stage.steps)
+            out = stage.stream.process(made, BYTES).name(label).uid(last)
+            self.streams[name] = self.account.stage(out, last, made.straight())
             # Not PyFlink's get_side_output: it adds a Python operator that does nothing.
             tag = FAILED.get_java_output_tag()
             self.failed.append(DataStream(out._j_data_stream.getSideOutput(tag)))
@@ -270,11 +274,13 @@ class _Compiler:
 
     def _batch(self, node: Batch) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.MicroBatch
-        stream = self._stream(node.input)._j_data_stream
+        stream = self.account.tally(self._stream(node.input), node.name, "read")._j_data_stream
         linger_ms = max(1, round(node.linger_s * 1000))
         return DataStream(native.wire(stream, node.name, node.items_max, node.bytes_max, linger_ms))
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
         prefix = f"sage-{self.job}-{name}"
         j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
+        # What enters counts as written: it is committed with the checkpoint that holds the count.
+        stream = self.account.tally(stream, name, "read", "written")
         stream.sink_to(PySink(j_sink)).name(name).uid(name)

@@ -3,6 +3,11 @@
 Neighbouring steps share one operator, a :class:`Stage`: between them records stay objects, and a
 record waits for one bundle instead of one for each step (PyFlink itself does not chain operators
 that have side outputs). Failures leave by the side output ``FAILED``.
+
+A stage counts in line with its output: where an element went straight through, one in and one out
+of every step, the Java operator behind it (``Tally``) counts it by the record that comes. Of every
+other element the stage tells the difference in a receipt on the same output, which goes no further
+than that operator. So the counts are as exact as the records, and cost next to nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +24,7 @@ from sage_flink.common.records import Failed, Record, decode, decode_many, encod
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
 from sage_flink.flow.steps import flat_map, guarded, request_id
+from sage_flink.platform.balance import counter
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -27,18 +33,22 @@ Item = Record | bytes
 
 
 class Step:
-    """One step of a stage. ``takes_records`` says whether its input is a record or raw bytes."""
+    """One step of a stage. ``takes_records`` says whether its input is a record or raw bytes.
+
+    ``counts_as`` is the node of the graph and what the step's input and output are to it. The
+    three numbers are of the element at hand, set to zero by the stage.
+    """
 
     takes_records = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
+        node, read, emitted = counts_as
+        self.counters = [counter(node, what) for what in (read, emitted, "dead_lettered")]
+        self.read = self.emitted = self.dead_lettered = 0
 
-    def open(self, metrics: Any) -> None:
-        """Make the step's counters in Flink's group ``metrics``."""
-        self.read = metrics.counter("read")
-        self.emitted = metrics.counter("emitted")
-        self.dead_lettered = metrics.counter("dead_lettered")
+    def open(self) -> None:
+        """Make what the step needs where it runs: nothing, unless it says otherwise."""
 
     def close(self) -> None:
         """Let go of what the step holds: nothing, unless it says otherwise."""
@@ -49,15 +59,15 @@ class Step:
 
 
 class Stage(ProcessFunction):  # type: ignore[misc]
-    """Steps one after the other in one operator, counted apart in Flink's metrics."""
+    """Steps one after the other in one operator, counted apart."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self.steps = steps
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Open every step, each with a metric group ``step.<name>``."""
+        """Open every step."""
         for step in self.steps:
-            step.open(runtime_context.get_metrics_group().add_group("step", step.name))
+            step.open()
 
     def close(self) -> None:
         """Close every step."""
@@ -67,21 +77,42 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     def process_element(
         self, value: bytes, ctx: ProcessFunction.Context
     ) -> Iterator[bytes | tuple[OutputTag, bytes]]:
-        """What the last step makes of ``value``, encoded, and the failures of all of them."""
-        yield from self._from(0, decode(value) if self.steps[0].takes_records else value)
+        """What the last step makes of ``value``, the failures of all steps, and the receipt."""
+        outputs = 0
+        for step in self.steps:
+            step.read = step.emitted = step.dead_lettered = 0
+        for out in self._from(0, decode(value) if self.steps[0].takes_records else value):
+            outputs += isinstance(out, bytes)
+            yield out
+        if moved := self._moved(outputs):
+            yield msgspec.msgpack.encode(moved)
+
+    def _moved(self, outputs: int) -> dict[str, int]:
+        """By how much the counters differ from what ``outputs`` records straight through are."""
+        moved: dict[str, int] = {}
+        for step in self.steps:
+            counts = (step.read - outputs, step.emitted - outputs, step.dead_lettered)
+            for named, by in zip(step.counters, counts, strict=True):
+                if by:
+                    moved[named] = moved.get(named, 0) + by
+        return moved
+
+    def straight(self) -> list[str]:
+        """The counters of a record that goes straight through: read and emitted, of every step."""
+        return [named for step in self.steps for named in step.counters[:2]]
 
     def _from(self, at: int, item: Item) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         if at == len(self.steps):
             yield encode(item) if isinstance(item, Record) else item
             return
         step = self.steps[at]
-        step.read.inc()
+        step.read += 1
         for out in step.outcomes(item):
             if isinstance(out, Failed):
-                step.dead_lettered.inc()
+                step.dead_lettered += 1
                 yield FAILED, _letter(out)
             else:
-                step.emitted.inc()
+                step.emitted += 1
                 yield from self._from(at + 1, out)
 
 
@@ -89,7 +120,7 @@ class FlatMapStep(Step):
     """Record -> the records that the function makes of it."""
 
     def __init__(self, node: FlatMap) -> None:
-        super().__init__(node.name)
+        super().__init__(node.name, (node.name, "read", "emitted"))
         self.node = node
 
     def outcomes(self, item: Record) -> Iterator[Item | Failed]:
@@ -102,7 +133,7 @@ class RequestStep(Step):
     """Record -> [record, request id, body], as the native call takes it."""
 
     def __init__(self, node: Call, job: str) -> None:
-        super().__init__(f"{node.name}.request")
+        super().__init__(f"{node.name}.request", (node.name, "read", "asked"))
         self.node, self.job = node, job
 
     def outcomes(self, item: Record) -> Iterator[Item | Failed]:
@@ -131,7 +162,7 @@ class AnswerStep(Step):
     takes_records = False
 
     def __init__(self, node: Call) -> None:
-        super().__init__(f"{node.name}.answer")
+        super().__init__(f"{node.name}.answer", (node.name, "answered", "emitted"))
         self.node = node
 
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
@@ -151,13 +182,12 @@ class WriteStep(Step):
     takes_records = False
 
     def __init__(self, name: str, sink: Sink) -> None:
-        super().__init__(name)
+        super().__init__(name, (name, "read", "written"))
         self.sink = sink
         self.opened: Writer | None = None
 
-    def open(self, metrics: Any) -> None:
-        """Make the counters and the patience; the sink opens with its first batch."""
-        super().open(metrics)
+    def open(self) -> None:
+        """Make the patience; the sink opens with its first batch."""
         self.patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retryable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
@@ -171,11 +201,11 @@ class WriteStep(Step):
             self.opened.close()
 
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
-        """The failures alone: what is stored goes no further."""
+        """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
         records = decode_many(item)
         refused = self.patience(self._write, records)
-        self.read.inc(len(records) - 1)  # the stage has counted one
-        self.emitted.inc(len(records) - len(refused))
+        self.read += len(records) - 1  # the stage has counted one
+        self.emitted += len(records) - len(refused)
         for refusal in refused:
             yield Failed.of(refusal.record, self.name, refusal.reason)
 

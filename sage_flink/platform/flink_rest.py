@@ -202,6 +202,21 @@ class FlinkRest:
             return ""
         return str(failed.get("failure_message") or "a checkpoint failed")[:300]
 
+    def accumulators(self, job_id: str) -> dict[str, str]:
+        """What the job's running or last attempt has accumulated: text, by name.
+
+        Of a running job a few seconds old: two heartbeats and the cache of the REST server.
+        """
+        found = self._get(f"/jobs/{job_id}/accumulators")["user-task-accumulators"]
+        return {one["name"]: one["value"] for one in found}
+
+    def parameters(self, job_id: str) -> dict[str, str]:
+        """The global job parameters that the job was submitted with."""
+        found: dict[str, str] = self._get(f"/jobs/{job_id}/config")["execution-config"][
+            "user-config"
+        ]
+        return found
+
     def restarts(self, job_id: str) -> int:
         """How many failures the job was restarted after, at most the last hundred.
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sage_flink.common.errors import ConfigError, StackError
-from sage_flink.platform.stack import flink, kafka, milvus, zookeeper
+from sage_flink.platform.stack import flink, influxdb, kafka, milvus, zookeeper
 from sage_flink.platform.stack.home import SOCKET_PATH_BYTES_MAX, Home, secret
 from sage_flink.platform.stack.parts import PARTS, select
 from sage_flink.platform.stack.ports import USUAL
@@ -112,6 +112,31 @@ def test_zookeeper_listens_on_loopback_and_opens_no_other_port(home):
     assert (conf["clientPort"], conf["clientPortAddress"]) == (2281, "127.0.0.1")
     assert conf["admin.enableServer"] == "false"
     assert not any(key.startswith("server.") for key in conf)
+
+
+def test_flink_tells_influxdb_of_the_steps_and_calls_alone_and_by_few_tags(home):
+    conf = flink.reporter_settings({**USUAL, "influxdb": 8186}, "the-token")
+
+    own = "metrics.reporter.influxdb."
+    assert conf["metrics.reporters"] == "influxdb"
+    assert (conf[f"{own}port"], conf[f"{own}db"]) == (8186, "flink")
+    assert conf[f"{own}password"] == "the-token"
+    assert conf[f"{own}filter.includes"].startswith("*.step:*:counter;")
+    assert {"task_attempt_id", "tm_id", "job_id"} <= set(
+        conf[f"{own}scope.variables.excludes"].split(";")
+    )
+
+
+def test_the_token_is_made_once_and_never_beside_a_server_whose_key_is_gone(home):
+    made = influxdb.token(home)
+    assert made == influxdb.token(home)
+
+    home.key("influxdb").unlink()
+    home.data("influxdb").mkdir(parents=True)
+    (home.data("influxdb") / "influxd.bolt").touch()
+
+    assert influxdb.token(home) == ""
+    assert not home.key("influxdb").exists()
 
 
 def test_kafka_takes_large_records_and_keeps_them(home):

@@ -13,10 +13,32 @@ import yaml
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.stack.home import Home
+from sage_flink.platform.stack.influxdb import FLINK_BUCKET, USER, token
 from sage_flink.platform.stack.part import Part, answers
 from sage_flink.platform.stack.ports import Ports
 
 SLOTS = 4
+REPORT_INTERVAL = "2 s"
+#: <logical scope>:<names>:<types> of the metrics that go to InfluxDB: the account and the calls.
+REPORTED = (
+    "*.step:*:counter",
+    "*.operator:in_flight,queue*,attempts,retries,failed,latency_ms,gathered_*,tokens_*:*",
+)
+#: Without InfluxDB, which no job needs, the reporter would log a stack trace at each interval.
+QUIET = """
+logger.reporter.name = org.apache.flink.runtime.metrics.MetricRegistryImpl
+logger.reporter.level = ERROR
+"""
+NO_TAGS = (
+    "host",
+    "job_id",
+    "operator_id",
+    "task_attempt_id",
+    "task_attempt_num",
+    "task_id",
+    "task_name",
+    "tm_id",
+)
 
 
 def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
@@ -77,6 +99,29 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
     }
 
 
+def reporter_settings(ports: Ports, password: str) -> dict[str, Any]:
+    """Flink's InfluxDB reporter, for sage's own metrics only, into the bucket ``flink``.
+
+    Their number is bounded by the pipelines: what changes with each attempt, task or TaskManager is
+    no tag. Left are ``job_name``, ``operator_name``, ``subtask_index`` and ``step``.
+    """
+    own = {
+        "factory.class": "org.apache.flink.metrics.influxdb.InfluxdbReporterFactory",
+        "scheme": "http",
+        "host": "127.0.0.1",
+        "port": ports["influxdb"],
+        "db": FLINK_BUCKET,
+        # InfluxDB 2 takes a token as the password of any user of its 1.x interface.
+        "username": USER,
+        "password": password,
+        "interval": REPORT_INTERVAL,
+        "filter.includes": ";".join(REPORTED),
+        "scope.variables.excludes": ";".join(NO_TAGS),
+    }
+    named = {f"metrics.reporter.influxdb.{key}": value for key, value in own.items()}
+    return {"metrics.reporters": "influxdb", **named}
+
+
 def merged(shipped: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """``shipped`` with the flat ``changes`` put in place; what they do not name stays.
 
@@ -113,9 +158,15 @@ def write_conf(home: Home, ports: Ports) -> None:
             f"{shipped / 'config.yaml'} lacks env.java.opts.all; "
             "run `bash infra/setup.sh` for a whole PyFlink"
         )
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump(merged(settings, cluster_settings(home, ports)), width=10_000)
-    )
+    changes = cluster_settings(home, ports)
+    if password := token(home):
+        changes |= reporter_settings(ports, password)
+    config = folder / "config.yaml"
+    config.touch(mode=0o600)
+    config.chmod(0o600)  # it holds the token, and was copied readable for all
+    config.write_text(yaml.safe_dump(merged(settings, changes), width=10_000))
+    with (folder / "log4j-console.properties").open("a") as logged:
+        logged.write(QUIET)
     data = home.data("flink")
     for made in (
         data / "checkpoints",

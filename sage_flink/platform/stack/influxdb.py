@@ -1,4 +1,4 @@
-"""InfluxDB 2.7; the first start makes the organisation, the bucket and the keys."""
+"""InfluxDB 2.7; the first start makes the organisation, the buckets and the keys."""
 
 import httpx
 
@@ -8,11 +8,14 @@ from sage_flink.platform.stack.part import Part, answers
 from sage_flink.platform.stack.ports import Ports
 
 ORG, BUCKET, USER = "sage", "ops", "sage"
+BOLT = "influxd.bolt"
+#: What Flink's own reporter writes: the counts of jobs and the figures of their calls.
+FLINK_BUCKET, FLINK_KEPT_S = "flink", 30 * 24 * 3600
 SETUP_TIMEOUT_S = 30.0
 
 
 def set_up(home: Home, url: str) -> None:
-    """Organisation ``sage``, bucket ``ops``, and the token in ``keys/influxdb``; once.
+    """Organisation ``sage``, buckets ``ops`` and ``flink``, and the token in ``keys/influxdb``.
 
     The keys are written before the server is asked, so a stop in between loses nothing.
 
@@ -28,21 +31,45 @@ def set_up(home: Home, url: str) -> None:
                         f"from {home.key('influxdb')}; put the key back, or move the data folder "
                         "away to start empty"
                     )
-                return
-            token = secret(home, "influxdb")
+                return make_bucket(client, home)
             password = secret(home, "influxdb-password")
             body = {
                 "username": USER,
                 "password": password,
                 "org": ORG,
                 "bucket": BUCKET,
-                "token": token,
+                "token": secret(home, "influxdb"),
             }
             client.post("/api/v2/setup", json=body).raise_for_status()
+            make_bucket(client, home)
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise StackError(
                 f"influxdb: first-time set-up at {url} failed: {error}; see {home.log('influxdb')}"
             ) from error
+
+
+def token(home: Home) -> str:
+    """The token that the server has or will have; empty when the key of a set-up server is gone."""
+    if (home.data("influxdb") / BOLT).exists() and not home.key("influxdb").exists():
+        return ""
+    return secret(home, "influxdb")
+
+
+def make_bucket(client: httpx.Client, home: Home) -> None:
+    """The bucket of Flink's reporter, when it is missing. Speaks InfluxDB 1's protocol to it.
+
+    InfluxDB 2.7 maps a database to the bucket of the same name by itself.
+    """
+    client.headers["Authorization"] = f"Token {secret(home, 'influxdb')}"
+    orgs = client.get("/api/v2/orgs", params={"org": ORG}).raise_for_status().json()["orgs"]
+    body = {
+        "orgID": orgs[0]["id"],
+        "name": FLINK_BUCKET,
+        "retentionRules": [{"type": "expire", "everySeconds": FLINK_KEPT_S}],
+    }
+    answer = client.post("/api/v2/buckets", json=body)
+    if answer.status_code != httpx.codes.UNPROCESSABLE_ENTITY:  # 422: it is there
+        answer.raise_for_status()
 
 
 def influxdb(home: Home, ports: Ports) -> Part:
@@ -58,7 +85,7 @@ def influxdb(home: Home, ports: Ports) -> Part:
         name="influxdb",
         command=(
             str(home.root / "lib" / "influxd"),
-            f"--bolt-path={data / 'influxd.bolt'}",
+            f"--bolt-path={data / BOLT}",
             f"--sqlite-path={data / 'influxd.sqlite'}",
             f"--engine-path={data / 'engine'}",
             f"--http-bind-address=127.0.0.1:{ports['influxdb']}",

@@ -1,0 +1,267 @@
+"""The account of a job on the local stack: exact after a kill, there after the end, in InfluxDB.
+
+The pool is a small HTTP server of this process, slow enough that calls are in flight at the kill.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from waiting import wait_until
+
+import sage_flink as sage
+from sage_connectors import kafka
+from sage_connectors.kafka_client import delete_topic, drain, feed
+from sage_flink.common import Record, Settings, sage_home
+from sage_flink.flow.memory import Collected, Given
+from sage_flink.operators import DecodeDocument, chunk, measure
+from sage_flink.platform import stack
+from sage_flink.platform.account import account
+from sage_flink.platform.flink_rest import FlinkRest
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.flink,
+    pytest.mark.timeout(400),
+    # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+DOCUMENTS, BAD_EVERY, POISON_EVERY = 1_200, 40, 60
+SPLIT = chunk(tokens_max=40, overlap=0)
+
+
+class Pool(BaseHTTPRequestHandler):
+    """Embeds everything but poison, which it refuses."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        time.sleep(0.05)
+        refused = any("poison" in text for text in asked["input"])
+        vector = base64.b64encode(bytes(8)).decode()
+        rows = [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, _ in enumerate(asked["input"])
+        ]
+        body = {"error": {"message": "poison"}} if refused else {"object": "list", "data": rows}
+        said = json.dumps(body).encode()
+        self.send_response(400 if refused else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def pool():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pool)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def messages():
+    for n in range(DOCUMENTS):
+        words = [f"Sentence {s} of document {n}." for s in range(3 * (n % 5 + 1))]
+        words += ["poison"] * (n % POISON_EVERY == 1)
+        document = {"id": f"d/{n}", "title": f"Document {n}", "text": "\n\n".join(words)}
+        yield f"d/{n}".encode(), b"{" if n % BAD_EVERY == 0 else json.dumps(document).encode()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What each step must count, from the steps themselves, run here."""
+    given = [Record(id=str(n), value=v, key=k) for n, (k, v) in enumerate(messages())]
+    read = sage.flow.read("in", Given(tuple(given)))
+    graph = read.flat_map("decode", DecodeDocument()).flat_map("split", SPLIT)
+    outcome = asyncio.run(sage.flow.run(graph.write("out", Collected())))
+    chunks = outcome.written["out"]
+    poisoned = sum("poison" in record.value["text"] for record in chunks)
+    bad, made, good = len(outcome.failed), len(chunks), len(chunks) - poisoned
+    # read, emitted, written, dead-lettered
+    return {
+        "documents": (DOCUMENTS, DOCUMENTS, None, None),
+        "decode": (DOCUMENTS, DOCUMENTS - bad, None, bad),
+        "split": (DOCUMENTS - bad, made, None, 0),
+        "embed": (made, good, None, poisoned),
+        "measure": (good, good, None, 0),
+        "points.batch": (good, good, None, None),
+        "points": (good, None, good, 0),
+        "copy": (DOCUMENTS, None, DOCUMENTS, 0),
+        "dead-letters": (bad + poisoned, None, bad + poisoned, None),
+    }
+
+
+def build(name, bounded):
+    documents = sage.flow.read(
+        "documents", kafka(f"{name}.in", group=name, start="earliest", bounded=bounded)
+    )
+    points = (
+        documents.flat_map("decode", DecodeDocument())
+        .flat_map("split", SPLIT)
+        .call("embed", sage.embed(model="any"), capacity=32, timeout_s=30, items_max=4)
+        .flat_map("measure", measure("chunks", fields=("text",)))
+        .write("points", sage.tsdb.bucket(name))
+    )
+    copy = documents.write("copy", kafka(f"{name}.out"))
+    return sage.flow.pipeline(points, copy).dead_letters_to(kafka(f"{name}.dead"))
+
+
+def counted(balance):
+    return {r.step: (r.read, r.emitted, r.written, r.dead_lettered) for r in balance.rows}
+
+
+def kill_taskmanager():
+    java = [p for p in stack.processes(sage_home(), "taskmanager") if "java" in p.name()]
+    os.kill(java[0].pid, signal.SIGKILL)
+
+
+def command(*words):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("sage"), "jobs", "account", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def name():
+    made = f"account{uuid.uuid4().hex[:8]}"
+    yield made
+    opened = sage.tsdb.bucket(made).open()
+    opened.drop("chunks")
+    opened.close()
+    for topic in ("in", "out", "dead"):
+        delete_topic(f"{made}.{topic}")
+
+
+@pytest.fixture(scope="module")
+def job(name, pool):
+    settings = Settings.load().model_copy(update={"gateway_url": pool})
+    with FlinkRest(settings.flink_url) as rest:
+        job_id = sage.flow.submit(build(name, bounded=False), name=name, settings=settings)
+        wait_until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
+        yield rest, job_id
+        if rest.running(name):
+            rest.cancel(job_id)
+
+
+def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected, capsys):
+    rest, job_id = job
+    feed(f"{name}.in", messages())
+    wait_until(lambda: read_so_far(rest, job_id) >= DOCUMENTS // 3, 120, "a third is read")
+    before = account(rest, rest.job(job_id))
+
+    kill_taskmanager()
+    wait_until(lambda: rest.restarts(job_id) >= 1, 120, "the job starts again")
+    wait_until(lambda: read_so_far(rest, job_id) == DOCUMENTS, 240, "all is read")
+    after = account(rest, rest.job(job_id), wait_s=60)
+
+    with capsys.disabled():
+        print(f"\nbefore the kill {counted(before)}, {before.in_flight} in flight")
+        print(f"in the end {counted(after)}")
+    assert before.gaps == after.gaps == ()
+    assert 0 < counted(before)["documents"][0] < DOCUMENTS
+    assert counted(after) == expected
+    assert len(list(drain(f"{name}.dead"))) == expected["dead-letters"][0]
+    assert len(list(drain(f"{name}.out"))) == DOCUMENTS
+
+
+def read_so_far(rest, job_id):
+    from sage_flink.common import StackError
+
+    try:
+        return counted(account(rest, rest.job(job_id)))["documents"][0]
+    except StackError:
+        return -1  # it starts, or starts again
+
+
+def test_the_command_prints_the_account_of_a_running_job(job, name, expected):
+    status, said = command(name, "--json")
+
+    told = json.loads(said)
+    assert (status, told["closes"], told["state"]) == (0, True, "RUNNING")
+    assert {row["step"]: row["read"] for row in told["steps"]} == {
+        step: counts[0] for step, counts in expected.items()
+    }
+
+
+def test_the_account_stays_when_the_job_has_stopped(job, name, expected):
+    rest, job_id = job
+    rest.drain(job_id)
+
+    status, said = command(job_id)
+
+    assert status == 0, said
+    assert f"the account of {name} (FINISHED) closes" in said
+    assert counted(account(rest, rest.job(job_id))) == expected
+
+
+@pytest.fixture(scope="module")
+def finished(name, pool):
+    """A bounded job over the same topic, which has ended."""
+    settings = Settings.load().model_copy(update={"gateway_url": pool})
+    with FlinkRest(settings.flink_url) as rest:
+        job_id = sage.flow.submit(
+            build(name, bounded=True), name=f"{name}-bounded", settings=settings
+        )
+        wait_until(lambda: rest.job(job_id).state == "FINISHED", 180, "the job ends")
+        yield rest, job_id
+
+
+def test_influxdb_holds_the_last_counts_of_a_job_that_ended(finished, name, expected):
+    rest, job_id = finished
+
+    assert counted(account(rest, rest.job(job_id))) == expected
+    for what, place in (("read", 0), ("emitted", 1), ("written", 2), ("dead_lettered", 3)):
+        found = last_points(f"taskmanager_job_task_operator_step_{what}", f"{name}-bounded")
+        wanted = {step: counts[place] for step, counts in expected.items()}
+        assert found == {
+            step: count
+            for step, count in wanted.items()
+            if count is not None and (what, step) != ("emitted", "points.batch")
+        }
+
+
+def last_points(measurement, job_name):
+    settings = Settings.load()
+    flux = (
+        'from(bucket: "flink") |> range(start: -1h) '
+        f'|> filter(fn: (r) => r._measurement == "{measurement}" and r.job_name == "{job_name}") '
+        '|> last() |> keep(columns: ["step", "_value"])'
+    )
+    answer = httpx.post(
+        f"{settings.influxdb_url}/api/v2/query",
+        params={"org": settings.influxdb_org},
+        headers={
+            "Authorization": f"Token {settings.secret('influxdb')}",
+            "Content-Type": "application/vnd.flux",
+        },
+        content=flux,
+    )
+    rows = (line.split(",") for line in answer.raise_for_status().text.split("\r\n"))
+    return {row[4]: int(row[3]) for row in rows if len(row) == 5 and row[2].isdigit()}

@@ -1,0 +1,130 @@
+"""A Python stage counts in line with its output: records and receipts make exact counts."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("pyflink")
+# Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+from sage_flink.common import Record, Rejected, decode, encode  # noqa: E402
+from sage_flink.common.records import encode_many  # noqa: E402
+from sage_flink.flow import BatchLimits, FlatMap, Refusal  # noqa: E402
+from sage_flink.flow.flink_steps import FlatMapStep, Stage, WriteStep  # noqa: E402
+
+
+def times(record):
+    """The value n times; none of it where n is negative."""
+    if record.value["a"] < 0:
+        raise Rejected("negative")
+    return [{"b": record.value["b"]}] * record.value["a"]
+
+
+def halved(record):
+    """The record where b is even; odd ones are rejected, zero is dropped."""
+    if record.value["b"] % 2:
+        raise Rejected("odd")
+    return [record.value["b"]] if record.value["b"] else []
+
+
+def stage():
+    return Stage((FlatMapStep(FlatMap("a", "in", times)), FlatMapStep(FlatMap("b", "a", halved))))
+
+
+def run(stage, values):
+    """What comes out of the stage: records, receipts, and how many failed."""
+    records, receipts, failed = [], [], 0
+    stage.open(None)
+    for value in values:
+        for out in stage.process_element(value, None):
+            if isinstance(out, tuple):
+                failed += 1
+            elif 0x80 <= out[0] <= 0x8F:
+                receipts.append(msgspec.msgpack.decode(out))
+            else:
+                records.append(out)
+    return records, receipts, failed
+
+
+def counted(stage, records, receipts):
+    """The sums that the native operators make."""
+    counts = Counter()
+    for name in stage.straight():
+        counts[name] += len(records)
+    for receipt in receipts:
+        counts.update(receipt)
+    return {name: n for name, n in counts.items() if n}
+
+
+def record(a, b):
+    return encode(Record("r", {"a": a, "b": b}))
+
+
+def test_records_that_go_straight_through_leave_no_receipt():
+    made = stage()
+
+    records, receipts, failed = run(made, [record(1, 2), record(1, 4)])
+
+    assert [decode(out).value for out in records] == [2, 4]
+    assert (receipts, failed) == ([], 0)
+    assert counted(made, records, receipts) == {
+        "a.read": 2,
+        "a.emitted": 2,
+        "b.read": 2,
+        "b.emitted": 2,
+    }
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 3)), max_size=20))
+def test_whatever_a_stage_makes_of_its_records_each_is_counted(pairs):
+    made = stage()
+
+    records, receipts, failed = run(made, [record(a, b) for a, b in pairs])
+
+    into_b = [(b, n) for n, b in pairs for _ in range(n)]
+    wanted = {
+        "a.read": len(pairs),
+        "a.emitted": len(into_b),
+        "a.dead_lettered": sum(n < 0 for n, _ in pairs),
+        "b.read": len(into_b),
+        "b.emitted": sum(b == 2 for b, _ in into_b),
+        "b.dead_lettered": sum(b % 2 for b, _ in into_b),
+    }
+    assert counted(made, records, receipts) == {k: n for k, n in wanted.items() if n}
+    assert failed == wanted["a.dead_lettered"] + wanted["b.dead_lettered"]
+    assert len(receipts) <= len(pairs)
+
+
+@dataclass(frozen=True)
+class Choosy:
+    """Refuses what is odd."""
+
+    batch: BatchLimits = field(default_factory=BatchLimits)
+
+    def writer(self):
+        return self
+
+    def write(self, records):
+        return [Refusal(r, "odd") for r in records if r.value % 2]
+
+    def close(self):
+        """Nothing is open."""
+
+
+def test_what_a_writer_acknowledged_is_written_and_what_it_refused_is_not():
+    made = Stage((WriteStep("out", Choosy()),))
+    batch = encode_many([Record(str(n), n) for n in range(5)])
+
+    records, receipts, failed = run(made, [batch, batch])
+
+    assert (records, failed) == ([], 4)
+    assert counted(made, records, receipts) == {
+        "out.read": 10,
+        "out.written": 6,
+        "out.dead_lettered": 4,
+    }
