@@ -28,17 +28,17 @@ Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" an
 """
 
 import logging
+import logging.config
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]  # comes with pymilvus
 import numpy as np
 import orjson
-from pymilvus import DataType, MilvusClient, MilvusException
-from pymilvus.exceptions import DataNotMatchException, ParamError
 
 from sage_connectors.isolate import NotTaken, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
@@ -47,6 +47,26 @@ from sage_flink.common.settings import Settings
 from sage_flink.db.collection import Collection
 from sage_flink.db.port import Hit, RefusedRow, Row
 from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, question
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Let no one configure logging meanwhile.
+
+    pymilvus 2.5 does when it is imported, and ``dictConfig`` closes every handler that there is:
+    a Flink worker's, which carries its log to the TaskManager, was mute from then on.
+    """
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
+
+
+with _handlers_kept():
+    from pymilvus import DataType, MilvusClient, MilvusException
+    from pymilvus.exceptions import DataNotMatchException, ParamError
 
 ID_BYTES_MAX = 512
 IDS_MAX = 10_000
@@ -269,5 +289,6 @@ def _refused(error: Exception) -> bool:
 
 
 def _message(error: Exception) -> str:
-    said = str(getattr(error, "message", "") or error)
+    details = error.details() if isinstance(error, grpc.RpcError) else ""
+    said = str(details or getattr(error, "message", "") or error)
     return said.rpartition("0 retry times, message=")[2][:300]

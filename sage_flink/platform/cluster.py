@@ -103,6 +103,9 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.min-pause": "200 ms",
+        # No barrier passes a writer whose store is away, and one checkpoint that runs out of time
+        # restarts the job: harmless, but it may as well wait. Flink's default is 10 minutes.
+        "execution.checkpointing.timeout": "1 h",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": str(options.restarts_max),
         "restart-strategy.fixed-delay.delay": "1 s",

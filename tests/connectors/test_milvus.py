@@ -1,5 +1,7 @@
 """What Milvus itself refuses, when nothing before it does; and collections of before."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 
@@ -95,3 +97,22 @@ def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) ->
     assert store.count({"a0", "b"}) == 2
     for opened in (before, store):
         opened.close()
+
+
+def test_a_log_that_is_open_when_milvus_is_first_used_stays_open() -> None:
+    program = """
+import logging, sys
+class Kept(logging.StreamHandler):
+    def close(self):
+        print("closed before the end")
+kept = Kept(sys.stdout)
+logging.getLogger().addHandler(kept)
+import sage_connectors.milvus
+logging.getLogger("sage_flink").warning("heard")
+kept.close = lambda: None
+"""
+
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout == "heard\n"
