@@ -5,8 +5,9 @@ border is whole in one of them.
 
 Behind the chunks of a document goes a removal of its other versions. A new version may have fewer
 chunks, or one of them may fail: whatever stands in the index then is of this version alone, as
-long as records stay in order (an ordered call, one parallelism). One split a collection: a second
-one would take the rows of the first for stale.
+long as records stay in order: calls with ``ordered=True``, one parallelism for all steps, and a
+rescale only when no two versions of a document are in flight (state in flight is dealt out anew).
+One split a collection: a second one would take the rows of the first for stale.
 """
 
 import functools
