@@ -7,11 +7,14 @@ Collection and returns an open VectorStore.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.need import need
 from sage_flink.common.records import Record
+from sage_flink.common.removal import Removal
+from sage_flink.db.order import parts
 from sage_flink.db.port import Row, VectorStore
 from sage_flink.db.vectors import flaw
 from sage_flink.flow.ports import BatchLimits, Refusal
@@ -32,8 +35,10 @@ class Collection:
 
     A sink: a record's value is a mapping with ``vector`` (little-endian float32 bytes); its other
     entries become the row's fields. The row's id is the record's; an ``id`` in the value gives way
-    to it.
+    to it. A removal in the stream deletes rows by their fields ``doc`` and ``version``.
     """
+
+    takes_removals: ClassVar[bool] = True
 
     name: str
     dim: int
@@ -85,7 +90,11 @@ def collection(
 
 
 class RowWriter:
-    """Records into a vector store, idempotent by record id."""
+    """Records into a vector store, idempotent by record id, in the order given.
+
+    Stores before it removes, so that a search meanwhile finds a document's old rows beside the new
+    ones and never none.
+    """
 
     def __init__(self, store: VectorStore, dim: int) -> None:
         self.store, self.dim = store, dim
@@ -93,9 +102,19 @@ class RowWriter:
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Upsert the records; those without a fitting vector, or refused by the store, come back.
 
+        Removals among them are done, and refused never: what cannot be stored is not there.
+
         Raises:
             StoreUnavailable: nothing is known to be stored; the same call may succeed later.
         """
+        refused: list[Refusal] = []
+        for part in parts(records):
+            refused += self._upsert(part.rows)
+            if part.removals:
+                self.store.delete([Removal(*item) for item in part.removals.items()])
+        return refused
+
+    def _upsert(self, records: Sequence[Record]) -> Sequence[Refusal]:
         rows: list[Row] = []
         refused: list[Refusal] = []
         for record in records:

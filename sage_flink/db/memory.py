@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage_flink.common.errors import ConfigError, NotFound
+from sage_flink.common.removal import Removal
 from sage_flink.db.collection import Collection
 from sage_flink.db.port import Hit, RefusedRow, Row
-from sage_flink.db.vectors import flaw, numbers, question
+from sage_flink.db.vectors import flaw, labels_flaw, numbers, question
 
 Stored = tuple[tuple[float, ...], dict[str, Any]]
 
@@ -57,6 +58,14 @@ class MemoryStore:
                     self.table.rows[row.id] = kept
         return refused
 
+    def delete(self, removals: Sequence[Removal]) -> None:
+        """Remove the documents' rows but those of the versions kept."""
+        with self.table.lock:
+            for doc, keep in removals:
+                stale = [i for i, (_, f) in self.table.rows.items() if _stale(f, doc, keep)]
+                for id_ in stale:
+                    del self.table.rows[id_]
+
     def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
         """The exact nearest rows."""
         asked = _unit(numbers(question(vector, top_k, dim=self.table.dim)))
@@ -80,11 +89,17 @@ def forget(name: str) -> None:
 
 
 def _unsayable(fields: dict[str, Any]) -> str:
+    if reason := labels_flaw(fields):
+        return reason
     try:
         json.dumps(fields)
     except (TypeError, ValueError) as error:
         return f"fields cannot be said in JSON: {error}"
     return ""
+
+
+def _stale(fields: dict[str, Any], doc: str, keep: str) -> bool:
+    return bool(doc) and fields.get("doc") == doc and (not keep or fields.get("version") != keep)
 
 
 def _unit(vector: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The vector store: two verbs, and the two that both adapters wanted as well.
+"""The vector store: two verbs, and those that both adapters wanted as well.
 
 Vectors to be stored travel as little-endian float32 bytes, as the model pool answers them; a
 vector to be searched for is a sequence of numbers.
@@ -8,10 +8,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from sage_flink.common.removal import Removal
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: ``vector`` is ``dim`` little-endian float32; ``fields`` is what JSON can say."""
+    """One row: ``vector`` is ``dim`` little-endian float32; ``fields`` is what JSON can say.
+
+    The fields ``doc`` and ``version`` are texts where they are there: by them rows are deleted.
+    """
 
     id: str
     vector: bytes
@@ -45,6 +50,17 @@ class VectorStore(Protocol):
 
         Raises:
             StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+        """
+
+    def delete(self, removals: Sequence[Removal]) -> None:
+        """Remove the rows of each document but those of the version kept; return once removed.
+
+        A row is of a document by its field ``doc``, of a version by its field ``version``; one
+        without a version is of none that can be kept. Sees all writes acknowledged before the
+        call. Names are names: nothing in them is an expression.
+
+        Raises:
+            StoreUnavailable: some rows may be removed; the same call may succeed later.
         """
 
     def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:

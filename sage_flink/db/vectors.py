@@ -8,12 +8,15 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sage_flink.common.errors import Rejected
 
 #: What one search may ask for; Milvus's own limit.
 TOP_K_MAX = 16_384
+#: The fields that rows are deleted by.
+LABELS_BYTES_MAX = {"doc": 4096, "version": 256}
 
 
 def packed(vector: Sequence[float]) -> bytes:
@@ -35,6 +38,21 @@ def flaw(vector: bytes, *, dim: int) -> str:
         return "vector holds a number that is not finite"
     if not any(values):
         return "vector is all zeros, and cosine similarity needs a direction"
+    return ""
+
+
+def labels_flaw(fields: Mapping[str, Any]) -> str:
+    """Why rows cannot be deleted by these ``doc`` and ``version``; empty when they can."""
+    for name, bytes_max in LABELS_BYTES_MAX.items():
+        got = fields.get(name, "")
+        if not isinstance(got, str):
+            return f"field {name!r} must be text, got {type(got).__name__}"
+        try:
+            size = len(got.encode())
+        except UnicodeEncodeError:
+            return f"field {name!r} is no Unicode text: {got!r:.100}"
+        if size > bytes_max:
+            return f"field {name!r} must have at most {bytes_max} bytes, got {size}"
     return ""
 
 

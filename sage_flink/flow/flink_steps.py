@@ -10,7 +10,9 @@ other element the stage tells the difference in a receipt on the same output, wh
 than that operator. So the counts are as exact as the records, and cost next to nothing.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -21,13 +23,18 @@ from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
 from sage_flink.common.errors import Retryable
 from sage_flink.common.records import Failed, Record, decode, decode_many, encode
+from sage_flink.common.removal import goes_past
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
-from sage_flink.flow.steps import flat_map, guarded, request_id
+from sage_flink.flow.steps import flat_map, guarded, question, request_id
 from sage_flink.platform.balance import counter
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
+LOG = logging.getLogger(__name__)
+#: The longest pause before a store that is away is asked again.
+WAIT_MAX_S = 5
+LOG_EVERY_S = 10
 #: Between operators bytes, between the steps of a stage records.
 Item = Record | bytes
 
@@ -47,8 +54,8 @@ class Step:
         self.counters = [counter(node, what) for what in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
-    def open(self) -> None:
-        """Make what the step needs where it runs: nothing, unless it says otherwise."""
+    def open(self, metrics: Any) -> None:
+        """Make what the step needs where it runs, its own metrics in Flink's group ``metrics``."""
 
     def close(self) -> None:
         """Let go of what the step holds: nothing, unless it says otherwise."""
@@ -67,7 +74,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step."""
         for step in self.steps:
-            step.open()
+            step.open(runtime_context.get_metrics_group().add_group("step", step.name))
 
     def close(self) -> None:
         """Close every step."""
@@ -130,7 +137,10 @@ class FlatMapStep(Step):
 
 
 class RequestStep(Step):
-    """Record -> [record, request id, body], as the native call takes it."""
+    """Record -> [record, request id, body], as the native call takes it.
+
+    An empty body is nothing to ask: the call answers it at once, in its place, after no attempt.
+    """
 
     def __init__(self, node: Call, job: str) -> None:
         super().__init__(f"{node.name}.request", (node.name, "read", "asked"))
@@ -138,7 +148,7 @@ class RequestStep(Step):
 
     def outcomes(self, item: Record) -> Iterator[Item | Failed]:
         """The question to the pool, or the failure."""
-        body = guarded(self.node.name, item, lambda: self.node.spec.request(item))
+        body = guarded(self.node.name, item, lambda: question(item, self.node.spec.request))
         if isinstance(body, Failed):
             yield body
         else:
@@ -147,7 +157,10 @@ class RequestStep(Step):
 
 
 class _Answered(msgspec.Struct, array_like=True):
-    """The native call's envelope; the call succeeded exactly when ``reason`` is empty."""
+    """The native call's envelope; the call succeeded exactly when ``reason`` is empty.
+
+    No attempt and no reason: there was nothing to ask.
+    """
 
     record: bytes
     status: int
@@ -171,28 +184,41 @@ class AnswerStep(Step):
         record = decode(answer.record)
         if answer.reason:
             yield Failed.of(record, self.node.name, answer.reason, answer.attempts)
+        elif not answer.attempts:
+            yield record
         else:
             spec = self.node.spec
             yield guarded(self.node.name, record, lambda: spec.answer(record, answer.body))
 
 
 class WriteStep(Step):
-    """A batch into the sink. While the sink is away the step waits, and back-pressure builds."""
+    """A batch into the sink. While the sink is away the step waits, however long.
+
+    It holds the one batch and takes no other, so back-pressure builds up to the source and memory
+    stays as it is. A job that is restarted meanwhile begins again at its last checkpoint, where
+    the batch is a part of the state: nothing is lost.
+
+    What is wrong stands in the log, at most every ``LOG_EVERY_S`` seconds. The counter
+    ``store_away_ms`` shows the wait once it is over (a Python step's metrics reach Flink at the end
+    of its bundle); during it Flink's own ``isBackPressured`` does, on the steps before.
+    """
 
     takes_records = False
 
-    def __init__(self, name: str, sink: Sink) -> None:
+    def __init__(self, name: str, sink: Sink, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(name, (name, "read", "written"))
-        self.sink = sink
+        self.sink, self.sleep = sink, sleep
         self.opened: Writer | None = None
 
-    def open(self) -> None:
-        """Make the patience; the sink opens with its first batch."""
+    def open(self, metrics: Any) -> None:
+        """Make the counter and the patience; the sink opens with its first batch."""
+        self.away_ms = metrics.counter("store_away_ms")
+        self.told_s = float("-inf")
         self.patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retryable),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-            stop=tenacity.stop_after_delay(120),
-            reraise=True,
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=WAIT_MAX_S),
+            sleep=self.sleep,
+            before_sleep=self._away,
         )
 
     def close(self) -> None:
@@ -203,16 +229,33 @@ class WriteStep(Step):
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
         """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
         records = decode_many(item)
-        refused = self.patience(self._write, records)
+        given = [record for record in records if not goes_past(self.sink, record)]
+        refused = self._stored(given) if given else ()
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:
             yield Failed.of(refusal.record, self.name, refusal.reason)
 
+    def _stored(self, records: list[Record]) -> Sequence[Refusal]:
+        began_s = time.monotonic()
+        refused = self.patience(self._write, records)
+        if self.patience.statistics["attempt_number"] > 1:
+            self.away_ms.inc(round((time.monotonic() - began_s) * 1000))
+        return refused
+
     def _write(self, records: list[Record]) -> Sequence[Refusal]:
         if self.opened is None:
             self.opened = self.sink.writer()
         return self.opened.write(records)
+
+    def _away(self, attempt: tenacity.RetryCallState) -> None:
+        assert attempt.outcome is not None
+        now_s = time.monotonic()
+        if now_s - self.told_s >= LOG_EVERY_S:
+            self.told_s = now_s
+            waited_s = attempt.seconds_since_start or 0.0
+            reason = attempt.outcome.exception()
+            LOG.warning("step %r waits, %.0f s so far: %s", self.name, waited_s, reason)
 
 
 def _letter(failed: Failed) -> bytes:

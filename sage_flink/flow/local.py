@@ -17,10 +17,11 @@ import tenacity
 from sage_flink.common.errors import PipelineError, PoolError, PoolTimeout, Rejected, SageError
 from sage_flink.common.openai import error_message
 from sage_flink.common.records import Failed, Record
+from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.check import check
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
 from sage_flink.flow.ports import Pool, Sink, Source, Writer
-from sage_flink.flow.steps import flat_map, guarded, request_id
+from sage_flink.flow.steps import flat_map, guarded, question, request_id
 
 #: Called with (step, text) for each piece of a streamed answer.
 OnDelta = Callable[[str, str], Awaitable[None]]
@@ -50,7 +51,10 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the records: written, per sink in order of arrival, or failed."""
+    """What became of the records: written, per sink in order of arrival, or failed.
+
+    Removals are done and not told.
+    """
 
     written: dict[str, list[Record]] = field(default_factory=dict)
     failed: list[Failed] = field(default_factory=list)
@@ -172,9 +176,11 @@ class _Run:
     async def answer(self, node: Call, record: Record) -> Record | Failed:
         spec, streams = node.spec, self.on_delta is not None
         made = spec.request_streamed if streams and isinstance(spec, Streamed) else spec.request
-        asked = guarded(node.name, record, lambda: made(record))
+        asked = guarded(node.name, record, lambda: question(record, made))
         if isinstance(asked, Failed):
             return asked
+        if not asked:
+            return record
         attempts = 0
         try:
             async with asyncio.timeout(node.timeout_s):
@@ -227,9 +233,11 @@ class _Run:
         assert isinstance(node.sink, Sink)
         if node.name not in self.writers:
             self.writers[node.name] = await asyncio.to_thread(node.sink.writer)
-        refused = await asyncio.to_thread(self.writers[node.name].write, records)
+        given = [record for record in records if not goes_past(node.sink, record)]
+        refused = await asyncio.to_thread(self.writers[node.name].write, given)
         lost = {refusal.record.id for refusal in refused}
-        self.outcome.written[node.name] += [r for r in records if r.id not in lost]
+        rows = (record for record in given if removal(record) is None)
+        self.outcome.written[node.name] += [row for row in rows if row.id not in lost]
         self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
 
 

@@ -13,7 +13,8 @@ from sage_flink.common.records import Record
 
 #: A step's function: one record in, any number of values or records out. A plain value becomes a
 #: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
-#: Text, bytes and mappings are values: return a list of them, or yield.
+#: Text, bytes and mappings are values: return a list of them, or yield. A removal goes past it
+#: unless it says ``takes_removals = True``.
 Function = Callable[[Record], Iterable[Any]]
 
 
@@ -52,7 +53,11 @@ class Writer(Protocol):
 
 @runtime_checkable
 class Sink(Protocol):
-    """A place to write to, as a value."""
+    """A place to write to, as a value.
+
+    It gets the removals in the stream (:mod:`sage_flink.common.removal`) only when it says
+    ``takes_removals = True``.
+    """
 
     @property
     def batch(self) -> BatchLimits:
@@ -125,7 +130,10 @@ class CallSpec(Protocol):
     def model(self) -> str: ...  # noqa: D102
 
     def request(self, record: Record) -> bytes:
-        """The body to send. Raises Rejected when the record cannot be asked about."""
+        """The body to send; empty when there is nothing to ask, and the record goes on as it is.
+
+        Raises Rejected when the record cannot be asked about.
+        """
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its answer. Raises Rejected when the answer makes no sense."""

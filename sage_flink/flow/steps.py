@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Failed, Record, derived_id
+from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.graph import PRIORITIES, Call, FlatMap
 
 T = TypeVar("T")
@@ -16,11 +17,14 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
     """The records that ``node`` makes of ``record``, all of them or an exception.
 
     Materialised on purpose: a function that raises after its third value must not leave three
-    records in the sink and their parent in the dead-letter topic.
+    records in the sink and their parent in the dead-letter topic. A removal goes past a function
+    that does not take it.
 
     Raises:
         Rejected: the function returned one value where it should return many.
     """
+    if goes_past(node.function, record):
+        return [record]
     made = node.function(record)
     if isinstance(made, str | bytes | Mapping | Record) or not isinstance(made, Iterable):
         kind = type(made).__name__
@@ -29,6 +33,14 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
         for ordinal, out in enumerate(made)
     ]
+
+
+def question(record: Record, request: Callable[[Record], bytes]) -> bytes:
+    """The body that ``request`` makes of ``record``; empty when there is nothing to ask.
+
+    A removal is never asked about: it goes through the call in its place, unanswered.
+    """
+    return b"" if removal(record) else request(record)
 
 
 def request_id(job: str, node: Call, record: Record) -> str:

@@ -2,6 +2,12 @@
 
 A window never cuts a word. ``overlap`` tokens stand in both neighbours, so that a sentence on the
 border is whole in one of them.
+
+Behind the chunks of a document goes a removal of its other versions. A new version may have fewer
+chunks, or one of them may fail: whatever stands in the index then is of this version alone, as
+long as records stay in order: calls with ``ordered=True``, one parallelism for all steps, and a
+rescale only when no two versions of a document are in flight (state in flight is dealt out anew).
+One split a collection: a second one would take the rows of the first for stale.
 """
 
 import functools
@@ -12,16 +18,20 @@ from typing import Any
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.need import need, need_name, need_whole
-from sage_flink.common.records import Record
+from sage_flink.common.records import Record, derived_id
+from sage_flink.common.removal import Removal
 from sage_flink.common.settings import Settings
 from sage_flink.common.values import field
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """``{"doc", "title", "text"}`` -> its chunks ``{"doc", "title", "text", "ordinal", "tokens"}``.
+    """``{"doc", "title", "text"}`` -> its chunks, and a removal of what was there before.
 
-    At most ``tokens_max`` tokens of ``tokenizer`` each, which is a folder of the models' folder.
+    A chunk is ``{"doc", "version", "title", "text", "ordinal", "tokens"}``, of at most
+    ``tokens_max`` tokens of ``tokenizer``, which is a folder of the models' folder. ``version`` is
+    a digest of the source record's place, the text and these settings: the same on every replay,
+    another for a file that changed in its place or a split that changed.
     """
 
     tokens_max: int
@@ -37,8 +47,8 @@ class Chunk:
             self.overlap <= half, "chunk", "overlap", f"at most {half}, half a window", self.overlap
         )
 
-    def __call__(self, record: Record) -> Iterable[dict[str, Any]]:
-        """The chunks, in the order of the text.
+    def __call__(self, record: Record) -> Iterable[dict[str, Any] | Record]:
+        """The chunks, in the order of the text, then the removal.
 
         Raises:
             Rejected: ``doc``, ``title`` or ``text`` is missing or not a text.
@@ -46,14 +56,23 @@ class Chunk:
         doc, title, whole = (field(record, name, str) for name in ("doc", "title", "text"))
         encoding = _tokenizer(self.tokenizer).encode(whole, add_special_tokens=False)
         spans = windows(encoding.word_ids, encoding.offsets, self.tokens_max, self.overlap)
+        version = self._version(record.origin, title, whole)
         for ordinal, (start, end, tokens) in enumerate(spans):
             yield {
                 "doc": doc,
+                "version": version,
                 "title": title,
                 "text": whole[start:end],
                 "ordinal": ordinal,
                 "tokens": tokens,
             }
+        # An id apart from those of chunks, whatever step this is.
+        marker = derived_id(record.id, "removal", 0)
+        yield record.replace(id=marker, value=Removal(doc, version).value())
+
+    def _version(self, *of: str) -> str:
+        settings = f"{self.tokenizer}/{self.tokens_max}/{self.overlap}"
+        return derived_id("\x00".join(of), settings, 0)
 
 
 def chunk(*, tokens_max: int, overlap: int, tokenizer: str = "minilm") -> Chunk:

@@ -12,6 +12,7 @@ import msgspec
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
+from sage_flink.common.removal import Removal
 from sage_flink.common.values import text
 
 ID_CHARS_MAX = 512
@@ -23,13 +24,22 @@ class DecodeDocument:
 
     Event time is ``modified_ms`` where given, else the message's. At most ``text_bytes_max`` bytes
     of text.
+
+    A deletion becomes a removal of all rows of its document: ``{"id", "op": "delete"}``, or a
+    tombstone, which is a message without a value whose key is the document's id in UTF-8.
     """
 
     text_bytes_max: int = 4_000_000
 
     def __call__(self, record: Record) -> Iterable[Record]:
         """The document, or Rejected."""
+        if record.value is None:
+            return (_deletion(record, _buried(record.key)),)
         fields = _message(record.value, "document")
+        if (op := fields.get("op", "upsert")) not in {"upsert", "delete"}:
+            raise Rejected(f"field 'op' must be 'upsert' or 'delete', got {op!r:.100}")
+        if op == "delete":
+            return (_deletion(record, _text(fields, "id", ID_CHARS_MAX)),)
         body = _text(fields, "text", self.text_bytes_max)
         doc = _text(fields, "id", ID_CHARS_MAX)
         title = fields.get("title") or doc
@@ -61,6 +71,19 @@ class DecodeQuestion:
             raise Rejected("field 'messages' must be a list")
         value = {"id": asked, "question": question, "messages": earlier}
         return (record.replace(id=asked, value=value),)
+
+
+def _deletion(record: Record, doc: str) -> Record:
+    return record.replace(id=doc, value=Removal(doc).value())
+
+
+def _buried(key: bytes | None) -> str:
+    if not key:
+        raise Rejected("the message has no value (a tombstone) and no key that says of what")
+    try:
+        return _text({"key": key.decode()}, "key", ID_CHARS_MAX)
+    except UnicodeDecodeError as error:
+        raise Rejected(f"the key of a tombstone is not valid UTF-8: {key!r:.100}") from error
 
 
 def _message(raw: Any, kind: str) -> dict[str, Any]:

@@ -122,6 +122,9 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "execution.checkpointing.tolerable-failed-checkpoints": "1000",
         # A cancelled or failed job can go on from its last checkpoint.
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        # No barrier passes a writer whose store is away, and one checkpoint that runs out of time
+        # restarts the job: harmless, but it may as well wait. Flink's default is 10 minutes.
+        "execution.checkpointing.timeout": "1 h",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": str(options.restarts_max),
         "restart-strategy.fixed-delay.delay": "1 s",

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sage_flink.common import ConfigError, Rejected
+from sage_flink.common import ConfigError, Rejected, Removal
 from sage_flink.db import Collection, Row, VectorStore, collection
 from sage_flink.db.vectors import packed
 
@@ -61,8 +61,12 @@ def test_every_acknowledged_row_is_counted(store: VectorStore) -> None:
         (row("x", [float("inf"), *EAST[1:]]), "not finite"),
         (row("x", [0.0] * 8), "zeros"),
         (row("x", EAST, blob=b"bytes"), "JSON"),
+        (row("x", EAST, doc=7), "'doc' must be text, got int"),
+        (row("x", EAST, doc="d" * 5000), "'doc' must have at most 4096 bytes, got 5000"),
+        (row("x", EAST, doc="\ud800"), "'doc' is no Unicode text"),
+        (row("x", EAST, version=1.5), "'version' must be text, got float"),
     ],
-    ids=["dim", "nan", "inf", "zeros", "bytes"],
+    ids=["dim", "nan", "inf", "zeros", "bytes", "doc", "long doc", "surrogate", "version"],
 )
 def test_a_bad_row_is_refused_alone(store: VectorStore, bad: Row, reason: str) -> None:
     refused = store.upsert([row("before", EAST), bad, row("after", NORTH)])
@@ -113,3 +117,131 @@ def test_two_writers_may_make_the_collection_at_once(vectors: Collection) -> Non
 
 def test_a_collection_travels_as_a_value(vectors: Collection) -> None:
     assert pickle.loads(pickle.dumps(vectors)) == vectors
+
+
+def of(doc: str, version: str, *ordinals: int) -> list[Row]:
+    return [
+        row(f"{doc}/{n}", [1.0, n, 0, 0, 0, 0, 0, 0], doc=doc, version=version) for n in ordinals
+    ]
+
+
+def held(store: VectorStore, *ids: str) -> set[str]:
+    return {id_ for id_ in ids if store.count({id_})}
+
+
+def test_a_document_loses_the_rows_of_other_versions_and_no_other_does(store: VectorStore) -> None:
+    store.upsert([*of("a", "v1", 0, 1, 2), *of("b", "v1", 0, 1), row("unlabelled", EAST)])
+    store.upsert(of("a", "v2", 0))
+
+    store.delete([Removal("a", "v2"), Removal("b", "v1"), Removal("no such", "v9")])
+
+    assert store.count() == 4
+    assert held(store, "a/0", "a/1", "a/2") == {"a/0"}
+    assert eventually(
+        lambda: {h.id for h in store.search(EAST, 9)} == {"a/0", "b/0", "b/1", "unlabelled"}
+    )
+    (found,) = (hit for hit in store.search(EAST, 9) if hit.id == "a/0")
+    assert found.fields == {"doc": "a", "version": "v2"}
+
+
+def test_without_a_version_to_keep_all_rows_of_a_document_go(store: VectorStore) -> None:
+    store.upsert([*of("a", "v1", 0, 1), row("plain", EAST, doc="a"), *of("b", "v1", 0)])
+
+    store.delete([Removal("a")])
+    store.delete([Removal("a")])
+
+    assert (store.count(), store.count({"b/0"})) == (1, 1)
+
+
+def test_a_row_without_a_version_is_of_none_that_is_kept(store: VectorStore) -> None:
+    store.upsert([row("plain", EAST, doc="a"), row("none", EAST), *of("a", "v1", 1)])
+
+    store.delete([Removal("a", "v1")])
+
+    assert held(store, "plain", "none", "a/1") == {"none", "a/1"}
+
+
+def test_two_removals_of_a_document_keep_what_both_keep(store: VectorStore) -> None:
+    store.upsert([*of("a", "v1", 0), *of("b", "v1", 0)])
+
+    store.delete([Removal("a", "v1"), Removal("a", "v2"), Removal("b", "v1"), Removal("b", "v1")])
+
+    assert held(store, "a/0", "b/0") == {"b/0"}
+
+
+def test_a_delete_sees_the_rows_acknowledged_just_before(store: VectorStore) -> None:
+    for number in range(10):
+        store.upsert(of("a", f"v{number}", *range(number * 5, number * 5 + 5)))
+        store.delete([Removal("a", f"v{number}")])
+
+        assert store.count() == 5
+
+
+def test_a_row_written_after_its_deletion_stays(store: VectorStore) -> None:
+    for number in range(5):
+        store.upsert(of("a", "v", 0, 1))
+        store.delete([Removal("a")])
+        store.upsert(of("a", "v", 1))
+
+        assert (number, store.count()) == (number, 1)
+
+
+def test_many_documents_are_removed_at_once(store: VectorStore) -> None:
+    store.upsert([row for n in range(500) for row in of(f"d{n}", "v1", 0, 1)])
+
+    store.delete([Removal(f"d{n}", "v1" if n % 2 else "v2") for n in range(500)])
+
+    assert store.count() == 500
+
+
+INJECTIONS = [
+    '"',
+    "'",
+    "\\",
+    '\\"',
+    'a" or id != "',
+    'a" or "a" == "a',
+    '"] or id in ["v/0',
+    "a' or '1'=='1",
+    'a") || (1==1) || ("',
+    "a%",
+    "_",
+    "*",
+    "a\nb",
+    "a\tb\r",
+    "\x07\x08\x0c\x1b\x7f",
+    "\x00",
+    "/* a */ // b",
+    '{a} $meta["doc"]',
+    "$meta",
+    "\\u0061",
+    "\\x61",
+    "\\141",
+    "ä/ß/漢字/🦉",
+    "e\u0301",
+    "\u202e\u2028\ufeff",
+    " a ",
+    "null",
+    "0",
+    "true",
+    "",
+    "\ud800",
+    "a" * 5000,
+]
+
+
+def test_nothing_in_a_name_is_an_expression(store: VectorStore) -> None:
+    names = [*INJECTIONS, "a", "A", "victim"]
+    rows = [row(f"r{n}", EAST, doc=name, version="v") for n, name in enumerate(names)]
+    refused = {refusal.id for refusal in store.upsert([*rows, row("unlabelled", EAST)])}
+    kept = {row.id for row in rows} - refused
+    assert len(refused) == 2
+    for number, name in enumerate(names):
+        store.delete([Removal(name, "v")])
+        assert store.count() == len(kept) + 1, name
+        store.delete([Removal(name, 'x" or version != "y')])
+        # An empty name is none: nothing is of it.
+        kept -= {f"r{number}"} if name else set()
+        assert store.count() == len(kept) + 1, name
+
+    assert held(store, *kept, "unlabelled") == {*kept, "unlabelled"}

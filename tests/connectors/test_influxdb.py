@@ -1,14 +1,15 @@
-"""Where InfluxDB's key goes, and what its errors say."""
+"""Where InfluxDB's key goes, what its errors say, and what a bad point costs."""
 
 import json
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from sage_flink.common import ConfigError, StoreUnavailable
-from sage_flink.tsdb import bucket
+from sage_flink.tsdb import Point, bucket
 
 
 class Asked(BaseHTTPRequestHandler):
@@ -77,3 +78,29 @@ def test_a_server_that_is_not_there_is_one_line(server) -> None:
 
     assert "refused" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.service
+def test_three_guilty_points_of_five_hundred_cost_a_few_dozen_requests() -> None:
+    from sage_connectors.influxdb import InfluxStore
+
+    class Counting(InfluxStore):
+        requests = 0
+
+        def _write(self, lines: Sequence[tuple[int, str]]) -> None:
+            self.requests += 1
+            super()._write(lines)
+
+    store, name = Counting(bucket("conformance")), f"m{uuid.uuid4().hex}"
+    store.append([Point(name, {}, {"v": 0.0}, 1)])
+    store.requests = 0
+    texts = {3, 250, 499}  # of another type than the field has
+
+    refused = store.append(
+        [Point(name, {}, {"v": "text" if n in texts else float(n)}, 10 + n) for n in range(500)]
+    )
+
+    assert {position for position, _ in refused} == texts
+    assert (store.count(name), store.requests) == (498, 47)
+    store.drop(name)
+    store.close()

@@ -29,6 +29,19 @@ def test_only_the_guilty_are_left_and_the_others_written(size: int, bad: set[int
     assert requests <= 1 + 2 * 9 * len(expected)
 
 
+def test_three_guilty_of_five_hundred_cost_a_few_dozen_requests() -> None:
+    requests: list[int] = []
+
+    def write(items: Sequence[int]) -> None:
+        requests.append(len(items))
+        if {3, 250, 499}.intersection(items):
+            raise NotTaken("bad")
+
+    assert sorted(item for item, _ in isolate(range(500), write)) == [3, 250, 499]
+    assert len(requests) == 47
+    assert sum(requests) < 500 * 8
+
+
 def test_another_error_ends_the_work() -> None:
     def write(items: Sequence[int]) -> None:
         raise ConnectionError("away")

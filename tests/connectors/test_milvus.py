@@ -1,10 +1,14 @@
-"""What Milvus itself refuses, when nothing before it does."""
+"""What Milvus itself refuses, when nothing before it does; and collections of before."""
 
+import subprocess
+import sys
 import uuid
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from sage_flink.db import Row, collection
+from sage_flink.common import Removal
+from sage_flink.db import Collection, Row, collection
 from sage_flink.db.vectors import packed
 
 
@@ -27,3 +31,88 @@ def test_rows_that_the_server_refuses_are_found_and_the_others_stored(
     assert store.count() == 99
     store.drop()
     store.close()
+
+
+@pytest.fixture
+def spec() -> Iterator[Collection]:
+    made = collection(f"conformance_{uuid.uuid4().hex}", dim=2)
+    yield made
+    made.open().drop()  # type: ignore[attr-defined]
+
+
+@pytest.mark.service
+def test_three_guilty_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Collection) -> None:
+    from sage_connectors.milvus import MilvusStore
+
+    class Unchecked(MilvusStore):
+        """Leaves the checking to the server, and counts what it is asked."""
+
+        requests = 0
+
+        def _flaw(self, row: Row) -> str:
+            return ""
+
+        def _upsert(self, rows: Sequence[Row]) -> None:
+            self.requests += 1
+            super()._upsert(rows)
+
+    store = Unchecked(spec)
+    long = {3, 250, 499}
+    rows = [
+        Row(f"r{n}", packed([1.0, n]), {"text": "x" * (70_000 if n in long else 10)})
+        for n in range(500)
+    ]
+
+    refused = store.upsert(rows)
+
+    assert {row.id for row in refused} == {"r3", "r250", "r499"}
+    assert (store.count(), store.requests) == (497, 47)
+    store.close()
+
+
+@pytest.mark.service
+def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) -> None:
+    from pymilvus import DataType, MilvusClient
+
+    from sage_connectors.milvus import MilvusStore
+
+    class Before(MilvusStore):
+        """Makes the collection as it was made before."""
+
+        def _create(self) -> None:
+            schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+            schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=512)
+            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+            self.client.create_collection(spec.name, schema=schema)
+
+    before = Before(spec)
+    assert before.labels == []
+    vector = packed([1.0, 2.0])
+    before.upsert([Row(f"a{n}", vector, {"doc": 'a"', "text": "old"}) for n in range(5)])
+    store = spec.open()
+    store.upsert([Row("a0", vector, {"doc": 'a"', "version": "v2"}), Row("b", vector)])
+    store.delete([Removal('a"', "v2")])
+
+    assert store.count() == 2
+    assert store.count({"a0", "b"}) == 2
+    for opened in (before, store):
+        opened.close()
+
+
+def test_a_log_that_is_open_when_milvus_is_first_used_stays_open() -> None:
+    program = """
+import logging, sys
+class Kept(logging.StreamHandler):
+    def close(self):
+        print("closed before the end")
+kept = Kept(sys.stdout)
+logging.getLogger().addHandler(kept)
+import sage_connectors.milvus
+logging.getLogger("sage_flink").warning("heard")
+kept.close = lambda: None
+"""
+
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout == "heard\n"

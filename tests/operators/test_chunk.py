@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_flink.common import PipelineError, Record, Rejected
+from sage_flink.common import PipelineError, Record, Rejected, Removal, removal
 from sage_flink.operators import Chunk
 from sage_flink.operators.chunk import windows
 
@@ -56,3 +56,32 @@ def test_a_window_that_cannot_be_is_refused(tokens_max, overlap, message):
 def test_a_record_that_is_no_document_is_rejected():
     with pytest.raises(Rejected, match="field 'title' is missing"):
         list(Chunk(10, 1)(Record("a", {"doc": "a", "text": "x"})))
+
+
+def split(origin="t/0/1", tokens_max=10, **changes):
+    value = {"doc": "a", "title": "A", "text": "one two three " * 9, **changes}
+    *chunks, last = Chunk(tokens_max, 1)(Record("a", value, origin=origin))
+    return {chunk["version"] for chunk in chunks}, last
+
+
+def test_a_removal_of_other_versions_goes_behind_the_chunks():
+    versions, last = split()
+
+    (version,) = versions
+    assert removal(last) == Removal("a", version)
+    assert last.id not in {Record("a", None).child("split", n, None).id for n in range(100)}
+
+
+def test_a_text_without_a_token_leaves_no_chunk():
+    chunks, last = split(text="\u200b")
+
+    assert chunks == set()
+    assert removal(last).doc == "a"
+
+
+def test_a_version_is_the_same_on_replay_and_another_for_what_differs():
+    (first,), _ = split()
+
+    assert split()[0] == {first}
+    for other in (split(origin="t/0/2"), split(text="two"), split(title="B"), split(tokens_max=9)):
+        assert other[0] != {first}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sage_flink.common import Record, Rejected
+from sage_flink.common import Record, Rejected, Removal, removal
 from sage_flink.operators import DecodeDocument, DecodeQuestion
 
 
@@ -37,7 +37,9 @@ def test_a_document_without_a_time_has_the_time_of_its_message():
         (b'{"id": "a", "text": "x\\u0000y"}', "field 'text' has a NUL at character 1"),
         (b'{"type": "video", "id": "a", "text": "x"}', "unknown message type 'video'"),
         (b'{"id": "a", "text": "x", "modified_ms": "now"}', "field 'modified_ms' must be"),
-        (None, "the message has no value"),
+        (None, r"the message has no value \(a tombstone\) and no key"),
+        (b'{"id": "a", "text": "x", "op": "erase"}', "field 'op' must be 'upsert' or 'delete'"),
+        (b'{"op": "delete"}', "field 'id' is missing"),
         (
             json.dumps({"id": "a", "text": "x" * 11}).encode(),
             "field 'text' has 11 bytes; at most 10",
@@ -56,3 +58,33 @@ def test_a_question_keeps_the_conversation_before_it():
 
     assert record.id == "q/0/1"
     assert record.value["messages"] == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("raw", "key", "doc"),
+    [
+        (None, "ä/1".encode(), "ä/1"),
+        (b'{"id": "a", "op": "delete"}', b"another key", "a"),
+        (b'{"type": "document", "id": "a", "op": "delete", "text": ""}', None, "a"),
+    ],
+)
+def test_a_tombstone_or_a_delete_removes_its_document(raw, key, doc):
+    (record,) = DecodeDocument()(Record("t/0/1", raw, key=key, origin="t/0/1"))
+
+    assert (record.id, record.origin) == (doc, "t/0/1")
+    assert removal(record) == Removal(doc)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (b"", "no key"),
+        (b"\xff", "not valid UTF-8"),
+        (b" ", "field 'key' is empty"),
+        (b"k" * 600, "field 'key' has 600 bytes; at most 512"),
+        (b"a\x00b", "field 'key' has a NUL at character 1"),
+    ],
+)
+def test_a_tombstone_that_does_not_say_of_what_is_rejected(key, reason):
+    with pytest.raises(Rejected, match=reason):
+        DecodeDocument()(Record("t/0/1", None, key=key))

@@ -8,6 +8,9 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerR
  * Wire records as Kafka records of one topic. The key is the record's key, else its id in UTF-8, so
  * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
  * tombstone). Kafka sets the timestamp where the record has none.
+ *
+ * <p>A removal (see {@link WireRecord#isRemoval}) is left out: it speaks to stores that hold rows
+ * of documents, and no topic does.
  */
 public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
 
@@ -20,7 +23,8 @@ public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
     }
 
     /**
-     * The Kafka record of a wire record; Kafka's partitioner chooses the partition by key.
+     * The Kafka record of a wire record, null for a removal, which Flink's writer leaves out;
+     * Kafka's partitioner chooses the partition by key.
      *
      * @throws IllegalArgumentException on a value that is not yet encoded, or bytes that are no
      *     wire record: the pipeline is wrong, and the job fails rather than lose the record
@@ -28,6 +32,9 @@ public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
     @Override
     public ProducerRecord<byte[], byte[]> serialize(
             byte[] element, KafkaSinkContext context, Long timestamp) {
+        if (WireRecord.isRemoval(element)) {
+            return null;
+        }
         WireRecord record = WireRecord.decode(element);
         byte[] key =
                 record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);

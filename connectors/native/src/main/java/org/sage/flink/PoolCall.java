@@ -19,7 +19,8 @@ import org.apache.flink.streaming.api.functions.async.RichAsyncFunction;
  * <p>Never completes exceptionally: what fails is an envelope with a reason. Questions in flight
  * are part of the checkpoint; after a restart those without an answer are asked again, under the
  * same request id and with a fresh budget. Each answer comes once; in the order of the questions
- * only where the settings say so.
+ * only where the settings say so. A question with an empty body asks nothing: it is answered at
+ * once, in its place, ok after no attempt.
  *
  * <p>Timeouts, attempts and back-off are our own and not Flink's AsyncRetryStrategy: that one knows
  * no Retry-After and could not ask again for a part of a gathered request.
@@ -106,6 +107,10 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
         } catch (IllegalArgumentException e) {
             // The input itself is the carrier then: nothing is lost.
             emit(result, input, Answer.failed(0, 0, e.getMessage()));
+            return;
+        }
+        if (question.body().length == 0) {
+            emit(result, question.carrier(), Answer.ok(0, 0, Answer.NOTHING));
             return;
         }
         long startNs = System.nanoTime();

@@ -29,6 +29,8 @@ public record WireRecord(
 
     private static final int FIELDS = 6;
 
+    private static final String REMOVAL_KEY = "$delete";
+
     /** The wire form of this record. */
     public byte[] encode() {
         int valueLength = value == null ? 0 : value.length;
@@ -74,6 +76,22 @@ public record WireRecord(
                     unpacker.unpackString());
         } catch (IOException | MessagePackException e) {
             throw new IllegalArgumentException("not a wire record: " + e.getMessage(), e);
+        }
+    }
+
+    /** Whether the value is the map of one key that the Python side writes as a removal. */
+    static boolean isRemoval(byte[] data) {
+        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
+            if (unpacker.unpackArrayHeader() != FIELDS) {
+                return false;
+            }
+            unpacker.skipValue();
+            return unpacker.getNextFormat().getValueType() == ValueType.MAP
+                    && unpacker.unpackMapHeader() == 1
+                    && unpacker.getNextFormat().getValueType() == ValueType.STRING
+                    && unpacker.unpackString().equals(REMOVAL_KEY);
+        } catch (IOException | MessagePackException e) {
+            return false; // decode says what is wrong with it
         }
     }
 

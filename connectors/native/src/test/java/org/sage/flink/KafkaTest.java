@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -67,6 +68,18 @@ class KafkaTest {
         assertArrayEquals("né".getBytes(java.nio.charset.StandardCharsets.UTF_8), out.key());
         assertNull(out.value());
         assertNull(out.timestamp());
+    }
+
+    @Test
+    void aRemovalIsNoMessage() {
+        // In Python: encode(Record(id="r", value=Removal("a", "v2").value(), origin="o")).
+        byte[] removal =
+                HexFormat.of()
+                        .parseHex(
+                                "96a17281a72464656c65746582a3646f63a161a46b656570a2763200c080"
+                                        + "a16f");
+
+        assertNull(new KafkaWire("out").serialize(removal, null, null));
     }
 
     @Test

@@ -50,6 +50,17 @@ class PoolCallTest {
     }
 
     @Test
+    void aQuestionWithoutABodyIsNotAskedAndKeepsItsPlace() throws Exception {
+        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Said(200, "{}"))) {
+            List<Read> reads = ask(config(pool.url(), "\"ordered\":true"), "{}", "", "{}");
+
+            assertEquals(new Read("c1", 0, 0, "", ""), reads.get(1));
+            assertEquals(List.of("c0", "c1", "c2"), reads.stream().map(Read::carrier).toList());
+            assertEquals(2, pool.asked.size());
+        }
+    }
+
+    @Test
     void aPassingErrorIsAskedAgain() throws Exception {
         try (FakePool pool =
                 new FakePool((n, asked) -> new FakePool.Said(n == 0 ? 503 : 200, "{}"))) {

@@ -1,0 +1,105 @@
+"""The write step waits while its sink is away, however long, and says so."""
+
+import logging
+
+import pytest
+
+from sage_flink.common import Record, Removal, StoreUnavailable
+from sage_flink.common.records import encode_many
+from sage_flink.flow.ports import BatchLimits, Refusal
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Beam's, of its own age
+
+
+class Counters(dict):
+    """Flink's metric group, as far as a step uses it."""
+
+    def counter(self, name):
+        self[name] = Counter()
+        return self[name]
+
+
+class Counter:
+    value = 0
+
+    def inc(self, n=1):
+        self.value += n
+
+
+class Away:
+    """A sink whose first ``times`` writes, or openings, find the store away."""
+
+    takes_removals = False
+    batch = BatchLimits()
+
+    def __init__(self, times, opening=False):
+        self.left, self.opening, self.written = times, opening, []
+
+    def writer(self):
+        self.turn(self.opening)
+        return self
+
+    def write(self, records):
+        self.turn(not self.opening)
+        self.written.append(list(records))
+        return [Refusal(r, "bad") for r in records if r.value == "bad"]
+
+    def turn(self, mine):
+        if mine and self.left:
+            self.left -= 1
+            raise StoreUnavailable("store at http://x: refused; `sage ps` tells whether it runs")
+
+    def close(self):
+        """Nothing is open."""
+
+
+def opened(sink, slept):
+    from sage_flink.flow.flink_steps import WriteStep
+
+    step, counters = WriteStep("vectors", sink, sleep=slept.append), Counters()
+    step.open(counters)
+    return step, counters
+
+
+BATCH = [Record("a", 1), Record("b", "bad"), Record("c", 3)]
+
+
+@pytest.mark.parametrize("opening", [False, True])
+def test_a_batch_waits_until_the_store_is_back_and_is_written_once(opening, caplog):
+    slept, sink = [], Away(times=1000, opening=opening)
+    step, counters = opened(sink, slept)
+
+    with caplog.at_level(logging.WARNING):
+        failed = list(step.outcomes(encode_many(BATCH)))
+
+    assert sink.written == [BATCH]
+    assert [f.id for f in failed] == ["b"]
+    assert len(slept) == 1000
+    assert max(slept) <= 5
+    assert caplog.messages == [
+        "step 'vectors' waits, 0 s so far: store at http://x: refused; "
+        "`sage ps` tells whether it runs"
+    ]
+    assert counters["store_away_ms"].value > 0
+    assert counters["emitted"].value == 2
+
+
+def test_a_store_that_is_there_counts_no_wait():
+    step, counters = opened(Away(times=0), [])
+
+    list(step.outcomes(encode_many(BATCH)))
+
+    assert counters["store_away_ms"].value == 0
+
+
+def test_a_sink_that_takes_no_removals_gets_none_and_the_count_closes():
+    sink = Away(times=0)
+    step, counters = opened(sink, [])
+    gone = Record("r", Removal("doc").value())
+
+    for batch in ([gone, Record("a", 1)], [gone]):
+        step.read.inc()  # as the stage does
+        assert list(step.outcomes(encode_many(batch))) == []
+
+    assert sink.written == [[Record("a", 1)]]
+    assert counters["read"].value == counters["emitted"].value == 3

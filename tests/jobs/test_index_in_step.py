@@ -1,0 +1,122 @@
+"""Whatever is added, changed and deleted, the index holds each document's last version."""
+
+import asyncio
+import json
+import uuid
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sage_flink as sage
+from sage_flink.common import Record
+from sage_flink.db import collection
+from sage_flink.db import memory as vectors_in_memory
+from sage_flink.flow import BatchLimits
+from sage_flink.flow.memory import Collected, Given
+from sage_flink.inference import EchoPool
+from sage_flink.inference.memory import DIM
+from sage_flink.operators import Chunk, DecodeDocument
+from sage_jobs import rag_ingest
+from sage_jobs.rag_ingest import RagIngest
+
+CONFIG = RagIngest(tokens_max=4, overlap=1)
+WORDS = ("oak", "elm", "poison", "ash")
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A pool that refuses texts with a bad word for good, and is slow with some others."""
+
+    async def post(self, path, body, headers):
+        if b"poison" in body:
+            return 400, b'{"error": {"message": "not this"}}'
+        await asyncio.sleep(len(body) % 3 / 10_000)
+        return await EchoPool().post(path, body, headers)
+
+    def stream(self, path, body, headers):
+        return EchoPool().stream(path, body, headers)
+
+
+def message(offset, doc, op):
+    match op:
+        case "tombstone":
+            key, value = doc.encode(), None
+        case "delete":
+            key, value = None, json.dumps({"id": doc, "op": "delete"}).encode()
+        case words:
+            key, value = None, json.dumps({"id": doc, "text": " ".join(words)}).encode()
+    place = f"documents/0/{offset}"
+    return Record(id=place, value=value, timestamp_ms=offset, key=key, origin=place)
+
+
+def ingested(messages, sink):
+    return asyncio.run(
+        sage.flow.run(
+            rag_ingest.build(CONFIG),
+            pool=Poisoned(),
+            sources={"documents": Given(tuple(messages))},
+            sinks={"vectors": sink, "telemetry": Collected()},
+        )
+    )
+
+
+def rows_of(messages):
+    """What the last message of each document comes to: text by document and ordinal."""
+    last = {}
+    for given_ in messages:
+        (decoded,) = DecodeDocument()(given_)
+        last[decoded.id] = decoded
+    found = {}
+    for decoded in (d for d in last.values() if "text" in d.value):
+        *chunks, _ = Chunk(CONFIG.tokens_max, CONFIG.overlap)(decoded)
+        kept = [chunk for chunk in chunks if "poison" not in chunk["text"]]
+        found.update({(c["doc"], c["ordinal"]): (c["text"], c["version"]) for c in kept})
+    return found
+
+
+TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=20).map(tuple)
+OPS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", 'c"\\']), TEXTS | st.sampled_from(["tombstone", "delete"])
+    ),
+    max_size=10,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(ops=OPS, items_max=st.integers(1, 9), data=st.data())
+def test_the_index_holds_exactly_the_last_version_of_each_document(ops, items_max, data):
+    messages = [message(offset, *op) for offset, op in enumerate(ops)]
+    crash = data.draw(st.integers(0, len(ops)), label="read before the crash")
+    replay = data.draw(st.integers(0, crash), label="read again from")
+    limits = BatchLimits(items_max=items_max)
+    sink = collection(f"t{uuid.uuid4().hex}", dim=DIM, store="memory", batch=limits)
+
+    ingested(messages[:crash], sink)
+    ingested(messages[replay:], sink)
+
+    hits = sink.open().search([1.0] * DIM, 1000)
+    vectors_in_memory.forget(sink.name)
+    held = {(h.fields["doc"], h.fields["ordinal"]): h.fields for h in hits}
+    assert len(held) == len(hits)
+    assert {k: (f["text"], f["version"]) for k, f in held.items()} == rows_of(messages)
+
+
+def test_a_replay_and_a_second_feed_change_no_count_and_telemetry_sees_chunks_alone():
+    texts = [("oak",) * 20, ("elm",) * 9]
+    messages = [message(n, f"d{n}", text) for n, text in enumerate(texts)]
+    again = [message(n + 2, f"d{n}", text) for n, text in enumerate(texts)]
+    sink = collection(f"t{uuid.uuid4().hex}", dim=DIM, store="memory")
+    counts = []
+
+    for part in (messages, messages, again, [message(9, "d0", "tombstone")]):
+        outcome = ingested(part, sink)
+        points, rows = outcome.written["telemetry"], outcome.written["vectors"]
+        counts.append((len(rows), len(points), sink.open().count()))
+        assert outcome.failed == []
+
+    vectors_in_memory.forget(sink.name)
+    chunks = counts[0][0]
+    assert chunks > 4
+    assert counts == [(chunks, chunks, chunks)] * 3 + [(0, 0, len(rows_of([messages[1]])))]
