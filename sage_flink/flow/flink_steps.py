@@ -54,8 +54,8 @@ class Step:
         self.counters = [counter(node, what) for what in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
-    def open(self, metrics: Any) -> None:
-        """Make what the step needs where it runs, its own metrics in Flink's group ``metrics``."""
+    def open(self, context: RuntimeContext) -> None:
+        """Make what the step needs where it runs: nothing, unless it says otherwise."""
 
     def close(self) -> None:
         """Let go of what the step holds: nothing, unless it says otherwise."""
@@ -74,7 +74,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step."""
         for step in self.steps:
-            step.open(runtime_context.get_metrics_group().add_group("step", step.name))
+            step.open(runtime_context)
 
     def close(self) -> None:
         """Close every step."""
@@ -210,9 +210,10 @@ class WriteStep(Step):
         self.sink, self.sleep = sink, sleep
         self.opened: Writer | None = None
 
-    def open(self, metrics: Any) -> None:
+    def open(self, context: RuntimeContext) -> None:
         """Make the counter and the patience; the sink opens with its first batch."""
-        self.away_ms = metrics.counter("store_away_ms")
+        group = context.get_metrics_group().add_group("step", self.name)
+        self.away_ms = group.counter("store_away_ms")
         self.told_s = float("-inf")
         self.patience = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retryable),

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from metrics import Metrics
 
 pytest.importorskip("pyflink")
 # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
@@ -39,7 +40,7 @@ def stage():
 def run(stage, values):
     """What comes out of the stage: records, receipts, and how many failed."""
     records, receipts, failed = [], [], 0
-    stage.open(None)
+    stage.open(Metrics())
     for value in values:
         for out in stage.process_element(value, None):
             if isinstance(out, tuple):

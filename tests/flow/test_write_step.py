@@ -3,27 +3,13 @@
 import logging
 
 import pytest
+from metrics import Metrics
 
 from sage_flink.common import Record, Removal, StoreUnavailable
 from sage_flink.common.records import encode_many
 from sage_flink.flow.ports import BatchLimits, Refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Beam's, of its own age
-
-
-class Counters(dict):
-    """Flink's metric group, as far as a step uses it."""
-
-    def counter(self, name):
-        self[name] = Counter()
-        return self[name]
-
-
-class Counter:
-    value = 0
-
-    def inc(self, n=1):
-        self.value += n
 
 
 class Away:
@@ -56,7 +42,7 @@ class Away:
 def opened(sink, slept):
     from sage_flink.flow.flink_steps import WriteStep
 
-    step, counters = WriteStep("vectors", sink, sleep=slept.append), Counters()
+    step, counters = WriteStep("vectors", sink, sleep=slept.append), Metrics()
     step.open(counters)
     return step, counters
 
@@ -81,7 +67,7 @@ def test_a_batch_waits_until_the_store_is_back_and_is_written_once(opening, capl
         "`sage ps` tells whether it runs"
     ]
     assert counters["store_away_ms"].value > 0
-    assert counters["emitted"].value == 2
+    assert step.emitted == 2
 
 
 def test_a_store_that_is_there_counts_no_wait():
@@ -94,12 +80,12 @@ def test_a_store_that_is_there_counts_no_wait():
 
 def test_a_sink_that_takes_no_removals_gets_none_and_the_count_closes():
     sink = Away(times=0)
-    step, counters = opened(sink, [])
+    step, _ = opened(sink, [])
     gone = Record("r", Removal("doc").value())
 
     for batch in ([gone, Record("a", 1)], [gone]):
-        step.read.inc()  # as the stage does
+        step.read += 1  # as the stage does
         assert list(step.outcomes(encode_many(batch))) == []
 
     assert sink.written == [[Record("a", 1)]]
-    assert counters["read"].value == counters["emitted"].value == 3
+    assert step.read == step.emitted == 3

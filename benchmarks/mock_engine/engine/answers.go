@@ -107,8 +107,8 @@ func (e *entry) finish(asked *job, sent int) {
 	})
 }
 
-func models(w http.ResponseWriter, _ *http.Request) {
-	model := map[string]any{"id": "mock", "object": "model", "created": 0, "owned_by": "sage"}
+func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+	model := map[string]any{"id": s.options.Model, "object": "model", "created": 0, "owned_by": "sage"}
 	reply(w, map[string]any{"object": "list", "data": []any{model}})
 }
 

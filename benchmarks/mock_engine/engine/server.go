@@ -19,6 +19,7 @@ const bodyBytesMax = 64 << 20
 // Options of one engine.
 type Options struct {
 	Seed         uint64
+	Model        string // the name in /v1/models; it answers under any
 	Dim          int
 	PerItem      time.Duration // added for each text of an embedding request
 	AnswerTokens int
@@ -54,7 +55,7 @@ func New(options Options) (*Server, error) {
 	}
 	s.routes = map[string]http.HandlerFunc{
 		"GET /health":               func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"status": "ok"}) },
-		"GET /v1/models":            models,
+		"GET /v1/models":            s.models,
 		"GET /stats":                func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.read()) },
 		"POST /stats/reset":         func(w http.ResponseWriter, _ *http.Request) { s.ledger.reset(); reply(w, s.ledger.read()) },
 		"POST /control":             s.control,

@@ -5,9 +5,10 @@ from sage_gateway.engines.engine import Engine, Launch
 
 
 def argv(launch: Launch) -> list[str]:
-    """The mock engine's command line; it answers under any model's name."""
+    """The mock engine's command line."""
     program = sage_home() / "lib" / "mock-engine"
-    return [str(program), "--port", str(launch.port), *launch.spec.arguments]
+    line = [str(program), "--port", str(launch.port), "--model", launch.model]
+    return [*line, *launch.spec.arguments]
 
 
 ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, weights=False)

@@ -27,6 +27,7 @@ func main() {
 	log.SetPrefix("mock-engine: ")
 	port := flag.Int("port", 0, "port on 127.0.0.1; 0 takes a free one")
 	seed := flag.Uint64("seed", 1, "of latencies and of the global fault rate")
+	model := flag.String("model", "mock", "the name in /v1/models; it answers under any")
 	latency := flag.String("latency", "none", "none | constant:20ms | lognormal:MEAN:SIGMA")
 	perItem := flag.Duration("per-item", 0, "added to an embedding request's latency for each text")
 	dim := flag.Int("dim", 384, "of the vectors")
@@ -41,7 +42,7 @@ func main() {
 	runtime.GOMAXPROCS(*procs)
 	plan := engine.Plan{Latency: *latency, FailRate: *failRate, FailStatus: *failStatus}
 	server, err := engine.New(engine.Options{
-		Seed: *seed, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens, Plan: plan, Journal: appended(*journal)})
+		Seed: *seed, Model: *model, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens, Plan: plan, Journal: appended(*journal)})
 	if err != nil {
 		log.Fatal(err)
 	}
