@@ -24,7 +24,9 @@ from sage_flink.platform.savepoints import folders_of, found
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
 
-COUNT, RATE = 1200, 60
+RATE = 60
+#: Between checkpoints, which commit the output, there are two seconds.
+PAUSE_S = 4.5
 SAGE = Path(sys.executable).with_name("sage")
 JOB = Path(__file__).with_name("numbered.py")
 
@@ -37,7 +39,8 @@ class Numbered:
     engine: MockEngine
     name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     feeder: threading.Thread = field(init=False)
-    started: bool = False
+    enough: threading.Event = field(default_factory=threading.Event)
+    fed: int = 0
 
     def __post_init__(self) -> None:
         ensure_topic(f"{self.name}.in", 4)
@@ -45,11 +48,16 @@ class Numbered:
 
     def feed(self) -> None:
         def paced():
-            for number in range(COUNT):
-                yield None, str(number).encode()
-                time.sleep(1 / RATE)
+            while not self.enough.wait(1 / RATE):
+                yield None, str(self.fed).encode()
+                self.fed += 1
 
         feed(f"{self.name}.in", paced())
+
+    def feed_no_more(self) -> None:
+        self.enough.set()
+        if self.feeder.ident is not None:
+            self.feeder.join(120)
 
     def sage(self, *words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "SAGE_GATEWAY_URL": self.engine.url}
@@ -60,8 +68,7 @@ class Numbered:
         done = self.sage("submit", str(JOB), "--name", self.name, *options)
         assert done.returncode == 0, done.stderr
         self.wait_running()
-        if not self.started:
-            self.started = True
+        if self.feeder.ident is None:
             self.feeder.start()
 
     def wait_running(self) -> None:
@@ -83,6 +90,19 @@ class Numbered:
         wait_until(lambda: self.out() > before + 10, seconds, "more output")
         return time.monotonic() - began
 
+    def wait_again(self, seconds: float = 180) -> float:
+        """How long until output that comes after a pause: what was on its way is not counted."""
+        began = grew = time.monotonic()
+        before = self.out()
+        while True:
+            time.sleep(0.1)
+            now, offsets = time.monotonic(), self.out()
+            assert now - began < seconds, "no output again"
+            if offsets > before and now - grew > PAUSE_S:
+                return now - began
+            if offsets > before:
+                before, grew = offsets, now
+
     def open_transactions(self) -> bool:
         return any(
             end_offsets(f"{self.name}.{topic}")
@@ -95,12 +115,12 @@ class Numbered:
 
     def finish(self) -> list[tuple[str, dict[str, str]]]:
         """All answers, once every number is there; each came once, and none failed."""
-        self.feeder.join(120)
-        wait_until(lambda: len({key for key, _ in self.answers()}) >= COUNT, 180, "every number")
+        self.feed_no_more()
+        wait_until(lambda: len({key for key, _ in self.answers()}) >= self.fed, 180, "every number")
         time.sleep(3)  # a second copy would be seen now
         answers = self.answers()
         times = Counter(key for key, _ in answers)
-        assert len(times) == len(answers) == COUNT, times.most_common(3)
+        assert len(times) == len(answers) == self.fed, times.most_common(3)
         assert list(drain(f"{self.name}.dead")) == []
         return answers
 
@@ -115,8 +135,7 @@ def job():
         yield job
         if running := rest.running(job.name):
             rest.cancel(running.id)
-        if job.started:
-            job.feeder.join(120)
+        job.feed_no_more()
     for topic in ("in", "out", "dead"):
         delete_topic(f"{job.name}.{topic}")
 
@@ -138,8 +157,8 @@ def test_a_job_goes_on_from_its_savepoint_with_its_calls_in_flight(job, capsys):
     assert {value["mark"] for _, value in answers} == {"first", "second"}
     stats = job.engine.stats()
     with capsys.disabled():
-        print(f"\n{stats['requests']} requests for {COUNT} numbers")
-    assert stats["distinct_request_ids"] == COUNT
+        print(f"\n{stats['requests']} requests for {job.fed} numbers")
+    assert stats["distinct_request_ids"] == job.fed
 
 
 def test_a_job_is_rescaled_up_and_down(job, capsys):
@@ -155,7 +174,7 @@ def test_a_job_is_rescaled_up_and_down(job, capsys):
     job.finish()
 
     stats = job.engine.stats()
-    assert stats["distinct_request_ids"] == COUNT
+    assert stats["distinct_request_ids"] == job.fed
     assert job.rest.running(job.name) is not None
 
 
@@ -194,9 +213,10 @@ def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job):
     (kept, *_) = found(folders_of(job.name, job.rest))
     job.submit("--from-savepoint", "latest", "--mark", "second")
     job.finish()
+    job.stop()
 
     assert kept.kind == "checkpoint"
-    assert not job.open_transactions() or job.rest.running(job.name)
+    assert not job.open_transactions()
 
 
 def test_a_drained_job_leaves_nothing_to_go_on_from(job):
@@ -216,26 +236,26 @@ def test_a_killed_part_of_flink_loses_and_doubles_nothing(job, part, capsys):
     job.wait_more()
     java = [p for p in stack.processes(sage_home(), part) if "java" in p.name()]
     os.kill(java[0].pid, signal.SIGKILL)
-    back = job.wait_more()
+    back = job.wait_again()
     job.finish()
 
     with capsys.disabled():
-        requests = job.engine.stats()["requests"]
-        print(f"\n{part} killed: output again {back:.1f} s later, {requests} requests")
+        requests = f"{job.engine.stats()['requests']} requests for {job.fed} numbers"
+        print(f"\n{part} killed: output again {back:.1f} s later, {requests}")
 
 
 @pytest.mark.drill
 def test_jobs_go_on_at_the_next_up_after_everything_was_killed_at_once(job, capsys):
     job.submit()
     job.wait_more()
+    job.feed_no_more()
     names = {status.name for status in stack.status(sage_home()) if status.pid}
     for process in stack.processes(sage_home()):
-        if process.pid != os.getpid():
-            process.kill()
-    job.feeder.join(120)
+        process.kill()
     began = time.monotonic()
     stack.up(sage_home(), only=names, quiet=True)
-    up, back = time.monotonic() - began, job.wait_more()
-    job.rest.running(job.name)
+    up = time.monotonic() - began
+    job.finish()
+
     with capsys.disabled():
-        print(f"\nup after {up:.1f} s, output {back:.1f} s later")
+        print(f"\nup after {up:.1f} s, all of {job.fed} after {time.monotonic() - began:.1f} s")

@@ -77,7 +77,7 @@ def test_the_taskmanager_runs_under_the_guard(home):
     command = PARTS["taskmanager"](home, USUAL).command
 
     assert command[2].endswith("guard.py")
-    assert command[-2:] == (str(home.pyflink / "bin" / "taskmanager.sh"), "start-foreground")
+    assert command[-2:] == ("java", f"@{home.conf('flink')}/taskmanager.args")
 
 
 def test_flink_keeps_the_shipped_java_options_and_takes_our_ports(home):

@@ -4,7 +4,6 @@ A session cluster with high availability: jobs outlive the JobManager and a cras
 and go on from their last checkpoint; ``sage down`` drains them first.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.stack import flink_launch
 from sage_flink.platform.stack.home import Home
 from sage_flink.platform.stack.influxdb import FLINK_BUCKET, USER, token
 from sage_flink.platform.stack.part import Part, answers
@@ -68,6 +68,8 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
         "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout": "5 s",
         "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout": "2 s",
         "jobmanager.memory.process.size": "1024m",
+        # It leads sooner after a death: 1.8 s of processor time to start instead of 3.0.
+        "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "blob.server.port": str(ports["flink_blob"]),
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
@@ -90,6 +92,7 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
         "heartbeat.timeout": "8 s",
         # A TaskManager that starts before its JobManager asks again after this, not after 10 s.
         "cluster.registration.error-delay": "1 s",
+        "cluster.registration.refused-registration-delay": "1 s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
         "restart-strategy.exponential-delay.max-backoff": "5 s",
@@ -145,7 +148,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_conf(home: Home, ports: Ports) -> None:
-    """``conf/flink``: Flink's shipped folder with our config.yaml.
+    """``conf/flink``: Flink's shipped folder with our config.yaml, and both command lines.
 
     Raises:
         StackError: PyFlink is not installed.
@@ -161,12 +164,15 @@ def write_conf(home: Home, ports: Ports) -> None:
     changes = cluster_settings(home, ports)
     if password := token(home):
         changes |= reporter_settings(ports, password)
+    ours = merged(settings, changes)
     config = folder / "config.yaml"
     config.touch(mode=0o600)
     config.chmod(0o600)  # it holds the token, and was copied readable for all
-    config.write_text(yaml.safe_dump(merged(settings, changes), width=10_000))
+    config.write_text(yaml.safe_dump(ours, width=10_000))
     with (folder / "log4j-console.properties").open("a") as logged:
         logged.write(QUIET)
+    for role in flink_launch.ENTRY:
+        flink_launch.write(home, role, ours)
     data = home.data("flink")
     for made in (
         data / "checkpoints",
@@ -178,32 +184,17 @@ def write_conf(home: Home, ports: Ports) -> None:
         made.mkdir(parents=True, exist_ok=True)
 
 
-def environment(home: Home) -> dict[str, str]:
-    """What Flink's start scripts read; the data plane's Python comes first on PATH."""
-    return {
-        "FLINK_CONF_DIR": str(home.conf("flink")),
-        "FLINK_LOG_DIR": str(home.root / "logs" / "flink"),
-        "FLINK_PID_DIR": str(home.run),
-        "FLINK_IDENT_STRING": "sage",
-        "PATH": f"{home.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-    }
-
-
-def script(home: Home, name: str) -> str:
-    """The path of one of Flink's start scripts; setup made them executable."""
-    return str(home.pyflink / "bin" / name)
-
-
 def jobmanager(home: Home, ports: Ports) -> Part:
     """Flink's JobManager with its web page on ``ports['flink']``."""
     url = f"http://127.0.0.1:{ports['flink']}"
     return Part(
         name="jobmanager",
-        command=(script(home, "jobmanager.sh"), "start-foreground"),
+        command=flink_launch.command(home, "jobmanager"),
         folder=home.data("flink"),
         ports=("flink", "flink_rpc", "flink_blob"),
         url=url,
-        env=environment(home),
+        env=flink_launch.environment(home),
+        ready_s=120.0,
         prepare=lambda: write_conf(home, ports),
         ready=lambda: answers(f"{url}/overview", lambda response: response.status_code == 200),
     )
@@ -215,20 +206,15 @@ def taskmanager(home: Home, ports: Ports) -> Part:
     Ready when the JobManager knows it.
     """
     url = f"http://127.0.0.1:{ports['flink']}"
-    guard, start = Path(__file__).with_name("guard.py"), script(home, "taskmanager.sh")
+    guard = Path(__file__).with_name("guard.py")
     return Part(
         name="taskmanager",
-        command=(
-            str(home.python),
-            "-I",
-            str(guard),
-            start,
-            "start-foreground",
-        ),
+        command=(str(home.python), "-I", str(guard), *flink_launch.command(home, "taskmanager")),
         folder=home.data("flink"),
         ports=(),
         url="",
-        env=environment(home),
+        env=flink_launch.environment(home),
+        ready_s=120.0,
         ready=lambda: answers(
             f"{url}/overview", lambda response: int(response.json()["taskmanagers"]) >= 1
         ),
