@@ -23,6 +23,8 @@ from sage_connectors.kafka_client import committed, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.platform import stack
+from sage_flink.platform.account import account
+from sage_flink.platform.balance import Balance
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import corpus, rag_ingest
 from sage_jobs.ask import ask
@@ -116,17 +118,18 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
         expected = expect(messages, config)
     with step("job rag_ingest"):
         rest = FlinkRest(settings.flink_url)
-        submit_once(rest, config, settings)
+        job_id = submit_once(rest, config, settings)
     before = Before(committed(config.group, config.topic), dead(config))
     started = time.monotonic()
     feed_all(messages, config)
     wait_searchable(expected, config)
     seconds = time.monotonic() - started
     counted = count(len(messages), expected, config, before)
+    balance = account(rest, rest.job(job_id), wait_s=60)
     for text in questions:
         console.rule(style="dim")
         ask(text, settings, console)
-    report(counted, seconds, time.monotonic() - began, settings)
+    report(counted, balance, seconds, time.monotonic() - began, settings)
 
 
 def skipped(reason: str) -> None:
@@ -147,11 +150,12 @@ def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
     return Expected(chunks, frozenset(failed.id for failed in outcome.failed))
 
 
-def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> None:
-    """Submit the job unless it runs already; return when all its tasks run."""
+def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> str:
+    """Submit the job unless it runs already; its id, when all its tasks run."""
     job = rest.running("rag_ingest")
     job_id = job.id if job else sage.flow.submit(rag_ingest.build(config), name="rag_ingest")
     wait(lambda: rest.all_tasks_running(job_id), 120, f"job {job_id}: see {settings.flink_url}")
+    return job_id
 
 
 def feed_all(messages: list[tuple[bytes, bytes]], config: RagIngest) -> None:
@@ -205,7 +209,9 @@ def count(fed: int, expected: Expected, config: RagIngest, before: Before) -> Co
     return counted
 
 
-def report(counted: Counted, ingest_s: float, whole_s: float, settings: Settings) -> None:
+def report(
+    counted: Counted, balance: Balance, ingest_s: float, whole_s: float, settings: Settings
+) -> None:
     """The table, where to look next, and an error when the books do not close."""
     table = Table(title="What was counted, and where", title_justify="left", box=None)
     table.add_column("stage")
@@ -221,6 +227,8 @@ def report(counted: Counted, ingest_s: float, whole_s: float, settings: Settings
         ("points, all runs", counted.points_all, "InfluxDB"),
     ):
         table.add_row(stage, f"{number:,}", place)
+    closes = "closes" if balance.closes else "is open"
+    table.add_row("account of the job", closes, "Flink: `sage jobs account rag_ingest`")
     table.add_row("fed to searchable", f"{ingest_s:.1f} s", "")
     table.add_row("the whole demo", f"{whole_s:.1f} s", "")
     console.rule(style="dim")
@@ -231,8 +239,10 @@ def report(counted: Counted, ingest_s: float, whole_s: float, settings: Settings
         f"              any user name; the password: {_short(settings.home / 'keys' / 'gateway')}\n"
         "Logs          sage logs taskmanager   (sage ps names the others)"
     )
-    if not counted.closes:
-        raise OperatorNeeded("the books do not close: see the table above")
+    if not (counted.closes and balance.closes):
+        raise OperatorNeeded(
+            "the books do not close: see the table above, and `sage jobs account rag_ingest`"
+        )
 
 
 def dead(config: RagIngest) -> int:

@@ -22,7 +22,7 @@ REPORT_INTERVAL = "2 s"
 #: <logical scope>:<names>:<types> of the metrics that go to InfluxDB: the account and the calls.
 REPORTED = (
     "*.step:*:counter",
-    "*.operator:in_flight,queue*,attempts,retries,failed,latency_ms,gathered_*,tokens_*:*",
+    "*.operator:in_flight,queued,urls_away,attempts,retries,failed,latency_ms,gathered_*,tokens_*:*",
 )
 #: Without InfluxDB, which no job needs, the reporter would log a stack trace at each interval.
 QUIET = """
