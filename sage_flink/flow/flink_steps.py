@@ -18,7 +18,7 @@ from sage_flink.common.errors import Retryable
 from sage_flink.common.records import Failed, Record, decode, decode_many, encode
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
-from sage_flink.flow.steps import flat_map, guarded, request_id
+from sage_flink.flow.steps import call_headers, flat_map, guarded, request_id
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -99,7 +99,7 @@ class FlatMapStep(Step):
 
 
 class RequestStep(Step):
-    """Record -> [record, request id, body], as the native call takes it."""
+    """Record -> [record, request id, body, headers], as the native call takes it."""
 
     def __init__(self, node: Call, job: str) -> None:
         super().__init__(f"{node.name}.request")
@@ -111,12 +111,13 @@ class RequestStep(Step):
         if isinstance(body, Failed):
             yield body
         else:
-            asked = (encode(item), request_id(self.job, self.node, item), body)
-            yield msgspec.msgpack.encode(asked)
+            asked = request_id(self.job, self.node, item)
+            headers = call_headers(self.job, self.node, item)
+            yield msgspec.msgpack.encode((encode(item), asked, body, headers))
 
 
 class _Answered(msgspec.Struct, array_like=True):
-    """The native call's envelope; the call succeeded exactly when ``reason`` is empty."""
+    """The native call's envelope: ok exactly when ``reason`` is empty, status 0 then: not asked."""
 
     record: bytes
     status: int
@@ -140,6 +141,8 @@ class AnswerStep(Step):
         record = decode(answer.record)
         if answer.reason:
             yield Failed.of(record, self.node.name, answer.reason, answer.attempts)
+        elif not answer.status:
+            yield record  # it had nothing to ask, and passes as it came
         else:
             spec = self.node.spec
             yield guarded(self.node.name, record, lambda: spec.answer(record, answer.body))

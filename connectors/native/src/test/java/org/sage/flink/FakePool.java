@@ -27,6 +27,10 @@ final class FakePool implements AutoCloseable {
     /** What came in. */
     record Asked(String path, Headers headers, String body, long atMs) {
 
+        String header(String name) {
+            return headers.getFirst(name);
+        }
+
         List<String> texts() {
             try {
                 List<String> texts = new ArrayList<>();
