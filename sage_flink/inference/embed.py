@@ -19,7 +19,7 @@ class Embed:
     """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes.
 
     ``title`` names a field whose text is embedded in front of it: a chunk from the middle of a
-    document then knows what it belongs to. A vector that has not ``dim`` numbers is refused; 0 takes
+    document then knows what it belongs to. A vector of other than ``dim`` numbers is refused; 0 is
     any.
     """
 

@@ -20,7 +20,7 @@ DIM = 64
 
 @dataclass(frozen=True, slots=True)
 class EchoPool:
-    """Answers embeddings, chat, completions, rankings and search; ``passages`` is what every search finds."""
+    """Answers what the specs ask; ``passages`` is what every search finds."""
 
     passages: tuple[str, ...] = ()
 

@@ -22,7 +22,10 @@ from sage_flink.inference.chat import ChatPieces
         (lambda: Embed("m", dim=-1), "embed: dim must be the length of a vector, or 0, got -1"),
         (lambda: Rerank("m", top_n=0), "rerank: top_n must be at least 1, got 0"),
         (lambda: Rerank(""), "rerank: model must be a name, got ''"),
-        (lambda: Completion("m", stop=("",)), "completion: stop must be a tuple of at most 4 texts"),
+        (
+            lambda: Completion("m", stop=("",)),
+            "completion: stop must be a tuple of at most 4 texts",
+        ),
         (lambda: Completion("m", temperature=3), "completion: temperature must be a number from 0"),
     ],
 )

@@ -18,6 +18,7 @@ final class Batch {
     final List<Text> texts;
     final long generation;
     final int attemptsMax;
+    final int elsewhere;
 
     PoolRequest request;
     Vectors.Page page;
@@ -28,11 +29,18 @@ final class Batch {
 
     /**
      * @param generation grows with each request made; the halves of one have the same
+     * @param elsewhere see {@link PoolRequest.Asked}, as {@code attemptsMax}
      */
-    Batch(List<Text> texts, long generation, int attemptsMax) {
+    Batch(List<Text> texts, long generation, int attemptsMax, int elsewhere) {
         this.texts = texts;
         this.generation = generation;
         this.attemptsMax = attemptsMax;
+        this.elsewhere = elsewhere;
+    }
+
+    /** These texts of it, to be asked again where it was not. */
+    Batch again(List<Text> some, long made, int attempts) {
+        return new Batch(some, made, attempts, request.url());
     }
 
     List<Text> open() {

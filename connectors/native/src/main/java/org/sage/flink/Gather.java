@@ -91,7 +91,7 @@ final class Gather implements Asker {
             pool.metrics().queued().addAndGet(-next.texts.size());
             List<Text> open = next.open();
             if (!open.isEmpty()) {
-                return new Batch(open, next.generation, next.attemptsMax);
+                return new Batch(open, next.generation, next.attemptsMax, next.elsewhere);
             }
         }
         return null;
@@ -101,7 +101,7 @@ final class Gather implements Asker {
         long nowNs = System.nanoTime();
         List<Text> texts = lanes.take(nowNs);
         if (!texts.isEmpty()) {
-            return new Batch(texts, generation++, pool.config().attemptsMax());
+            return new Batch(texts, generation++, pool.config().attemptsMax(), -1);
         }
         long dueNs = lanes.nextDueNs();
         if (dueNs != Lanes.NEVER && (linger == null || linger.isDone())) {
@@ -124,7 +124,8 @@ final class Gather implements Asker {
                         Vectors.request(pool.config().model(), batch.contents()),
                         batch.headers(),
                         batch.lastDeadlineNs(),
-                        batch.attemptsMax);
+                        batch.attemptsMax,
+                        batch.elsewhere);
         batch.request =
                 new PoolRequest(pool, asked, batch::read, answer -> settle(batch, answer));
         batch.texts.forEach(text -> text.batches.add(batch));
@@ -158,7 +159,7 @@ final class Gather implements Asker {
             } else if (batch.texts.size() == 1) {
                 end(text, Answer.failed(0, text.attempts(), slots[i].reason()));
             } else if (!batch.halved) {
-                repeat(new Batch(List.of(text), generation++, pool.config().attemptsMax()));
+                repeat(batch.again(List.of(text), generation++, pool.config().attemptsMax()));
             }
         }
     }
@@ -195,7 +196,7 @@ final class Gather implements Asker {
         for (List<Text> half : List.of(open.subList(0, middle), open.subList(middle, open.size()))) {
             if (!half.isEmpty()) {
                 int attemptsMax = half.size() == 1 ? pool.config().attemptsMax() : 1;
-                repeat(new Batch(half, both, attemptsMax));
+                repeat(batch.again(half, both, attemptsMax));
             }
         }
     }

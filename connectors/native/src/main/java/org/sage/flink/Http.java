@@ -41,8 +41,19 @@ import org.apache.flink.shaded.netty4.io.netty.util.concurrent.DefaultThreadFact
  * a time, so there are never more of them than requests in flight. Name look-ups, which block, have
  * a thread of their own. HTTP/1.1, because the engines behind the pool speak nothing else.
  *
- * <p>Netty and not java.net.http, by measurement (2 busy cores shared with the engine, 600-byte
- * prompts; processor time a call): see {@code README.md}.
+ * <p>Netty and not java.net.http, by measurement, through {@link Pool} and {@link Post}: 500-byte
+ * prompts, the engine on the same two cores, JDK 17, rounds 4 and 5 of 5 (10,000 calls each; 4,000 at
+ * c=1), the lower of each; the machine was busy, so read the ratios:
+ *
+ * <pre>
+ *                           processor time a call     p50
+ *                           java.net.http   Netty     java.net.http   Netty
+ * c=1, answer at once          358 us       212 us       0.28 ms      0.20 ms
+ * c=64, answer at once         180 us        61 us       9.7 ms       4.5 ms
+ * c=64, answer after 60 ms     207 us        87 us       69 ms        65 ms
+ * </pre>
+ *
+ * What is left is system calls: a wake-up, a write and a read for each call.
  */
 final class Http implements AutoCloseable {
 

@@ -37,7 +37,7 @@ final class Pool implements AutoCloseable {
             throws SSLException {
         this.config = config;
         this.metrics = metrics;
-        this.urls = new Urls(config.urls().size(), firstTurn);
+        this.urls = new Urls(config.urls().size(), firstTurn, System.nanoTime());
         this.group =
                 new MultiThreadIoEventLoopGroup(
                         1, new DefaultThreadFactory("pool-call", true), NioIoHandler.newFactory());

@@ -21,8 +21,14 @@ final class PoolRequest {
      * @param deadlineNs when the time is over, by {@link System#nanoTime}
      * @param attemptsMax requests sent for it while the content may be at fault; the settings' number
      *     where the pool is busy or away
+     * @param elsewhere the number of an address that it should not go to first, -1 for none
      */
-    record Asked(byte[] body, Map<String, String> headers, long deadlineNs, int attemptsMax) {}
+    record Asked(
+            byte[] body,
+            Map<String, String> headers,
+            long deadlineNs,
+            int attemptsMax,
+            int elsewhere) {}
 
     /** What is wrong with the body of an answer of 2xx; empty when it can be used. */
     interface Check {
@@ -38,7 +44,8 @@ final class PoolRequest {
     private final Consumer<Answer> then;
 
     private int attempts;
-    private int url = -1;
+    private int url;
+    private long sentAtNs;
     private Reply last = NOTHING_YET;
     private boolean ended;
     private Http.Exchange sent;
@@ -48,6 +55,7 @@ final class PoolRequest {
     PoolRequest(Pool pool, Asked asked, Check check, Consumer<Answer> then) {
         this.pool = pool;
         this.asked = asked;
+        this.url = asked.elsewhere();
         this.check = check;
         this.then = then;
     }
@@ -75,8 +83,14 @@ final class PoolRequest {
         return last;
     }
 
+    /** The number of the address of the latest attempt. */
+    int url() {
+        return url;
+    }
+
     private void attempt() {
-        url = pool.urls().next(url, System.nanoTime());
+        sentAtNs = System.nanoTime();
+        url = pool.urls().next(url, sentAtNs);
         attempts++;
         pool.metrics().attempts().inc();
         if (attempts > 1) {
@@ -95,6 +109,7 @@ final class PoolRequest {
         if (ended) {
             return;
         }
+        sent = null;
         note(reply);
         last = reply;
         if (reply.isOk()) {
@@ -117,7 +132,7 @@ final class PoolRequest {
             double random = ThreadLocalRandom.current().nextDouble();
             pool.urls().failed(url, System.nanoTime(), random);
         } else {
-            pool.urls().worked(url);
+            pool.urls().worked(url, System.nanoTime());
         }
         pool.metrics().urlsAway().set(pool.urls().away());
     }
@@ -162,13 +177,15 @@ final class PoolRequest {
 
     private void stop() {
         ended = true;
+        if (sent != null) {
+            double random = ThreadLocalRandom.current().nextDouble();
+            pool.urls().silent(url, sentAtNs, System.nanoTime(), random);
+            sent.abort();
+        }
         deadline.cancel(false);
         if (pause != null) {
             pause.cancel(false);
             resume();
-        }
-        if (sent != null) {
-            sent.abort(); // without effect on an exchange that is over
         }
     }
 }

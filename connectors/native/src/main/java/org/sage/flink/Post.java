@@ -12,7 +12,8 @@ record Post(Pool pool) implements Asker {
                         question.body(),
                         question.headers(),
                         deadlineNs,
-                        pool.config().attemptsMax());
+                        pool.config().attemptsMax(),
+                        -1);
         new PoolRequest(pool, asked, this::check, then).start();
     }
 

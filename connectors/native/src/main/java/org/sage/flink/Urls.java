@@ -1,5 +1,7 @@
 package org.sage.flink;
 
+import java.util.Arrays;
+
 /**
  * Which address a request goes to: each in turn, save those that failed a moment ago.
  *
@@ -16,17 +18,20 @@ final class Urls {
     private final long[] backAtNs;
     private final int[] failures;
     private final boolean[] tried; // aside, and one request is trying it
+    private final long[] workedAtNs;
     private int turn;
 
     /**
      * @param firstTurn the address to begin with: another for each subtask, so that they do not all
      *     meet at the first
      */
-    Urls(int count, int firstTurn) {
+    Urls(int count, int firstTurn, long nowNs) {
         this.backAtNs = new long[count];
         this.failures = new int[count];
         this.tried = new boolean[count];
+        this.workedAtNs = new long[count];
         this.turn = firstTurn;
+        Arrays.fill(workedAtNs, nowNs);
     }
 
     /**
@@ -58,9 +63,17 @@ final class Urls {
         return last >= 0 && failures[last] == 0 ? last : soonest;
     }
 
-    void worked(int url) {
+    void worked(int url, long nowNs) {
         failures[url] = 0;
         tried[url] = false;
+        workedAtNs[url] = nowNs;
+    }
+
+    /** A request sent to it then was given up unanswered: a failure, if nothing else came either. */
+    void silent(int url, long sentAtNs, long nowNs, double random) {
+        if (workedAtNs[url] - sentAtNs < 0) {
+            failed(url, nowNs, random);
+        }
     }
 
     /**

@@ -52,7 +52,11 @@ class GatherFaultsTest {
 
             assertOnlyFailed(reads, 5);
             // all of them twice, their halves once each, and the guilty one alone twice
-            assertEquals(2 + 2 + 2 + 1 + 2, pool.asked.size());
+            int requests = 2 + 2 + 2 + 1 + 2;
+            // a kept connection that breaks without a word is tried once more on a new one
+            int most = said.startsWith("0") ? 2 * requests : requests;
+            int got = pool.asked.size();
+            assertTrue(requests <= got && got <= most, "requests: " + got);
             assertEquals(2 + 1 + 1 + 2, reads.get(5).attempts());
         }
     }

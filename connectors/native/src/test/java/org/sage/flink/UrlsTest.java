@@ -11,36 +11,36 @@ class UrlsTest {
 
     @Test
     void eachIsTakenInTurnFromTheFirstTurnOn() {
-        Urls urls = new Urls(3, 4);
+        Urls urls = new Urls(3, 4, 0);
 
         assertEquals("1201", taken(urls, 4, 0));
     }
 
     @Test
     void aRetryGoesToAnotherFirst() {
-        Urls urls = new Urls(2, 0);
+        Urls urls = new Urls(2, 0, 0);
 
         assertEquals(1, urls.next(0, 0));
-        assertEquals(0, new Urls(1, 0).next(0, 0));
+        assertEquals(0, new Urls(1, 0, 0).next(0, 0));
     }
 
     @Test
     void oneThatFailedIsPutAsideAndThenTriedByOneRequest() {
-        Urls urls = new Urls(2, 0);
+        Urls urls = new Urls(2, 0, 0);
 
         urls.failed(0, 0, 0.99);
 
         assertEquals(1, urls.away());
         assertEquals("1111", taken(urls, 4, 100 * MS));
         assertEquals("0111", taken(urls, 4, 600 * MS), "one tries it");
-        urls.worked(0);
+        urls.worked(0, 600 * MS);
         assertEquals("0101", taken(urls, 4, 700 * MS));
         assertEquals(0, urls.away());
     }
 
     @Test
     void theNextBackOffIsTwiceAsLong() {
-        Urls urls = new Urls(2, 0);
+        Urls urls = new Urls(2, 0, 0);
         urls.failed(0, 0, 0.99);
         urls.failed(0, 1 * MS, 0.99); // a request of the same moment
         taken(urls, 2, 600 * MS);
@@ -53,7 +53,7 @@ class UrlsTest {
 
     @Test
     void whereAllAreAsideTheSoonestBackIsAsked() {
-        Urls urls = new Urls(2, 0);
+        Urls urls = new Urls(2, 0, 0);
         urls.failed(0, 0, 0);
         urls.failed(1, 10 * MS, 0);
 
@@ -64,10 +64,21 @@ class UrlsTest {
 
     @Test
     void aRetryStaysWhereOnlyThatOneIsWell() {
-        Urls urls = new Urls(2, 0);
+        Urls urls = new Urls(2, 0, 0);
         urls.failed(1, 0, 0.99);
 
         assertEquals(0, urls.next(0, 1 * MS));
+    }
+
+    @Test
+    void oneThatLeavesARequestWithoutAWordIsPutAsideUnlessItAnsweredAnother() {
+        Urls urls = new Urls(2, 0, 0);
+        urls.worked(0, 20 * MS);
+
+        urls.silent(0, 10 * MS, 100 * MS, 0.99);
+        urls.silent(1, 10 * MS, 100 * MS, 0.99);
+
+        assertEquals("0000", taken(urls, 4, 110 * MS));
     }
 
     private static String taken(Urls urls, int times, long nowNs) {
