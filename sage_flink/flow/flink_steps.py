@@ -18,7 +18,7 @@ from sage_flink.common.errors import Retryable
 from sage_flink.common.records import Failed, Record, decode, decode_many, encode
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
-from sage_flink.flow.steps import call_headers, flat_map, guarded, request_id
+from sage_flink.flow.steps import call_headers, flat_map, guarded
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -111,9 +111,9 @@ class RequestStep(Step):
         if isinstance(body, Failed):
             yield body
         else:
-            asked = request_id(self.job, self.node, item)
             headers = call_headers(self.job, self.node, item)
-            yield msgspec.msgpack.encode((encode(item), asked, body, headers))
+            asked = (encode(item), headers["x-request-id"], body, headers)
+            yield msgspec.msgpack.encode(asked)
 
 
 class _Answered(msgspec.Struct, array_like=True):

@@ -18,7 +18,7 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
  *     are gathered into requests)
  * @param capacity records in flight in a subtask
  * @param timeoutMs a record's whole budget, waiting and retries included
- * @param attemptsMax HTTP requests for one request body
+ * @param attemptsMax HTTP requests for one request body, save those that found no connection
  * @param itemsMax texts in a gathered request
  * @param tokensMax their tokens in all, four bytes each; a longer text goes alone
  * @param lingerMs how long the oldest text waits for others

@@ -10,10 +10,16 @@ import java.util.function.Consumer;
 /**
  * One request body, asked until it is answered, refused for good, or out of attempts or time. Tells
  * its end exactly once, unless it is cancelled, and never throws. Lives on the pool's loop: no locks.
+ *
+ * <p>What finds no connection has asked nothing and does not count against the attempts: while the
+ * pool is away, for a restart say, calls wait for it as long as they have time, and the stream waits
+ * for them.
  */
 final class PoolRequest {
 
     static final String ATTEMPT = "x-sage-attempt";
+
+    private static final int AWAY_STEP_MAX = 4; // 0.8 s at most
 
     /**
      * What is asked.
@@ -36,7 +42,7 @@ final class PoolRequest {
     }
 
     private static final Reply NOTHING_YET =
-            new Reply(Reply.Verdict.BUSY, 0, "", 0, Answer.NOTHING);
+            new Reply(Reply.Verdict.AWAY, 0, "", 0, Answer.NOTHING);
 
     private final Pool pool;
     private final Asked asked;
@@ -44,6 +50,7 @@ final class PoolRequest {
     private final Consumer<Answer> then;
 
     private int attempts;
+    private int unheard; // those of them that found no connection
     private int url;
     private long sentAtNs;
     private Reply last = NOTHING_YET;
@@ -118,12 +125,22 @@ final class PoolRequest {
                 last = reply.unusable(wrong);
             }
         }
-        boolean busy = last.verdict() == Reply.Verdict.BUSY;
-        int attemptsMax = busy ? pool.config().attemptsMax() : asked.attemptsMax();
-        if (last.mayPass() && attempts < attemptsMax) {
+        if (last.mayPass() && hasAttempts()) {
             again();
         } else {
             end(last.answer(attempts));
+        }
+    }
+
+    private boolean hasAttempts() {
+        switch (last.verdict()) {
+            case AWAY:
+                unheard++;
+                return true;
+            case BUSY:
+                return attempts - unheard < pool.config().attemptsMax();
+            default:
+                return attempts - unheard < asked.attemptsMax();
         }
     }
 
@@ -139,7 +156,10 @@ final class PoolRequest {
 
     private void again() {
         double random = ThreadLocalRandom.current().nextDouble();
-        long delayMs = Backoff.delayMs(attempts, last.retryAfterMs(), random);
+        boolean away = last.verdict() == Reply.Verdict.AWAY;
+        // Trying for a connection costs nobody much: be there soon after the pool is.
+        int step = away ? Math.min(attempts, AWAY_STEP_MAX) : attempts;
+        long delayMs = Backoff.delayMs(step, last.retryAfterMs(), random);
         long leftNs = asked.deadlineNs() - System.nanoTime();
         if (TimeUnit.MILLISECONDS.toNanos(delayMs) >= leftNs) {
             // With no time left for another attempt, the answer at hand says more than a timeout.

@@ -18,7 +18,9 @@ record Reply(Verdict verdict, int status, String reason, long retryAfterMs, byte
     /** What an answer says about asking again, and about the guilt of what was asked. */
     enum Verdict {
         OK,
-        /** Load, start-up or no connection: the same request may be answered later or elsewhere. */
+        /** No connection: nothing was asked. */
+        AWAY,
+        /** Load or start-up: the same request may be answered later or elsewhere. */
         BUSY,
         /** It may pass, or the content of the request does it: a text that crashes the engine. */
         DOUBTFUL,
@@ -40,7 +42,7 @@ record Reply(Verdict verdict, int status, String reason, long retryAfterMs, byte
     }
 
     boolean mayPass() {
-        return verdict == Verdict.BUSY || verdict == Verdict.DOUBTFUL;
+        return verdict == Verdict.AWAY || verdict == Verdict.BUSY || verdict == Verdict.DOUBTFUL;
     }
 
     /** Whether a part of the request might be answered where the whole was not. */
@@ -63,7 +65,7 @@ record Reply(Verdict verdict, int status, String reason, long retryAfterMs, byte
     }
 
     static Reply noConnection(String url, Throwable why) {
-        return none(Verdict.BUSY, "no connection to " + url + detail(why));
+        return none(Verdict.AWAY, "no connection to " + url + detail(why));
     }
 
     static Reply broken(String url, Throwable why) {

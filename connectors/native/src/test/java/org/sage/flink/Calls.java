@@ -3,7 +3,6 @@ package org.sage.flink;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.io.IOException;
-import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -127,9 +126,7 @@ final class Calls {
 
     /** An address where nobody listens. */
     static String nowhere() throws IOException {
-        try (ServerSocket socket = new ServerSocket(0)) {
-            return "http://127.0.0.1:" + socket.getLocalPort();
-        }
+        return "http://127.0.0.1:" + FakePool.freePort();
     }
 
     /** No answer before the test is over. */
