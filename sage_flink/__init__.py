@@ -20,16 +20,18 @@
 
 from sage_flink import db, flow, tsdb
 from sage_flink.common import Record, Rejected, Settings
-from sage_flink.inference import chat, embed, retrieve
+from sage_flink.inference import chat, completion, embed, rerank, retrieve
 
 __all__ = [
     "Record",
     "Rejected",
     "Settings",
     "chat",
+    "completion",
     "db",
     "embed",
     "flow",
+    "rerank",
     "retrieve",
     "tsdb",
 ]

@@ -256,7 +256,7 @@ class _Compiler:
         config = json.dumps(
             {
                 "name": node.name,
-                "urls": [self.settings.gateway_url],
+                "urls": self.settings.gateway_urls,
                 "path": node.spec.path,
                 "mode": node.spec.mode,
                 "model": node.spec.model,
@@ -265,7 +265,10 @@ class _Compiler:
                 "attempts_max": node.attempts_max,
                 "ordered": node.ordered,
                 "items_max": node.items_max,
+                "tokens_max": node.tokens_max,
                 "linger_ms": round(node.linger_s * 1000),
+                "slack_ms": max(1, round((node.slack_s or node.timeout_s) * 1000)),
+                "dim": getattr(node.spec, "dim", 0),
                 "key_env": "SAGE_GATEWAY_KEY",
                 "key_file": "keys/gateway",
             }

@@ -26,7 +26,7 @@ from sage_flink.common.records import Failed, Record, decode, decode_many, encod
 from sage_flink.common.removal import goes_past
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
-from sage_flink.flow.steps import flat_map, guarded, question, request_id
+from sage_flink.flow.steps import call_headers, flat_map, guarded, question
 from sage_flink.platform.balance import counter
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -137,7 +137,7 @@ class FlatMapStep(Step):
 
 
 class RequestStep(Step):
-    """Record -> [record, request id, body], as the native call takes it.
+    """Record -> [record, request id, body, headers], as the native call takes it.
 
     An empty body is nothing to ask: the call answers it at once, in its place, after no attempt.
     """
@@ -152,15 +152,13 @@ class RequestStep(Step):
         if isinstance(body, Failed):
             yield body
         else:
-            asked = (encode(item), request_id(self.job, self.node, item), body)
+            headers = call_headers(self.job, self.node, item)
+            asked = (encode(item), headers["x-request-id"], body, headers)
             yield msgspec.msgpack.encode(asked)
 
 
 class _Answered(msgspec.Struct, array_like=True):
-    """The native call's envelope; the call succeeded exactly when ``reason`` is empty.
-
-    No attempt and no reason: there was nothing to ask.
-    """
+    """The native call's envelope: ok exactly when ``reason`` is empty, status 0 then: not asked."""
 
     record: bytes
     status: int
@@ -184,8 +182,8 @@ class AnswerStep(Step):
         record = decode(answer.record)
         if answer.reason:
             yield Failed.of(record, self.node.name, answer.reason, answer.attempts)
-        elif not answer.attempts:
-            yield record
+        elif not answer.status:
+            yield record  # it had nothing to ask, and passes as it came
         else:
             spec = self.node.spec
             yield guarded(self.node.name, record, lambda: spec.answer(record, answer.body))

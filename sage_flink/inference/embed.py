@@ -19,18 +19,22 @@ class Embed:
     """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes.
 
     ``title`` names a field whose text is embedded in front of it: a chunk from the middle of a
-    document then knows what it belongs to.
+    document then knows what it belongs to. A vector of other than ``dim`` numbers is refused; 0 is
+    any.
     """
 
     model: str
     text: str = "text"
     title: str = ""
     into: str = "vector"
+    dim: int = 0
 
     def __post_init__(self) -> None:
         for name in ("model", "text", "into"):
             need_name("embed", name, getattr(self, name))
         need(isinstance(self.title, str), "embed", "title", "a name, or ''", self.title)
+        known = isinstance(self.dim, int) and self.dim >= 0
+        need(known, "embed", "dim", "the length of a vector, or 0", self.dim)
 
     @property
     def mode(self) -> Literal["embed"]:
@@ -55,13 +59,17 @@ class Embed:
         """The record with its vector."""
         if not body or len(body) % 4:
             raise Rejected(f"the vector has {len(body)} bytes, not a multiple of four")
+        if self.dim and len(body) != 4 * self.dim:
+            raise Rejected(f"the vector has dimension {len(body) // 4}, not {self.dim}")
         return record.replace(value={**fields_of(record), self.into: body})
 
 
-def embed(*, model: str, text: str = "text", title: str = "", into: str = "vector") -> Embed:
+def embed(
+    *, model: str, text: str = "text", title: str = "", into: str = "vector", dim: int = 0
+) -> Embed:
     """A call that embeds ``value[text]`` with ``model``, ``value[title]`` in front of it if named.
 
     Raises:
-        PipelineError: a name is empty.
+        PipelineError: a name is empty, or ``dim`` is not a length.
     """
-    return Embed(model, text, title, into)
+    return Embed(model, text, title, into, dim)

@@ -20,7 +20,7 @@ DIM = 64
 
 @dataclass(frozen=True, slots=True)
 class EchoPool:
-    """Answers embeddings, chat and search; ``passages`` is what every search finds."""
+    """Answers what the specs ask; ``passages`` is what every search finds."""
 
     passages: tuple[str, ...] = ()
 
@@ -62,9 +62,34 @@ class EchoPool:
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": count, "completion_tokens": count},
             }
+        if path == "/v1/completions":
+            return _completion(asked)
+        if path == "/v1/rerank":
+            return _ranking(asked)
         if path.endswith("/search"):
             return {"data": [_hit(text, asked["query"]) for text in self.passages]}
         return None
+
+
+def _completion(asked: Mapping[str, Any]) -> dict[str, Any]:
+    text = f"{asked['prompt']}"
+    count = len(text.split())
+    return {
+        "object": "text_completion",
+        "model": asked["model"],
+        "choices": [{"index": 0, "text": text, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": count, "completion_tokens": count},
+    }
+
+
+def _ranking(asked: Mapping[str, Any]) -> dict[str, Any]:
+    query = _vector(asked["query"])
+    scores = [
+        sum(a * b for a, b in zip(_vector(text), query, strict=True)) for text in asked["documents"]
+    ]
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])
+    results = [{"index": index, "relevance_score": scores[index]} for index in best]
+    return {"model": asked["model"], "results": results[: asked.get("top_n")]}
 
 
 def _embeddings(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from waiting import wait_until
@@ -19,8 +21,10 @@ from waiting import wait_until
 import sage_flink as sage
 from sage_connectors import files, kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
-from sage_flink.common import Record, Rejected, decode, encode
+from sage_flink.common import Record, Rejected, Settings, decode, encode
+from sage_flink.common.records import derived_id
 from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
+from sage_flink.flow.memory import Given
 
 pytestmark = [
     pytest.mark.flink,
@@ -142,3 +146,83 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
     assert (found[b"k1"].timestamp_ms, found[b"k1"].headers["h"]) == (1000, b"x")
     (letter,) = (json.loads(record.value) for record in drain(dead))
     assert (letter["id"], letter["step"], letter["payload"]) == (f"{read}/0/1", "good", "bad")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Asks with the record's value, which comes back in upper case; an empty one asks nothing."""
+
+    mode: Literal["post", "embed"] = "post"
+    model: str = "m"
+    path: str = "/v1/chat/completions"
+
+    def request(self, record: Record) -> bytes:
+        value: bytes = record.value
+        return json.dumps({"said": value.decode()}).encode() if value else b""
+
+    def answer(self, record: Record, body: bytes) -> Record:
+        return record.replace(value=json.loads(body)["said"].upper().encode())
+
+
+@contextmanager
+def gateway(heard: list[dict[str, str]], status: int = 200) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            heard.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_call_spreads_over_gateways_and_tells_who_asks(tmp_path: Path) -> None:
+    records = [
+        Record("a", b"one", origin="a", headers={"sage-priority": b"high"}),
+        Record("b", b"", origin="b"),
+        Record("c", b"late", origin="c", headers={"sage-deadline-ms": b"1"}),
+        *(Record(f"d{n}", b"more", origin=f"d{n}") for n in range(20)),
+    ]
+    heard: list[dict[str, str]] = []
+    refused: list[dict[str, str]] = []
+    sink = Appended(str(tmp_path / "records"))
+    graph = (
+        sage.flow.read("in", Given(tuple(records)))
+        .call("ask", Asked(), capacity=8, timeout_s=20, tenant="t1", slack_s=60)
+        .write("out", sink)
+        .dead_letters_to(Discarded())
+    )
+
+    with gateway(heard) as well, gateway(refused, 503) as sick:
+        settings = Settings(gateway_url=f"{well},{sick}")
+        sage.flow.submit(graph, name="native-call", options=LOCAL, settings=settings)
+        wait_until(lambda: len(sink.held()) >= 22, 120, "all but the record that is late")
+
+    values = {record.id: record.value for record in sink.held()}
+    expected = {"a": b"ONE", "b": b"", **{f"d{n}": b"MORE" for n in range(20)}}
+    assert values == expected
+    assert len(heard) == 21
+    assert 1 <= len(refused) <= 12
+    first = next(one for one in heard if one["x-sage-priority"] == "high")
+    asked = derived_id("a", "native-call/ask", 0)
+    assert (first["x-request-id"], first["idempotency-key"]) == (asked, asked)
+    assert first["x-sage-tenant"] == "t1"
+    assert first["traceparent"].startswith(f"00-{asked}-")
+    assert int(first["x-sage-deadline-ms"]) > 0
+    assert {one["x-sage-attempt"] for one in heard} <= {"1", "2"}

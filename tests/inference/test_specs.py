@@ -1,9 +1,11 @@
 """A call's spec checks its own fields, however it is made, and its record's."""
 
+import json
+
 import pytest
 
 from sage_flink.common import PipelineError, PoolError, Record, Rejected
-from sage_flink.inference import Chat, Embed, Retrieve
+from sage_flink.inference import Chat, Completion, Embed, Rerank, Retrieve
 from sage_flink.inference.chat import ChatPieces
 
 
@@ -17,6 +19,14 @@ from sage_flink.inference.chat import ChatPieces
         (lambda: Chat("m", temperature="hot"), "chat: temperature must be a number from 0 to 2"),
         (lambda: Retrieve("c", top_k=51), "retrieve: top_k must be at most 50, got 51"),
         (lambda: Retrieve(""), "retrieve: collection must be a name, got ''"),
+        (lambda: Embed("m", dim=-1), "embed: dim must be the length of a vector, or 0, got -1"),
+        (lambda: Rerank("m", top_n=0), "rerank: top_n must be at least 1, got 0"),
+        (lambda: Rerank(""), "rerank: model must be a name, got ''"),
+        (
+            lambda: Completion("m", stop=("",)),
+            "completion: stop must be a tuple of at most 4 texts",
+        ),
+        (lambda: Completion("m", temperature=3), "completion: temperature must be a number from 0"),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused(make, message):
@@ -30,6 +40,8 @@ def test_a_spec_that_cannot_be_is_refused(make, message):
         (Embed("m"), "field 'text' is missing"),
         (Chat("m"), "field 'messages' is missing"),
         (Retrieve("c"), "field 'question' is missing"),
+        (Completion("m"), "field 'prompt' is missing"),
+        (Rerank("m"), "field 'documents' is missing"),
     ],
 )
 def test_a_record_without_the_field_asked_about_is_rejected(spec, reason):
@@ -46,3 +58,55 @@ def test_a_title_is_embedded_in_front_of_the_text():
 def test_a_broken_stream_is_an_error_of_the_pool():
     with pytest.raises(PoolError, match="not an event"):
         ChatPieces().feed(b"data: {broken\n")
+
+
+def test_a_prompt_is_continued():
+    spec, record = Completion("m", tokens_max=5, stop=("\n",)), Record("a", {"prompt": "Once"})
+    reply = {"choices": [{"text": " upon", "finish_reason": "stop"}], "usage": {"total_tokens": 2}}
+
+    asked = json.loads(spec.request(record))
+    answered = spec.answer(record, json.dumps(reply).encode())
+
+    assert (asked["prompt"], asked["max_tokens"], asked["stop"]) == ("Once", 5, ["\n"])
+    assert answered.value == {
+        "prompt": "Once",
+        "completion": " upon",
+        "finish_reason": "stop",
+        "usage": {"total_tokens": 2},
+    }
+
+
+def test_documents_are_ranked_best_first():
+    spec = Rerank("m", top_n=2)
+    record = Record("a", {"question": "q", "documents": ["x", "y", "z"]})
+    scores = {0: 0.1, 2: 0.9, 1: 0.5}
+    results = [{"index": i, "relevance_score": s, "document": {}} for i, s in scores.items()]
+
+    asked = json.loads(spec.request(record))
+    answered = spec.answer(record, json.dumps({"results": results}).encode())
+
+    assert asked == {"model": "m", "query": "q", "documents": ["x", "y", "z"], "top_n": 2}
+    assert answered.value["ranking"] == [
+        {"index": 2, "relevance_score": 0.9},
+        {"index": 1, "relevance_score": 0.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    "results", ['{"results": [{"index": 3, "relevance_score": 1}]}', '{"results": [{}]}', "{}", "["]
+)
+def test_a_ranking_of_documents_that_were_not_asked_is_rejected(results):
+    record = Record("a", {"question": "q", "documents": ["x", "y", "z"]})
+
+    with pytest.raises(Rejected, match="m: the answer is not a ranking"):
+        Rerank("m").answer(record, results.encode())
+
+
+def test_documents_that_are_not_texts_are_rejected():
+    with pytest.raises(Rejected, match="field 'documents' must be a list of texts"):
+        Rerank("m").request(Record("a", {"question": "q", "documents": ["x", 1]}))
+
+
+def test_a_vector_of_another_length_is_rejected():
+    with pytest.raises(Rejected, match="the vector has dimension 1, not 2"):
+        Embed("m", dim=2).answer(Record("a", {}), b"\0" * 4)

@@ -1,11 +1,8 @@
 package org.sage.flink;
 
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
-import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
-import java.util.Set;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
@@ -13,85 +10,104 @@ import java.util.function.Consumer;
 /**
  * Texts of any records in flight, gathered into embedding requests.
  *
- * <p>A request goes out when {@code items_max} texts wait or the oldest has waited {@code
- * linger_ms}, and fewer than {@code requests_max} are in flight: while the pool is busy texts go on
- * gathering, so batches fill under load and stay small in a trickle. A request that is refused for
- * its content (400, 413, 422) is halved and sent again, so that only the guilty text fails.
+ * <p>Texts of one tenant and priority wait in a lane. A request goes out when a lane has {@code
+ * items_max} texts or {@code tokens_max} tokens, or its oldest has waited {@code linger_ms}, and
+ * fewer than {@code requests_max} are in flight: while the pool is busy texts go on gathering, so
+ * requests fill under load and stay small in a trickle.
+ *
+ * <p>No text harms the others of its request:
+ *
+ * <ul>
+ *   <li>a request that is refused for its content, or fails again and again in a way that its content
+ *       may cause, is halved until the guilty text fails alone; a half has one attempt, a lone text
+ *       all of them;
+ *   <li>a text without a usable vector in an answer that is good otherwise is asked once more, alone;
+ *   <li>a request that takes long gives up its place among {@code requests_max}; when later ones are
+ *       answered meanwhile, or nothing else is asked, its halves are asked beside it, and whatever
+ *       answers first counts. While the whole pool stands still nothing is asked twice.
+ * </ul>
  */
 final class Gather implements Asker {
 
-    private static final Set<Integer> REFUSED_FOR_CONTENT = Set.of(400, 413, 422);
+    /** A request is doubted when this share of the time it has left is over, and then again. */
+    private static final int DOUBTS = 4;
+
+    private static final long DOUBT_NS_LEAST = 20_000_000L;
 
     private final Pool pool;
-    private final Deque<Text> waiting = new ArrayDeque<>();
-    private final Deque<List<Text>> halves = new ArrayDeque<>();
+    private final Lanes lanes;
+    private final Dimension dimension;
+    private final Deque<Batch> again = new ArrayDeque<>();
+    private boolean againFirst;
     private int inFlight;
+    private long generation;
+    private long answered = -1;
     private Future<?> linger;
 
     Gather(Pool pool) {
         this.pool = pool;
+        this.lanes = new Lanes(pool.config(), pool.metrics().queued());
+        this.dimension = new Dimension(pool.config().dim());
     }
 
     @Override
     public void ask(Question question, long deadlineNs, Consumer<Answer> then) {
-        Text text =
-                new Text(
-                        new String(question.body(), StandardCharsets.UTF_8),
-                        System.nanoTime(),
-                        deadlineNs,
-                        then);
+        Text text = new Text(question, System.nanoTime(), deadlineNs, then);
         text.deadline =
                 pool.after(
                         deadlineNs - System.nanoTime(), TimeUnit.NANOSECONDS, () -> expire(text));
-        waiting.add(text);
+        lanes.add(text);
         pump();
     }
 
     private void expire(Text text) {
-        waiting.remove(text);
-        String lastReason = text.request == null ? "" : text.request.lastReason();
-        text.end(pool.outOfTime(text.attempts(), lastReason));
+        lanes.remove(text);
+        end(text, pool.outOfTime(text.attempts(), text.lastReason()));
     }
 
     private void pump() {
         while (inFlight < pool.config().requestsMax()) {
-            List<Text> next = next();
-            if (next.isEmpty()) {
+            Batch next = next();
+            if (next == null) {
                 return;
             }
             send(next);
         }
     }
 
-    /** The texts of the next request; none when it is not time for one. */
-    private List<Text> next() {
-        while (!halves.isEmpty()) {
-            List<Text> open = halves.poll().stream().filter(text -> !text.ended).toList();
-            if (!open.isEmpty()) {
-                return open;
-            }
+    /** The next request; null when it is not time for one. In turns from what failed and is new. */
+    private Batch next() {
+        againFirst = !againFirst;
+        Batch next = againFirst ? repeated() : gathered();
+        if (next != null) {
+            return next;
         }
-        int itemsMax = pool.config().itemsMax();
-        if (waiting.isEmpty() || (waiting.size() < itemsMax && !lingered())) {
-            return List.of();
-        }
-        List<Text> next = new ArrayList<>(itemsMax);
-        while (next.size() < itemsMax && !waiting.isEmpty()) {
-            next.add(waiting.poll());
-        }
-        return next;
+        return againFirst ? gathered() : repeated();
     }
 
-    private boolean lingered() {
-        long lingerNs = TimeUnit.MILLISECONDS.toNanos(pool.config().lingerMs());
-        long leftNs = waiting.peek().arrivedNs + lingerNs - System.nanoTime();
-        if (leftNs <= 0) {
-            return true;
+    private Batch repeated() {
+        while (!again.isEmpty()) {
+            Batch next = again.poll();
+            pool.metrics().queued().addAndGet(-next.texts.size());
+            List<Text> open = next.open();
+            if (!open.isEmpty()) {
+                return new Batch(open, next.generation, next.attemptsMax, next.elsewhere);
+            }
         }
-        if (linger == null || linger.isDone()) {
-            linger = pool.after(leftNs, TimeUnit.NANOSECONDS, this::lingerOver);
+        return null;
+    }
+
+    private Batch gathered() {
+        long nowNs = System.nanoTime();
+        List<Text> texts = lanes.take(nowNs);
+        if (!texts.isEmpty()) {
+            return new Batch(texts, generation++, pool.config().attemptsMax(), -1);
         }
-        return false;
+        long dueNs = lanes.nextDueNs();
+        if (dueNs != Lanes.NEVER && (linger == null || linger.isDone())) {
+            linger = pool.after(dueNs - nowNs, TimeUnit.NANOSECONDS, this::lingerOver);
+        }
+        return null;
     }
 
     private void lingerOver() {
@@ -99,90 +115,142 @@ final class Gather implements Asker {
         pump();
     }
 
-    private void send(List<Text> texts) {
+    private void send(Batch batch) {
         inFlight++;
-        pool.metrics().gatheredItems().update(texts.size());
-        byte[] body =
-                Vectors.request(
-                        pool.config().model(), texts.stream().map(text -> text.content).toList());
-        // The texts' own deadlines answer them; the request ends with the last.
-        long deadlineNs = texts.get(texts.size() - 1).deadlineNs;
-        PoolRequest request =
-                new PoolRequest(pool, body, null, deadlineNs, answer -> settle(texts, answer));
-        texts.forEach(text -> text.request = request);
-        request.start();
+        pool.metrics().gatheredItems().update(batch.texts.size());
+        pool.metrics().gatheredTokens().update(batch.tokens());
+        PoolRequest.Asked asked =
+                new PoolRequest.Asked(
+                        Vectors.request(pool.config().model(), batch.contents()),
+                        batch.headers(),
+                        batch.lastDeadlineNs(),
+                        batch.attemptsMax,
+                        batch.elsewhere);
+        batch.request =
+                new PoolRequest(pool, asked, batch::read, answer -> settle(batch, answer));
+        batch.texts.forEach(text -> text.batches.add(batch));
+        doubtLater(batch);
+        batch.request.start();
     }
 
-    private void settle(List<Text> texts, Answer answer) {
-        inFlight--;
-        texts.forEach(Text::countAttempts);
+    private void settle(Batch batch, Answer answer) {
+        release(batch);
+        for (Text text : batch.texts) {
+            text.leave(batch);
+        }
         if (answer.isOk()) {
-            place(texts, answer);
-        } else if (REFUSED_FOR_CONTENT.contains(answer.status()) && texts.size() > 1) {
-            int middle = texts.size() / 2;
-            halves.add(texts.subList(0, middle));
-            halves.add(texts.subList(middle, texts.size()));
-        } else {
-            for (Text text : texts) {
-                text.end(
-                        new Answer(
-                                answer.status(),
-                                text.attempts(),
-                                answer.reason(),
-                                Answer.NOTHING));
-            }
+            answered = Math.max(answered, batch.generation);
+            pool.metrics().tokensIn().inc(batch.page.tokensIn());
+            place(batch, answer.status());
+        } else if (!batch.halved) {
+            fail(batch, answer);
         }
         // Not at once: a request that ends while it starts would come back here within pump().
         pool.run(this::pump);
     }
 
-    private static void place(List<Text> texts, Answer answer) {
-        Vectors.Slot[] slots = Vectors.read(answer.body(), texts.size());
+    private void place(Batch batch, int status) {
+        Vectors.Slot[] slots = batch.page.slots();
+        dimension.check(slots);
         for (int i = 0; i < slots.length; i++) {
-            Text text = texts.get(i);
-            Vectors.Slot slot = slots[i];
-            text.end(
-                    slot.reason().isEmpty()
-                            ? Answer.ok(answer.status(), text.attempts(), slot.vector())
-                            : Answer.failed(0, text.attempts(), slot.reason()));
+            Text text = batch.texts.get(i);
+            if (slots[i].reason().isEmpty()) {
+                end(text, Answer.ok(status, text.attempts(), slots[i].vector()));
+            } else if (batch.texts.size() == 1) {
+                end(text, Answer.failed(0, text.attempts(), slots[i].reason()));
+            } else if (!batch.halved) {
+                repeat(batch.again(List.of(text), generation++, pool.config().attemptsMax()));
+            }
         }
     }
 
-    /** A text on its way; ends once. */
-    private static final class Text {
-        final String content;
-        final long arrivedNs;
-        final long deadlineNs;
-        final Consumer<Answer> then;
-        Future<?> deadline;
-        PoolRequest request;
-        int attemptsBefore;
-        boolean ended;
-
-        Text(String content, long arrivedNs, long deadlineNs, Consumer<Answer> then) {
-            this.content = content;
-            this.arrivedNs = arrivedNs;
-            this.deadlineNs = deadlineNs;
-            this.then = then;
-        }
-
-        /** Requests that held this text, of the halves before it too. */
-        int attempts() {
-            return attemptsBefore + (request == null ? 0 : request.attempts());
-        }
-
-        void countAttempts() {
-            attemptsBefore = attempts();
-            request = null;
-        }
-
-        void end(Answer answer) {
-            if (ended) {
-                return;
+    private void fail(Batch batch, Answer answer) {
+        Reply last = batch.request.last();
+        if (batch.texts.size() == 1 || !last.mayBeTheContent()) {
+            for (Text text : batch.open()) {
+                end(text, Answer.failed(answer.status(), text.attempts(), answer.reason()));
             }
-            ended = true;
-            deadline.cancel(false);
-            then.accept(answer);
+        } else if (last.mayPass()) {
+            // An engine in trouble is not helped by twice as many requests at once.
+            long delayMs = Backoff.delayMs(batch.request.attempts(), last.retryAfterMs(), 0.5);
+            pool.after(
+                    delayMs,
+                    TimeUnit.MILLISECONDS,
+                    () -> {
+                        halve(batch);
+                        pump();
+                    });
+        } else {
+            halve(batch);
         }
+    }
+
+    private void halve(Batch batch) {
+        List<Text> open = batch.open();
+        if (open.isEmpty()) {
+            return;
+        }
+        batch.halved = true;
+        long both = generation++;
+        int middle = (open.size() + 1) / 2;
+        for (List<Text> half : List.of(open.subList(0, middle), open.subList(middle, open.size()))) {
+            if (!half.isEmpty()) {
+                int attemptsMax = half.size() == 1 ? pool.config().attemptsMax() : 1;
+                repeat(batch.again(half, both, attemptsMax));
+            }
+        }
+    }
+
+    private void repeat(Batch batch) {
+        again.add(batch);
+        pool.metrics().queued().addAndGet(batch.texts.size());
+    }
+
+    private void doubtLater(Batch batch) {
+        long leftNs = batch.lastDeadlineNs() - System.nanoTime();
+        if (leftNs / DOUBTS >= DOUBT_NS_LEAST) {
+            batch.doubt =
+                    pool.after(leftNs / DOUBTS, TimeUnit.NANOSECONDS, () -> doubt(batch));
+        }
+    }
+
+    private void doubt(Batch batch) {
+        batch.doubts++;
+        release(batch);
+        boolean overtaken = answered >= batch.generation;
+        boolean alone = inFlight == 0 && batch.doubts > 1;
+        if (batch.open().size() > 1) {
+            if (overtaken || alone) {
+                halve(batch);
+            } else {
+                doubtLater(batch);
+            }
+        }
+        pump();
+    }
+
+    /** Gives its place among the requests in flight to another. */
+    private void release(Batch batch) {
+        if (!batch.released) {
+            batch.released = true;
+            inFlight--;
+        }
+        batch.doubt.cancel(false);
+    }
+
+    private void end(Text text, Answer answer) {
+        if (text.ended) {
+            return;
+        }
+        text.ended = true;
+        text.deadline.cancel(false);
+        for (Batch batch : text.batches) {
+            if (batch.open().isEmpty()) {
+                batch.request.cancel(); // nobody waits for its answer
+                release(batch);
+                pool.run(this::pump);
+            }
+        }
+        text.then.accept(answer);
     }
 }

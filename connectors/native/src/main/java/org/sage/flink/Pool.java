@@ -1,39 +1,48 @@
 package org.sage.flink;
 
+import java.util.Optional;
 import java.util.concurrent.Future;
 import java.util.concurrent.RejectedExecutionException;
-import java.util.concurrent.ScheduledThreadPoolExecutor;
-import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
+import javax.net.ssl.SSLException;
+import org.apache.flink.shaded.netty4.io.netty.channel.EventLoop;
+import org.apache.flink.shaded.netty4.io.netty.channel.EventLoopGroup;
+import org.apache.flink.shaded.netty4.io.netty.channel.MultiThreadIoEventLoopGroup;
+import org.apache.flink.shaded.netty4.io.netty.channel.nio.NioIoHandler;
+import org.apache.flink.shaded.netty4.io.netty.util.concurrent.DefaultThreadFactory;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * What a subtask's requests share: the connections, the settings, and one timer thread on which all
- * of their state lives.
+ * What a subtask's requests share: the settings, the connections, and one event loop on which all of
+ * their state lives, timers and sockets alike.
  */
 final class Pool implements AutoCloseable {
 
     private static final Logger LOG = LoggerFactory.getLogger(Pool.class);
+    private static final long CLOSE_MS_MAX = 1_000;
 
     private final PoolConfig config;
-    private final Http http;
     private final PoolMetrics metrics;
-    private final ScheduledThreadPoolExecutor timer;
-    private int turn;
+    private final EventLoopGroup group;
+    private final EventLoop loop;
+    private final Http http;
+    private final Urls urls;
 
     /**
-     * @param firstTurn the endpoint to begin with: another for each subtask, so that they do not
-     *     all meet at the first
+     * @param firstTurn the address to begin with
+     * @throws SSLException when an address is https and this JVM has no TLS
      */
-    Pool(PoolConfig config, Http http, PoolMetrics metrics, int firstTurn, ThreadFactory threads) {
+    Pool(PoolConfig config, Optional<String> key, PoolMetrics metrics, int firstTurn)
+            throws SSLException {
         this.config = config;
-        this.http = http;
         this.metrics = metrics;
-        this.turn = firstTurn;
-        this.timer = new ScheduledThreadPoolExecutor(1, threads);
-        // Almost every timer is a deadline that is cancelled: do not keep those until they fire.
-        timer.setRemoveOnCancelPolicy(true);
+        this.urls = new Urls(config.urls().size(), firstTurn, System.nanoTime());
+        this.group =
+                new MultiThreadIoEventLoopGroup(
+                        1, new DefaultThreadFactory("pool-call", true), NioIoHandler.newFactory());
+        this.loop = group.next();
+        this.http = new Http(loop, config.urls(), config.path(), key, config.answerBytesMax());
     }
 
     PoolConfig config() {
@@ -44,12 +53,12 @@ final class Pool implements AutoCloseable {
         return http;
     }
 
-    PoolMetrics metrics() {
-        return metrics;
+    Urls urls() {
+        return urls;
     }
 
-    int nextTurn() {
-        return turn++;
+    PoolMetrics metrics() {
+        return metrics;
     }
 
     Answer outOfTime(int attempts, String lastReason) {
@@ -57,24 +66,37 @@ final class Pool implements AutoCloseable {
         return Answer.failed(0, attempts, "no answer within " + config.timeoutMs() + " ms" + last);
     }
 
-    /** Runs it on the timer thread, soon; drops it after {@link #close}. */
+    /** Runs it on the loop, soon; drops it after {@link #close}. */
     void run(Runnable what) {
+        quietly(() -> loop.execute(logged(what)));
+    }
+
+    Future<?> after(long delay, TimeUnit unit, Runnable what) {
+        return loop.schedule(logged(what), delay, unit);
+    }
+
+    /** Hands work to a loop that may have ended: what is dropped is in the checkpoint. */
+    static void quietly(Runnable handing) {
         try {
-            timer.execute(logged(what));
+            handing.run();
         } catch (RejectedExecutionException closed) {
-            // Only after close: the record is in the checkpoint and is asked again.
             LOG.debug("dropped after close", closed);
         }
     }
 
-    Future<?> after(long delay, TimeUnit unit, Runnable what) {
-        return timer.schedule(logged(what), delay, unit);
-    }
-
+    /** Aborts what is in flight: the loop closes its connections when it ends. */
     @Override
     public void close() {
-        timer.shutdownNow();
-        http.close();
+        quietly(() -> loop.execute(http::close));
+        Future<?> ended = group.shutdownGracefully(0, CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
+        try {
+            // So that nothing of this job runs when its classes are gone.
+            ended.get(CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        } catch (java.util.concurrent.ExecutionException | java.util.concurrent.TimeoutException e) {
+            LOG.warn("a pool call's loop did not end in time", e);
+        }
     }
 
     private static Runnable logged(Runnable what) {

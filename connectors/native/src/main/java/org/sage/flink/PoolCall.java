@@ -1,7 +1,6 @@
 package org.sage.flink;
 
 import java.util.List;
-import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
@@ -19,8 +18,12 @@ import org.apache.flink.streaming.api.functions.async.RichAsyncFunction;
  * <p>Never completes exceptionally: what fails is an envelope with a reason. Questions in flight
  * are part of the checkpoint; after a restart those without an answer are asked again, under the
  * same request id and with a fresh budget. Each answer comes once; in the order of the questions
- * only where the settings say so. A question with an empty body asks nothing: it is answered at
- * once, in its place, ok after no attempt.
+ * only where the settings say so.
+ *
+ * <p>The timeout is ours and ends a record's call; the deadline that the pool is told of is advice to
+ * the pool, and does not shorten the timeout. Only a record that comes after its own deadline fails
+ * at once, without a call. A question that asks nothing passes through, in its place, with an empty
+ * answer of status 0.
  *
  * <p>Timeouts, attempts and back-off are our own and not Flink's AsyncRetryStrategy: that one knows
  * no Retry-After and could not ask again for a part of a gathered request.
@@ -75,20 +78,12 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
 
     @Override
     public void open(OpenContext context) throws Exception {
-        ThreadFactory threads = PoolCall::thread;
-        Http http =
-                new Http(
-                        config.urls(),
-                        config.path(),
-                        ApiKey.find(System.getenv(), config.keyEnv(), config.keyFile()),
-                        threads);
         pool =
                 new Pool(
                         config,
-                        http,
+                        ApiKey.find(System.getenv(), config.keyEnv(), config.keyFile()),
                         PoolMetrics.in(getRuntimeContext().getMetricGroup()),
-                        getRuntimeContext().getTaskInfo().getIndexOfThisSubtask(),
-                        threads);
+                        getRuntimeContext().getTaskInfo().getIndexOfThisSubtask());
         asker = config.isEmbed() ? new Gather(pool) : new Post(pool);
     }
 
@@ -109,14 +104,22 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
             emit(result, input, Answer.failed(0, 0, e.getMessage()));
             return;
         }
-        if (question.body().length == 0) {
+        if (question.asksNothing()) {
             emit(result, question.carrier(), Answer.ok(0, 0, Answer.NOTHING));
             return;
         }
+        long nowMs = System.currentTimeMillis();
+        long lateMs = nowMs - question.deadlineMs();
+        if (lateMs > 0) {
+            String reason = "its deadline had passed " + lateMs + " ms before it was asked";
+            emit(result, question.carrier(), Answer.failed(0, 0, reason));
+            return;
+        }
+        Question due = question.dueAt(nowMs + config.slackMs());
         long startNs = System.nanoTime();
         long deadlineNs = startNs + TimeUnit.MILLISECONDS.toNanos(config.timeoutMs());
         pool.metrics().inFlight().incrementAndGet();
-        pool.run(() -> ask(question, startNs, deadlineNs, result));
+        pool.run(() -> ask(due, startNs, deadlineNs, result));
     }
 
     /** Only when our own timer did not answer in time, which it always should. */
@@ -139,14 +142,6 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
                     }
                     emit(result, question.carrier(), answer);
                 });
-    }
-
-    // Not Flink's ExecutorThreadFactory: an exception in the HTTP client's own code would end the
-    // whole TaskManager there.
-    private static Thread thread(Runnable work) {
-        Thread thread = new Thread(work, "pool-call");
-        thread.setDaemon(true);
-        return thread;
     }
 
     private static byte[] carrier(byte[] input) {

@@ -18,10 +18,16 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
  *     are gathered into requests)
  * @param capacity records in flight in a subtask
  * @param timeoutMs a record's whole budget, waiting and retries included
- * @param attemptsMax HTTP requests for one request body
+ * @param attemptsMax HTTP requests for one request body, save those that found no connection
  * @param itemsMax texts in a gathered request
+ * @param tokensMax their tokens in all, four bytes each; a longer text goes alone
  * @param lingerMs how long the oldest text waits for others
- * @param requestsMax gathered requests in flight in a subtask
+ * @param requestsMax gathered requests in flight in a subtask, save those that seem to hang; as many
+ *     as the capacity fills and at least 4, where it is not set
+ * @param slackMs the deadline that the pool is told of is the record's arrival and this, where the
+ *     record has no deadline of its own; the timeout where it is not set
+ * @param dim numbers in a vector, 0 where that is not known
+ * @param answerBytesMax of one HTTP answer
  * @param keyEnv the environment variable of the API key, empty for none
  * @param keyFile the key's file relative to {@code $SAGE_HOME}, where the variable is not set
  */
@@ -36,8 +42,12 @@ record PoolConfig(
         int attemptsMax,
         boolean ordered,
         int itemsMax,
+        int tokensMax,
         int lingerMs,
         int requestsMax,
+        int slackMs,
+        int dim,
+        int answerBytesMax,
         String keyEnv,
         String keyFile)
         implements Serializable {
@@ -45,8 +55,10 @@ record PoolConfig(
     private static final Set<String> KEYS =
             Set.of(
                     "name", "urls", "path", "mode", "model", "capacity", "timeout_ms",
-                    "attempts_max", "ordered", "items_max", "linger_ms", "requests_max", "key_env",
-                    "key_file");
+                    "attempts_max", "ordered", "items_max", "tokens_max", "linger_ms",
+                    "requests_max", "slack_ms", "dim", "answer_bytes_max", "key_env", "key_file");
+
+    private static final int REQUESTS_LEAST = 4;
 
     /**
      * The settings in this JSON object.
@@ -57,6 +69,10 @@ record PoolConfig(
         JsonNode node = parse(json);
         String name = node.path("name").asText("");
         checkKeys(name, node);
+        int capacity = limit(name, node, "capacity", 64, 1);
+        int timeoutMs = limit(name, node, "timeout_ms", 10_000, 1);
+        int itemsMax = limit(name, node, "items_max", 32, 1);
+        int fill = Math.max(REQUESTS_LEAST, (capacity + itemsMax - 1) / itemsMax);
         PoolConfig config =
                 new PoolConfig(
                         name,
@@ -64,13 +80,17 @@ record PoolConfig(
                         node.path("path").asText("/v1/chat/completions"),
                         node.path("mode").asText("post"),
                         node.path("model").asText(""),
-                        limit(name, node, "capacity", 64, 1),
-                        limit(name, node, "timeout_ms", 10_000, 1),
+                        capacity,
+                        timeoutMs,
                         limit(name, node, "attempts_max", 4, 1),
                         node.path("ordered").asBoolean(false),
-                        limit(name, node, "items_max", 32, 1),
+                        itemsMax,
+                        limit(name, node, "tokens_max", 16_384, 1),
                         limit(name, node, "linger_ms", 5, 0),
-                        limit(name, node, "requests_max", 4, 1),
+                        limit(name, node, "requests_max", fill, 1),
+                        limit(name, node, "slack_ms", timeoutMs, 1),
+                        limit(name, node, "dim", 0, 0),
+                        limit(name, node, "answer_bytes_max", 32 << 20, 1),
                         node.path("key_env").asText(""),
                         node.path("key_file").asText(""));
         config.check();

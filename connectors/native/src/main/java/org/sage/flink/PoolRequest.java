@@ -1,9 +1,7 @@
 package org.sage.flink;
 
-import java.net.http.HttpResponse;
-import java.util.Optional;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CompletionException;
+import java.util.LinkedHashMap;
+import java.util.Map;
 import java.util.concurrent.Future;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
@@ -11,113 +9,203 @@ import java.util.function.Consumer;
 
 /**
  * One request body, asked until it is answered, refused for good, or out of attempts or time. Tells
- * its end exactly once and never throws. Lives on the pool's timer thread: no locks.
+ * its end exactly once, unless it is cancelled, and never throws. Lives on the pool's loop: no locks.
+ *
+ * <p>What finds no connection has asked nothing and does not count against the attempts: while the
+ * pool is away, for a restart say, calls wait for it as long as they have time, and the stream waits
+ * for them.
  */
 final class PoolRequest {
 
+    static final String ATTEMPT = "x-sage-attempt";
+
+    private static final int AWAY_STEP_MAX = 4; // 0.8 s at most
+
+    /**
+     * What is asked.
+     *
+     * @param deadlineNs when the time is over, by {@link System#nanoTime}
+     * @param attemptsMax requests sent for it while the content may be at fault; the settings' number
+     *     where the pool is busy or away
+     * @param elsewhere the number of an address that it should not go to first, -1 for none
+     */
+    record Asked(
+            byte[] body,
+            Map<String, String> headers,
+            long deadlineNs,
+            int attemptsMax,
+            int elsewhere) {}
+
+    /** What is wrong with the body of an answer of 2xx; empty when it can be used. */
+    interface Check {
+        String apply(byte[] body);
+    }
+
+    private static final Reply NOTHING_YET =
+            new Reply(Reply.Verdict.AWAY, 0, "", 0, Answer.NOTHING);
+
     private final Pool pool;
-    private final byte[] body;
-    private final String requestId;
-    private final long deadlineNs;
+    private final Asked asked;
+    private final Check check;
     private final Consumer<Answer> then;
 
     private int attempts;
-    private int turn;
-    private String lastReason = "";
+    private int unheard; // those of them that found no connection
+    private int url;
+    private long sentAtNs;
+    private Reply last = NOTHING_YET;
     private boolean ended;
-    private CompletableFuture<?> sent;
+    private Http.Exchange sent;
     private Future<?> deadline;
     private Future<?> pause;
 
-    PoolRequest(
-            Pool pool, byte[] body, String requestId, long deadlineNs, Consumer<Answer> then) {
+    PoolRequest(Pool pool, Asked asked, Check check, Consumer<Answer> then) {
         this.pool = pool;
-        this.body = body;
-        this.requestId = requestId;
-        this.deadlineNs = deadlineNs;
+        this.asked = asked;
+        this.url = asked.elsewhere();
+        this.check = check;
         this.then = then;
     }
 
     void start() {
-        turn = pool.nextTurn();
-        deadline = pool.after(deadlineNs - System.nanoTime(), TimeUnit.NANOSECONDS, this::expire);
+        deadline =
+                pool.after(
+                        asked.deadlineNs() - System.nanoTime(), TimeUnit.NANOSECONDS, this::expire);
         attempt();
+    }
+
+    /** Ends it, its connection too, and tells nothing. */
+    void cancel() {
+        if (!ended) {
+            stop();
+        }
     }
 
     int attempts() {
         return attempts;
     }
 
-    /** Why the last attempt failed, empty where none did. */
-    String lastReason() {
-        return lastReason;
+    /** What the latest attempt came to; its reason is empty where none has ended. */
+    Reply last() {
+        return last;
+    }
+
+    /** The number of the address of the latest attempt. */
+    int url() {
+        return url;
     }
 
     private void attempt() {
-        String url = pool.http().url(turn + attempts);
+        sentAtNs = System.nanoTime();
+        url = pool.urls().next(url, sentAtNs);
         attempts++;
         pool.metrics().attempts().inc();
         if (attempts > 1) {
             pool.metrics().retries().inc();
         }
+        Map<String, String> headers = new LinkedHashMap<>(asked.headers());
+        headers.put(ATTEMPT, Integer.toString(attempts));
         try {
-            CompletableFuture<HttpResponse<Optional<byte[]>>> now =
-                    pool.http().post(url, body, requestId);
-            sent = now;
-            now.whenComplete(
-                    (response, error) -> pool.run(() -> settle(reply(url, response, error))));
-        } catch (RuntimeException e) {
+            sent = pool.http().post(url, asked.body(), headers, this::settle);
+        } catch (IllegalArgumentException e) {
             end(Answer.failed(0, attempts, "the request cannot be sent: " + e.getMessage()));
         }
-    }
-
-    private static Reply reply(
-            String url, HttpResponse<Optional<byte[]>> response, Throwable error) {
-        if (error == null) {
-            return Reply.of(response, Http.BYTES_MAX);
-        }
-        boolean wrapped = error instanceof CompletionException && error.getCause() != null;
-        return Reply.noAnswer(url, wrapped ? error.getCause() : error);
     }
 
     private void settle(Reply reply) {
         if (ended) {
             return;
         }
+        sent = null;
+        note(reply);
+        last = reply;
         if (reply.isOk()) {
-            end(Answer.ok(reply.status(), attempts, reply.body()));
+            String wrong = check.apply(reply.body());
+            if (!wrong.isEmpty()) {
+                last = reply.unusable(wrong);
+            }
+        }
+        if (last.mayPass() && hasAttempts()) {
+            again();
+        } else {
+            end(last.answer(attempts));
+        }
+    }
+
+    private boolean hasAttempts() {
+        switch (last.verdict()) {
+            case AWAY:
+                unheard++;
+                return true;
+            case BUSY:
+                return attempts - unheard < pool.config().attemptsMax();
+            default:
+                return attempts - unheard < asked.attemptsMax();
+        }
+    }
+
+    private void note(Reply reply) {
+        if (reply.isFromNowhere()) {
+            double random = ThreadLocalRandom.current().nextDouble();
+            pool.urls().failed(url, System.nanoTime(), random);
+        } else {
+            pool.urls().worked(url, System.nanoTime());
+        }
+        pool.metrics().urlsAway().set(pool.urls().away());
+    }
+
+    private void again() {
+        double random = ThreadLocalRandom.current().nextDouble();
+        boolean away = last.verdict() == Reply.Verdict.AWAY;
+        // Trying for a connection costs nobody much: be there soon after the pool is.
+        int step = away ? Math.min(attempts, AWAY_STEP_MAX) : attempts;
+        long delayMs = Backoff.delayMs(step, last.retryAfterMs(), random);
+        long leftNs = asked.deadlineNs() - System.nanoTime();
+        if (TimeUnit.MILLISECONDS.toNanos(delayMs) >= leftNs) {
+            // With no time left for another attempt, the answer at hand says more than a timeout.
+            end(last.answer(attempts));
             return;
         }
-        lastReason = reply.reason();
-        long delayMs =
-                Backoff.delayMs(
-                        attempts, reply.retryAfterMs(), ThreadLocalRandom.current().nextDouble());
-        boolean inTime =
-                System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(delayMs) - deadlineNs < 0;
-        // With no time left for another attempt, the answer at hand says more than a timeout would.
-        if (reply.mayPass() && attempts < pool.config().attemptsMax() && inTime) {
-            pause = pool.after(delayMs, TimeUnit.MILLISECONDS, this::attempt);
-        } else {
-            end(new Answer(reply.status(), attempts, reply.reason(), reply.body()));
+        pool.metrics().queued().incrementAndGet();
+        pause =
+                pool.after(
+                        delayMs,
+                        TimeUnit.MILLISECONDS,
+                        () -> {
+                            resume();
+                            attempt();
+                        });
+    }
+
+    private void resume() {
+        if (pause != null) {
+            pause = null;
+            pool.metrics().queued().decrementAndGet();
         }
     }
 
     private void expire() {
-        end(pool.outOfTime(attempts, lastReason));
+        end(pool.outOfTime(attempts, last.reason()));
     }
 
     private void end(Answer answer) {
-        if (ended) {
-            return;
+        if (!ended) {
+            stop();
+            then.accept(answer);
         }
+    }
+
+    private void stop() {
         ended = true;
+        if (sent != null) {
+            double random = ThreadLocalRandom.current().nextDouble();
+            pool.urls().silent(url, sentAtNs, System.nanoTime(), random);
+            sent.abort();
+        }
         deadline.cancel(false);
         if (pause != null) {
             pause.cancel(false);
+            resume();
         }
-        if (sent != null) {
-            sent.cancel(true); // without effect on an exchange that is complete
-        }
-        then.accept(answer);
     }
 }

@@ -2,11 +2,25 @@ package org.sage.flink;
 
 import java.util.function.Consumer;
 
-/** A request a question: the body as it stands, under the question's request id. */
+/** A request a question: the body as it stands, under the question's own headers. */
 record Post(Pool pool) implements Asker {
 
     @Override
     public void ask(Question question, long deadlineNs, Consumer<Answer> then) {
-        new PoolRequest(pool, question.body(), question.requestId(), deadlineNs, then).start();
+        PoolRequest.Asked asked =
+                new PoolRequest.Asked(
+                        question.body(),
+                        question.headers(),
+                        deadlineNs,
+                        pool.config().attemptsMax(),
+                        -1);
+        new PoolRequest(pool, asked, this::check, then).start();
+    }
+
+    private String check(byte[] body) {
+        Generated generated = Generated.read(body);
+        pool.metrics().tokensIn().inc(generated.tokensIn());
+        pool.metrics().tokensOut().inc(generated.tokensOut());
+        return generated.reason();
     }
 }

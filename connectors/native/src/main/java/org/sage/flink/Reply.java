@@ -1,9 +1,7 @@
 package org.sage.flink;
 
 import java.io.IOException;
-import java.net.ConnectException;
-import java.net.http.HttpResponse;
-import java.util.Optional;
+import java.nio.channels.ClosedChannelException;
 import java.util.Set;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
@@ -15,57 +13,122 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
  * @param reason empty exactly for a 2xx answer with its body
  * @param retryAfterMs what the Retry-After header asks for, 0 where it does not
  */
-record Reply(int status, String reason, long retryAfterMs, byte[] body) {
+record Reply(Verdict verdict, int status, String reason, long retryAfterMs, byte[] body) {
 
-    /** Load, start-up or a broken way: the same request may be answered later or elsewhere. */
-    private static final Set<Integer> PASSING = Set.of(0, 408, 429, 500, 502, 503, 504);
+    /** What an answer says about asking again, and about the guilt of what was asked. */
+    enum Verdict {
+        OK,
+        /** No connection: nothing was asked. */
+        AWAY,
+        /** Load or start-up: the same request may be answered later or elsewhere. */
+        BUSY,
+        /** It may pass, or the content of the request does it: a text that crashes the engine. */
+        DOUBTFUL,
+        /** The content is refused: a part of it may be taken. */
+        REFUSED,
+        /** Asking again, or for less, changes nothing. */
+        FINAL
+    }
+
+    private static final Set<Integer> BUSY = Set.of(408, 429, 503);
+    private static final Set<Integer> DOUBTFUL = Set.of(500, 502, 504);
+    private static final Set<Integer> REFUSED = Set.of(400, 413, 422);
 
     private static final int REASON_CHARS_MAX = 500;
     private static final ObjectMapper JSON = new ObjectMapper();
 
     boolean isOk() {
-        return reason.isEmpty();
+        return verdict == Verdict.OK;
     }
 
     boolean mayPass() {
-        return !isOk() && PASSING.contains(status);
+        return verdict == Verdict.AWAY || verdict == Verdict.BUSY || verdict == Verdict.DOUBTFUL;
     }
 
-    static Reply of(HttpResponse<Optional<byte[]>> response, long bytesMax) {
-        int status = response.statusCode();
-        if (response.body().isEmpty()) {
-            String reason = "the answer is larger than " + bytesMax + " bytes";
-            return new Reply(status, reason, 0, Answer.NOTHING);
-        }
-        byte[] body = response.body().get();
+    /** Whether a part of the request might be answered where the whole was not. */
+    boolean mayBeTheContent() {
+        return verdict == Verdict.REFUSED || verdict == Verdict.DOUBTFUL;
+    }
+
+    /** Whether the address itself seems to be away: another one is asked first for a while. */
+    boolean isFromNowhere() {
+        return status == 502 || status == 503 || status == 0;
+    }
+
+    /**
+     * @param retryAfter the header, empty for none
+     */
+    static Reply of(int status, String retryAfter, byte[] body) {
         boolean ok = status >= 200 && status < 300;
-        return new Reply(status, ok ? "" : reason(status, body), retryAfterMs(response), body);
+        return new Reply(
+                verdict(status), status, ok ? "" : said(status, body), millis(retryAfter), body);
     }
 
-    static Reply noAnswer(String url, Throwable error) {
-        String what =
-                error instanceof ConnectException
-                        ? "no connection to " + url
-                        : "the connection to " + url + " broke";
-        String detail = error.getMessage() == null ? "" : ": " + error.getMessage();
-        return new Reply(0, cut(what + detail), 0, Answer.NOTHING);
+    static Reply noConnection(String url, Throwable why) {
+        return none(Verdict.AWAY, "no connection to " + url + detail(why));
     }
 
-    /** The pool's own words ({@code error.message}, as OpenAI has it), else {@code HTTP 503}. */
-    private static String reason(int status, byte[] body) {
+    static Reply broken(String url, Throwable why) {
+        String detail = why instanceof ClosedChannelException ? "" : detail(why);
+        return none(Verdict.DOUBTFUL, "the connection to " + url + " broke" + detail);
+    }
+
+    static Reply tooLarge(int status, long bytesMax) {
+        String reason = "the answer is larger than " + bytesMax + " bytes";
+        return new Reply(Verdict.REFUSED, status, reason, 0, Answer.NOTHING);
+    }
+
+    /** This answer of 2xx, which does not say what it should. */
+    Reply unusable(String why) {
+        return new Reply(Verdict.DOUBTFUL, status, cut(why), retryAfterMs, Answer.NOTHING);
+    }
+
+    /** The end of the call that this was the last reply to. */
+    Answer answer(int attempts) {
+        boolean says = isOk() || status >= 300;
+        return new Answer(says ? status : 0, attempts, reason, body);
+    }
+
+    /** The words of an {@code error} as OpenAI has it, or of a plain text; empty where it has none. */
+    static String words(JsonNode error) {
+        JsonNode message = error.isTextual() ? error : error.path("message");
+        return message.isTextual() && !message.asText().isBlank() ? cut(message.asText()) : "";
+    }
+
+    private static Verdict verdict(int status) {
+        if (status >= 200 && status < 300) {
+            return Verdict.OK;
+        }
+        if (BUSY.contains(status)) {
+            return Verdict.BUSY;
+        }
+        if (DOUBTFUL.contains(status)) {
+            return Verdict.DOUBTFUL;
+        }
+        return REFUSED.contains(status) ? Verdict.REFUSED : Verdict.FINAL;
+    }
+
+    private static Reply none(Verdict verdict, String reason) {
+        return new Reply(verdict, 0, cut(reason), 0, Answer.NOTHING);
+    }
+
+    private static String detail(Throwable why) {
+        return why.getMessage() == null ? "" : ": " + why.getMessage();
+    }
+
+    /** The pool's own words, else {@code HTTP 503}. */
+    private static String said(int status, byte[] body) {
+        String words = "";
         try {
-            JsonNode message = JSON.readTree(body).path("error").path("message");
-            if (message.isTextual() && !message.asText().isBlank()) {
-                return cut(message.asText());
-            }
+            words = words(JSON.readTree(body).path("error"));
         } catch (IOException e) {
             // Not JSON: a proxy's page, whose markup would tell the reader nothing.
         }
-        return "HTTP " + status;
+        return words.isEmpty() ? "HTTP " + status : words;
     }
 
-    private static long retryAfterMs(HttpResponse<?> response) {
-        String seconds = response.headers().firstValue("Retry-After").orElse("").strip();
+    private static long millis(String retryAfter) {
+        String seconds = retryAfter.strip();
         // The other form, a date, needs clocks that agree; back-off serves as well.
         return seconds.matches("\\d{1,6}(\\.\\d+)?") ? (long) (Double.parseDouble(seconds) * 1000) : 0;
     }

@@ -3,12 +3,8 @@ package org.sage.flink;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.util.Arrays;
 import java.util.Base64;
-import java.util.Collections;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ArrayNode;
@@ -28,6 +24,10 @@ final class Vectors {
 
     /** The vector of one text, little-endian float32; or why there is none. */
     record Slot(byte[] vector, String reason) {
+        int dim() {
+            return vector.length / Float.BYTES;
+        }
+
         static Slot failed(String reason) {
             return new Slot(Answer.NOTHING, reason);
         }
@@ -47,46 +47,71 @@ final class Vectors {
     }
 
     /**
-     * One slot a text, placed by the response's {@code index}. What is wrong with one vector (none,
-     * two, another dimension than most, a number that is not finite) fails its slot only; an answer
-     * that is no list of embeddings, or names an index that was not asked, fails all: nothing in it
-     * can be trusted to stand where it says.
+     * The answer to a request, read.
+     *
+     * @param reason why nothing in it can be used; empty where some slots can
+     * @param slots one a text, in the order asked
+     * @param tokensIn {@code usage.prompt_tokens}, 0 where it is not told
      */
-    static Slot[] read(byte[] response, int asked) {
-        Slot[] slots = new Slot[asked];
-        try {
-            JsonNode data = JSON.readTree(response).path("data");
-            if (!data.isArray()) {
-                return all(asked, "the answer has no list of embeddings");
-            }
-            for (JsonNode item : data) {
-                int index = item.path("index").asInt(-1);
-                if (index < 0 || index >= asked) {
-                    return all(
-                            asked,
-                            "the answer has an embedding of index "
-                                    + item.path("index")
-                                    + ", asked were "
-                                    + asked
-                                    + " texts");
-                }
-                slots[index] =
-                        slots[index] == null
-                                ? slot(item.path("embedding"))
-                                : Slot.failed("the answer has two embeddings of this text");
-            }
-            fillMissing(slots, data.size());
-        } catch (IOException e) {
-            return all(asked, "the answer is not JSON");
+    record Page(String reason, Slot[] slots, long tokensIn) {
+        static Page unusable(String reason) {
+            return new Page(reason, new Slot[0], 0);
         }
-        checkDimensions(slots);
-        return slots;
     }
 
-    private static Slot[] all(int asked, String reason) {
+    /**
+     * The answer with a slot a text, placed by the response's {@code index}. What is wrong with one
+     * vector (none, two, a number that is not finite) fails its slot only. Nothing can be used of an
+     * answer that is no list of embeddings, names an index that was not asked, or has too few and
+     * numbers them without a gap: none of them can be trusted to stand where it says.
+     */
+    static Page read(byte[] response, int asked) {
+        JsonNode page;
+        try {
+            page = JSON.readTree(response);
+        } catch (IOException e) {
+            return Page.unusable("the answer is not JSON, or not all of it");
+        }
+        JsonNode error = page.path("error");
+        if (!error.isMissingNode() && !error.isNull()) {
+            return Page.unusable(Generated.error(error));
+        }
+        JsonNode data = page.path("data");
+        if (!data.isArray()) {
+            return Page.unusable("the answer has no list of embeddings");
+        }
         Slot[] slots = new Slot[asked];
-        Arrays.fill(slots, Slot.failed(reason));
-        return slots;
+        String wrong = place(data, slots);
+        if (!wrong.isEmpty()) {
+            return Page.unusable(wrong);
+        }
+        fillMissing(slots, data.size());
+        return new Page("", slots, page.path("usage").path("prompt_tokens").asLong(0));
+    }
+
+    /** Fills the slots; says why nothing can be used, or nothing. */
+    private static String place(JsonNode data, Slot[] slots) {
+        int last = -1;
+        for (JsonNode item : data) {
+            int index = item.path("index").asInt(-1);
+            if (index < 0 || index >= slots.length) {
+                return "the answer has an embedding of index "
+                        + item.path("index")
+                        + ", asked were "
+                        + slots.length
+                        + " texts";
+            }
+            last = Math.max(last, index);
+            slots[index] =
+                    slots[index] == null
+                            ? slot(item.path("embedding"))
+                            : Slot.failed("the answer has two embeddings of this text");
+        }
+        boolean gapless = data.size() == last + 1;
+        if (data.size() < slots.length && gapless && slots.length > 1) {
+            return "the answer has " + data.size() + " embeddings, asked were " + slots.length + " texts";
+        }
+        return "";
     }
 
     private static void fillMissing(Slot[] slots, int got) {
@@ -132,29 +157,5 @@ final class Vectors {
             vector.putFloat(number.isNumber() ? number.floatValue() : Float.NaN);
         }
         return vector.array();
-    }
-
-    private static void checkDimensions(Slot[] slots) {
-        Map<Integer, Integer> votes = new HashMap<>();
-        for (Slot slot : slots) {
-            if (slot.reason().isEmpty()) {
-                votes.merge(slot.vector().length, 1, Integer::sum);
-            }
-        }
-        if (votes.size() < 2) {
-            return;
-        }
-        int most = Collections.max(votes.entrySet(), Map.Entry.comparingByValue()).getKey();
-        for (int i = 0; i < slots.length; i++) {
-            int length = slots[i].vector().length;
-            if (slots[i].reason().isEmpty() && length != most) {
-                slots[i] =
-                        Slot.failed(
-                                "the embedding has dimension "
-                                        + length / Float.BYTES
-                                        + ", the others of its request have "
-                                        + most / Float.BYTES);
-            }
-        }
     }
 }

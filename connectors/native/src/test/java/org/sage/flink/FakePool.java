@@ -4,8 +4,10 @@ import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.ServerSocket;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -26,6 +28,10 @@ final class FakePool implements AutoCloseable {
 
     /** What came in. */
     record Asked(String path, Headers headers, String body, long atMs) {
+
+        String header(String name) {
+            return headers.getFirst(name);
+        }
 
         List<String> texts() {
             try {
@@ -58,12 +64,30 @@ final class FakePool implements AutoCloseable {
     private final ExecutorService threads = Executors.newCachedThreadPool();
     private final Script script;
 
-    FakePool(Script script) throws IOException {
+    FakePool(Script script) {
+        this(0, script);
+    }
+
+    /**
+     * @param port 0 for any that is free
+     */
+    FakePool(int port, Script script) {
         this.script = script;
-        server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+        try {
+            InetAddress loopback = InetAddress.getLoopbackAddress();
+            server = HttpServer.create(new InetSocketAddress(loopback, port), 0);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
         server.createContext("/", this::serve);
         server.setExecutor(threads);
         server.start();
+    }
+
+    static int freePort() throws IOException {
+        try (ServerSocket socket = new ServerSocket(0)) {
+            return socket.getLocalPort();
+        }
     }
 
     String url() {

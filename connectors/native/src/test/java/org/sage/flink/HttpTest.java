@@ -2,77 +2,150 @@ package org.sage.flink;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.net.URI;
-import java.net.http.HttpClient;
-import java.net.http.HttpRequest;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
-import java.util.concurrent.CancellationException;
-import java.util.concurrent.CompletionException;
-import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import org.apache.flink.shaded.netty4.io.netty.channel.EventLoopGroup;
+import org.apache.flink.shaded.netty4.io.netty.channel.MultiThreadIoEventLoopGroup;
+import org.apache.flink.shaded.netty4.io.netty.channel.nio.NioIoHandler;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 @Timeout(30)
 class HttpTest {
 
+    private static final EventLoopGroup LOOPS =
+            new MultiThreadIoEventLoopGroup(1, NioIoHandler.newFactory());
+    private static final String OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+    @AfterAll
+    static void stop() {
+        LOOPS.shutdownGracefully(0, 1, TimeUnit.SECONDS);
+    }
+
     @Test
     void theKeyGoesIntoTheAuthorizationHeader() throws Exception {
         try (FakePool pool = new FakePool((n, asked) -> new FakePool.Said(200, "{}"));
-                Http http = new Http(List.of(pool.url()), "/p", Optional.of("k"), Thread::new)) {
-            http.post(http.url(0), new byte[0], null).get(5, TimeUnit.SECONDS);
+                Http http = http(pool.url(), 1000)) {
+            post(http, "{}");
 
-            assertEquals("Bearer k", pool.asked.get(0).headers().getFirst("Authorization"));
+            assertEquals("Bearer k", pool.asked.get(0).header("Authorization"));
+            assertEquals("/p", pool.asked.get(0).path());
         }
     }
 
     @Test
-    void urlsAreTakenInTurn() {
-        try (Http http = new Http(List.of("http://a", "http://b"), "/p", Optional.empty(), Thread::new)) {
-            assertEquals("http://a/p", http.url(0));
-            assertEquals("http://b/p", http.url(1));
-            assertEquals("http://a/p", http.url(2));
+    void aConnectionIsUsedAgain() throws Exception {
+        try (Peer engine = new Peer(OK);
+                Http http = http(engine.url(), 1000)) {
+            for (int i = 0; i < 5; i++) {
+                assertTrue(post(http, "{}").isOk());
+            }
+
+            assertEquals(1, engine.connections.get());
         }
     }
 
     @Test
-    void closingAbortsWhatIsInFlight() throws Exception {
-        CountDownLatch arrived = new CountDownLatch(1);
-        try (FakePool pool =
-                new FakePool(
-                        (n, asked) -> {
-                            arrived.countDown();
-                            Thread.sleep(20_000);
-                            return null;
-                        })) {
-            Http http = new Http(List.of(pool.url()), "/p", Optional.empty(), Thread::new);
-            var sent = http.post(http.url(0), new byte[0], null);
-            assertTrue(arrived.await(5, TimeUnit.SECONDS));
+    void aConnectionThatWasClosedWhileIdleCostsNoFailure() throws Exception {
+        try (Peer engine = new Peer(OK, true);
+                Http http = http(engine.url(), 1000)) {
+            for (int i = 0; i < 20; i++) {
+                assertTrue(post(http, "{}").isOk());
+            }
 
-            http.close();
-
-            Throwable error = sent.handle((response, why) -> why).get(5, TimeUnit.SECONDS);
-            // The client may be first to say so, and then wraps it.
-            Throwable cause = error instanceof CompletionException ? error.getCause() : error;
-            assertTrue(cause instanceof CancellationException, String.valueOf(error));
+            assertTrue(engine.connections.get() >= 20);
         }
     }
 
     @Test
-    void aBodyAboveTheCapIsNotRead() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Said(200, "12345"))) {
-            assertTrue(body(pool, 4).isEmpty());
-            assertArrayEquals("12345".getBytes(), body(pool, 5).orElseThrow());
+    void anAnswerInPiecesAndAfterAnInterimOneIsReadWhole() throws Exception {
+        String bytes =
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                        + "2\r\n{\"\r\n5\r\na\":1}\r\n0\r\n\r\n";
+        try (Peer engine = new Peer(bytes);
+                Http http = http(engine.url(), 1000)) {
+            for (int i = 0; i < 2; i++) {
+                Reply reply = post(http, "{}");
+
+                assertTrue(reply.isOk(), reply.reason());
+                assertArrayEquals("{\"a\":1}".getBytes(StandardCharsets.UTF_8), reply.body());
+            }
         }
     }
 
-    private static Optional<byte[]> body(FakePool pool, long bytesMax) throws Exception {
-        HttpRequest request = HttpRequest.newBuilder(URI.create(pool.url())).build();
-        return HttpClient.newHttpClient()
-                .send(request, info -> new CappedBody(bytesMax))
-                .body();
+    @Test
+    void aBodyUpToTheCapIsRead() throws Exception {
+        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Said(200, "12345"));
+                Http http = http(pool.url(), 5);
+                Http less = http(pool.url(), 4)) {
+            assertTrue(post(http, "{}").isOk());
+
+            assertEquals("the answer is larger than 4 bytes", post(less, "{}").reason());
+        }
+    }
+
+    @Test
+    void aLargeQuestionAndAnswerArrive() throws Exception {
+        String large = "x".repeat(8 << 20);
+        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Said(200, asked.body()));
+                Http http = http(pool.url(), 9 << 20)) {
+            assertEquals(large, new String(post(http, large).body(), StandardCharsets.UTF_8));
+        }
+    }
+
+    @Test
+    void abortingClosesTheConnectionAndTellsNothing() throws Exception {
+        try (Peer engine = new Peer(Peer.SILENCE);
+                Http http = http(engine.url(), 1000)) {
+            CompletableFuture<Reply> told = new CompletableFuture<>();
+            CompletableFuture<Http.Exchange> sent = new CompletableFuture<>();
+            LOOPS.next().execute(() -> sent.complete(http.post(0, new byte[2], Map.of(), told::complete)));
+            assertTrue(engine.asked.await(5, TimeUnit.SECONDS));
+
+            LOOPS.next().execute(() -> sent.join().abort());
+
+            assertTrue(engine.hungUp.await(1, TimeUnit.SECONDS));
+            assertFalse(told.isDone());
+        }
+    }
+
+    @Test
+    void anUnknownHostIsNoConnection() throws Exception {
+        try (Http http = http("http://no-such-host.invalid", 1000)) {
+            Reply reply = post(http, "{}");
+
+            assertEquals("no connection to http://no-such-host.invalid/p: unknown host", reply.reason());
+            assertTrue(reply.mayPass());
+        }
+    }
+
+    @Test
+    void overTlsAPeerThatSpeaksNoneIsAReason() throws Exception {
+        try (Peer engine = new Peer(OK);
+                Http http = http(engine.url().replace("http:", "https:"), 1000)) {
+            Reply reply = post(http, "{}");
+
+            assertTrue(reply.reason().startsWith("the connection to https://127.0.0.1"), reply.reason());
+            assertTrue(reply.reason().contains("SSL/TLS"), reply.reason());
+        }
+    }
+
+    private static Http http(String url, long bytesMax) throws Exception {
+        return new Http(LOOPS.next(), List.of(url), "/p", Optional.of("k"), bytesMax);
+    }
+
+    private static Reply post(Http http, String body) throws Exception {
+        CompletableFuture<Reply> told = new CompletableFuture<>();
+        byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
+        LOOPS.next().execute(() -> http.post(0, bytes, Map.of(), told::complete));
+        return told.get(10, TimeUnit.SECONDS);
     }
 }
