@@ -4,7 +4,15 @@ import pytest
 
 from benchmark_sage import b2_saturate
 
-pytestmark = [pytest.mark.flink, pytest.mark.service, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.flink,
+    pytest.mark.service,
+    pytest.mark.timeout(300),
+    # PyFlink leaves its client JVM and its files open until the interpreter ends.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def test_every_side_of_b2_answers_every_record_once():
