@@ -9,12 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark_sage import b6_embed_milvus
+from benchmark_sage import b2_saturate, b3_trickle, b6_embed_milvus
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
 from sage_jobs.entry import told
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
+    "B2": ("a backlog through one call a record: slots busy over a direct client", b2_saturate.run),
+    "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),
     "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -32,13 +34,16 @@ def list_benchmarks() -> None:
 def run(
     benchmark: Annotated[str, typer.Argument(help="Such as B6.")],
     repeats: Annotated[int, typer.Option(min=1, help="Of each side, interleaved.")] = 5,
-    texts_max: Annotated[int, typer.Option(min=32, help="How much work one repeat is.")] = 743,
+    records: Annotated[
+        int | None, typer.Option(min=32, help="How much work one repeat is.")
+    ] = None,
     into: Annotated[Path, typer.Option(help="The folder of the result file.")] = RESULTS,
 ) -> None:
     """Run a benchmark and keep its result file."""
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"no benchmark {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
-    kept = BENCHMARKS[benchmark][1](repeats=repeats, texts_max=texts_max)
+    size = {} if records is None else {"records": records}
+    kept = BENCHMARKS[benchmark][1](repeats=repeats, **size)
     console.print(f"kept in {kept.save(into)}")
     report(into)
 

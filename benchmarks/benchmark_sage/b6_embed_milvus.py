@@ -31,9 +31,9 @@ CALL = next(n.spec for n in rag_ingest.build().nodes if isinstance(n, sage.flow.
 Message = tuple[bytes, bytes]
 
 
-def run(*, repeats: int, texts_max: int) -> Result:
-    """Both sides ``repeats`` times over the Python reference, at most ``texts_max`` chunks."""
-    messages, chunks = workload(texts_max)
+def run(*, repeats: int, records: int = 743) -> Result:
+    """Both sides ``repeats`` times over the Python reference, at most ``records`` chunks."""
+    messages, chunks = workload(records)
     sides: dict[str, list[dict[str, float]]] = {"limit": [], "sage": []}
     warm = chunks[:BATCH]
     asyncio.run(_direct(warm, _collection()))

@@ -14,7 +14,14 @@ import msgspec
 import psutil
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-PACKAGES = ("apache-flink", "pymilvus", "kafka-python", "influxdb-client", "aiohttp")
+PACKAGES = (
+    "apache-flink",
+    "pymilvus",
+    "kafka-python",
+    "aiokafka",
+    "influxdb-client",
+    "aiohttp",
+)
 
 
 class Headline(msgspec.Struct, frozen=True):
@@ -30,12 +37,19 @@ class Headline(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(
-        cls, metric: str, values: Sequence[float], *, unit: str, floor: float, moonshot: float
+        cls,
+        metric: str,
+        values: Sequence[float],
+        *,
+        unit: str,
+        floor: float,
+        moonshot: float,
+        better: str = "higher",
     ) -> "Headline":
-        """The headline of ``values``, one a repeat; higher is better."""
+        """The headline of ``values``, one a repeat; ``better`` is ``higher`` or ``lower``."""
         rounded = [round(value, 4) for value in values]
         spread = (min(rounded), max(rounded))
-        return cls(metric, median(rounded), spread, unit, "higher", floor, moonshot)
+        return cls(metric, median(rounded), spread, unit, better, floor, moonshot)
 
     @classmethod
     def worst(

@@ -17,6 +17,7 @@ from sage_flink.common.settings import Settings
 
 #: Read before PyFlink starts a JVM of its own, which sets the same variable.
 INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
+BUFFER_TIMEOUT_MS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,8 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "python.client.executable": sys.executable,
         "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),
         "python.fn-execution.bundle.size": str(options.bundle_items),
+        # Flink's 100 ms would be waited for at each side of a call, which is a task of its own.
+        "execution.buffer-timeout.interval": f"{BUFFER_TIMEOUT_MS} ms",
         "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.min-pause": "200 ms",

@@ -1,0 +1,45 @@
+"""What B2 stands for, from its rows: ratios of sides within one repeat."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmark_sage.results import Headline
+
+#: Side -> arm -> one row a repeat.
+Rows = dict[str, dict[str, list[dict[str, Any]]]]
+ARMS_OVER_LIMIT = ("constant", "lognormal s=0.5", "lognormal s=1")
+
+
+def headline(rows: Rows) -> list[Headline]:
+    """Every ratio that has at least one repeat in which both of its sides ran."""
+    found = [
+        _over(rows, "limit", arm, "busy", f"slots busy over limit, {arm}", 0.90, 0.97)
+        for arm in ARMS_OVER_LIMIT
+    ]
+    arm = "lognormal s=1"
+    said = f"slots busy over PyFlink's default, {arm}"
+    found.append(_over(rows, "pyflink_default", arm, "busy", said, 1.0, 1.7))
+    said = "real engine: tokens/s over limit"
+    found.append(_over(rows, "limit", "real engine", "tokens_per_s", said, 0.90, 0.97))
+    return [one for one in found if one is not None]
+
+
+def _over(
+    rows: Rows, other: str, arm: str, figure: str, metric: str, floor: float, moonshot: float
+) -> Headline | None:
+    values = ratios(rows["sage"].get(arm, []), rows[other].get(arm, []), figure)
+    if not values:
+        return None
+    return Headline.of(metric, values, unit="ratio", floor=floor, moonshot=moonshot)
+
+
+def ratios(
+    ours: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], figure: str
+) -> list[float]:
+    """``figure`` of ours over theirs, of the repeats in which both have it.
+
+    >>> ratios([{"busy": 0.9}, {"error": "away"}], [{"busy": 0.5}, {"busy": 0.5}], "busy")
+    [1.8]
+    """
+    pairs = zip(ours, others, strict=True)
+    return [a[figure] / b[figure] for a, b in pairs if figure in a and b.get(figure)]

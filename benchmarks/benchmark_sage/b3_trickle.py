@@ -1,0 +1,116 @@
+"""B3: records one by one, a 20 ms call each: how many milliseconds does the pipeline add?
+
+Open loop: a record is due at its time whatever became of those before it, and its latency counts
+from then until its answer is read from Kafka; the call's 20 ms are taken off. Each side runs alone,
+warmed up, through all the rates; sides are interleaved. ``asyncio_consumer`` is the limit. Answers
+are written at least once and seen at once: exactly once they are seen at the next checkpoint,
+whoever writes them.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark_sage import sides
+from benchmark_sage.mock_engine import MockEngine, mock_engine
+from benchmark_sage.open_loop import Trickle
+from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.results import Headline, Result, result
+from benchmark_sage.workload import Work, percentile, texts
+from sage_connectors.kafka_client import delete_topic, ensure_topic
+from sage_flink.common import Settings
+
+SEED, CALL_MS, WARM_RECORDS, WARM_TIMEOUT_S = 1, 20.0, 20, 120.0
+#: Records a second -> how long one run lasts at that rate.
+RATES_S = {1: 15.0, 10: 10.0, 50: 10.0}
+SIDES: dict[str, sides.Side] = {
+    "asyncio_consumer": sides.asyncio_consumer,
+    "sage": sides.sage_side,
+    "pyflink_default": sides.pyflink_default,
+}
+#: Start, warm-up and end, for the estimate of how long it takes only.
+AROUND_S = {"asyncio_consumer": 5.0, "sage": 14.0, "pyflink_default": 22.0}
+Rows = dict[str, dict[str, list[dict[str, Any]]]]
+
+
+def run(*, repeats: int, records: int = 500) -> Result:
+    """Every side ``repeats`` times through all rates, at most ``records`` records a rate."""
+    plan = {rate: min(records, round(rate * lasting)) for rate, lasting in RATES_S.items()}
+    kept: Rows = {side: {} for side in SIDES}
+    whole_s = sum(count / rate for rate, count in plan.items())
+    pace = Pace([AROUND_S[side] + whole_s for side in SIDES] * repeats)
+    with mock_engine(f"constant:{CALL_MS:g}ms", seed=SEED) as engine:
+        for number in range(repeats):
+            for side in SIDES:
+                row = attempted(measured, engine, side, plan)
+                for rate in plan:
+                    name = f"{rate}/s"
+                    kept[side].setdefault(name, []).append(row.get(name, row))
+                pace.tell(f"repeat {number + 1}/{repeats}  {side:<17}", shown(row))
+    return result("B3", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
+
+
+def measured(engine: MockEngine, side: str, plan: dict[int, int]) -> dict[str, Any]:
+    """One run of one side through the rates: ``{"10/s": {"added_ms_p50": ..}, ..}``."""
+    return asyncio.run(_measured(engine, side, plan))
+
+
+async def _measured(engine: MockEngine, side: str, plan: dict[int, int]) -> dict[str, Any]:
+    work = Work(
+        name=f"b3-{uuid.uuid4().hex[:8]}",
+        url=engine.url,
+        servers=Settings.load().kafka_servers,
+    )
+    for topic in work.topics:
+        ensure_topic(topic)
+    began = time.monotonic()
+    running = await asyncio.to_thread(SIDES[side], work)
+    try:
+        async with Trickle(work) as trickle:
+            await trickle.warmed(texts(WARM_RECORDS, "warm"), WARM_TIMEOUT_S)
+            start_s = round(time.monotonic() - began, 2)
+            return {
+                f"{rate}/s": {
+                    **figures(await trickle.paced(texts(count, f"{rate}/"), rate)),
+                    "start_s": start_s,
+                }
+                for rate, count in plan.items()
+            }
+    finally:
+        await asyncio.to_thread(running.stop)
+        for topic in work.topics:
+            delete_topic(topic)
+
+
+def figures(latencies_ms: Sequence[float | None]) -> dict[str, Any]:
+    """Milliseconds over the call; None is a record without an answer.
+
+    >>> figures([25.0, None, 30.0])
+    {'records': 3, 'lost': 1, 'added_ms_p50': 5.0, 'added_ms_p99': 10.0}
+    """
+    added = [ms - CALL_MS for ms in latencies_ms if ms is not None]
+    counted = {"records": len(latencies_ms), "lost": len(latencies_ms) - len(added)}
+    if not added:
+        return counted
+    spread = {"added_ms_p50": percentile(added, 0.5), "added_ms_p99": percentile(added, 0.99)}
+    return {**counted, **{name: round(ms, 2) for name, ms in spread.items()}}
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """What the progress line tells: the figures of the highest rate."""
+    return row if "error" in row else list(row.values())[-1]
+
+
+def headline(rows: Rows) -> list[Headline]:
+    """The added p50 of sage at each rate."""
+    found = []
+    for rate, runs in rows["sage"].items():
+        values = [row["added_ms_p50"] for row in runs if "added_ms_p50" in row]
+        if values:
+            metric = f"added over the call, p50, {rate}"
+            found.append(
+                Headline.of(metric, values, unit="ms", floor=50.0, moonshot=10.0, better="lower")
+            )
+    return found

@@ -1,0 +1,60 @@
+"""The side that is measured: the same work as a sage pipeline at its defaults."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+import sage_flink as sage
+from benchmark_sage.workload import Work
+from sage_connectors import kafka
+from sage_connectors.kafka import Delivery
+from sage_flink.common import Record
+from sage_flink.flow import FlinkOptions
+
+NO_CHECKPOINTS_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A message -> a record with its chat messages."""
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        """One question."""
+        text = msgspec.json.decode(record.value)["text"]
+        value = {"text": text, "messages": [{"role": "user", "content": text}]}
+        return (record.replace(value=value),)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answered record -> the message of its answer."""
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        """One answer."""
+        told = {name: record.value[name] for name in ("text", "answer", "usage")}
+        return (record.replace(value=msgspec.json.encode(told)),)
+
+
+def build(work: Work) -> sage.flow.Graph:
+    """texts -> ask -> answers."""
+    delivery: Delivery = "exactly_once" if work.checkpoint_s else "at_least_once"
+    texts = kafka(work.topic, work.servers, group=work.name, bounded=work.records > 0)
+    return (
+        sage.flow.read("texts", texts)
+        .flat_map("ask", Ask())
+        .call(
+            "answer",
+            sage.chat(model=work.model, tokens_max=work.tokens_max),
+            capacity=work.capacity,
+            timeout_s=60,
+        )
+        .flat_map("told", Told())
+        .write("answers", kafka(work.answers, work.servers, delivery=delivery))
+        .dead_letters_to(kafka(work.dead_letters, work.servers, delivery=delivery))
+    )
+
+
+def options(work: Work) -> FlinkOptions:
+    """Sage's defaults, but for the checkpoints."""
+    return FlinkOptions(checkpoint_interval_s=work.checkpoint_s or NO_CHECKPOINTS_S)

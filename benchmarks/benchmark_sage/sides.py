@@ -1,0 +1,128 @@
+"""How each side of B2 and B3 is started, waited for and ended: one function a side.
+
+A side takes a :class:`~benchmark_sage.workload.Work` whose topics exist, and gives a
+:class:`Running`: which processes do the work, how to wait for their end, how to stop them.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+
+import sage_flink as sage
+from benchmark_sage.peers import sage_job
+from benchmark_sage.workload import Work
+from sage_flink.common import Settings, StackError
+from sage_flink.platform import stack
+from sage_flink.platform.flink_rest import ENDED, FlinkRest
+
+JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
+PEERS = Path(__file__).parent / "peers"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A side at work. ``wait`` returns what it printed at its end; ``stop`` ends it before that."""
+
+    processes: Sequence[psutil.Process]
+    wait: Callable[[float], str]
+    stop: Callable[[], None]
+
+
+Side = Callable[[Work], Running]
+
+
+def sage_side(work: Work) -> Running:
+    """The sage pipeline as a Flink job on the local stack."""
+    settings = Settings.load()
+    pool = settings.model_copy(update={"gateway_url": work.url})
+    job_id = sage.flow.submit(
+        sage_job.build(work), name=work.name, options=sage_job.options(work), settings=pool
+    )
+    return _job(settings, job_id)
+
+
+def pyflink_default(work: Work) -> Running:
+    """PyFlink's async operator at its defaults, by ``flink run``, on the same cluster."""
+    settings = Settings.load()
+    python = Path(sys.executable)
+    flink = next(python.parents[1].glob("lib/python3*/site-packages/pyflink/bin/flink"))
+    # The Kafka connector that the native jar carries is the one of sql-connector-kafka.
+    jar = (settings.home / "lib" / "sage-native.jar").resolve().as_uri()
+    command = [
+        *("bash", str(flink), "run", "-d", "-pyexec", str(python), "-pyclientexec", str(python)),
+        *("-py", str(PEERS / "pyflink_async.py"), "--connector", jar, "--work", _json(work)),
+    ]
+    env = {
+        **os.environ,
+        "FLINK_CONF_DIR": str(settings.home / "conf" / "flink"),
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    found = JOB_ID.search(done.stdout)
+    if found is None:
+        raise StackError(f"flink run started no job: {(done.stdout + done.stderr)[-500:]}")
+    return _job(settings, found[1])
+
+
+def limit(work: Work) -> Running:
+    """aiohttp alone."""
+    return _script("raw_aiohttp", work)
+
+
+def asyncio_consumer(work: Work) -> Running:
+    """aiokafka with auto-commit."""
+    return _script("asyncio_consumer", work)
+
+
+def _job(settings: Settings, job_id: str) -> Running:
+    def wait(timeout_s: float) -> str:
+        deadline = time.monotonic() + timeout_s
+        with FlinkRest(settings.flink_url) as rest:
+            while (state := rest.job(job_id).state) not in ENDED:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"job {job_id}: {state} after {timeout_s:g} s")
+                time.sleep(0.2)
+        if state != "FINISHED":
+            raise StackError(f"job {job_id} ended {state}; see {settings.flink_url}")
+        return ""
+
+    def stop() -> None:
+        with FlinkRest(settings.flink_url) as rest:
+            if rest.job(job_id).state not in ENDED:
+                rest.cancel(job_id)
+
+    return Running(stack.processes(settings.home, "taskmanager"), wait, stop)
+
+
+def _script(peer: str, work: Work) -> Running:
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmark_sage.peers.{peer}", _json(work)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def wait(timeout_s: float) -> str:
+        out, said = process.communicate(timeout=timeout_s)
+        if process.returncode:
+            raise StackError(f"{peer} ended with {process.returncode}: {said.strip()[-500:]}")
+        return out
+
+    def stop() -> None:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=30)
+
+    return Running([psutil.Process(process.pid)], wait, stop)
+
+
+def _json(work: Work) -> str:
+    return msgspec.json.encode(work).decode()
