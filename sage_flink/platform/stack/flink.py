@@ -82,9 +82,6 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
         "taskmanager.numberOfTaskSlots": SLOTS,
         # JVM and Python workers together; the workers live in its managed part.
         "taskmanager.memory.process.size": "2048m",
-        # On two cores or fewer Java answers every asynchronous HTTP response on a new thread
-        # (CompletableFuture: no common pool of one); with two it keeps them.
-        "env.java.opts.taskmanager": "-Djava.util.concurrent.ForkJoinPool.common.parallelism=2",
         "python.executable": python,
         "python.client.executable": python,
         "execution.checkpointing.dir": (data / "checkpoints").as_uri(),
