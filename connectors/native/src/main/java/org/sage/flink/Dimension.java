@@ -5,8 +5,8 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * How many numbers a vector of this call has: as the settings say, else as most of the pool's vectors
- * so far had.
+ * How many numbers a vector of this call has: as the settings say, else as most of the pool's
+ * vectors so far had.
  */
 final class Dimension {
 

@@ -18,13 +18,14 @@ import java.util.function.Consumer;
  * <p>No text harms the others of its request:
  *
  * <ul>
- *   <li>a request that is refused for its content, or fails again and again in a way that its content
- *       may cause, is halved until the guilty text fails alone; a half has one attempt, a lone text
- *       all of them;
- *   <li>a text without a usable vector in an answer that is good otherwise is asked once more, alone;
- *   <li>a request that takes long gives up its place among {@code requests_max}; when later ones are
- *       answered meanwhile, or nothing else is asked, its halves are asked beside it, and whatever
- *       answers first counts. While the whole pool stands still nothing is asked twice.
+ *   <li>a request that is refused for its content, or fails again and again in a way that its
+ *       content may cause, is halved until the guilty text fails alone; a half has one attempt, a
+ *       lone text all of them;
+ *   <li>a text without a usable vector in an answer that is good otherwise is asked once more,
+ *       alone;
+ *   <li>a request that takes long gives up its place among {@code requests_max}; when later ones
+ *       are answered meanwhile, or nothing else is asked, its halves are asked beside it, and
+ *       whatever answers first counts. While the whole pool stands still nothing is asked twice.
  * </ul>
  */
 final class Gather implements Asker {
@@ -193,7 +194,9 @@ final class Gather implements Asker {
         batch.halved = true;
         long both = generation++;
         int middle = (open.size() + 1) / 2;
-        for (List<Text> half : List.of(open.subList(0, middle), open.subList(middle, open.size()))) {
+        List<Text> left = open.subList(0, middle);
+        List<Text> right = open.subList(middle, open.size());
+        for (List<Text> half : List.of(left, right)) {
             if (!half.isEmpty()) {
                 int attemptsMax = half.size() == 1 ? pool.config().attemptsMax() : 1;
                 repeat(batch.again(half, both, attemptsMax));

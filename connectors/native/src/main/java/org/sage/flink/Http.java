@@ -34,16 +34,17 @@ import org.apache.flink.shaded.netty4.io.netty.handler.ssl.SslContextBuilder;
 import org.apache.flink.shaded.netty4.io.netty.util.concurrent.DefaultThreadFactory;
 
 /**
- * Single requests to the pool's endpoints over kept-alive HTTP/1.1 connections; does not retry, save
- * for a kept connection that was closed before the answer began, as every keep-alive client must.
+ * Single requests to the pool's endpoints over kept-alive HTTP/1.1 connections; does not retry,
+ * save for a kept connection that was closed before the answer began, as every keep-alive client
+ * must.
  *
- * <p>Lives on one event loop: call it there, and there it answers. A connection carries a request at
- * a time, so there are never more of them than requests in flight. Name look-ups, which block, have
- * a thread of their own. HTTP/1.1, because the engines behind the pool speak nothing else.
+ * <p>Lives on one event loop: call it there, and there it answers. A connection carries a request
+ * at a time, so there are never more of them than requests in flight. Name look-ups, which block,
+ * have a thread of their own. HTTP/1.1, because the engines behind the pool speak nothing else.
  *
  * <p>Netty and not java.net.http, by measurement, through {@link Pool} and {@link Post}: 500-byte
- * prompts, the engine on the same two cores, JDK 17, rounds 4 and 5 of 5 (10,000 calls each; 4,000 at
- * c=1), the lower of each; the machine was busy, so read the ratios:
+ * prompts, the engine on the same two cores, JDK 17, rounds 4 and 5 of 5 (10,000 calls each; 4,000
+ * at c=1), the lower of each; the machine was busy, so read the ratios:
  *
  * <pre>
  *                           processor time a call     p50
@@ -119,7 +120,7 @@ final class Http implements AutoCloseable {
             this.then = then;
         }
 
-        /** Closes the connection, so that the engine behind it can stop; nothing is told any more. */
+        /** Closes the connection, so that the engine behind it can stop; nothing is told then. */
         void abort() {
             over = true;
             if (connection != null) {
@@ -227,7 +228,12 @@ final class Http implements AutoCloseable {
 
     /** One address of the pool and its connections that wait for a request, the latest first. */
     private record Endpoint(
-            String url, String target, String host, int port, SslContext tls, Deque<Connection> idle) {
+            String url,
+            String target,
+            String host,
+            int port,
+            SslContext tls,
+            Deque<Connection> idle) {
 
         static Endpoint of(String url, SslContext tls) {
             URI uri = URI.create(url);
@@ -280,9 +286,9 @@ final class Http implements AutoCloseable {
     }
 
     /**
-     * Pooled memory for what is read, one arena as there is one thread. What is written stays on the
-     * heap: a TaskManager's direct memory is scarce, and requests of megabytes would be copied into
-     * it whole, all that are in flight.
+     * Pooled memory for what is read, one arena as there is one thread. What is written stays on
+     * the heap: a TaskManager's direct memory is scarce, and requests of megabytes would be copied
+     * into it whole, all that are in flight.
      */
     private static final class Buffers extends PooledByteBufAllocator {
         Buffers() {

@@ -11,8 +11,8 @@ import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * Texts that wait to be gathered, apart by tenant and priority: the pool is told one of each for a
- * request. Lanes that are due take turns by the age of their oldest text, whatever its priority: who
- * goes first is the pool's decision, and here nobody is kept from asking.
+ * request. Lanes that are due take turns by the age of their oldest text, whatever its priority:
+ * who goes first is the pool's decision, and here nobody is kept from asking.
  */
 final class Lanes {
 

@@ -1,9 +1,11 @@
 package org.sage.flink;
 
 import java.util.Optional;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import javax.net.ssl.SSLException;
 import org.apache.flink.shaded.netty4.io.netty.channel.EventLoop;
 import org.apache.flink.shaded.netty4.io.netty.channel.EventLoopGroup;
@@ -14,8 +16,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * What a subtask's requests share: the settings, the connections, and one event loop on which all of
- * their state lives, timers and sockets alike.
+ * What a subtask's requests share: the settings, the connections, and one event loop on which all
+ * of their state lives, timers and sockets alike.
  */
 final class Pool implements AutoCloseable {
 
@@ -94,7 +96,7 @@ final class Pool implements AutoCloseable {
             ended.get(CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
-        } catch (java.util.concurrent.ExecutionException | java.util.concurrent.TimeoutException e) {
+        } catch (ExecutionException | TimeoutException e) {
             LOG.warn("a pool call's loop did not end in time", e);
         }
     }

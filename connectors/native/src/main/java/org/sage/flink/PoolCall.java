@@ -20,10 +20,10 @@ import org.apache.flink.streaming.api.functions.async.RichAsyncFunction;
  * same request id and with a fresh budget. Each answer comes once; in the order of the questions
  * only where the settings say so.
  *
- * <p>The timeout is ours and ends a record's call; the deadline that the pool is told of is advice to
- * the pool, and does not shorten the timeout. Only a record that comes after its own deadline fails
- * at once, without a call. A question that asks nothing passes through, in its place, with an empty
- * answer of status 0.
+ * <p>The timeout is ours and ends a record's call; the deadline that the pool is told of is advice
+ * to the pool, and does not shorten the timeout. Only a record that comes after its own deadline
+ * fails at once, without a call. A question that asks nothing passes through, in its place, with an
+ * empty answer of status 0.
  *
  * <p>Timeouts, attempts and back-off are our own and not Flink's AsyncRetryStrategy: that one knows
  * no Retry-After and could not ask again for a part of a gathered request.
@@ -101,7 +101,7 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
             question = Question.decode(input);
         } catch (IllegalArgumentException e) {
             // The input itself is the carrier then: nothing is lost.
-            emit(result, input, Answer.failed(0, 0, e.getMessage()));
+            refuse(result, input, e.getMessage());
             return;
         }
         if (question.asksNothing()) {
@@ -112,7 +112,7 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
         long lateMs = nowMs - question.deadlineMs();
         if (lateMs > 0) {
             String reason = "its deadline had passed " + lateMs + " ms before it was asked";
-            emit(result, question.carrier(), Answer.failed(0, 0, reason));
+            refuse(result, question.carrier(), reason);
             return;
         }
         Question due = question.dueAt(nowMs + config.slackMs());
@@ -142,6 +142,12 @@ public final class PoolCall extends RichAsyncFunction<byte[], byte[]>
                     }
                     emit(result, question.carrier(), answer);
                 });
+    }
+
+    /** Fails it without a call. */
+    private void refuse(ResultFuture<byte[]> result, byte[] carrier, String reason) {
+        pool.run(() -> pool.metrics().failed().inc());
+        emit(result, carrier, Answer.failed(0, 0, reason));
     }
 
     private static byte[] carrier(byte[] input) {

@@ -22,8 +22,8 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
  * @param itemsMax texts in a gathered request
  * @param tokensMax their tokens in all, four bytes each; a longer text goes alone
  * @param lingerMs how long the oldest text waits for others
- * @param requestsMax gathered requests in flight in a subtask, save those that seem to hang; as many
- *     as the capacity fills and at least 4, where it is not set
+ * @param requestsMax gathered requests in flight in a subtask, save those that seem to hang; as
+ *     many as the capacity fills and at least 4, where it is not set
  * @param slackMs the deadline that the pool is told of is the record's arrival and this, where the
  *     record has no deadline of its own; the timeout where it is not set
  * @param dim numbers in a vector, 0 where that is not known

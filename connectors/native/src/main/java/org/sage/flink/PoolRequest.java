@@ -9,11 +9,12 @@ import java.util.function.Consumer;
 
 /**
  * One request body, asked until it is answered, refused for good, or out of attempts or time. Tells
- * its end exactly once, unless it is cancelled, and never throws. Lives on the pool's loop: no locks.
+ * its end exactly once, unless it is cancelled, and never throws. Lives on the pool's loop: no
+ * locks.
  *
  * <p>What finds no connection has asked nothing and does not count against the attempts: while the
- * pool is away, for a restart say, calls wait for it as long as they have time, and the stream waits
- * for them.
+ * pool is away, for a restart say, calls wait for it as long as they have time, and the stream
+ * waits for them.
  */
 final class PoolRequest {
 
@@ -25,8 +26,8 @@ final class PoolRequest {
      * What is asked.
      *
      * @param deadlineNs when the time is over, by {@link System#nanoTime}
-     * @param attemptsMax requests sent for it while the content may be at fault; the settings' number
-     *     where the pool is busy or away
+     * @param attemptsMax requests sent for it while the content may be at fault; the settings'
+     *     number where the pool is busy or away
      * @param elsewhere the number of an address that it should not go to first, -1 for none
      */
     record Asked(

@@ -89,7 +89,7 @@ record Reply(Verdict verdict, int status, String reason, long retryAfterMs, byte
         return new Answer(says ? status : 0, attempts, reason, body);
     }
 
-    /** The words of an {@code error} as OpenAI has it, or of a plain text; empty where it has none. */
+    /** The words of an {@code error} as OpenAI has it, or as a plain text; empty for none. */
     static String words(JsonNode error) {
         JsonNode message = error.isTextual() ? error : error.path("message");
         return message.isTextual() && !message.asText().isBlank() ? cut(message.asText()) : "";
@@ -130,7 +130,8 @@ record Reply(Verdict verdict, int status, String reason, long retryAfterMs, byte
     private static long millis(String retryAfter) {
         String seconds = retryAfter.strip();
         // The other form, a date, needs clocks that agree; back-off serves as well.
-        return seconds.matches("\\d{1,6}(\\.\\d+)?") ? (long) (Double.parseDouble(seconds) * 1000) : 0;
+        boolean known = seconds.matches("\\d{1,6}(\\.\\d+)?");
+        return known ? (long) (Double.parseDouble(seconds) * 1000) : 0;
     }
 
     private static String cut(String text) {

@@ -7,8 +7,8 @@ import java.util.Arrays;
  *
  * <p>An address that failed is put aside, at first for half a second, doubled each time to at most
  * ten; when that is over one request tries it, and the others go on elsewhere until that one is
- * answered. Where all are aside, the one that is back the soonest is asked at once: a request has its
- * own back-off.
+ * answered. Where all are aside, the one that is back the soonest is asked at once: a request has
+ * its own back-off.
  */
 final class Urls {
 
@@ -37,8 +37,8 @@ final class Urls {
     /**
      * The number of the next address.
      *
-     * @param last the one asked before for the same request, taken again only when no other will do;
-     *     -1 for none
+     * @param last the one asked before for the same request, taken again only when no other will
+     *     do; -1 for none
      */
     int next(int last, long nowNs) {
         int soonest = -1;
@@ -69,7 +69,7 @@ final class Urls {
         workedAtNs[url] = nowNs;
     }
 
-    /** A request sent to it then was given up unanswered: a failure, if nothing else came either. */
+    /** A request of then was given up unanswered: a failure, if nothing else came either. */
     void silent(int url, long sentAtNs, long nowNs, double random) {
         if (workedAtNs[url] - sentAtNs < 0) {
             failed(url, nowNs, random);

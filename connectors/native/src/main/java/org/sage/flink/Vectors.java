@@ -61,9 +61,9 @@ final class Vectors {
 
     /**
      * The answer with a slot a text, placed by the response's {@code index}. What is wrong with one
-     * vector (none, two, a number that is not finite) fails its slot only. Nothing can be used of an
-     * answer that is no list of embeddings, names an index that was not asked, or has too few and
-     * numbers them without a gap: none of them can be trusted to stand where it says.
+     * vector (none, two, a number that is not finite) fails its slot only. Nothing can be used of
+     * an answer that is no list of embeddings, names an index that was not asked, or has too few
+     * and numbers them without a gap: none of them can be trusted to stand where it says.
      */
     static Page read(byte[] response, int asked) {
         JsonNode page;
@@ -109,7 +109,8 @@ final class Vectors {
         }
         boolean gapless = data.size() == last + 1;
         if (data.size() < slots.length && gapless && slots.length > 1) {
-            return "the answer has " + data.size() + " embeddings, asked were " + slots.length + " texts";
+            String asked = ", asked were " + slots.length + " texts";
+            return "the answer has " + data.size() + " embeddings" + asked;
         }
         return "";
     }

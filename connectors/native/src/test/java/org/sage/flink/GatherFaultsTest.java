@@ -200,7 +200,9 @@ class GatherFaultsTest {
                             given.remove("left out");
                             return FakePool.embedded(given);
                         })) {
-            List<Read> reads = ask(config(pool.url(), EMBED + LINGER), "a", "left out", "ccc", "dd");
+            String config = config(pool.url(), EMBED + LINGER);
+
+            List<Read> reads = ask(config, "a", "left out", "ccc", "dd");
 
             assertOnlyFailed(reads, 1);
             assertArrayEquals(FakePool.vector(3, 1), reads.get(2).bytes());
@@ -220,7 +222,9 @@ class GatherFaultsTest {
             List<Read> reads = ask(config(pool.url(), EMBED + LINGER), "a", "b");
 
             for (Read read : reads) {
-                assertEquals("the answer has an embedding of index 2, asked were 1 texts", read.reason());
+                assertEquals(
+                        "the answer has an embedding of index 2, asked were 1 texts",
+                        read.reason());
                 assertEquals(0, read.status());
             }
         }

@@ -107,7 +107,8 @@ class HttpTest {
                 Http http = http(engine.url(), 1000)) {
             CompletableFuture<Reply> told = new CompletableFuture<>();
             CompletableFuture<Http.Exchange> sent = new CompletableFuture<>();
-            LOOPS.next().execute(() -> sent.complete(http.post(0, new byte[2], Map.of(), told::complete)));
+            byte[] body = new byte[2];
+            LOOPS.next().execute(() -> sent.complete(http.post(0, body, Map.of(), told::complete)));
             assertTrue(engine.asked.await(5, TimeUnit.SECONDS));
 
             LOOPS.next().execute(() -> sent.join().abort());
@@ -122,7 +123,8 @@ class HttpTest {
         try (Http http = http("http://no-such-host.invalid", 1000)) {
             Reply reply = post(http, "{}");
 
-            assertEquals("no connection to http://no-such-host.invalid/p: unknown host", reply.reason());
+            assertEquals(
+                    "no connection to http://no-such-host.invalid/p: unknown host", reply.reason());
             assertTrue(reply.mayPass());
         }
     }
@@ -133,7 +135,8 @@ class HttpTest {
                 Http http = http(engine.url().replace("http:", "https:"), 1000)) {
             Reply reply = post(http, "{}");
 
-            assertTrue(reply.reason().startsWith("the connection to https://127.0.0.1"), reply.reason());
+            String broke = "the connection to https://127.0.0.1";
+            assertTrue(reply.reason().startsWith(broke), reply.reason());
             assertTrue(reply.reason().contains("SSL/TLS"), reply.reason());
         }
     }

@@ -10,8 +10,8 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * A server on a bare socket, for what no HTTP server would say: it answers each request with the same
- * bytes, whatever they are, and sees when the client hangs up.
+ * A server on a bare socket, for what no HTTP server would say: it answers each request with the
+ * same bytes, whatever they are, and sees when the client hangs up.
  */
 final class Peer implements AutoCloseable {
 
