@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import jobs, pipelines, stack
+from sage_flink.cli import dlq, jobs, pipelines, stack
 from sage_jobs.entry import told
 
 __all__ = ["app", "main"]
@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 for command in (stack.up, stack.down, stack.ps, stack.logs, stack.url, pipelines.explain):
     app.command()(command)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(dlq.app, name="dlq")
 
 
 def main() -> None:

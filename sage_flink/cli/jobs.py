@@ -59,7 +59,7 @@ def list_jobs(
     every: Annotated[bool, typer.Option("--all", help="Ended jobs as well.")] = False,
 ) -> None:
     """List the jobs of the cluster, newest first."""
-    with FlinkRest(_flink_url()) as rest:
+    with FlinkRest(flink_url()) as rest:
         found = [job for job in rest.jobs() if every or job.state not in ENDED]
     if as_json:
         print(json.dumps(msgspec.to_builtins(found)))
@@ -83,7 +83,7 @@ def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> N
 
 
 def _end(job: str, end: Callable[[FlinkRest, str], None], done: str) -> None:
-    with FlinkRest(_flink_url()) as rest:
+    with FlinkRest(flink_url()) as rest:
         found = rest.job(job)
         with console.status(Text(f"{found.name} is being {done}")):
             end(rest, found.id)
@@ -96,7 +96,7 @@ def _submit_yaml(path: str, options: list[str]) -> None:
         from sage_flink import flow
 
         graph = pipelines.graph(path)
-        _flink_url()
+        flink_url()
         _say_submitted(
             flow.submit(graph, name=name, options=flow.FlinkOptions(parallelism=parallelism))
         )
@@ -118,7 +118,7 @@ def _submit_program(pipeline: str, options: list[str]) -> None:
     if "--help" in options:
         raise typer.Exit(subprocess.run([*command, *options], check=False).returncode)
     if not program:
-        _flink_url()
+        flink_url()
     with console.status(Text(f"submitting {pipeline}")):
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     *said, last = done.stdout.splitlines() or [""]
@@ -138,7 +138,7 @@ def _say_submitted(job_id: str) -> None:
     print(f"job {job_id}; see {Settings.load().flink_url}/#/job/running/{job_id}")
 
 
-def _flink_url() -> str:
+def flink_url() -> str:
     """The cluster of this stack, or the one that is named; never a stranger's on the usual port."""
     if "SAGE_FLINK_URL" not in os.environ and not (sage_home() / "stack.json").exists():
         raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_FLINK_URL")
