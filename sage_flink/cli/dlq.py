@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from sage_flink.cli.dlq_letters import By, Id, Limit, Reason, Since, Step, letters_of, wanted_of
 from sage_flink.cli.dlq_replay import replay
@@ -16,6 +16,8 @@ from sage_flink.common.letters import Posted, kind, schema
 
 #: How much of a payload that is no text is shown.
 BYTES_SHOWN = 2_000
+#: How wide a column is, the last apart.
+CELL_MAX = 24
 
 app = typer.Typer(help="Dead letters: list, show, replay.", no_args_is_help=True)
 app.command("replay")(replay)
@@ -79,31 +81,38 @@ def _said(posted: Posted, replayed: frozenset[str]) -> dict[str, Any]:
 
 
 def _print_table(shown: tuple[Posted, ...]) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("id", max_width=32, no_wrap=True, overflow="ellipsis")
-    table.add_column("step", max_width=16, no_wrap=True, overflow="ellipsis")
-    table.add_column("when (UTC)", no_wrap=True, min_width=11)
-    table.add_column("tries", justify="right")
-    table.add_column("reason", no_wrap=True, overflow="ellipsis")
-    for posted in shown:
-        letter = posted.letter
-        reason = " ".join(letter.reason.split())
-        when = _when(posted.posted_ms).strftime("%m-%d %H:%M")
-        table.add_row(letter.id, letter.step, when, str(letter.attempts), reason)
-    console.print(table)
+    rows = [
+        (
+            posted.letter.id,
+            posted.letter.step,
+            _when(posted.posted_ms).strftime("%m-%d %H:%M"),
+            str(posted.letter.attempts),
+            posted.letter.reason,
+        )
+        for posted in shown
+    ]
+    _print_rows(("id", "step", "when (UTC)", "tries", "reason"), rows)
 
 
 def _print_counts(shown: tuple[Posted, ...]) -> None:
     counts = Counter((posted.letter.step, kind(posted.letter.reason)) for posted in shown)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("count", justify="right")
-    table.add_column("step", max_width=16, no_wrap=True, overflow="ellipsis")
-    table.add_column("reason", no_wrap=True, overflow="ellipsis")
-    for (step, reason), count in counts.most_common():
-        table.add_row(str(count), step, " ".join(reason.split()))
-    table.add_row(str(len(shown)), "in all", "")
+    rows = [(str(count), step, reason) for (step, reason), count in counts.most_common()]
     console.print()
-    console.print(table)
+    _print_rows(("count", "step", "reason"), [*rows, (str(len(shown)), "in all", "")])
+
+
+def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A line a row, as wide as the console: the last column gets what the others leave."""
+    lines = [[" ".join(cell.split()) for cell in row] for row in (heads, *rows)]
+    widths = [min(CELL_MAX, max(map(len, column))) for column in zip(*lines, strict=True)]
+    widths[-1] = max(CELL_MAX // 2, console.width - sum(widths[:-1]) - 2 * len(widths[:-1]))
+    for cells in lines:
+        cut = (_cut(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True))
+        console.print("  ".join(cut).rstrip(), soft_wrap=True)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _print_letter(posted: Posted, *, replayed: bool) -> None:

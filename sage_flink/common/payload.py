@@ -165,6 +165,8 @@ def _text(data: bytes) -> str | None:
 
 def _plain(text: str) -> bool:
     """Whether JSON can hold the text, and twice escaped does not blow it up."""
+    if len(text) <= READABLE_BYTES_MAX and text.isprintable():
+        return True
     long = sum(map(text.count, _LONG))
     if long > len(text) // 16:
         return False
