@@ -71,6 +71,22 @@ class Kafka:
         native = jvm.org.sage.flink.Kafka
         return native.sink(servers, self.topic, self.delivery, transaction_prefix)
 
+    def shared(self) -> "KafkaTopics":
+        """The sink for all topics at these servers."""
+        return KafkaTopics(self.servers)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTopics:
+    """All topics at ``servers``, as one exactly-once sink: a record names its topic itself."""
+
+    servers: str = ""
+
+    def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
+        """The Java ``KafkaSink<byte[]>`` of encoded records, each with a header ``sage-topic``."""
+        native = jvm.org.sage.flink.Kafka
+        return native.sink(servers_of(self.servers), "", "exactly_once", transaction_prefix)
+
 
 def kafka(
     topic: str,

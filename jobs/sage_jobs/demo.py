@@ -21,6 +21,7 @@ from rich.text import Text
 import sage_flink as sage
 from sage_connectors.kafka_client import committed, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
+from sage_flink.common.letters import REPLAYED
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.platform import stack
 from sage_flink.platform.account import account
@@ -246,8 +247,8 @@ def report(
 
 
 def dead(config: RagIngest) -> int:
-    """How many records are in the dead-letter topic, committed ones only."""
-    return sum(1 for _ in drain(config.dead_letters))
+    """How many letters are in the dead-letter topic, committed ones only, replayed ones too."""
+    return sum(REPLAYED not in message.headers for message in drain(config.dead_letters))
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -43,15 +43,15 @@ def _text(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
-            f"{path}: {said}; give the path of a YAML file, or a job: {', '.join(_jobs())}"
+            f"{path}: {said}; give the path of a YAML file, or a job: {', '.join(jobs())}"
         ) from error
 
 
 def job(name: str) -> Any:
     """The module of the job called ``name``; it has ``build`` and ``main``."""
-    if name not in _jobs():
+    if name not in jobs():
         raise ConfigError(
-            f"no job {name!r}; give one of {', '.join(_jobs())}, or the path of a YAML file"
+            f"no job {name!r}; give one of {', '.join(jobs())}, or the path of a YAML file"
         )
     try:
         return importlib.import_module(f"sage_jobs.{name}")
@@ -62,7 +62,7 @@ def job(name: str) -> Any:
         ) from error
 
 
-def _jobs() -> list[str]:
+def jobs() -> list[str]:
     """The modules of sage_jobs that have a ``build``; found without loading them."""
     import sage_jobs
 

@@ -10,13 +10,14 @@ True
 True
 """
 
-import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
+
+from sage_flink.common import payload
+from sage_flink.common.payload import Blob, Encoding
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
@@ -47,9 +48,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
 class Failed(msgspec.Struct, frozen=True):
     """A record that a step could not process, as it stands in the dead-letter topic.
 
-    ``payload`` is the record's value: text as it came where it is valid UTF-8 and JSON's
-    escapes do not blow it up, else base64 (``payload_encoding`` says which: ``text``, ``json``,
-    ``base64``).
+    All that is needed to make the very record again: ``payload`` is its value as
+    :mod:`~sage_flink.common.payload` writes it, ``key`` and ``headers`` are texts, or
+    ``{"base64": ...}`` where they are none. The schema and the reader are
+    :class:`~sage_flink.common.letters.Letter`.
     """
 
     id: str
@@ -57,27 +59,37 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
     attempts: int
     payload: str
-    payload_encoding: str
+    payload_encoding: Encoding
     origin: str = ""
     timestamp_ms: int = 0
+    key: Blob | None = None
+    headers: dict[str, Blob] = {}
+    job: str = ""
+    v: int = 1
 
     def to_json(self) -> bytes:
         """The envelope as one JSON object, UTF-8."""
         return msgspec.json.encode(self)
 
+    def of_job(self, job: str) -> "Failed":
+        """The same envelope, from the job called ``job``."""
+        return msgspec.structs.replace(self, job=job)
+
     @classmethod
     def of(cls, record: Record, step: str, reason: str, attempts: int = 1) -> "Failed":
         """The envelope for ``record`` refused at ``step`` after ``attempts`` tries."""
-        payload, encoding = _payload(record.value)
+        text, encoding = payload.write(record.value)
         return cls(
-            id=record.id,
+            id=payload.clean(record.id),
             step=step,
-            reason=reason,
+            reason=payload.clean(reason),
             attempts=attempts,
-            payload=payload,
+            payload=text,
             payload_encoding=encoding,
-            origin=record.origin or record.id,
+            origin=payload.clean(record.origin or record.id),
             timestamp_ms=record.timestamp_ms,
+            key=None if record.key is None else payload.blob(record.key),
+            headers={payload.clean(n): payload.blob(v) for n, v in record.headers.items()},
         )
 
 
@@ -112,23 +124,3 @@ def derived_id(parent: str, step: str, ordinal: int) -> str:
     A pure function of its arguments, so replays, rescales and re-submissions agree.
     """
     return blake2b(f"{parent}\x00{step}\x00{ordinal}".encode(), digest_size=16).hexdigest()
-
-
-def _payload(value: Any) -> tuple[str, str]:
-    if isinstance(value, Mapping | list | tuple | int | float | bool | None):
-        return json.dumps(value, default=_readable, ensure_ascii=False), "json"
-    data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = None
-    # JSON writes a control character as six bytes: keep the envelope below 4/3 of the payload.
-    if text is None or sum(map(data.count, range(32))) > len(data) // 16:
-        return base64.b64encode(data).decode(), "base64"
-    return text, "text"
-
-
-def _readable(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode()}
-    return str(value)

@@ -8,8 +8,19 @@ from collections.abc import Iterator
 from typing import Literal, assert_never
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
-from sage_flink.flow.ports import FlinkSink, Sink, Source
+from sage_flink.flow.graph import (
+    REPLAYED,
+    Batch,
+    Call,
+    FlatMap,
+    Graph,
+    Node,
+    Read,
+    Union,
+    Write,
+    finished,
+)
+from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 
 Target = Literal["flink", "local"]
 
@@ -27,9 +38,10 @@ def check(graph: Graph, target: Target = "flink") -> Graph:
     ]
     if target == "flink" and not isinstance(graph.dead_letters, FlinkSink):
         findings.append(
-            "pipeline: failed records have nowhere to go; "
-            'add .dead_letters_to(kafka("dead-letters"))'
+            "pipeline: failed records have nowhere to go; add "
+            '.dead_letters_to(kafka("<job>.dead-letters")), a topic of this job alone'
         )
+    findings += _apart(graph)
     if findings:
         raise PipelineError("\n".join(findings))
     return graph
@@ -47,6 +59,25 @@ def _shape(graph: Graph) -> Iterator[str]:
                 yield f"step {node.name!r}: reads from {name!r}, which is not an earlier step"
         seen.add(node.name)
         yield from _ends(graph, node)
+
+
+def _apart(graph: Graph) -> Iterator[str]:
+    """Dead letters have a place of their own: no step reads it, no step but a replay writes it."""
+    place = _places(graph.dead_letters)
+    for node in graph.nodes:
+        if isinstance(node, Read | Write) and node.name != REPLAYED:
+            verb, end = ("reads", node.source) if isinstance(node, Read) else ("writes", node.sink)
+            if place & _places(end):
+                yield (
+                    f"step {node.name!r}: {verb} the topic of the dead letters; "
+                    'give them one of their own: .dead_letters_to(kafka("<job>.dead-letters"))'
+                )
+
+
+def _places(end: object) -> set[tuple[object, str]]:
+    if not isinstance(end, SharedSink):
+        return set()
+    return {(end.shared(), topic) for topic in end.topic.split(",")}
 
 
 def _ends(graph: Graph, node: Node) -> Iterator[str]:

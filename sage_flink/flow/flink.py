@@ -53,10 +53,14 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared, SharedSink
+from sage_flink.flow.replay import one_transaction
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import StateFolders, folders_of, resolved, tidy
+
+#: The operator that holds back what a replay writes, and the sink behind it.
+HELD = "held"
 
 
 def submit(
@@ -65,12 +69,17 @@ def submit(
     name: str,
     options: FlinkOptions | None = None,
     settings: Settings | None = None,
+    job: str = "",
+    at_once: bool = False,
 ) -> str:
     """Start ``graph`` as a Flink job called ``name``; its job id comes back.
 
     Inside ``flink run`` the job goes where that command points, else to ``settings.flink_url``.
     With ``options.savepoint`` it goes on from that state, under the ids of the run that left it
     where ``name`` is the same: request ids and Kafka transactions follow the job's name.
+    ``job`` is the job whose request ids it keeps and whose letters it writes: itself, unless it
+    replays another's. ``at_once`` holds everything for the native sinks back until the sources end
+    and writes it in one transaction: all of it is seen, or nothing.
 
     Raises:
         PipelineError: the graph cannot run on Flink, or a job of this name runs, or state would be
@@ -82,9 +91,11 @@ def submit(
     """
     settings = settings or Settings.load()
     check(graph, "flink")
+    if at_once:
+        one_transaction(graph)
     options = _placed(options or FlinkOptions(), name, settings)
     env = environment(options, settings)
-    compile_graph(graph, env, job=name, settings=settings)
+    compile_graph(graph, env, job=job or name, run=name, settings=settings, at_once=at_once)
     # Not env.execute_async: what is looked at is what is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
     _need_state_fits(plan, options)
@@ -155,10 +166,16 @@ def _cause(error: Py4JJavaError) -> str:
 
 
 def compile_graph(
-    graph: Graph, env: StreamExecutionEnvironment, *, job: str, settings: Settings
+    graph: Graph,
+    env: StreamExecutionEnvironment,
+    *,
+    job: str,
+    settings: Settings,
+    run: str = "",
+    at_once: bool = False,
 ) -> None:
     """Add the operators of ``graph`` to ``env``; starts nothing."""
-    _Compiler(graph, env, job, settings).compile()
+    _Compiler(graph, env, job, settings, run or job, at_once).compile()
 
 
 class _Stage(NamedTuple):
@@ -170,9 +187,17 @@ class _Stage(NamedTuple):
 
 class _Compiler:
     def __init__(
-        self, graph: Graph, env: StreamExecutionEnvironment, job: str, settings: Settings
+        self,
+        graph: Graph,
+        env: StreamExecutionEnvironment,
+        job: str,
+        settings: Settings,
+        run: str,
+        at_once: bool,
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
+        self.run, self.at_once = run, at_once
+        self.held: list[tuple[DataStream, SharedSink]] = []
         self.streams: dict[str, DataStream] = {}
         self.open: dict[str, _Stage] = {}  # by the name of their last step, to be extended
         self.failed: list[DataStream] = []
@@ -186,6 +211,8 @@ class _Compiler:
         if self.failed and isinstance(self.graph.dead_letters, FlinkSink):
             united = self.failed[0].union(*self.failed[1:])
             self._native_sink(united, DEAD_LETTERS, self.graph.dead_letters)
+        if self.held:
+            self._held_sink()
         self.account.wire(self.env)
 
     def _node(self, node: Node) -> None:
@@ -227,7 +254,7 @@ class _Compiler:
         if name in self.open:
             stage = self.open.pop(name)
             label = ", ".join(step.name for step in stage.steps)
-            last, made = stage.steps[-1].name, Stage(stage.steps)
+            last, made = stage.steps[-1].name, Stage(stage.steps, self.job, self.run)
             out = stage.stream.process(made, BYTES).name(label).uid(last)
             self.streams[name] = self.account.stage(out, last, made.straight())
             # Not PyFlink's get_side_output: it adds a Python operator that does nothing.
@@ -282,8 +309,22 @@ class _Compiler:
         return DataStream(native.wire(stream, node.name, node.items_max, node.bytes_max, linger_ms))
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
-        prefix = f"sage-{self.job}-{name}"
-        j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
         # What enters counts as written: it is committed with the checkpoint that holds the count.
         stream = self.account.tally(stream, name, "read", "written")
+        if self.at_once and isinstance(sink, SharedSink):
+            self.held.append((stream, sink))
+            return
+        prefix = f"sage-{self.run}-{name}"
+        j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
         stream.sink_to(PySink(j_sink)).name(name).uid(name)
+
+    def _held_sink(self) -> None:
+        """One sink for what goes to native ones, so that it becomes visible in one transaction."""
+        jvm = get_gateway().jvm
+        streams, topics = jvm.java.util.ArrayList(), jvm.java.util.ArrayList()
+        for stream, sink in self.held:
+            streams.add(stream._j_data_stream)
+            topics.add(sink.topic)
+        held = DataStream(jvm.org.sage.flink.Held.wire(streams, topics, HELD))
+        shared = self.held[0][1].shared().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
+        held.sink_to(PySink(shared)).name(f"{HELD}.write").uid(f"{HELD}.write").set_parallelism(1)

@@ -22,6 +22,7 @@ from pyflink.datastream import OutputTag
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
 from sage_flink.common.errors import Retryable
+from sage_flink.common.letters import letter_message
 from sage_flink.common.records import Failed, Record, decode, decode_many, encode
 from sage_flink.common.removal import goes_past
 from sage_flink.flow.graph import Call, FlatMap
@@ -66,10 +67,13 @@ class Step:
 
 
 class Stage(ProcessFunction):  # type: ignore[misc]
-    """Steps one after the other in one operator, counted apart."""
+    """Steps one after the other in one operator, counted apart.
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.steps = steps
+    Its letters are of ``job``; ``run`` is the Flink job it runs in, another one in a replay.
+    """
+
+    def __init__(self, steps: tuple[Step, ...], job: str, run: str) -> None:
+        self.steps, self.job, self.run = steps, job, run
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step."""
@@ -117,7 +121,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         for out in step.outcomes(item):
             if isinstance(out, Failed):
                 step.dead_lettered += 1
-                yield FAILED, _letter(out)
+                yield FAILED, _letter(out, self.job, self.run)
             else:
                 step.emitted += 1
                 yield from self._from(at + 1, out)
@@ -257,12 +261,7 @@ class WriteStep(Step):
             LOG.warning("step %r waits, %.0f s so far: %s", self.name, waited_s, reason)
 
 
-def _letter(failed: Failed) -> bytes:
+def _letter(failed: Failed, job: str, run: str) -> bytes:
     """The dead letter as a record for the sink: the envelope's JSON under the record's id."""
-    record = Record(
-        id=failed.id,
-        value=failed.to_json(),
-        timestamp_ms=failed.timestamp_ms,
-        key=failed.id.encode(),
-    )
-    return encode(record)
+    said = failed.of_job(job).to_json()
+    return encode(letter_message(said, failed.id, failed.step, job, run))

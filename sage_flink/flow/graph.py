@@ -18,6 +18,8 @@ from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Si
 
 #: The name of the step that a target adds for failed records.
 DEAD_LETTERS = "dead-letters"
+#: The step of a replay that marks the letters it took, in the topic they came from.
+REPLAYED = "replayed-letters"
 #: What a call does when nothing else is said.
 ATTEMPTS_MAX = 4
 ITEMS_MAX = 32

@@ -99,6 +99,20 @@ class FlinkSink(Protocol):
 
 
 @runtime_checkable
+class SharedSink(Protocol):
+    """A native sink with a topic, of a kind of which one can write to the topics of several.
+
+    In one transaction: sinks whose ``shared()`` are equal are seen together or not at all.
+    """
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+
+    def shared(self) -> FlinkSink:
+        """The sink for all topics; each record comes addressed to its own."""
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A source or sink that wants something to be there before a job starts: a topic, say."""
 

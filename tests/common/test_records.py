@@ -49,6 +49,7 @@ def test_a_child_of_another_step_or_place_has_another_id():
         (b"\xff", base64.b64encode(b"\xff").decode(), "base64"),
         (b"\x00" * 50, base64.b64encode(b"\x00" * 50).decode(), "base64"),
         ({"a": b"\x01"}, '{"a": {"base64": "AQ=="}}', "json"),
+        ("plain", '"plain"', "json"),
     ],
 )
 def test_the_payload_of_a_dead_letter_can_be_had_back(value, payload, encoding):

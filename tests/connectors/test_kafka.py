@@ -18,7 +18,7 @@ from sage_connectors.kafka_client import (
     feed,
 )
 from sage_flink.common import ConfigError, Settings, StoreUnavailable
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Sink, Source
+from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
 
 
 def test_a_topic_is_a_value_for_both_ends_of_a_job() -> None:
@@ -42,6 +42,20 @@ def test_the_java_connector_gets_what_was_said() -> None:
 
     assert topic.flink_source(jvm) == ("h:1", "t", "g", "latest", True)
     assert topic.flink_sink(jvm, transaction_prefix="p") == ("h:1", "t", "exactly_once", "p")
+    assert topic.shared().flink_sink(jvm, transaction_prefix="p") == (
+        "h:1",
+        "",
+        "exactly_once",
+        "p",
+    )
+
+
+def test_topics_of_one_kafka_share_a_sink_whatever_their_options() -> None:
+    one = kafka("a", "h:1", delivery="at_least_once")
+
+    assert isinstance(one, SharedSink)
+    assert one.shared() == kafka("b", "h:1", group="g").shared()
+    assert one.shared() != kafka("a", "h:2").shared()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,24 @@ def test_only_a_sink_reads_from_a_batch():
 def test_flink_needs_a_place_for_failed_records():
     graph = sage.flow.read("in", Given(())).write("out", OUT)
 
-    assert "failed records have nowhere to go" in findings(graph, "flink")
+    text = findings(graph, "flink")
+
+    assert "failed records have nowhere to go" in text
+    assert 'add .dead_letters_to(kafka("<job>.dead-letters"))' in text
+
+
+@pytest.mark.parametrize(("topic", "step"), [("in", "in"), ("out", "out"), ("all", "in")])
+def test_dead_letters_have_a_topic_of_their_own(topic, step):
+    graph = (
+        sage.flow.read("in", kafka("in,all"))
+        .write("out", kafka("out", delivery="at_least_once"))
+        .dead_letters_to(kafka(topic))
+    )
+
+    text = findings(graph, "flink")
+
+    assert text.startswith(f"step {step!r}: ")
+    assert 'dead_letters_to(kafka("<job>.dead-letters"))' in text
 
 
 def test_a_function_that_cannot_travel_is_named_with_its_line():

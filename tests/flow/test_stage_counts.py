@@ -118,7 +118,7 @@ class Choosy:
 
 
 def test_what_a_writer_acknowledged_is_written_and_what_it_refused_is_not():
-    made = Stage((WriteStep("out", Choosy()),))
+    made = Stage((WriteStep("out", Choosy()),), "job", "job")
     batch = encode_many([Record(str(n), n) for n in range(5)])
 
     records, receipts, failed = run(made, [batch, batch])

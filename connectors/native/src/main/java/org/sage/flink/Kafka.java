@@ -46,6 +46,7 @@ public final class Kafka {
     /**
      * A sink into a topic.
      *
+     * @param topic empty: each record's header {@code sage-topic} names its own
      * @param guarantee {@code exactly_once} (for readers of committed records; visible at the next
      *     checkpoint) or {@code at_least_once} (visible at once, doubled after a restart)
      * @param transactionalIdPrefix unique to this sink among all jobs on the cluster, and the same

@@ -5,7 +5,8 @@ import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
 
 /**
- * Wire records as Kafka records of one topic. The key is the record's key, else its id in UTF-8, so
+ * Wire records as Kafka records of one topic; of the topic that the header {@code sage-topic} names
+ * (and that does not travel on) where this one's is empty. The key is the record's key, else its id in UTF-8, so
  * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
  * tombstone). Kafka sets the timestamp where the record has none.
  *
@@ -15,6 +16,9 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerR
 public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
 
     private static final long serialVersionUID = 1L;
+
+    /** The header that names the topic, for a sink that has none of its own. */
+    static final String TOPIC = "sage-topic";
 
     private final String topic;
 
@@ -26,8 +30,8 @@ public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
      * The Kafka record of a wire record, null for a removal, which Flink's writer leaves out;
      * Kafka's partitioner chooses the partition by key.
      *
-     * @throws IllegalArgumentException on a value that is not yet encoded, or bytes that are no
-     *     wire record: the pipeline is wrong, and the job fails rather than lose the record
+     * @throws IllegalArgumentException on a value that is not yet encoded, no topic, or bytes that
+     *     are no wire record: the pipeline is wrong, and the job fails rather than lose the record
      */
     @Override
     public ProducerRecord<byte[], byte[]> serialize(
@@ -40,8 +44,24 @@ public final class KafkaWire implements KafkaRecordSerializationSchema<byte[]> {
                 record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);
         Long timestampMs = record.timestampMs() > 0 ? record.timestampMs() : null;
         ProducerRecord<byte[], byte[]> out =
-                new ProducerRecord<>(topic, null, timestampMs, key, record.value());
+                new ProducerRecord<>(topicOf(record), null, timestampMs, key, record.value());
         record.headers().forEach(out.headers()::add);
+        if (topic.isEmpty()) {
+            out.headers().remove(TOPIC);
+        }
         return out;
+    }
+
+    private String topicOf(WireRecord record) {
+        if (!topic.isEmpty()) {
+            return topic;
+        }
+        byte[] named = record.headers().get(TOPIC);
+        if (named == null) {
+            throw new IllegalArgumentException(
+                    "record '" + record.id() + "': neither the sink nor its header " + TOPIC
+                            + " names a topic");
+        }
+        return new String(named, StandardCharsets.UTF_8);
     }
 }

@@ -83,6 +83,20 @@ class KafkaTest {
     }
 
     @Test
+    void aSinkWithoutATopicTakesTheOneThatTheRecordIsAddressedTo() throws Exception {
+        WireRecord record = new WireRecord("i", null, 0, null, Map.of("h", new byte[1]), "");
+        byte[] addressed = new Held.Addressed("there").map(record.encode());
+
+        ProducerRecord<byte[], byte[]> out = new KafkaWire("").serialize(addressed, null, null);
+
+        assertEquals("there", out.topic());
+        assertEquals(1, out.headers().toArray().length);
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> new KafkaWire("").serialize(record.encode(), null, null));
+    }
+
+    @Test
     void sourcesAndSinksAreBuiltFromNames() {
         assertNotNull(Kafka.source("localhost:1", "a,b", "g", "committed", true));
         assertNotNull(Kafka.sink("localhost:1", "t", "exactly_once", "p"));

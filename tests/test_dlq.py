@@ -1,0 +1,154 @@
+"""``sage dlq``: what it refuses without asking a server, and what it prints of a real topic."""
+
+import json
+import uuid
+
+import pytest
+from typer.testing import CliRunner
+
+from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
+from sage_flink import cli
+from sage_flink.cli.dlq_letters import since_ms
+from sage_flink.common import ConfigError, Failed, NotFound, Record
+from sage_flink.common.letters import Posted, letter_message, marker_message, read, schema
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home where no stack ever ran."""
+    monkeypatch.delenv("SAGE_KAFKA_SERVERS", raising=False)
+    monkeypatch.delenv("SAGE_FLINK_URL", raising=False)
+    monkeypatch.setenv("SAGE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def sage(*words):
+    return CliRunner().invoke(cli.app, ["dlq", *map(str, words)], env={"COLUMNS": "80"})
+
+
+def refused(*words):
+    done = sage(*words)
+    assert done.exit_code
+    return done.exception
+
+
+def test_the_schema_is_printed():
+    assert json.loads(sage("schema").output) == schema()
+
+
+@pytest.mark.parametrize("words", [("list", "rag_ingest"), ("show", "topic", "id")])
+def test_without_a_stack_no_strangers_kafka_is_asked(words, home):
+    assert f"no stack in {home}; run `sage up`" in str(refused(*words))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list", "rag_ingest", "--since", "soon"), "--since must be such as 1h"),
+        (("list", "rag_ingest", "--reason", "("), "--reason must be a regular expression, got '('"),
+        (("list", "not a topic"), "topic must be 1 to 249 letters"),
+        (("replay", "some-topic"), "'some-topic' is a topic: which steps to replay?"),
+        (("replay", "nowhere.yaml"), "nowhere.yaml: No such file or directory"),
+    ],
+)
+def test_a_wrong_word_is_told(words, said, home, monkeypatch):
+    monkeypatch.setenv("SAGE_KAFKA_SERVERS", "127.0.0.1:1")
+
+    error = refused(*words)
+
+    assert isinstance(error, ConfigError)
+    assert said in str(error)
+
+
+def test_a_pipeline_without_a_topic_for_its_letters_is_told(tmp_path, home):
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: [{read: in, from: {kafka: {topic: t}}}]")
+
+    assert 'add .dead_letters_to(kafka("mine.dead-letters"))' in str(refused("list", path))
+
+
+def test_times_are_ages_or_dates():
+    day = 86_400
+    ages = {"30s": day - 30, "1.5m": day - 90, "2h": day - 7200, "1d": 0}
+
+    assert {age: since_ms(age, day) / 1000 for age in ages} == ages
+    assert since_ms("1970-01-02", 0) == since_ms("1970-01-02T01:00+01:00", 0) == day * 1000
+
+
+@pytest.fixture
+def topic():
+    name = f"dlq-{uuid.uuid4().hex}"
+    ensure_topic(name, 2)
+    yield name
+    delete_topic(name)
+
+
+def put(topic, *messages):
+    feed(topic, [(m.key, m.value, m.headers, m.timestamp_ms or None) for m in messages])
+
+
+def letter(id_, step="split", reason="field 'text' has 12 bytes", value=b"text", **more):
+    failed = Failed.of(Record(id_, value, **more), step, reason).of_job("mine")
+    return letter_message(failed.to_json(), id_, step, "mine", "mine")
+
+
+def letters(topic, *words):
+    return json.loads(sage("list", topic, "--json", *words).output)
+
+
+@pytest.mark.service
+def test_letters_are_listed_within_the_width_and_counted_by_reason(topic):
+    long = "x" * 300
+    put(topic, *(letter(f"{long}{n}", reason=f"has {n} bytes {long}") for n in range(3)))
+    put(topic, letter("one", step="embed"), Record("", b"rubbish"))
+
+    lines = sage("list", topic).output.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[:2] == ["id", "step"]
+    (counted,) = (line for line in lines if line.startswith("3 "))
+    assert "split" in counted
+    assert "has # bytes" in counted
+    assert lines[-2].split() == ["4", "in", "all"]
+    assert lines[-1] == "1 messages are no letters"
+
+
+@pytest.mark.service
+def test_replayed_letters_are_hidden_unless_asked_for(topic):
+    put(topic, letter("a"), letter("b"))
+    position = next(found["position"] for found in letters(topic) if found["id"] == "a")
+    put(topic, marker_message(Posted(position, 0, read(letter("a"))), position))
+
+    assert [found["id"] for found in letters(topic)] == ["b"]
+    every = letters(topic, "--all")
+    assert {found["id"]: found["replayed"] for found in every} == {"a": True, "b": False}
+    put(topic, marker_message(Posted("x", 0, read(letter("b"))), letters(topic)[0]["position"]))
+    assert sage("list", topic).output == "no letters; 2 replayed, see --all\n"
+
+
+@pytest.mark.service
+def test_letters_are_filtered(topic):
+    old = letter("old").replace(timestamp_ms=1_000)
+    put(topic, old, letter("new"), letter("other", step="embed", reason="no answer"))
+
+    def ids(*words):
+        return [found["id"] for found in letters(topic, *words)]
+
+    assert ids("--step", "embed") == ids("--reason", "^no") == ids("--id", "other") == ["other"]
+    assert ids("--limit", 1) == ["old"]
+    assert sorted(ids("--since", "1h")) == ["new", "other"]
+
+
+@pytest.mark.service
+def test_a_letter_is_shown_whole_and_readable(topic):
+    put(topic, letter("a", key=b"\xff", headers={"tenant": b"x"}), letter("a", value={"n": [1]}))
+    put(topic, letter("b", value=b"\xff" * 5_000))
+
+    text, raw = sage("show", topic, "a").output, sage("show", topic, "b").output
+
+    assert "base64': '/w=='" in text
+    assert "text\n" in text
+    assert '"n": [' in text
+    assert "5000 bytes; the whole with --json" in raw
+    assert len(json.loads(sage("show", topic, "b", "--json").output)[0]["payload"]) > 5_000
+    assert isinstance(refused("show", topic, "c"), NotFound)
