@@ -34,7 +34,8 @@ def halved(record):
 
 
 def stage():
-    return Stage((FlatMapStep(FlatMap("a", "in", times)), FlatMapStep(FlatMap("b", "a", halved))))
+    steps = (FlatMapStep(FlatMap("a", "in", times)), FlatMapStep(FlatMap("b", "a", halved)))
+    return Stage(steps, "job", "job")
 
 
 def run(stage, values):
