@@ -18,6 +18,7 @@ quiet=no
 . "$repo/infra/setup/say.sh"
 
 native_hash=$(hash_tree "$repo/connectors/native" pom.xml src/main)
+mock_hash=$(hash_tree "$repo/benchmarks/mock_engine" go.mod cmd engine)
 
 # shellcheck source=infra/setup/steps.sh
 . "$repo/infra/setup/steps.sh"
@@ -39,7 +40,7 @@ work=$(mktemp -d "$cache/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'printf "\nStopped; what was finished stays. Run the same command again to go on.\n" >&2; exit 130' INT TERM
 
-steps_all=10
+steps_all=11
 step_now=0
 
 # locked LOCK TEST MAKE: two clones may want the same thing at once; the second finds it made.
@@ -73,6 +74,7 @@ step influxd 'InfluxDB server' '4-6 minutes the first time'
 step chat_model 'chat model' '90 MB'
 step embedding_model 'embedding model' ''
 step native_jar 'native Flink operators' ''
+step mock_engine 'mock engine of benchmarks and drills' ''
 
 # Fixed names in $SAGE_HOME for what lies in the cache, so that the stack asks one folder only.
 ln -sfn "$milvus" "$home/venv/milvus"
@@ -80,4 +82,6 @@ ln -sfn "$engines" "$home/venv/engines"
 ln -sfn "$cache/kafka-$kafka_version" "$home/lib/kafka"
 ln -sfn "$(influxd_path)" "$home/lib/influxd"
 ln -sfn "$native_jar" "$home/lib/sage-native.jar"
+ln -sfn "$mock_engine/mock-engine" "$home/lib/mock-engine"
+ln -sfn "$mock_engine/load-generator" "$home/lib/load-generator"
 [ "$quiet" = yes ] || say_line 'setup' "done in $(seconds_since "$started")"

@@ -48,8 +48,14 @@ java_tests() {
   touch "$stamp"
 }
 
+go_tests() {
+  timed 'Go tests' "$logs/go.log" go -C benchmarks/mock_engine test ./...
+  [ "$timed_status" = 0 ] || { tail -60 "$logs/go.log"; die "Go tests failed; the whole log: $logs/go.log"; }
+}
+
 bash infra/check.sh
 java_tests
+go_tests
 
 if ! stack_is_up; then
   ours=yes

@@ -31,10 +31,19 @@ check_java() {
   command -v mvn >/dev/null || need 'Maven: apt-get install maven'
 }
 
+go_version() { go env GOVERSION 2>/dev/null | sed 's/^go//'; }
+
+# Only where the mock engine has to be built, which is a second's work but needs Go.
+check_go() {
+  local go
+  go=$(go_version) || go=''
+  at_least 1.23 "${go:-0}" || need "Go 1.23 or newer (found: ${go:-none}), to build the mock engine: https://go.dev/dl, or apt-get install golang-go where that is as new"
+}
+
 # Only where influxd has to be built.
 check_go_and_rust() {
   local go rust
-  go=$(go env GOVERSION 2>/dev/null | sed 's/^go//') || go=''
+  go=$(go_version) || go=''
   rust=$(rustc --version 2>/dev/null | cut -d' ' -f2) || rust=''
   at_least 1.23 "${go:-0}" || need "Go 1.23 or newer (found: ${go:-none}), to build influxd: apt-get install golang-go, or put an influxd 2.7 on PATH"
   at_least 1.72 "${rust:-0}" && command -v cargo >/dev/null \
@@ -46,6 +55,7 @@ check_machine() {
   check_python
   check_java
   command -v flock >/dev/null || need 'flock: apt-get install util-linux'
+  has_mock_engine || check_go
   has_influxd || check_go_and_rust
   [ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}" \
     '' 'Install what is named, then run the same command again; nothing was started.'

@@ -106,3 +106,10 @@ make_native_jar() {
   mvn -B -q -ntp -f "$work/native/pom.xml" package -DskipTests
   put "$work/native/target/sage-native.jar" "$native_jar"
 }
+
+mock_engine=$cache/mock-engine/$mock_hash
+has_mock_engine() { [ -x "$mock_engine/mock-engine" ]; }
+make_mock_engine() {
+  (cd "$repo/benchmarks/mock_engine" && CGO_ENABLED=0 go build -trimpath -o "$work/mock-engine/" ./cmd/...)
+  put "$work/mock-engine" "$mock_engine"
+}

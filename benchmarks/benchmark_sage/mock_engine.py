@@ -1,0 +1,112 @@
+"""The mock engine as a process of its own: for benchmarks, drills and conformance tests.
+
+What it answers, how late and what goes wrong is told by the request's own text; see
+``benchmarks/mock_engine/README.md``.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from sage_flink.common import ConfigError, sage_home
+
+END_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class MockEngine:
+    """A running engine: its base URL (without ``/v1``) and process id."""
+
+    url: str
+    pid: int
+
+    def stats(self) -> dict[str, Any]:
+        """What it counted since the start or the last :meth:`reset`; seconds and plain numbers."""
+        stats: dict[str, Any] = self._asked("GET", "/stats")
+        return stats
+
+    def reset(self) -> None:
+        """Count from zero, ``first=N`` of faults too."""
+        self._asked("POST", "/stats/reset")
+
+    def control(self, **plan: str | float | bool) -> None:
+        """Change the plan: ``latency``, ``fail_rate``, ``fail_status``, ``hang``.
+
+        Raises:
+            ConfigError: the engine does not know a setting or its value.
+        """
+        self._asked("POST", "/control", plan)
+
+    def _asked(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        answer = httpx.request(method, self.url + path, json=body, timeout=10)
+        if answer.status_code != 200:
+            raise ConfigError(f"mock engine: {method} {path}: {answer.text[:300]}")
+        return answer.json()
+
+
+@contextmanager
+def mock_engine(
+    latency: str = "none",
+    *,
+    port: int = 0,
+    seed: int = 1,
+    dim: int = 384,
+    answer_tokens: int = 16,
+    fail_rate: float = 0.0,
+    fail_status: int = 500,
+    per_item: str = "0s",
+) -> Iterator[MockEngine]:
+    """A mock engine that ends with the block, or with this process.
+
+    ``latency`` is ``none``, ``constant:20ms`` or ``lognormal:MEAN:SIGMA``; ``per_item`` is added
+    for every text of an embedding request.
+
+    Raises:
+        ConfigError: it is not built, or an option is wrong.
+    """
+    options = {
+        "latency": latency,
+        "port": port,
+        "seed": seed,
+        "dim": dim,
+        "answer-tokens": answer_tokens,
+        "fail-rate": fail_rate,
+        "fail-status": fail_status,
+        "per-item": per_item,
+        "parent": os.getpid(),
+    }
+    program = sage_home() / "lib" / "mock-engine"
+    if not program.exists():
+        raise ConfigError(f"the mock engine is not built ({program}); run `bash infra/setup.sh`")
+    command = [str(program), *(f"--{name}={value}" for name, value in options.items())]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    try:
+        yield MockEngine(_url(process), process.pid)
+    finally:
+        _end(process)
+
+
+def _url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    line = process.stdout.readline()
+    if not line:
+        raise ConfigError(f"the mock engine did not start: {process.stderr.read().strip()}")
+    return str(json.loads(line)["url"])
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()

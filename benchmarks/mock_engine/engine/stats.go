@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"sync"
+	"time"
+)
+
+// Stats is what GET /stats answers: all since the start or the last POST /stats/reset. Times are
+// seconds, moments are seconds since the epoch.
+type Stats struct {
+	Requests           int            `json:"requests"`
+	Answers            map[string]int `json:"answers"` // by status
+	Faults             map[string]int `json:"faults"`  // by kind
+	Generations        int            `json:"generations"`
+	RepeatedGeneration int            `json:"repeated_generations"` // same x-request-id, finished before
+	DistinctIDs        int            `json:"distinct_request_ids"`
+	ItemsEmbedded      int            `json:"items_embedded"`
+	RepeatedItems      int            `json:"repeated_items"` // same text, embedded before
+	Aborted            int            `json:"aborted"`        // the client hung up, or the script did
+	InFlight           int            `json:"in_flight"`
+	InFlightPeak       int            `json:"in_flight_peak"`
+	BusySlotS          float64        `json:"busy_slot_s"`     // measured, of all requests
+	LatencyDrawnS      float64        `json:"latency_drawn_s"` // as planned, of finished answers
+	BytesIn            int64          `json:"bytes_in"`
+	BytesOut           int64          `json:"bytes_out"`
+	FirstRequestAt     float64        `json:"first_request_at"`
+	LastAnswerAt       float64        `json:"last_answer_at"`
+}
+
+// A key is a hash of a request id or of a text.
+type key [32]byte
+
+type ledger struct {
+	mu       sync.Mutex
+	stats    Stats
+	attempts map[key]int  // requests by id
+	finished map[key]bool // ids with a finished answer
+	embedded map[key]bool // texts with a vector
+	seen     map[key]int  // texts that carry a fault
+	epoch    int          // grows with each reset: requests from before it are not counted
+}
+
+func newLedger() *ledger {
+	l := &ledger{}
+	l.reset()
+	return l
+}
+
+// reset forgets everything, faults' counts too; requests in flight go on uncounted.
+func (l *ledger) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats = Stats{Answers: map[string]int{}, Faults: map[string]int{}}
+	l.attempts, l.finished = map[key]int{}, map[key]bool{}
+	l.embedded, l.seen = map[key]bool{}, map[key]int{}
+	l.epoch++
+}
+
+// read gives a copy.
+func (l *ledger) read() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	copied := l.stats
+	copied.Answers, copied.Faults = clone(l.stats.Answers), clone(l.stats.Faults)
+	copied.DistinctIDs = len(l.attempts)
+	return copied
+}
+
+func clone(counts map[string]int) map[string]int {
+	copied := make(map[string]int, len(counts))
+	for name, count := range counts {
+		copied[name] = count
+	}
+	return copied
+}
+
+// An entry is one request in the ledger, from begin to end.
+type entry struct {
+	ledger  *ledger
+	epoch   int
+	began   time.Time
+	id      *key // nil where the request has none
+	drawn   time.Duration
+	attempt int // this request's number among those of its id
+}
+
+func (l *ledger) begin(id *key, bytesIn int64) *entry {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &entry{ledger: l, epoch: l.epoch, began: now, id: id, attempt: 1}
+	if l.stats.Requests == 0 {
+		l.stats.FirstRequestAt = seconds(now)
+	}
+	l.stats.Requests++
+	l.stats.BytesIn += bytesIn
+	l.stats.InFlight++
+	l.stats.InFlightPeak = max(l.stats.InFlightPeak, l.stats.InFlight)
+	if id != nil {
+		l.attempts[*id]++
+		e.attempt = l.attempts[*id]
+	}
+	return e
+}
+
+// see counts that a text with a fault came, and gives how often it has.
+func (l *ledger) see(text key) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen[text]++
+	return l.seen[text]
+}
+
+func (l *ledger) fault(kind string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.Faults[kind]++
+}
+
+// end closes the entry; change adds what came of it. Call it once.
+func (e *entry) end(change func(*ledger)) {
+	now := time.Now()
+	l := e.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.epoch != l.epoch {
+		return
+	}
+	l.stats.InFlight--
+	l.stats.BusySlotS += now.Sub(e.began).Seconds()
+	l.stats.LastAnswerAt = seconds(now)
+	change(l)
+}
+
+func (e *entry) abort() { e.end(func(l *ledger) { l.stats.Aborted++ }) }
+
+func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }

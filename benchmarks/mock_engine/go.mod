@@ -1,0 +1,3 @@
+module sage/mock-engine
+
+go 1.23
