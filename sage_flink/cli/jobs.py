@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
@@ -20,6 +20,7 @@ from sage_flink.cli.shown import AsJson, console
 from sage_flink.common import ConfigError, Settings, sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
+Calls = Literal["native", "python"]
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 app = typer.Typer(help="Flink jobs: submit, list, cancel.", no_args_is_help=True)
@@ -91,14 +92,20 @@ def _end(job: str, end: Callable[[FlinkRest, str], None], done: str) -> None:
 
 
 def _submit_yaml(path: str, options: list[str]) -> None:
-    def submitted(name: str = Path(path).stem, parallelism: int = 1) -> None:
+    def submitted(
+        name: str = Path(path).stem, parallelism: int = 1, calls: Calls = "native"
+    ) -> None:
         """Start the pipeline of the YAML file as a Flink job."""
         from sage_flink import flow
 
         graph = pipelines.graph(path)
         _flink_url()
         _say_submitted(
-            flow.submit(graph, name=name, options=flow.FlinkOptions(parallelism=parallelism))
+            flow.submit(
+                graph,
+                name=name,
+                options=flow.FlinkOptions(parallelism=parallelism, calls=calls),
+            )
         )
 
     command = typer.Typer(add_completion=False)

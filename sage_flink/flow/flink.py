@@ -6,8 +6,10 @@ wire form. A step's name is its operator's name and uid. Lowering, a node each:
 ========  ==========================================================================
 Read      native source; a source that only Python can read becomes a collection
 FlatMap   Python process function, failures to a side output
-Call      Python request step -> Java async call (a task of its own) -> Python answer step
-Batch     Java micro-batch operator, pending records in operator state
+Call      Python request step -> Java async call (a task of its own) -> Python answer step;
+          with ``calls="python"``: PyFlink's async call -> Python step (flow.flink_fallback)
+Batch     Java micro-batch operator, pending records in operator state; without the jar of these:
+          batches of one record
 Write     native sink, or a Python writer behind its batch
 Union     union
 ========  ==========================================================================
@@ -17,6 +19,8 @@ graph's dead-letter sink.
 """
 
 import json
+import logging
+from functools import partial
 from typing import NamedTuple, assert_never
 
 from py4j.protocol import Py4JJavaError
@@ -29,6 +33,7 @@ from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
+from sage_flink.flow.flink_fallback import AloneStep, LetterStep, OutcomeStep, called, of_jar
 from sage_flink.flow.flink_steps import (
     BYTES,
     FAILED,
@@ -50,9 +55,11 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared
-from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared, Sink, Source
+from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment, native_jar
 from sage_flink.platform.flink_rest import FlinkRest
+
+log = logging.getLogger("sage.flow")
 
 
 def submit(
@@ -69,7 +76,7 @@ def submit(
     Raises:
         PipelineError: the graph cannot run on Flink, or a job of this name runs; nothing was
             started.
-        ConfigError: the native jar is missing, or ``flink_url`` is no address.
+        ConfigError: the native jar is missing where it is needed, or ``flink_url`` is no address.
         StackError: the cluster does not take the job.
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
@@ -87,7 +94,8 @@ def submit(
         if isinstance(spec, Prepared):
             spec.prepare()
     env = environment(options, settings)
-    compile_graph(graph, env, job=name, settings=settings)
+    native = Native(calls=options.calls == "native", jar=native_jar(settings).exists())
+    compile_graph(graph, env, job=name, settings=settings, native=native)
     try:
         return str(env.execute_async(name).get_job_id())
     except Py4JJavaError as error:
@@ -118,11 +126,27 @@ def _cause(error: Py4JJavaError) -> str:
     return (said[-1].removeprefix("Caused by: ") if said else message)[:500]
 
 
+class Native(NamedTuple):
+    """Which operators are Java's: the calls, and whatever else the native jar brings."""
+
+    calls: bool = True
+    jar: bool = True
+
+
 def compile_graph(
-    graph: Graph, env: StreamExecutionEnvironment, *, job: str, settings: Settings
+    graph: Graph,
+    env: StreamExecutionEnvironment,
+    *,
+    job: str,
+    settings: Settings,
+    native: Native = Native(),  # noqa: B008 - a frozen value
 ) -> None:
-    """Add the operators of ``graph`` to ``env``; starts nothing."""
-    _Compiler(graph, env, job, settings).compile()
+    """Add the operators of ``graph`` to ``env``; starts nothing.
+
+    Raises:
+        ConfigError: an end of the graph needs the native jar, and it is missing.
+    """
+    _Compiler(graph, env, job, settings, native).compile()
 
 
 class _Stage(NamedTuple):
@@ -134,9 +158,15 @@ class _Stage(NamedTuple):
 
 class _Compiler:
     def __init__(
-        self, graph: Graph, env: StreamExecutionEnvironment, job: str, settings: Settings
+        self,
+        graph: Graph,
+        env: StreamExecutionEnvironment,
+        job: str,
+        settings: Settings,
+        native: Native,
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
+        self.native = native
         self.streams: dict[str, DataStream] = {}
         self.open: dict[str, _Stage] = {}  # by the name of their last step, to be extended
         self.failed: list[DataStream] = []
@@ -146,9 +176,18 @@ class _Compiler:
             self._node(node)
         for name in list(self.open):
             self._stream(name)
-        if self.failed and isinstance(self.graph.dead_letters, FlinkSink):
-            united = self.failed[0].union(*self.failed[1:])
-            self._native_sink(united, DEAD_LETTERS, self.graph.dead_letters)
+        if self.failed:
+            self._dead_letters(self.failed[0].union(*self.failed[1:]))
+
+    def _dead_letters(self, letters: DataStream) -> None:
+        """The letters into the graph's sink; a Python one gets them one by one."""
+        sink = self.graph.dead_letters
+        if isinstance(sink, FlinkSink):
+            self._native_sink(letters, DEAD_LETTERS, sink)
+        elif isinstance(sink, Sink):
+            alone = AloneStep(f"{DEAD_LETTERS}.batch")
+            stage = Stage((alone, LetterStep(DEAD_LETTERS, sink)))
+            letters.process(stage, BYTES).name(DEAD_LETTERS).uid(DEAD_LETTERS)
 
     def _node(self, node: Node) -> None:
         match node:
@@ -156,11 +195,18 @@ class _Compiler:
                 self.streams[node.name] = self._read(node)
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
+            case Call() if not self.native.calls:
+                urls = self.settings.gateway_urls
+                out = called(self._stream(node.input), node, job=self.job, urls=urls)
+                self.open[node.name] = _Stage(out, (OutcomeStep(node),))
             case Call():
                 asked = f"{node.name}.request"
                 self._python(node.input, asked, RequestStep(node, self.job))
                 answered = _Stage(self._call(node, self._stream(asked)), (AnswerStep(node),))
                 self.open[node.name] = answered
+            case Batch() if not self.native.jar:
+                log.warning("step %r: no native jar, so batches of one record", node.name)
+                self._python(node.input, node.name, AloneStep(node.name))
             case Batch():
                 self.streams[node.name] = self._batch(node)
             case Union():
@@ -198,26 +244,24 @@ class _Compiler:
 
     def _read(self, node: Read) -> DataStream:
         jvm, j_env = get_gateway().jvm, self.env._j_stream_execution_environment
-        if not isinstance(node.source, FlinkSource):
-            given = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
-            for record in node.source.records():
-                given.add(encode(record))
-            j_given = j_env.fromData(given, BYTES.get_java_type_info())
-            return DataStream(j_given).name(node.name).uid(node.name)
-        j_stream = j_env.fromSource(
-            node.source.flink_source(jvm),
-            WatermarkStrategy.no_watermarks()._j_watermark_strategy,
-            node.name,
-            BYTES.get_java_type_info(),
-        )
-        return DataStream(j_stream).uid(node.name)
+        source, j_bytes = node.source, BYTES.get_java_type_info()
+        if isinstance(source, FlinkSource) and (self.native.jar or not isinstance(source, Source)):
+            j_source = of_jar(node.name, self.native.jar, lambda: source.flink_source(jvm))
+            watermarks = WatermarkStrategy.no_watermarks()._j_watermark_strategy
+            j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
+            return DataStream(j_stream).uid(node.name)
+        assert isinstance(source, Source)
+        given = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
+        for record in source.records():
+            given.add(encode(record))
+        return DataStream(j_env.fromData(given, j_bytes)).name(node.name).uid(node.name)
 
     def _call(self, node: Call, asked: DataStream) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.PoolCall
         config = json.dumps(
             {
                 "name": node.name,
-                "urls": [self.settings.gateway_url],
+                "urls": list(self.settings.gateway_urls),
                 "path": node.spec.path,
                 "mode": node.spec.mode,
                 "model": node.spec.model,
@@ -241,5 +285,7 @@ class _Compiler:
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
         prefix = f"sage-{self.job}-{name}"
-        j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
+        jvm = get_gateway().jvm
+        opened = partial(sink.flink_sink, jvm, transaction_prefix=prefix)
+        j_sink = of_jar(name, self.native.jar, opened)
         stream.sink_to(PySink(j_sink)).name(name).uid(name)

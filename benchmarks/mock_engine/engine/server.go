@@ -22,6 +22,7 @@ type Options struct {
 	Dim          int
 	PerItem      time.Duration // added for each text of an embedding request
 	AnswerTokens int
+	RecordMax    int // requests that GET /requests remembers
 	Plan         Plan
 }
 
@@ -47,7 +48,7 @@ func New(options Options) (*Server, error) {
 	if options.Dim < 1 || options.AnswerTokens < 1 || options.PerItem < 0 {
 		return nil, fmt.Errorf("dim and answer-tokens must be at least 1, per-item at least 0")
 	}
-	s := &Server{options: options, ledger: newLedger()}
+	s := &Server{options: options, ledger: newLedger(options.RecordMax)}
 	if err := s.follow(options.Plan); err != nil {
 		return nil, err
 	}
@@ -55,6 +56,7 @@ func New(options Options) (*Server, error) {
 		"GET /health":               func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"status": "ok"}) },
 		"GET /v1/models":            models,
 		"GET /stats":                func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.read()) },
+		"GET /requests":             func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.requests()) },
 		"POST /stats/reset":         func(w http.ResponseWriter, _ *http.Request) { s.ledger.reset(); reply(w, s.ledger.read()) },
 		"POST /control":             s.control,
 		"POST /v1/chat/completions": s.generation(chat),
@@ -122,6 +124,7 @@ func (s *Server) generation(read func([]byte) (*job, error)) http.HandlerFunc {
 			w.Header().Set("x-request-id", given)
 		}
 		e := s.ledger.begin(id, int64(len(body)))
+		e.record(r.URL.Path, r.Header, body)
 		if err != nil {
 			s.refused(w, e, http.StatusRequestEntityTooLarge, err.Error())
 			return

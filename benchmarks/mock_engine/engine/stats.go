@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -37,11 +38,13 @@ type ledger struct {
 	finished map[key]bool // ids with a finished answer
 	embedded map[key]bool // texts with a vector
 	seen     map[key]int  // texts that carry a fault
-	epoch    int          // grows with each reset: requests from before it are not counted
+	log      []*Request   // the first requests, as many as asked for
+	logMax   int
+	epoch    int // grows with each reset: requests from before it are not counted
 }
 
-func newLedger() *ledger {
-	l := &ledger{}
+func newLedger(logMax int) *ledger {
+	l := &ledger{logMax: logMax}
 	l.reset()
 	return l
 }
@@ -53,6 +56,7 @@ func (l *ledger) reset() {
 	l.stats = Stats{Answers: map[string]int{}, Faults: map[string]int{}}
 	l.attempts, l.finished = map[key]int{}, map[key]bool{}
 	l.embedded, l.seen = map[key]bool{}, map[key]int{}
+	l.log = nil
 	l.epoch++
 }
 
@@ -74,6 +78,44 @@ func clone(counts map[string]int) map[string]int {
 	return copied
 }
 
+// A Request is one of those that GET /requests answers, where the engine was told to record them.
+// Moments are seconds since the epoch; ended is 0 while it is in flight.
+type Request struct {
+	Path    string            `json:"path"`
+	Headers map[string]string `json:"headers"` // names in lower case, the first value of each
+	Body    string            `json:"body"`
+	Began   float64           `json:"began"`
+	Ended   float64           `json:"ended"`
+}
+
+// record keeps the request while there is room.
+func (e *entry) record(path string, headers map[string][]string, body []byte) {
+	l := e.ledger
+	if l.logMax == 0 {
+		return // benchmarks: not a lock more than needed
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.log) >= l.logMax || e.epoch != l.epoch {
+		return
+	}
+	e.logged = &Request{Path: path, Headers: map[string]string{}, Body: string(body), Began: seconds(e.began)}
+	for name, values := range headers {
+		e.logged.Headers[strings.ToLower(name)] = values[0]
+	}
+	l.log = append(l.log, e.logged)
+}
+
+func (l *ledger) requests() []Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	copied := make([]Request, len(l.log))
+	for i, request := range l.log {
+		copied[i] = *request
+	}
+	return copied
+}
+
 // An entry is one request in the ledger, from begin to end.
 type entry struct {
 	ledger  *ledger
@@ -82,6 +124,7 @@ type entry struct {
 	id      *key // nil where the request has none
 	drawn   time.Duration
 	attempt int // this request's number among those of its id
+	logged  *Request
 }
 
 func (l *ledger) begin(id *key, bytesIn int64) *entry {
@@ -125,6 +168,9 @@ func (e *entry) end(change func(*ledger)) {
 	defer l.mu.Unlock()
 	if e.epoch != l.epoch {
 		return
+	}
+	if e.logged != nil {
+		e.logged.Ended = seconds(now)
 	}
 	l.stats.InFlight--
 	l.stats.BusySlotS += now.Sub(e.began).Seconds()
