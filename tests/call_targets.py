@@ -43,8 +43,8 @@ class Ran:
 
     def of(self, branch: str) -> list[dict[str, Any]]:
         """The engine's requests of one branch, in order; ``asked`` is the body."""
-        parsed = [{**request, "asked": json.loads(request["body"])} for request in self.requests]
-        return [request for request in parsed if request["asked"]["model"] == branch]
+        parsed = [{**request, "asked": _object(request["body"])} for request in self.requests]
+        return [request for request in parsed if request["asked"].get("model") == branch]
 
     def record(self, which: str) -> Record:
         """The one answered record of this id."""
@@ -108,6 +108,13 @@ def ran(
         failed.setdefault(letter.id, []).append(Failed(**json.loads(letter.value)))
     answered = {branch.name: _out(folder, branch).held() for branch in branches}
     return Ran(answered, failed, engine.requests())
+
+
+def _object(body: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(body))
+    except ValueError:
+        return {}
 
 
 def _graph(branches: list[Branch], folder: Path) -> Graph:

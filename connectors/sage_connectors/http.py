@@ -14,11 +14,11 @@ from typing import Self
 import aiohttp
 
 from sage_connectors.endpoints import Endpoints
-from sage_flink.common.errors import PoolError, PoolTimeout
+from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout
 from sage_flink.common.openai import error_message, retry_after_s
 from sage_flink.common.settings import Settings
 from sage_flink.flow import Reply
-from sage_flink.flow.attempts import PASSING
+from sage_flink.flow.attempts import verdict_of
 
 RESPONSE_BYTES_MAX = 64 << 20
 CONNECT_TIMEOUT_S = 10.0
@@ -45,7 +45,8 @@ class HttpPool:
 
         Raises:
             PoolTimeout: no answer within ``timeout_s``.
-            PoolError: no connection, it broke, or the answer is above 64 MiB.
+            PoolAway: no connection.
+            PoolError: it broke, or the answer is above 64 MiB.
         """
         limit = aiohttp.ClientTimeout(total=self.timeout_s, connect=CONNECT_TIMEOUT_S)
         with self._asked(path) as url:
@@ -111,6 +112,9 @@ class HttpPool:
         url = self._endpoints.next(time.monotonic())
         try:
             yield url
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            self._endpoints.failed(url, time.monotonic())
+            raise PoolAway(f"pool at {url}: POST {path}: no connection: {error}") from error
         except TimeoutError as error:
             self._endpoints.failed(url, time.monotonic())
             raise PoolTimeout(
@@ -123,7 +127,7 @@ class HttpPool:
             ) from error
 
     def _account(self, url: str, status: int, retry_after_s: float) -> None:
-        if status in PASSING:
+        if verdict_of(status).may_pass:
             self._endpoints.failed(url, time.monotonic(), retry_after_s)
         else:
             self._endpoints.answered(url)

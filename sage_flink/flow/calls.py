@@ -15,10 +15,12 @@ import msgspec
 
 from sage_flink.common.errors import PoolTimeout, SageError
 from sage_flink.common.records import Failed, Record
-from sage_flink.flow.attempts import Attempt, Post, attempt, backoff_s, out_of_time
-from sage_flink.flow.gather import DEADLINE, Answer, Gather
+from sage_flink.flow.attempts import Post, attempt, out_of_time
+from sage_flink.flow.gather import Gather
+from sage_flink.flow.gathered import ATTEMPT, DEADLINE, Answer
 from sage_flink.flow.graph import Call
 from sage_flink.flow.steps import call_headers, guarded
+from sage_flink.flow.tries import Tries
 
 
 class Caller:
@@ -45,9 +47,9 @@ class Caller:
     async def answer(self, record: Record) -> Record | Failed:
         """The record with its answer, or its dead letter with the attempts made.
 
-        At most ``timeout_s`` and ``attempts_max`` requests (more where a gathered request is taken
-        apart, see :mod:`~sage_flink.flow.gather`). A record with nothing to ask, an empty body,
-        comes back untouched; one whose deadline is past fails without a call.
+        At most ``timeout_s``, and ``attempts_max`` requests that were heard (more where a gathered
+        request is taken apart, see :mod:`~sage_flink.flow.gather`). A record with nothing to ask,
+        an empty body, comes back untouched; one whose deadline is past fails without a call.
         """
         node = self._node
         body = guarded(node.name, record, lambda: self._request(record))
@@ -83,18 +85,20 @@ class Caller:
         return await self._posted(body, headers)
 
     async def _posted(self, body: bytes, headers: dict[str, str]) -> Answer:
-        node, attempts, tried = self._node, 0, Attempt()
+        node, error = self._node, None
+        tries = Tries(node.attempts_max, node.attempts_max)
         try:
             async with asyncio.timeout(node.timeout_s) as budget:
                 while True:
-                    attempts += 1
-                    tried = await attempt(self._post, node.spec.path, body, headers)
-                    pause_s = backoff_s(attempts, tried.retry_after_s, random.random())  # noqa: S311
+                    numbered = {**headers, ATTEMPT: str(tries.made + 1)}
+                    tried = await attempt(self._post, node.spec.path, body, numbered)
+                    tries, error = tries.after(tried), tried.error
+                    pause_s = tries.pause_s(tried, random.random())  # noqa: S311
                     resumed = asyncio.get_running_loop().time() + pause_s
                     # With no time for another attempt, this one's answer says more than a timeout.
-                    in_time = resumed < (budget.when() or 0)
-                    if not tried.passing or attempts >= node.attempts_max or not in_time:
-                        return Answer(tried.body, attempts, tried.error)
+                    if not tries.more(tried.verdict) or resumed >= (budget.when() or 0):
+                        return Answer(tried.body, tries.made, error)
                     await asyncio.sleep(pause_s)
         except TimeoutError:
-            return Answer(b"", attempts, out_of_time(node.timeout_s, tried.error))
+            made = tries.made + 1
+            return Answer(b"", made, out_of_time(node.timeout_s, error))

@@ -43,12 +43,12 @@ def request(model: str, texts: Sequence[str]) -> bytes:
 def read(model: str, body: bytes, asked: int) -> list[bytes | PoolError]:
     """For each text its vector, or what is wrong with that one vector.
 
-    Wrong with one: there is none, there are two, it has another size than most of the others, or
-    a number that is not finite.
+    Wrong with one: there is none, there are two, or it has a number that is not finite.
 
     Raises:
-        PoolError: the answer is no page of embeddings, names a text that was not asked about, or
-            has two sizes in equal number; nothing in it can be trusted to be what it says.
+        PoolError: nothing in the answer can be trusted to stand where it says: it is no page of
+            embeddings, names a text that was not asked about, or has too few of them and numbers
+            those without a gap.
 
     >>> read("m", b'{"data": [{"index": 1, "embedding": [0, 1]}]}', 2)[1].hex()
     '000000000000803f'
@@ -65,8 +65,33 @@ def read(model: str, body: bytes, asked: int) -> list[bytes | PoolError]:
             )
         twice = found[row.index] is not None
         found[row.index] = _wrong("two embeddings of this text") if twice else _vector(row)
+    gapless = max((row.index for row in rows), default=-1) + 1 == len(rows)
+    if len(rows) < asked and gapless and asked > 1:
+        raise PoolError(f"{model}: asked for {asked} vectors, got {len(rows)}", status=200)
     none = _wrong(f"no embedding of this text: asked for {asked}, got {len(rows)}")
-    return _of_one_size([none if slot is None else slot for slot in found])
+    return [none if slot is None else slot for slot in found]
+
+
+def of_one_size(
+    slots: Sequence[bytes | PoolError], seen: Counter[int], dim: int = 0
+) -> list[bytes | PoolError]:
+    """The same, where vectors of another size than the call's are wrong.
+
+    The size is ``dim`` numbers; where that is 0, that of most vectors in ``seen``, which is told
+    of these first.
+    """
+    seen.update(len(slot) for slot in slots if isinstance(slot, bytes))
+    if not seen:
+        return list(slots)
+    right = dim * _FLOAT_BYTES or seen.most_common(1)[0][0]
+    return [
+        slot
+        if isinstance(slot, PoolError) or len(slot) == right
+        else _wrong(
+            f"an embedding of dimension {len(slot) // _FLOAT_BYTES}, not {right // _FLOAT_BYTES}"
+        )
+        for slot in slots
+    ]
 
 
 def _vector(row: _Row) -> bytes | PoolError:
@@ -82,24 +107,6 @@ def _vector(row: _Row) -> bytes | PoolError:
     if not all(map(math.isfinite, array("f", packed))):
         return _wrong("an embedding with a number that is not finite")
     return packed
-
-
-def _of_one_size(slots: list[bytes | PoolError]) -> list[bytes | PoolError]:
-    sizes = Counter(len(slot) for slot in slots if isinstance(slot, bytes))
-    if len(sizes) < 2:
-        return slots
-    (most, votes), (_, others) = sizes.most_common(2)
-    if votes == others:
-        raise _wrong("embeddings of several dimensions, none of them that of most")
-    return [
-        slot
-        if isinstance(slot, PoolError) or len(slot) == most
-        else _wrong(
-            f"an embedding of dimension {len(slot) // _FLOAT_BYTES}, "
-            f"the others of its request have {most // _FLOAT_BYTES}"
-        )
-        for slot in slots
-    ]
 
 
 def _wrong(what: str) -> PoolError:

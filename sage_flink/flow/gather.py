@@ -1,87 +1,42 @@
 """Texts of any records in flight, gathered into embedding requests.
 
-A request goes out when enough texts wait (by count or size) or the oldest has lingered, and fewer
-than REQUESTS_MAX are in flight: while the pool is busy texts go on gathering, so requests fill
-under load and stay small in a trickle. Tenants and priorities never share a request.
+Texts of one tenant and priority wait in a lane. A request goes out when a lane has enough texts (by
+count or size) or its oldest has lingered, and fewer than REQUESTS_MAX are in flight: while the pool
+is busy texts go on gathering, so requests fill under load and stay small in a trickle.
 
-No text harms its neighbours. A request of several texts that is refused, keeps failing, or takes
-half of the time that its texts have left, is halved, until the guilty text stands alone. A half
-of what kept failing is asked once, so a text meets at most ``attempts_max + log2(items_max)``
-failing requests; where the pool is away altogether that is what the search costs.
+No text harms the others of its request:
+
+* a request that is refused for its content, or keeps failing in a way that its content may cause,
+  is halved until the guilty text fails alone; a half has one attempt, a lone text all of them;
+* one that takes half of the time that its texts have left is ended, and halved as well;
+* a text without a usable vector in an answer that is good otherwise is asked once more, alone.
 """
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sage_flink.common.errors import PoolError, SageError
+from sage_flink.common.errors import PoolError
 from sage_flink.flow import embeddings
-from sage_flink.flow.attempts import Attempt, Post, attempt, backoff_s, out_of_time
-from sage_flink.flow.graph import PRIORITIES, Call
+from sage_flink.flow.attempts import Attempt, Post, Verdict, attempt, out_of_time
+from sage_flink.flow.gathered import ATTEMPT, Answer, Lane, Text, headers_of, lane_of
+from sage_flink.flow.graph import Call
+from sage_flink.flow.tries import Tries
 
 #: Gathered requests in flight of one call.
 REQUESTS_MAX = 4
-BYTES_A_TOKEN = 4
-
-TENANT, PRIORITY, DEADLINE = "x-sage-tenant", "x-sage-priority", "x-sage-deadline-ms"
-
-
-class Answer(NamedTuple):
-    """How a call ended, after how many requests; ok exactly when ``error`` is None."""
-
-    body: bytes
-    attempts: int
-    error: SageError | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Text:
-    """A text on its way. ``end`` is when its time is over, by the loop's clock."""
-
-    content: str
-    bytes: int
-    headers: Mapping[str, str]
-    arrived: float
-    end: float
-    answer: "asyncio.Future[Answer]"
-    attempts: int = 0
-    error: SageError | None = None
-    #: The request that holds this text and no other.
-    alone: "asyncio.Task[None] | None" = None
 
 
 class _Batch(NamedTuple):
-    """Texts that go into one request, and how often that has failed."""
+    """Texts that go into one request, and how often that was tried."""
 
-    texts: list[_Text]
-    failures: int = 0
+    texts: list[Text]
+    tries: Tries
 
-
-@dataclass(slots=True)
-class _Group:
-    """The waiting texts of one tenant and priority."""
-
-    texts: deque[_Text] = field(default_factory=deque)
-    bytes: int = 0
-
-    def full(self, node: Call) -> bool:
-        tokens = self.bytes / BYTES_A_TOKEN
-        return len(self.texts) >= node.items_max or tokens >= node.tokens_max
-
-    def take(self, node: Call) -> list[_Text]:
-        """The oldest texts that fit one request; a single larger one goes alone."""
-        taken: list[_Text] = []
-        room = node.tokens_max * BYTES_A_TOKEN
-        while self.texts and len(taken) < node.items_max:
-            room -= self.texts[0].bytes
-            if taken and room < 0:
-                break
-            taken.append(self.texts.popleft())
-            self.bytes -= taken[-1].bytes
-        return taken
+    def waiting(self) -> "_Batch":
+        return self._replace(texts=[text for text in self.texts if not text.answer.done()])
 
 
 class Gather:
@@ -90,8 +45,9 @@ class Gather:
     def __init__(self, node: Call, post: Post) -> None:
         self._node = node
         self._post = post
-        self._groups: dict[tuple[int, str], _Group] = {}
-        self._ready: deque[_Batch] = deque()
+        self._sizes: Counter[int] = Counter()
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._again: deque[_Batch] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._closed = False
@@ -100,13 +56,8 @@ class Gather:
         """The vector of one text, or why there is none, within ``limit_s``."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        text = _Text(
-            content.decode(), len(content), headers, now, now + limit_s, loop.create_future()
-        )
-        rank = PRIORITIES.index(headers.get(PRIORITY, self._node.priority))
-        group = self._groups.setdefault((rank, headers.get(TENANT, "")), _Group())
-        group.texts.append(text)
-        group.bytes += text.bytes
+        text = Text(content, headers, now, now + limit_s, loop.create_future())
+        self._lanes.setdefault(lane_of(headers), Lane()).add(text)
         loop.call_later(self._node.linger_s, self._pump)
         self._pump()
         try:
@@ -133,123 +84,101 @@ class Gather:
             task.add_done_callback(self._tasks.discard)
 
     def _next(self) -> _Batch | None:
-        """What to ask now: what was asked before goes first, then the most urgent group."""
-        while self._ready:
-            batch = _waiting(self._ready.popleft())
+        """What to ask now: what was asked before, then the lane whose oldest text is the oldest."""
+        while self._again:
+            batch = self._again.popleft().waiting()
             if batch.texts:
                 return batch
-        for key in sorted(self._groups):
-            group = self._groups[key]
-            if due := self._due(group):
-                return due
-            if not group.texts:
-                del self._groups[key]
-        return None
-
-    def _due(self, group: _Group) -> _Batch | None:
-        while group.texts and group.texts[0].answer.done():
-            group.bytes -= group.texts.popleft().bytes
         now = asyncio.get_running_loop().time()
-        if not group.texts:
+        due = [lane for lane in self._lanes.values() if lane.due(self._node, now)]
+        if not due:
+            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.texts}
             return None
-        if not group.full(self._node) and now < group.texts[0].arrived + self._node.linger_s:
-            return None
-        return _Batch([text for text in group.take(self._node) if not text.answer.done()])
+        texts = min(due, key=lambda lane: lane.texts[0].arrived).take(self._node)
+        return self._batch(texts, self._node.attempts_max)
+
+    def _batch(self, texts: list[Text], doubted_max: int) -> _Batch:
+        return _Batch(texts, Tries(self._node.attempts_max, doubted_max))
 
     async def _ask(self, batch: _Batch) -> None:
         try:
-            self._settle(batch, await self._tried(batch.texts))
+            self._settle(batch, await self._tried(batch))
         finally:
             self._in_flight -= 1
             self._pump()
 
-    async def _tried(self, texts: list[_Text]) -> Attempt:
-        limit_s = None
+    async def _tried(self, batch: _Batch) -> Attempt | None:
+        """What the request came to; None when it took too long for several texts."""
+        texts, limit_s = batch.texts, None
         if len(texts) > 1:
             limit_s = (min(t.end for t in texts) - asyncio.get_running_loop().time()) / 2
         else:
             texts[0].alone = asyncio.current_task()
         for text in texts:
             text.attempts += 1
-        body = embeddings.request(self._node.spec.model, [text.content for text in texts])
+        body = embeddings.request(self._node.spec.model, [t.content.decode() for t in texts])
+        headers = {**headers_of(texts), ATTEMPT: str(batch.tries.made + 1)}
         try:
             async with asyncio.timeout(limit_s):
-                return await attempt(self._post, self._node.spec.path, body, _headers(texts))
+                return await attempt(self._post, self._node.spec.path, body, headers)
         except TimeoutError:
-            return Attempt(error=out_of_time(limit_s or 0, None))
+            return None
 
-    def _settle(self, batch: _Batch, tried: Attempt) -> None:
-        error = tried.error
-        if error is None:
-            try:
-                slots = embeddings.read(self._node.spec.model, tried.body, len(batch.texts))
-            except PoolError as nonsense:
-                error = nonsense
+    def _settle(self, batch: _Batch, tried: Attempt | None) -> None:
+        if tried is None:
+            self._halve(batch)
+        elif tried.verdict is not Verdict.OK:
+            self._failed(batch, tried)
+        else:
+            self._place(batch, tried)
+
+    def _place(self, batch: _Batch, tried: Attempt) -> None:
+        model, dim = self._node.spec.model, getattr(self._node.spec, "dim", 0)
+        try:
+            slots = embeddings.read(model, tried.body, len(batch.texts))
+        except PoolError as nonsense:
+            self._failed(batch, Attempt(Verdict.DOUBTFUL, error=nonsense))
+            return
+        slots = embeddings.of_one_size(slots, self._sizes, dim)
+        for text, slot in zip(batch.texts, slots, strict=True):
+            if isinstance(slot, bytes) or len(batch.texts) == 1:
+                text.ended(slot)
             else:
-                for text, slot in zip(batch.texts, slots, strict=True):
-                    _end(text, slot)
-                return
-        for text in batch.texts:
-            text.error = error
-        self._again(batch, tried, error)
+                text.error = slot
+                self._again.append(self._batch([text], self._node.attempts_max))
 
-    def _again(self, batch: _Batch, tried: Attempt, error: SageError) -> None:
-        """Ask again, or in halves, or give up: what failed, after a pause where that may help."""
-        last = self._node.attempts_max - 1
-        retried = tried.passing and batch.failures < last
-        if len(batch.texts) == 1 and not retried:
-            _end(batch.texts[0], error)
-            return
+    def _failed(self, batch: _Batch, tried: Attempt) -> None:
+        """Ask again, or in halves, or give up; after a pause where that may help."""
+        assert tried.error is not None
+        batch = batch._replace(tries=batch.tries.after(tried)).waiting()
+        verdict, more = tried.verdict, batch.tries.more(tried.verdict)
         pause_s = 0.0
-        if tried.passing:
-            pause_s = backoff_s(batch.failures + 1, tried.retry_after_s, random.random())  # noqa: S311
-        batch = _in_time(batch, pause_s, error)
-        if retried:
-            self._later(pause_s, batch._replace(failures=batch.failures + 1))
-            return
-        middle = (len(batch.texts) + 1) // 2
-        for half in (batch.texts[:middle], batch.texts[middle:]):
-            self._later(pause_s, batch._replace(texts=half))
+        if verdict.may_pass:
+            pause_s = batch.tries.pause_s(tried, random.random())  # noqa: S311
+        end = asyncio.get_running_loop().time() + pause_s
+        last = not more and (len(batch.texts) == 1 or not verdict.may_be_the_content)
+        for text in batch.texts:
+            text.error = tried.error
+            # With no time for another attempt, this one's answer says more than a timeout would.
+            if last or text.end <= end:
+                text.ended(tried.error)
+        if pause_s:
+            asyncio.get_running_loop().call_later(pause_s, self._resume, batch, more)
+        else:
+            self._resume(batch, more)
 
-    def _later(self, pause_s: float, batch: _Batch) -> None:
-        def ready() -> None:
-            self._ready.append(batch)
-            self._pump()
+    def _resume(self, batch: _Batch, more: bool) -> None:
+        if more:
+            self._again.append(batch)
+        else:
+            self._halve(batch)
+        self._pump()
 
-        if batch.texts and pause_s:
-            asyncio.get_running_loop().call_later(pause_s, ready)
-        elif batch.texts:
-            self._ready.append(batch)  # whoever settles pumps next
-
-
-def _waiting(batch: _Batch) -> _Batch:
-    return batch._replace(texts=[text for text in batch.texts if not text.answer.done()])
-
-
-def _in_time(batch: _Batch, pause_s: float, error: SageError) -> _Batch:
-    """The texts that have time for a pause; of the others ``error`` says more than a timeout."""
-    resumed = asyncio.get_running_loop().time() + pause_s
-    for text in batch.texts:
-        if text.end <= resumed:
-            _end(text, error)
-    return _waiting(batch)
-
-
-def _end(text: _Text, outcome: bytes | SageError) -> None:
-    if text.answer.done():
-        return
-    if isinstance(outcome, bytes):
-        text.answer.set_result(Answer(outcome, text.attempts))
-    else:
-        text.answer.set_result(Answer(b"", text.attempts, outcome))
-
-
-def _headers(texts: list[_Text]) -> dict[str, str]:
-    """What its texts have in common; its deadline is the last of theirs.
-
-    No request id: a gathered request is never the same again, and a vector costs little.
-    """
-    one = texts[0].headers
-    deadlines = [text.headers[DEADLINE] for text in texts if DEADLINE in text.headers]
-    named = {name: one[name] for name in (TENANT, PRIORITY) if name in one}
-    return {**named, DEADLINE: max(deadlines, key=int)} if deadlines else named
+    def _halve(self, batch: _Batch) -> None:
+        texts = batch.waiting().texts
+        middle = (len(texts) + 1) // 2
+        for half in (texts[:middle], texts[middle:]):
+            if half:
+                self._again.append(
+                    self._batch(half, self._node.attempts_max if len(half) == 1 else 1)
+                )

@@ -6,6 +6,7 @@ bytes and age. Nothing survives a crash; that is what Flink is for.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never, runtime_checkable
@@ -230,7 +231,7 @@ async def embed(
     tried = judged(await pool.post(embeddings.PATH, asked, headers or {}))
     if tried.error is not None:
         raise tried.error
-    slots = embeddings.read(model, tried.body, len(texts))
+    slots = embeddings.of_one_size(embeddings.read(model, tried.body, len(texts)), Counter())
     for slot in slots:
         if isinstance(slot, PoolError):
             raise slot

@@ -147,7 +147,8 @@ class Pool(Protocol):
 
         Raises:
             PoolTimeout: no answer in time.
-            PoolError: no connection, or it broke.
+            PoolAway: no connection; nothing was asked.
+            PoolError: the connection broke.
         """
 
     def stream(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[bytes]:

@@ -3,28 +3,72 @@
 A MiniCluster in this process runs the jobs, the Kafka ones against the stack's broker.
 """
 
+import fcntl
 import json
+import os
+import threading
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from minicluster import QUIET, Appended, environment_kept, workers_end
 from waiting import wait_until
 
 import sage_flink as sage
 from sage_connectors import files, kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
-from sage_flink.common import Record, Rejected
-from sage_flink.flow import FlinkOptions
+from sage_flink.common import Record, Rejected, decode, encode
+from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(240), *QUIET]
+pytestmark = [
+    pytest.mark.flink,
+    pytest.mark.timeout(240),
+    # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
-environment_of_its_own = pytest.fixture(autouse=True)(environment_kept)
+
+@pytest.fixture(autouse=True)
+def environment_of_its_own() -> Iterator[None]:
+    """A MiniCluster runs Python steps in this process and marks its environment as a worker's."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
 
 LOCAL = FlinkOptions(target="local", checkpoint_interval_s=0.5)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A sink: a line of hex for each record, at the end of a file."""
+
+    path: str
+    batch: BatchLimits = field(default_factory=BatchLimits)
+
+    def writer(self) -> "Appended":
+        return self
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        with Path(self.path).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.writelines(f"{encode(record).hex()}\n" for record in records)
+        return []
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def held(self) -> list[Record]:
+        path = Path(self.path)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [decode(bytes.fromhex(line)) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -49,7 +93,11 @@ class OnlyGood:
 def ended() -> Iterator[None]:
     """No worker of the test is left; their threads end with an error, which is this test's."""
     yield
-    workers_end()
+    wait_until(lambda: not any(map(of_a_worker, threading.enumerate())), 30, "the workers end")
+
+
+def of_a_worker(thread: threading.Thread) -> bool:
+    return thread.name == "read_grpc_client_inputs"
 
 
 def test_flink_reads_the_same_files_as_this_process(folder: Path, tmp_path_factory: Any) -> None:
