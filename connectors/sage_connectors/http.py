@@ -20,7 +20,7 @@ from sage_flink.common.settings import Settings
 from sage_flink.flow import Reply
 from sage_flink.flow.attempts import verdict_of
 
-RESPONSE_BYTES_MAX = 64 << 20
+RESPONSE_BYTES_MAX = 32 << 20
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -46,7 +46,7 @@ class HttpPool:
         Raises:
             PoolTimeout: no answer within ``timeout_s``.
             PoolAway: no connection.
-            PoolError: it broke, or the answer is above 64 MiB.
+            PoolError: it broke, or the answer is above 32 MiB.
         """
         limit = aiohttp.ClientTimeout(total=self.timeout_s, connect=CONNECT_TIMEOUT_S)
         with self._asked(path) as url:
