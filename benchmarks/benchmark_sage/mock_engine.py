@@ -31,6 +31,11 @@ class MockEngine:
         stats: dict[str, Any] = self._asked("GET", "/stats")
         return stats
 
+    def requests(self) -> list[dict[str, Any]]:
+        """The first ``record`` requests: path, headers, body, and when they began and ended."""
+        requests: list[dict[str, Any]] = self._asked("GET", "/requests")
+        return requests
+
     def reset(self) -> None:
         """Count from zero, ``first=N`` of faults too."""
         self._asked("POST", "/stats/reset")
@@ -61,6 +66,7 @@ def mock_engine(
     fail_rate: float = 0.0,
     fail_status: int = 500,
     per_item: str = "0s",
+    record: int = 0,
 ) -> Iterator[MockEngine]:
     """A mock engine that ends with the block, or with this process.
 
@@ -79,6 +85,7 @@ def mock_engine(
         "fail-rate": fail_rate,
         "fail-status": fail_status,
         "per-item": per_item,
+        "record": record,
         "parent": os.getpid(),
     }
     program = sage_home() / "lib" / "mock-engine"

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping
 import orjson
 
 from sage_flink.common import PoolError
+from sage_flink.common.openai import retry_after_s
+from sage_flink.flow import Reply
 from sage_gateway.answers import Answer
 from sage_gateway.service import Service
 
@@ -19,20 +21,22 @@ class Transport:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body of the answer. Of ``headers`` only ``x-request-id`` is read.
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """The answer. Of ``headers`` only ``x-request-id`` is read.
 
         A body with ``stream: true`` gives all its events at once.
         """
         if not self._service.serves(path):
-            return 404, orjson.dumps({"error": {"message": f"no route {path}", "code": None}})
+            return Reply(
+                404, orjson.dumps({"error": {"message": f"no route {path}", "code": None}})
+            )
         found = await self._service.answer(
             path, body, request_id=headers.get("x-request-id", ""), mounted=False
         )
         if isinstance(found, Answer):
-            return found.status, found.body
+            return Reply(found.status, found.body, _retry_after_s(found))
         try:
-            return 200, b"".join([chunk async for chunk in found.chunks])
+            return Reply(200, b"".join([chunk async for chunk in found.chunks]))
         finally:
             await found.close()
 
@@ -57,3 +61,8 @@ class Transport:
                 yield chunk
         finally:
             await found.close()
+
+
+def _retry_after_s(answer: Answer) -> float:
+    named = dict(answer.headers).get(b"retry-after", b"")
+    return retry_after_s(named.decode("ascii", "replace"))

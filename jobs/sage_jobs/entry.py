@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -72,7 +72,14 @@ def _flink_options(
         list[str] | None,
         typer.Option(metavar="STEP", help="A step gone from the pipeline: its state may go too."),
     ] = None,
+    calls: Annotated[
+        Literal["native", "python"],
+        typer.Option(help="Who calls the pool: the Java operator, or PyFlink's own, slower."),
+    ] = "native",
 ) -> "sage.flow.FlinkOptions":
     return sage.flow.FlinkOptions(
-        parallelism=parallelism, savepoint=from_savepoint, drop_state=tuple(drop_state or ())
+        parallelism=parallelism,
+        savepoint=from_savepoint,
+        drop_state=tuple(drop_state or ()),
+        calls=calls,
     )

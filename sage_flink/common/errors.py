@@ -10,6 +10,7 @@
     ├── Retryable           the same call may succeed later
     │   ├── PoolTimeout       no answer in time
     │   ├── PoolError         the model pool answered with an error
+    │   │   └── PoolAway            no connection to it: nothing was asked
     │   └── StoreUnavailable  a store does not take writes now
     └── OperatorNeeded      a person has to look
         └── StackError        a server of the local stack is missing or dead
@@ -55,6 +56,10 @@ class PoolError(Retryable):
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class PoolAway(PoolError):  # noqa: N818
+    """There is no connection to the model pool: nothing was asked."""
 
 
 class StoreUnavailable(Retryable):

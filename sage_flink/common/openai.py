@@ -3,6 +3,7 @@
 Source: OpenAI API reference, error objects and server-sent events of chat completions.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -47,3 +48,14 @@ def event_of(line: bytes) -> dict[str, Any] | None:
     if event.get("error"):
         raise PoolError(error_message(data, 200))
     return event
+
+
+def retry_after_s(header: str) -> float:
+    """The seconds that a Retry-After header asks for, 0 where it asks for none.
+
+    Its other form, a date, needs clocks that agree; the caller's own back-off serves as well.
+
+    >>> retry_after_s("1.5"), retry_after_s(""), retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT")
+    (1.5, 0.0, 0.0)
+    """
+    return float(header) if re.fullmatch(r" *[0-9]{1,6}(\.[0-9]+)? *", header) else 0.0

@@ -9,7 +9,7 @@ from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.local import Outcome, run
-from sage_flink.flow.ports import BatchLimits, Pool, Refusal, Sink, Source, Writer
+from sage_flink.flow.ports import BatchLimits, Pool, Refusal, Reply, Sink, Source, Writer
 from sage_flink.flow.stream import Stream, pipeline, read, union
 from sage_flink.flow.yaml import from_yaml, to_yaml, vocabulary
 
@@ -29,6 +29,7 @@ __all__ = [
     "Pool",
     "Read",
     "Refusal",
+    "Reply",
     "Sink",
     "Source",
     "Stream",

@@ -36,7 +36,7 @@ def check(graph: Graph, target: Target = "flink") -> Graph:
         *_shape(finished(graph)),
         *(line for node in graph.nodes for line in fits(graph, node)),
     ]
-    if target == "flink" and not isinstance(graph.dead_letters, FlinkSink):
+    if target == "flink" and graph.dead_letters is None:
         findings.append(
             "pipeline: failed records have nowhere to go; add "
             '.dead_letters_to(kafka("<job>.dead-letters")), a topic of this job alone'

@@ -6,8 +6,10 @@ wire form. A step's name is its operator's name and uid. Lowering, a node each:
 ========  ==========================================================================
 Read      native source; a source that only Python can read becomes a collection
 FlatMap   Python process function, failures to a side output
-Call      Python request step -> Java async call (a task of its own) -> Python answer step
-Batch     Java micro-batch operator, pending records in operator state
+Call      Python request step -> Java async call (a task of its own) -> Python answer step;
+          with ``calls="python"``: PyFlink's async call -> Python step (flow.flink_fallback)
+Batch     Java micro-batch operator, pending records in operator state; without the jar of these:
+          batches of one record
 Write     native sink, or a Python writer behind its batch
 Union     union
 ========  ==========================================================================
@@ -17,7 +19,9 @@ graph's dead-letter sink. What goes in and out is counted by :mod:`~sage_flink.f
 """
 
 import json
+import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, assert_never
 
 from py4j.protocol import Py4JJavaError
@@ -31,6 +35,7 @@ from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
 from sage_flink.flow.flink_account import Account
+from sage_flink.flow.flink_fallback import AloneStep, LetterStep, OutcomeStep, called, of_jar
 from sage_flink.flow.flink_state import need_all_taken_up, planned, saved
 from sage_flink.flow.flink_steps import (
     BYTES,
@@ -53,14 +58,16 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared, SharedSink
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared, SharedSink, Sink, Source
 from sage_flink.flow.replay import one_transaction
-from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
+from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment, native_jar
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import StateFolders, folders_of, resolved, tidy
 
 #: The operator that holds back what a replay writes, and the sink behind it.
 HELD = "held"
+
+log = logging.getLogger("sage.flow")
 
 
 def submit(
@@ -84,8 +91,8 @@ def submit(
     Raises:
         PipelineError: the graph cannot run on Flink, or a job of this name runs, or state would be
             lost; nothing was started.
-        ConfigError: the native jar is missing, or ``flink_url`` is no address, or there is no such
-            savepoint.
+        ConfigError: the native jar is missing where it is needed, or ``flink_url`` is no address,
+            or there is no such savepoint.
         StackError: the cluster does not take the job.
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
@@ -95,7 +102,16 @@ def submit(
         one_transaction(graph)
     options = _placed(options or FlinkOptions(), name, settings)
     env = environment(options, settings)
-    compile_graph(graph, env, job=job or name, run=name, settings=settings, at_once=at_once)
+    native = Native(calls=options.calls == "native", jar=native_jar(settings).exists())
+    compile_graph(
+        graph,
+        env,
+        job=job or name,
+        settings=settings,
+        run=name,
+        at_once=at_once,
+        native=native,
+    )
     # Not env.execute_async: what is looked at is what is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
     _need_state_fits(plan, options)
@@ -165,6 +181,13 @@ def _cause(error: Py4JJavaError) -> str:
     return (said[-1].removeprefix("Caused by: ") if said else message)[:500]
 
 
+class Native(NamedTuple):
+    """Which operators are Java's: the calls, and whatever else the native jar brings."""
+
+    calls: bool = True
+    jar: bool = True
+
+
 def compile_graph(
     graph: Graph,
     env: StreamExecutionEnvironment,
@@ -173,9 +196,14 @@ def compile_graph(
     settings: Settings,
     run: str = "",
     at_once: bool = False,
+    native: Native = Native(),  # noqa: B008 - a frozen value
 ) -> None:
-    """Add the operators of ``graph`` to ``env``; starts nothing."""
-    _Compiler(graph, env, job, settings, run or job, at_once).compile()
+    """Add the operators of ``graph`` to ``env``; starts nothing.
+
+    Raises:
+        ConfigError: an end of the graph needs the native jar, and it is missing.
+    """
+    _Compiler(graph, env, job, settings, run or job, at_once, native).compile()
 
 
 class _Stage(NamedTuple):
@@ -194,26 +222,37 @@ class _Compiler:
         settings: Settings,
         run: str,
         at_once: bool,
+        native: Native,
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
-        self.run, self.at_once = run, at_once
+        self.run, self.at_once, self.native = run, at_once, native
         self.held: list[tuple[DataStream, SharedSink]] = []
         self.streams: dict[str, DataStream] = {}
         self.open: dict[str, _Stage] = {}  # by the name of their last step, to be extended
         self.failed: list[DataStream] = []
-        self.account = Account(graph)
+        self.account = Account(graph, kept=native.jar)
 
     def compile(self) -> None:
         for node in self.graph.nodes:
             self._node(node)
         for name in list(self.open):
             self._stream(name)
-        if self.failed and isinstance(self.graph.dead_letters, FlinkSink):
-            united = self.failed[0].union(*self.failed[1:])
-            self._native_sink(united, DEAD_LETTERS, self.graph.dead_letters)
+        if self.failed:
+            self._dead_letters(self.failed[0].union(*self.failed[1:]))
         if self.held:
             self._held_sink()
         self.account.wire(self.env)
+
+    def _dead_letters(self, letters: DataStream) -> None:
+        """The letters into the graph's sink; a Python one gets them one by one."""
+        sink = self.graph.dead_letters
+        if isinstance(sink, FlinkSink):
+            self._native_sink(letters, DEAD_LETTERS, sink)
+        elif isinstance(sink, Sink):
+            letters = self.account.tally(letters, DEAD_LETTERS, "read", "written")
+            steps = (AloneStep(f"{DEAD_LETTERS}.batch"), LetterStep(DEAD_LETTERS, sink))
+            stage = Stage(steps, self.job, self.run, counted=False)
+            letters.process(stage, BYTES).name(DEAD_LETTERS).uid(DEAD_LETTERS)
 
     def _node(self, node: Node) -> None:
         match node:
@@ -222,11 +261,19 @@ class _Compiler:
                 self.streams[node.name] = counted
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
+            case Call() if not self.native.calls:
+                urls = self.settings.gateway_urls
+                given = self.account.tally(self._stream(node.input), node.name, "read", "asked")
+                out = called(given, node, job=self.job, urls=urls)
+                self.open[node.name] = _Stage(out, (OutcomeStep(node),))
             case Call():
                 asked = f"{node.name}.request"
                 self._python(node.input, asked, RequestStep(node, self.job))
                 answered = _Stage(self._call(node, self._stream(asked)), (AnswerStep(node),))
                 self.open[node.name] = answered
+            case Batch() if not self.native.jar:
+                log.warning("step %r: no native jar, so batches of one record", node.name)
+                self._python(node.input, node.name, AloneStep(node.name))
             case Batch():
                 self.streams[node.name] = self._batch(node)
             case Union():
@@ -254,7 +301,8 @@ class _Compiler:
         if name in self.open:
             stage = self.open.pop(name)
             label = ", ".join(step.name for step in stage.steps)
-            last, made = stage.steps[-1].name, Stage(stage.steps, self.job, self.run)
+            last = stage.steps[-1].name
+            made = Stage(stage.steps, self.job, self.run, counted=self.native.jar)
             out = stage.stream.process(made, BYTES).name(label).uid(last)
             self.streams[name] = self.account.stage(out, last, made.straight())
             # Not PyFlink's get_side_output: it adds a Python operator that does nothing.
@@ -264,26 +312,24 @@ class _Compiler:
 
     def _read(self, node: Read) -> DataStream:
         jvm, j_env = get_gateway().jvm, self.env._j_stream_execution_environment
-        if not isinstance(node.source, FlinkSource):
-            given = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
-            for record in node.source.records():
-                given.add(encode(record))
-            j_given = j_env.fromData(given, BYTES.get_java_type_info())
-            return DataStream(j_given).name(node.name).uid(node.name)
-        j_stream = j_env.fromSource(
-            node.source.flink_source(jvm),
-            WatermarkStrategy.no_watermarks()._j_watermark_strategy,
-            node.name,
-            BYTES.get_java_type_info(),
-        )
-        return DataStream(j_stream).uid(node.name)
+        source, j_bytes = node.source, BYTES.get_java_type_info()
+        if isinstance(source, FlinkSource) and (self.native.jar or not isinstance(source, Source)):
+            j_source = of_jar(node.name, self.native.jar, lambda: source.flink_source(jvm))
+            watermarks = WatermarkStrategy.no_watermarks()._j_watermark_strategy
+            j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
+            return DataStream(j_stream).uid(node.name)
+        assert isinstance(source, Source)
+        given = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
+        for record in source.records():
+            given.add(encode(record))
+        return DataStream(j_env.fromData(given, j_bytes)).name(node.name).uid(node.name)
 
     def _call(self, node: Call, asked: DataStream) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.PoolCall
         config = json.dumps(
             {
                 "name": node.name,
-                "urls": self.settings.gateway_urls,
+                "urls": list(self.settings.gateway_urls),
                 "path": node.spec.path,
                 "mode": node.spec.mode,
                 "model": node.spec.model,
@@ -315,7 +361,8 @@ class _Compiler:
             self.held.append((stream, sink))
             return
         prefix = f"sage-{self.run}-{name}"
-        j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
+        opened = partial(sink.flink_sink, get_gateway().jvm, transaction_prefix=prefix)
+        j_sink = of_jar(name, self.native.jar, opened)
         stream.sink_to(PySink(j_sink)).name(name).uid(name)
 
     def _held_sink(self) -> None:

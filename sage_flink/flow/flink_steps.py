@@ -69,11 +69,14 @@ class Step:
 class Stage(ProcessFunction):  # type: ignore[misc]
     """Steps one after the other in one operator, counted apart.
 
-    Its letters are of ``job``; ``run`` is the Flink job it runs in, another one in a replay.
+    Its letters are of ``job``; ``run`` is the Flink job it runs in, another one in a replay. What
+    is not ``counted`` has no Tally behind it, which would take the receipts out.
     """
 
-    def __init__(self, steps: tuple[Step, ...], job: str, run: str) -> None:
-        self.steps, self.job, self.run = steps, job, run
+    def __init__(
+        self, steps: tuple[Step, ...], job: str, run: str, *, counted: bool = True
+    ) -> None:
+        self.steps, self.job, self.run, self.counted = steps, job, run, counted
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step."""
@@ -95,7 +98,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         for out in self._from(0, decode(value) if self.steps[0].takes_records else value):
             outputs += isinstance(out, bytes)
             yield out
-        if moved := self._moved(outputs):
+        if self.counted and (moved := self._moved(outputs)):
             yield msgspec.msgpack.encode(moved)
 
     def _moved(self, outputs: int) -> dict[str, int]:

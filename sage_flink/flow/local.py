@@ -6,26 +6,24 @@ bytes and age. Nothing survives a crash; that is what Flink is for.
 """
 
 import asyncio
-import base64
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never, runtime_checkable
 
-import msgspec
-import tenacity
-
-from sage_flink.common.errors import PipelineError, PoolError, PoolTimeout, Rejected, SageError
-from sage_flink.common.openai import error_message
+from sage_flink.common.errors import PipelineError, PoolError, Rejected, SageError
 from sage_flink.common.records import Failed, Record
 from sage_flink.common.removal import goes_past, removal
+from sage_flink.flow import embeddings
+from sage_flink.flow.attempts import judged
+from sage_flink.flow.calls import Caller
 from sage_flink.flow.check import check
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
-from sage_flink.flow.ports import Pool, Sink, Source, Writer
-from sage_flink.flow.steps import flat_map, guarded, question, request_id
+from sage_flink.flow.ports import Pool, Reply, Sink, Source, Writer
+from sage_flink.flow.steps import flat_map, guarded
 
 #: Called with (step, text) for each piece of a streamed answer.
 OnDelta = Callable[[str, str], Awaitable[None]]
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @runtime_checkable
@@ -51,10 +49,7 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the records: written, per sink in order of arrival, or failed.
-
-    Removals are done and not told.
-    """
+    """What became of the records: written, per sink in order of arrival, or failed."""
 
     written: dict[str, list[Record]] = field(default_factory=dict)
     failed: list[Failed] = field(default_factory=list)
@@ -104,10 +99,23 @@ class _Run:
         self.users = {node.name: list(graph.users(node.name)) for node in graph.nodes}
         calls = [node for node in graph.nodes if isinstance(node, Call)]
         self.slots = {node.name: asyncio.Semaphore(node.capacity) for node in calls}
+        self.callers = {node.name: self.caller(node) for node in calls}
         self.last: dict[str, asyncio.Event] = {}
         self.pending: dict[str, list[Record]] = {}
         self.writers: dict[str, Writer] = {}
         self.outcome = Outcome({n.name: [] for n in graph.nodes if isinstance(n, Write)})
+
+    def caller(self, node: Call) -> Caller:
+        assert self.pool is not None
+        post, request = self.pool.post, node.spec.request
+        if self.on_delta is not None and isinstance(node.spec, Streamed):
+            post = _Streaming(node, self.pool, self.on_delta).post
+            request = node.spec.request_streamed
+
+        def failed(record: Record, error: SageError) -> None:
+            self.outcome.errors[record.id] = error
+
+        return Caller(node, post, job=self.job, request=request, on_failure=failed)
 
     async def whole(self) -> Outcome:
         try:
@@ -121,6 +129,8 @@ class _Run:
         except* SageError as group:
             raise group.exceptions[0] from None
         finally:
+            for caller in self.callers.values():
+                await caller.aclose()
             for writer in self.writers.values():
                 await asyncio.to_thread(writer.close)
         return self.outcome
@@ -162,7 +172,7 @@ class _Run:
         self, node: Call, record: Record, turn: asyncio.Event | None, done: asyncio.Event
     ) -> None:
         try:
-            out = await self.answer(node, record)
+            out = await self.callers[node.name].answer(record)
             if turn is not None:
                 await turn.wait()
         finally:
@@ -172,56 +182,6 @@ class _Run:
         else:
             await self.emit(node, out)
         done.set()
-
-    async def answer(self, node: Call, record: Record) -> Record | Failed:
-        spec, streams = node.spec, self.on_delta is not None
-        made = spec.request_streamed if streams and isinstance(spec, Streamed) else spec.request
-        asked = guarded(node.name, record, lambda: question(record, made))
-        if isinstance(asked, Failed):
-            return asked
-        if not asked:
-            return record
-        attempts = 0
-        try:
-            async with asyncio.timeout(node.timeout_s):
-                async for attempt in _patience(node):
-                    with attempt:
-                        attempts += 1
-                        body = await self.ask(node, record, asked)
-        except TimeoutError:
-            reason = f"no answer within {node.timeout_s:g} s"
-            self.outcome.errors[record.id] = PoolTimeout(reason)
-            return Failed.of(record, node.name, reason, attempts)
-        except SageError as error:
-            self.outcome.errors[record.id] = error
-            return Failed.of(record, node.name, str(error), attempts)
-        return guarded(node.name, record, lambda: spec.answer(record, body))
-
-    async def ask(self, node: Call, record: Record, body: bytes) -> bytes:
-        assert self.pool is not None
-        headers = {"x-request-id": request_id(self.job, node, record)}
-        if self.on_delta is not None and isinstance(node.spec, Streamed):
-            return await self.streamed(node, body, headers, node.spec.pieces())
-        if node.spec.mode == "embed":
-            return (await embed(self.pool, node.spec.model, [body.decode()], headers))[0]
-        return _accepted(*await self.pool.post(node.spec.path, body, headers))
-
-    async def streamed(
-        self, node: Call, body: bytes, headers: Mapping[str, str], pieces: Pieces
-    ) -> bytes:
-        assert self.pool is not None
-        assert self.on_delta is not None
-        begun = False
-        try:
-            async for chunk in self.pool.stream(node.spec.path, body, headers):
-                if text := pieces.feed(chunk):
-                    begun = True
-                    await self.on_delta(node.name, text)
-        except PoolError as error:
-            if begun:  # asking again would say the same words twice
-                raise Rejected(f"the answer broke off: {error}") from error
-            raise
-        return pieces.body()
 
     async def flush(self, name: str) -> None:
         records = self.pending.pop(name, [])
@@ -241,41 +201,41 @@ class _Run:
         self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
 
 
+class _Streaming:
+    """A streamed call's ``post``: the pieces go to ``on_delta``, the whole comes back."""
+
+    def __init__(self, node: Call, pool: Pool, on_delta: OnDelta) -> None:
+        self._node, self._pool, self._on_delta = node, pool, on_delta
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        assert isinstance(self._node.spec, Streamed)
+        pieces, begun = self._node.spec.pieces(), False
+        try:
+            async for chunk in self._pool.stream(path, body, headers):
+                if text := pieces.feed(chunk):
+                    begun = True
+                    await self._on_delta(self._node.name, text)
+        except PoolError as error:
+            if begun:  # asking again would say the same words twice
+                raise Rejected(f"the answer broke off: {error}") from error
+            raise
+        return Reply(200, pieces.body())
+
+
 async def embed(
     pool: Pool, model: str, texts: Sequence[str], headers: Mapping[str, str] | None = None
 ) -> list[bytes]:
     """One vector per text, in the order given: little-endian float32 bytes. One request.
 
     Raises:
-        PoolError: the pool answered with an error, or with another number of vectors.
+        PoolError: the pool answered with an error, or not with one good vector for each text.
     """
-    asked = {"model": model, "input": list(texts), "encoding_format": "base64"}
-    body = _accepted(*await pool.post("/v1/embeddings", msgspec.json.encode(asked), headers or {}))
-    try:
-        rows = {row["index"]: row["embedding"] for row in msgspec.json.decode(body)["data"]}
-        vectors = [base64.b64decode(row) for _, row in sorted(rows.items())]
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-        raise PoolError(f"{model}: not a page of embeddings: {error!r:.200}", status=200) from error
-    if sorted(rows) != list(range(len(texts))):
-        raise PoolError(f"{model}: asked for {len(texts)} vectors, got {len(rows)}", status=200)
-    return vectors
-
-
-def _accepted(status: int, body: bytes) -> bytes:
-    if status != 200:
-        raise PoolError(error_message(body, status), status=status)
-    return body
-
-
-def _patience(node: Call) -> tenacity.AsyncRetrying:
-    return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(
-            lambda e: (
-                isinstance(e, PoolTimeout)
-                or (isinstance(e, PoolError) and (e.status in RETRIED or e.status == 0))
-            )
-        ),
-        stop=tenacity.stop_after_attempt(node.attempts_max),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-        reraise=True,
-    )
+    asked = embeddings.request(model, texts)
+    tried = judged(await pool.post(embeddings.PATH, asked, headers or {}))
+    if tried.error is not None:
+        raise tried.error
+    slots = embeddings.of_one_size(embeddings.read(model, tried.body, len(texts)), Counter())
+    for slot in slots:
+        if isinstance(slot, PoolError):
+            raise slot
+    return [slot for slot in slots if isinstance(slot, bytes)]

@@ -153,15 +153,24 @@ class CallSpec(Protocol):
         """The record with its answer. Raises Rejected when the answer makes no sense."""
 
 
+class Reply(NamedTuple):
+    """What one request was answered; ``retry_after_s`` is 0 where the pool asked for no pause."""
+
+    status: int
+    body: bytes
+    retry_after_s: float = 0.0
+
+
 class Pool(Protocol):
     """The model pool over its one wire: OpenAI's HTTP shapes."""
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body of one request; an HTTP error is an answer, not an exception.
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """The reply to one request; an HTTP error is a reply, not an exception.
 
         Raises:
             PoolTimeout: no answer in time.
-            PoolError: no connection, or it broke.
+            PoolAway: no connection; nothing was asked.
+            PoolError: the connection broke.
         """
 
     def stream(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sage_flink.common.errors import PoolError
+from sage_flink.flow.ports import Reply
 
 DIM = 64
 
@@ -24,22 +25,22 @@ class EchoPool:
 
     passages: tuple[str, ...] = ()
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The answer to one request."""
         try:
             asked = json.loads(body)
             reply = self._reply(path, asked)
         except (ValueError, KeyError, TypeError) as error:
-            return 400, _error(f"bad request: {error!r}", "invalid_request_error")
+            return Reply(400, _error(f"bad request: {error!r}", "invalid_request_error"))
         if reply is None:
-            return 404, _error(f"no such route: {path}", "not_found")
-        return 200, json.dumps(reply).encode()
+            return Reply(404, _error(f"no such route: {path}", "not_found"))
+        return Reply(200, json.dumps(reply).encode())
 
     async def stream(
         self, path: str, body: bytes, headers: Mapping[str, str]
     ) -> AsyncIterator[bytes]:
         """A chat answer, a word an event."""
-        status, reply = await self.post(path, body, headers)
+        status, reply, _ = await self.post(path, body, headers)
         parsed = json.loads(reply)
         if status != 200:
             raise PoolError(parsed["error"]["message"], status=status)

@@ -40,6 +40,18 @@ def test_a_fault_stands_in_the_text_and_is_counted(engine):
     assert (stats["requests"], stats["generations"], stats["faults"]) == (2, 1, {"status": 1})
 
 
+def test_it_remembers_as_many_requests_as_it_is_told_to():
+    with mock_engine(dim=8, record=2) as engine:
+        for text in ("one", "two", "three"):
+            chat(engine, text)
+        first, second = engine.requests()
+
+    assert (first["path"], second["path"]) == ("/v1/chat/completions",) * 2
+    assert "one" in first["body"]
+    assert "user-agent" in first["headers"]
+    assert 0 < first["began"] <= first["ended"] <= second["began"]
+
+
 def test_latency_can_be_changed_while_it_runs(engine):
     engine.reset()
     engine.control(latency="constant:30ms")

@@ -17,7 +17,7 @@ def chat(said: str, stream: bool = False) -> bytes:
 async def test_each_text_gets_its_vector_in_order(pool: Pool) -> None:
     asked = {"model": "embed", "input": ["one", "two", "three"], "encoding_format": "base64"}
 
-    status, body = await pool.post("/v1/embeddings", json.dumps(asked).encode(), {})
+    status, body, _ = await pool.post("/v1/embeddings", json.dumps(asked).encode(), {})
 
     rows = json.loads(body)["data"]
     assert status == 200
@@ -36,7 +36,7 @@ async def test_the_same_question_has_the_same_answer(pool: Pool) -> None:
 
 
 async def test_a_chat_is_answered_whole(pool: Pool) -> None:
-    status, body = await pool.post("/v1/chat/completions", chat("hello there"), {})
+    status, body, _ = await pool.post("/v1/chat/completions", chat("hello there"), {})
 
     assert status == 200
     assert json.loads(body)["choices"][0]["message"]["content"]
@@ -51,7 +51,7 @@ async def test_a_chat_is_answered_in_pieces_that_end_with_done(pool: Pool) -> No
 
 
 async def test_an_error_is_an_answer_to_a_post(pool: Pool) -> None:
-    status, body = await pool.post("/v1/nothing", b"{}", {})
+    status, body, _ = await pool.post("/v1/nothing", b"{}", {})
 
     assert status == 404
     assert json.loads(body)["error"]["message"]

@@ -50,7 +50,7 @@ async def url() -> object:
 
 async def test_key_and_headers_are_sent(url: str) -> None:
     async with http_pool(url, "secret") as pool:
-        _, body = await pool.post("/seen", b"{}", {"X-Request-Id": "r1"})
+        _, body, _ = await pool.post("/seen", b"{}", {"X-Request-Id": "r1"})
 
     headers = CIMultiDict(json.loads(body))
     assert headers["Authorization"] == "Bearer secret"
@@ -62,10 +62,10 @@ async def test_a_foreign_endpoint_does_not_get_the_gateways_key(
 ) -> None:
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "the gateway's")
     async with http_pool(url) as pool:
-        _, foreign = await pool.post("/seen", b"{}", {})
+        _, foreign, _ = await pool.post("/seen", b"{}", {})
     monkeypatch.setenv("SAGE_GATEWAY_URL", url)
     async with http_pool() as pool:
-        _, own = await pool.post("/seen", b"{}", {})
+        _, own, _ = await pool.post("/seen", b"{}", {})
 
     assert "Authorization" not in json.loads(foreign)
     assert json.loads(own)["Authorization"] == "Bearer the gateway's"
@@ -112,7 +112,7 @@ async def test_many_requests_are_in_flight_at_once(url: str) -> None:
     async with http_pool(url) as pool:
         answers = await asyncio.gather(*(pool.post("/seen", b"{}", {}) for _ in range(300)))
 
-    assert {status for status, _ in answers} == {200}
+    assert {reply.status for reply in answers} == {200}
 
 
 async def test_a_closed_pool_opens_again(url: str) -> None:

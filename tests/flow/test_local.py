@@ -7,6 +7,7 @@ import pytest
 
 import sage_flink as sage
 from sage_flink.common import PipelineError, PoolError, Record, Rejected
+from sage_flink.flow import Reply
 from sage_flink.flow.memory import Collected, Given
 from sage_flink.inference import EchoPool
 
@@ -22,10 +23,10 @@ class Flaky:
         self.left, self.status, self.asked = failures, status, []
 
     async def post(self, path, body, headers):
-        self.asked.append(headers["x-request-id"])
+        self.asked.append(headers.get("x-request-id"))
         if self.left:
             self.left -= 1
-            return self.status, json.dumps({"error": {"message": "no room"}}).encode()
+            return Reply(self.status, json.dumps({"error": {"message": "no room"}}).encode())
         return await EchoPool().post(path, body, headers)
 
     def stream(self, path, body, headers):
@@ -74,9 +75,10 @@ async def test_a_function_that_raises_late_leaves_nothing_behind():
 
 async def test_a_busy_pool_is_asked_again_with_the_same_request_id():
     pool = Flaky(failures=2)
+    asked = Given((Record(id="r0", value={"messages": [{"role": "user", "content": "x"}]}),))
     graph = (
-        sage.flow.read("in", words("x"))
-        .call("embed", sage.embed(model="m"), capacity=1, timeout_s=20)
+        sage.flow.read("in", asked)
+        .call("say", sage.chat(model="m"), capacity=1, timeout_s=20)
         .write("out", Collected())
     )
 
@@ -85,6 +87,7 @@ async def test_a_busy_pool_is_asked_again_with_the_same_request_id():
     assert len(outcome.written["out"]) == 1
     assert len(pool.asked) == 3
     assert len(set(pool.asked)) == 1
+    assert pool.asked[0]
 
 
 async def test_a_final_error_is_not_asked_again_and_is_kept():
@@ -203,7 +206,7 @@ async def test_a_spec_that_falls_over_a_record_fails_it_alone():
 async def test_an_answer_that_is_no_page_of_embeddings_fails_its_record():
     class Odd(Flaky):
         async def post(self, path, body, headers):
-            return 200, b"<html>"
+            return Reply(200, b'{"data": "none"}')
 
     graph = (
         sage.flow.read("in", words("x"))

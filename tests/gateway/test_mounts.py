@@ -37,7 +37,7 @@ class Echo:
 
     async def told(self, question: str, _: OnDelta | None) -> str:
         body = orjson.dumps({"model": "talk", "messages": [{"role": "user", "content": question}]})
-        status, answer = await self.pool.post("/v1/chat/completions", body, {})
+        status, answer, _ = await self.pool.post("/v1/chat/completions", body, {})
         page = orjson.loads(answer)
         if status != 200:
             raise PoolError(page["error"]["message"], status=status)
@@ -131,7 +131,7 @@ def test_a_pipeline_cannot_be_asked_for_embeddings_and_cannot_ask_itself(gateway
     embedding = gateway.client.post("/v1/embeddings", json={"model": "rag", "input": "x"})
     body = orjson.dumps({"model": "rag", "messages": [{"role": "user", "content": "hi"}]})
     inner = Transport(gateway.service).post("/v1/chat/completions", body, {})
-    status, _ = asyncio.run_coroutine_threadsafe(inner, gateway.loop).result(5)
+    status, *_ = asyncio.run_coroutine_threadsafe(inner, gateway.loop).result(5)
 
     assert embedding.status_code == 400
     assert status == 400

@@ -24,6 +24,7 @@ type Options struct {
 	PerItem      time.Duration // added for each text of an embedding request
 	AnswerTokens int
 	Journal      io.Writer // the request id of every finished answer, a line each; nil for none
+	RecordMax    int       // requests that GET /requests remembers
 	Plan         Plan
 }
 
@@ -49,7 +50,7 @@ func New(options Options) (*Server, error) {
 	if options.Dim < 1 || options.AnswerTokens < 1 || options.PerItem < 0 {
 		return nil, fmt.Errorf("dim and answer-tokens must be at least 1, per-item at least 0")
 	}
-	s := &Server{options: options, ledger: newLedger(options.Journal)}
+	s := &Server{options: options, ledger: newLedger(options.Journal, options.RecordMax)}
 	if err := s.follow(options.Plan); err != nil {
 		return nil, err
 	}
@@ -57,6 +58,7 @@ func New(options Options) (*Server, error) {
 		"GET /health":               func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"status": "ok"}) },
 		"GET /v1/models":            s.models,
 		"GET /stats":                func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.read()) },
+		"GET /requests":             func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.requests()) },
 		"POST /stats/reset":         func(w http.ResponseWriter, _ *http.Request) { s.ledger.reset(); reply(w, s.ledger.read()) },
 		"POST /control":             s.control,
 		"POST /v1/chat/completions": s.generation(chat),
@@ -124,6 +126,7 @@ func (s *Server) generation(read func([]byte) (*job, error)) http.HandlerFunc {
 			w.Header().Set("x-request-id", given)
 		}
 		e := s.ledger.begin(id, r.Header.Get("x-request-id"), int64(len(body)))
+		e.record(r.URL.Path, r.Header, body)
 		if err != nil {
 			s.refused(w, e, http.StatusRequestEntityTooLarge, err.Error())
 			return

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"io"
+	"strings"
 	"sync"
 	"time"
 )
@@ -39,11 +40,13 @@ type ledger struct {
 	embedded map[key]bool // texts with a vector
 	seen     map[key]int  // texts that carry a fault
 	journal  io.Writer    // a line with the id for each finished answer; nil for none
-	epoch    int          // grows with each reset: requests from before it are not counted
+	log      []*Request   // the first requests, as many as asked for
+	logMax   int
+	epoch    int // grows with each reset: requests from before it are not counted
 }
 
-func newLedger(journal io.Writer) *ledger {
-	l := &ledger{journal: journal}
+func newLedger(journal io.Writer, logMax int) *ledger {
+	l := &ledger{journal: journal, logMax: logMax}
 	l.reset()
 	return l
 }
@@ -55,6 +58,7 @@ func (l *ledger) reset() {
 	l.stats = Stats{Answers: map[string]int{}, Faults: map[string]int{}}
 	l.attempts, l.finished = map[key]int{}, map[key]bool{}
 	l.embedded, l.seen = map[key]bool{}, map[key]int{}
+	l.log = nil
 	l.epoch++
 }
 
@@ -76,6 +80,44 @@ func clone(counts map[string]int) map[string]int {
 	return copied
 }
 
+// A Request is one of those that GET /requests answers, where the engine was told to record them.
+// Moments are seconds since the epoch; ended is 0 while it is in flight.
+type Request struct {
+	Path    string            `json:"path"`
+	Headers map[string]string `json:"headers"` // names in lower case, the first value of each
+	Body    string            `json:"body"`
+	Began   float64           `json:"began"`
+	Ended   float64           `json:"ended"`
+}
+
+// record keeps the request while there is room.
+func (e *entry) record(path string, headers map[string][]string, body []byte) {
+	l := e.ledger
+	if l.logMax == 0 {
+		return // benchmarks: not a lock more than needed
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.log) >= l.logMax || e.epoch != l.epoch {
+		return
+	}
+	e.logged = &Request{Path: path, Headers: map[string]string{}, Body: string(body), Began: seconds(e.began)}
+	for name, values := range headers {
+		e.logged.Headers[strings.ToLower(name)] = values[0]
+	}
+	l.log = append(l.log, e.logged)
+}
+
+func (l *ledger) requests() []Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	copied := make([]Request, len(l.log))
+	for i, request := range l.log {
+		copied[i] = *request
+	}
+	return copied
+}
+
 // An entry is one request in the ledger, from begin to end.
 type entry struct {
 	ledger  *ledger
@@ -85,6 +127,7 @@ type entry struct {
 	name    string // the id as it was given
 	drawn   time.Duration
 	attempt int // this request's number among those of its id
+	logged  *Request
 }
 
 func (l *ledger) begin(id *key, name string, bytesIn int64) *entry {
@@ -128,6 +171,9 @@ func (e *entry) end(change func(*ledger)) {
 	defer l.mu.Unlock()
 	if e.epoch != l.epoch {
 		return
+	}
+	if e.logged != nil {
+		e.logged.Ended = seconds(now)
 	}
 	l.stats.InFlight--
 	l.stats.BusySlotS += now.Sub(e.began).Seconds()

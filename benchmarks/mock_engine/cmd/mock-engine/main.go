@@ -34,6 +34,7 @@ func main() {
 	tokens := flag.Int("answer-tokens", 16, "length of an answer, unless max_tokens is less")
 	failRate := flag.Float64("fail-rate", 0, "share of requests that fail, 0 to 1")
 	failStatus := flag.Int("fail-status", 500, "what those answer with")
+	record := flag.Int("record", 0, "how many requests GET /requests remembers, bodies and all")
 	procs := flag.Int("procs", 1, "cores to use")
 	journal := flag.String("journal", "", "file to append each finished answer's x-request-id to")
 	parent := flag.Int("parent", 0, "end when this process is no longer the parent")
@@ -42,7 +43,8 @@ func main() {
 	runtime.GOMAXPROCS(*procs)
 	plan := engine.Plan{Latency: *latency, FailRate: *failRate, FailStatus: *failStatus}
 	server, err := engine.New(engine.Options{
-		Seed: *seed, Model: *model, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens, Plan: plan, Journal: appended(*journal)})
+		Seed: *seed, Model: *model, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens,
+		RecordMax: *record, Journal: appended(*journal), Plan: plan})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,0 +1,140 @@
+"""The targets of a Call node, and one run of a pipeline on each against a real HTTP engine."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minicluster import Appended, workers_end
+
+import sage_flink as sage
+from benchmark_sage.mock_engine import MockEngine
+from sage_connectors import HttpPool
+from sage_flink.common import Failed, Record, Settings
+from sage_flink.flow import FlinkOptions, Graph, Outcome
+from sage_flink.flow.memory import Given
+
+JOB = "conformance-call"
+KEY = "the-key"
+#: A run on Flink is over when every record came out, or after this long; the tests tell which not.
+LIMIT_S = 180.0
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A source, one call and a sink; ``name`` is the call's and its model's."""
+
+    name: str
+    spec: Any
+    records: tuple[Record, ...]
+    call: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a run, and what the engine saw of it."""
+
+    answered: dict[str, list[Record]]  # by branch, in order of arrival
+    failed: dict[str, list[Failed]]  # by record id
+    requests: list[dict[str, Any]]
+
+    def of(self, branch: str) -> list[dict[str, Any]]:
+        """The engine's requests of one branch, in order; ``asked`` is the body."""
+        parsed = [{**request, "asked": _object(request["body"])} for request in self.requests]
+        return [request for request in parsed if request["asked"].get("model") == branch]
+
+    def record(self, which: str) -> Record:
+        """The one answered record of this id."""
+        (found,) = (r for records in self.answered.values() for r in records if r.id == which)
+        return found
+
+
+def on_local(branches: list[Branch], url: str, folder: Path) -> None:
+    """In this process."""
+
+    async def run() -> Outcome:
+        async with HttpPool(url, KEY) as pool:
+            return await sage.flow.run(_graph(branches, folder), job=JOB, pool=pool)
+
+    outcome = asyncio.run(run())
+    letters = [Record(failed.id, failed.to_json()) for failed in outcome.failed]
+    _letters(folder).write(letters)
+
+
+def on_native(branches: list[Branch], url: str, folder: Path) -> None:
+    """The Java operator on a MiniCluster."""
+    on_flink(branches, url, folder, FlinkOptions(**MINI))
+
+
+def on_fallback(branches: list[Branch], url: str, folder: Path) -> None:
+    """PyFlink's operator on a MiniCluster."""
+    on_flink(branches, url, folder, FlinkOptions(**MINI, calls="python"))
+
+
+MINI: dict[str, Any] = {"target": "local", "checkpoint_interval_s": 1.0, "restarts_max": 0}
+
+
+def on_flink(
+    branches: list[Branch],
+    url: str,
+    folder: Path,
+    options: FlinkOptions,
+    settings: Settings | None = None,
+) -> None:
+    """A job on a MiniCluster, to its end or for LIMIT_S."""
+    settings = (settings or Settings.load()).model_copy(update={"gateway_url": url})
+    sage.flow.submit(_graph(branches, folder), name=JOB, options=options, settings=settings)
+    read = sum(len(branch.records) for branch in branches)
+    ends = time.monotonic() + LIMIT_S
+    while _came_out(branches, folder) < read and time.monotonic() < ends:
+        time.sleep(0.2)
+    workers_end()
+
+
+Target = Callable[[list[Branch], str, Path], None]
+TARGETS: dict[str, Target] = {"local": on_local, "fallback": on_fallback, "native": on_native}
+
+
+def ran(
+    target: Target, branches: list[Branch], engine: MockEngine, folder: Path, url: str = ""
+) -> Ran:
+    """Run the branches on ``target`` against the engine, or against ``url``, which leads to it."""
+    target(branches, url or engine.url, folder)
+    failed: dict[str, list[Failed]] = {}
+    for letter in _letters(folder).held():
+        failed.setdefault(letter.id, []).append(Failed(**json.loads(letter.value)))
+    answered = {branch.name: _out(folder, branch).held() for branch in branches}
+    return Ran(answered, failed, engine.requests())
+
+
+def _object(body: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(body))
+    except ValueError:
+        return {}
+
+
+def _graph(branches: list[Branch], folder: Path) -> Graph:
+    ends = [
+        sage.flow.read(f"{branch.name}.in", Given(branch.records))
+        .call(branch.name, branch.spec, **branch.call)
+        .write(f"{branch.name}.out", _out(folder, branch))
+        for branch in branches
+    ]
+    return sage.flow.pipeline(*ends, dead_letters=_letters(folder))
+
+
+def _came_out(branches: list[Branch], folder: Path) -> int:
+    sinks = [_letters(folder), *(_out(folder, branch) for branch in branches)]
+    return sum(len(sink.held()) for sink in sinks)
+
+
+def _out(folder: Path, branch: Branch) -> Appended:
+    return Appended(str(folder / f"{branch.name}.out"))
+
+
+def _letters(folder: Path) -> Appended:
+    return Appended(str(folder / "dead-letters"))
