@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from sage_flink.common import SageError
+
+#: Who makes a job's calls to the pool: the Java operator, or PyFlink's own.
+Calls = Literal["native", "python"]
 
 
 @contextmanager

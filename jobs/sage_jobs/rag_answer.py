@@ -14,7 +14,7 @@ import typer
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.operators import AnswerWithSources, DecodeQuestion, EncodeJson, RagPrompt
-from sage_jobs.entry import told
+from sage_jobs.entry import Calls, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +67,13 @@ def main(
     collection: str = "docs",
     name: str = "rag_answer",
     parallelism: int = 1,
+    calls: Calls = "native",
 ) -> None:
     """Submit the job."""
     config = dataclasses.replace(
         RagAnswer(), questions=questions, answers=answers, collection=collection
     )
-    options = sage.flow.FlinkOptions(parallelism=parallelism)
+    options = sage.flow.FlinkOptions(parallelism=parallelism, calls=calls)
     print(sage.flow.submit(build(config), name=name, options=options))
 
 

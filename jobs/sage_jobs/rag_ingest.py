@@ -13,7 +13,7 @@ import typer
 import sage_flink as sage
 from sage_connectors import DecodeFile, files, kafka
 from sage_flink.operators import DecodeDocument, chunk, measure
-from sage_jobs.entry import told
+from sage_jobs.entry import Calls, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +69,11 @@ def main(
     collection: str = "docs",
     name: str = "rag_ingest",
     parallelism: int = 1,
+    calls: Calls = "native",
 ) -> None:
     """Submit the job."""
     config = dataclasses.replace(RagIngest(), topic=topic, folder=folder, collection=collection)
-    options = sage.flow.FlinkOptions(parallelism=parallelism)
+    options = sage.flow.FlinkOptions(parallelism=parallelism, calls=calls)
     print(sage.flow.submit(build(config), name=name, options=options))
 
 

@@ -85,6 +85,9 @@ def submit(
     check(graph, "flink")
     if options.target == "remote" and not INSIDE_FLINK_RUN:
         _alone(name, settings.flink_url)
+    env = environment(options, settings)
+    native = Native(calls=options.calls == "native", jar=native_jar(settings).exists())
+    compile_graph(graph, env, job=name, settings=settings, native=native)
     ends = [
         node.source if isinstance(node, Read) else node.sink
         for node in graph.nodes
@@ -93,9 +96,6 @@ def submit(
     for spec in (*ends, graph.dead_letters):
         if isinstance(spec, Prepared):
             spec.prepare()
-    env = environment(options, settings)
-    native = Native(calls=options.calls == "native", jar=native_jar(settings).exists())
-    compile_graph(graph, env, job=name, settings=settings, native=native)
     try:
         return str(env.execute_async(name).get_job_id())
     except Py4JJavaError as error:
