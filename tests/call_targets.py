@@ -129,7 +129,7 @@ def _graph(branches: list[Branch], folder: Path) -> Graph:
 
 def _came_out(branches: list[Branch], folder: Path) -> int:
     sinks = [_letters(folder), *(_out(folder, branch) for branch in branches)]
-    return sum(len(sink.held()) for sink in sinks)
+    return sum(sink.count() for sink in sinks)
 
 
 def _out(folder: Path, branch: Branch) -> Appended:

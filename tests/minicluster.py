@@ -44,9 +44,16 @@ class Appended:
         """Nothing is open."""
 
     def held(self) -> list[Record]:
+        if not Path(self.path).exists():
+            return []
+        with Path(self.path).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # a line may be megabytes, and half written
+            return [decode(bytes.fromhex(line)) for line in file]
+
+    def count(self) -> int:
+        """How many it holds, or is about to."""
         path = Path(self.path)
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [decode(bytes.fromhex(line)) for line in lines]
+        return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def environment_kept() -> Iterator[None]:

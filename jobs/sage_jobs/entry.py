@@ -12,6 +12,9 @@ from rich.text import Text
 import sage_flink as sage
 from sage_flink.common import SageError
 
+#: Who makes a job's calls to the pool: the Java operator, or PyFlink's own.
+Calls = Literal["native", "python"]
+
 
 @contextmanager
 def told(program: str) -> Iterator[None]:
@@ -73,7 +76,7 @@ def _flink_options(
         typer.Option(metavar="STEP", help="A step gone from the pipeline: its state may go too."),
     ] = None,
     calls: Annotated[
-        Literal["native", "python"],
+        Calls,
         typer.Option(help="Who calls the pool: the Java operator, or PyFlink's own, slower."),
     ] = "native",
 ) -> "sage.flow.FlinkOptions":

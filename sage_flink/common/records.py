@@ -121,6 +121,8 @@ def decode_many(data: bytes) -> list[Record]:
 def derived_id(parent: str, step: str, ordinal: int) -> str:
     """The id of the ``ordinal``-th record that ``step`` makes of ``parent``: 32 hex digits.
 
-    A pure function of its arguments, so replays, rescales and re-submissions agree.
+    A pure function of its arguments, so replays in any order, rescales, re-submissions and other
+    processes agree. Distinct for distinct arguments where ``step`` has no zero byte, as no step's
+    name has; ``parent`` may hold anything.
     """
     return blake2b(f"{parent}\x00{step}\x00{ordinal}".encode(), digest_size=16).hexdigest()

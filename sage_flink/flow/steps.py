@@ -44,7 +44,12 @@ def question(record: Record, request: Callable[[Record], bytes]) -> bytes:
 
 
 def request_id(job: str, node: Call, record: Record) -> str:
-    """The id of this call: the same whenever this job asks this step about this record."""
+    """The id of this call: the same whenever this job asks this step about this record.
+
+    It depends on nothing else: not on the attempt, the subtask, the order, the record's value, nor
+    on which submission of the job asks. Two jobs share none unless one's name is the other's and a
+    part of a step's, with a ``/`` between.
+    """
     return derived_id(record.id, f"{job}/{node.name}", 0)
 
 

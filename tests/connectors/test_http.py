@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 from sage_connectors import HttpPool, http_pool
 from sage_connectors import http as connector
 from sage_flink.common import PoolError, PoolTimeout
+from sage_flink.common.errors import PoolAway
 
 
 async def seen(request: web.Request) -> web.Response:
@@ -36,7 +37,8 @@ async def large(request: web.Request) -> web.Response:
 
 
 async def busy(request: web.Request) -> web.Response:
-    return web.json_response({"error": {"message": "queue is full"}}, status=429)
+    page = {"error": {"message": "queue is full"}}
+    return web.json_response(page, status=429, headers={"Retry-After": "1.5"})
 
 
 @pytest.fixture
@@ -121,3 +123,22 @@ async def test_a_closed_pool_opens_again(url: str) -> None:
         assert (await pool.post("/seen", b"{}", {}))[0] == 200
         await pool.aclose()
     await pool.aclose()
+
+
+async def test_an_endpoint_that_is_away_stands_aside(url: str) -> None:
+    failed = 0
+    async with http_pool(f"http://127.0.0.1:1, {url}") as pool:
+        for _ in range(10):
+            try:
+                assert (await pool.post("/seen", b"{}", {})).status == 200
+            except PoolAway:
+                failed += 1
+
+    assert failed <= 2
+
+
+async def test_the_pause_that_a_busy_pool_asks_for_is_told(url: str) -> None:
+    async with http_pool(url) as pool:
+        reply = await pool.post("/busy", b"{}", {})
+
+    assert (reply.status, reply.retry_after_s) == (429, 1.5)

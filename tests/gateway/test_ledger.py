@@ -341,7 +341,7 @@ class Inner:
 
     async def answer(self, body: dict[str, Any], on_delta: OnDelta | None) -> Reply:
         own = body["metadata"]["id"]
-        status, answer = await self.pool.post(CHAT, chat("echo inner"), {"x-request-id": own})
+        status, answer, _ = await self.pool.post(CHAT, chat("echo inner"), {"x-request-id": own})
         assert status == 200
         return Reply("outer of " + orjson.loads(answer)["choices"][0]["message"]["content"])
 

@@ -14,6 +14,7 @@ from sage_flink.db import collection
 from sage_flink.db import memory as vectors_in_memory
 from sage_flink.flow import BatchLimits
 from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.ports import Reply
 from sage_flink.inference import EchoPool
 from sage_flink.inference.memory import DIM
 from sage_flink.operators import Chunk, DecodeDocument
@@ -30,7 +31,7 @@ class Poisoned:
 
     async def post(self, path, body, headers):
         if b"poison" in body:
-            return 400, b'{"error": {"message": "not this"}}'
+            return Reply(400, b'{"error": {"message": "not this"}}')
         await asyncio.sleep(len(body) % 3 / 10_000)
         return await EchoPool().post(path, body, headers)
 
