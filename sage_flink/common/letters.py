@@ -178,7 +178,7 @@ def kind(reason: str) -> str:
     >>> kind("field 'text' has 10000000 bytes; at most 4000000")
     "field 'text' has # bytes; at most #"
     """
-    return re.sub(r"\d+(\.\d+)?", "#", reason)
+    return re.sub(r"\b\d+(\.\d+)?", "#", reason)
 
 
 def schema() -> dict[str, Any]:
