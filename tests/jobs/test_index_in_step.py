@@ -85,7 +85,7 @@ OPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(ops=OPS, items_max=st.integers(1, 9), data=st.data())
 def test_the_index_holds_exactly_the_last_version_of_each_document(ops, items_max, data):
     messages = [message(offset, *op) for offset, op in enumerate(ops)]
