@@ -42,8 +42,8 @@ ITEMS_MAX, TOKENS_MAX = 8, 100
 PASSING = ["408", "429", "500", "502", "503", "504", "close", "cut", "half_json", "error_200"]
 FINAL = ["400", "401", "404", "413", "422"]
 #: Those of them that a text can be guilty of; the others are the engine's own state.
-GUILTY = ["500", "502", "504", "close", "cut", "half_json", "error_200"]
-GUILTY += ["400", "413", "422", "bytes=50000000"]
+GUILTY = ["500", "502", "504", "half_json", "error_200", "400", "413", "422", "bytes=50000000"]
+BROKEN = ["close", "cut"]
 BUSY = ["408", "429", "503"]
 
 
@@ -112,12 +112,20 @@ def texts() -> Branch:
         asked("e-once", "[[500 first=1]] once"),
         asked("e-pause", "[[429 retry_after=0.3 first=1]] a pause"),
     ]
-    neighbours = [asked(f"n{n:02}", f"neighbour {n}") for n in range(33)]
-    records = [r for n in range(11) for r in (guilty[n], *neighbours[3 * n : 3 * n + 3])]
+    neighbours = [asked(f"n{n:02}", f"neighbour {n}") for n in range(27)]
+    records = [r for n in range(9) for r in (guilty[n], *neighbours[3 * n : 3 * n + 3])]
     records += [*passing, Record("e-skip", {"skip": True})]
     call = {"capacity": 128, "timeout_s": 60.0, "attempts_max": 2}
     gathered = {"items_max": ITEMS_MAX, "linger_s": 0.2}
     return Branch("embed", SilentEmbed("embed"), tuple(records), {**call, **gathered})
+
+
+def broken() -> Branch:
+    """Texts that end the connection, apart from those of other faults."""
+    records = [asked(f"b{n}", f"beside a text that breaks the connection {n}") for n in range(6)]
+    records += [asked(f"e-{kind}", f"[[{kind}]] guilty of {kind}") for kind in BROKEN]
+    call = {"capacity": 64, "timeout_s": 60.0, "attempts_max": 2, "linger_s": 0.3}
+    return Branch("broken", sage.embed(model="broken"), tuple(records), call)
 
 
 def vectors() -> Branch:
@@ -151,7 +159,7 @@ def hung() -> Branch:
     return Branch("hung", sage.embed(model="hung"), tuple(records), call)
 
 
-BRANCHES = [chats(), patient(), in_order(), texts(), vectors(), apart(), hung()]
+BRANCHES = [chats(), patient(), in_order(), texts(), broken(), vectors(), apart(), hung()]
 RECORDS = {record.id: record for branch in BRANCHES for record in branch.records}
 
 
@@ -378,17 +386,18 @@ def test_texts_are_gathered_up_to_the_limit(run: Ran) -> None:
     assert max(sizes) == ITEMS_MAX
 
 
-@pytest.mark.parametrize("kind", GUILTY)
+@pytest.mark.parametrize("kind", GUILTY + BROKEN)
 def test_a_guilty_text_fails_alone_with_its_reason(run: Ran, kind: str) -> None:
     attempts, reason = letter(run, f"e-{kind}")
+    requests = sent(run, "broken" if kind in BROKEN else "embed", f"guilty of {kind}")
 
-    assert attempts == len(sent(run, "embed", f"guilty of {kind}"))
+    assert attempts == len(requests)
     assert reason == f"told to answer {kind}" if kind.isdigit() else len(reason) > 10
-    assert sent(run, "embed", f"guilty of {kind}")[-1]["asked"]["input"] == [text_of(f"e-{kind}")]
+    assert requests[-1]["asked"]["input"] == [text_of(f"e-{kind}")]
 
 
 def test_the_neighbours_of_the_guilty_get_their_vectors(run: Ran, engine: MockEngine) -> None:
-    assert is_embedded(run, engine, *(f"n{n:02}" for n in range(33)))
+    assert is_embedded(run, engine, *(f"n{n:02}" for n in range(27)), *(f"b{n}" for n in range(6)))
 
 
 @pytest.mark.parametrize(
