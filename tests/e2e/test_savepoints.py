@@ -25,8 +25,6 @@ from sage_flink.platform.savepoints import folders_of, found
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
 
 RATE = 60
-#: Between checkpoints, which commit the output, there are two seconds.
-PAUSE_S = 4.5
 SAGE = Path(sys.executable).with_name("sage")
 JOB = Path(__file__).with_name("numbered.py")
 
@@ -80,28 +78,11 @@ class Numbered:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[-1]
 
-    def out(self) -> int:
-        """Offsets used in the output that committed readers see; markers count too."""
-        return sum(end_offsets(f"{self.name}.out", read_committed=True).values())
-
-    def wait_more(self, seconds: float = 120) -> float:
-        """How long until the output grows by some."""
-        before, began = self.out(), time.monotonic()
-        wait_until(lambda: self.out() > before + 10, seconds, "more output")
+    def wait_more(self) -> float:
+        """How long until a number that is fed from now on comes out, for committed readers."""
+        fed, began = self.fed, time.monotonic()
+        wait_until(lambda: any(int(key) >= fed for key, _ in self.answers()), 180, "new output")
         return time.monotonic() - began
-
-    def wait_again(self, seconds: float = 180) -> float:
-        """How long until output that comes after a pause: what was on its way is not counted."""
-        began = grew = time.monotonic()
-        before = self.out()
-        while True:
-            time.sleep(0.1)
-            now, offsets = time.monotonic(), self.out()
-            assert now - began < seconds, "no output again"
-            if offsets > before and now - grew > PAUSE_S:
-                return now - began
-            if offsets > before:
-                before, grew = offsets, now
 
     def open_transactions(self) -> bool:
         return any(
@@ -133,9 +114,9 @@ def job():
     ):
         job = Numbered(rest, engine)
         yield job
+        job.feed_no_more()
         if running := rest.running(job.name):
             rest.cancel(running.id)
-        job.feed_no_more()
     for topic in ("in", "out", "dead"):
         delete_topic(f"{job.name}.{topic}")
 
@@ -172,9 +153,10 @@ def test_a_job_is_rescaled_up_and_down(job, capsys):
         with capsys.disabled():
             print(f"\nparallelism {parallelism}: {took:.1f} s, output {more:.1f} s later")
     job.finish()
+    job.stop()
 
-    stats = job.engine.stats()
-    assert stats["distinct_request_ids"] == job.fed
+    assert job.engine.stats()["distinct_request_ids"] == job.fed
+    assert not job.open_transactions()
     assert job.rest.running(job.name) is not None
 
 
@@ -206,14 +188,17 @@ def test_a_renamed_step_is_refused_before_anything_starts_unless_its_state_may_g
     job.wait_more()
 
 
-def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job):
+def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job, capsys):
     job.submit()
     job.wait_more()
     job.rest.cancel(job.rest.job(job.name).id)
+    left_open = job.open_transactions()
     (kept, *_) = found(folders_of(job.name, job.rest))
     job.submit("--from-savepoint", "latest", "--mark", "second")
     job.finish()
     job.stop()
+    with capsys.disabled():
+        print(f"\ncancelled: a transaction was left open: {left_open}")
 
     assert kept.kind == "checkpoint"
     assert not job.open_transactions()
@@ -236,12 +221,14 @@ def test_a_killed_part_of_flink_loses_and_doubles_nothing(job, part, capsys):
     job.wait_more()
     java = [p for p in stack.processes(sage_home(), part) if "java" in p.name()]
     os.kill(java[0].pid, signal.SIGKILL)
-    back = job.wait_again()
+    back = job.wait_more()
+    restarts = job.rest.restarts(job.rest.job(job.name).id)
     job.finish()
 
     with capsys.disabled():
         requests = f"{job.engine.stats()['requests']} requests for {job.fed} numbers"
         print(f"\n{part} killed: output again {back:.1f} s later, {requests}")
+    assert restarts >= (part == "taskmanager")  # a new JobManager knows of none before it
 
 
 @pytest.mark.drill
@@ -250,6 +237,8 @@ def test_jobs_go_on_at_the_next_up_after_everything_was_killed_at_once(job, caps
     job.wait_more()
     job.feed_no_more()
     names = {status.name for status in stack.status(sage_home()) if status.pid}
+    supervisor = int((sage_home() / "run" / "supervisord.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)  # as when the machine goes down: nobody restarts them
     for process in stack.processes(sage_home()):
         process.kill()
     began = time.monotonic()

@@ -56,7 +56,7 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
         "high-availability.zookeeper.quorum": f"127.0.0.1:{ports['zookeeper']}",
         # A dead JobManager keeps its leadership until its session ends: it bounds from below how
         # soon the next one leads. A restart of ZooKeeper alone must not be longer.
-        "high-availability.zookeeper.client.session-timeout": "6 s",
+        "high-availability.zookeeper.client.session-timeout": "5 s",
         "high-availability.zookeeper.client.connection-timeout": "3 s",
         "high-availability.zookeeper.client.retry-wait": "500 ms",
         "high-availability.zookeeper.client.max-retry-attempts": 20,
