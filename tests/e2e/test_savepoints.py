@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 from waiting import wait_until
 
@@ -238,9 +239,11 @@ def test_jobs_go_on_at_the_next_up_after_everything_was_killed_at_once(job, caps
     job.feed_no_more()
     names = {status.name for status in stack.status(sage_home()) if status.pid}
     supervisor = int((sage_home() / "run" / "supervisord.pid").read_text())
-    os.kill(supervisor, signal.SIGKILL)  # as when the machine goes down: nobody restarts them
-    for process in stack.processes(sage_home()):
+    # The supervisor first, as when the machine goes down: nobody restarts what dies.
+    killed = [psutil.Process(supervisor), *stack.processes(sage_home())]
+    for process in killed:
         process.kill()
+    psutil.wait_procs(killed, timeout=30)  # their ports are free then, and stay the same
     began = time.monotonic()
     stack.up(sage_home(), only=names, quiet=True)
     up = time.monotonic() - began
