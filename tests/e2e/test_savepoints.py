@@ -158,7 +158,6 @@ def test_a_job_is_rescaled_up_and_down(job, capsys):
 
     assert job.engine.stats()["distinct_request_ids"] == job.fed
     assert not job.open_transactions()
-    assert job.rest.running(job.name) is not None
 
 
 def test_a_pipeline_may_gain_a_step_and_change_its_parallelism(job):
