@@ -40,6 +40,7 @@ class Ran:
     answered: dict[str, list[Record]]  # by branch, in order of arrival
     failed: dict[str, list[Failed]]  # by record id
     requests: list[dict[str, Any]]
+    key: str  # for the pool, as the target's process has it
 
     def of(self, branch: str) -> list[dict[str, Any]]:
         """The engine's requests of one branch, in order; ``asked`` is the body."""
@@ -107,7 +108,15 @@ def ran(
     for letter in _letters(folder).held():
         failed.setdefault(letter.id, []).append(Failed(**json.loads(letter.value)))
     answered = {branch.name: _out(folder, branch).held() for branch in branches}
-    return Ran(answered, failed, engine.requests())
+    key = _key_of_the_jvm() if target is on_native else KEY
+    return Ran(answered, failed, engine.requests(), key)
+
+
+def _key_of_the_jvm() -> str:
+    """What the native call finds: the JVM of this process may be older than this module's key."""
+    from pyflink.java_gateway import get_gateway
+
+    return str(get_gateway().jvm.System.getenv("SAGE_GATEWAY_KEY") or "")
 
 
 def _object(body: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ PARTS = frozenset({"account", "batch", "request", "answer", "tally"})
 #: What Flink puts before the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
 #: Python operators: whatever a savepoint holds under their uid, they do not read it.
-PYTHON = ".operators.python."
+#: Parts of the class names of operators that hold nothing between two checkpoints.
+STATELESS = (".operators.python.", "org.sage.flink.Tally")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,13 @@ def planned(jvm: Any, stream_graph: Any) -> set[str]:
     return {
         node.getTransformationUID()
         for node in jvm.java.util.ArrayList(stream_graph.getStreamNodes())
-        if node.getTransformationUID() and not _is_python(node, loader)
+        if node.getTransformationUID() and not _is_stateless(node, loader)
     }
 
 
-def _is_python(node: Any, loader: Any) -> bool:
-    return PYTHON in str(node.getOperatorFactory().getStreamOperatorClass(loader).getName())
+def _is_stateless(node: Any, loader: Any) -> bool:
+    name = str(node.getOperatorFactory().getStreamOperatorClass(loader).getName())
+    return any(part in name for part in STATELESS)
 
 
 def _holds(jvm: Any, state: Any) -> bool:

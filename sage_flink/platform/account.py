@@ -23,16 +23,19 @@ def account(rest: FlinkRest, job: Job, *, wait_s: float = 0.0) -> Balance:
         ConfigError: the job keeps no account.
         StackError: it has none yet; it starts, or starts again.
     """
-    steps = rest.parameters(job.id).get(STEPS)
-    if steps is None:
-        raise ConfigError(
-            f"job {job.name!r} keeps no account; submit it with `sage jobs submit` or "
-            "sage.flow.submit"
-        )
     found = None
     for last in _tries(wait_s):
-        ended = rest.job(job.id).state in ENDED
-        if stated := rest.accumulators(job.id).get(ACCUMULATOR):
+        state = rest.job(job.id).state
+        ended = state in ENDED
+        steps = rest.parameters(job.id).get(STEPS)
+        # Between two attempts a job has neither parameters nor accumulators.
+        if steps is None and state in {"RUNNING", *ENDED}:
+            raise ConfigError(
+                f"job {job.name!r} keeps no account; submit it with `sage jobs submit` or "
+                "sage.flow.submit"
+            )
+        stated = rest.accumulators(job.id).get(ACCUMULATOR)
+        if steps and stated:
             found = balance(steps_of(steps), msgspec.json.decode(stated, type=Books))
         if last or ended or (stated and found and found.closes):
             break

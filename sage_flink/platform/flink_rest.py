@@ -212,10 +212,8 @@ class FlinkRest:
 
     def parameters(self, job_id: str) -> dict[str, str]:
         """The global job parameters that the job was submitted with."""
-        found: dict[str, str] = self._get(f"/jobs/{job_id}/config")["execution-config"][
-            "user-config"
-        ]
-        return found
+        config = self._get(f"/jobs/{job_id}/config").get("execution-config", {})
+        return dict(config.get("user-config", {}))
 
     def restarts(self, job_id: str) -> int:
         """How many failures the job was restarted after, at most the last hundred.

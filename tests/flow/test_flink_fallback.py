@@ -1,6 +1,7 @@
 """The fallback's guards against PyFlink's async operator, and a job without the native jar."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ async def test_nothing_but_one_outcome_leaves_the_function(value: str) -> None:
 
     failed = msgspec.msgpack.decode(made, type=Outcome).failed
     assert failed is not None
-    assert (failed.id, failed.step, failed.payload) == ("r", "ask", value)
+    assert (failed.id, failed.step, failed.payload) == ("r", "ask", json.dumps(value))
     assert failed.reason.startswith("the call broke: ")
 
 
