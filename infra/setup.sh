@@ -40,7 +40,7 @@ work=$(mktemp -d "$cache/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'printf "\nStopped; what was finished stays. Run the same command again to go on.\n" >&2; exit 130' INT TERM
 
-steps_all=13
+steps_all=12
 step_now=0
 
 # locked LOCK TEST MAKE: two clones may want the same thing at once; the second finds it made.
@@ -89,7 +89,6 @@ step embedding_model 'embedding model' ''
 step native_jar 'native Flink operators' ''
 step mock_engine 'mock engine of benchmarks and drills' ''
 wish redis 'Redis server' 'apt-get install redis-server; the tests of a shared ledger need it'
-wish faketime 'clocks that jump' 'apt-get install faketime; a drill needs it'
 
 # Fixed names in $SAGE_HOME for what lies in the cache, so that the stack asks one folder only.
 ln -sfn "$milvus" "$home/venv/milvus"

@@ -106,8 +106,6 @@ debian() {
 }
 has_redis() { command -v redis-server >/dev/null; }
 make_redis() { debian redis-server; }
-has_faketime() { command -v faketime >/dev/null; }
-make_faketime() { debian faketime; }
 
 native_jar=$cache/native/$native_hash/sage-native.jar
 has_native_jar() { [ -s "$native_jar" ]; }

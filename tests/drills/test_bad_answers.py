@@ -2,19 +2,20 @@
 
 import pytest
 
-#: The script for the engine, the step whose letter it becomes.
+#: The script for the engine, the steps whose letter it becomes: a vector of a wrong dimension is
+#: refused by the call where the others of its request tell, else by the store.
 RUBBISH = {
-    "truncated": ("[[half_json]]", "generate"),
-    "error_200": ("[[error_200]]", "generate"),
-    "dimension": ("[[dim=7]]", "vectors"),
-    "nan": ("[[nan]]", "embed"),
-    "one_few": ("[[one_few]]", "embed"),
+    "truncated": ("[[half_json]]", {"generate"}),
+    "error_200": ("[[error_200]]", {"generate"}),
+    "dimension": ("[[dim=7]]", {"embed", "vectors"}),
+    "nan": ("[[nan]]", {"embed"}),
+    "one_few": ("[[one_few]]", {"embed"}),
 }
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
 def test_rubbish_is_a_letter_and_never_a_row(run, kind):
-    script, step = RUBBISH[kind]
+    script, steps = RUBBISH[kind]
     bad = [(f"bad/{n}", f"{script} {n}") for n in range(5)]
 
     outcome = run(
@@ -23,9 +24,8 @@ def test_rubbish_is_a_letter_and_never_a_row(run, kind):
 
     assert outcome.closes, outcome
     assert outcome.restarts == 0
-    letters = {letter["id"]: letter["step"] for letter in outcome.letters}
-    assert letters == {id_: step for id_, _ in bad}
-    assert len(outcome.letters) == len(bad)
+    assert sorted(letter["id"] for letter in outcome.letters) == [id_ for id_, _ in bad]
+    assert {letter["step"] for letter in outcome.letters} <= steps
 
 
 def test_vectors_out_of_order_find_their_texts(run):
