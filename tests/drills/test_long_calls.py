@@ -37,15 +37,25 @@ def limits(long_s):
 
 
 def test_checkpoints_do_not_wait_for_long_calls(run, long_s):
+    """Those that begin while calls are in flight; the first of a job waits for its workers."""
+
     def fault(running):
-        until(lambda: len(running.fed) >= RATE * long_s * 2, 300, "calls in flight")
-        running.notes |= checkpoints(running)
+        began_ms, took_ms = time.time() * 1000, {}
+
+        def looked():
+            for one in running.rest.checkpoints(running.job_id)["history"]:
+                if one["status"] == "COMPLETED" and one["trigger_timestamp"] >= began_ms:
+                    took_ms[one["id"]] = one["end_to_end_duration"]
+            return len(running.fed) >= RATE * long_s * 3
+
+        until(looked, 300, "calls in flight", every_s=1.0)
+        running.notes |= {"checkpoints": len(took_ms), "checkpoint_ms_max": max(took_ms.values())}
 
     outcome = run(fault, name="long_calls_checkpoint", **limits(long_s))
 
     assert outcome.closes, outcome
-    assert outcome.notes["checkpoints"] >= long_s
-    assert outcome.notes["checkpoint_ms_p99"] <= 1000
+    assert outcome.notes["checkpoints"] >= long_s / 2
+    assert outcome.notes["checkpoint_ms_max"] <= 1000
 
 
 def test_a_savepoint_takes_long_calls_along(run, long_s):
@@ -85,13 +95,3 @@ def again(running, options):
     """Submit the job once more and wait until it runs."""
     running.job_id = sage.flow.submit(build(running.work), name=running.work.name, options=options)
     until(lambda: running.rest.all_tasks_running(running.job_id), 120, "the job's tasks run")
-
-
-def checkpoints(running):
-    found = running.rest.checkpoints(running.job_id)
-    duration = found["summary"]["end_to_end_duration"]
-    return {
-        "checkpoints": found["counts"]["completed"],
-        "checkpoint_ms_p50": duration["p50"],
-        "checkpoint_ms_p99": duration["p99"],
-    }
