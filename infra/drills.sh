@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every drill in its full form: 10,000 ids, three times each, on a stack of its own.
 #
-#   bash infra/drills.sh                       about an hour and a half; writes benchmarks/results/B10.json
+#   bash infra/drills.sh                       some hours; writes benchmarks/results/B10.json
 #   bash infra/drills.sh -k taskmanager        one of them; any option of pytest goes here
 #
 # The short form of each is part of infra/test.sh.
