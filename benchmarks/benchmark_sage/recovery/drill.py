@@ -134,11 +134,11 @@ def _stream(
     at = int(len(messages) * chance.uniform(0.3, 0.6))
     feeder = threading.Thread(target=_feed, args=(running, messages, rate_per_s), daemon=True)
     feeder.start()
-    until(lambda: len(running.fed) >= at, 120, "the stream flows")
+    until(lambda: len(running.fed) >= at, 60 + 2 * len(messages) / rate_per_s, "the stream flows")
     began = time.monotonic()
     running.notes["fed_before_fault"] = len(running.fed)
     fault(running)
-    feeder.join(600)
+    feeder.join(600 + 2 * len(messages) / rate_per_s)
     if feeder.is_alive() or len(running.fed) < len(messages):
         raise TimeoutError("the feeder did not get rid of its events")
     return began
