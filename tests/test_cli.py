@@ -179,7 +179,7 @@ def test_without_a_stack_no_strangers_cluster_is_asked(words, home):
 
 
 def test_a_place_for_a_savepoint_needs_a_savepoint():
-    assert "give --savepoint as well" in str(refused("jobs", "stop", "x", "--to", "/tmp/s"))
+    assert "give --savepoint as well" in str(refused("jobs", "stop", "x", "--to", "folder"))
 
 
 def test_where_nothing_runs_ps_says_how_to_start():
