@@ -18,7 +18,8 @@ def headline(rows: Rows) -> list[Headline]:
     ]
     arm = "lognormal s=1"
     said = f"slots busy over PyFlink's default, {arm}"
-    found.append(_over(rows, "pyflink_default", arm, "busy", said, 1.0, 1.7))
+    found.append(_over(rows, "pyflink_default", arm, "busy", said, 1.5, 1.7))
+    found.append(_checkpoints(rows["sage"]))
     said = "real engine: tokens/s over limit"
     found.append(_over(rows, "limit", "real engine", "tokens_per_s", said, 0.90, 0.97))
     return [one for one in found if one is not None]
@@ -31,6 +32,17 @@ def _over(
     if not values:
         return None
     return Headline.of(metric, values, unit="ratio", floor=floor, moonshot=moonshot)
+
+
+def _checkpoints(ours: Mapping[str, Sequence[Mapping[str, Any]]]) -> Headline | None:
+    with_them, without = "lognormal s=1", "s=1, no checkpoints"
+    if with_them not in ours or without not in ours:
+        return None
+    values = ratios(ours[with_them], ours[without], "busy")
+    if not values:
+        return None
+    metric = "slots busy with 1-s checkpoints over none, lognormal s=1"
+    return Headline.of(metric, values, unit="ratio", floor=0.97, moonshot=1.0)
 
 
 def ratios(

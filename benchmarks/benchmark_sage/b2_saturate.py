@@ -55,7 +55,7 @@ ARMS = (
     Arm("lognormal s=1", "lognormal:50ms:1.0", 1.0, 1.0, tuple(SIDES)),
     Arm("lognormal s=0.5", "lognormal:50ms:0.5", 1.0, 0.25, tuple(SIDES)),
     Arm("constant", "constant:50ms", 1.0, 0.25, tuple(SIDES)),
-    Arm("s=1, no checkpoints", "lognormal:50ms:1.0", 0.0, 0.3, ("sage", "pyflink_default")),
+    Arm("s=1, no checkpoints", "lognormal:50ms:1.0", 0.0, 1.0, ("sage",)),
 )
 #: Seconds around the calls (submit, workers, end, counting), and slots busy as seen by hand: for
 #: the estimate of how long it takes only.

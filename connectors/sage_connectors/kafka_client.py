@@ -24,6 +24,8 @@ Message = (
 )
 RECORD_BYTES_MAX = 32 << 20
 CONNECT_TIMEOUT_MS = 5_000
+#: kafka-python would wait up to 30 s before it looks for a broker that is back.
+RECONNECT_MS_MAX = 1_000
 IN_FLIGHT_MAX = 10_000
 
 
@@ -36,8 +38,9 @@ def feed(
 ) -> int:
     """Write the messages, in order within a key; how many were acknowledged by all replicas.
 
-    Idempotent producer: a retry inside the client doubles nothing. ``on_progress`` is told the
-    number acknowledged so far, at most every 1,000 messages and at the end.
+    Idempotent producer: a retry over a lost connection doubles nothing. Over a crash of the broker
+    it can (seen once in 18 kills of a broker under load). ``on_progress`` is told the number
+    acknowledged so far, at most every 1,000 messages and at the end.
 
     Raises:
         ConfigError: the broker will never take a message (too large, no such topic allowed).
@@ -182,6 +185,7 @@ _PRODUCER: dict[str, Any] = {
     "batch_size": 1 << 18,
     "max_request_size": RECORD_BYTES_MAX,
     "max_block_ms": 60_000,
+    "reconnect_backoff_max_ms": RECONNECT_MS_MAX,
 }
 
 
@@ -200,6 +204,7 @@ def _consumer(servers: str, read_committed: bool) -> Any:
         isolation_level="read_committed" if read_committed else "read_uncommitted",
         max_partition_fetch_bytes=RECORD_BYTES_MAX,
         allow_auto_create_topics=False,
+        reconnect_backoff_max_ms=RECONNECT_MS_MAX,
     )
 
 

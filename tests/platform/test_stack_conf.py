@@ -147,6 +147,12 @@ def test_kafka_takes_large_records_and_keeps_them(home):
     assert conf["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9192"
 
 
+def test_a_cluster_id_that_begins_with_a_dash_is_no_option_of_kafkas_tool(home):
+    command = kafka.format_command(home, home.root / "server.properties", "-wEBAQEBAQEBAQEBAQEBAQ")
+
+    assert [word for word in command if "wEBAQ" in word] == ["--cluster-id=-wEBAQEBAQEBAQEBAQEBAQ"]
+
+
 def test_milvus_gets_every_port_from_us_and_etcd_from_its_own_file(home):
     data, conf = home.data("milvus"), home.conf("milvus")
 

@@ -8,6 +8,7 @@
 False
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,9 +25,9 @@ class Seen:
 class Account:
     """The four counts over ``ids`` ids that went in.
 
-    ``lost``: in neither sink nor dead letters. ``duplicated``: rows, or letters, above one an id.
-    ``both``: in the sink and in the dead letters. ``wrong``: another content than the id's own, or
-    an id that never went in.
+    ``lost``: in neither sink nor dead letters. ``duplicated``: rows, or letters, above one for each
+    copy of an id that went in. ``both``: in the sink and in the dead letters. ``wrong``: another
+    content than the id's own, or an id that never went in.
     """
 
     ids: int
@@ -43,11 +44,16 @@ class Account:
         return not (self.lost or self.duplicated or self.both or self.wrong)
 
 
-def account(fed: Mapping[str, str], seen: Seen) -> Account:
-    """The account of ``fed``, the content expected of each id, against what was ``seen``."""
-    rows = sum(map(len, seen.rows.values()))
-    dead = set(seen.letters)
-    strange = (set(seen.rows) | dead) - set(fed)
+def account(fed: Mapping[str, str], seen: Seen, copies: Mapping[str, int] | None = None) -> Account:
+    """The account of ``fed``, the content expected of each id, against what was ``seen``.
+
+    ``copies``: how often the source holds an id, where that is not once.
+    """
+    want = Counter({id_: (copies or {}).get(id_, 1) for id_ in fed})
+    rows = Counter({id_: len(contents) for id_, contents in seen.rows.items()})
+    letters = Counter(seen.letters)
+    strange = (set(rows) | set(letters)) - set(fed)
+    allowed = want + Counter(strange)
     wrong = sum(
         content != fed[id_]
         for id_, contents in seen.rows.items()
@@ -56,10 +62,10 @@ def account(fed: Mapping[str, str], seen: Seen) -> Account:
     )
     return Account(
         ids=len(fed),
-        rows=rows,
-        letters=len(seen.letters),
-        lost=len(set(fed) - set(seen.rows) - dead),
-        duplicated=rows - len(seen.rows) + len(seen.letters) - len(dead),
-        both=len(set(seen.rows) & dead),
+        rows=rows.total(),
+        letters=letters.total(),
+        lost=(want - rows - letters).total(),
+        duplicated=(rows - allowed).total() + (letters - allowed).total(),
+        both=sum(rows[id_] + letters[id_] > allowed[id_] for id_ in set(rows) & set(letters)),
         wrong=wrong + len(strange),
     )

@@ -127,7 +127,12 @@ class Cluster:
 
 
 def prepare(home: Path, installed: Path) -> Cluster:
-    """A new, empty cluster in ``home``; ``installed`` is the home that setup has made."""
+    """A new, empty cluster in ``home``; ``installed`` is the home that setup has made.
+
+    What a killed run left running there is stopped.
+    """
+    if home.exists():
+        stack.down(home)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     for folder in ("venv", "lib"):

@@ -73,23 +73,21 @@ def java(home: Home, *options: str) -> tuple[str, ...]:
     return ("java", *options, "-cp", f"{home.root / 'lib' / 'kafka'}/*")
 
 
+def format_command(home: Home, settings: Path, cluster: str) -> tuple[str, ...]:
+    """The command that gives an empty data folder its cluster id."""
+    tool = (*java(home), "kafka.tools.StorageTool", "format", "--ignore-formatted")
+    # The id within the word: one in 64 begins with a dash, and would be taken for an option.
+    return (*tool, f"--cluster-id={cluster}", f"--config={settings}")
+
+
 def format_storage(home: Home, settings: Path) -> None:
-    """Give an empty data folder its cluster id.
+    """Give an empty data folder a cluster id of its own.
 
     Raises:
         StackError: Kafka's own tool refused; its words are kept.
     """
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = (
-        *java(home),
-        "kafka.tools.StorageTool",
-        "format",
-        "--ignore-formatted",
-        "-t",
-        cluster,
-        "-c",
-        str(settings),
-    )
+    tool = format_command(home, settings, cluster)
     done = subprocess.run(
         tool, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False
     )
