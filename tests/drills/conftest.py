@@ -7,15 +7,19 @@ keeps the rows as the result file of B10.
 import gc
 import os
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from benchmark_sage import sides
+from benchmark_sage.mock_engine import mock_engine
 from benchmark_sage.recovery import events, results
 from benchmark_sage.recovery.cluster import prepare
 from benchmark_sage.recovery.drill import drill
+from benchmark_sage.recovery.peers import peer_drill
 from sage_flink.common import sage_home
 
 COLUMNS = ("ids", "lost", "duplicated", "both", "wrong", "calls_per_id", "first_output_s")
@@ -119,3 +123,26 @@ def run(request, cluster, seed):
         return found
 
     return run
+
+
+@pytest.fixture
+def peer(request, cluster, seed):
+    """``peer(name, kill)``: the drill of one side of B2; its row is kept as ``peer_NAME``."""
+
+    def peer(name, kill):
+        cluster.up()
+        with mock_engine("lognormal:30ms:0.5") as engine:
+            found, calls = peer_drill(
+                engine,
+                getattr(sides, name),
+                kill,
+                ids=option(request.config, "--drill-ids"),
+                rate_per_s=option(request.config, "--drill-rate"),
+                seed=seed,
+            )
+        row = asdict(found) | {"calls_per_id": round(calls, 4)}
+        request.config.drill_rows.append((f"peer_{name}", row))
+        print(row)
+        return found
+
+    return peer
