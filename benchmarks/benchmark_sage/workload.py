@@ -19,7 +19,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one side. ``url`` is the engine's, without ``/v1``.
 
     ``records`` 0 is without end. ``checkpoint_s`` 0 is no checkpoints, and then answers are
-    written at least once and seen at once, else exactly once. ``salt`` begins each text.
+    written at least once and seen at once, else exactly once. ``bundle_s`` is sage's, 0 its
+    default. ``salt`` begins each text.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int = 64
     records: int = 0
     checkpoint_s: float = 0.0
+    bundle_s: float = 0.0
     servers: str = ""
     salt: str = ""
 

@@ -9,7 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sage_connectors.kafka_client import addresses, ensure_topic, servers_of
+from sage_connectors.kafka_client import (
+    addresses,
+    ensure_topic,
+    servers_of,
+    transaction_timeout_ms,
+)
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.need import need
 
@@ -68,8 +73,8 @@ class Kafka:
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         """The Java ``KafkaSink<byte[]>`` of encoded records."""
         servers = servers_of(self.servers)
-        native = jvm.org.sage.flink.Kafka
-        return native.sink(servers, self.topic, self.delivery, transaction_prefix)
+        native, open_ms = jvm.org.sage.flink.Kafka, transaction_timeout_ms(servers)
+        return native.sink(servers, self.topic, self.delivery, transaction_prefix, open_ms)
 
     def shared(self) -> "KafkaTopics":
         """The sink for all topics at these servers."""
@@ -84,8 +89,9 @@ class KafkaTopics:
 
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         """The Java ``KafkaSink<byte[]>`` of encoded records, each with a header ``sage-topic``."""
-        native = jvm.org.sage.flink.Kafka
-        return native.sink(servers_of(self.servers), "", "exactly_once", transaction_prefix)
+        servers = servers_of(self.servers)
+        native, open_ms = jvm.org.sage.flink.Kafka, transaction_timeout_ms(servers)
+        return native.sink(servers, "", "exactly_once", transaction_prefix, open_ms)
 
 
 def kafka(

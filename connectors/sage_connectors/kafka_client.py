@@ -27,6 +27,8 @@ CONNECT_TIMEOUT_MS = 5_000
 #: kafka-python would wait up to 30 s before it looks for a broker that is back.
 RECONNECT_MS_MAX = 1_000
 IN_FLIGHT_MAX = 10_000
+#: What a broker allows unless it is told otherwise, and what a sink asks for where it may.
+TRANSACTION_MS_USUAL, TRANSACTION_MS_MAX = 900_000, 7_200_000
 
 
 def feed(
@@ -148,6 +150,26 @@ def committed(group: str, topic: str, servers: str = "") -> int:
         return sum(max(0, o.offset) for p, o in offsets.items() if p.topic == topic)
 
 
+def transaction_timeout_ms(servers: str = "") -> int:
+    """How long a sink's transaction may stay open: two hours, or what the brokers allow if less.
+
+    The usual 15 minutes where the brokers do not tell. A broker drops a transaction that is older,
+    even one whose checkpoint is complete: answers of a job that was away for longer are lost.
+    """
+    try:
+        with _client("KafkaAdminClient", servers) as admin:
+            kind = _library().admin.ConfigResourceType.BROKER
+            resource = _library().admin.ConfigResource
+            asked = [
+                resource(kind, str(broker["broker_id"]), {_LIMIT: None})
+                for broker in admin.describe_cluster()["brokers"]
+            ]
+            told = admin.describe_configs(asked, config_filter="all")["broker"].values()
+            return min(TRANSACTION_MS_MAX, *(int(configs[_LIMIT]["value"]) for configs in told))
+    except (ConfigError, StoreUnavailable):
+        return TRANSACTION_MS_USUAL
+
+
 def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
     """Make the topic where it is absent: kept for ever, records up to 32 MiB.
 
@@ -178,6 +200,7 @@ def delete_topic(topic: str, servers: str = "") -> None:
         admin.delete_topics([topic])
 
 
+_LIMIT = "transaction.max.timeout.ms"
 _PRODUCER: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,

@@ -16,6 +16,7 @@ from sage_connectors.kafka_client import (
     end_offsets,
     ensure_topic,
     feed,
+    transaction_timeout_ms,
 )
 from sage_flink.common import ConfigError, Settings, StoreUnavailable
 from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
@@ -38,16 +39,13 @@ def test_the_java_connector_gets_what_was_said() -> None:
     jvm = SimpleNamespace(
         org=SimpleNamespace(sage=SimpleNamespace(flink=SimpleNamespace(Kafka=native)))
     )
-    topic = kafka("t", "h:1", group="g", start="latest", bounded=True)
+    nobody, usual_ms = "127.0.0.1:1", 900_000
+    topic = kafka("t", nobody, group="g", start="latest", bounded=True)
 
-    assert topic.flink_source(jvm) == ("h:1", "t", "g", "latest", True)
-    assert topic.flink_sink(jvm, transaction_prefix="p") == ("h:1", "t", "exactly_once", "p")
-    assert topic.shared().flink_sink(jvm, transaction_prefix="p") == (
-        "h:1",
-        "",
-        "exactly_once",
-        "p",
-    )
+    assert topic.flink_source(jvm) == (nobody, "t", "g", "latest", True)
+    once = ("exactly_once", "p", usual_ms)
+    assert topic.flink_sink(jvm, transaction_prefix="p") == (nobody, "t", *once)
+    assert topic.shared().flink_sink(jvm, transaction_prefix="p") == (nobody, "", *once)
 
 
 def test_topics_of_one_kafka_share_a_sink_whatever_their_options() -> None:
@@ -163,3 +161,8 @@ def test_a_topic_may_be_there_already(topic: str) -> None:
 def test_a_topic_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match="no topic 'nowhere-at-all'"):
         list(drain("nowhere-at-all"))
+
+
+@pytest.mark.service
+def test_a_transaction_may_stay_open_for_as_long_as_the_broker_allows() -> None:
+    assert transaction_timeout_ms() == 7_200_000

@@ -1,7 +1,7 @@
 """The side that is measured: the same work as a sage pipeline at its defaults."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -56,5 +56,6 @@ def build(work: Work) -> sage.flow.Graph:
 
 
 def options(work: Work) -> FlinkOptions:
-    """Sage's defaults, but for the checkpoints."""
-    return FlinkOptions(checkpoint_interval_s=work.checkpoint_s or NO_CHECKPOINTS_S)
+    """Sage's defaults, but for the checkpoints, and the bundles where the work asks for its own."""
+    options = FlinkOptions(checkpoint_interval_s=work.checkpoint_s or NO_CHECKPOINTS_S)
+    return replace(options, bundle_s=work.bundle_s) if work.bundle_s else options

@@ -43,8 +43,8 @@ def properties(data: Path, ports: Ports) -> dict[str, str | int]:
         "transaction.state.log.num.partitions": 8,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
-        # Flink's sink asks for one hour; the broker's default of 15 minutes would refuse it.
-        "transaction.max.timeout.ms": 3_600_000,
+        # A job that is away for longer loses the transactions that it left open.
+        "transaction.max.timeout.ms": 7_200_000,
         "group.initial.rebalance.delay.ms": 0,
         # The default of 128 MiB is a quarter of the heap below.
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,

@@ -15,9 +15,6 @@ public final class Kafka {
     /** The largest record carried, both ways; the broker's own limit may be lower. */
     private static final String BYTES_MAX = String.valueOf(32 << 20);
 
-    /** Must not exceed the broker's transaction.max.timeout.ms (15 minutes unless changed). */
-    private static final String TRANSACTION_TIMEOUT_MS = "600000";
-
     private Kafka() {}
 
     /**
@@ -51,12 +48,18 @@ public final class Kafka {
      *     checkpoint) or {@code at_least_once} (visible at once, doubled after a restart)
      * @param transactionalIdPrefix unique to this sink among all jobs on the cluster, and the same
      *     after a restart, or transactions of a failed run stay open until they time out
+     * @param transactionTimeoutMs at most the broker's {@code transaction.max.timeout.ms}; a
+     *     transaction that is older is dropped, whatever checkpoint it belongs to
      * @throws IllegalArgumentException on another guarantee
      */
     public static KafkaSink<byte[]> sink(
-            String servers, String topic, String guarantee, String transactionalIdPrefix) {
+            String servers,
+            String topic,
+            String guarantee,
+            String transactionalIdPrefix,
+            int transactionTimeoutMs) {
         Properties producer = new Properties();
-        producer.setProperty("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+        producer.setProperty("transaction.timeout.ms", String.valueOf(transactionTimeoutMs));
         producer.setProperty("max.request.size", BYTES_MAX);
         // One largest request must not be all that fits, or the producer stops at each.
         producer.setProperty("buffer.memory", String.valueOf(64 << 20));

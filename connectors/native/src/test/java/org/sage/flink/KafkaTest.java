@@ -99,12 +99,13 @@ class KafkaTest {
     @Test
     void sourcesAndSinksAreBuiltFromNames() {
         assertNotNull(Kafka.source("localhost:1", "a,b", "g", "committed", true));
-        assertNotNull(Kafka.sink("localhost:1", "t", "exactly_once", "p"));
+        assertNotNull(Kafka.sink("localhost:1", "t", "exactly_once", "p", 900_000));
         assertThrows(
                 IllegalArgumentException.class,
                 () -> Kafka.source("localhost:1", "a", "g", "newest", false));
         assertThrows(
-                IllegalArgumentException.class, () -> Kafka.sink("localhost:1", "t", "once", "p"));
+                IllegalArgumentException.class,
+                () -> Kafka.sink("localhost:1", "t", "once", "p", 900_000));
     }
 
     private static WireRecord read(byte[] key, byte[] value, long timestampMs, Headers headers) {

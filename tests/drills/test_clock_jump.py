@@ -1,0 +1,32 @@
+"""The clock of Kafka, Flink, its Python workers and the gateway jumps an hour, and back later."""
+
+import time
+
+import pytest
+
+from benchmark_sage.recovery.clock import clock
+
+HOUR_S = 3600
+JUMPED_S = 15.0
+
+
+@pytest.fixture
+def jumping(cluster, tmp_path):
+    """The clock of the cluster's servers."""
+    cluster.down()
+    with clock(tmp_path) as made:
+        cluster.up()
+    yield made
+    cluster.down()
+
+
+@pytest.mark.parametrize("seconds", [HOUR_S, -HOUR_S])
+def test_a_jump_of_the_clock_loses_nothing(run, jumping, seconds):
+    def fault(_running):
+        jumping.jump(seconds)
+        time.sleep(JUMPED_S)
+        jumping.jump(0)
+
+    outcome = run(fault, name=f"clock_{seconds:+d}_s")
+
+    assert outcome.closes, outcome
