@@ -9,13 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark_sage import b2_saturate, b3_trickle, b6_embed_milvus
+from benchmark_sage import b2_real, b2_saturate, b3_trickle, b6_embed_milvus
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
 from sage_jobs.entry import told
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B2": ("a backlog through one call a record: slots busy over a direct client", b2_saturate.run),
+    "B2-real": ("the same on llama.cpp: tokens a second over a direct client", b2_real.run),
     "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),
     "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
 }

@@ -20,8 +20,6 @@ def headline(rows: Rows) -> list[Headline]:
     said = f"slots busy over PyFlink's default, {arm}"
     found.append(_over(rows, "pyflink_default", arm, "busy", said, 1.5, 1.7))
     found.append(_checkpoints(rows["sage"]))
-    said = "real engine: tokens/s over limit"
-    found.append(_over(rows, "limit", "real engine", "tokens_per_s", said, 0.90, 0.97))
     return [one for one in found if one is not None]
 
 

@@ -1,36 +1,51 @@
-"""B2's last part: the real engine (llama.cpp) behind the gateway, tokens a second.
+"""B2-real: B2's question on the real engine, llama.cpp behind the gateway: tokens a second.
 
 The job is at work when the clock starts (one record warmed it up); the direct client asks the same
 gateway with as many requests in flight. Every run has texts of its own, equally long, so that no
 side finds the other's prompts in the engine's cache.
 """
 
+import itertools
+import threading
 import time
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from benchmark_sage import sides
+from benchmark_sage.b2_headline import ratios
 from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import Work, message, texts
-from sage_connectors.kafka_client import delete_topic, drain, end_offsets, ensure_topic, feed
+from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed, follow
 from sage_flink.common import Settings
 
-RECORDS, TOKENS_MAX, SLOTS, WAIT_S = 24, 24, 4, 300.0
-EXPECTED_S = 18.0
+TOKENS_MAX, SLOTS, WAIT_S = 24, 4, 300.0
+#: Seconds around the calls, and answers a second as seen by hand: for the estimate of time only.
+AROUND_S, SEEN_PER_S = 6.0, 6.0
 
 
-def real_engine(repeats: int) -> dict[str, list[dict[str, Any]]]:
-    """Both sides ``repeats`` times, interleaved: ``tokens_per_s`` and more."""
-    rows: dict[str, list[dict[str, Any]]] = {"limit": [], "sage": []}
-    pace = Pace([EXPECTED_S] * repeats * len(rows))
+def run(*, repeats: int, records: int = 144) -> Result:
+    """Both sides ``repeats`` times, interleaved, ``records`` records each."""
+    sides_: dict[str, Callable[[int], dict[str, Any]]] = {"limit": _direct, "sage": _job}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in sides_}
+    pace = Pace([AROUND_S + records / SEEN_PER_S] * repeats * len(rows))
     for number in range(repeats):
-        for side, measure in (("limit", _direct), ("sage", _job)):
-            row = attempted(measure)
+        for side, measure in sides_.items():
+            row = attempted(measure, records)
             rows[side].append(row)
-            pace.tell(f"repeat {number + 1}/{repeats}  {'real engine':<30} {side:<17}", row)
-    return rows
+            pace.tell(f"repeat {number + 1}/{repeats}  {side:<17}", row)
+    return result("B2-real", seed=0, repeats=repeats, sides=dict(rows), headline=headline(rows))
+
+
+def headline(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Headline]:
+    """Tokens a second over those of the direct client."""
+    values = ratios(rows["sage"], rows["limit"], "tokens_per_s")
+    metric = "real engine: tokens/s over limit"
+    limits = {"floor": 0.90, "moonshot": 0.97}
+    return [Headline.of(metric, values, unit="ratio", **limits)] if values else []
 
 
 def _work(records: int) -> Work:
@@ -48,19 +63,19 @@ def _work(records: int) -> Work:
     )
 
 
-def _direct() -> dict[str, Any]:
+def _direct(records: int) -> dict[str, Any]:
     warm = msgspec.structs.replace(_work(SLOTS), tokens_max=1)
     sides.limit(warm).wait(WAIT_S)  # the engine may have to be started
-    printed = sides.limit(_work(RECORDS)).wait(WAIT_S)
+    printed = sides.limit(_work(records)).wait(WAIT_S)
     told = msgspec.json.decode(printed)
     return _row(told["tokens"], told["seconds"])
 
 
-def _job() -> dict[str, Any]:
+def _job(records: int) -> dict[str, Any]:
     work = _work(records=0)
     for topic in work.topics:
         ensure_topic(topic)
-    asked = [(None, message(text)) for text in texts(RECORDS + 1, work.salt)]
+    asked = [(None, message(text)) for text in texts(records + 1, work.salt)]
     began = time.monotonic()
     running = sides.sage_side(work)
     try:
@@ -86,8 +101,13 @@ def _row(tokens: float, seconds: float) -> dict[str, Any]:
 
 
 def _until(work: Work, count: int) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while sum(end_offsets(work.answers).values()) < count:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{work.answers}: not {count} answers after {WAIT_S:g} s")
-        time.sleep(0.05)
+    """Return when ``count`` answers are there. One reader: asking anew would cost the engine."""
+    late = threading.Event()
+    timer = threading.Timer(WAIT_S, late.set)
+    timer.start()
+    try:
+        seen = sum(1 for _ in itertools.islice(follow(work.answers, late), count))
+    finally:
+        timer.cancel()
+    if seen < count:
+        raise TimeoutError(f"{work.answers}: {seen} of {count} answers after {WAIT_S:g} s")

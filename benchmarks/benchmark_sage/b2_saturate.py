@@ -9,8 +9,8 @@ engine saw it: the start of workers is outside, and stands in ``start_s``. Sides
 ``pyflink_default``    PyFlink's AsyncDataStream at its defaults, Kafka to Kafka
 ``asyncio_consumer``   aiokafka with auto-commit, Kafka to Kafka
 
-What a side lost, doubled or got wrong is counted in its answers. Then the real engine, llama.cpp
-behind the gateway: tokens a second of the job over those of a direct client of the same gateway.
+What a side lost, doubled or got wrong is counted in its answers. The same on the real engine is
+:mod:`benchmark_sage.b2_real`.
 """
 
 import time
@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 from benchmark_sage import sides
 from benchmark_sage.b2_headline import Rows, headline
-from benchmark_sage.b2_real import real_engine
 from benchmark_sage.mock_engine import MockEngine, mock_engine
 from benchmark_sage.pace import Pace, attempted
 from benchmark_sage.results import Result, result
@@ -63,9 +62,7 @@ AROUND_S = {"sage": 10.0, "limit": 1.5, "asyncio_consumer": 4.0, "pyflink_defaul
 SEEN_BUSY = {"sage": 0.85, "limit": 0.95, "asyncio_consumer": 0.9, "pyflink_default": 0.5}
 
 
-def run(
-    *, repeats: int, records: int = 20_000, arms: Sequence[Arm] = ARMS, real: bool = True
-) -> Result:
+def run(*, repeats: int, records: int = 20_000, arms: Sequence[Arm] = ARMS) -> Result:
     """Every side of every arm ``repeats`` times, ``records`` records in the largest arm."""
     kept: Rows = {name: {} for name in SIDES}
     pace = Pace([seconds(arm, side, records) for arm in arms for side in arm.sides] * repeats)
@@ -79,9 +76,6 @@ def run(
                     row = attempted(measured, engine, arm, side, records)
                     kept[side].setdefault(arm.name, []).append(row)
                     pace.tell(f"repeat {number + 1}/{repeats}  {arm.name:<30} {side:<17}", row)
-    if real:
-        for side, rows in real_engine(repeats).items():
-            kept[side]["real engine"] = rows
     return result("B2", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
 
 

@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def test_every_side_of_b2_answers_every_record_once():
-    kept = b2_saturate.run(repeats=1, records=300, arms=b2_saturate.ARMS[:1], real=False)
+    kept = b2_saturate.run(repeats=1, records=300, arms=b2_saturate.ARMS[:1])
 
     for side, arms in kept.sides.items():
         for arm, rows in arms.items():

@@ -47,7 +47,9 @@ def peer_drill(
         try:
             until(lambda: bool(engine.stats()["generations"]), START_S, "the first call")
             fed: list[str] = []
-            feeder = threading.Thread(target=_feed, args=(work, asked[1:], rate_per_s, fed), daemon=True)
+            feeder = threading.Thread(
+                target=_feed, args=(work, asked[1:], rate_per_s, fed), daemon=True
+            )
             feeder.start()
             at = int(ids * random.Random(seed).uniform(0.3, 0.6))
             until(lambda: len(fed) >= at, WAIT_S, "the stream flows")
