@@ -44,8 +44,9 @@ def headline(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Headline]:
     """Tokens a second over those of the direct client."""
     values = ratios(rows["sage"], rows["limit"], "tokens_per_s")
     metric = "real engine: tokens/s over limit"
-    limits = {"floor": 0.90, "moonshot": 0.97}
-    return [Headline.of(metric, values, unit="ratio", **limits)] if values else []
+    if not values:
+        return []
+    return [Headline.of(metric, values, unit="ratio", floor=0.90, moonshot=0.97)]
 
 
 def _work(records: int) -> Work:

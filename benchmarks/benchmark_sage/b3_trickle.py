@@ -124,6 +124,9 @@ def headline(rows: Rows) -> list[Headline]:
             values = [row["added_ms_p50"] for row in runs if "added_ms_p50" in row]
             if values:
                 metric = f"added over the call, p50, {rate}{named}"
-                limits = {"floor": 50.0, "moonshot": 10.0}
-                found.append(Headline.of(metric, values, unit="ms", better="lower", **limits))
+                found.append(
+                    Headline.of(
+                        metric, values, unit="ms", floor=50.0, moonshot=10.0, better="lower"
+                    )
+                )
     return found

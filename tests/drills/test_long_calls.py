@@ -20,7 +20,7 @@ LONG_S, LONGEST_S = 10.0, 60.0
 
 @pytest.fixture
 def slow(cluster):
-    """``slow(seconds)``: every generation takes so long now, embeddings do not; the run's limits."""
+    """``slow(seconds)``: a generation takes so long now, embeddings do not; the run's limits."""
 
     def slow(seconds):
         cluster.control("mock-chat", latency=f"constant:{seconds}s")
