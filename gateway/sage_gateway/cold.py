@@ -29,7 +29,7 @@ ERRORS = {
     "429": "no room, see Retry-After",
     "502": "the engine failed",
     "503": "not ready, see Retry-After",
-    "504": "the engine took too long",
+    "504": "the engine took too long, or the deadline is over",
 }
 
 

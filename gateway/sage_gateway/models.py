@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,17 +14,52 @@ from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.replicas import Replica, State, born
 from sage_gateway.routing import Candidate, least_in_flight
+from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue, limit
+from sage_gateway.wire import ApiError
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A replica with what runs behind it. Only the pool writes ``replica``."""
+    """A replica with what runs behind it. Only the pool writes ``replica``.
+
+    ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
+    ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
+    request has left.
+    """
 
     replica: Replica
     launch: Launch
     process: asyncio.subprocess.Process | None = None
     in_flight: int = 0
+    limit: Limit | None = None
+    concurrency: int = field(init=False)
+    suspect: bool = False
+    freed: Callable[[], None] = lambda: None
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.concurrency = self.launch.spec.concurrency_max
+        if self.limit is not None:
+            self.limited(self.limit)
+
+    def limited(self, now: Limit) -> None:
+        """Its measured limit is now another."""
+        self.limit, self.concurrency = now, now.concurrency
+
+    def room(self) -> int:
+        """How many more requests it takes now; of one that is not ready, none."""
+        if self.replica.state is not State.READY:
+            return 0
+        return max(0, self.concurrency - self.in_flight)
+
+    def doubted(self) -> bool:
+        """Whether it is the last choice rather than a choice."""
+        return self.suspect or self.replica.missed > 0
+
+    def lost(self) -> None:
+        """A request was lost there: it is checked at once, and doubted until then."""
+        self.suspect = True
+        self.nudge.set()
 
     def url(self, path: str) -> str:
         """The address of ``path`` at this replica."""
@@ -33,34 +68,80 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model of the pool: its spec, its engine, its replicas."""
+    """A model of the pool: its spec, its engine, its replicas, and who waits for them."""
 
     name: str
     spec: ModelSpec
     engine: Engine
     members: list[Member]
+    queue: Queue = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        bounds = Bounds(spec.queue_max, spec.queue_timeout_s)
+        policy = POLICIES[spec.policy]()
+        self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)
+        for member in self.members:
+            member.freed = self.queue.pump
 
     def choose(self, tried: Collection[int] = ()) -> int | None:
         """The index of the replica for the next request, None when none has room."""
+        trusted = self._trusted()
         seen = [
             Candidate(i, m.replica.state, m.replica.missed, m.in_flight)
             for i, m in enumerate(self.members)
+            if m.room() and not (m.doubted() and trusted)
         ]
-        return least_in_flight(seen, tried=tried, concurrency=self.spec.concurrency)
+        return least_in_flight(seen, tried=tried, concurrency=self.spec.concurrency_max)
+
+    def room_beyond(self, taken: int) -> bool:
+        """Whether the replicas have room for more than ``taken`` requests.
+
+        That of a doubted one counts only where all are: a dead one, which seems to have room again
+        and again, would draw all who wait before it is found dead.
+        """
+        trusted = self._trusted()
+        for member in self.members:
+            if not (trusted and member.doubted()):
+                taken -= member.room()
+                if taken < 0:
+                    return True
+        return False
 
     def ready(self) -> int:
         """How many replicas take requests."""
         return sum(m.replica.state is State.READY for m in self.members)
 
+    def _trusted(self) -> bool:
+        return any(m.replica.state is State.READY and not m.doubted() for m in self.members)
+
 
 @contextlib.contextmanager
-def counted(member: Member) -> Iterator[None]:
-    """The request counts as in flight at ``member`` while the block runs."""
+def counted(member: Member) -> Iterator[Callable[[], None]]:
+    """The request counts as in flight at ``member`` while the block runs.
+
+    The block is given what to call once the answer is finished: a measured limit learns how long
+    it took.
+    """
     member.in_flight += 1
+    begun_s = time.perf_counter()
+
+    def finished() -> None:
+        if member.limit is not None:
+            seconds = time.perf_counter() - begun_s
+            member.limited(limit.answered(member.limit, seconds, member.in_flight))
+
     try:
-        yield
+        yield finished
+    except ApiError:
+        raise
+    except Exception:  # lost, or out of time
+        if member.limit is not None:
+            member.limited(limit.lost(member.limit))
+        raise
     finally:
         member.in_flight -= 1
+        member.freed()
 
 
 def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:
@@ -90,7 +171,9 @@ def _model(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
     launch = Launch(name, spec, source, process.free_port(), python)
     _check_program(engine, launch)
     now = time.monotonic()
-    members = [Member(born(f"{name}/{i}", now), launch) for i in range(spec.replicas)]
+    start = None if spec.concurrency else Limit()
+    born_ = (born(f"{name}/{i}", now) for i in range(spec.replicas))
+    members = [Member(replica, launch, limit=start) for replica in born_]
     return Model(name, spec, engine, members)
 
 

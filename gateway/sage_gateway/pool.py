@@ -148,6 +148,9 @@ class Pool:
         before = member.replica
         member.replica = advance(before, event, time.monotonic(), model.spec.health)
         after = member.replica
+        if isinstance(event, Probed):
+            member.suspect = not event.healthy
+        model.queue.pump()
         if after.state is not before.state:
             level = logging.WARNING if after.state is State.FAILED else logging.INFO
             why = f" ({after.reason})" if after.reason else ""

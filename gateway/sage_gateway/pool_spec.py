@@ -5,13 +5,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from sage_flink.common import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Kind = Literal["chat", "embedding"]
+Scheduling = Literal["fifo", "priority", "slo", "fair", "cost", "adaptive"]
 
+CONCURRENCY_MAX = 256  # of a replica whose concurrency is measured
 SHIPPED = Path(__file__).with_name("pool.yaml")
 
 _WORDS: Mapping[str, str] = {  # by pydantic's name of the mistake, with its context filled in
@@ -35,6 +45,18 @@ _WORDS: Mapping[str, str] = {  # by pydantic's name of the mistake, with its con
     "model_type": "must have keys and values",
 }
 _NO_VALUE = {"extra_forbidden", "missing", "too_short"}
+
+
+def _auto(value: object) -> object:
+    """None for ``auto``; a number goes on to be checked as one."""
+    if value is None or isinstance(value, int | float):
+        return value
+    if value == "auto":
+        return None
+    raise PydanticCustomError("concurrency", "must be a whole number, or auto")
+
+
+Concurrency = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_auto)]
 
 
 class _Spec(BaseModel):
@@ -69,7 +91,14 @@ class ModelSpec(_Spec):
     slots: int = Field(default=4, ge=1, le=1024)
     context_tokens: int = Field(default=2048, ge=16)
     threads: int = Field(default=1, ge=1, le=256)
-    concurrency: int = Field(default=128, ge=1, le=4096)
+    concurrency: Concurrency = Field(
+        default=128, description="requests inside one replica; 'auto': as measured"
+    )
+    policy: Scheduling = Field(
+        default="fifo", description="who goes first of those who wait for a replica with room"
+    )
+    queue_max: int = Field(default=1024, ge=0, le=100_000, description="who may wait; beyond: 429")
+    queue_timeout_s: float = Field(default=30.0, gt=0, description="how long one waits; then: 429")
     timeout_s: float = Field(default=300.0, gt=0)
     dim: int | None = Field(
         default=None, ge=1, description="size of the vectors of an embedding model"
@@ -78,6 +107,11 @@ class ModelSpec(_Spec):
         default=(), description="appended to the engine's command line"
     )
     health: HealthSpec = HealthSpec()
+
+    @property
+    def concurrency_max(self) -> int:
+        """How many requests a replica is ever sent at a time."""
+        return self.concurrency or CONCURRENCY_MAX
 
 
 class CollectionSpec(_Spec):

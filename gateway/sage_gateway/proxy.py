@@ -1,12 +1,13 @@
 """Forward a request to a replica: bytes in, bytes out.
 
-One more try when a replica is lost before its answer began; after that nothing is repeated. A
-stream is handed on in whole events, so that one that breaks can still end with an error event.
+One more try when a replica is lost before its answer began, as soon as another has room; after that
+nothing is repeated. A stream is handed on in whole events, so that one that breaks can still end
+with an error event.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import MappingProxyType
 
 import aiohttp
@@ -49,14 +50,18 @@ class Proxy:
         """The engine's answer to ``body``.
 
         Raises:
-            ApiError: 503 no replica is ready, 429 none has room, 502 the engine failed, 504 it
-                took longer than ``timeout_s``, or what the engine itself objects to.
+            ApiError: 503 no replica is ready, 429 one was lost and no other had room in time, 502
+                the engine failed, 504 it took longer than ``timeout_s``, or what the engine itself
+                objects to.
         """
         headers = {**HEADERS, "x-request-id": request_id} if request_id else HEADERS
         ask = _ask_stream if stream else _ask
         tried: list[int] = []
         while len(tried) < TRIES:
             index = model.choose(tried)
+            if index is None and model.ready():
+                await model.queue.again()
+                index = model.choose(tried)
             if index is None:
                 break
             tried.append(index)
@@ -65,13 +70,13 @@ class Proxy:
             try:
                 return await ask(model, member, request)
             except Lost:
-                member.nudge.set()
+                member.lost()
             except TimeoutError as error:
                 seconds = model.spec.timeout_s
                 raise ApiError(
                     504, f"{model.name}: no answer within {seconds:g} s", code="timeout"
                 ) from error
-        raise _nobody(model, tried)
+        raise _nobody(model)
 
     def _request(
         self, model: Model, member: Member, path: str, body: bytes, headers: Mapping[str, str]
@@ -86,12 +91,14 @@ class Proxy:
 async def _ask(
     model: Model, member: Member, request: "aiohttp.client._RequestContextManager"
 ) -> Answer:
-    with counted(member):
+    with counted(member) as finished:
         try:
             async with request as response:
                 found = await response.read()
         except (aiohttp.ClientError, ConnectionError) as error:
             raise Lost from error
+        if response.status == 200:
+            finished()
     if response.status != 200:
         raise engine_error(response.status, found, model.name)
     return Answer(200, found)
@@ -102,7 +109,7 @@ async def _ask_stream(
 ) -> Stream:
     """A stream whose first bytes have come; until then a lost replica is tried elsewhere."""
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(counted(member))
+        finished = stack.enter_context(counted(member))
         try:
             response = await stack.enter_async_context(request)
             if response.status != 200:
@@ -112,7 +119,7 @@ async def _ask_stream(
             raise Lost from error
         if not first:
             raise Lost
-        events = _events(model, member, response, first)
+        events = _events(model, member, response, first, finished)
         held = stack.pop_all()
         held.push_async_callback(events.aclose)
         return Stream(events, held.aclose)
@@ -120,7 +127,11 @@ async def _ask_stream(
 
 
 async def _events(
-    model: Model, member: Member, response: aiohttp.ClientResponse, first: bytes
+    model: Model,
+    member: Member,
+    response: aiohttp.ClientResponse,
+    first: bytes,
+    finished: Callable[[], None],
 ) -> AsyncGenerator[bytes, None]:
     """Whole events; the last one is ``[DONE]``, or an error where the engine broke off."""
     held = first
@@ -137,24 +148,21 @@ async def _events(
             more = await response.content.readany()
             held = chunk + more if more else b""
         if done:
+            finished()
             return
         why = "broke off"
     except TimeoutError:
         why = f"did not end within {model.spec.timeout_s:g} s"
     except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError):
         why = "was lost"
-    member.nudge.set()
+    member.lost()
     yield error_event(ApiError(502, f"{model.name}: the answer {why}", code="stream_interrupted"))
 
 
-def _nobody(model: Model, tried: list[int]) -> ApiError:
+def _nobody(model: Model) -> ApiError:
     if not model.ready():
         state = model.members[0].replica
         why = f"{model.name} has no ready replica ({state.state}{': ' * bool(state.reason)}"
         return ApiError(503, f"{why}{state.reason}); try again", code="not_ready", retry_after_s=1)
-    if tried:
-        why = f"{model.name}: the engine went away before it answered; try again"
-        return ApiError(503, why, code="engine_lost", retry_after_s=1)
-    limit = model.spec.concurrency * model.ready()
-    why = f"{model.name} has {limit} requests in hand already; try again"
-    return ApiError(429, why, code="rate_limit_exceeded", retry_after_s=1)
+    why = f"{model.name}: the engine went away before it answered; try again"
+    return ApiError(503, why, code="engine_lost", retry_after_s=1)

@@ -72,6 +72,8 @@ class ChatAsk(msgspec.Struct):
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
 
 
 class CompletionAsk(msgspec.Struct):
@@ -80,6 +82,7 @@ class CompletionAsk(msgspec.Struct):
     model: str
     prompt: msgspec.Raw
     stream: bool | None = False
+    max_tokens: int | None = None
 
 
 class EmbeddingsAsk(msgspec.Struct):

@@ -46,6 +46,22 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ("models: {bad name: {engine: fake, kind: chat}}", "models.bad name: a name has letters"),
         ("models: {m: {engine: fake, kind: chat, aliases: other}}", "aliases: must be a list"),
         ("models: {m: {engine: fake, kind: chat, slots: 1.5}}", "must be a whole number, got 1.5"),
+        (
+            "models: {m: {engine: fake, kind: chat, policy: lifo}}",
+            "models.m.policy: must be 'fifo', 'priority', 'slo', 'fair', 'cost' or 'adaptive'",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, concurrency: many}}",
+            "models.m.concurrency: must be a whole number, or auto, got 'many'",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, concurrency: 0}}",
+            "models.m.concurrency: must be at least 1, got 0",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, queue_max: -1}}",
+            "models.m.queue_max: must be at least 0, got -1",
+        ),
         ("models: [", "not YAML"),
         (
             GOOD[:-1] + ", n: {engine: fake, kind: chat, aliases: [m]}}",
@@ -64,6 +80,19 @@ def test_a_wrong_pool_file_is_told_in_one_line_that_names_the_place(
 
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_concurrency_is_a_number_or_measured(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    auto = "{engine: fake, kind: chat, concurrency: auto}"
+    file.write_text(f"models: {{a: {auto}, b: {{engine: fake, kind: chat}}}}")
+
+    models = load(file, ENGINES).models
+
+    assert models["a"].concurrency is None
+    assert models["a"].concurrency_max == 256
+    assert models["b"].concurrency == models["b"].concurrency_max == 128
+    assert (models["b"].policy, models["b"].queue_max) == ("fifo", 1024)
 
 
 def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:
