@@ -201,6 +201,29 @@ async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() 
     assert replicas.order == ["fine"]
 
 
+@pytest.mark.parametrize("policy", ["slo", "adaptive"])
+@settings(deadline=None, max_examples=20)
+@given(late=st.lists(st.booleans(), min_size=1, max_size=8))
+def test_none_is_let_go_after_its_deadline(policy: str, late: list[bool]) -> None:
+    served, refused = asyncio.run(_overslept(policy, late))
+
+    assert (served, refused) == (late.count(False), late.count(True))
+
+
+async def _overslept(policy: str, late: list[bool]) -> tuple[int, int]:
+    """Room comes for all at a time at which no timer could tell that some deadlines are over."""
+    replicas = Replicas(0)
+    queue = replicas.queue(policy)
+    now_s = time.time()
+    wishes = [Wishes(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
+    tasks = await waiting(queue, *(replicas.ask(queue, "", wish) for wish in wishes))
+    time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop stands still
+    replicas.free = len(late)
+    queue.pump()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    return len(replicas.order), sum(isinstance(e, ApiError) and e.status == 504 for e in ended)
+
+
 async def test_who_lost_its_replica_waits_before_all_others() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
