@@ -90,7 +90,7 @@ class Model:
         seen = [
             Candidate(i, m.replica.state, m.replica.missed, m.in_flight)
             for i, m in enumerate(self.members)
-            if m.room() and not (m.doubted() and trusted)
+            if m.in_flight < m.concurrency and not (trusted and m.doubted())
         ]
         return least_in_flight(seen, tried=tried, concurrency=self.spec.concurrency_max)
 
