@@ -62,7 +62,8 @@ class Front:
         request_id = _request_id(scope)
 
         def ask() -> Awaitable[Answer | Stream]:
-            return self._service.answer(path, body, request_id=request_id)
+            headers = scope["headers"]
+            return self._service.answer(path, body, request_id=request_id, headers=headers)
 
         try:
             found = await self._ledger.answer(path, scope["headers"], body, ask)

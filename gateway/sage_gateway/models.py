@@ -1,19 +1,22 @@
 """The models of a pool, made from their specs: all that can be wrong is found before a start."""
 
 import asyncio
-import contextlib
+import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sage_flink.common import ConfigError
 from sage_gateway import process
+from sage_gateway.breaker import Breaker, Circuit, answered, failed, left, sent, trusted
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.replicas import Replica, State, born
-from sage_gateway.routing import Candidate, least_in_flight
+from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
+
+log = logging.getLogger("sage.gateway")
 
 
 @dataclass(slots=True, eq=False)
@@ -24,43 +27,88 @@ class Member:
     launch: Launch
     process: asyncio.subprocess.Process | None = None
     in_flight: int = 0
+    breaker: Breaker = field(default_factory=Breaker)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
 
     def url(self, path: str) -> str:
         """The address of ``path`` at this replica."""
         return f"http://127.0.0.1:{self.launch.port}{path}"
 
+    def candidate(self, index: int, now_s: float) -> Candidate:
+        """This replica, the ``index``-th of its model, as routing sees it."""
+        replica = self.replica
+        doubted = replica.missed > 0 or not trusted(self.breaker, now_s)
+        return Candidate(index, replica.state, self.in_flight, doubted)
+
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model of the pool: its spec, its engine, its replicas."""
+    """A model of the pool: its spec, its engine, its replicas, and who chooses among them."""
 
     name: str
     spec: ModelSpec
     engine: Engine
     members: list[Member]
+    router: Router
 
-    def choose(self, tried: Collection[int] = ()) -> int | None:
+    def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
         """The index of the replica for the next request, None when none has room."""
-        seen = [
-            Candidate(i, m.replica.state, m.replica.missed, m.in_flight)
-            for i, m in enumerate(self.members)
-        ]
-        return least_in_flight(seen, tried=tried, concurrency=self.spec.concurrency)
+        now_s = time.monotonic()
+        seen = [member.candidate(i, now_s) for i, member in enumerate(self.members)]
+        return self.router.choose(seen, hints, tried=tried, concurrency=self.spec.concurrency)
 
     def ready(self) -> int:
         """How many replicas take requests."""
         return sum(m.replica.state is State.READY for m in self.members)
 
 
-@contextlib.contextmanager
-def counted(member: Member) -> Iterator[None]:
-    """The request counts as in flight at ``member`` while the block runs."""
-    member.in_flight += 1
-    try:
-        yield
-    finally:
-        member.in_flight -= 1
+class Call:
+    """One request at a replica: in flight while the block runs, and told to its breaker.
+
+    What was not told by the end of the block is told by how it ends: an exception is a failure, but
+    a cancelled call, or a block that just ends, says nothing about the replica.
+    """
+
+    __slots__ = ("_epoch", "_told", "member")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self._epoch = 0
+        self._told = False
+
+    def __enter__(self) -> "Call":
+        member = self.member
+        member.in_flight += 1
+        member.breaker = sent(member.breaker, time.monotonic())
+        self._epoch = member.breaker.epoch
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.member.in_flight -= 1
+        if self._told:
+            return
+        if isinstance(error, Exception):
+            self.failed()
+        else:
+            self.member.breaker = left(self.member.breaker, self._epoch)
+
+    def answered(self) -> None:
+        """The engine has answered, or has begun to."""
+        self._told = True
+        self._turn(answered(self.member.breaker, self._epoch))
+
+    def failed(self) -> None:
+        """The engine did not answer, or has failed."""
+        self._told = True
+        self._turn(failed(self.member.breaker, self._epoch, time.monotonic()))
+
+    def _turn(self, after: Breaker) -> None:
+        before, self.member.breaker = self.member.breaker, after
+        if after.circuit is before.circuit:
+            return
+        level = logging.WARNING if after.circuit is Circuit.OPEN else logging.INFO
+        name = self.member.replica.name
+        log.log(level, "%s: circuit %s -> %s", name, before.circuit, after.circuit)
 
 
 def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:
@@ -91,7 +139,7 @@ def _model(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
     _check_program(engine, launch)
     now = time.monotonic()
     members = [Member(born(f"{name}/{i}", now), launch) for i in range(spec.replicas)]
-    return Model(name, spec, engine, members)
+    return Model(name, spec, engine, members, Router(spec))
 
 
 def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:

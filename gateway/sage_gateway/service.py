@@ -5,6 +5,7 @@ HTTP (:mod:`front`) and mounted pipelines (:mod:`transport`) call the same :meth
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
+from typing import NamedTuple
 
 import orjson
 
@@ -16,6 +17,7 @@ from sage_gateway.models import Model
 from sage_gateway.mounts import Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
+from sage_gateway.routing import Headers
 from sage_gateway.search import Searches
 from sage_gateway.wire import (
     ApiError,
@@ -39,6 +41,14 @@ MODEL_ROUTES: Mapping[str, type[ModelAsk]] = {
 }
 STORES, SEARCH = "/v1/vector_stores/", "/search"
 SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
+
+
+class Caller(NamedTuple):
+    """Who asks, as far as the answer depends on it."""
+
+    request_id: str
+    headers: Headers
+    mounted: bool
 
 
 class Service:
@@ -66,12 +76,22 @@ class Service:
         return [*self.pool.models, *self.mounts]
 
     async def answer(
-        self, path: str, body: bytes, *, request_id: str = "", mounted: bool = True
+        self,
+        path: str,
+        body: bytes,
+        *,
+        request_id: str = "",
+        headers: Headers = (),
+        mounted: bool = True,
     ) -> Answer | Stream:
-        """The answer to ``POST path``; an error is one too. ``mounted``: pipelines are models."""
+        """The answer to ``POST path``; an error is one too.
+
+        ``headers``: the caller's, for routing. ``mounted``: pipelines are models.
+        """
         watch = self.metrics.begin(path if path in MODEL_ROUTES else SEARCH_ROUTE)
         try:
-            found = await self._dispatch(path, body, request_id, mounted, watch)
+            caller = Caller(request_id, headers, mounted)
+            found = await self._dispatch(path, body, caller, watch)
         except Exception as error:
             known = told(error)
             watch.end(known.status)
@@ -85,7 +105,7 @@ class Service:
         return found
 
     async def _dispatch(
-        self, path: str, body: bytes, request_id: str, mounted: bool, watch: Watch
+        self, path: str, body: bytes, caller: Caller, watch: Watch
     ) -> Answer | Stream:
         name = _collection(path)
         if name is not None:
@@ -93,7 +113,7 @@ class Service:
         ask = parsed(body, MODEL_ROUTES[path])
         if isinstance(ask, ChatAsk):
             texts_only(ask)
-            if mounted and (mount := self.mounts.get(ask.model)):
+            if caller.mounted and (mount := self.mounts.get(ask.model)):
                 watch.model = ask.model
                 return await _mounted(mount, ask, orjson.loads(body))
         model = self._model(ask, path)
@@ -101,7 +121,14 @@ class Service:
         if ask.model != model.name:
             body = renamed(body, model.name)
         stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
-        return await self.proxy.forward(model, path, body, stream=stream, request_id=request_id)
+        return await self.proxy.forward(
+            model,
+            path,
+            body,
+            stream=stream,
+            request_id=caller.request_id,
+            headers=caller.headers,
+        )
 
     def _model(self, ask: ModelAsk, path: str) -> Model:
         model = self.pool.find(ask.model)
