@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from sage_gateway import process
+from sage_gateway.breaker import renewed
 from sage_gateway.engines import Engine
 from sage_gateway.models import Member, Model, models_of
 from sage_gateway.pool_spec import PoolSpec
@@ -92,6 +93,7 @@ class Pool:
 
     async def _launch(self, model: Model, member: Member) -> None:
         member.process = None
+        member.breaker = renewed(member.breaker)
         try:
             member.launch = replace(member.launch, port=process.free_port())
             line = model.engine.argv(member.launch)

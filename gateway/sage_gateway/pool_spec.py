@@ -19,6 +19,7 @@ from sage_flink.common import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Kind = Literal["chat", "embedding"]
+Routing = Literal["least_loaded", "round_robin", "power_of_two", "prefix", "session", "key_group"]
 Scheduling = Literal["fifo", "priority", "slo", "fair", "cost", "adaptive"]
 
 CONCURRENCY_MAX = 256  # of a replica whose concurrency is measured
@@ -105,6 +106,17 @@ class ModelSpec(_Spec):
     )
     arguments: tuple[str, ...] = Field(
         default=(), description="appended to the engine's command line"
+    )
+    routing: Routing = Field(
+        default="least_loaded",
+        description="how a request's replica is chosen: by load; by the beginning of its prompt; "
+        "by its header x-session-id (session) or x-key-group (key_group)",
+    )
+    hedge_after_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="of an embedding model: ask a second replica after so long; the first answer "
+        "is taken. Off by default",
     )
     health: HealthSpec = HealthSpec()
 
@@ -195,6 +207,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
     for name, model in spec.models.items():
         if model.engine not in engines:
             yield f"models.{name}.engine: {model.engine!r} is none of {known}"
+        if model.hedge_after_ms is not None and model.kind != "embedding":
+            yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]

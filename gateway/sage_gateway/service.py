@@ -88,7 +88,7 @@ class Service:
     ) -> Answer | Stream:
         """The answer to ``POST path``; an error is one too.
 
-        ``headers``: the caller's, for scheduling. ``mounted``: pipelines are models.
+        ``headers``: the caller's, for scheduling and routing. ``mounted``: pipelines are models.
         """
         watch = self.metrics.begin(path if path in MODEL_ROUTES else SEARCH_ROUTE)
         try:
@@ -125,7 +125,12 @@ class Service:
         stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
         await self._admit(model, _expected(ask, len(body), model), caller, watch)
         return await self.proxy.forward(
-            model, path, body, stream=stream, request_id=caller.request_id
+            model,
+            path,
+            body,
+            stream=stream,
+            request_id=caller.request_id,
+            headers=caller.headers,
         )
 
     async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:

@@ -40,6 +40,19 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
             "models: {m: {engine: fake, kind: poetry}}",
             "models.m.kind: must be 'chat' or 'embedding'",
         ),
+        (
+            "models: {m: {engine: fake, kind: chat, routing: fastest}}",
+            "models.m.routing: must be 'least_loaded', 'round_robin', 'power_of_two', 'prefix', "
+            "'session' or 'key_group', got 'fastest'",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, hedge_after_ms: 50}}",
+            "models.m.hedge_after_ms: only embedding models are hedged; remove it",
+        ),
+        (
+            "models: {m: {engine: fake, kind: embedding, hedge_after_ms: 0}}",
+            "models.m.hedge_after_ms: must be more than 0, got 0",
+        ),
         ("models: {}", "models"),
         ("", "models: is missing"),
         ("[]", "the file: must have keys and values"),

@@ -70,6 +70,10 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def passes(self) -> bool:
+        """Whether a request would not have to wait."""
+        return not self._waiting and self._room(self._on_their_way)
+
     async def enter(self, wishes: Wishes, tokens: int) -> Ticket | None:
         """The ticket of one who waited until a replica had room; None for one who did not wait.
 
@@ -81,7 +85,7 @@ class Queue:
         """
         if self._policy.expires and wishes.deadline_s <= time.time():
             raise self._expired()
-        if not self._waiting and self._room(self._on_their_way):
+        if self.passes():
             return None
         if not self._ready():
             return None
