@@ -48,6 +48,12 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ("models: {m: {engine: fake, kind: chat, slots: 1.5}}", "must be a whole number, got 1.5"),
         ("models: [", "not YAML"),
         (
+            GOOD + "\ntenants: {a: {tokens_per_day: 0}}",
+            "tenants.a.tokens_per_day: must be at least 1",
+        ),
+        (GOOD + "\ntenants: {a: {tokens: 5}}", "tenants.a.tokens: unknown key"),
+        (GOOD + "\ntenants: {a b: {}}", "tenants.a b: a name has letters"),
+        (
             GOOD[:-1] + ", n: {engine: fake, kind: chat, aliases: [m]}}",
             "'m' names two models",
         ),
@@ -64,6 +70,18 @@ def test_a_wrong_pool_file_is_told_in_one_line_that_names_the_place(
 
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(GOOD + "\ntenants: {acme: {requests_per_minute: 600, tokens_per_month: 5}}")
+
+    limits = load(file, ENGINES).tenants["acme"]
+
+    assert limits.model_dump(exclude_none=True) == {
+        "requests_per_minute": 600,
+        "tokens_per_month": 5,
+    }
 
 
 def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:
