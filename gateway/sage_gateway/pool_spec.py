@@ -151,6 +151,19 @@ class LedgerSpec(_Spec):
     )
 
 
+class LimitsSpec(_Spec):
+    """What a key or a tenant may use; what is left out has no limit."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="of prompt and completion, guessed first, then put right"
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=1, description="never passed: the most that a call can cost is held back"
+    )
+    tokens_per_month: int | None = Field(default=None, ge=1, description="as tokens_per_day; UTC")
+
+
 class PoolSpec(_Spec):
     """The desired state of the pool."""
 
@@ -160,6 +173,9 @@ class PoolSpec(_Spec):
         default="minilm", description="for collections that are not listed"
     )
     ledger: LedgerSpec = LedgerSpec()
+    tenants: dict[Name, LimitsSpec] = Field(
+        default={}, description="what all keys of a tenant may use together"
+    )
 
     def embedding_of(self, collection: str) -> str:
         """The name of the model that embeds questions to ``collection``."""

@@ -50,6 +50,7 @@ class Caller(NamedTuple):
 
     request_id: str
     headers: Headers
+    tenant: str
     mounted: bool
 
 
@@ -84,15 +85,17 @@ class Service:
         *,
         request_id: str = "",
         headers: Headers = (),
+        tenant: str = "",
         mounted: bool = True,
     ) -> Answer | Stream:
         """The answer to ``POST path``; an error is one too.
 
-        ``headers``: the caller's, for scheduling and routing. ``mounted``: pipelines are models.
+        ``headers``: the caller's, for scheduling and routing. ``tenant``: the caller's, as its key
+        has it. ``mounted``: pipelines are models.
         """
         watch = self.metrics.begin(path if path in MODEL_ROUTES else SEARCH_ROUTE)
         try:
-            caller = Caller(request_id, headers, mounted)
+            caller = Caller(request_id, headers, tenant, mounted)
             found = await self._dispatch(path, body, caller, watch)
         except Exception as error:
             known = told(error)
@@ -135,7 +138,7 @@ class Service:
 
     async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:
         """Return when a replica has room; it is kept only for who takes it without an await."""
-        ticket = await model.queue.enter(wished(caller.headers), tokens)
+        ticket = await model.queue.enter(wished(caller.headers, caller.tenant), tokens)
         if ticket is not None:
             now_s = time.monotonic()
             self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)

@@ -1,5 +1,6 @@
-"""Queue, routing and circuits together: replicas that are full, and one of them ill."""
+"""The parts of a pool together: full replicas, one of them ill, and whose requests wait."""
 
+import contextlib
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,8 @@ from sage_gateway.models import Model, models_of
 from sage_gateway.pool_spec import PoolSpec
 from sage_gateway.replicas import State
 
+CHAT = "/v1/chat/completions"
+CHAT_COSTS = 5  # tokens, as the fake engine says
 RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check comes to help
 
 
@@ -142,3 +146,91 @@ def test_the_queue_and_the_choice_agree_on_whether_there_is_room(
 
     assert room == (index is not None)
     assert index is None or model.members[index].in_flight < 3
+
+
+def made_key(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
+    """The headers of a new key of ``tenant``."""
+    wanted = {"tenant": tenant, "scopes": ["infer", "read"], "limits": limits}
+    made = gateway.client.post("/pool/keys", json=wanted).json()
+    return {"Authorization": f"Bearer {made['key']}"}
+
+
+def asked(gateway: Any, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+    messages = [{"role": "user", "content": content}]
+    body = {"model": "talk", "messages": messages, "max_tokens": 1}
+    found: httpx.Response = gateway.client.post(CHAT, json=body, headers=headers, **more)
+    return found
+
+
+def spent(gateway: Any, headers: dict[str, str]) -> int:
+    lines = gateway.client.get("/v1/usage", headers=headers).json()["data"]
+    return sum(line["total_tokens"] for line in lines)
+
+
+@contextlib.contextmanager
+def busy(gateway: Any) -> Iterator[None]:
+    """The one replica has a stream in hand that does not end."""
+    body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
+    with gateway.client.stream("POST", CHAT, json=body) as answer:
+        events = answer.iter_bytes()  # dropped, it would hang up
+        next(events)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "status"),
+    [
+        ({"queue_max": 0}, {}, 429),
+        ({"queue_timeout_s": 0.05}, {}, 429),
+        ({"policy": "slo"}, {"x-sage-deadline-ms": "1"}, 504),
+    ],
+)
+def test_who_is_refused_by_the_queue_pays_nothing_and_holds_nothing(
+    start: Any, fake: Any, model: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    with start({"talk": fake(concurrency=1, **model)}) as gateway:
+        own = made_key(gateway, "acme", tokens_per_day=300)
+        with busy(gateway):
+            ends = [asked(gateway, "echo hi", own | headers) for _ in range(5)]
+        gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
+
+        assert {end.status_code for end in ends} == {status}
+        assert "insufficient_quota" not in {end.json()["error"]["code"] for end in ends}
+        assert spent(gateway, own) == CHAT_COSTS
+
+
+def test_who_hangs_up_in_the_queue_pays_nothing_and_holds_nothing(start: Any, fake: Any) -> None:
+    with start({"talk": fake(concurrency=1)}) as gateway:
+        own = made_key(gateway, "acme", tokens_per_day=300)
+        with busy(gateway):
+            for _ in range(3):
+                with pytest.raises(httpx.ReadTimeout):
+                    asked(gateway, "echo hi", own, timeout=0.2)
+            gateway.until(lambda: gateway.pool.models["talk"].queue.ended["left"] == 3)
+        gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
+
+        assert spent(gateway, own) == CHAT_COSTS
+
+
+def test_shares_are_those_of_the_keys_tenants_whatever_a_header_says(
+    start: Any, fake: Any, callers: ThreadPoolExecutor
+) -> None:
+    with start({"talk": fake(concurrency=1, policy="fair")}) as gateway:
+        many, one = made_key(gateway, "many"), made_key(gateway, "one")
+        order: list[str] = []
+
+        def ask(name: str, headers: dict[str, str]) -> None:
+            assert asked(gateway, "sleep 0.1", headers).status_code == 200
+            order.append(name)
+
+        with busy(gateway):
+            asks = []
+            for i in range(4):
+                asks.append(callers.submit(ask, "many", many | {"x-sage-tenant": f"other {i}"}))
+                gateway.until(lambda: waiting(gateway) == len(asks))
+            asks.append(callers.submit(ask, "one", one))
+            gateway.until(lambda: waiting(gateway) == 5)
+        for done in asks:
+            done.result()
+
+    assert order == ["many", "one", "many", "many", "many"]

@@ -77,6 +77,12 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
         ("models: [", "not YAML"),
         (
+            GOOD + "\ntenants: {a: {tokens_per_day: 0}}",
+            "tenants.a.tokens_per_day: must be at least 1",
+        ),
+        (GOOD + "\ntenants: {a: {tokens: 5}}", "tenants.a.tokens: unknown key"),
+        (GOOD + "\ntenants: {a b: {}}", "tenants.a b: a name has letters"),
+        (
             GOOD[:-1] + ", n: {engine: fake, kind: chat, aliases: [m]}}",
             "'m' names two models",
         ),
@@ -106,6 +112,18 @@ def test_concurrency_is_a_number_or_measured(tmp_path: Path) -> None:
     assert models["a"].concurrency_max == 256
     assert models["b"].concurrency == models["b"].concurrency_max == 128
     assert (models["b"].policy, models["b"].queue_max) == ("fifo", 1024)
+
+
+def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(GOOD + "\ntenants: {acme: {requests_per_minute: 600, tokens_per_month: 5}}")
+
+    limits = load(file, ENGINES).tenants["acme"]
+
+    assert limits.model_dump(exclude_none=True) == {
+        "requests_per_minute": 600,
+        "tokens_per_month": 5,
+    }
 
 
 def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:

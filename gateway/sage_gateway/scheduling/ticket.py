@@ -59,20 +59,21 @@ class Ticket:
         return self.priority == BACKGROUND
 
 
-def wished(headers: Headers) -> Wishes:
+def wished(headers: Headers, tenant: str = "") -> Wishes:
     """The wishes in a request's headers, whose names are in lower case; the last of a name counts.
 
-    ``x-sage-tenant``, ``x-sage-priority`` (one of PRIORITIES) and ``x-sage-deadline-ms`` (since the
-    epoch) are those of a Flink call; ``x-background: 1`` is the class ``background``. A value that
-    cannot be read is as none: a request is not refused for how it asks to be treated.
+    ``tenant`` is the caller's, where a key has told it; else ``x-sage-tenant`` is believed. That,
+    ``x-sage-priority`` (one of PRIORITIES) and ``x-sage-deadline-ms`` (since the epoch) are those
+    of a Flink call; ``x-background: 1`` is the class ``background``. A value that cannot be read is
+    as none: a request is not refused for how it asks to be treated.
     """
     found = {name: value for name, value in headers if name in _READ}
     if not found:
-        return PLAIN
+        return Wishes(tenant=tenant) if tenant else PLAIN
     late = found.get(_DEADLINE, b"")
     named = _CLASSES.get(found.get(_PRIORITY, b""), NORMAL)
     return Wishes(
-        tenant=found.get(_TENANT, b"").decode("latin-1")[:TENANT_CHARS_MAX],
+        tenant=tenant or found.get(_TENANT, b"").decode("latin-1")[:TENANT_CHARS_MAX],
         priority=BACKGROUND if found.get(_BACKGROUND) == b"1" else named,
         deadline_s=int(late) / 1000 if late.isdigit() and len(late) <= 15 else math.inf,
     )
