@@ -88,7 +88,7 @@ def result(
     """The result, with commit, date, machine and versions filled in."""
     return Result(
         id=benchmark,
-        commit=_commit(),
+        commit=commit(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=_machine(),
         versions={"python": platform.python_version(), **_versions()},
@@ -99,7 +99,8 @@ def result(
     )
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out, in short."""
     here = Path(__file__).parent
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],

@@ -18,8 +18,11 @@ Neighbouring Python steps share one operator. Failures of all steps are united a
 graph's dead-letter sink. What goes in and out is counted by :mod:`~sage_flink.flow.flink_account`.
 """
 
+import gc
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, assert_never
@@ -70,6 +73,24 @@ HELD = "held"
 log = logging.getLogger("sage.flow")
 
 
+@contextmanager
+def one_java_thread() -> Iterator[None]:
+    """Hold the garbage collector back, so that Java answers from one thread.
+
+    Java serves every connection of py4j by a thread of its own, and PyFlink tells one of them where
+    our classes are. A collector that, on some other Python thread, lets go of a Java object just
+    then opens a second connection; the next question may take that one, and finds no such class.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@one_java_thread()
 def submit(
     graph: Graph,
     *,

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_sage.results import Headline, result
+import msgspec
+
+from benchmark_sage.results import Headline, commit, result
 
 Row = tuple[str, dict[str, Any]]
 #: Faults after which output must be there again within 30 s, whatever the part needs itself.
@@ -12,14 +14,27 @@ PROCESSES = ("taskmanager", "python_worker", "jobmanager")
 
 
 def keep(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
-    """Write B10's result into ``folder``: every repeat of every drill, a side each."""
-    sides: dict[str, list[dict[str, Any]]] = {}
+    """Write B10's result into ``folder``: every repeat of every drill, a side each.
+
+    The drills take hours: those of an earlier run at the same commit stay, but for those run again.
+    """
+    sides = earlier(folder / "B10.json", commit())
+    sides |= {name: [] for name, _ in rows}
     for name, row in rows:
-        sides.setdefault(name, []).append(row)
+        sides[name].append(row)
+    every = [(name, row) for name, found in sides.items() for row in found]
     made = result(
-        "B10", seed=seed, repeats=repeats, sides=dict(sides), headline=list(headlines(rows))
+        "B10", seed=seed, repeats=repeats, sides=dict(sides), headline=list(headlines(every))
     )
     return made.save(folder)
+
+
+def earlier(path: Path, at: str) -> dict[str, list[dict[str, Any]]]:
+    """The sides of the result file in ``path``, if it is of commit ``at``."""
+    if not path.exists():
+        return {}
+    kept = msgspec.json.decode(path.read_bytes())
+    return dict(kept["sides"]) if kept["commit"] == at else {}
 
 
 def headlines(rows: Sequence[Row]) -> list[Headline]:
