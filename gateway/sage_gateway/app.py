@@ -16,7 +16,6 @@ from sage_flink.common import ConfigError, SageError, Settings
 from sage_gateway import cold, mounts, pipelines
 from sage_gateway.engines import ENGINES, Engine
 from sage_gateway.front import Front
-from sage_gateway.keys import Keys, local_key
 from sage_gateway.ledger import Ledger
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
@@ -24,6 +23,8 @@ from sage_gateway.pool_spec import PoolSpec, chosen_file, load
 from sage_gateway.proxy import Proxy
 from sage_gateway.search import Open, Searches, open_collection
 from sage_gateway.service import Service
+from sage_gateway.tenants import Keys, Tenants, local_key
+from sage_gateway.tenants.stores import store
 from sage_gateway.transport import Transport
 
 STOP_S = 10
@@ -49,22 +50,25 @@ def build(
     metrics = Metrics(pool)
     ledger = Ledger(spec.ledger, settings.home / "data" / "gateway", metrics.registry)
     service = Service(pool, proxy, searches, metrics)
+    tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     service.mounts.update(mounts.load(settings, Transport(service), factories))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await proxy.open()
         await ledger.open()
+        await tenants.open()
         await pool.start()
         try:
             yield
         finally:
             await ledger.close()
+            await tenants.close()
             await pool.close()
             await proxy.close()
             searches.close()
 
-    return Front(keys, service, ledger, cold.build(service, lifespan))
+    return Front(tenants, service, ledger, cold.build(service, tenants, lifespan))
 
 
 def serve(front: Front, listener: socket.socket) -> None:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from sage_gateway.answers import refused
 from sage_gateway.replicas import State
 from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
+from sage_gateway.tenants import Tenants, routes
 from sage_gateway.wire import ApiError, SearchAsk
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -23,17 +24,18 @@ TITLE, VERSION = "sage gateway", "0.1.0"
 ERRORS = {
     "400": "wrong request",
     "401": "no key",
+    "403": "a key without this scope",
     "404": "no such model or collection",
     "413": "body too large",
     "422": "this Idempotency-Key was used with another body",
-    "429": "no room, see Retry-After",
+    "429": "no room, or a limit or budget is used up; see Retry-After",
     "502": "the engine failed",
     "503": "not ready, see Retry-After",
-    "504": "the engine took too long",
+    "504": "the engine took too long, or the deadline is over",
 }
 
 
-def build(service: Service, lifespan: Lifespan) -> FastAPI:
+def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
     """The application behind the front."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     born_s = int(time.time())
@@ -59,6 +61,7 @@ def build(service: Service, lifespan: Lifespan) -> FastAPI:
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
 
+    routes.add(app, tenants)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from sage_gateway.answers import EVENTS, Answer, Stream, refused
-from sage_gateway.keys import Keys
 from sage_gateway.ledger import Ledger
 from sage_gateway.service import Service
+from sage_gateway.tenants import Tenants
+from sage_gateway.tenants.routes import KEY
+from sage_gateway.tenants.scopes import OPEN
 from sage_gateway.wire import BODY_BYTES_MAX, ApiError
 
 Scope = MutableMapping[str, Any]
@@ -20,7 +22,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS = frozenset({"/health"})
 DRAINED_BYTES_MAX = 4 * BODY_BYTES_MAX
 REQUEST_ID = b"x-request-id"
 REQUEST_ID_CHARS_MAX = 200
@@ -33,8 +34,8 @@ class Gone(Exception):  # noqa: N818 - not an error of ours
 class Front:
     """One gateway as an ASGI callable."""
 
-    def __init__(self, keys: Keys, service: Service, ledger: Ledger, cold: App) -> None:
-        self._keys = keys
+    def __init__(self, tenants: Tenants, service: Service, ledger: Ledger, cold: App) -> None:
+        self._tenants = tenants
         self._service = service
         self._ledger = ledger
         self._cold = cold
@@ -46,8 +47,11 @@ class Front:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         path = scope["path"]
-        if path not in OPEN_PATHS and not self._keys.admit(scope["headers"]):
-            return await _send(send, refused(_unknown_key()))
+        if path not in OPEN:
+            try:
+                scope[KEY] = self._tenants.admit(path, scope["headers"])
+            except ApiError as error:
+                return await _send(send, refused(error))
         if scope["method"] != "POST" or not self._service.serves(path):
             return await self._cold(scope, receive, send)
         try:
@@ -60,12 +64,18 @@ class Front:
 
     async def _answer(self, scope: Scope, path: str, body: bytes, send: Send) -> None:
         request_id = _request_id(scope)
+        key, headers = scope[KEY], scope["headers"]
+
+        def engine(tenant: str) -> Awaitable[Answer | Stream]:
+            return self._service.answer(
+                path, body, request_id=request_id, headers=headers, tenant=tenant
+            )
 
         def ask() -> Awaitable[Answer | Stream]:
-            return self._service.answer(path, body, request_id=request_id)
+            return self._tenants.answer(key, path, headers, body, engine)
 
         try:
-            found = await self._ledger.answer(path, scope["headers"], body, ask)
+            found = await self._ledger.answer(path, headers, body, ask)
         except ApiError as error:
             found = refused(error)
         if isinstance(found, Answer):
@@ -136,15 +146,6 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     if size > BODY_BYTES_MAX:
         raise _too_large()
     return b"".join(parts)
-
-
-def _unknown_key() -> ApiError:
-    return ApiError(
-        401,
-        "this needs an API key: send 'Authorization: Bearer KEY', with the key in "
-        "$SAGE_HOME/keys/gateway",
-        code="invalid_api_key",
-    )
 
 
 def _too_large() -> ApiError:

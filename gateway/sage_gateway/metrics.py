@@ -1,10 +1,10 @@
 """What ``/metrics`` shows; a registry of its own, so that two gateways can live in one process."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from sage_gateway.pool import Pool
 from sage_gateway.replicas import State
@@ -40,6 +40,13 @@ class Metrics:
             ["model", "direction"],
             registry=self.registry,
         )
+        self.queue_wait = Histogram(
+            "sage_gateway_queue_wait_seconds",
+            "How long a request waited for a replica with room; those that did not are not counted",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.registry.register(self)
 
     def begin(self, route: str) -> "Watch":
@@ -47,13 +54,22 @@ class Metrics:
         self.in_flight.inc()
         return Watch(self, route)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The states of the replicas and the requests at each."""
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """The states of the replicas, the requests at each, and who waits for them."""
+        yield from self._replicas()
+        yield from self._queues()
+
+    def _replicas(self) -> Iterator[GaugeMetricFamily]:
         states = GaugeMetricFamily(
             "sage_gateway_replicas", "Replicas by state", labels=["model", "state"]
         )
         waiting = GaugeMetricFamily(
             "sage_gateway_replica_in_flight", "Requests at a replica", labels=["model", "replica"]
+        )
+        limits = GaugeMetricFamily(
+            "sage_gateway_replica_concurrency",
+            "Requests that a replica takes at a time",
+            labels=["model", "replica"],
         )
         restarts = GaugeMetricFamily(
             "sage_gateway_replica_restarts", "Failures since it was last stable", labels=["replica"]
@@ -64,10 +80,28 @@ class Metrics:
                 states.add_metric([name, state], now.count(state))
         for model, member in self._pool.members():
             waiting.add_metric([model.name, member.replica.name], member.in_flight)
+            limits.add_metric([model.name, member.replica.name], member.concurrency)
             restarts.add_metric([member.replica.name], member.replica.restarts)
         yield states
         yield waiting
+        yield limits
         yield restarts
+
+    def _queues(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        length = GaugeMetricFamily(
+            "sage_gateway_queue_length", "Requests that wait for a replica", labels=["model"]
+        )
+        ended = CounterMetricFamily(
+            "sage_gateway_queue_ended",
+            "Requests by how their waiting ended: let_go, refused, expired, timed_out, left",
+            labels=["model", "how"],
+        )
+        for name, model in self._pool.models.items():
+            length.add_metric([name], len(model.queue))
+            for how, count in model.queue.ended.items():
+                ended.add_metric([name, how], count)
+        yield length
+        yield ended
 
     def page(self) -> bytes:
         """Prometheus' text format."""
@@ -75,9 +109,12 @@ class Metrics:
 
 
 class Watch:
-    """One request's account; ``end`` closes it once. ``model`` is a known one or ``-``."""
+    """One request's account; ``end`` closes it once. ``model`` is a known one or ``-``.
 
-    __slots__ = ("_begun", "_metrics", "_open", "_route", "model")
+    ``settle`` is told what the engine counted, of a request that was answered.
+    """
+
+    __slots__ = ("_begun", "_metrics", "_open", "_route", "model", "settle")
 
     def __init__(self, metrics: Metrics, route: str) -> None:
         self._metrics = metrics
@@ -85,6 +122,7 @@ class Watch:
         self._begun = time.perf_counter()
         self._open = True
         self.model = "-"
+        self.settle: Callable[[Mapping[str, int]], None] | None = None
 
     def end(self, status: int, tokens: Mapping[str, int] | None = None) -> None:
         """The request is over; 499 means that the caller hung up."""
@@ -97,3 +135,5 @@ class Watch:
         self._metrics.seconds.labels(self._route, self.model).observe(seconds)
         for direction, count in (tokens or {}).items():
             self._metrics.tokens.labels(self.model, direction).inc(count)
+        if self.settle is not None and status == 200:
+            self.settle(tokens or {})

@@ -1,66 +1,116 @@
 """The models of a pool, made from their specs: all that can be wrong is found before a start."""
 
 import asyncio
-import contextlib
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sage_flink.common import ConfigError
 from sage_gateway import process
+from sage_gateway.breaker import Breaker, trusted
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.replicas import Replica, State, born
-from sage_gateway.routing import Candidate, least_in_flight
+from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
+from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A replica with what runs behind it. Only the pool writes ``replica``."""
+    """A replica with what runs behind it. Only the pool writes ``replica``.
+
+    ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
+    ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
+    request has left.
+    """
 
     replica: Replica
     launch: Launch
     process: asyncio.subprocess.Process | None = None
     in_flight: int = 0
+    limit: Limit | None = None
+    concurrency: int = field(init=False)
+    suspect: bool = False
+    freed: Callable[[], None] = lambda: None
+    breaker: Breaker = field(default_factory=Breaker)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.concurrency = self.launch.spec.concurrency_max
+        if self.limit is not None:
+            self.limited(self.limit)
+
+    def limited(self, now: Limit) -> None:
+        """Its measured limit is now another."""
+        self.limit, self.concurrency = now, now.concurrency
+
+    def room(self) -> int:
+        """How many more requests it takes now."""
+        return max(0, self.concurrency - self.in_flight)
+
+    def doubted(self, now_s: float) -> bool:
+        """Whether it is the last choice rather than a choice.
+
+        It lost a request or missed a check since one was passed, or its circuit is not closed.
+        """
+        return self.suspect or self.replica.missed > 0 or not trusted(self.breaker, now_s)
+
+    def lost(self) -> None:
+        """A request was lost there: it is checked at once, and doubted until then."""
+        self.suspect = True
+        self.nudge.set()
 
     def url(self, path: str) -> str:
         """The address of ``path`` at this replica."""
         return f"http://127.0.0.1:{self.launch.port}{path}"
 
+    def candidate(self, index: int, now_s: float) -> Candidate:
+        """This replica, the ``index``-th of its model, as routing sees it."""
+        state, load = self.replica.state, self.in_flight
+        return Candidate(index, state, load, self.doubted(now_s), load < self.concurrency)
+
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model of the pool: its spec, its engine, its replicas."""
+    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits."""
 
     name: str
     spec: ModelSpec
     engine: Engine
     members: list[Member]
+    queue: Queue = field(init=False)
+    router: Router = field(init=False)
 
-    def choose(self, tried: Collection[int] = ()) -> int | None:
+    def __post_init__(self) -> None:
+        spec = self.spec
+        bounds = Bounds(spec.queue_max, spec.queue_timeout_s)
+        policy = POLICIES[spec.policy]()
+        self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)
+        self.router = Router(spec)
+        for member in self.members:
+            member.freed = self.queue.pump
+
+    def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
         """The index of the replica for the next request, None when none has room."""
-        seen = [
-            Candidate(i, m.replica.state, m.replica.missed, m.in_flight)
-            for i, m in enumerate(self.members)
-        ]
-        return least_in_flight(seen, tried=tried, concurrency=self.spec.concurrency)
+        now_s = time.monotonic()
+        seen = [member.candidate(i, now_s) for i, member in enumerate(self.members)]
+        return self.router.choose(seen, hints, tried=tried)
+
+    def room_beyond(self, taken: int) -> bool:
+        """Whether the replicas have room for more than ``taken`` requests.
+
+        As in ``choose``, that of a doubted one counts only where all are.
+        """
+        now_s = time.monotonic()
+        ready = [m for m in self.members if m.replica.state is State.READY]
+        trusted = [m for m in ready if not m.doubted(now_s)] or ready
+        return sum(m.room() for m in trusted) > taken
 
     def ready(self) -> int:
         """How many replicas take requests."""
         return sum(m.replica.state is State.READY for m in self.members)
-
-
-@contextlib.contextmanager
-def counted(member: Member) -> Iterator[None]:
-    """The request counts as in flight at ``member`` while the block runs."""
-    member.in_flight += 1
-    try:
-        yield
-    finally:
-        member.in_flight -= 1
 
 
 def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:
@@ -90,7 +140,9 @@ def _model(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
     launch = Launch(name, spec, source, process.free_port(), python)
     _check_program(engine, launch)
     now = time.monotonic()
-    members = [Member(born(f"{name}/{i}", now), launch) for i in range(spec.replicas)]
+    start = None if spec.concurrency else Limit()
+    born_ = (born(f"{name}/{i}", now) for i in range(spec.replicas))
+    members = [Member(replica, launch, limit=start) for replica in born_]
     return Model(name, spec, engine, members)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from sage_gateway import process
+from sage_gateway.breaker import renewed
 from sage_gateway.engines import Engine
 from sage_gateway.models import Member, Model, models_of
 from sage_gateway.pool_spec import PoolSpec
@@ -92,6 +93,7 @@ class Pool:
 
     async def _launch(self, model: Model, member: Member) -> None:
         member.process = None
+        member.breaker = renewed(member.breaker)
         try:
             member.launch = replace(member.launch, port=process.free_port())
             line = model.engine.argv(member.launch)
@@ -148,6 +150,9 @@ class Pool:
         before = member.replica
         member.replica = advance(before, event, time.monotonic(), model.spec.health)
         after = member.replica
+        if isinstance(event, Probed):
+            member.suspect = not event.healthy
+        model.queue.pump()
         if after.state is not before.state:
             level = logging.WARNING if after.state is State.FAILED else logging.INFO
             why = f" ({after.reason})" if after.reason else ""

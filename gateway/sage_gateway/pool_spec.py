@@ -5,13 +5,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from sage_flink.common import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Kind = Literal["chat", "embedding"]
+Routing = Literal["least_loaded", "round_robin", "power_of_two", "prefix", "session", "key_group"]
+Scheduling = Literal["fifo", "priority", "slo", "fair", "cost", "adaptive"]
 
+CONCURRENCY_MAX = 256  # of a replica whose concurrency is measured
 SHIPPED = Path(__file__).with_name("pool.yaml")
 
 _WORDS: Mapping[str, str] = {  # by pydantic's name of the mistake, with its context filled in
@@ -35,6 +46,18 @@ _WORDS: Mapping[str, str] = {  # by pydantic's name of the mistake, with its con
     "model_type": "must have keys and values",
 }
 _NO_VALUE = {"extra_forbidden", "missing", "too_short"}
+
+
+def _auto(value: object) -> object:
+    """None for ``auto``; a number goes on to be checked as one."""
+    if value is None or isinstance(value, int | float):
+        return value
+    if value == "auto":
+        return None
+    raise PydanticCustomError("concurrency", "must be a whole number, or auto")
+
+
+Concurrency = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_auto)]
 
 
 class _Spec(BaseModel):
@@ -69,7 +92,14 @@ class ModelSpec(_Spec):
     slots: int = Field(default=4, ge=1, le=1024)
     context_tokens: int = Field(default=2048, ge=16)
     threads: int = Field(default=1, ge=1, le=256)
-    concurrency: int = Field(default=128, ge=1, le=4096)
+    concurrency: Concurrency = Field(
+        default=128, description="requests inside one replica; 'auto': as measured"
+    )
+    policy: Scheduling = Field(
+        default="fifo", description="who goes first of those who wait for a replica with room"
+    )
+    queue_max: int = Field(default=1024, ge=0, le=100_000, description="who may wait; beyond: 429")
+    queue_timeout_s: float = Field(default=30.0, gt=0, description="how long one waits; then: 429")
     timeout_s: float = Field(default=300.0, gt=0)
     dim: int | None = Field(
         default=None, ge=1, description="size of the vectors of an embedding model"
@@ -77,7 +107,23 @@ class ModelSpec(_Spec):
     arguments: tuple[str, ...] = Field(
         default=(), description="appended to the engine's command line"
     )
+    routing: Routing = Field(
+        default="least_loaded",
+        description="how a request's replica is chosen: by load; by the beginning of its prompt; "
+        "by its header x-session-id (session) or x-key-group (key_group)",
+    )
+    hedge_after_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="of an embedding model: ask a second replica after so long; the first answer "
+        "is taken. Off by default",
+    )
     health: HealthSpec = HealthSpec()
+
+    @property
+    def concurrency_max(self) -> int:
+        """How many requests a replica is ever sent at a time."""
+        return self.concurrency or CONCURRENCY_MAX
 
 
 class CollectionSpec(_Spec):
@@ -105,6 +151,19 @@ class LedgerSpec(_Spec):
     )
 
 
+class LimitsSpec(_Spec):
+    """What a key or a tenant may use; what is left out has no limit."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="of prompt and completion, guessed first, then put right"
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=1, description="never passed: the most that a call can cost is held back"
+    )
+    tokens_per_month: int | None = Field(default=None, ge=1, description="as tokens_per_day; UTC")
+
+
 class PoolSpec(_Spec):
     """The desired state of the pool."""
 
@@ -114,6 +173,9 @@ class PoolSpec(_Spec):
         default="minilm", description="for collections that are not listed"
     )
     ledger: LedgerSpec = LedgerSpec()
+    tenants: dict[Name, LimitsSpec] = Field(
+        default={}, description="what all keys of a tenant may use together"
+    )
 
     def embedding_of(self, collection: str) -> str:
         """The name of the model that embeds questions to ``collection``."""
@@ -161,6 +223,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
     for name, model in spec.models.items():
         if model.engine not in engines:
             yield f"models.{name}.engine: {model.engine!r} is none of {known}"
+        if model.hedge_after_ms is not None and model.kind != "embedding":
+            yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]

@@ -1,18 +1,22 @@
 """Forward a request to a replica: bytes in, bytes out.
 
-One more try when a replica is lost before its answer began; after that nothing is repeated. A
-stream is handed on in whole events, so that one that breaks can still end with an error event.
+One more try when a replica is lost before its answer began, as soon as another has room; after that
+nothing is repeated. A stream is handed on in whole events, so that one that breaks can still end
+with an error event.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 import aiohttp
 
 from sage_gateway.answers import Answer, Stream
-from sage_gateway.models import Member, Model, counted
+from sage_gateway.call import Call
+from sage_gateway.models import Member, Model
+from sage_gateway.routing import Headers, Hints
 from sage_gateway.wire import ApiError, engine_error, error_event
 
 TRIES = 2
@@ -22,6 +26,17 @@ HEADERS: Mapping[str, str] = MappingProxyType({"content-type": "application/json
 
 class Lost(Exception):  # noqa: N818 - a verdict on a replica, turned into an ApiError here
     """The replica went away before its answer began."""
+
+
+class Job(NamedTuple):
+    """A request to be forwarded: where to, what, and what routing was told of it."""
+
+    model: Model
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    stream: bool
+    hints: Hints
 
 
 class Proxy:
@@ -44,54 +59,112 @@ class Proxy:
             await self._session.close()
 
     async def forward(
-        self, model: Model, path: str, body: bytes, *, stream: bool, request_id: str = ""
+        self,
+        model: Model,
+        path: str,
+        body: bytes,
+        *,
+        stream: bool,
+        request_id: str = "",
+        headers: Headers = (),
     ) -> Answer | Stream:
-        """The engine's answer to ``body``.
+        """The engine's answer to ``body``. ``headers`` are the caller's: routing reads its own.
 
         Raises:
-            ApiError: 503 no replica is ready, 429 none has room, 502 the engine failed, 504 it
-                took longer than ``timeout_s``, or what the engine itself objects to.
+            ApiError: 503 no replica is ready, 429 one was lost and no other had room in time, 502
+                the engine failed, 504 it took longer than ``timeout_s``, or what the engine itself
+                objects to.
         """
-        headers = {**HEADERS, "x-request-id": request_id} if request_id else HEADERS
-        ask = _ask_stream if stream else _ask
+        sent = {**HEADERS, "x-request-id": request_id} if request_id else HEADERS
+        job = Job(model, path, body, sent, stream, model.router.hints(headers, body))
+        if model.spec.hedge_after_ms is None:
+            return await self._tried(job, [])
+        return await self._hedged(job, model.spec.hedge_after_ms / 1000)
+
+    async def _hedged(self, job: Job, after_s: float) -> Answer | Stream:
+        """The answer that comes first, of two replicas if one takes longer than ``after_s``.
+
+        The second asking is the request's second try. The loser is cancelled, which aborts it.
+        """
         tried: list[int] = []
+        asks = [asyncio.create_task(self._tried(job, tried))]
+        try:
+            done, _ = await asyncio.wait(asks, timeout=after_s)
+            if not done:
+                asks.append(asyncio.create_task(self._tried(job, tried, elsewhere=True)))
+            for ask in asyncio.as_completed(asks):
+                with contextlib.suppress(ApiError):
+                    return await ask
+            return asks[0].result()
+        finally:
+            for task in asks:
+                task.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
+
+    async def _tried(
+        self, job: Job, tried: list[int], *, elsewhere: bool = False
+    ) -> Answer | Stream:
+        """The answer of the replica chosen, or of the next one where that is lost.
+
+        Each is noted in ``tried``. ``elsewhere``: only one that was not tried before will do.
+        """
+        model = job.model
+        ask = _ask_stream if job.stream else _ask
         while len(tried) < TRIES:
-            index = model.choose(tried)
+            index = await _chosen(job, tried, elsewhere=elsewhere)
             if index is None:
                 break
             tried.append(index)
             member = model.members[index]
-            request = self._request(model, member, path, body, headers)
             try:
-                return await ask(model, member, request)
+                return await ask(model, member, self._request(job, member))
             except Lost:
-                member.nudge.set()
+                continue
             except TimeoutError as error:
                 seconds = model.spec.timeout_s
                 raise ApiError(
                     504, f"{model.name}: no answer within {seconds:g} s", code="timeout"
                 ) from error
-        raise _nobody(model, tried)
+        raise _nobody(model)
 
-    def _request(
-        self, model: Model, member: Member, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> "aiohttp.client._RequestContextManager":
+    def _request(self, job: Job, member: Member) -> "aiohttp.client._RequestContextManager":
         assert self._session is not None
-        limit = aiohttp.ClientTimeout(total=model.spec.timeout_s, sock_connect=2.0)
+        limit = aiohttp.ClientTimeout(total=job.model.spec.timeout_s, sock_connect=2.0)
         return self._session.post(
-            member.url(path), data=body, headers=headers, timeout=limit, allow_redirects=False
+            member.url(job.path),
+            data=job.body,
+            headers=job.headers,
+            timeout=limit,
+            allow_redirects=False,
         )
+
+
+async def _chosen(job: Job, tried: list[int], *, elsewhere: bool) -> int | None:
+    """The replica for the next try, which may wait for one with room; ``elsewhere`` it does not."""
+    model = job.model
+    if elsewhere:
+        index = model.choose(job.hints, tried) if model.queue.passes() else None
+        return None if index in tried else index
+    index = model.choose(job.hints, tried)
+    while index is None and model.ready():
+        await model.queue.again()
+        index = model.choose(job.hints, tried)
+    return index
 
 
 async def _ask(
     model: Model, member: Member, request: "aiohttp.client._RequestContextManager"
 ) -> Answer:
-    with counted(member):
+    with Call(member) as call:
         try:
             async with request as response:
                 found = await response.read()
         except (aiohttp.ClientError, ConnectionError) as error:
+            call.lost()
             raise Lost from error
+        _judge(call, response.status)
+        if response.status == 200:
+            call.finished()
     if response.status != 200:
         raise engine_error(response.status, found, model.name)
     return Answer(200, found)
@@ -102,25 +175,38 @@ async def _ask_stream(
 ) -> Stream:
     """A stream whose first bytes have come; until then a lost replica is tried elsewhere."""
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(counted(member))
+        call = stack.enter_context(Call(member))
         try:
             response = await stack.enter_async_context(request)
             if response.status != 200:
-                raise engine_error(response.status, await response.read(), model.name)
+                found = await response.read()
+                _judge(call, response.status)
+                raise engine_error(response.status, found, model.name)
             first = await response.content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
+            call.lost()
             raise Lost from error
         if not first:
+            call.lost()
             raise Lost
-        events = _events(model, member, response, first)
+        call.answered()
+        events = _events(model, call, response, first)
         held = stack.pop_all()
         held.push_async_callback(events.aclose)
         return Stream(events, held.aclose)
     raise AssertionError("the stack swallows nothing")
 
 
+def _judge(call: Call, status: int) -> None:
+    """A refusal is an answer; an engine's own failure is none."""
+    if status < 500:
+        call.answered()
+    else:
+        call.erred()
+
+
 async def _events(
-    model: Model, member: Member, response: aiohttp.ClientResponse, first: bytes
+    model: Model, call: Call, response: aiohttp.ClientResponse, first: bytes
 ) -> AsyncGenerator[bytes, None]:
     """Whole events; the last one is ``[DONE]``, or an error where the engine broke off."""
     held = first
@@ -137,24 +223,21 @@ async def _events(
             more = await response.content.readany()
             held = chunk + more if more else b""
         if done:
+            call.finished()
             return
         why = "broke off"
     except TimeoutError:
         why = f"did not end within {model.spec.timeout_s:g} s"
     except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError):
         why = "was lost"
-    member.nudge.set()
+    call.lost()
     yield error_event(ApiError(502, f"{model.name}: the answer {why}", code="stream_interrupted"))
 
 
-def _nobody(model: Model, tried: list[int]) -> ApiError:
+def _nobody(model: Model) -> ApiError:
     if not model.ready():
         state = model.members[0].replica
         why = f"{model.name} has no ready replica ({state.state}{': ' * bool(state.reason)}"
         return ApiError(503, f"{why}{state.reason}); try again", code="not_ready", retry_after_s=1)
-    if tried:
-        why = f"{model.name}: the engine went away before it answered; try again"
-        return ApiError(503, why, code="engine_lost", retry_after_s=1)
-    limit = model.spec.concurrency * model.ready()
-    why = f"{model.name} has {limit} requests in hand already; try again"
-    return ApiError(429, why, code="rate_limit_exceeded", retry_after_s=1)
+    why = f"{model.name}: the engine went away before it answered; try again"
+    return ApiError(503, why, code="engine_lost", retry_after_s=1)

@@ -4,7 +4,10 @@ HTTP (:mod:`front`) and mounted pipelines (:mod:`transport`) call the same :meth
 """
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import orjson
 
@@ -16,6 +19,7 @@ from sage_gateway.models import Model
 from sage_gateway.mounts import Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
+from sage_gateway.scheduling import ANSWER_TOKENS, Headers, expected_tokens, wished
 from sage_gateway.search import Searches
 from sage_gateway.wire import (
     ApiError,
@@ -39,6 +43,15 @@ MODEL_ROUTES: Mapping[str, type[ModelAsk]] = {
 }
 STORES, SEARCH = "/v1/vector_stores/", "/search"
 SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
+
+
+class Caller(NamedTuple):
+    """Who asks, as far as the answer depends on it."""
+
+    request_id: str
+    headers: Headers
+    tenant: str
+    mounted: bool
 
 
 class Service:
@@ -66,12 +79,24 @@ class Service:
         return [*self.pool.models, *self.mounts]
 
     async def answer(
-        self, path: str, body: bytes, *, request_id: str = "", mounted: bool = True
+        self,
+        path: str,
+        body: bytes,
+        *,
+        request_id: str = "",
+        headers: Headers = (),
+        tenant: str = "",
+        mounted: bool = True,
     ) -> Answer | Stream:
-        """The answer to ``POST path``; an error is one too. ``mounted``: pipelines are models."""
+        """The answer to ``POST path``; an error is one too.
+
+        ``headers``: the caller's, for scheduling and routing. ``tenant``: the caller's, as its key
+        has it. ``mounted``: pipelines are models.
+        """
         watch = self.metrics.begin(path if path in MODEL_ROUTES else SEARCH_ROUTE)
         try:
-            found = await self._dispatch(path, body, request_id, mounted, watch)
+            caller = Caller(request_id, headers, tenant, mounted)
+            found = await self._dispatch(path, body, caller, watch)
         except Exception as error:
             known = told(error)
             watch.end(known.status)
@@ -85,7 +110,7 @@ class Service:
         return found
 
     async def _dispatch(
-        self, path: str, body: bytes, request_id: str, mounted: bool, watch: Watch
+        self, path: str, body: bytes, caller: Caller, watch: Watch
     ) -> Answer | Stream:
         name = _collection(path)
         if name is not None:
@@ -93,7 +118,7 @@ class Service:
         ask = parsed(body, MODEL_ROUTES[path])
         if isinstance(ask, ChatAsk):
             texts_only(ask)
-            if mounted and (mount := self.mounts.get(ask.model)):
+            if caller.mounted and (mount := self.mounts.get(ask.model)):
                 watch.model = ask.model
                 return await _mounted(mount, ask, orjson.loads(body))
         model = self._model(ask, path)
@@ -101,7 +126,23 @@ class Service:
         if ask.model != model.name:
             body = renamed(body, model.name)
         stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
-        return await self.proxy.forward(model, path, body, stream=stream, request_id=request_id)
+        await self._admit(model, _expected(ask, len(body), model), caller, watch)
+        return await self.proxy.forward(
+            model,
+            path,
+            body,
+            stream=stream,
+            request_id=caller.request_id,
+            headers=caller.headers,
+        )
+
+    async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:
+        """Return when a replica has room; it is kept only for who takes it without an await."""
+        ticket = await model.queue.enter(wished(caller.headers, caller.tenant), tokens)
+        if ticket is not None:
+            now_s = time.monotonic()
+            self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
+            watch.settle = partial(model.queue.settle, ticket, now_s)
 
     def _model(self, ask: ModelAsk, path: str) -> Model:
         model = self.pool.find(ask.model)
@@ -187,6 +228,15 @@ def _accounted(stream: Stream, watch: Watch) -> Stream:
 
     counted = events()
     return Stream(counted, close)
+
+
+def _expected(ask: ModelAsk, body_bytes: int, model: Model) -> int:
+    """How many tokens it may cost."""
+    if isinstance(ask, EmbeddingsAsk):
+        return expected_tokens(body_bytes, 0)
+    named = ask.max_completion_tokens if isinstance(ask, ChatAsk) else None
+    answer = named or ask.max_tokens or ANSWER_TOKENS
+    return expected_tokens(body_bytes, min(answer, model.spec.context_tokens))
 
 
 def _collection(path: str) -> str | None:

@@ -7,7 +7,7 @@ import orjson
 from sage_flink.common import PoolError
 from sage_flink.common.openai import retry_after_s
 from sage_flink.flow import Reply
-from sage_gateway.answers import Answer
+from sage_gateway.answers import Answer, Stream
 from sage_gateway.service import Service
 
 
@@ -22,7 +22,7 @@ class Transport:
         self._service = service
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """The answer. Of ``headers`` only ``x-request-id`` is read.
+        """The answer. Of ``headers`` those for scheduling are read, and ``x-request-id``.
 
         A body with ``stream: true`` gives all its events at once.
         """
@@ -30,9 +30,7 @@ class Transport:
             return Reply(
                 404, orjson.dumps({"error": {"message": f"no route {path}", "code": None}})
             )
-        found = await self._service.answer(
-            path, body, request_id=headers.get("x-request-id", ""), mounted=False
-        )
+        found = await self._asked(path, body, headers)
         if isinstance(found, Answer):
             return Reply(found.status, found.body, _retry_after_s(found))
         try:
@@ -48,8 +46,7 @@ class Transport:
         Raises:
             PoolError: the answer is an error; ``status`` is its status.
         """
-        request_id = headers.get("x-request-id", "")
-        found = await self._service.answer(path, body, request_id=request_id, mounted=False)
+        found = await self._asked(path, body, headers)
         if isinstance(found, Answer):
             if found.status != 200:
                 message = orjson.loads(found.body)["error"]["message"]
@@ -61,6 +58,15 @@ class Transport:
                 yield chunk
         finally:
             await found.close()
+
+    async def _asked(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer | Stream:
+        return await self._service.answer(
+            path,
+            body,
+            request_id=headers.get("x-request-id", ""),
+            headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+            mounted=False,
+        )
 
 
 def _retry_after_s(answer: Answer) -> float:

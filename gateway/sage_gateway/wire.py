@@ -34,6 +34,7 @@ class ApiError(Exception):
         """``{"error": {...}}``"""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
+        kind = self.code if self.code == "insufficient_quota" else kind
         found = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
         return orjson.dumps({"error": found})
 
@@ -72,6 +73,8 @@ class ChatAsk(msgspec.Struct):
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
 
 
 class CompletionAsk(msgspec.Struct):
@@ -80,6 +83,7 @@ class CompletionAsk(msgspec.Struct):
     model: str
     prompt: msgspec.Raw
     stream: bool | None = False
+    max_tokens: int | None = None
 
 
 class EmbeddingsAsk(msgspec.Struct):
@@ -87,6 +91,20 @@ class EmbeddingsAsk(msgspec.Struct):
 
     model: str
     input: msgspec.Raw
+
+
+class CostAsk(msgspec.Struct):
+    """The fields of a request that its cost depends on.
+
+    A wrong type is refused here: an engine might understand it in its own way.
+    """
+
+    model: str
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n_predict: int | None = None
+    n: int | None = None
+    best_of: int | None = None
 
 
 class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,7 +117,7 @@ class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
 ModelAsk = ChatAsk | CompletionAsk | EmbeddingsAsk
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
-    t: msgspec.json.Decoder(t) for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, SearchAsk)
+    t: msgspec.json.Decoder(t) for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, CostAsk, SearchAsk)
 }
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import dlq, jobs, pipelines, stack, state
+from sage_flink.cli import dlq, jobs, pipelines, pool, stack, state
 from sage_jobs.entry import told
 
 __all__ = ["app", "main"]
@@ -17,6 +17,7 @@ for verb in (state.stop, state.rescale, state.savepoints):
     jobs.app.command()(verb)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(pool.app, name="pool")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from sage_flink.flow.graph import Call
 
 BYTES_A_TOKEN = 4
 REQUEST_ID, TENANT, PRIORITY = "x-request-id", "x-sage-tenant", "x-sage-priority"
-DEADLINE, ATTEMPT = "x-sage-deadline-ms", "x-sage-attempt"
+DEADLINE, ATTEMPT, JOB = "x-sage-deadline-ms", "x-sage-attempt", "x-sage-job"
 
 
 class Answer(NamedTuple):
@@ -108,6 +108,6 @@ def headers_of(texts: Sequence[Text]) -> dict[str, str]:
         REQUEST_ID: id_,
         "idempotency-key": id_,
         "traceparent": f"00-{id_}-{id_[:16]}-00",
-        **{name: first[name] for name in (TENANT, PRIORITY) if name in first},
+        **{name: first[name] for name in (TENANT, JOB, PRIORITY) if name in first},
         **({DEADLINE: min(deadlines, key=int)} if deadlines else {}),
     }

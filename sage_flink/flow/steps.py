@@ -56,11 +56,12 @@ def request_id(job: str, node: Call, record: Record) -> str:
 def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
     """What the pool is told about this call besides its body: HTTP headers, names in lower case.
 
-    ``x-request-id`` and ``idempotency-key`` are the request id. ``x-sage-tenant`` and
-    ``x-sage-priority`` are the record's own headers ``sage-tenant`` and ``sage-priority``, else the
-    step's. ``x-sage-deadline-ms`` (since the epoch) stands here only where the record has its own,
-    ``sage-deadline-ms``; else the target adds it when the call begins. ``traceparent`` is the
-    record's own, else an unsampled one made of the request id, so that logs can be joined.
+    ``x-request-id`` and ``idempotency-key`` are the request id, ``x-sage-job`` is the job's name.
+    ``x-sage-tenant`` and ``x-sage-priority`` are the record's own headers ``sage-tenant`` and
+    ``sage-priority``, else the step's. ``x-sage-deadline-ms`` (since the epoch) stands here only
+    where the record has its own, ``sage-deadline-ms``; else the target adds it when a call begins.
+    ``traceparent`` is the record's own, else an unsampled one made of the request id, so that logs
+    can be joined.
 
     Source: W3C Trace Context, section 3.2.
     """
@@ -71,6 +72,7 @@ def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
         "x-request-id": asked,
         "idempotency-key": asked,
         "x-sage-tenant": own["sage-tenant"] or node.tenant,
+        "x-sage-job": re.sub("[^ -~]", "_", job)[:200],
         "x-sage-priority": own["sage-priority"] if own["sage-priority"] in PRIORITIES else "",
         "x-sage-deadline-ms": deadline_ms if re.fullmatch("[0-9]{1,15}", deadline_ms) else "",
         "traceparent": own["traceparent"] or f"00-{asked}-{asked[:16]}-00",

@@ -1,10 +1,11 @@
 """The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS or LEDGERS.
+POOLS, LEDGERS or TENANTS.
 """
 
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
@@ -35,6 +36,10 @@ from sage_gateway.ledger.memory import MemoryStore
 from sage_gateway.ledger.port import Store
 from sage_gateway.ledger.redis import RedisStore
 from sage_gateway.ledger.sqlite import SqliteStore
+from sage_gateway.tenants.memory import MemoryStore as TenantsInMemory
+from sage_gateway.tenants.port import Store as TenantStore
+from sage_gateway.tenants.redis import RedisStore as TenantsInRedis
+from sage_gateway.tenants.sqlite import SqliteStore as TenantsInSqlite
 
 SERVICE = pytest.mark.service
 STORES = [
@@ -292,6 +297,47 @@ def ledger(
                     store = RedisStore(
                         url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0, timeout_s=20.0
                     )
+            await store.open()
+            try:
+                yield store
+            finally:
+                await store.close()
+
+        yield opened
+
+
+TENANTS = [
+    pytest.param("memory", id="memory"),
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("redis", id="redis", marks=SERVICE),
+]
+OpenTenants = Callable[..., AbstractAsyncContextManager[TenantStore]]
+
+
+@pytest.fixture(params=TENANTS)
+def tenants(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenTenants]:
+    """Opens the same store again and again: ``async with tenants(clock=...)``.
+
+    The one in memory is empty each time. One that is opened beside another is another gateway's,
+    where the store is one that gateways share.
+    """
+    with contextlib.ExitStack() as stack:
+        url = ""
+        if request.param == "redis":
+            url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
+
+        @asynccontextmanager
+        async def opened(*, clock: Callable[[], float] = time.time) -> AsyncIterator[TenantStore]:
+            store: TenantStore
+            match request.param:
+                case "memory":
+                    store = TenantsInMemory(clock=clock)
+                case "sqlite":
+                    store = TenantsInSqlite(tmp_path / "tenants.sqlite", clock=clock)
+                case _:
+                    store = TenantsInRedis(url, lease_s=5.0, timeout_s=20.0, clock=clock)
             await store.open()
             try:
                 yield store

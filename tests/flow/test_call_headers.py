@@ -11,7 +11,7 @@ from sage_flink.flow.steps import call_headers, request_id
 NODE = Call("ask", "in", sage.chat(model="m"), capacity=1, timeout_s=1, tenant="acme")
 
 
-def test_a_call_carries_its_request_id_its_tenant_and_its_priority():
+def test_a_call_carries_its_request_id_its_tenant_its_job_and_its_priority():
     record = Record("r", {})
 
     headers = call_headers("job", NODE, record)
@@ -21,6 +21,7 @@ def test_a_call_carries_its_request_id_its_tenant_and_its_priority():
         "x-request-id": asked,
         "idempotency-key": asked,
         "x-sage-tenant": "acme",
+        "x-sage-job": "job",
         "x-sage-priority": "normal",
         "traceparent": f"00-{asked}-{asked[:16]}-00",
     }

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from sage_flink.common import Settings
-from sage_gateway.keys import Keys, local_key
 from sage_gateway.service import MODEL_ROUTES
+from sage_gateway.tenants import Keys, local_key
 
 
 def test_every_route_but_health_needs_a_key(gateway: Any) -> None:
@@ -46,8 +46,13 @@ def test_a_browser_may_show_the_key_as_a_password(gateway: Any) -> None:
 
 
 def test_the_keys_themselves_are_not_kept() -> None:
-    assert "secret" not in repr(Keys.of("secret"))
-    assert Keys.of("secret").admit([(b"authorization", b"bearer secret")])
+    keys = Keys.of("secret")
+
+    found = keys.find([(b"authorization", b"bearer secret")])
+
+    assert found is not None
+    assert "secret" not in repr(found) + repr(vars(keys))
+    assert keys.find([(b"authorization", b"bearer Secret")]) is None
 
 
 def test_the_first_start_makes_a_key_prints_it_once_and_keeps_it_private(

@@ -40,13 +40,48 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
             "models: {m: {engine: fake, kind: poetry}}",
             "models.m.kind: must be 'chat' or 'embedding'",
         ),
+        (
+            "models: {m: {engine: fake, kind: chat, routing: fastest}}",
+            "models.m.routing: must be 'least_loaded', 'round_robin', 'power_of_two', 'prefix', "
+            "'session' or 'key_group', got 'fastest'",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, hedge_after_ms: 50}}",
+            "models.m.hedge_after_ms: only embedding models are hedged; remove it",
+        ),
+        (
+            "models: {m: {engine: fake, kind: embedding, hedge_after_ms: 0}}",
+            "models.m.hedge_after_ms: must be more than 0, got 0",
+        ),
         ("models: {}", "models"),
         ("", "models: is missing"),
         ("[]", "the file: must have keys and values"),
         ("models: {bad name: {engine: fake, kind: chat}}", "models.bad name: a name has letters"),
         ("models: {m: {engine: fake, kind: chat, aliases: other}}", "aliases: must be a list"),
         ("models: {m: {engine: fake, kind: chat, slots: 1.5}}", "must be a whole number, got 1.5"),
+        (
+            "models: {m: {engine: fake, kind: chat, policy: lifo}}",
+            "models.m.policy: must be 'fifo', 'priority', 'slo', 'fair', 'cost' or 'adaptive'",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, concurrency: many}}",
+            "models.m.concurrency: must be a whole number, or auto, got 'many'",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, concurrency: 0}}",
+            "models.m.concurrency: must be at least 1, got 0",
+        ),
+        (
+            "models: {m: {engine: fake, kind: chat, queue_max: -1}}",
+            "models.m.queue_max: must be at least 0, got -1",
+        ),
         ("models: [", "not YAML"),
+        (
+            GOOD + "\ntenants: {a: {tokens_per_day: 0}}",
+            "tenants.a.tokens_per_day: must be at least 1",
+        ),
+        (GOOD + "\ntenants: {a: {tokens: 5}}", "tenants.a.tokens: unknown key"),
+        (GOOD + "\ntenants: {a b: {}}", "tenants.a b: a name has letters"),
         (
             GOOD[:-1] + ", n: {engine: fake, kind: chat, aliases: [m]}}",
             "'m' names two models",
@@ -64,6 +99,31 @@ def test_a_wrong_pool_file_is_told_in_one_line_that_names_the_place(
 
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_concurrency_is_a_number_or_measured(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    auto = "{engine: fake, kind: chat, concurrency: auto}"
+    file.write_text(f"models: {{a: {auto}, b: {{engine: fake, kind: chat}}}}")
+
+    models = load(file, ENGINES).models
+
+    assert models["a"].concurrency is None
+    assert models["a"].concurrency_max == 256
+    assert models["b"].concurrency == models["b"].concurrency_max == 128
+    assert (models["b"].policy, models["b"].queue_max) == ("fifo", 1024)
+
+
+def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(GOOD + "\ntenants: {acme: {requests_per_minute: 600, tokens_per_month: 5}}")
+
+    limits = load(file, ENGINES).tenants["acme"]
+
+    assert limits.model_dump(exclude_none=True) == {
+        "requests_per_minute": 600,
+        "tokens_per_month": 5,
+    }
 
 
 def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:

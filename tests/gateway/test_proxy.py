@@ -176,8 +176,8 @@ def test_a_path_that_is_not_there_and_a_wrong_method_are_errors_in_openais_shape
     assert gateway.client.get("/v1/models/nope").status_code == 404
 
 
-def test_requests_beyond_the_models_room_are_429_at_once(start: Any, fake: Any) -> None:
-    with start({"talk": fake(concurrency=1)}) as gateway:
+def test_without_a_queue_requests_beyond_the_room_are_429_at_once(start: Any, fake: Any) -> None:
+    with start({"talk": fake(concurrency=1, queue_max=0)}) as gateway:
         first = threading.Thread(target=gateway.chat, args=("sleep 1",))
         first.start()
         gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)

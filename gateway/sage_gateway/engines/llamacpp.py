@@ -18,7 +18,7 @@ def argv(launch: Launch) -> list[str]:
     line = [str(launch.python), str(SCRIPT), "--model", str(launch.source)]
     line += ["--alias", launch.model, "--port", str(launch.port), "--slots", str(spec.slots)]
     line += ["--context-tokens", str(spec.context_tokens), "--threads", str(spec.threads)]
-    line += ["--http-threads", str(spec.concurrency + SPARE_THREADS)]
+    line += ["--http-threads", str(spec.concurrency_max + SPARE_THREADS)]
     line += ["--embedding"] if spec.kind == "embedding" else []
     return [*line, *spec.arguments]
 

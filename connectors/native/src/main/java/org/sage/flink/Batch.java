@@ -72,8 +72,8 @@ final class Batch {
     }
 
     /**
-     * A lone text's own; else the tenant and priority that all share, the earliest deadline, and an
-     * id made of the texts' ids: the same when the same texts are asked again together.
+     * A lone text's own; else the tenant, job and priority that all share, the earliest deadline, and
+     * an id made of the texts' ids: the same when the same texts are asked again together.
      */
     Map<String, String> headers() {
         Question first = texts.get(0).question;
@@ -85,7 +85,7 @@ final class Batch {
         headers.put(Question.REQUEST_ID, id);
         headers.put("idempotency-key", id);
         headers.put("traceparent", "00-" + id + "-" + id.substring(0, ID_BYTES) + "-00");
-        for (String shared : List.of(Question.TENANT, Question.PRIORITY)) {
+        for (String shared : List.of(Question.TENANT, Question.JOB, Question.PRIORITY)) {
             if (first.headers().containsKey(shared)) {
                 headers.put(shared, first.headers().get(shared));
             }

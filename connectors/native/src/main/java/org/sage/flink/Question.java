@@ -20,6 +20,7 @@ record Question(byte[] carrier, String requestId, byte[] body, Map<String, Strin
 
     static final String REQUEST_ID = "x-request-id";
     static final String TENANT = "x-sage-tenant";
+    static final String JOB = "x-sage-job";
     static final String PRIORITY = "x-sage-priority";
     /** Milliseconds since the epoch. */
     static final String DEADLINE = "x-sage-deadline-ms";

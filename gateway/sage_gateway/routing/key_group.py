@@ -1,0 +1,19 @@
+"""Requests of one key group of the stream (``x-key-group``) go to the same replica.
+
+A key's group is a function of the key and the job's maximum parallelism: it outlives a change of
+parallelism, so a rescaled job finds its caches where they were.
+"""
+
+from sage_gateway.routing.least_loaded import start
+from sage_gateway.routing.policy import Headers, Hints, Policy
+from sage_gateway.routing.rendezvous import choose, named
+
+HEADER = b"x-key-group"
+
+
+def read(headers: Headers, _: bytes) -> Hints:
+    """The key group."""
+    return named(headers, HEADER)
+
+
+POLICY: Policy[None] = Policy(choose=choose, start=start, read=read)

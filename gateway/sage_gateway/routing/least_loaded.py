@@ -1,0 +1,27 @@
+"""The replica with the fewest requests in flight; of several the first."""
+
+from collections.abc import Sequence
+
+from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.routing.policy import Candidate, Hints, Policy
+
+
+def choose(candidates: Sequence[Candidate], _: Hints, __: None) -> int:
+    """The index of the least busy."""
+    return least(candidates).place
+
+
+def least(candidates: Sequence[Candidate]) -> Candidate:
+    """The least busy of them."""
+    return min(candidates, key=_load)
+
+
+def start(_: ModelSpec) -> None:
+    """Nothing is remembered."""
+
+
+def _load(candidate: Candidate) -> int:
+    return candidate.in_flight
+
+
+POLICY: Policy[None] = Policy(choose=choose, start=start)

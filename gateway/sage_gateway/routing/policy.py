@@ -1,0 +1,88 @@
+"""What a routing policy sees and says: frozen values in, the index of a replica out.
+
+A policy chooses among what :func:`eligible` left, so none can choose a replica that is not READY
+or is full, or forget the order of trust. Candidates come in the order of their places.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.replicas import State
+
+Headers = Iterable[tuple[bytes, bytes]]
+S = TypeVar("S")
+
+
+class Candidate(NamedTuple):
+    """A replica as routing sees it; ``place`` is its index in the model.
+
+    ``doubted``: it lost a request or missed a check, or its circuit is not closed. ``room``: it
+    takes one more request.
+
+    A tuple, because every decision makes one a replica: a frozen dataclass takes three times as
+    long to make.
+    """
+
+    place: int
+    state: State
+    in_flight: int
+    doubted: bool = False
+    room: bool = True
+
+
+class Hints(NamedTuple):
+    """Where a request belongs: ``key`` by name, ``chain`` by the blocks of its prompt."""
+
+    key: bytes = b""
+    chain: tuple[bytes, ...] = ()
+
+
+NO_HINTS = Hints()
+
+
+def no_hints(_: Headers, __: bytes) -> Hints:
+    """For a policy that takes every request alike."""
+    return NO_HINTS
+
+
+def unchanged(state: S, _: Hints, __: int) -> S:
+    """For a policy that remembers nothing of a choice."""
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Policy(Generic[S]):
+    """One way to choose.
+
+    ``choose`` is pure: candidates (never none), hints and the state give the index. ``learn`` is
+    the state after that choice, ``start`` the first one. ``read`` takes the hints from a request's
+    headers (names in lower case) and body.
+    """
+
+    choose: Callable[[Sequence[Candidate], Hints, S], int]
+    start: Callable[[ModelSpec], S]
+    learn: Callable[[S, Hints, int], S] = unchanged
+    read: Callable[[Headers, bytes], Hints] = no_hints
+
+
+def eligible(candidates: Sequence[Candidate], *, tried: Collection[int] = ()) -> list[Candidate]:
+    """Those to choose from, all of the same trust: READY, with room for one more request.
+
+    One that is doubted, or was tried for this request already, is the last choice rather than no
+    choice. A kept-alive connection may have been closed under the first try; and were an open
+    circuit a refusal, requests that make every engine fail would close a model to everybody.
+
+    **Trust goes before room**: while any is trusted, a doubted one's room is none. A dead one,
+    which seems to have room again and again, would draw all who wait before it is found dead.
+    """
+    ready = [c for c in candidates if c.state is State.READY]
+    if tried and (fresh := _open([c for c in ready if c.place not in tried])):
+        return fresh
+    return _open(ready)
+
+
+def _open(ready: list[Candidate]) -> list[Candidate]:
+    trusted = [c for c in ready if not c.doubted] or ready
+    return [c for c in trusted if c.room]

@@ -1,0 +1,132 @@
+"""The replica that has seen the longest beginning of this prompt, unless it is too busy.
+
+A prompt is known by a chain of hashes, each over everything up to a cut. Cuts lie at fixed places,
+close together at the start and ever wider apart, so the whole of a prompt of 8 MiB is known by less
+than 80 hashes and a match is found to within an eighth of its length. **A busy holder is passed
+over** (consistent hashing with bounded loads): the next replica then sees the prompt, becomes a
+holder too, and a hot beginning spreads over as many replicas as it needs.
+
+What is remembered is what was sent, not what an engine still has: a replica that was started anew,
+or has dropped its cache, is asked once in vain. Source: Mirrokni, Thorup and Zadimoghaddam,
+Consistent Hashing with Bounded Loads (2018).
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import ceil
+
+import msgspec
+
+from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.routing.least_loaded import least
+from sage_gateway.routing.policy import NO_HINTS, Candidate, Headers, Hints, Policy
+from sage_gateway.wire import BODY_BYTES_MAX
+
+BLOCK_BYTES = 256  # some 64 tokens; what is shorter is no beginning worth a detour
+GROWTH = 8
+SHARE_MIN = 0.25  # of the prompt: below it a common system prompt would gather everybody
+LOAD_MAX = 1.25  # times the mean
+LINKS_MAX = 1 << 16  # some 10 MiB
+
+
+@dataclass(slots=True)
+class Seen:
+    """Which replicas saw which beginnings, as bits by hash; the oldest are forgotten.
+
+    The one state that is changed in place: a copy a request would cost more than the request.
+    ``slots``: so many requests a replica computes at the same time.
+    """
+
+    slots: int
+    links: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+
+
+class Prompt(msgspec.Struct):
+    """The parts of a body that an engine renders into the prompt, in the order it does."""
+
+    tools: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+
+
+_PROMPT = msgspec.json.Decoder(Prompt)
+
+
+def _cuts() -> tuple[int, ...]:
+    found = [BLOCK_BYTES]
+    while found[-1] < BODY_BYTES_MAX:
+        found.append(found[-1] + max(BLOCK_BYTES, found[-1] // GROWTH))
+    return tuple(found)
+
+
+CUTS = _cuts()
+
+
+def choose(candidates: Sequence[Candidate], hints: Hints, seen: Seen) -> int:
+    """The least busy of those with the longest match; with no match worth it, of all."""
+    if hints.chain:
+        most = bound(candidates, seen.slots)
+        light = [c for c in candidates if c.in_flight < most]
+        holders = longest(light, hints.chain, seen.links)
+        return least(holders or candidates).place
+    return least(candidates).place
+
+
+def bound(candidates: Sequence[Candidate], slots: int) -> int:
+    """So many requests in flight, with the next one, a replica may have to be preferred."""
+    after = sum(c.in_flight for c in candidates) + 1
+    return max(slots, ceil(LOAD_MAX * after / len(candidates)))
+
+
+def longest(
+    candidates: Sequence[Candidate], chain: Sequence[bytes], links: Mapping[bytes, int]
+) -> list[Candidate]:
+    """Those that saw the longest beginning, if that is at least ``SHARE_MIN`` of the prompt."""
+    shortest = bisect_left(CUTS, SHARE_MIN * CUTS[len(chain) - 1])
+    for at in range(len(chain) - 1, shortest - 1, -1):
+        bits = links.get(chain[at], 0)
+        if bits and (holders := [c for c in candidates if bits >> c.place & 1]):
+            return holders
+    return []
+
+
+def start(spec: ModelSpec) -> Seen:
+    """Nothing seen."""
+    return Seen(spec.slots)
+
+
+def learn(seen: Seen, hints: Hints, index: int) -> Seen:
+    """Replica ``index`` has seen the prompt. Short beginnings are the last to be forgotten."""
+    links = seen.links
+    for link in reversed(hints.chain):
+        links[link] = links.get(link, 0) | 1 << index
+        links.move_to_end(link)
+    while len(links) > LINKS_MAX:
+        links.popitem(last=False)
+    return seen
+
+
+def read(_: Headers, body: bytes) -> Hints:
+    """The chain of the prompt in ``body``, which is valid JSON."""
+    found = _PROMPT.decode(body)
+    prompt = b"".join((found.tools, found.messages, found.prompt, found.input))
+    return Hints(chain=chained(prompt)) if len(prompt) >= BLOCK_BYTES else NO_HINTS
+
+
+def chained(prompt: bytes) -> tuple[bytes, ...]:
+    """A hash over everything up to each cut within ``prompt``."""
+    made = blake2b(digest_size=8)
+    links = []
+    begin = 0
+    for cut in CUTS[: bisect_right(CUTS, len(prompt))]:
+        made.update(prompt[begin:cut])
+        links.append(made.digest())
+        begin = cut
+    return tuple(links)
+
+
+POLICY: Policy[Seen] = Policy(choose=choose, start=start, learn=learn, read=read)

@@ -1,0 +1,24 @@
+"""One replica after the other, whatever their load. The state is the index chosen last."""
+
+from collections.abc import Sequence
+
+from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.routing.policy import Candidate, Hints, Policy
+
+
+def choose(candidates: Sequence[Candidate], _: Hints, last: int) -> int:
+    """The next index after ``last``, or the first."""
+    return next((c.place for c in candidates if c.place > last), candidates[0].place)
+
+
+def start(_: ModelSpec) -> int:
+    """Before the first."""
+    return -1
+
+
+def learn(_: int, __: Hints, index: int) -> int:
+    """The index is now the last."""
+    return index
+
+
+POLICY: Policy[int] = Policy(choose=choose, start=start, learn=learn)

@@ -1,0 +1,210 @@
+"""Who waits for a model's replicas; the one owner of that state, on the loop that serves.
+
+Where nobody waits and a replica has room a request passes: no future, no heap. Else its ticket
+waits in the order of the model's policy, and :meth:`Queue.pump` lets go as many as find room. Every
+ticket ends once: let go, or refused, expired, out of time, left.
+
+**Who is let go holds its room until its task runs** and takes a replica; that must follow without
+an await between, and room is counted less those who are still on their way.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from typing import get_args
+
+from sage_gateway.pool_spec import Scheduling
+from sage_gateway.scheduling import drain, slo
+from sage_gateway.scheduling.line import Lanes, full
+from sage_gateway.scheduling.policy import Policy
+from sage_gateway.scheduling.ticket import Ticket, Wishes
+from sage_gateway.wire import ApiError
+
+POLICIES: Mapping[str, Callable[[], Policy]] = {
+    name: import_module(f"sage_gateway.scheduling.{name}").policy for name in get_args(Scheduling)
+}
+PACE_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many may wait, and how long."""
+
+    queue_max: int
+    timeout_s: float
+
+
+class Queue:
+    """One model's queue.
+
+    ``room``: whether the replicas have room for more than so many requests. ``ready``: how many
+    replicas are ready; where none is, nobody waits: the forwarding says why.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        policy: Policy,
+        bounds: Bounds,
+        *,
+        room: Callable[[int], bool],
+        ready: Callable[[], int],
+    ) -> None:
+        self.ended: Counter[str] = Counter(let_go=0, refused=0, expired=0, timed_out=0, left=0)
+        self._model = model
+        self._policy = policy
+        self._bounds = bounds
+        self._room = room
+        self._ready = ready
+        self._lanes = Lanes(policy)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._numbers = count()
+        self._on_their_way = 0
+        self._drain = drain.Drain()
+        self._pace_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def passes(self) -> bool:
+        """Whether a request would not have to wait."""
+        return not self._waiting and self._room(self._on_their_way)
+
+    async def enter(self, wishes: Wishes, tokens: int) -> Ticket | None:
+        """The ticket of one who waited until a replica had room; None for one who did not wait.
+
+        ``tokens``: the cost expected. A caller who is cancelled leaves at once.
+
+        Raises:
+            ApiError: 429 too many wait, or it waited for ``timeout_s``; 504 the policy minds
+                deadlines, and this one's is over or cannot be kept.
+        """
+        if self._policy.expires and wishes.deadline_s <= time.time():
+            raise self._expired()
+        if self.passes():
+            return None
+        if not self._ready():
+            return None
+        ticket = self._ticket(wishes, tokens)
+        if full(
+            len(self._lanes),
+            len(self._lanes.back),
+            background=ticket.background,
+            queue_max=self._bounds.queue_max,
+        ):
+            raise self._refused()
+        await self._wait(ticket)
+        return ticket
+
+    async def again(self) -> None:
+        """Wait for room once more, before all others: the replica that one had was lost.
+
+        Raises:
+            ApiError: 429, it waited for ``timeout_s``.
+        """
+        if not self._room(self._on_their_way):
+            await self._wait(Ticket(next(self._numbers), time.monotonic(), returned=True))
+
+    def pump(self) -> None:
+        """Let go as many as there is room for; to be called whenever room may have come."""
+        while self._waiting and self._room(self._on_their_way):
+            self._let_go(time.monotonic())
+
+    def settle(self, ticket: Ticket, begun_s: float, used: Mapping[str, int]) -> None:
+        """``ticket`` was let go at ``begun_s`` and is answered; the engine counted ``used``."""
+        pace_s = (time.monotonic() - begun_s) / ticket.tokens
+        self._pace_s += (pace_s - self._pace_s) * (PACE_SHARE if self._pace_s else 1.0)
+        if "in" in used:
+            self._policy.charge(ticket, sum(used.values()) - ticket.tokens)
+
+    async def _wait(self, ticket: Ticket) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._drain = drain.resumed(self._drain, ticket.arrived_s)
+        future = self._waiting[ticket.number] = loop.create_future()
+        self._lanes.push(ticket)
+        patience_s = self._patience_s(ticket)
+        over = patience_s < self._bounds.timeout_s
+        timer = loop.call_later(patience_s, self._give_up, ticket, over)
+        try:
+            await future
+        except BaseException:
+            self._leave(ticket, future)
+            raise
+        finally:
+            timer.cancel()
+        self._on_their_way -= 1
+
+    def _let_go(self, now_s: float) -> None:
+        ticket = self._lanes.pop(now_s)
+        future = self._waiting.pop(ticket.number)
+        over = self._policy.expires and slo.expired(ticket, now_s)
+        if over or future.cancelled():
+            self._policy.charge(ticket, -ticket.tokens)
+            if future.cancelled():  # its caller hung up in this very turn
+                self.ended["left"] += 1
+            else:
+                future.set_exception(self._expired())
+            return
+        self._on_their_way += 1
+        self.ended["let_go"] += 1
+        self._drain = drain.drained(self._drain, now_s)
+        future.set_result(None)
+
+    def _give_up(self, ticket: Ticket, over: bool) -> None:
+        """Its time is up, and its deadline where that is ``over``; not of one just let go."""
+        future = self._waiting.get(ticket.number)
+        if future is None or future.cancelled():
+            return
+        del self._waiting[ticket.number]
+        self._lanes.discard(ticket)
+        future.set_exception(self._expired() if over else self._timed_out())
+
+    def _leave(self, ticket: Ticket, future: "asyncio.Future[None]") -> None:
+        """It does not go: of one that was let go already, another takes the room."""
+        if self._waiting.pop(ticket.number, None) is not None:
+            self._lanes.discard(ticket)
+            self.ended["left"] += 1
+        elif not future.cancelled() and future.exception() is None:
+            self._on_their_way -= 1
+            self.pump()
+
+    def _patience_s(self, ticket: Ticket) -> float:
+        if not self._policy.expires:
+            return self._bounds.timeout_s
+        left_s = ticket.deadline_s - slo.SURE * ticket.work_s - ticket.arrived_s
+        return max(0.0, min(self._bounds.timeout_s, left_s))
+
+    def _ticket(self, wishes: Wishes, tokens: int) -> Ticket:
+        now_s = time.monotonic()
+        return Ticket(
+            next(self._numbers),
+            now_s,
+            tenant=wishes.tenant,
+            priority=wishes.priority,
+            deadline_s=wishes.deadline_s - time.time() + now_s,
+            tokens=tokens,
+            work_s=tokens * self._pace_s,
+        )
+
+    def _refused(self) -> ApiError:
+        self.ended["refused"] += 1
+        return self._busy(f"no room, and {len(self)} requests wait already", "rate_limit_exceeded")
+
+    def _timed_out(self) -> ApiError:
+        self.ended["timed_out"] += 1
+        return self._busy(f"no room within {self._bounds.timeout_s:g} s", "queue_timeout")
+
+    def _busy(self, why: str, code: str) -> ApiError:
+        seconds = drain.retry_after_s(self._drain, len(self), time.monotonic())
+        message = f"{self._model}: {why}; try again in {seconds} s"
+        return ApiError(429, message, code=code, retry_after_s=seconds)
+
+    def _expired(self) -> ApiError:
+        self.ended["expired"] += 1
+        why = "its deadline is over, or would be before it is answered; give it more time"
+        return ApiError(504, f"{self._model}: {why}", code="deadline_exceeded")

@@ -1,0 +1,18 @@
+"""Which store tenants have: beside the ledger's, for the same reason."""
+
+from pathlib import Path
+
+from sage_gateway.pool_spec import LedgerSpec
+from sage_gateway.tenants.port import Store
+
+
+def store(spec: LedgerSpec, folder: Path) -> Store:
+    """Redis where several gateways share a ledger, else a file in ``folder``."""
+    if spec.store == "redis":
+        from sage_gateway.tenants.redis import RedisStore
+
+        assert spec.url is not None, "checked with the file"
+        return RedisStore(spec.url, lease_s=spec.lease_s)
+    from sage_gateway.tenants.sqlite import SqliteStore
+
+    return SqliteStore(folder / "tenants.sqlite")

@@ -1,0 +1,120 @@
+"""``sage pool``: the keys of the model pool, and what they used."""
+
+import json
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.table import Column, Table
+
+from sage_flink.cli.shown import AsJson, console
+from sage_flink.common import ConfigError, OperatorNeeded, Settings
+from sage_flink.common.openai import error_message
+
+TIMEOUT_S = 30.0
+COUNTS = ("requests", "prompt_tokens", "completion_tokens")
+
+app = typer.Typer(help="The model pool: keys, usage.", no_args_is_help=True)
+keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+Scopes = Annotated[
+    list[str] | None, typer.Option(help="infer (the default), read or admin; again for more.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N")]
+Day = Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="UTC.")]
+
+
+@keys.command()
+def create(
+    tenant: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    scope: Scopes = None,
+    requests_per_minute: Limit = None,
+    tokens_per_minute: Limit = None,
+    tokens_per_day: Limit = None,
+    tokens_per_month: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, this once."""
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "tokens_per_month": tokens_per_month,
+    }
+    wanted = {"tenant": tenant, "name": name, "scopes": scope or ["infer"], "limits": limits}
+    made = _asked("POST", "/pool/keys", json=wanted)
+    if as_json:
+        print(json.dumps(made))
+        return
+    print(made["key"])
+    console.print(f"{made['id']} of {made['tenant']}; the key is shown this once", soft_wrap=True)
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List the keys, without themselves."""
+    found = _asked("GET", "/pool/keys")["data"]
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table(
+        Column("id", no_wrap=True), *_folded("tenant", "name", "scopes", "limits"), box=None
+    )
+    for key in found:
+        limits = ", ".join(f"{name} {count:,}" for name, count in key["limits"].items())
+        table.add_row(key["id"], key["tenant"], key["name"], " ".join(key["scopes"]), limits)
+    console.print(table if found else "no keys; make one with `sage pool keys create TENANT`")
+
+
+@keys.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
+) -> None:
+    """Revoke a key; what it used stays in the usage."""
+    _asked("DELETE", f"/pool/keys/{key_id}")
+    console.print(f"{key_id} revoked")
+
+
+@app.command()
+def usage(since: Day = "", until: Day = "", as_json: AsJson = False) -> None:
+    """Show requests and tokens by day, tenant, key, model and job; this month's by default."""
+    named = {"since": since, "until": until}
+    found = _asked("GET", "/v1/usage", params={k: v for k, v in named.items() if v})["data"]
+    if as_json:
+        print(json.dumps(found))
+        return
+    whole = (Column("day", no_wrap=True), Column("key", no_wrap=True))
+    table = Table(*whole, *_folded("tenant", "model", "job"), box=None)
+    for name in ("requests", "prompt", "completion"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in found:
+        words = (line[name] for name in ("day", "key", "tenant", "model", "job"))
+        counts = (f"{line[name]:,}" for name in COUNTS)
+        table.add_row(*words, *counts)
+    console.print(table if found else "nothing was used")
+
+
+def _folded(*names: str) -> list[Column]:
+    """Columns that are broken into lines where the console is narrow; nothing is cut."""
+    return [Column(name, overflow="fold") for name in names]
+
+
+def _asked(method: str, path: str, **more: Any) -> Any:
+    """The gateway's answer.
+
+    Raises:
+        OperatorNeeded: there is no gateway.
+        ConfigError: it refused; with its words.
+    """
+    settings = Settings.load()
+    url = settings.gateway_urls[0]
+    headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+    try:
+        answer = httpx.request(method, url + path, headers=headers, timeout=TIMEOUT_S, **more)
+    except httpx.TransportError as error:
+        raise OperatorNeeded(f"no gateway at {url} ({error}); run `sage up`") from error
+    if answer.is_error:
+        raise ConfigError(f"{url}: {error_message(answer.content, answer.status_code)}")
+    return answer.json()

@@ -1,0 +1,274 @@
+"""What callers see of limits, budgets and usage; the engine behind says 3 + 2 tokens a chat."""
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from gateway_process import gateway_process
+
+CHAT = "/v1/chat/completions"
+#: What a chat of the fake engine costs, and the most that `max_tokens` 1 may.
+USED = 5
+
+
+class Caller:
+    """A caller with a key of its own."""
+
+    def __init__(self, client: httpx.Client, **wanted: Any) -> None:
+        usual = {"tenant": "acme", "scopes": ["infer", "read"]}
+        made = client.post("/pool/keys", json=usual | wanted)
+        assert made.status_code == 201, made.text
+        self.id, self.key = made.json()["id"], made.json()["key"]
+        self._client = client
+
+    def chat(self, content: str = "echo hi", **more: Any) -> httpx.Response:
+        headers = more.pop("headers", {})
+        messages = [{"role": "user", "content": content}]
+        body = {"model": "talk", "messages": messages, "max_tokens": 1} | more
+        return self.post(CHAT, body, headers)
+
+    def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
+        own = {"Authorization": f"Bearer {self.key}", **(headers or {})}
+        return self._client.post(path, json=body, headers=own)
+
+    def usage(self) -> list[dict[str, Any]]:
+        own = {"Authorization": f"Bearer {self.key}"}
+        lines = self._client.get("/v1/usage", headers=own).json()["data"]
+        return [line for line in lines if line["key"] == self.id]
+
+    def spent(self) -> int:
+        return sum(line["total_tokens"] for line in self.usage())
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    found: dict[str, Any] = answer.json()["error"]
+    return found
+
+
+def until(wanted: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not wanted():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_requests_a_minute_beyond_the_limit_are_told_when_to_come_again(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"requests_per_minute": 3})
+
+    answers = [caller.chat() for _ in range(4)]
+
+    assert [a.status_code for a in answers] == [200, 200, 200, 429]
+    assert error_of(answers[3])["code"] == "rate_limit_exceeded"
+    assert error_of(answers[3])["type"] == "rate_limit_error"
+    assert 18 <= int(answers[3].headers["retry-after"]) <= 20
+
+
+def test_tokens_a_minute_count_what_was_used_not_what_might_have_been(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_minute": 150})
+
+    answers = []
+    for _ in range(12):
+        answers.append(caller.chat(max_tokens=100).status_code)
+        time.sleep(0.01)  # a rate is put right just after the answer
+
+    assert answers[0] == 200
+    assert 3 <= answers.count(200) <= 12
+    refused = caller.chat(max_tokens=148)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_a_budget_is_never_passed_and_says_so_as_openai_does(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_day": 400})
+
+    with ThreadPoolExecutor(8) as many:
+        answers = list(many.map(lambda _: caller.chat(), range(100)))
+    answered = [a for a in answers if a.status_code == 200]
+    refused = [a for a in answers if a.status_code == 429]
+
+    assert len(answered) + len(refused) == 100
+    assert caller.spent() == USED * len(answered) <= 400
+    assert answered
+    assert {error_of(a)["code"] for a in refused} == {"insufficient_quota"}
+    assert {error_of(a)["type"] for a in refused} == {"insufficient_quota"}
+    assert all(int(a.headers["retry-after"]) >= 1 for a in refused)
+
+
+def test_the_official_client_knows_the_error(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_month": 10})
+    ask: Any = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
+
+    url = f"{gateway.url}/v1"
+    client = openai.OpenAI(base_url=url, api_key=caller.key, max_retries=0)
+    with pytest.raises(openai.RateLimitError) as caught, client:
+        client.chat.completions.create(**ask)
+
+    assert caught.value.code == "insufficient_quota"
+
+
+def test_a_tenants_budget_is_shared_by_its_keys(start: Any, fake: Any) -> None:
+    pool = {"tenants": {"acme": {"tokens_per_day": 200}}}
+    with start({"talk": fake()}, pool=pool) as gateway:
+        one, other = Caller(gateway.client), Caller(gateway.client)
+        stranger = Caller(gateway.client, tenant="zeta")
+
+        while one.chat().status_code == 200:
+            pass
+
+        assert other.chat().status_code == 429
+        assert "tenant acme" in error_of(other.chat())["message"]
+        assert stranger.chat().status_code == 200
+        named = {"headers": {"x-sage-tenant": "acme"}}
+        assert stranger.chat(**named).status_code == 200
+        body = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
+        job = gateway.client.post(CHAT, json=body, headers={"x-sage-tenant": "acme"})
+        assert error_of(job)["code"] == "insufficient_quota"
+
+
+def test_an_answer_from_the_ledger_costs_nothing_and_no_budget_stands_against_it(
+    gateway: Any,
+) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_day": 200})
+    own = {"headers": {"x-request-id": uuid.uuid4().hex}}
+    first = caller.chat(**own)
+    while caller.chat().status_code == 200:
+        pass
+    spent = caller.spent()
+
+    again = caller.chat(**own)
+
+    assert again.headers["x-sage-ledger"] == "hit"
+    assert again.content == first.content
+    assert caller.spent() == spent
+
+
+@pytest.mark.parametrize("content", ["status 500", "overflow"])
+def test_an_engines_failure_costs_nothing(gateway: Any, content: str) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_day": 200})
+
+    for _ in range(5):
+        assert caller.chat(content).status_code in (400, 502)
+
+    assert caller.chat().status_code == 200
+    assert caller.spent() == USED
+
+
+def test_a_stream_without_usage_costs_a_token_an_event(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_day": 10_000})
+
+    caller.chat("echo a b c", stream=True, max_tokens=50)
+
+    (line,) = caller.usage()
+    assert line["completion_tokens"] == 3
+    assert 10 <= line["prompt_tokens"] <= 40
+
+
+def test_who_hangs_up_a_stream_pays_for_what_came(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_day": 100_000})
+    own = {"Authorization": f"Bearer {caller.key}"}
+    body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
+
+    with gateway.client.stream("POST", CHAT, json=body, headers=own) as answer:
+        lines = answer.iter_lines()
+        for _ in range(20):
+            next(lines)
+    until(lambda: caller.spent() > 0)
+
+    (line,) = caller.usage()
+    assert 10 <= line["completion_tokens"] < 500
+    assert caller.chat().status_code == 200
+
+
+def test_who_hangs_up_before_an_answer_pays_nothing_and_holds_nothing(gateway: Any) -> None:
+    caller = Caller(gateway.client, limits={"tokens_per_day": 200})
+    own = {"Authorization": f"Bearer {caller.key}"}
+    ask = {"model": "talk", "messages": [{"role": "user", "content": "sleep 30"}], "max_tokens": 1}
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(gateway.url + CHAT, json=ask, headers=own, timeout=0.3)
+    until(lambda: caller.chat().status_code == 200)
+
+    assert caller.spent() == USED
+
+
+def test_usage_is_told_by_key_model_and_job_to_its_tenant_and_all_to_admins(gateway: Any) -> None:
+    caller = Caller(gateway.client, tenant="one")
+    stranger = Caller(gateway.client, tenant="two")
+    caller.chat(headers={"x-sage-job": "ingest"})
+    caller.chat(model="other-name", headers={"x-sage-job": "ingest"})
+    caller.post("/v1/embeddings", {"model": "vectors", "input": ["a", "b"]})
+    stranger.chat()
+
+    lines = {(line["model"], line["job"]): line for line in caller.usage()}
+    every = gateway.client.get("/v1/usage").json()["data"]
+    own = {"Authorization": f"Bearer {caller.key}"}
+    mine = gateway.client.get("/v1/usage", headers=own).json()["data"]
+
+    assert set(lines) == {("talk", "ingest"), ("vectors", "")}
+    counts = [lines["talk", "ingest"][f"{n}_tokens"] for n in ("prompt", "completion", "total")]
+    assert counts == [6, 4, 10]
+    assert lines["talk", "ingest"]["requests"] == 2
+    assert lines["vectors", ""]["prompt_tokens"] == 2
+    assert {line["tenant"] for line in mine} == {"one"}
+    assert {caller.id, stranger.id} <= {line["key"] for line in every}
+
+
+def test_the_days_of_usage_are_checked(gateway: Any) -> None:
+    def asked(**days: str) -> httpx.Response:
+        found: httpx.Response = gateway.client.get("/v1/usage", params=days)
+        return found
+
+    assert asked(since="2026-01-01", until="2026-01-31").json()["data"] == []
+    assert asked(since="2026-02-01", until="2026-01-31").status_code == 400
+    assert asked(since="2020-02-01", until="2026-01-31").status_code == 400
+    assert asked(since="yesterday").status_code == 400
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "n", "n_predict"])
+def test_a_field_that_limits_the_cost_has_its_type(gateway: Any, field: str) -> None:
+    answer = Caller(gateway.client).chat(**{field: "1"})
+
+    assert answer.status_code == 400
+    assert field in error_of(answer)["message"]
+
+
+def test_what_was_spent_before_kill_9_is_spent(tmp_path: Path, fake: Any) -> None:
+    with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
+        caller = Caller(client, limits={"tokens_per_day": 200})
+        answered = [caller.chat().status_code for _ in range(5)].count(200)
+        process.kill()
+
+    with gateway_process(tmp_path, {"talk": fake()}) as (_, client):
+        caller._client = client
+        spent = caller.spent()
+        while caller.chat().status_code == 200:
+            answered += 1
+
+        assert spent == 5 * USED
+        assert caller.spent() == answered * USED <= 200
+
+
+def test_while_its_file_is_locked_a_budget_is_not_spent_but_others_ask_on(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        budget = Caller(gateway.client, limits={"tokens_per_day": 1000})
+        free = Caller(gateway.client)
+        with sqlite3.connect(tmp_path / "data" / "gateway" / "tenants.sqlite") as other:
+            other.execute("BEGIN EXCLUSIVE")
+            refused, answered = budget.chat(), free.chat()
+            other.rollback()
+        other.close()
+
+        assert (refused.status_code, answered.status_code) == (503, 200)
+        assert error_of(refused)["code"] == "budget_unavailable"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert budget.chat().status_code == 200
+        assert budget.spent() == USED

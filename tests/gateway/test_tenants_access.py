@@ -1,0 +1,151 @@
+"""Which key may ask which route; and that no key is ever told on."""
+
+import base64
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+KEY = "sk-sage-test"
+INFER, READ, ADMIN = {"infer"}, {"read"}, {"admin"}
+#: Every route of the OpenAPI document, and the scopes that open it. A new route needs a line.
+MATRIX = {
+    ("GET", "/v1/models"): INFER | READ | ADMIN,
+    ("GET", "/v1/models/{model}"): INFER | READ | ADMIN,
+    ("POST", "/v1/chat/completions"): INFER | ADMIN,
+    ("POST", "/v1/completions"): INFER | ADMIN,
+    ("POST", "/v1/embeddings"): INFER | ADMIN,
+    ("POST", "/v1/vector_stores/{name}/search"): INFER | ADMIN,
+    ("GET", "/v1/usage"): READ | ADMIN,
+    ("GET", "/metrics"): READ | ADMIN,
+    ("GET", "/pool/keys"): ADMIN,
+    ("POST", "/pool/keys"): ADMIN,
+    ("DELETE", "/pool/keys/{key_id}"): ADMIN,
+}
+#: Those that the document does not list, or that are not there.
+BESIDES = {
+    ("GET", "/docs"): READ | ADMIN,
+    ("GET", "/redoc"): READ | ADMIN,
+    ("GET", "/openapi.json"): READ | ADMIN,
+    ("GET", "/v1/nope"): INFER | ADMIN,
+    ("GET", "/v1//models"): INFER | ADMIN,
+    ("GET", "/pool/nope"): ADMIN,
+    ("GET", "//pool/keys"): ADMIN,
+    ("GET", "/nope"): ADMIN,
+}
+
+
+@pytest.fixture(scope="module")
+def keys(gateway: Any) -> dict[str, str]:
+    """A key of each scope alone."""
+    return {scope: made(gateway, scopes=[scope])["key"] for scope in ("infer", "read", "admin")}
+
+
+def made(gateway: Any, **wanted: Any) -> dict[str, Any]:
+    answer = gateway.client.post("/pool/keys", json={"tenant": "acme", **wanted})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def asked(gateway: Any, method: str, path: str, key: str = "") -> httpx.Response:
+    filled = path.replace("{name}", "docs").replace("{model}", "talk").replace("{key_id}", "nope")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.request(method, gateway.url + filled, headers=headers, json={})
+
+
+def listed(gateway: Any) -> set[tuple[str, str]]:
+    paths = gateway.client.get("/openapi.json").json()["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods}
+
+
+def test_every_route_is_in_the_matrix_but_health_which_is_open(gateway: Any) -> None:
+    assert listed(gateway) == {*MATRIX, ("GET", "/health")}
+    assert asked(gateway, "GET", "/health").status_code == 200
+
+
+@pytest.mark.parametrize(("route", "scopes"), [*MATRIX.items(), *BESIDES.items()])
+def test_a_route_is_open_to_its_scopes_and_to_nobody_else(
+    gateway: Any, keys: dict[str, str], route: tuple[str, str], scopes: set[str]
+) -> None:
+    answers = {scope: asked(gateway, *route, key) for scope, key in keys.items()}
+
+    assert asked(gateway, *route).status_code == 401
+    assert asked(gateway, *route, "sk-sage-wrong").status_code == 401
+    assert {scope for scope, a in answers.items() if a.status_code not in (401, 403)} == scopes
+    for scope in set(keys) - scopes:
+        error = answers[scope].json()["error"]
+        assert (error["code"], answers[scope].status_code) == ("missing_scope", 403)
+        assert f"this one has {scope}" in error["message"]
+
+
+def test_a_revoked_key_is_unknown_at_once(gateway: Any) -> None:
+    key = made(gateway)
+    before = asked(gateway, "GET", "/v1/models", key["key"])
+
+    gateway.client.delete(f"/pool/keys/{key['id']}")
+
+    assert before.status_code == 200
+    assert asked(gateway, "GET", "/v1/models", key["key"]).status_code == 401
+    assert gateway.client.delete(f"/pool/keys/{key['id']}").status_code == 404
+
+
+def test_a_key_works_after_a_restart_and_is_nowhere_in_the_files(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        key = made(gateway)["key"]
+
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        again = asked(gateway, "GET", "/v1/models", key)
+        shown = gateway.client.get("/pool/keys").text
+
+    assert again.status_code == 200
+    assert key not in shown
+    for file in (tmp_path / "data" / "gateway").iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+        assert key.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"tenant": "a", "scopes": ["root"]}, "'infer', 'read' or 'admin'"),
+        ({"tenant": "a", "scopes": []}, "at least 1 item"),
+        ({"tenant": "a", "limits": {"tokens_per_day": 0}}, "greater than or equal to 1"),
+        ({"tenant": "a", "limits": {"tokens": 1}}, "Extra inputs"),
+        ({"tenant": "a b"}, "match pattern"),
+        ({"tenant": "local"}, "take another name"),
+        ({}, "Field required"),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused(gateway: Any, wanted: Any, told: str) -> None:
+    answer = gateway.client.post("/pool/keys", json=wanted)
+
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]["message"]
+
+
+def test_no_key_is_ever_logged(
+    start: Any, fake: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with start({"talk": fake()}, home=tmp_path) as gateway:
+        key = made(gateway, limits={"requests_per_minute": 2})["key"]
+        basic = base64.b64encode(f"anyone:{key}".encode()).decode()
+        shown = [f"Bearer {key}", f"Bearer {key}-wrong", f"Basic {basic}", key]
+        for header in shown * 2:
+            for content in ("echo hi", "status 500"):
+                ask = {"model": "talk", "messages": [{"role": "user", "content": content}]}
+                httpx.post(
+                    f"{gateway.url}/v1/chat/completions",
+                    json=ask,
+                    headers={"Authorization": header},
+                )
+        logs = [path.read_text() for path in (tmp_path / "logs").iterdir()]
+
+    told = caplog.text + "".join(logs)
+    for secret in (key, KEY, basic):
+        assert secret not in told

@@ -1,0 +1,232 @@
+"""What limits decide, whatever comes; and that budgets are exact whatever dies."""
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sage_gateway.pool_spec import LimitsSpec
+from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, used
+from sage_gateway.tenants.limits import (
+    Account,
+    Cost,
+    Refusal,
+    begun,
+    brought,
+    ended,
+    left_s,
+    refusal,
+    spent,
+)
+from sage_gateway.tenants.port import Call, Charge, Row
+from sage_gateway.tenants.sqlite import SqliteStore
+from sage_gateway.wire import CostAsk, parsed
+
+NOON_S = 1_795_521_600.0  # 2026-11-24 12:00 UTC
+DAY = 20261124
+
+tokens = st.integers(1, 500)
+costs = st.tuples(tokens, tokens).map(lambda two: Cost(min(two), max(two)))
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), max_size=200), st.integers(1, 20))
+def test_no_minute_sees_more_than_twice_its_requests(
+    asks: list[tuple[float, bool]], allowed: int
+) -> None:
+    limits, account, now_s, at = LimitsSpec(requests_per_minute=allowed), Account(), NOON_S, []
+    for pause_s, _ in asks:
+        now_s += pause_s
+        account = brought(account, limits, now_s)
+        if refusal(account, limits, Cost(1, 1), name="k", now_s=now_s) is None:
+            account = begun(account, Cost(1, 1))
+            at.append(now_s)
+
+    for end in at:
+        assert len([t for t in at if end - 60 < t <= end]) <= 2 * allowed
+
+
+@given(st.integers(1, 100), costs)
+def test_who_waits_as_long_as_told_is_let_in(allowed: int, cost: Cost) -> None:
+    limits = LimitsSpec(requests_per_minute=allowed, tokens_per_minute=allowed)
+    account, now_s = brought(Account(), limits, NOON_S), NOON_S
+    while (stands := refusal(account, limits, cost, name="k", now_s=now_s)) is None:
+        account = begun(account, cost)
+
+    error = stands.error()
+    assert error.retry_after_s is not None
+    now_s += error.retry_after_s + 0.001
+    assert refusal(brought(account, limits, now_s), limits, cost, name="k", now_s=now_s) is None
+
+
+@given(st.lists(st.tuples(costs, st.integers(0, 500))), st.integers(1, 5000))
+def test_spent_and_held_never_pass_a_budget(calls: list[tuple[Cost, int]], budget: int) -> None:
+    limits = LimitsSpec(tokens_per_day=budget)
+    account, open_ = brought(Account(), limits, NOON_S), []
+    for cost, used_ in calls:
+        if refusal(account, limits, cost, name="k", now_s=NOON_S) is None:
+            account = begun(account, cost)
+            open_.append((cost, min(used_, cost.most)))
+        if len(open_) > 3:
+            over, took = open_.pop(0)
+            account = spent(ended(account, over, took), took, DAY)
+
+        assert account.held == sum(cost.most for cost, _ in open_)
+        assert account.day_spent + account.held <= budget
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [("tokens_per_day", 43_200), ("tokens_per_month", 43_200 + 6 * 86_400)]
+)
+def test_a_budget_says_how_long_its_time_still_is(limit: str, seconds: float) -> None:
+    assert left_s(limit, NOON_S) == seconds
+    assert Refusal("k", limit, 5, seconds).error().retry_after_s == seconds
+
+
+def test_a_clock_that_is_put_back_frees_no_budget_and_blocks_no_rate() -> None:
+    limits = LimitsSpec(requests_per_minute=1, tokens_per_month=100)
+    ahead_s = NOON_S + 40 * 86_400
+    account = spent(brought(Account(), limits, ahead_s), 60, 20270103)
+    account = begun(account, Cost(1, 1))
+
+    account = spent(brought(account, limits, NOON_S), 30, DAY)
+    later = brought(account, limits, NOON_S + 60)
+
+    assert account.month_spent == 90
+    stands = refusal(later, limits, Cost(5, 20), name="k", now_s=NOON_S + 60)
+    assert stands is not None
+    assert stands.limit == "tokens_per_month"
+
+
+def body_of(**fields: Any) -> bytes:
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x" * 100}]}
+    return orjson.dumps(ask | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "completion"),
+    [
+        ({}, 1000),
+        ({"max_tokens": 7}, 7),
+        ({"max_tokens": None, "max_completion_tokens": 9}, 9),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
+        ({"max_tokens": -1}, 1000),
+        ({"max_tokens": 5000}, 1000),
+        ({"max_tokens": 7, "n_predict": 2000}, 1000),
+        ({"max_tokens": 7, "n": 3}, 21),
+        ({"max_tokens": 7, "n": 0, "best_of": 2}, 14),
+    ],
+)
+def test_the_most_a_chat_can_cost_is_its_bytes_and_its_completions(
+    fields: dict[str, Any], completion: int
+) -> None:
+    body = body_of(**fields)
+    cost = generation(parsed(body, CostAsk), body, 1000)
+
+    assert cost.most == min(len(body) + TEMPLATE_TOKENS + completion, max(1000, completion))
+    assert cost.likely <= cost.most
+
+
+@given(st.dictionaries(st.sampled_from(["in", "out"]), st.integers(0, 10**18)), costs, st.binary())
+def test_an_engine_that_says_too_much_is_not_believed(
+    said: dict[str, int], cost: Cost, body: bytes
+) -> None:
+    assert 0 <= used(said, body=body, deltas=3, most=cost.most).total <= cost.most
+
+
+def test_vectors_cost_their_texts() -> None:
+    assert embedding(b"x" * 400) == Cost(101, 400 + TEMPLATE_TOKENS)
+
+
+class Drill:
+    """Callers who ask until they are answered or refused, at a gateway that dies now and then.
+
+    The ledger of the drill is as the real one: what is recorded is never asked again.
+    """
+
+    def __init__(self, file: Path, budget: int, dice: random.Random) -> None:
+        self.file, self.dice = file, dice
+        self.limits = LimitsSpec(tokens_per_day=budget)
+        self.store = self.opened()
+        self.recorded: dict[bytes, int] = {}
+        self.answered: dict[bytes, int] = {}
+        self.up = asyncio.Event()
+
+    def opened(self) -> SqliteStore:
+        return SqliteStore(self.file, clock=lambda: NOON_S)
+
+    async def begin(self) -> None:
+        """A life begins."""
+        await self.store.open()
+        self.up.set()
+
+    async def crash(self) -> None:
+        """It ends, with all that is held, and another one begins. What was on its way to the file
+
+        is written: the kernel has it.
+        """
+        self.up.clear()
+        dead, self.store = self.store, self.opened()
+        await dead.close()
+        await self.begin()
+
+    async def caller(self, once: bytes) -> None:
+        while once not in self.answered:
+            if once in self.recorded:
+                self.answered[once] = self.recorded[once]
+            elif not await self.asked(once):
+                return
+
+    async def asked(self, once: bytes) -> bool:
+        """Whether to ask again; each step may be the last one of this life."""
+        await self.up.wait()
+        store, most = self.store, self.dice.randint(1, 60)
+        call = Call("k", self.limits, "t", LimitsSpec(), Cost(1, most), once)
+        held = await store.admit(call)
+        if isinstance(held, Refusal):
+            return False
+        await asyncio.sleep(0)
+        if store is not self.store or await self.dies(0.05):
+            return True
+        took = self.dice.randint(1, most)
+        if self.dice.random() < 0.1:
+            await store.settle(held, None)
+            return True
+        await store.settle(held, Charge(Row(DAY, "t", "k", "m", ""), 1, took, 0))
+        if store is not self.store or await self.dies(0.05):
+            return True
+        self.recorded[once] = took
+        return True
+
+    async def dies(self, chance: float) -> bool:
+        if self.dice.random() >= chance:
+            return False
+        await self.crash()
+        return True
+
+    async def spent(self) -> int:
+        return sum(one.tokens for one in await self.store.usage(DAY, DAY))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 2**32))
+def test_spent_is_what_was_answered_and_never_above_the_budget_whatever_dies(
+    budget: int, seed: int
+) -> None:
+    async def drill(folder: Path) -> tuple[int, int]:
+        found = Drill(folder / "t.sqlite", budget, random.Random(seed))
+        await found.begin()
+        await asyncio.gather(*(found.caller(b"%d" % n) for n in range(60)))
+        spent_ = await found.spent()
+        await found.store.close()
+        return spent_, sum(found.answered.values())
+
+    with tempfile.TemporaryDirectory() as folder:
+        spent_, answered = asyncio.run(drill(Path(folder)))
+
+    assert spent_ == answered <= budget
