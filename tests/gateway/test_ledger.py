@@ -106,10 +106,10 @@ def test_a_repeat_gets_the_same_bytes_and_costs_nothing(
 def test_a_second_one_while_the_first_runs_joins_it(caller: Caller) -> None:
     own = new_id()
 
-    first = caller.begin("sleep 0.5", own)
+    first = caller.begin("sleep 2", own)
     caller.gateway.until(lambda: caller.asked() == 1)
     with ThreadPoolExecutor(8) as many:
-        joined = list(many.map(lambda _: caller.ask("sleep 0.5", own), range(8)))
+        joined = list(many.map(lambda _: caller.ask("sleep 2", own), range(8)))
 
     assert {answer.content for answer in joined} == {first.result().content}
     assert {said(answer) for answer in joined} == {"joined"}
@@ -281,7 +281,7 @@ def test_a_failure_is_told_and_forgotten(caller: Caller, script: str, stream: bo
 
 
 def test_a_failure_is_told_to_all_who_joined(start: Any, fake: Any) -> None:
-    with start({"talk": fake(timeout_s=0.6)}) as gateway:
+    with start({"talk": fake(timeout_s=2)}) as gateway:
         caller, own = Caller(gateway), new_id()
         first = caller.begin("sleep 5", own)
         gateway.until(lambda: caller.asked() == 1)
