@@ -16,8 +16,6 @@ OPTIONS = sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)
 #: Fewer calls in flight than the call's capacity: a full one holds barriers back by design.
 RATE, CAPACITY = 4.0, 512
 LONG_S, LONGEST_S = 10.0, 60.0
-#: The fault comes at a random moment, so that a fifth of the stream, 8 s, may be all that is left.
-CHECKPOINTS_MIN = 5
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
             for one in running.rest.checkpoints(running.job_id)["history"]:
                 if one["status"] == "COMPLETED" and one["trigger_timestamp"] >= began_ms:
                     took_ms[one["id"]] = one["end_to_end_duration"]
-            return len(running.fed) >= len(running.texts) * 0.8
+            return len(running.fed) >= len(running.texts)
 
         until(looked, 300, "calls in flight", every_s=1.0)
         p99_ms = percentile(list(took_ms.values()), 0.99)
@@ -63,7 +61,7 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
     outcome = run(fault, name="long_calls_checkpoint", **slow(long_s))
 
     assert outcome.closes, outcome
-    assert outcome.notes["checkpoints"] >= CHECKPOINTS_MIN
+    assert outcome.notes["checkpoints"] >= long_s / 2
     assert outcome.notes["checkpoint_ms_p99"] <= 1000
 
 
