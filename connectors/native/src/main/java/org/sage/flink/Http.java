@@ -20,6 +20,8 @@ import org.apache.flink.shaded.netty4.io.netty.channel.ChannelFuture;
 import org.apache.flink.shaded.netty4.io.netty.channel.ChannelInitializer;
 import org.apache.flink.shaded.netty4.io.netty.channel.ChannelOption;
 import org.apache.flink.shaded.netty4.io.netty.channel.EventLoop;
+import org.apache.flink.shaded.netty4.io.netty.channel.group.ChannelGroup;
+import org.apache.flink.shaded.netty4.io.netty.channel.group.DefaultChannelGroup;
 import org.apache.flink.shaded.netty4.io.netty.channel.socket.SocketChannel;
 import org.apache.flink.shaded.netty4.io.netty.channel.socket.nio.NioSocketChannel;
 import org.apache.flink.shaded.netty4.io.netty.handler.codec.http.DefaultFullHttpRequest;
@@ -74,6 +76,7 @@ final class Http implements AutoCloseable {
     private final String authorization;
     private final long bytesMax;
     private final Bootstrap bootstrap;
+    private final ChannelGroup open;
     private final ExecutorService lookUps =
             Executors.newSingleThreadExecutor(new DefaultThreadFactory("pool-call-dns", true));
     private boolean closed;
@@ -92,6 +95,7 @@ final class Http implements AutoCloseable {
                         ? SslContextBuilder.forClient().build()
                         : null;
         this.endpoints = urls.stream().map(url -> Endpoint.of(url + path, tls)).toList();
+        this.open = new DefaultChannelGroup(loop);
         this.bootstrap =
                 new Bootstrap()
                         .group(loop)
@@ -209,6 +213,7 @@ final class Http implements AutoCloseable {
         ChannelFuture connected =
                 bootstrap.clone().handler(new Line(exchange.endpoint, made)).connect(at);
         made.on(connected.channel());
+        open.add(connected.channel());
         connected.addListener(
                 done -> {
                     if (!done.isSuccess()) {
@@ -219,10 +224,14 @@ final class Http implements AutoCloseable {
                 });
     }
 
-    /** Tells nothing any more; the loop closes the connections when it ends. */
+    /**
+     * Tells nothing any more and closes the connections. A loop's own shutdown is not relied on:
+     * without a quiet period it may end before it closed its channels, and leave them open.
+     */
     @Override
     public void close() {
         closed = true;
+        open.close();
         lookUps.shutdownNow();
     }
 

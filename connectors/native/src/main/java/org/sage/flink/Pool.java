@@ -86,7 +86,7 @@ final class Pool implements AutoCloseable {
         }
     }
 
-    /** Aborts what is in flight: the loop closes its connections when it ends. */
+    /** Aborts what is in flight. */
     @Override
     public void close() {
         quietly(() -> loop.execute(http::close));

@@ -119,6 +119,19 @@ class HttpTest {
     }
 
     @Test
+    void closingHangsUpAlthoughTheLoopRunsOn() throws Exception {
+        try (Peer engine = new Peer(Peer.SILENCE)) {
+            Http http = http(engine.url(), 1000);
+            LOOPS.next().execute(() -> http.post(0, new byte[2], Map.of(), reply -> {}));
+            assertTrue(engine.asked.await(5, TimeUnit.SECONDS));
+
+            LOOPS.next().execute(http::close);
+
+            assertTrue(engine.hungUp.await(1, TimeUnit.SECONDS));
+        }
+    }
+
+    @Test
     void anUnknownHostIsNoConnection() throws Exception {
         try (Http http = http("http://no-such-host.invalid", 1000)) {
             Reply reply = post(http, "{}");
