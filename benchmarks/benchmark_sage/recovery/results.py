@@ -16,12 +16,13 @@ PROCESSES = ("taskmanager", "python_worker", "jobmanager")
 def keep(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
     """Write B10's result into ``folder``: every repeat of every drill, a side each.
 
-    The drills take hours: those of an earlier run at the same commit stay, but for those run again.
+    The drills take hours, so those of earlier runs stay, but for those run again; each row names
+    the commit that it ran at.
     """
-    sides = earlier(folder / "B10.json", commit())
-    sides |= {name: [] for name, _ in rows}
+    sides = earlier(folder / "B10.json") | {name: [] for name, _ in rows}
+    at = commit()
     for name, row in rows:
-        sides[name].append(row)
+        sides[name].append({**row, "commit": at})
     every = [(name, row) for name, found in sides.items() for row in found]
     made = result(
         "B10", seed=seed, repeats=repeats, sides=dict(sides), headline=list(headlines(every))
@@ -29,12 +30,15 @@ def keep(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
     return made.save(folder)
 
 
-def earlier(path: Path, at: str) -> dict[str, list[dict[str, Any]]]:
-    """The sides of the result file in ``path``, if it is of commit ``at``."""
+def earlier(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The sides of the result file in ``path``, none where there is no file yet."""
     if not path.exists():
         return {}
     kept = msgspec.json.decode(path.read_bytes())
-    return dict(kept["sides"]) if kept["commit"] == at else {}
+    return {
+        name: [{"commit": kept["commit"], **row} for row in rows]
+        for name, rows in kept["sides"].items()
+    }
 
 
 def headlines(rows: Sequence[Row]) -> list[Headline]:
