@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
+from zlib import crc32
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Failed, Record, derived_id
@@ -11,6 +12,10 @@ from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.graph import PRIORITIES, Call, FlatMap
 
 T = TypeVar("T")
+#: Headers of a record that the pool is told as they are.
+OWN = ("sage-tenant", "sage-priority", "sage-session", "traceparent")
+#: As many as Flink's default of key groups: more than a model has replicas.
+KEY_GROUPS = 128
 
 
 def flat_map(node: FlatMap, record: Record) -> list[Record]:
@@ -61,12 +66,14 @@ def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
     ``sage-priority``, else the step's. ``x-sage-deadline-ms`` (since the epoch) stands here only
     where the record has its own, ``sage-deadline-ms``; else the target adds it when a call begins.
     ``traceparent`` is the record's own, else an unsampled one made of the request id, so that logs
-    can be joined.
+    can be joined. ``x-session-id`` is the record's own ``sage-session``, and ``x-key-group`` a
+    number made of its key, the same at every parallelism: a pool that routes by one of them asks
+    the replica that answered the session, or the key, before.
 
     Source: W3C Trace Context, section 3.2.
     """
     asked = request_id(job, node, record)
-    own = {name: _own(record, name) for name in ("sage-tenant", "sage-priority", "traceparent")}
+    own = {name: _own(record, name) for name in OWN}
     deadline_ms = _own(record, "sage-deadline-ms")
     headers = {
         "x-request-id": asked,
@@ -76,6 +83,8 @@ def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
         "x-sage-priority": own["sage-priority"] if own["sage-priority"] in PRIORITIES else "",
         "x-sage-deadline-ms": deadline_ms if re.fullmatch("[0-9]{1,15}", deadline_ms) else "",
         "traceparent": own["traceparent"] or f"00-{asked}-{asked[:16]}-00",
+        "x-session-id": own["sage-session"],
+        "x-key-group": "" if record.key is None else str(crc32(record.key) % KEY_GROUPS),
     }
     headers["x-sage-priority"] = headers["x-sage-priority"] or node.priority
     return {name: value for name, value in headers.items() if value}

@@ -43,9 +43,30 @@ def test_a_records_own_headers_go_before_the_steps():
     assert headers["traceparent"].endswith("-01")
 
 
+def test_a_record_of_a_session_and_a_keyed_one_say_where_they_were_answered_before():
+    named = Record("r", {}, key=b"user 7", headers={"sage-session": b"s1"})
+
+    headers = [call_headers("job", NODE, named.replace(id=id_)) for id_ in ("r", "s")]
+
+    assert [h["x-session-id"] for h in headers] == ["s1", "s1"]
+    first, second = (int(h["x-key-group"]) for h in headers)
+    assert first == second < 128
+
+
+def test_keys_spread_over_the_key_groups():
+    keys = [f"user {n}".encode() for n in range(2000)]
+
+    told = {call_headers("job", NODE, Record("r", {}, key=key))["x-key-group"] for key in keys}
+
+    assert len(told) == 128
+
+
+OWN = ["sage-tenant", "sage-priority", "sage-deadline-ms", "sage-session", "traceparent"]
+
+
 @given(
     st.dictionaries(
-        st.sampled_from(["sage-tenant", "sage-priority", "sage-deadline-ms", "traceparent"]),
+        st.sampled_from(OWN),
         st.binary(max_size=300),
     )
 )
