@@ -18,28 +18,20 @@ Neighbouring Python steps share one operator. Failures of all steps are united a
 graph's dead-letter sink. What goes in and out is counted by :mod:`~sage_flink.flow.flink_account`.
 """
 
-import gc
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
-from py4j.protocol import Py4JJavaError
 from pyflink.common import WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
-from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
-from sage_flink.flow.check import check
 from sage_flink.flow.flink_account import Account
 from sage_flink.flow.flink_fallback import AloneStep, LetterStep, OutcomeStep, called, of_jar
-from sage_flink.flow.flink_state import need_all_taken_up, planned, saved
 from sage_flink.flow.flink_steps import (
     BYTES,
     FAILED,
@@ -61,145 +53,12 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, Prepared, SharedSink, Sink, Source
-from sage_flink.flow.replay import one_transaction
-from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment, native_jar
-from sage_flink.platform.flink_rest import FlinkRest
-from sage_flink.platform.savepoints import StateFolders, folders_of, resolved, tidy
+from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
 
 #: The operator that holds back what a replay writes, and the sink behind it.
 HELD = "held"
 
 log = logging.getLogger("sage.flow")
-
-
-@contextmanager
-def one_java_thread() -> Iterator[None]:
-    """Hold the garbage collector back, so that Java answers from one thread.
-
-    Java serves every connection of py4j by a thread of its own, and PyFlink tells one of them where
-    our classes are. A collector that, on some other Python thread, lets go of a Java object just
-    then opens a second connection; the next question may take that one, and finds no such class.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-@one_java_thread()
-def submit(
-    graph: Graph,
-    *,
-    name: str,
-    options: FlinkOptions | None = None,
-    settings: Settings | None = None,
-    job: str = "",
-    at_once: bool = False,
-) -> str:
-    """Start ``graph`` as a Flink job called ``name``; its job id comes back.
-
-    Inside ``flink run`` the job goes where that command points, else to ``settings.flink_url``.
-    With ``options.savepoint`` it goes on from that state, under the ids of the run that left it
-    where ``name`` is the same: request ids and Kafka transactions follow the job's name.
-    ``job`` is the job whose request ids it keeps and whose letters it writes: itself, unless it
-    replays another's. ``at_once`` holds everything for the native sinks back until the sources end
-    and writes it in one transaction: all of it is seen, or nothing.
-
-    Raises:
-        PipelineError: the graph cannot run on Flink, or a job of this name runs, or state would be
-            lost; nothing was started.
-        ConfigError: the native jar is missing where it is needed, or ``flink_url`` is no address,
-            or there is no such savepoint.
-        StackError: the cluster does not take the job.
-        StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
-    """
-    settings = settings or Settings.load()
-    check(graph, "flink")
-    if at_once:
-        one_transaction(graph)
-    options = _placed(options or FlinkOptions(), name, settings)
-    env = environment(options, settings)
-    native = Native(calls=options.calls == "native", jar=native_jar(settings).exists())
-    compile_graph(
-        graph,
-        env,
-        job=job or name,
-        settings=settings,
-        run=name,
-        at_once=at_once,
-        native=native,
-    )
-    # Not env.execute_async: what is looked at is what is sent.
-    plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
-    _need_state_fits(plan, options)
-    _prepare(graph)
-    try:
-        return str(env._j_stream_execution_environment.executeAsync(plan).getJobID().toString())
-    except Py4JJavaError as error:
-        raise StackError(
-            f"Flink at {settings.flink_url} did not take job {name!r}: {_cause(error)}; "
-            "see `sage ps` and `sage logs jobmanager`"
-        ) from error
-
-
-def _placed(options: FlinkOptions, name: str, settings: Settings) -> FlinkOptions:
-    """The options with the job's own state folder and the savepoint's URI in them.
-
-    Only a cluster that is asked by its REST address says where its folders are.
-    """
-    if options.target != "remote" or INSIDE_FLINK_RUN:
-        nowhere = StateFolders("", "")
-        return replace(options, savepoint=resolved(options.savepoint, name, nowhere))
-    with FlinkRest(settings.flink_url) as rest:
-        _alone(name, rest)
-        folders = folders_of(name, rest)
-        uri = resolved(options.savepoint, name, folders)
-        tidy(rest, name)
-    return replace(options, savepoint=uri, checkpoints=folders.checkpoints)
-
-
-def _need_state_fits(plan: Any, options: FlinkOptions) -> None:
-    # `flink run -s` names one as well: the plan knows, whoever did.
-    path = plan.getSavepointRestoreSettings().getRestorePath()
-    jvm = get_gateway().jvm
-    held = saved(jvm, path) if path else []
-    if path or options.drop_state:
-        need_all_taken_up(held, planned(jvm, plan), path=str(path), drop=options.drop_state)
-
-
-def _prepare(graph: Graph) -> None:
-    ends = [
-        node.source if isinstance(node, Read) else node.sink
-        for node in graph.nodes
-        if isinstance(node, Read | Write)
-    ]
-    for spec in (*ends, graph.dead_letters):
-        if isinstance(spec, Prepared):
-            spec.prepare()
-
-
-def _alone(name: str, rest: FlinkRest) -> None:
-    """Refuse a second job of this name: the two would end each other's Kafka transactions."""
-    if job := rest.running(name):
-        raise PipelineError(
-            f"job {name!r} runs already ({job.id}); stop it with `sage jobs stop {name}`, "
-            "or submit under another name"
-        )
-
-
-def _cause(error: Py4JJavaError) -> str:
-    """The innermost message of a Java exception."""
-    cause = error.java_exception
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    message = str(cause.getMessage() or cause.toString())
-    # An error of the REST server carries the server's whole stack trace as its text.
-    said = [line for line in message.splitlines() if line.startswith("Caused by: ")]
-    return (said[-1].removeprefix("Caused by: ") if said else message)[:500]
 
 
 class Native(NamedTuple):
