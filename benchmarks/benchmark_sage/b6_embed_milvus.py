@@ -2,8 +2,9 @@
 
 ``limit`` is a direct batched client: the same texts, the same engine, the same collection layout,
 no Kafka and no Flink. ``sage`` is ``rag_ingest`` from the first message in Kafka to the last
-vector in Milvus by a strong count. Both sides in one run, one after the other, interleaved; the
-start of the job (Python workers, 5-12 s) is outside the clock and stands in ``start_s``.
+vector in Milvus by a strong count, ``sage_large_bundles`` the same job with ``--bundle-ms 100``.
+All sides in one run, one after the other, interleaved; the start of the job (Python workers,
+5-12 s) is outside the clock and stands in ``start_s``.
 """
 
 import asyncio
@@ -29,37 +30,41 @@ from sage_jobs import corpus, rag_ingest
 from sage_jobs.rag_ingest import RagIngest
 
 BATCH, REQUESTS = 32, 4
+#: A strong count costs the store milliseconds, which the limit does not pay: few of them.
+POLL_S = 0.25
 CALL = next(n.spec for n in rag_ingest.build().nodes if isinstance(n, sage.flow.Call))
 Message = tuple[bytes, bytes]
 
 
 def run(*, repeats: int, records: int = 2972) -> Result:
-    """Both sides ``repeats`` times over the Python reference, at most ``records`` chunks.
+    """All sides ``repeats`` times over the Python reference, at most ``records`` chunks.
 
     The default is four times through: within the quarter minute of one the JVM still compiles.
     """
     messages, chunks = workload(records)
-    sides: dict[str, list[dict[str, float]]] = {"limit": [], "sage": []}
+    sides: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
     warm = chunks[:BATCH]
     asyncio.run(_direct(warm, _collection()))
     for number in range(repeats):
-        for name, side in (("limit", _limit), ("sage", _sage)):
+        for name, side in SIDES.items():
             measured = side(messages, chunks)
             sides[name].append(measured)
             rate = measured["texts_per_s"]
-            print(f"repeat {number + 1}/{repeats}  {name:<6} {rate:7.1f} texts/s", flush=True)
-    ratios = [
-        ours["texts_per_s"] / direct["texts_per_s"]
-        for ours, direct in zip(sides["sage"], sides["limit"], strict=True)
+            print(f"repeat {number + 1}/{repeats}  {name:<18} {rate:7.1f} texts/s", flush=True)
+    headline = [
+        Headline.of(
+            f"embed to Milvus through the whole job{words} over a direct batched client",
+            [
+                ours["texts_per_s"] / direct["texts_per_s"]
+                for ours, direct in zip(sides[name], sides["limit"], strict=True)
+            ],
+            unit="ratio",
+            floor=0.85,
+            moonshot=0.97,
+        )
+        for name, words in {"sage": "", "sage_large_bundles": ", 100-ms bundles,"}.items()
     ]
-    headline = Headline.of(
-        "embed to Milvus through the whole job over a direct batched client",
-        ratios,
-        unit="ratio",
-        floor=0.85,
-        moonshot=0.97,
-    )
-    return result("B6", seed=0, repeats=repeats, sides=dict(sides), headline=[headline])
+    return result("B6", seed=0, repeats=repeats, sides=dict(sides), headline=headline)
 
 
 def workload(texts_max: int) -> tuple[list[Message], list[Record]]:
@@ -123,7 +128,16 @@ async def _direct(chunks: list[Record], collection: Any) -> None:
     store.drop()
 
 
-def _sage(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
+def _sage_large_bundles(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
+    """For ingestion, where nobody waits for a single record: fewer turns of the Python worker."""
+    return _sage(messages, chunks, sage.flow.FlinkOptions(bundle_s=0.1))
+
+
+def _sage(
+    messages: list[Message],
+    chunks: list[Record],
+    options: "sage.flow.FlinkOptions | None" = None,
+) -> dict[str, float]:
     collection = _collection()
     config = replace(
         RagIngest(),
@@ -135,7 +149,7 @@ def _sage(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
     )
     rest, store = FlinkRest(Settings.load().flink_url), collection.open()
     began = time.monotonic()
-    job_id = sage.flow.submit(rag_ingest.build(config), name=collection.name)
+    job_id = sage.flow.submit(rag_ingest.build(config), name=collection.name, options=options)
     warm = corpus.message({"id": "warm", "text": "One record to warm the job up."})
     feed(config.topic, [warm])
     _until(lambda: store.count() == 1)
@@ -152,6 +166,9 @@ def _sage(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
         bucket.drop("chunks")
         delete_topic(config.topic)
         delete_topic(config.dead_letters)
+
+
+SIDES = {"limit": _limit, "sage": _sage, "sage_large_bundles": _sage_large_bundles}
 
 
 class _Clock:
@@ -189,4 +206,4 @@ def _until(condition: Any, seconds: float = 600) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not done after {seconds:g} s; see `sage ps`")
-        time.sleep(0.05)
+        time.sleep(POLL_S)

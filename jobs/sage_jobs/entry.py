@@ -79,10 +79,19 @@ def _flink_options(
         Calls,
         typer.Option(help="Who calls the pool: the Java operator, or PyFlink's own, slower."),
     ] = "native",
+    bundle_ms: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="How long a Python step gathers records: more costs less and answers later.",
+        ),
+    ] = 10,
 ) -> "sage.flow.FlinkOptions":
     return sage.flow.FlinkOptions(
         parallelism=parallelism,
         savepoint=from_savepoint,
         drop_state=tuple(drop_state or ()),
         calls=calls,
+        bundle_s=bundle_ms / 1000,
     )

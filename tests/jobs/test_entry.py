@@ -21,9 +21,10 @@ def started(*words):
 
 def test_a_job_gets_its_own_options_and_the_flink_options():
     words = "--topic t --parallelism 2 --from-savepoint latest --drop-state a --drop-state b"
+    words += " --bundle-ms 100"
 
     assert started(*words.split()) == [
-        ("t", FlinkOptions(parallelism=2, savepoint="latest", drop_state=("a", "b")))
+        ("t", FlinkOptions(parallelism=2, savepoint="latest", drop_state=("a", "b"), bundle_s=0.1))
     ]
 
 
@@ -35,5 +36,5 @@ def test_help_lists_both(capsys):
     assert started("--help") == []
 
     shown = capsys.readouterr().out
-    for option in ("--topic", "--parallelism", "--from-savepoint", "--drop-state"):
+    for option in ("--topic", "--parallelism", "--from-savepoint", "--drop-state", "--bundle-ms"):
         assert option in shown
