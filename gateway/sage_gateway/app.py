@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
-from sage_gateway import cold, mounts, pipelines
+from sage_gateway import cold, mounts, pipelines, presets
 from sage_gateway.engines import ENGINES, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
@@ -93,7 +93,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.load()
-        spec = load(chosen_file(args.pool, settings.home), ENGINES)
+        given = presets.path(args.preset) if args.preset else args.pool
+        spec = load(chosen_file(given, settings.home), ENGINES)
         front = build(settings, spec, Keys.of(local_key(settings)))
         listener = listen(args.host, args.port)
     except SageError as error:
@@ -108,7 +109,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     port = os.environ.get("SAGE_GATEWAY_PORT", "8888")
     parser.add_argument("--port", type=int, default=port, help="port (%(default)s)")
-    parser.add_argument("--pool", type=Path, help="pool.yaml to use")
+    pool = parser.add_mutually_exclusive_group()
+    pool.add_argument("--pool", type=Path, help="pool.yaml to use")
+    pool.add_argument("--preset", help=f"a shipped one: {', '.join(presets.NAMES)}")
     return parser.parse_args()
 
 

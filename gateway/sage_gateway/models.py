@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import time
+from bisect import insort
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A replica with what runs behind it. Only the pool writes ``replica``.
+    """A replica with what runs behind it. Only its keeper writes ``replica``.
 
+    ``place`` is its number in the model for as long as it lives; routing knows it by that.
     ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
     ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
     request has left.
@@ -28,7 +30,9 @@ class Member:
 
     replica: Replica
     launch: Launch
+    place: int = 0
     process: asyncio.subprocess.Process | None = None
+    launched_s: float = 0.0
     in_flight: int = 0
     limit: Limit | None = None
     concurrency: int = field(init=False)
@@ -66,20 +70,26 @@ class Member:
         """The address of ``path`` at this replica."""
         return f"http://127.0.0.1:{self.launch.port}{path}"
 
-    def candidate(self, index: int, now_s: float) -> Candidate:
-        """This replica, the ``index``-th of its model, as routing sees it."""
+    def candidate(self, now_s: float) -> Candidate:
+        """This replica as routing sees it."""
         state, load = self.replica.state, self.in_flight
-        return Candidate(index, state, load, self.doubted(now_s), load < self.concurrency)
+        return Candidate(self.place, state, load, self.doubted(now_s), load < self.concurrency)
 
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits."""
+    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits.
+
+    ``members`` are in the order of their places; ``wanted`` is how many there are to be. ``launch``
+    is what a new one starts with.
+    """
 
     name: str
     spec: ModelSpec
     engine: Engine
-    members: list[Member]
+    launch: Launch
+    members: list[Member] = field(default_factory=list)
+    wanted: int = field(init=False)
     queue: Queue = field(init=False)
     router: Router = field(init=False)
 
@@ -89,13 +99,34 @@ class Model:
         policy = POLICIES[spec.policy]()
         self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)
         self.router = Router(spec)
-        for member in self.members:
-            member.freed = self.queue.pump
+        self.wanted = spec.replicas
+        for place in range(self.wanted):
+            self.enlist(place)
+
+    def enlist(self, place: int) -> Member:
+        """A new member at ``place``, which is free."""
+        replica = born(f"{self.name}/{place}", time.monotonic())
+        limit = None if self.spec.concurrency else Limit()
+        member = Member(replica, self.launch, place, limit=limit, freed=self.queue.pump)
+        insort(self.members, member, key=lambda m: m.place)
+        return member
+
+    def at(self, place: int) -> Member:
+        """The member at ``place``."""
+        return next(member for member in self.members if member.place == place)
+
+    def turn(self, other: "Model") -> None:
+        """Be as ``other``, of the same name, from now on; members that are there stay as they are.
+
+        Who waits goes on waiting, so both have the same queue policy and bounds.
+        """
+        self.spec, self.engine, self.launch = other.spec, other.engine, other.launch
+        self.router, self.wanted = other.router, other.wanted
 
     def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
-        """The index of the replica for the next request, None when none has room."""
+        """The place of the replica for the next request, None when none has room."""
         now_s = time.monotonic()
-        seen = [member.candidate(i, now_s) for i, member in enumerate(self.members)]
+        seen = [member.candidate(now_s) for member in self.members]
         return self.router.choose(seen, hints, tried=tried)
 
     def room_beyond(self, taken: int) -> bool:
@@ -123,7 +154,7 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     wrong: list[str] = []
     for name, model in spec.models.items():
         try:
-            found[name] = _model(name, model, engines[model.engine], folder)
+            found[name] = model_of(name, model, engines[model.engine], folder)
         except ConfigError as error:
             wrong.append(f"models.{name}: {error}")
     if wrong:
@@ -131,7 +162,12 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     return found
 
 
-def _model(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
+def model_of(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
+    """One model, checked.
+
+    Raises:
+        ConfigError: it cannot be started as it is written.
+    """
     if spec.kind not in engine.kinds:
         serves = " and ".join(sorted(engine.kinds))
         raise ConfigError(f"engine {spec.engine} serves kind {serves}, not {spec.kind}")
@@ -139,11 +175,7 @@ def _model(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
     python = process.interpreter(engine.environment, engine.made_by)
     launch = Launch(name, spec, source, process.free_port(), python)
     _check_program(engine, launch)
-    now = time.monotonic()
-    start = None if spec.concurrency else Limit()
-    born_ = (born(f"{name}/{i}", now) for i in range(spec.replicas))
-    members = [Member(replica, launch, limit=start) for replica in born_]
-    return Model(name, spec, engine, members)
+    return Model(name, spec, engine, launch)
 
 
 def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:

@@ -198,8 +198,17 @@ def load(path: Path, engines: Collection[str]) -> PoolSpec:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise mistakes(str(path), [_plain(dict(e)) for e in error.errors()]) from error
+    return coherent(spec, engines, str(path))
+
+
+def coherent(spec: PoolSpec, engines: Collection[str], where: str) -> PoolSpec:
+    """``spec``, whose parts fit together.
+
+    Raises:
+        ConfigError: they do not; all that is wrong ``where`` is named.
+    """
     if wrong := list(_contradictions(spec, engines)):
-        raise mistakes(str(path), wrong)
+        raise mistakes(where, wrong)
     return spec
 
 

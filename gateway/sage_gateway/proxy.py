@@ -115,7 +115,7 @@ class Proxy:
             if index is None:
                 break
             tried.append(index)
-            member = model.members[index]
+            member = model.at(index)
             try:
                 return await ask(model, member, self._request(job, member))
             except Lost:
@@ -235,6 +235,9 @@ async def _events(
 
 
 def _nobody(model: Model) -> ApiError:
+    if not model.members:
+        why = f"{model.name} has no replicas now; `sage pool scale {model.name} 1` starts one"
+        return ApiError(503, why, code="not_ready", retry_after_s=1)
     if not model.ready():
         state = model.members[0].replica
         why = f"{model.name} has no ready replica ({state.state}{': ' * bool(state.reason)}"

@@ -1,0 +1,173 @@
+"""The life of one replica: start its engine, check it, start it again, and end it at last.
+
+A keeper turns what it sees into events for :func:`sage_gateway.replicas.advance`, does what the new
+state asks for, and tells the pool. It is the one writer of its member's replica.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+
+from sage_gateway import process
+from sage_gateway.breaker import renewed
+from sage_gateway.models import Member, Model
+from sage_gateway.replicas import (
+    Event,
+    Exited,
+    LeaveAsked,
+    NotStarted,
+    Probed,
+    Started,
+    State,
+    StopAsked,
+    advance,
+)
+
+log = logging.getLogger("sage.gateway")
+
+STARTING_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What keepers share. ``changed`` is called when a replica of the model was checked or ended.
+
+    A member whose process has ended for good is no longer among the model's when it is.
+    """
+
+    session: aiohttp.ClientSession
+    logs: Path
+    changed: Callable[[Model], None]
+
+
+class Keeper:
+    """Keeps one replica alive until it is asked to stop."""
+
+    def __init__(self, model: Model, member: Member, ground: Ground) -> None:
+        self.member = member
+        self._model = model
+        self._spec = model.spec  # its own: the model's may be changed for those that come later
+        self._engine = model.engine
+        self._ground = ground
+        self._over_s = float("inf")
+        self._ending: asyncio.Task[None] | None = None
+        self._task = asyncio.create_task(self._keep(), name=member.replica.name)
+        self._task.add_done_callback(_told_if_broken)
+
+    def leave(self) -> None:
+        """Another is to take its place; it is the pool that says when."""
+        self._see(LeaveAsked())
+
+    def stop(self, limit_s: float) -> "asyncio.Task[None]":
+        """Take no new request from now on, and end: the task that is done when it has.
+
+        What is in flight has ``limit_s`` to finish; a second call can only make that shorter.
+        """
+        self._over_s = min(self._over_s, time.monotonic() + limit_s)
+        if self._ending is None:
+            self._see(StopAsked())
+            self._task.cancel()
+            self._ending = asyncio.create_task(self._end(), name=self.member.replica.name)
+            self._ending.add_done_callback(_told_if_broken)
+        return self._ending
+
+    async def _keep(self) -> None:
+        member = self.member
+        while True:
+            await self._launch()
+            await self._watch()
+            if member.process is not None:
+                await process.kill(member.process)
+            await asyncio.sleep(max(0.0, member.replica.retry_at_s - time.monotonic()))
+            self._see(Started())
+
+    async def _launch(self) -> None:
+        member = self.member
+        member.process = None
+        member.breaker = renewed(member.breaker)
+        try:
+            member.launch = replace(member.launch, port=process.free_port())
+            line = self._engine.argv(member.launch)
+            member.launched_s = time.monotonic()
+            member.process = await process.start(line, self._engine.env, self._log())
+        except OSError as error:  # no memory, no descriptors
+            self._see(NotStarted(str(error)))
+        except Exception as error:  # the engine's own code: tried again later, as if it had died
+            log.exception("%s: engine %s is broken", member.replica.name, self._spec.engine)
+            self._see(NotStarted(repr(error)))
+        self._ground.changed(self._model)
+
+    async def _watch(self) -> None:
+        """Return when the replica has failed."""
+        member = self.member
+        if member.process is None:
+            return
+        ended = asyncio.create_task(member.process.wait())
+        try:
+            while member.replica.state in (State.STARTING, State.READY):
+                await self._pause(ended)
+                if ended.done():
+                    self._see(Exited(ended.result()))
+                else:
+                    self._see(Probed(await self._healthy()))
+                self._ground.changed(self._model)
+        finally:
+            ended.cancel()
+
+    async def _pause(self, ended: "asyncio.Task[int]") -> None:
+        """Until the next check is due: at once when the process ends or the proxy has a doubt."""
+        ready = self.member.replica.state is State.READY
+        pause = self._spec.health.interval_s if ready else STARTING_PAUSE_S
+        nudged = asyncio.create_task(self.member.nudge.wait())
+        await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        nudged.cancel()
+        self.member.nudge.clear()
+
+    async def _healthy(self) -> bool:
+        limit = aiohttp.ClientTimeout(total=self._spec.health.timeout_s)
+        try:
+            url = self.member.url(self._engine.health_path)
+            asked = self._ground.session.get(url, timeout=limit, allow_redirects=False)
+            async with asked as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def _end(self) -> None:
+        member = self.member
+        await asyncio.wait([self._task])
+        while member.in_flight and time.monotonic() < self._over_s:  # noqa: ASYNC110 - a count
+            await asyncio.sleep(0.05)
+        code = await process.stop(member.process) if member.process else 0
+        self._see(Exited(code))
+        self._model.members.remove(member)
+        self._ground.changed(self._model)
+
+    def _see(self, event: Event) -> None:
+        member, model = self.member, self._model
+        before = member.replica
+        member.replica = advance(before, event, time.monotonic(), self._spec.health)
+        after = member.replica
+        if isinstance(event, Probed):
+            member.suspect = not event.healthy
+        model.queue.pump()
+        if after.state is not before.state:
+            level = logging.WARNING if after.state is State.FAILED else logging.INFO
+            why = f" ({after.reason})" if after.reason else ""
+            if after.state is State.FAILED and member.process is not None:
+                why += f"; what it said: {self._log()}"
+            log.log(level, "%s: %s -> %s%s", after.name, before.state, after.state, why)
+
+    def _log(self) -> Path:
+        return self._ground.logs / f"engine-{self.member.replica.name.replace('/', '-')}.log"
+
+
+def _told_if_broken(keeper: "asyncio.Task[None]") -> None:
+    if not keeper.cancelled() and (error := keeper.exception()):
+        message = "%s: nobody keeps this replica any more; restart the gateway"
+        log.critical(message, keeper.get_name(), exc_info=error)
