@@ -21,6 +21,7 @@ from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import PoolSpec, chosen_file, load
 from sage_gateway.proxy import Proxy
+from sage_gateway.records import Records
 from sage_gateway.search import Open, Searches, open_collection
 from sage_gateway.service import Service
 from sage_gateway.tenants import Keys, Tenants, local_key
@@ -38,13 +39,17 @@ def build(
     engines: Mapping[str, Engine] = ENGINES,
     open_store: Open = open_collection,
     factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
+    records: Records | None = None,
 ) -> Front:
     """The gateway as an ASGI callable; its lifespan starts and ends the engines.
+
+    With ``records`` engines outlive a gateway that is killed.
 
     Raises:
         ConfigError: a model's weights or an engine's environment are not there.
     """
-    pool = Pool(spec, engines, models=settings.models, logs=settings.home / "logs")
+    logs = settings.home / "logs"
+    pool = Pool(spec, engines, models=settings.models, logs=logs, records=records)
     proxy = Proxy()
     searches = Searches(open_store)
     metrics = Metrics(pool)
@@ -95,13 +100,19 @@ def main() -> None:
         settings = Settings.load()
         given = presets.path(args.preset) if args.preset else args.pool
         spec = load(chosen_file(given, settings.home), ENGINES)
-        front = build(settings, spec, Keys.of(local_key(settings)))
         listener = listen(args.host, args.port)
+        host, port = listener.getsockname()[:2]
+        records = Records(settings.home / "run" / f"gateway-{port}")
+        kept = records if records.open() else None
+        front = build(settings, spec, Keys.of(local_key(settings)), records=kept)
     except SageError as error:
         sys.exit(f"sage-gateway: {error}")
-    logging.getLogger("sage.gateway").info("http://%s:%d", *listener.getsockname()[:2])
-    with contextlib.suppress(KeyboardInterrupt):
-        serve(front, listener)
+    logging.getLogger("sage.gateway").info("http://%s:%d", host, port)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(front, listener)
+    finally:
+        records.close()
 
 
 def _arguments() -> argparse.Namespace:

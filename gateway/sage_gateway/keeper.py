@@ -6,8 +6,9 @@ state asks for, and tells the pool. It is the one writer of its member's replica
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import aiohttp
 from sage_gateway import process
 from sage_gateway.breaker import renewed
 from sage_gateway.models import Member, Model
+from sage_gateway.records import Record, Records, created_s, digest
 from sage_gateway.replicas import (
     Event,
     Exited,
@@ -37,16 +39,22 @@ STARTING_PAUSE_S = 0.05
 class Ground:
     """What keepers share. ``changed`` is called when a replica of the model was checked or ended.
 
-    A member whose process has ended for good is no longer among the model's when it is.
+    A member whose process has ended for good is no longer among the model's when it is. Engines
+    are noted in ``records``, where there are any, and then outlive this process by ``grace_s``.
     """
 
     session: aiohttp.ClientSession
     logs: Path
     changed: Callable[[Model], None]
+    records: Records | None = None
+    grace_s: float = 0.0
 
 
 class Keeper:
-    """Keeps one replica alive until it is asked to stop."""
+    """Keeps one replica alive until it is asked to stop.
+
+    A member that has a process already has it from an earlier gateway.
+    """
 
     def __init__(self, model: Model, member: Member, ground: Ground) -> None:
         self.member = member
@@ -77,14 +85,38 @@ class Keeper:
         return self._ending
 
     async def _keep(self) -> None:
-        member = self.member
+        runs = await self._taken_over()
         while True:
-            await self._launch()
+            if not runs:
+                await self._launch()
             await self._watch()
-            if member.process is not None:
-                await process.kill(member.process)
-            await asyncio.sleep(max(0.0, member.replica.retry_at_s - time.monotonic()))
+            await self._kill()
+            runs = False
+            await asyncio.sleep(max(0.0, self.member.replica.retry_at_s - time.monotonic()))
             self._see(Started())
+
+    async def _taken_over(self) -> bool:
+        """Whether it has an engine that answers; one that does not is killed."""
+        engine = self.member.process
+        if engine is None:
+            return False
+        if not await self._healthy():
+            log.warning("%s: process %d does not answer", self.member.replica.name, engine.pid)
+            await self._kill()
+            return False
+        log.info("%s: process %d is taken over", self.member.replica.name, engine.pid)
+        self._see(Probed(True))
+        self._ground.changed(self._model)
+        return True
+
+    async def _kill(self) -> None:
+        if self.member.process is not None:
+            await process.kill(self.member.process)
+            self._forget()
+
+    def _forget(self) -> None:
+        if self.member.record is not None:
+            self.member.record.unlink(missing_ok=True)
 
     async def _launch(self) -> None:
         member = self.member
@@ -94,13 +126,40 @@ class Keeper:
             member.launch = replace(member.launch, port=process.free_port())
             line = self._engine.argv(member.launch)
             member.launched_s = time.monotonic()
-            member.process = await process.start(line, self._engine.env, self._log())
+            member.process = await process.start(line, self._engine.env, self._log(), self._tie())
+            self._note(line, member.process.pid)
         except OSError as error:  # no memory, no descriptors
             self._see(NotStarted(str(error)))
         except Exception as error:  # the engine's own code: tried again later, as if it had died
             log.exception("%s: engine %s is broken", member.replica.name, self._spec.engine)
             self._see(NotStarted(repr(error)))
         self._ground.changed(self._model)
+
+    def _tie(self) -> process.Tie:
+        records, member = self._ground.records, self.member
+        if records is None or not self._ground.grace_s:
+            return process.Tie()
+        member.record = records.path(self._model.name, member.place)
+        return process.Tie(self._ground.grace_s, member.record)
+
+    def _note(self, line: Sequence[str], pid: int) -> None:
+        """Leave word of the engine; of one without it no other gateway knows, and it then ends."""
+        records, member = self._ground.records, self.member
+        if records is None or member.record is None:
+            return
+        record = Record(
+            model=self._model.name,
+            place=member.place,
+            pid=pid,
+            created_s=created_s(pid),
+            port=member.launch.port,
+            digest=digest(line, self._engine.env),
+            owner=os.getpid(),
+        )
+        try:
+            records.keep(member.record, record)
+        except OSError as error:
+            log.warning("%s: cannot be taken over later: %s", member.replica.name, error)
 
     async def _watch(self) -> None:
         """Return when the replica has failed."""
@@ -144,6 +203,7 @@ class Keeper:
         while member.in_flight and time.monotonic() < self._over_s:  # noqa: ASYNC110 - a count
             await asyncio.sleep(0.05)
         code = await process.stop(member.process) if member.process else 0
+        self._forget()
         self._see(Exited(code))
         self._model.members.remove(member)
         self._ground.changed(self._model)

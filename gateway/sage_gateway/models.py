@@ -13,6 +13,7 @@ from sage_gateway import process
 from sage_gateway.breaker import Breaker, trusted
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
+from sage_gateway.process import Process
 from sage_gateway.replicas import Replica, State, born
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
 from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
@@ -31,8 +32,9 @@ class Member:
     replica: Replica
     launch: Launch
     place: int = 0
-    process: asyncio.subprocess.Process | None = None
+    process: Process | None = None
     launched_s: float = 0.0
+    record: Path | None = None
     in_flight: int = 0
     limit: Limit | None = None
     concurrency: int = field(init=False)

@@ -1,7 +1,8 @@
 """The owner of what is wanted: which models there are, and how many replicas of each.
 
 After every change :func:`sage_gateway.desired.step` says what is missing or too many; keepers do
-the rest. What is changed here lasts as long as the gateway: the next one begins with ``pool.yaml``.
+the rest. What is changed here lasts until the gateway is stopped in order: the next one begins with
+``pool.yaml``. One that comes after a kill, with the same ``pool.yaml``, goes on where it was.
 """
 
 import asyncio
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import aiohttp
 
-from sage_gateway import desired
+from sage_flink.common import ConfigError
+from sage_gateway import desired, process
+from sage_gateway.adoption import adopt
 from sage_gateway.engines import Engine
 from sage_gateway.keeper import Ground, Keeper
 from sage_gateway.models import Member, Model, model_of, models_of
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, coherent
+from sage_gateway.records import Records, Wanted, digest
 from sage_gateway.wire import ApiError
 
 log = logging.getLogger("sage.gateway")
@@ -28,18 +32,28 @@ REPLICAS_MAX = 64
 class Pool:
     """All models. ``start`` returns at once; replicas become ready on their own.
 
+    ``records``: where what runs is noted, for the gateway after this one to take over.
+
     Raises:
         ConfigError: a model cannot be started as it is written; all of them are told.
     """
 
     def __init__(
-        self, spec: PoolSpec, engines: Mapping[str, Engine], *, models: Path, logs: Path
+        self,
+        spec: PoolSpec,
+        engines: Mapping[str, Engine],
+        *,
+        models: Path,
+        logs: Path,
+        records: Records | None = None,
     ) -> None:
         self.spec = spec
         self.models = models_of(spec, engines, models)
         self._engines = engines
         self._folder = models
         self._logs = logs
+        self._records = records
+        self._base = digest([spec.model_dump_json()], {})
         self._aliases = _aliases(spec)
         self._keepers: dict[Member, Keeper] = {}
         self._ground: Ground | None = None
@@ -76,7 +90,7 @@ class Pool:
         if replicas != model.wanted:
             log.info("%s: %d replicas wanted, were %d", model.name, replicas, model.wanted)
         model.wanted = replicas
-        self._reconcile(model)
+        self._changed(model)
 
     def drain(self, replica_name: str) -> None:
         """Replace a replica: another is started, and once that is ready this one is drained.
@@ -113,7 +127,7 @@ class Pool:
             self._turn(before, model)
         self.spec, self._aliases = pool, _aliases(pool)
         log.info("%s: %s", name, "added" if before is None else "changed")
-        self._reconcile(self.models[name])
+        self._changed(self.models[name])
         return before is None
 
     def delete(self, name: str) -> None:
@@ -129,12 +143,17 @@ class Pool:
         self._aliases = _aliases(self.spec)
         model.wanted = 0
         log.info("%s: removed", model.name)
-        self._reconcile(model)
+        self._changed(model)
 
     async def start(self) -> None:
-        """Begin to keep every replica alive."""
+        """Begin to keep every replica alive, those that an earlier gateway has left first."""
+        if self._records is not None:
+            self._go_on(self._records)
+            nobodys = adopt(self._records, self.models)
+            await asyncio.gather(*(process.stop(engine) for engine in nobodys))
         session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._ground = Ground(session, self._logs, self._reconcile)
+        grace_s = self.spec.engine_grace_s
+        self._ground = Ground(session, self._logs, self._reconcile, self._records, grace_s)
         for model in self.models.values():
             self._reconcile(model)
 
@@ -166,6 +185,34 @@ class Pool:
         for member in model.members:
             if member in self._keepers:
                 self._keepers[member].leave()
+
+    def _go_on(self, records: Records) -> None:
+        """Want what the gateway before wanted, as far as that is still possible."""
+        before = records.wanted(self._base)
+        if before is None:
+            return
+        for name, model in list(self.models.items()):
+            if before.models.get(name) != model.spec:
+                self.delete(name)
+        for name, spec in before.models.items():
+            try:
+                self.put(name, spec)
+                self.models[name].wanted = before.replicas[name]
+            except ConfigError as error:
+                log.warning("%s: not taken over: %s", name, error)
+
+    def _changed(self, model: Model) -> None:
+        """Something else is wanted of ``model``: note it and do it."""
+        if self._ground is None:
+            return
+        if self._records is not None:
+            replicas = {name: known.wanted for name, known in self.models.items()}
+            wanted = Wanted(base=self._base, models=self.spec.models, replicas=replicas)
+            try:
+                self._records.want(wanted)
+            except OSError as error:
+                log.warning("the next gateway will not know what is wanted: %s", error)
+        self._reconcile(model)
 
     def _reconcile(self, model: Model) -> None:
         """Do what is still to be done for ``model``; nothing before the start and after the end."""

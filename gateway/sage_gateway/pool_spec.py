@@ -172,6 +172,12 @@ class PoolSpec(_Spec):
     embedding_model: Name = Field(
         default="minilm", description="for collections that are not listed"
     )
+    engine_grace_s: float = Field(
+        default=120.0,
+        ge=0,
+        description="so long engines outlive a gateway that was killed, for the next to take over; "
+        "0: they die with it",
+    )
     ledger: LedgerSpec = LedgerSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
