@@ -173,7 +173,7 @@ class Keeper:
                 if ended.done():
                     self._see(Exited(ended.result()))
                 else:
-                    self._see(Probed(await self._healthy()))
+                    self._see(Probed(await self._checked()))
                 self._ground.changed(self._model)
         finally:
             ended.cancel()
@@ -186,6 +186,19 @@ class Keeper:
         await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         nudged.cancel()
         self.member.nudge.clear()
+
+    async def _checked(self) -> bool:
+        """Whether it is healthy; while the answer is late it is doubted."""
+        late = asyncio.get_running_loop().call_later(self._spec.health.suspect_s, self._doubt)
+        try:
+            return await self._healthy()
+        finally:
+            late.cancel()
+
+    def _doubt(self) -> None:
+        if not self.member.suspect and self.member.replica.state is State.READY:
+            log.info("%s: slow to answer its health check", self.member.replica.name)
+        self.member.suspect = True
 
     async def _healthy(self) -> bool:
         limit = aiohttp.ClientTimeout(total=self._spec.health.timeout_s)

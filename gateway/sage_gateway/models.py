@@ -6,11 +6,13 @@ import time
 from bisect import insort
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
 from sage_flink.common import ConfigError
-from sage_gateway import process
+from sage_gateway import process, weights
 from sage_gateway.breaker import Breaker, trusted
+from sage_gateway.budget import MIB, Need
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.process import Process
@@ -83,13 +85,14 @@ class Model:
     """A model of the pool: its spec, its engine, its replicas, who chooses and who waits.
 
     ``members`` are in the order of their places; ``wanted`` is how many there are to be. ``launch``
-    is what a new one starts with.
+    is what a new one starts with, ``need`` what one takes.
     """
 
     name: str
     spec: ModelSpec
     engine: Engine
     launch: Launch
+    need: Need
     members: list[Member] = field(default_factory=list)
     wanted: int = field(init=False)
     queue: Queue = field(init=False)
@@ -123,6 +126,7 @@ class Model:
         Who waits goes on waiting, so both have the same queue policy and bounds.
         """
         self.spec, self.engine, self.launch = other.spec, other.engine, other.launch
+        self.need = other.need
         self.router, self.wanted = other.router, other.wanted
 
     def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
@@ -177,7 +181,17 @@ def model_of(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
     python = process.interpreter(engine.environment, engine.made_by)
     launch = Launch(name, spec, source, process.free_port(), python)
     _check_program(engine, launch)
-    return Model(name, spec, engine, launch)
+    return Model(name, spec, engine, launch, _need(launch))
+
+
+def _need(launch: Launch) -> Need:
+    """Of one replica; an engine without weights is taken to need nothing."""
+    spec, source = launch.spec, launch.source
+    if source is None:
+        return Need(launch.model, 1, 0, 0, 0)
+    tokens = spec.context_tokens * spec.slots if spec.kind == "chat" else 0
+    kv_mb = ceil(tokens * weights.kv_bytes(source) / MIB)
+    return Need(launch.model, 1, spec.threads, ceil(weights.size_bytes(source) / MIB), kv_mb)
 
 
 def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:

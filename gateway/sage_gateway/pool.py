@@ -7,19 +7,19 @@ the rest. What is changed here lasts until the gateway is stopped in order: the 
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 
 from sage_flink.common import ConfigError
-from sage_gateway import desired, process
+from sage_gateway import budget, desired, process
 from sage_gateway.adoption import adopt
 from sage_gateway.engines import Engine
 from sage_gateway.keeper import Ground, Keeper
 from sage_gateway.models import Member, Model, model_of, models_of
-from sage_gateway.pool_spec import ModelSpec, PoolSpec, coherent
+from sage_gateway.pool_spec import ModelSpec, PoolSpec, coherent, mistakes
 from sage_gateway.records import Records, Wanted, digest
 from sage_gateway.wire import ApiError
 
@@ -35,7 +35,8 @@ class Pool:
     ``records``: where what runs is noted, for the gateway after this one to take over.
 
     Raises:
-        ConfigError: a model cannot be started as it is written; all of them are told.
+        ConfigError: a model cannot be started as it is written, or all together do not fit; all
+            that is wrong is told.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class Pool:
         self._records = records
         self._base = digest([spec.model_dump_json()], {})
         self._aliases = _aliases(spec)
+        self._machine = budget.machine()
+        if wrong := self._too_much():
+            raise mistakes("pool", wrong)
+        if told := budget.crowded(_needs(self.models.values()), spec.budget, self._machine):
+            log.warning(told)
         self._keepers: dict[Member, Keeper] = {}
         self._ground: Ground | None = None
 
@@ -81,12 +87,16 @@ class Pool:
         wanted the last one serves until nobody waits any more.
 
         Raises:
-            ApiError: 404 no such model, 400 not 0..``REPLICAS_MAX``.
+            ApiError: 404 no such model, 400 not 0..``REPLICAS_MAX``, 409 more do not fit.
         """
         model = self._known(model_name)
         if not 0 <= replicas <= REPLICAS_MAX:
             message = f"{model.name}: replicas must be 0 to {REPLICAS_MAX}, got {replicas}"
             raise ApiError(400, message, param="replicas")
+        if replicas > model.wanted and (
+            wrong := self._too_much(model.need._replace(replicas=replicas))
+        ):
+            raise ApiError(409, "; ".join(wrong), code="does_not_fit", param="replicas")
         if replicas != model.wanted:
             log.info("%s: %d replicas wanted, were %d", model.name, replicas, model.wanted)
         model.wanted = replicas
@@ -120,6 +130,8 @@ class Pool:
         pool = self.spec.model_copy(update={"models": wanted})
         coherent(pool, self._engines, "pool")
         model = model_of(name, spec, self._engines[spec.engine], self._folder)
+        if wrong := self._too_much(*_needs([model])):
+            raise mistakes("pool", wrong)
         before = self.models.get(name)
         if before is None:
             self.models[name] = model
@@ -164,6 +176,11 @@ class Pool:
         ground, self._ground = self._ground, None
         await asyncio.gather(*(keeper.stop(DRAIN_S) for keeper in self._keepers.values()))
         await ground.session.close()
+
+    def _too_much(self, *changed: budget.Need) -> list[str]:
+        """Why the pool would not fit, with these needs in place of those that it has now."""
+        needs = {need.name: need for need in (*_needs(self.models.values()), *changed)}
+        return list(budget.mistakes(needs.values(), self.spec.budget, self._machine))
 
     def _known(self, name: str) -> Model:
         model = self.find(name)
@@ -231,6 +248,10 @@ class Pool:
 
     def _forget(self, member: Member, _: "asyncio.Task[None]") -> None:
         self._keepers.pop(member, None)
+
+
+def _needs(models: Iterable[Model]) -> list[budget.Need]:
+    return [model.need._replace(replicas=model.wanted) for model in models]
 
 
 def _aliases(spec: PoolSpec) -> dict[str, str]:

@@ -65,9 +65,17 @@ class _Spec(BaseModel):
 
 
 class HealthSpec(_Spec):
-    """When a replica counts as ready, hung or lost, and how fast it is started again."""
+    """When a replica counts as ready, hung or lost, and how fast it is started again.
+
+    One that hangs is sent nothing more, while another is well, after ``interval_s + suspect_s`` at
+    most; it is started anew only after ``missed_max`` checks that took ``timeout_s``, because a
+    busy one may be slow to answer and must not be killed for it.
+    """
 
     interval_s: float = Field(default=1.0, gt=0)
+    suspect_s: float = Field(
+        default=0.8, gt=0, description="a check unanswered for so long makes it the last choice"
+    )
     timeout_s: float = Field(default=5.0, gt=0)
     missed_max: int = Field(default=3, ge=1)
     start_timeout_s: float = Field(default=120.0, gt=0)
@@ -132,6 +140,13 @@ class CollectionSpec(_Spec):
     model: Name
 
 
+class BudgetSpec(_Spec):
+    """What all replicas together may take; what is left out is what the machine has."""
+
+    cpu_threads: int | None = Field(default=None, ge=1, description="beyond the machine: told only")
+    memory_mb: int | None = Field(default=None, ge=1)
+
+
 class LedgerSpec(_Spec):
     """How calls that name an id are answered once; see :mod:`sage_gateway.ledger.once`."""
 
@@ -178,6 +193,7 @@ class PoolSpec(_Spec):
         description="so long engines outlive a gateway that was killed, for the next to take over; "
         "0: they die with it",
     )
+    budget: BudgetSpec = BudgetSpec()
     ledger: LedgerSpec = LedgerSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
