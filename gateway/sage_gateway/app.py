@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
 from sage_gateway import cold, mounts, pipelines, presets
-from sage_gateway.engines import ENGINES, Engine
+from sage_gateway.engines import KNOWN, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
 from sage_gateway.metrics import Metrics
@@ -36,7 +36,7 @@ def build(
     spec: PoolSpec,
     keys: Keys,
     *,
-    engines: Mapping[str, Engine] = ENGINES,
+    engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
     factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
     records: Records | None = None,
@@ -99,7 +99,7 @@ def main() -> None:
     try:
         settings = Settings.load()
         given = presets.path(args.preset) if args.preset else args.pool
-        spec = load(chosen_file(given, settings.home), ENGINES)
+        spec = load(chosen_file(given, settings.home), KNOWN)
         listener = listen(args.host, args.port)
         host, port = listener.getsockname()[:2]
         records = Records(settings.home / "run" / f"gateway-{port}")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import aiohttp
 
-from sage_gateway import process
+from sage_flink.common import ConfigError
+from sage_gateway import egress, probe, process
 from sage_gateway.breaker import renewed
 from sage_gateway.models import Member, Model
 from sage_gateway.records import Record, Records, created_s, digest
@@ -63,6 +64,7 @@ class Keeper:
         self._engine = model.engine
         self._ground = ground
         self._over_s = float("inf")
+        self._checks = 0  # since the last start
         self._ending: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._keep(), name=member.replica.name)
         self._task.add_done_callback(_told_if_broken)
@@ -112,28 +114,49 @@ class Keeper:
     async def _kill(self) -> None:
         if self.member.process is not None:
             await process.kill(self.member.process)
-            self._forget()
+        await self._forget()
 
-    def _forget(self) -> None:
-        if self.member.record is not None:
-            self.member.record.unlink(missing_ok=True)
+    async def _forget(self) -> None:
+        """Nothing is left of what was started: neither word of it nor connections to it."""
+        member = self.member
+        if member.record is not None:
+            member.record.unlink(missing_ok=True)
+        if member.session is not None:
+            session, member.session = member.session, None
+            await session.close()
 
     async def _launch(self) -> None:
         member = self.member
         member.process = None
+        self._checks = 0
         member.breaker = renewed(member.breaker)
         try:
-            member.launch = replace(member.launch, port=process.free_port())
-            line = self._engine.argv(member.launch)
-            member.launched_s = time.monotonic()
-            member.process = await process.start(line, self._engine.env, self._log(), self._tie())
-            self._note(line, member.process.pid)
-        except OSError as error:  # no memory, no descriptors
+            if member.launch.target is None:
+                await self._start()
+            else:
+                await self._connect(member.launch.target)
+        except (OSError, ConfigError) as error:  # no memory, no descriptors; no such host
             self._see(NotStarted(str(error)))
         except Exception as error:  # the engine's own code: tried again later, as if it had died
             log.exception("%s: engine %s is broken", member.replica.name, self._spec.engine)
             self._see(NotStarted(repr(error)))
         self._ground.changed(self._model)
+
+    async def _start(self) -> None:
+        member = self.member
+        member.launch = replace(member.launch, port=process.free_port())
+        line = self._engine.argv(member.launch)
+        member.launched_s = time.monotonic()
+        member.process = await process.start(line, self._engine.env, self._log(), self._tie())
+        self._note(line, member.process.pid)
+
+    async def _connect(self, to: egress.Target) -> None:
+        member = self.member
+        addresses = await egress.resolved(to)
+        key = os.environ.get(to.key_env, "") if to.key_env else ""
+        member.headers = {"authorization": f"Bearer {key}"} if key else {}
+        member.launched_s = time.monotonic()
+        member.session = egress.session(to, addresses)
 
     def _tie(self) -> process.Tie:
         records, member = self._ground.records, self.member
@@ -164,16 +187,16 @@ class Keeper:
     async def _watch(self) -> None:
         """Return when the replica has failed."""
         member = self.member
-        if member.process is None:
+        if member.process is None and member.session is None:
             return
-        ended = asyncio.create_task(member.process.wait())
+        ended = asyncio.create_task(_end_of(member))
         try:
             while member.replica.state in (State.STARTING, State.READY):
                 await self._pause(ended)
                 if ended.done():
                     self._see(Exited(ended.result()))
                 else:
-                    self._see(Probed(await self._checked()))
+                    self._see(await self._checked())
                 self._ground.changed(self._model)
         finally:
             ended.cancel()
@@ -182,18 +205,26 @@ class Keeper:
         """Until the next check is due: at once when the process ends or the proxy has a doubt."""
         ready = self.member.replica.state is State.READY
         pause = self._spec.health.interval_s if ready else STARTING_PAUSE_S
+        pause = max(pause, self._engine.interval_s_min * bool(self._checks))
+        self._checks += 1
         nudged = asyncio.create_task(self.member.nudge.wait())
         await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         nudged.cancel()
         self.member.nudge.clear()
 
-    async def _checked(self) -> bool:
-        """Whether it is healthy; while the answer is late it is doubted."""
+    async def _checked(self) -> Probed:
+        """Whether it is well; while the answer is late it is doubted."""
+        member = self.member
         late = asyncio.get_running_loop().call_later(self._spec.health.suspect_s, self._doubt)
         try:
-            return await self._healthy()
+            healthy = await self._healthy()
         finally:
             late.cancel()
+        if healthy and self._engine.probe and member.replica.state is State.STARTING:
+            session = member.session or self._ground.session
+            why = await probe.fault(member, self._spec.remote_model or self._model.name, session)
+            return Probed(not why, why)
+        return Probed(healthy)
 
     def _doubt(self) -> None:
         if not self.member.suspect and self.member.replica.state is State.READY:
@@ -204,7 +235,9 @@ class Keeper:
         limit = aiohttp.ClientTimeout(total=self._spec.health.timeout_s)
         try:
             url = self.member.url(self._engine.health_path)
-            asked = self._ground.session.get(url, timeout=limit, allow_redirects=False)
+            session = self.member.session or self._ground.session
+            headers = self.member.headers
+            asked = session.get(url, timeout=limit, headers=headers, allow_redirects=False)
             async with asked as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -216,7 +249,7 @@ class Keeper:
         while member.in_flight and time.monotonic() < self._over_s:  # noqa: ASYNC110 - a count
             await asyncio.sleep(0.05)
         code = await process.stop(member.process) if member.process else 0
-        self._forget()
+        await self._forget()
         self._see(Exited(code))
         self._model.members.remove(member)
         self._ground.changed(self._model)
@@ -238,6 +271,14 @@ class Keeper:
 
     def _log(self) -> Path:
         return self._ground.logs / f"engine-{self.member.replica.name.replace('/', '-')}.log"
+
+
+async def _end_of(member: Member) -> int:
+    """The exit code of its process; where it has none there is no end."""
+    if member.process is None:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+    return await member.process.wait()
 
 
 def _told_if_broken(keeper: "asyncio.Task[None]") -> None:

@@ -105,7 +105,7 @@ def _replica(model: Model, member: Member, now_s: float) -> dict[str, Any]:
         "state_s": round(now_s - replica.since_s, 1),
         "pid": engine.pid if engine is not None and runs else None,
         "url": member.url(""),
-        "port": member.launch.port,
+        "port": member.launch.port or None,
         "age_s": round(now_s - member.launched_s, 1) if runs else None,
         "in_flight": member.in_flight,
         "limit": member.concurrency,

@@ -1,6 +1,7 @@
 """The models of a pool, made from their specs: all that can be wrong is found before a start."""
 
 import asyncio
+import os
 import shutil
 import time
 from bisect import insort
@@ -9,10 +10,13 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
+import aiohttp
+
 from sage_flink.common import ConfigError
 from sage_gateway import process, weights
 from sage_gateway.breaker import Breaker, trusted
 from sage_gateway.budget import MIB, Need
+from sage_gateway.egress import Target, target
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.process import Process
@@ -27,6 +31,7 @@ class Member:
 
     ``place`` is its number in the model for as long as it lives; routing knows it by that.
     ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
+    ``session`` and ``headers`` are for asking a remote one.
     ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
     request has left.
     """
@@ -37,6 +42,8 @@ class Member:
     process: Process | None = None
     launched_s: float = 0.0
     record: Path | None = None
+    session: aiohttp.ClientSession | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     in_flight: int = 0
     limit: Limit | None = None
     concurrency: int = field(init=False)
@@ -72,7 +79,9 @@ class Member:
 
     def url(self, path: str) -> str:
         """The address of ``path`` at this replica."""
-        return f"http://127.0.0.1:{self.launch.port}{path}"
+        to = self.launch.target
+        base = f"http://127.0.0.1:{self.launch.port}" if to is None else str(to.url).rstrip("/")
+        return base + path
 
     def candidate(self, now_s: float) -> Candidate:
         """This replica as routing sees it."""
@@ -129,6 +138,10 @@ class Model:
         self.need = other.need
         self.router, self.wanted = other.router, other.wanted
 
+    def upstream(self) -> str:
+        """What its engines call it."""
+        return self.spec.remote_model or self.name
+
     def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
         """The place of the replica for the next request, None when none has room."""
         now_s = time.monotonic()
@@ -160,7 +173,7 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     wrong: list[str] = []
     for name, model in spec.models.items():
         try:
-            found[name] = model_of(name, model, engines[model.engine], folder)
+            found[name] = model_of(name, model, engines[model.engine], folder, spec.engine_hosts)
         except ConfigError as error:
             wrong.append(f"models.{name}: {error}")
     if wrong:
@@ -168,8 +181,10 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     return found
 
 
-def model_of(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
-    """One model, checked.
+def model_of(
+    name: str, spec: ModelSpec, engine: Engine, folder: Path, hosts: Collection[str] = ()
+) -> Model:
+    """One model, checked; ``hosts`` are those where a remote engine may be.
 
     Raises:
         ConfigError: it cannot be started as it is written.
@@ -177,6 +192,9 @@ def model_of(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
     if spec.kind not in engine.kinds:
         serves = " and ".join(sorted(engine.kinds))
         raise ConfigError(f"engine {spec.engine} serves kind {serves}, not {spec.kind}")
+    if engine.remote:
+        launch = Launch(name, spec, None, 0, Path(), _target(spec, hosts))
+        return Model(name, spec, engine, launch, _need(launch))
     source = _source(spec, engine, folder)
     python = process.interpreter(engine.environment, engine.made_by)
     launch = Launch(name, spec, source, process.free_port(), python)
@@ -192,6 +210,14 @@ def _need(launch: Launch) -> Need:
     tokens = spec.context_tokens * spec.slots if spec.kind == "chat" else 0
     kv_mb = ceil(tokens * weights.kv_bytes(source) / MIB)
     return Need(launch.model, 1, spec.threads, ceil(weights.size_bytes(source) / MIB), kv_mb)
+
+
+def _target(spec: ModelSpec, hosts: Collection[str]) -> Target:
+    if spec.source is None:
+        raise ConfigError("engine remote needs a source, its base URL as https://HOST/v1")
+    if spec.key_env and spec.key_env not in os.environ:
+        raise ConfigError(f"key_env: there is no variable {spec.key_env}; set it, or remove this")
+    return target(spec.source, hosts, spec.key_env)
 
 
 def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:

@@ -129,7 +129,8 @@ class Pool:
         wanted = {**self.spec.models, name: spec}
         pool = self.spec.model_copy(update={"models": wanted})
         coherent(pool, self._engines, "pool")
-        model = model_of(name, spec, self._engines[spec.engine], self._folder)
+        engine, hosts = self._engines[spec.engine], self.spec.engine_hosts
+        model = model_of(name, spec, engine, self._folder, hosts)
         if wrong := self._too_much(*_needs([model])):
             raise mistakes("pool", wrong)
         before = self.models.get(name)

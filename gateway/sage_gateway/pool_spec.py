@@ -93,8 +93,15 @@ class ModelSpec(_Spec):
     kind: Kind
     source: str | None = Field(
         default=None,
-        description="weights, where the engine has any: below the folder of models, or absolute",
+        description="weights, where the engine has any: below the folder of models, or absolute; "
+        "of a remote engine its base URL",
     )
+    key_env: str = Field(
+        default="",
+        pattern=r"^([A-Z][A-Z0-9_]*_API_KEY)?$",
+        description="the environment variable with a remote engine's key",
+    )
+    remote_model: str = Field(default="", description="what a remote engine calls the model")
     aliases: tuple[Name, ...] = ()
     replicas: int = Field(default=1, ge=1, le=64)
     slots: int = Field(default=4, ge=1, le=1024)
@@ -193,6 +200,10 @@ class PoolSpec(_Spec):
         description="so long engines outlive a gateway that was killed, for the next to take over; "
         "0: they die with it",
     )
+    engine_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="hosts, addresses and networks where remote engines may be; see egress.py",
+    )
     budget: BudgetSpec = BudgetSpec()
     ledger: LedgerSpec = LedgerSpec()
     tenants: dict[Name, LimitsSpec] = Field(
@@ -256,6 +267,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}.engine: {model.engine!r} is none of {known}"
         if model.hedge_after_ms is not None and model.kind != "embedding":
             yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
+        if model.engine != "remote" and (model.key_env or model.remote_model):
+            yield f"models.{name}: key_env and remote_model are for engine remote; remove them"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]

@@ -52,9 +52,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The health path was asked."""
+    """It was asked whether it is well; ``why`` it is not, where that is known."""
 
     healthy: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,9 @@ def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) ->
             return replace(replica, state=State.STARTING, since_s=now_s, missed=0)
         case State.STARTING, Probed(healthy=True):
             return replace(replica, state=State.READY, since_s=now_s, missed=0, reason="")
-        case State.STARTING, Probed() if now_s - replica.since_s >= limits.start_timeout_s:
-            reason = f"not healthy within {limits.start_timeout_s:g} s"
+        case State.STARTING, Probed(why=why) if now_s - replica.since_s >= limits.start_timeout_s:
+            told = f": {why}" if why else ""
+            reason = f"not healthy within {limits.start_timeout_s:g} s{told}"
             return _failed(replica, reason, now_s, limits)
         case State.STARTING, NotStarted(why):
             return _failed(replica, f"cannot start: {why}", now_s, limits)

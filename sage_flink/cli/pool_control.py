@@ -53,7 +53,7 @@ def replicas(as_json: AsJson = False) -> None:
     for one in found:
         state = "leaving" if one["leaving"] and one["state"] == "ready" else one["state"]
         busy = f"{one['in_flight']}/{one['limit']}"
-        numbers = (str(one["pid"] or ""), str(one["port"]), busy, str(one["restarts"]))
+        numbers = (str(one["pid"] or ""), str(one["port"] or ""), busy, str(one["restarts"]))
         age = _age(one["age_s"])
         table.add_row(one["id"], state, one["circuit"], *numbers, age, one["reason"])
     console.print(table if found else "no replicas")
