@@ -1,7 +1,7 @@
 """What every engine must do behind the gateway, on the engine that the question scripts.
 
-``fake`` is started by the pool. ``remote`` is the same server, started by somebody else and known by
-its address. One more engine that can be scripted is one more line in ``ENGINES``.
+``fake`` is started by the pool. ``remote`` is the same server, started by somebody else and known
+by its address. One more engine that can be scripted is one more line in ``ENGINES``.
 """
 
 import contextlib
@@ -237,4 +237,5 @@ def test_an_engine_that_is_healthy_but_answers_nothing_is_not_ready(start: Any, 
 def test_an_answer_to_the_probe_is_looked_at(kind: str, body: bytes, told: str) -> None:
     found = wrong(kind, body, 2)
 
-    assert (told in found) and bool(told) == bool(found)
+    assert told in found
+    assert bool(told) == bool(found)
