@@ -7,7 +7,8 @@ Pure but for :func:`machine`. Memory is told from what is known before a start:
 (keys and values, 16 bits each; see :mod:`sage_gateway.weights`).
 
 What a runtime takes beside (buffers, graphs: 100 to 500 MiB) is not in it, so that a model is
-refused only where it cannot fit.
+refused only where it cannot fit. Of the memory of GPUs a replica takes what its ``gpu_memory_mb``
+says, of all GPUs together; its weights and KV cache are then counted there and not here.
 """
 
 import os
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
+from sage_gateway import gpu
 from sage_gateway.pool_spec import BudgetSpec
 
 MIB = 1 << 20
@@ -24,13 +26,17 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 class Need(NamedTuple):
-    """What one model takes: ``replicas`` times so many threads, MiB of weights and of KV cache."""
+    """What one model takes: ``replicas`` times so many threads, MiB of weights and of KV cache.
+
+    With ``gpu_mb`` the latter two are nothing.
+    """
 
     name: str
     replicas: int
     threads: int
     weights_mb: int
     kv_mb: int
+    gpu_mb: int = 0
 
     def memory_mb(self) -> int:
         """Of all replicas."""
@@ -38,10 +44,11 @@ class Need(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What there is for this process: cores, and MiB of memory."""
+    """What there is for this process: cores, and MiB of memory, its own and that of all GPUs."""
 
     cores: int
     memory_mb: int
+    gpu_mb: int = 0
 
 
 def mistakes(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> Iterator[str]:
@@ -67,6 +74,12 @@ def mistakes(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> Ite
             f"memory: {sums} = {memory_mb} MiB, and {whose} {limit_mb}; take fewer replicas or "
             "slots, a shorter context_tokens, or smaller weights"
         )
+    gpu_mb = sum(need.replicas * need.gpu_mb for need in found)
+    limit_mb = budget.gpu_memory_mb or machine.gpu_mb
+    if gpu_mb > limit_mb:
+        sums = _sum(f"{n.name} {n.replicas} x {n.gpu_mb}" for n in found if n.gpu_mb)
+        whose = "budget.gpu_memory_mb is" if budget.gpu_memory_mb else "the GPUs here have"
+        yield f"GPU memory: {sums} = {gpu_mb} MiB, and {whose} {limit_mb}; take fewer replicas"
 
 
 def crowded(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> str:
@@ -89,7 +102,7 @@ def machine() -> Machine:
     quota = _read("cpu.max")
     if len(quota) == 2 and quota[0].isdigit():
         cores = min(cores or 1, max(1, int(quota[0]) // int(quota[1])))
-    return Machine(cores or 1, memory_mb)
+    return Machine(cores or 1, memory_mb, gpu.memory_mb())
 
 
 def _read(name: str) -> list[str]:

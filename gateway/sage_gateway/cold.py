@@ -80,7 +80,7 @@ def health_page(service: Service) -> dict[str, Any]:
         }
         for name, model in service.pool.models.items()
     }
-    short = [m for m in service.pool.models.values() if not m.ready()]
+    short = [m for m in service.pool.models.values() if m.wanted and not m.ready()]
     fresh = all(
         m.replica.state is State.STARTING and not m.replica.restarts
         for model in short

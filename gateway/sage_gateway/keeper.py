@@ -92,6 +92,8 @@ class Keeper:
             if not runs:
                 await self._launch()
             await self._watch()
+            if self.member.replica.state is not State.FAILED:
+                return  # it was asked to stop, by what it told the pool itself
             await self._kill()
             runs = False
             await asyncio.sleep(max(0.0, self.member.replica.retry_at_s - time.monotonic()))

@@ -207,6 +207,8 @@ def _need(launch: Launch) -> Need:
     spec, source = launch.spec, launch.source
     if source is None:
         return Need(launch.model, 1, 0, 0, 0)
+    if spec.gpu_memory_mb:
+        return Need(launch.model, 1, spec.threads, 0, 0, spec.gpu_memory_mb)
     tokens = spec.context_tokens * spec.slots if spec.kind == "chat" else 0
     kv_mb = ceil(tokens * weights.kv_bytes(source) / MIB)
     return Need(launch.model, 1, spec.threads, ceil(weights.size_bytes(source) / MIB), kv_mb)

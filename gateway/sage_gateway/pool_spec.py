@@ -107,6 +107,9 @@ class ModelSpec(_Spec):
     slots: int = Field(default=4, ge=1, le=1024)
     context_tokens: int = Field(default=2048, ge=16)
     threads: int = Field(default=1, ge=1, le=256)
+    gpu_memory_mb: int = Field(
+        default=0, ge=0, description="what a replica takes of the GPUs, for the budget"
+    )
     concurrency: Concurrency = Field(
         default=128, description="requests inside one replica; 'auto': as measured"
     )
@@ -152,6 +155,7 @@ class BudgetSpec(_Spec):
 
     cpu_threads: int | None = Field(default=None, ge=1, description="beyond the machine: told only")
     memory_mb: int | None = Field(default=None, ge=1)
+    gpu_memory_mb: int | None = Field(default=None, ge=1)
 
 
 class LedgerSpec(_Spec):

@@ -61,6 +61,18 @@ def test_what_is_not_wanted_takes_nothing() -> None:
     assert list(mistakes([Need("big", 0, 64, 10**6, 10**6)], BudgetSpec(cpu_threads=1), HERE)) == []
 
 
+def test_the_memory_of_gpus_is_counted_by_itself() -> None:
+    mixed = [Need("chat", 1, 1, 0, 0, 60_000), Need("embed", 2, 1, 0, 0, 12_000)]
+    card = HERE._replace(gpu_mb=81_000)
+
+    assert list(mistakes(mixed[:1], NONE, card)) == []
+    assert list(mistakes(mixed, NONE, card)) == [
+        "GPU memory: chat 1 x 60000 + embed 2 x 12000 = 84000 MiB, and the GPUs here have 81000; "
+        "take fewer replicas"
+    ]
+    assert list(mistakes(mixed, BudgetSpec(gpu_memory_mb=90_000), HERE)) == []
+
+
 def test_this_machine_has_cores_and_memory() -> None:
     here = machine()
 
