@@ -8,11 +8,12 @@ not counted.
 import json
 import struct
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 KV_BYTES = 2 * 2  # keys and values, 16 bits
-PAIRS_MAX = 4096
+PAIRS_MAX = FILES_MAX = 4096
 TEXT_BYTES_MAX = 1 << 20
 _NUMBERS: Mapping[int, str] = dict(
     enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?", "", "", "<Q", "<q", "<d"))
@@ -21,9 +22,10 @@ _TEXT, _ARRAY = 8, 9
 
 
 def size_bytes(source: Path) -> int:
-    """Of a file, or of all files in a folder."""
+    """Of a file, or of the files in a folder, of the first ``FILES_MAX`` if there are more."""
     if source.is_dir():
-        return sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+        files = islice(source.rglob("*"), FILES_MAX)
+        return sum(file.stat().st_size for file in files if file.is_file())
     return source.stat().st_size
 
 
