@@ -210,8 +210,10 @@ class Keeper:
         pause = max(pause, self._engine.interval_s_min * bool(self._checks))
         self._checks += 1
         nudged = asyncio.create_task(self.member.nudge.wait())
-        await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        nudged.cancel()
+        try:
+            await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            nudged.cancel()
         self.member.nudge.clear()
 
     async def _checked(self) -> Probed:
