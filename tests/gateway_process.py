@@ -23,7 +23,7 @@ def gateway_process(
     """The process and a client of it, once all models are ready; killed with -9 afterwards."""
     port = free_port()
     pool = home / f"pool-{port}.yaml"
-    pool.write_text(yaml.safe_dump({"models": models, **rest}))
+    pool.write_text(yaml.safe_dump({"models": models, "engine_grace_s": 0, **rest}))
     line = [sys.executable, "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
     env = {**os.environ, "SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY}
     with (home / f"gateway-{port}.log").open("w") as log:

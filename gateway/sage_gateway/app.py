@@ -13,14 +13,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
-from sage_gateway import cold, mounts, pipelines
-from sage_gateway.engines import ENGINES, Engine
+from sage_gateway import cold, mounts, pipelines, presets
+from sage_gateway.engines import KNOWN, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import PoolSpec, chosen_file, load
 from sage_gateway.proxy import Proxy
+from sage_gateway.records import Records
 from sage_gateway.search import Open, Searches, open_collection
 from sage_gateway.service import Service
 from sage_gateway.tenants import Keys, Tenants, local_key
@@ -35,16 +36,20 @@ def build(
     spec: PoolSpec,
     keys: Keys,
     *,
-    engines: Mapping[str, Engine] = ENGINES,
+    engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
     factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
+    records: Records | None = None,
 ) -> Front:
     """The gateway as an ASGI callable; its lifespan starts and ends the engines.
+
+    With ``records`` engines outlive a gateway that is killed.
 
     Raises:
         ConfigError: a model's weights or an engine's environment are not there.
     """
-    pool = Pool(spec, engines, models=settings.models, logs=settings.home / "logs")
+    logs = settings.home / "logs"
+    pool = Pool(spec, engines, models=settings.models, logs=logs, records=records)
     proxy = Proxy()
     searches = Searches(open_store)
     metrics = Metrics(pool)
@@ -93,14 +98,21 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.load()
-        spec = load(chosen_file(args.pool, settings.home), ENGINES)
-        front = build(settings, spec, Keys.of(local_key(settings)))
+        given = presets.path(args.preset) if args.preset else args.pool
+        spec = load(chosen_file(given, settings.home), KNOWN)
         listener = listen(args.host, args.port)
+        host, port = listener.getsockname()[:2]
+        records = Records(settings.home / "run" / f"gateway-{port}")
+        kept = records if records.open() else None
+        front = build(settings, spec, Keys.of(local_key(settings)), records=kept)
     except SageError as error:
         sys.exit(f"sage-gateway: {error}")
-    logging.getLogger("sage.gateway").info("http://%s:%d", *listener.getsockname()[:2])
-    with contextlib.suppress(KeyboardInterrupt):
-        serve(front, listener)
+    logging.getLogger("sage.gateway").info("http://%s:%d", host, port)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(front, listener)
+    finally:
+        records.close()
 
 
 def _arguments() -> argparse.Namespace:
@@ -108,7 +120,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     port = os.environ.get("SAGE_GATEWAY_PORT", "8888")
     parser.add_argument("--port", type=int, default=port, help="port (%(default)s)")
-    parser.add_argument("--pool", type=Path, help="pool.yaml to use")
+    pool = parser.add_mutually_exclusive_group()
+    pool.add_argument("--pool", type=Path, help="pool.yaml to use")
+    pool.add_argument("--preset", help=f"a shipped one: {', '.join(presets.NAMES)}")
     return parser.parse_args()
 
 

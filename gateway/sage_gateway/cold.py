@@ -1,7 +1,7 @@
 """The routes that need no speed, on FastAPI, and the OpenAPI document of all routes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from sage_gateway import manage
 from sage_gateway.answers import refused
 from sage_gateway.replicas import State
 from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
@@ -62,6 +63,7 @@ def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
 
     routes.add(app, tenants)
+    manage.add(app, service.pool)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -78,7 +80,7 @@ def health_page(service: Service) -> dict[str, Any]:
         }
         for name, model in service.pool.models.items()
     }
-    short = [m for m in service.pool.models.values() if not m.ready()]
+    short = [m for m in service.pool.models.values() if m.wanted and not m.ready()]
     fresh = all(
         m.replica.state is State.STARTING and not m.replica.restarts
         for model in short
@@ -96,10 +98,15 @@ async def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = ApiError(error.status_code, f"{error.detail}; the routes are listed in /docs")
     elif isinstance(error, RequestValidationError):
-        error = ApiError(400, "; ".join(str(e["msg"]) for e in error.errors()))
+        error = ApiError(400, "; ".join(_mistake(e["loc"], e["msg"]) for e in error.errors()))
     answer = refused(told(error))
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)
+
+
+def _mistake(where: Sequence[object], what: str) -> str:
+    """``where`` begins with the part of the request: body, path or query."""
+    return ": ".join([".".join(map(str, where[1:])), what]) if where[1:] else what
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -1,17 +1,25 @@
 """The models of a pool, made from their specs: all that can be wrong is found before a start."""
 
 import asyncio
+import os
 import shutil
 import time
+from bisect import insort
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
+import aiohttp
+
 from sage_flink.common import ConfigError
-from sage_gateway import process
+from sage_gateway import process, weights
 from sage_gateway.breaker import Breaker, trusted
+from sage_gateway.budget import MIB, Need
+from sage_gateway.egress import Target, target
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
+from sage_gateway.process import Process
 from sage_gateway.replicas import Replica, State, born
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
 from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
@@ -19,16 +27,23 @@ from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A replica with what runs behind it. Only the pool writes ``replica``.
+    """A replica with what runs behind it. Only its keeper writes ``replica``.
 
+    ``place`` is its number in the model for as long as it lives; routing knows it by that.
     ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
+    ``session`` and ``headers`` are for asking a remote one.
     ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
     request has left.
     """
 
     replica: Replica
     launch: Launch
-    process: asyncio.subprocess.Process | None = None
+    place: int = 0
+    process: Process | None = None
+    launched_s: float = 0.0
+    record: Path | None = None
+    session: aiohttp.ClientSession | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     in_flight: int = 0
     limit: Limit | None = None
     concurrency: int = field(init=False)
@@ -64,22 +79,31 @@ class Member:
 
     def url(self, path: str) -> str:
         """The address of ``path`` at this replica."""
-        return f"http://127.0.0.1:{self.launch.port}{path}"
+        to = self.launch.target
+        base = f"http://127.0.0.1:{self.launch.port}" if to is None else str(to.url).rstrip("/")
+        return base + path
 
-    def candidate(self, index: int, now_s: float) -> Candidate:
-        """This replica, the ``index``-th of its model, as routing sees it."""
+    def candidate(self, now_s: float) -> Candidate:
+        """This replica as routing sees it."""
         state, load = self.replica.state, self.in_flight
-        return Candidate(index, state, load, self.doubted(now_s), load < self.concurrency)
+        return Candidate(self.place, state, load, self.doubted(now_s), load < self.concurrency)
 
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits."""
+    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits.
+
+    ``members`` are in the order of their places; ``wanted`` is how many there are to be. ``launch``
+    is what a new one starts with, ``need`` what one takes.
+    """
 
     name: str
     spec: ModelSpec
     engine: Engine
-    members: list[Member]
+    launch: Launch
+    need: Need
+    members: list[Member] = field(default_factory=list)
+    wanted: int = field(init=False)
     queue: Queue = field(init=False)
     router: Router = field(init=False)
 
@@ -89,13 +113,39 @@ class Model:
         policy = POLICIES[spec.policy]()
         self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)
         self.router = Router(spec)
-        for member in self.members:
-            member.freed = self.queue.pump
+        self.wanted = spec.replicas
+        for place in range(self.wanted):
+            self.enlist(place)
+
+    def enlist(self, place: int) -> Member:
+        """A new member at ``place``, which is free."""
+        replica = born(f"{self.name}/{place}", time.monotonic())
+        limit = None if self.spec.concurrency else Limit()
+        member = Member(replica, self.launch, place, limit=limit, freed=self.queue.pump)
+        insort(self.members, member, key=lambda m: m.place)
+        return member
+
+    def at(self, place: int) -> Member:
+        """The member at ``place``."""
+        return next(member for member in self.members if member.place == place)
+
+    def turn(self, other: "Model") -> None:
+        """Be as ``other``, of the same name, from now on; members that are there stay as they are.
+
+        Who waits goes on waiting, so both have the same queue policy and bounds.
+        """
+        self.spec, self.engine, self.launch = other.spec, other.engine, other.launch
+        self.need = other.need
+        self.router, self.wanted = other.router, other.wanted
+
+    def upstream(self) -> str:
+        """What its engines call it."""
+        return self.spec.remote_model or self.name
 
     def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
-        """The index of the replica for the next request, None when none has room."""
+        """The place of the replica for the next request, None when none has room."""
         now_s = time.monotonic()
-        seen = [member.candidate(i, now_s) for i, member in enumerate(self.members)]
+        seen = [member.candidate(now_s) for member in self.members]
         return self.router.choose(seen, hints, tried=tried)
 
     def room_beyond(self, taken: int) -> bool:
@@ -123,7 +173,7 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     wrong: list[str] = []
     for name, model in spec.models.items():
         try:
-            found[name] = _model(name, model, engines[model.engine], folder)
+            found[name] = model_of(name, model, engines[model.engine], folder, spec.engine_hosts)
         except ConfigError as error:
             wrong.append(f"models.{name}: {error}")
     if wrong:
@@ -131,19 +181,45 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     return found
 
 
-def _model(name: str, spec: ModelSpec, engine: Engine, folder: Path) -> Model:
+def model_of(
+    name: str, spec: ModelSpec, engine: Engine, folder: Path, hosts: Collection[str] = ()
+) -> Model:
+    """One model, checked; ``hosts`` are those where a remote engine may be.
+
+    Raises:
+        ConfigError: it cannot be started as it is written.
+    """
     if spec.kind not in engine.kinds:
         serves = " and ".join(sorted(engine.kinds))
         raise ConfigError(f"engine {spec.engine} serves kind {serves}, not {spec.kind}")
+    if engine.remote:
+        launch = Launch(name, spec, None, 0, Path(), _target(spec, hosts))
+        return Model(name, spec, engine, launch, _need(launch))
     source = _source(spec, engine, folder)
     python = process.interpreter(engine.environment, engine.made_by)
     launch = Launch(name, spec, source, process.free_port(), python)
     _check_program(engine, launch)
-    now = time.monotonic()
-    start = None if spec.concurrency else Limit()
-    born_ = (born(f"{name}/{i}", now) for i in range(spec.replicas))
-    members = [Member(replica, launch, limit=start) for replica in born_]
-    return Model(name, spec, engine, members)
+    return Model(name, spec, engine, launch, _need(launch))
+
+
+def _need(launch: Launch) -> Need:
+    """Of one replica; an engine without weights is taken to need nothing."""
+    spec, source = launch.spec, launch.source
+    if source is None:
+        return Need(launch.model, 1, 0, 0, 0)
+    if spec.gpu_memory_mb:
+        return Need(launch.model, 1, spec.threads, 0, 0, spec.gpu_memory_mb)
+    tokens = spec.context_tokens * spec.slots if spec.kind == "chat" else 0
+    kv_mb = ceil(tokens * weights.kv_bytes(source) / MIB)
+    return Need(launch.model, 1, spec.threads, ceil(weights.size_bytes(source) / MIB), kv_mb)
+
+
+def _target(spec: ModelSpec, hosts: Collection[str]) -> Target:
+    if spec.source is None:
+        raise ConfigError("engine remote needs a source, its base URL as https://HOST/v1")
+    if spec.key_env and spec.key_env not in os.environ:
+        raise ConfigError(f"key_env: there is no variable {spec.key_env}; set it, or remove this")
+    return target(spec.source, hosts, spec.key_env)
 
 
 def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:

@@ -1,56 +1,68 @@
-"""The owner of the replicas: starts, checks, restarts and stops what ``pool.yaml`` asks for.
+"""The owner of what is wanted: which models there are, and how many replicas of each.
 
-One task a replica turns what it sees into events for :func:`sage_gateway.replicas.advance` and
-does what the new state asks for. The data plane only chooses, counts and hints.
+After every change :func:`sage_gateway.desired.step` says what is missing or too many; keepers do
+the rest. What is changed here lasts until the gateway is stopped in order: the next one begins with
+``pool.yaml``. One that comes after a kill, with the same ``pool.yaml``, goes on where it was.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from sage_gateway import process
-from sage_gateway.breaker import renewed
+from sage_flink.common import ConfigError
+from sage_gateway import budget, desired, process
+from sage_gateway.adoption import adopt
 from sage_gateway.engines import Engine
-from sage_gateway.models import Member, Model, models_of
-from sage_gateway.pool_spec import PoolSpec
-from sage_gateway.replicas import (
-    Event,
-    Exited,
-    NotStarted,
-    Probed,
-    Started,
-    State,
-    StopAsked,
-    advance,
-)
+from sage_gateway.keeper import Ground, Keeper
+from sage_gateway.models import Member, Model, model_of, models_of
+from sage_gateway.pool_spec import ModelSpec, PoolSpec, coherent, mistakes
+from sage_gateway.records import Records, Wanted, digest
+from sage_gateway.wire import ApiError
 
 log = logging.getLogger("sage.gateway")
 
-STARTING_PAUSE_S = 0.05
 DRAIN_S = 10.0
+REPLICAS_MAX = 64
 
 
 class Pool:
     """All models. ``start`` returns at once; replicas become ready on their own.
 
+    ``records``: where what runs is noted, for the gateway after this one to take over.
+
     Raises:
-        ConfigError: a model cannot be started as it is written; all of them are told.
+        ConfigError: a model cannot be started as it is written, or all together do not fit; all
+            that is wrong is told.
     """
 
     def __init__(
-        self, spec: PoolSpec, engines: Mapping[str, Engine], *, models: Path, logs: Path
+        self,
+        spec: PoolSpec,
+        engines: Mapping[str, Engine],
+        *,
+        models: Path,
+        logs: Path,
+        records: Records | None = None,
     ) -> None:
         self.spec = spec
         self.models = models_of(spec, engines, models)
-        self._aliases = {a: n for n, m in spec.models.items() for a in (n, *m.aliases)}
+        self._engines = engines
+        self._folder = models
         self._logs = logs
-        self._keepers: list[asyncio.Task[None]] = []
-        self._session: aiohttp.ClientSession | None = None
+        self._records = records
+        self._base = digest([spec.model_dump_json()], {})
+        self._aliases = _aliases(spec)
+        self._machine = budget.machine()
+        if wrong := self._too_much():
+            raise mistakes("pool", wrong)
+        if told := budget.crowded(_needs(self.models.values()), spec.budget, self._machine):
+            log.warning(told)
+        self._keepers: dict[Member, Keeper] = {}
+        self._ground: Ground | None = None
 
     def find(self, name: str) -> Model | None:
         """The model of that name or alias."""
@@ -63,108 +75,185 @@ class Pool:
             for member in model.members:
                 yield model, member
 
+    def context_tokens_max(self) -> int:
+        """The longest context of all models."""
+        return max((model.spec.context_tokens for model in self.models.values()), default=0)
+
+    def scale(self, model_name: str, replicas: int) -> None:
+        """From now on ``replicas`` are wanted of the model; returns at once.
+
+        New ones become ready on their own. Of those that are too many the ones that serve least go
+        first: they take no new requests, and end when those in flight are answered. With none
+        wanted the last one serves until nobody waits any more.
+
+        Raises:
+            ApiError: 404 no such model, 400 not 0..``REPLICAS_MAX``, 409 more do not fit.
+        """
+        model = self._known(model_name)
+        if not 0 <= replicas <= REPLICAS_MAX:
+            message = f"{model.name}: replicas must be 0 to {REPLICAS_MAX}, got {replicas}"
+            raise ApiError(400, message, param="replicas")
+        if replicas > model.wanted and (
+            wrong := self._too_much(model.need._replace(replicas=replicas))
+        ):
+            raise ApiError(409, "; ".join(wrong), code="does_not_fit", param="replicas")
+        if replicas != model.wanted:
+            log.info("%s: %d replicas wanted, were %d", model.name, replicas, model.wanted)
+        model.wanted = replicas
+        self._changed(model)
+
+    def drain(self, replica_name: str) -> None:
+        """Replace a replica: another is started, and once that is ready this one is drained.
+
+        Raises:
+            ApiError: 404 no such replica.
+        """
+        for model, member in self.members():
+            if member.replica.name == replica_name:
+                if member in self._keepers:
+                    self._keepers[member].leave()
+                return self._reconcile(model)
+        known = ", ".join(member.replica.name for _, member in self.members()) or "none"
+        message = f"no replica {replica_name!r} here; there are {known}"
+        raise ApiError(404, message, code="replica_not_found", param="name")
+
+    def put(self, name: str, spec: ModelSpec) -> bool:
+        """From now on there is the model ``name`` as ``spec`` has it: whether it is a new one.
+
+        Replicas of a model that was another before are replaced, each when its successor is ready.
+
+        Raises:
+            ConfigError: it cannot be started as it is written, or does not go with the others.
+            ApiError: 409 what waits for the model that is there could not wait for this one.
+        """
+        wanted = {**self.spec.models, name: spec}
+        pool = self.spec.model_copy(update={"models": wanted})
+        coherent(pool, self._engines, "pool")
+        engine, hosts = self._engines[spec.engine], self.spec.engine_hosts
+        model = model_of(name, spec, engine, self._folder, hosts)
+        if wrong := self._too_much(*_needs([model])):
+            raise mistakes("pool", wrong)
+        before = self.models.get(name)
+        if before is None:
+            self.models[name] = model
+        elif before.spec != spec:
+            self._turn(before, model)
+        self.spec, self._aliases = pool, _aliases(pool)
+        log.info("%s: %s", name, "added" if before is None else "changed")
+        self._changed(self.models[name])
+        return before is None
+
+    def delete(self, name: str) -> None:
+        """There is no model ``name`` any more; who waits for it, or is at it, is still answered.
+
+        Raises:
+            ApiError: 404 no such model.
+        """
+        model = self._known(name)
+        del self.models[model.name]
+        rest = {n: spec for n, spec in self.spec.models.items() if n != model.name}
+        self.spec = self.spec.model_copy(update={"models": rest})
+        self._aliases = _aliases(self.spec)
+        model.wanted = 0
+        log.info("%s: removed", model.name)
+        self._changed(model)
+
     async def start(self) -> None:
-        """Begin to keep every replica alive."""
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._keepers = [self._keeper(model, member) for model, member in self.members()]
+        """Begin to keep every replica alive, those that an earlier gateway has left first."""
+        if self._records is not None:
+            self._go_on(self._records)
+            nobodys = adopt(self._records, self.models)
+            await asyncio.gather(*(process.stop(engine) for engine in nobodys))
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        grace_s = self.spec.engine_grace_s
+        self._ground = Ground(session, self._logs, self._reconcile, self._records, grace_s)
+        for model in self.models.values():
+            self._reconcile(model)
 
     async def close(self) -> None:
         """Drain every replica for at most ``DRAIN_S`` seconds and end its process."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(self._end(model, member) for model, member in self.members()))
-        if self._session is not None:
-            await self._session.close()
-
-    def _keeper(self, model: Model, member: Member) -> "asyncio.Task[None]":
-        keeper = asyncio.create_task(self._keep(model, member), name=member.replica.name)
-        keeper.add_done_callback(_told_if_broken)
-        return keeper
-
-    async def _keep(self, model: Model, member: Member) -> None:
-        while True:
-            await self._launch(model, member)
-            await self._watch(model, member)
-            if member.process is not None:
-                await process.kill(member.process)
-            await asyncio.sleep(max(0.0, member.replica.retry_at_s - time.monotonic()))
-            self._see(model, member, Started())
-
-    async def _launch(self, model: Model, member: Member) -> None:
-        member.process = None
-        member.breaker = renewed(member.breaker)
-        try:
-            member.launch = replace(member.launch, port=process.free_port())
-            line = model.engine.argv(member.launch)
-            member.process = await process.start(line, model.engine.env, self._log(member))
-        except OSError as error:  # no memory, no descriptors
-            self._see(model, member, NotStarted(str(error)))
-        except Exception as error:  # the engine's own code: tried again later, as if it had died
-            log.exception("%s: engine %s is broken", member.replica.name, model.spec.engine)
-            self._see(model, member, NotStarted(repr(error)))
-
-    async def _watch(self, model: Model, member: Member) -> None:
-        """Return when the replica has failed."""
-        if member.process is None:
+        if self._ground is None:
             return
-        ended = asyncio.create_task(member.process.wait())
-        try:
-            while member.replica.state in (State.STARTING, State.READY):
-                await self._pause(model, member, ended)
-                if ended.done():
-                    self._see(model, member, Exited(ended.result()))
-                else:
-                    self._see(model, member, Probed(await self._healthy(model, member)))
-        finally:
-            ended.cancel()
+        ground, self._ground = self._ground, None
+        await asyncio.gather(*(keeper.stop(DRAIN_S) for keeper in self._keepers.values()))
+        await ground.session.close()
 
-    async def _pause(self, model: Model, member: Member, ended: "asyncio.Task[int]") -> None:
-        """Until the next check is due: at once when the process ends or the proxy has a doubt."""
-        ready = member.replica.state is State.READY
-        pause = model.spec.health.interval_s if ready else STARTING_PAUSE_S
-        nudged = asyncio.create_task(member.nudge.wait())
-        await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        nudged.cancel()
-        member.nudge.clear()
+    def _too_much(self, *changed: budget.Need) -> list[str]:
+        """Why the pool would not fit, with these needs in place of those that it has now."""
+        needs = {need.name: need for need in (*_needs(self.models.values()), *changed)}
+        return list(budget.mistakes(needs.values(), self.spec.budget, self._machine))
 
-    async def _healthy(self, model: Model, member: Member) -> bool:
-        assert self._session is not None
-        limit = aiohttp.ClientTimeout(total=model.spec.health.timeout_s)
-        try:
-            url = member.url(model.engine.health_path)
-            async with self._session.get(url, timeout=limit, allow_redirects=False) as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
+    def _known(self, name: str) -> Model:
+        model = self.find(name)
+        if model is None:
+            known = ", ".join(self.models) or "none"
+            message = f"no model {name!r} here; there are {known}"
+            raise ApiError(404, message, code="model_not_found", param="name")
+        return model
 
-    async def _end(self, model: Model, member: Member) -> None:
-        self._see(model, member, StopAsked())
-        limit = time.monotonic() + DRAIN_S
-        while member.in_flight and time.monotonic() < limit:  # noqa: ASYNC110 - a count, no event
-            await asyncio.sleep(0.05)
-        code = await process.stop(member.process) if member.process else 0
-        self._see(model, member, Exited(code))
+    def _turn(self, model: Model, after: Model) -> None:
+        """Make a model what ``after`` is; its replicas are of the past now."""
+        for key in ("kind", "policy", "queue_max", "queue_timeout_s"):
+            if getattr(model.spec, key) != getattr(after.spec, key):
+                message = (
+                    f"{key} of {model.name} cannot be changed while it serves; delete it first"
+                )
+                raise ApiError(409, message, code="model_differs", param=key)
+        model.turn(after)
+        for member in model.members:
+            if member in self._keepers:
+                self._keepers[member].leave()
 
-    def _see(self, model: Model, member: Member, event: Event) -> None:
-        before = member.replica
-        member.replica = advance(before, event, time.monotonic(), model.spec.health)
-        after = member.replica
-        if isinstance(event, Probed):
-            member.suspect = not event.healthy
-        model.queue.pump()
-        if after.state is not before.state:
-            level = logging.WARNING if after.state is State.FAILED else logging.INFO
-            why = f" ({after.reason})" if after.reason else ""
-            if after.state is State.FAILED and member.process is not None:
-                why += f"; what it said: {self._log(member)}"
-            log.log(level, "%s: %s -> %s%s", after.name, before.state, after.state, why)
+    def _go_on(self, records: Records) -> None:
+        """Want what the gateway before wanted, as far as that is still possible."""
+        before = records.wanted(self._base)
+        if before is None:
+            return
+        for name, model in list(self.models.items()):
+            if before.models.get(name) != model.spec:
+                self.delete(name)
+        for name, spec in before.models.items():
+            try:
+                self.put(name, spec)
+                self.models[name].wanted = before.replicas[name]
+            except ConfigError as error:
+                log.warning("%s: not taken over: %s", name, error)
 
-    def _log(self, member: Member) -> Path:
-        return self._logs / f"engine-{member.replica.name.replace('/', '-')}.log"
+    def _changed(self, model: Model) -> None:
+        """Something else is wanted of ``model``: note it and do it."""
+        if self._ground is None:
+            return
+        if self._records is not None:
+            replicas = {name: known.wanted for name, known in self.models.items()}
+            wanted = Wanted(base=self._base, models=self.spec.models, replicas=replicas)
+            try:
+                self._records.want(wanted)
+            except OSError as error:
+                log.warning("the next gateway will not know what is wanted: %s", error)
+        self._reconcile(model)
+
+    def _reconcile(self, model: Model) -> None:
+        """Do what is still to be done for ``model``; nothing before the start and after the end."""
+        if self._ground is None:
+            return
+        seats = [desired.Seat(m.place, m.replica.state, m.replica.leaving) for m in model.members]
+        todo = desired.step(seats, model.wanted, waiting=not model.queue.idle())
+        for place in todo.start:
+            model.enlist(place)
+        for member in [model.at(place) for place in todo.drain]:
+            ending = self._keepers[member].stop(model.spec.timeout_s)
+            ending.add_done_callback(partial(self._forget, member))
+        for member in model.members:
+            if member not in self._keepers:
+                self._keepers[member] = Keeper(model, member, self._ground)
+
+    def _forget(self, member: Member, _: "asyncio.Task[None]") -> None:
+        self._keepers.pop(member, None)
 
 
-def _told_if_broken(keeper: "asyncio.Task[None]") -> None:
-    if not keeper.cancelled() and (error := keeper.exception()):
-        message = "%s: nobody keeps this replica any more; restart the gateway"
-        log.critical(message, keeper.get_name(), exc_info=error)
+def _needs(models: Iterable[Model]) -> list[budget.Need]:
+    return [model.need._replace(replicas=model.wanted) for model in models]
+
+
+def _aliases(spec: PoolSpec) -> dict[str, str]:
+    return {alias: name for name, model in spec.models.items() for alias in (name, *model.aliases)}

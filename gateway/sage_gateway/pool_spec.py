@@ -65,9 +65,17 @@ class _Spec(BaseModel):
 
 
 class HealthSpec(_Spec):
-    """When a replica counts as ready, hung or lost, and how fast it is started again."""
+    """When a replica counts as ready, hung or lost, and how fast it is started again.
+
+    One that hangs is sent nothing more, while another is well, after ``interval_s + suspect_s`` at
+    most; it is started anew only after ``missed_max`` checks that took ``timeout_s``, because a
+    busy one may be slow to answer and must not be killed for it.
+    """
 
     interval_s: float = Field(default=1.0, gt=0)
+    suspect_s: float = Field(
+        default=0.8, gt=0, description="a check unanswered for so long makes it the last choice"
+    )
     timeout_s: float = Field(default=5.0, gt=0)
     missed_max: int = Field(default=3, ge=1)
     start_timeout_s: float = Field(default=120.0, gt=0)
@@ -85,13 +93,23 @@ class ModelSpec(_Spec):
     kind: Kind
     source: str | None = Field(
         default=None,
-        description="weights, where the engine has any: below the folder of models, or absolute",
+        description="weights, where the engine has any: below the folder of models, or absolute; "
+        "of a remote engine its base URL",
     )
+    key_env: str = Field(
+        default="",
+        pattern=r"^([A-Z][A-Z0-9_]*_API_KEY)?$",
+        description="the environment variable with a remote engine's key",
+    )
+    remote_model: str = Field(default="", description="what a remote engine calls the model")
     aliases: tuple[Name, ...] = ()
     replicas: int = Field(default=1, ge=1, le=64)
     slots: int = Field(default=4, ge=1, le=1024)
     context_tokens: int = Field(default=2048, ge=16)
     threads: int = Field(default=1, ge=1, le=256)
+    gpu_memory_mb: int = Field(
+        default=0, ge=0, description="what a replica takes of the GPUs, for the budget"
+    )
     concurrency: Concurrency = Field(
         default=128, description="requests inside one replica; 'auto': as measured"
     )
@@ -130,6 +148,14 @@ class CollectionSpec(_Spec):
     """Which embedding model a collection's vectors come from."""
 
     model: Name
+
+
+class BudgetSpec(_Spec):
+    """What all replicas together may take; what is left out is what the machine has."""
+
+    cpu_threads: int | None = Field(default=None, ge=1, description="beyond the machine: told only")
+    memory_mb: int | None = Field(default=None, ge=1)
+    gpu_memory_mb: int | None = Field(default=None, ge=1)
 
 
 class LedgerSpec(_Spec):
@@ -172,6 +198,17 @@ class PoolSpec(_Spec):
     embedding_model: Name = Field(
         default="minilm", description="for collections that are not listed"
     )
+    engine_grace_s: float = Field(
+        default=120.0,
+        ge=0,
+        description="so long engines outlive a gateway that was killed, for the next to take over; "
+        "0: they die with it",
+    )
+    engine_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="hosts, addresses and networks where remote engines may be; see egress.py",
+    )
+    budget: BudgetSpec = BudgetSpec()
     ledger: LedgerSpec = LedgerSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
@@ -198,8 +235,17 @@ def load(path: Path, engines: Collection[str]) -> PoolSpec:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise mistakes(str(path), [_plain(dict(e)) for e in error.errors()]) from error
+    return coherent(spec, engines, str(path))
+
+
+def coherent(spec: PoolSpec, engines: Collection[str], where: str) -> PoolSpec:
+    """``spec``, whose parts fit together.
+
+    Raises:
+        ConfigError: they do not; all that is wrong ``where`` is named.
+    """
     if wrong := list(_contradictions(spec, engines)):
-        raise mistakes(str(path), wrong)
+        raise mistakes(where, wrong)
     return spec
 
 
@@ -225,6 +271,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}.engine: {model.engine!r} is none of {known}"
         if model.hedge_after_ms is not None and model.kind != "embedding":
             yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
+        if model.engine != "remote" and (model.key_env or model.remote_model):
+            yield f"models.{name}: key_env and remote_model are for engine remote; remove them"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]

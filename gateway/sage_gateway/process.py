@@ -1,4 +1,4 @@
-"""One engine process: started tied to this one, ended with everything it started."""
+"""One engine process: started tied to this one or taken over, ended with everything it started."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,9 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from sage_flink.common import ConfigError
 from sage_flink.common.settings import sage_cache
@@ -16,6 +17,51 @@ from sage_flink.common.settings import sage_cache
 TETHER = Path(__file__).parent / "engines" / "tether.py"
 TERMINATE_S = 5.0
 LOG_BYTES_MAX = 16 << 20
+
+
+class Process(Protocol):
+    """An engine's process, the first of its group, as :mod:`asyncio` has it."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and its group's."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+
+    async def wait(self) -> int:
+        """How it ended, once it has."""
+
+
+class Adopted:
+    """A process that another one has started; made on the loop that waits for it.
+
+    How it ends is only told to its parent: ``returncode`` is then ``UNKNOWN``.
+
+    Raises:
+        OSError: there is none of that id.
+    """
+
+    UNKNOWN = -1
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._over = asyncio.Event()
+        self._handle = os.pidfd_open(pid)
+        asyncio.get_running_loop().add_reader(self._handle, self._end)
+
+    async def wait(self) -> int:
+        """``UNKNOWN``, once it has ended."""
+        await self._over.wait()
+        return self.UNKNOWN
+
+    def _end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._handle)
+        os.close(self._handle)
+        self.returncode = self.UNKNOWN
+        self._over.set()
 
 
 def free_port() -> int:
@@ -52,14 +98,24 @@ def interpreter(environment: str, made_by: str) -> Path:
     return max(found, key=lambda p: p.parents[1].stat().st_mtime)
 
 
-async def start(
-    argv: Sequence[str], env: Mapping[str, str], log: Path
-) -> asyncio.subprocess.Process:
-    """A running child in a process group of its own; its output is appended to ``log``.
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """What becomes of an engine when this process dies, however it dies.
 
-    It is killed when this process dies, however this process dies.
+    It has ``grace_s`` until another process must have named itself its owner in ``record``; 0: none
+    can, and it is killed.
     """
-    line = [sys.executable, "-S", "-E", str(TETHER), str(os.getpid()), *argv]
+
+    grace_s: float = 0.0
+    record: Path = Path()
+
+
+async def start(
+    argv: Sequence[str], env: Mapping[str, str], log: Path, tie: Tie = Tie()
+) -> asyncio.subprocess.Process:
+    """A running child in a process group of its own; its output is appended to ``log``."""
+    line = [sys.executable, "-S", "-E", str(TETHER), str(os.getpid())]
+    line += [f"{tie.grace_s:g}", str(tie.record), *argv]
     with _opened(log) as output:
         return await asyncio.create_subprocess_exec(
             *line,
@@ -71,7 +127,7 @@ async def start(
         )
 
 
-async def stop(process: asyncio.subprocess.Process) -> int:
+async def stop(process: Process) -> int:
     """The exit code, after SIGTERM and, ``TERMINATE_S`` later, SIGKILL to the whole group."""
     if process.returncode is None:
         _signal(process.pid, signal.SIGTERM)
@@ -81,7 +137,7 @@ async def stop(process: asyncio.subprocess.Process) -> int:
     return await process.wait()
 
 
-async def kill(process: asyncio.subprocess.Process) -> int:
+async def kill(process: Process) -> int:
     """The exit code, after SIGKILL to the whole group."""
     _signal(process.pid, signal.SIGKILL)
     return await process.wait()

@@ -115,7 +115,7 @@ class Proxy:
             if index is None:
                 break
             tried.append(index)
-            member = model.members[index]
+            member = model.at(index)
             try:
                 return await ask(model, member, self._request(job, member))
             except Lost:
@@ -130,10 +130,10 @@ class Proxy:
     def _request(self, job: Job, member: Member) -> "aiohttp.client._RequestContextManager":
         assert self._session is not None
         limit = aiohttp.ClientTimeout(total=job.model.spec.timeout_s, sock_connect=2.0)
-        return self._session.post(
+        return (member.session or self._session).post(
             member.url(job.path),
             data=job.body,
-            headers=job.headers,
+            headers={**job.headers, **member.headers} if member.headers else job.headers,
             timeout=limit,
             allow_redirects=False,
         )
@@ -166,7 +166,7 @@ async def _ask(
         if response.status == 200:
             call.finished()
     if response.status != 200:
-        raise engine_error(response.status, found, model.name)
+        raise _error(member, response.status, found, model.name)
     return Answer(200, found)
 
 
@@ -181,7 +181,7 @@ async def _ask_stream(
             if response.status != 200:
                 found = await response.read()
                 _judge(call, response.status)
-                raise engine_error(response.status, found, model.name)
+                raise _error(member, response.status, found, model.name)
             first = await response.content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
             call.lost()
@@ -195,6 +195,14 @@ async def _ask_stream(
         held.push_async_callback(events.aclose)
         return Stream(events, held.aclose)
     raise AssertionError("the stack swallows nothing")
+
+
+def _error(member: Member, status: int, body: bytes, model: str) -> ApiError:
+    """What it means to the caller, whose own key a remote engine has never seen."""
+    if member.launch.target is not None and status in (401, 403):
+        message = f"{model}: the remote engine refused this gateway; its key_env may be wrong"
+        return ApiError(502, message, code="engine_error")
+    return engine_error(status, body, model)
 
 
 def _judge(call: Call, status: int) -> None:
@@ -235,6 +243,9 @@ async def _events(
 
 
 def _nobody(model: Model) -> ApiError:
+    if not model.members:
+        why = f"{model.name} has no replicas now; `sage pool scale {model.name} 1` starts one"
+        return ApiError(503, why, code="not_ready", retry_after_s=1)
     if not model.ready():
         state = model.members[0].replica
         why = f"{model.name} has no ready replica ({state.state}{': ' * bool(state.reason)}"

@@ -7,8 +7,9 @@
         └── no start, exited, ─┴── exited, missed too many checks ──► FAILED ── started ──► STARTING
             too late
 
-FAILED means: end what is left of the process, and start again at ``retry_at_s``. The one owner of
-replicas is :class:`sage_gateway.pool.Pool`; times are of the monotonic clock.
+FAILED means: end what is left of the process, and start again at ``retry_at_s``. One that is asked
+to leave goes on as before, but for another that takes over (:mod:`sage_gateway.desired`). Its one
+writer is its :class:`sage_gateway.keeper.Keeper`; times are of the monotonic clock.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +30,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What is known of one replica. ``restarts`` counts since it was last stable."""
+    """What is known of one replica.
+
+    ``restarts`` counts since it was last stable. ``leaving``: another is to take its place.
+    """
 
     name: str
     state: State
@@ -38,6 +42,7 @@ class Replica:
     restarts: int = 0
     retry_at_s: float = 0.0
     reason: str = ""
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The health path was asked."""
+    """It was asked whether it is well; ``why`` it is not, where that is known."""
 
     healthy: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,13 @@ class StopAsked:
     """Nobody wants this replica any more."""
 
 
-Event = Started | NotStarted | Probed | Exited | StopAsked
+@dataclass(frozen=True, slots=True)
+class LeaveAsked:
+    """Another is to take its place, and only then is it to stop."""
+
+
+Event = Started | NotStarted | Probed | Exited | StopAsked | LeaveAsked
+LIVE = frozenset({State.STARTING, State.READY, State.FAILED})
 
 
 def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) -> Replica:
@@ -81,8 +93,9 @@ def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) ->
             return replace(replica, state=State.STARTING, since_s=now_s, missed=0)
         case State.STARTING, Probed(healthy=True):
             return replace(replica, state=State.READY, since_s=now_s, missed=0, reason="")
-        case State.STARTING, Probed() if now_s - replica.since_s >= limits.start_timeout_s:
-            reason = f"not healthy within {limits.start_timeout_s:g} s"
+        case State.STARTING, Probed(why=why) if now_s - replica.since_s >= limits.start_timeout_s:
+            told = f": {why}" if why else ""
+            reason = f"not healthy within {limits.start_timeout_s:g} s{told}"
             return _failed(replica, reason, now_s, limits)
         case State.STARTING, NotStarted(why):
             return _failed(replica, f"cannot start: {why}", now_s, limits)
@@ -97,6 +110,8 @@ def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) ->
             return _failed(replica, f"exited with {code}", now_s, limits)
         case ((State.STARTING | State.READY), StopAsked()):
             return replace(replica, state=State.DRAINING, since_s=now_s)
+        case ((State.STARTING | State.READY | State.FAILED), LeaveAsked()):
+            return replace(replica, leaving=True)
         case (State.FAILED, StopAsked()) | (State.DRAINING, Exited()):
             return replace(replica, state=State.STOPPED, since_s=now_s)
     return replica

@@ -123,8 +123,8 @@ class Service:
                 return await _mounted(mount, ask, orjson.loads(body))
         model = self._model(ask, path)
         watch.model = model.name
-        if ask.model != model.name:
-            body = renamed(body, model.name)
+        if ask.model != model.upstream():
+            body = renamed(body, model.upstream())
         stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
         await self._admit(model, _expected(ask, len(body), model), caller, watch)
         return await self.proxy.forward(

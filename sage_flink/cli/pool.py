@@ -1,22 +1,22 @@
-"""``sage pool``: the keys of the model pool, and what they used."""
+"""``sage pool``: the keys of the model pool and what they used; its models are pool_control's."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
-import httpx
 import typer
 from rich.table import Column, Table
 
+from sage_flink.cli import pool_control
+from sage_flink.cli.asked import asked
 from sage_flink.cli.shown import AsJson, console
-from sage_flink.common import ConfigError, OperatorNeeded, Settings
-from sage_flink.common.openai import error_message
 
-TIMEOUT_S = 30.0
 COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 
-app = typer.Typer(help="The model pool: keys, usage.", no_args_is_help=True)
+app = typer.Typer(help="The model pool: models, replicas, keys, usage.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+for command in pool_control.COMMANDS:
+    app.command()(command)
 
 Scopes = Annotated[
     list[str] | None, typer.Option(help="infer (the default), read or admin; again for more.")
@@ -44,7 +44,7 @@ def create(
         "tokens_per_month": tokens_per_month,
     }
     wanted = {"tenant": tenant, "name": name, "scopes": scope or ["infer"], "limits": limits}
-    made = _asked("POST", "/pool/keys", json=wanted)
+    made = asked("POST", "/pool/keys", json=wanted)
     if as_json:
         print(json.dumps(made))
         return
@@ -55,7 +55,7 @@ def create(
 @keys.command("list")
 def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without themselves."""
-    found = _asked("GET", "/pool/keys")["data"]
+    found = asked("GET", "/pool/keys")["data"]
     if as_json:
         print(json.dumps(found))
         return
@@ -73,7 +73,7 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
 ) -> None:
     """Revoke a key; what it used stays in the usage."""
-    _asked("DELETE", f"/pool/keys/{key_id}")
+    asked("DELETE", f"/pool/keys/{key_id}")
     console.print(f"{key_id} revoked")
 
 
@@ -81,7 +81,7 @@ def revoke(
 def usage(since: Day = "", until: Day = "", as_json: AsJson = False) -> None:
     """Show requests and tokens by day, tenant, key, model and job; this month's by default."""
     named = {"since": since, "until": until}
-    found = _asked("GET", "/v1/usage", params={k: v for k, v in named.items() if v})["data"]
+    found = asked("GET", "/v1/usage", params={k: v for k, v in named.items() if v})["data"]
     if as_json:
         print(json.dumps(found))
         return
@@ -99,22 +99,3 @@ def usage(since: Day = "", until: Day = "", as_json: AsJson = False) -> None:
 def _folded(*names: str) -> list[Column]:
     """Columns that are broken into lines where the console is narrow; nothing is cut."""
     return [Column(name, overflow="fold") for name in names]
-
-
-def _asked(method: str, path: str, **more: Any) -> Any:
-    """The gateway's answer.
-
-    Raises:
-        OperatorNeeded: there is no gateway.
-        ConfigError: it refused; with its words.
-    """
-    settings = Settings.load()
-    url = settings.gateway_urls[0]
-    headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
-    try:
-        answer = httpx.request(method, url + path, headers=headers, timeout=TIMEOUT_S, **more)
-    except httpx.TransportError as error:
-        raise OperatorNeeded(f"no gateway at {url} ({error}); run `sage up`") from error
-    if answer.is_error:
-        raise ConfigError(f"{url}: {error_message(answer.content, answer.status_code)}")
-    return answer.json()

@@ -4,8 +4,10 @@ import pytest
 
 from sage_gateway.pool_spec import HealthSpec
 from sage_gateway.replicas import (
+    LIVE,
     Event,
     Exited,
+    LeaveAsked,
     NotStarted,
     Probed,
     Replica,
@@ -93,3 +95,40 @@ def test_a_stopped_replica_stays_stopped() -> None:
 
     for event in (Started(), Probed(True), Exited(0), StopAsked()):
         assert advance(stopped, event, 9, LIMITS) == stopped
+
+
+#: The state after each event of each state; what is not here changes nothing.
+TURNS = {
+    (State.STARTING, Probed(True)): State.READY,
+    (State.STARTING, Exited(1)): State.FAILED,
+    (State.STARTING, NotStarted("x")): State.FAILED,
+    (State.STARTING, StopAsked()): State.DRAINING,
+    (State.READY, Exited(1)): State.FAILED,
+    (State.READY, StopAsked()): State.DRAINING,
+    (State.FAILED, Started()): State.STARTING,
+    (State.FAILED, StopAsked()): State.STOPPED,
+    (State.DRAINING, Exited(1)): State.STOPPED,
+}
+EVENTS: list[Event] = [
+    Started(),
+    NotStarted("x"),
+    Probed(True),
+    Probed(False),
+    Exited(1),
+    StopAsked(),
+    LeaveAsked(),
+]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", EVENTS, ids=repr)
+def test_every_event_in_every_state_does_what_the_table_says(state: State, event: Event) -> None:
+    before = Replica("m/0", state, since_s=0.0)
+
+    after = advance(before, event, 1.0, LIMITS)
+
+    assert after.state is TURNS.get((state, event), state)
+    assert after.leaving == (event == LeaveAsked() and state in LIVE)
+    assert (after.since_s == 1.0) == (after.state is not state)
+    if (state, event) not in TURNS and not after.leaving and not after.missed:
+        assert after == before

@@ -23,6 +23,13 @@ MATRIX = {
     ("GET", "/pool/keys"): ADMIN,
     ("POST", "/pool/keys"): ADMIN,
     ("DELETE", "/pool/keys/{key_id}"): ADMIN,
+    ("GET", "/pool/models"): ADMIN,
+    ("PUT", "/pool/models/{name}"): ADMIN,
+    ("DELETE", "/pool/models/{name}"): ADMIN,
+    ("POST", "/pool/models/{name}/scale"): ADMIN,
+    ("GET", "/pool/replicas"): ADMIN,
+    ("POST", "/pool/replicas/{name}/drain"): ADMIN,
+    ("GET", "/pool/presets"): ADMIN,
 }
 #: Those that the document does not list, or that are not there.
 BESIDES = {

@@ -24,6 +24,8 @@ from sage_flink.platform.stack.home import Home
 from sage_flink.platform.stack.supervise import Supervisor
 
 HEALTH = {"interval_s": 0.5, "timeout_s": 1.0, "missed_max": 2, "backoff_first_s": 0.2}
+#: So long an engine outlives a gateway that was killed; a drill that fails leaves none for longer.
+GRACE_S = 15.0
 #: Model -> kind, replicas, the engine's latency.
 MODELS = {
     "mock-chat": ("chat", 1, "lognormal:30ms:0.5"),
@@ -145,6 +147,7 @@ def prepare(home: Path, installed: Path) -> Cluster:
 def pool(cluster: Cluster) -> dict[str, object]:
     """The mock models, as ``pool.yaml`` has them."""
     return {
+        "engine_grace_s": GRACE_S,
         "models": {
             name: {
                 "engine": "mock",
@@ -157,7 +160,7 @@ def pool(cluster: Cluster) -> dict[str, object]:
                 **({"dim": DIM} if kind == "embedding" else {}),
             }
             for name, (kind, replicas, latency) in MODELS.items()
-        }
+        },
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sage_gateway.egress import Target
 from sage_gateway.pool_spec import Kind, ModelSpec
 
 
@@ -12,7 +13,8 @@ class Launch:
     """Everything a command line is made of.
 
     ``source`` is there, and None for an engine without weights. ``python`` is the interpreter of
-    the engine's ``environment``; an engine that is no Python program leaves it alone.
+    the engine's ``environment``; an engine that is no Python program leaves it alone. ``target`` is
+    where a remote engine is.
     """
 
     model: str
@@ -20,6 +22,7 @@ class Launch:
     source: Path | None
     port: int
     python: Path
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Engine:
     ``$SAGE_CACHE/venv/<environment>`` or the newest ``<environment>-*``, unless
     ``SAGE_<ENVIRONMENT>_PYTHON`` names an interpreter. Empty is the gateway's own interpreter.
     ``made_by`` is the script to run where environment or weights are not there.
+    ``probe``: before it is ready it must answer a request of one token too. ``remote``: it runs
+    elsewhere, nothing is started, and it is asked every ``interval_s_min`` at most.
     """
 
     kinds: frozenset[Kind]
@@ -44,3 +49,6 @@ class Engine:
     made_by: str = "infra/setup.sh"
     env: Mapping[str, str] = field(default_factory=dict)
     health_path: str = "/health"
+    probe: bool = True
+    remote: bool = False
+    interval_s_min: float = 0.0

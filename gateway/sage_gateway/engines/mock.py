@@ -11,4 +11,5 @@ def argv(launch: Launch) -> list[str]:
     return [*line, *launch.spec.arguments]
 
 
-ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, weights=False)
+# Without a probe: what it has answered is counted.
+ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, weights=False, probe=False)

@@ -3,7 +3,7 @@
 The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow``, ``die``,
 ``sleep SECONDS``, ``slow``, ``break COUNT`` (die after so many events), ``cut COUNT`` (end there,
 without ``[DONE]``).
-``GET /seen`` tells what came, and how many callers hung up.
+``GET /seen`` tells what came, and how many callers hung up; the gateway's probes do not count.
 """
 
 import argparse
@@ -27,6 +27,8 @@ class Conversation(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     alias = "fake"
+    probe_status = 200
+    redirect = ""
     wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
 
@@ -37,8 +39,14 @@ class Conversation(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A chat or embeddings."""
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        with LOCK:
-            SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
+        if self.redirect and "x-sage-probe" not in self.headers:
+            return self.answer(302, {}, location=self.redirect)
+        if "x-sage-probe" in self.headers:
+            if self.probe_status != 200:
+                return self.answer(self.probe_status, {"error": {"message": "told to fail"}})
+        else:
+            with LOCK:
+                SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
         if self.path == "/v1/embeddings":
             return self.embed(body)
         words = str(body["messages"][-1]["content"]).split()
@@ -97,10 +105,12 @@ class Conversation(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         self.answer(200, {"object": "list", "model": self.alias, "data": data, "usage": usage})
 
-    def answer(self, status: int, page: object) -> None:
+    def answer(self, status: int, page: object, location: str = "") -> None:
         """Send one JSON answer."""
         body = json.dumps(page).encode()
         self.send_response(status)
+        if location:
+            self.send_header("location", location)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -145,9 +155,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--alias", required=True)
     parser.add_argument("--load-s", type=float, default=0.0)
+    parser.add_argument("--probe-status", type=int, default=200)
+    parser.add_argument("--redirect", default="", help="where answers to a POST point to")
     args = parser.parse_args()
     time.sleep(args.load_s)
-    Conversation.alias = args.alias
+    Conversation.alias, Conversation.probe_status = args.alias, args.probe_status
+    Conversation.redirect = args.redirect
     server = ThreadingHTTPServer(("127.0.0.1", args.port), Conversation)
     server.daemon_threads = True
     server.serve_forever()

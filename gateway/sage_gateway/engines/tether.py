@@ -1,30 +1,133 @@
-"""``tether.py PARENT COMMAND...``: become COMMAND, and die when the process PARENT dies.
+"""``tether.py PARENT GRACE_S RECORD COMMAND...``: become COMMAND, tied to the process PARENT.
 
+With a GRACE_S of 0 COMMAND is killed when PARENT dies, however it dies: Linux tells a child of its
+parent's death (prctl PR_SET_PDEATHSIG), and the wish survives exec. Else COMMAND outlives PARENT,
+and a watcher of its own, which is no child of it, stays behind: it ends COMMAND
+
+* when PARENT is gone and RECORD with it, for then nobody wants COMMAND any more,
+* when PARENT is gone and RECORD names no other owner that lives within GRACE_S seconds.
+
+RECORD is JSON with a number ``owner``, a process id, in it. The watcher ends with COMMAND.
 A COMMAND that cannot be run is named on standard error; the exit code is 127, as a shell's.
-
-Linux tells a child of its parent's death (prctl PR_SET_PDEATHSIG), and the wish survives exec.
-A process of its own does it, because code between fork and exec may hang when there are threads.
+Only the standard library: a process does it, because code between fork and exec may hang when
+there are threads, and it stays small.
 """
 
+import contextlib
 import ctypes
+import json
 import os
+import select
 import signal
 import sys
+import time
 
 PR_SET_PDEATHSIG = 1
+POLL_S = 0.2
+TERMINATE_S = 5.0
 
 
 def main() -> None:
     """Tie, check that the parent is still there, exec."""
+    if sys.argv[1] == "--watch":
+        engine, engine_fd, owner_fd = map(int, sys.argv[2:5])
+        watch(engine, engine_fd, owner_fd, float(sys.argv[5]), sys.argv[6])
+        return
+    parent, grace_s, record, command = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
+        if float(grace_s):
+            leave_watcher(parent, grace_s, record)
+        else:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
         sys.exit("the gateway is gone")
     try:
-        os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell wanted
+        os.execvp(command[0], command)  # noqa: S606 - no shell wanted
     except OSError as error:
-        print(f"cannot run {sys.argv[2]}: {error.strerror}", file=sys.stderr, flush=True)
+        print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr, flush=True)
         sys.exit(127)
+
+
+def leave_watcher(parent: int, grace_s: str, record: str) -> None:
+    """Start the watcher of this process, which is about to become COMMAND.
+
+    It is a grandchild whose parent has ended, so that COMMAND gets no child that it does not know.
+    """
+    if os.getppid() != parent:
+        return
+    me, owner = os.pidfd_open(os.getpid()), os.pidfd_open(parent)
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os.close(me)
+        os.close(owner)
+        return
+    if os.fork():
+        os._exit(0)
+    for number in (me, owner):
+        os.set_inheritable(number, True)
+    line = [sys.executable, "-S", "-E", __file__, "--watch"]
+    line += [str(os.getpgid(0)), str(me), str(owner), grace_s, record]
+    os.execv(sys.executable, line)  # noqa: S606 - a command line that names no engine
+
+
+def watch(engine: int, engine_fd: int, owner_fd: int, grace_s: float, record: str) -> None:
+    """Return once the engine has ended, by itself or by this."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they are for the engine, which is of this group
+    dead = 0
+    while not ended(engine_fd, owner_fd):
+        os.close(owner_fd)
+        heir = awaited(engine_fd, record, grace_s, dead)
+        if heir is None:
+            end(engine, engine_fd, record)
+            return
+        dead, owner_fd = heir
+
+
+def ended(engine_fd: int, owner_fd: int) -> bool:
+    """Wait until one of both has ended: whether the engine has."""
+    poll = select.poll()
+    poll.register(engine_fd, select.POLLIN)
+    poll.register(owner_fd, select.POLLIN)
+    return engine_fd in (number for number, _ in poll.poll())
+
+
+def awaited(engine_fd: int, record: str, grace_s: float, dead: int) -> "tuple[int, int] | None":
+    """The next owner and a descriptor of it; None where there is none in time."""
+    over = time.monotonic() + grace_s
+    while time.monotonic() < over:
+        try:
+            with open(record) as file:  # noqa: PTH123 - small
+                owner = int(json.load(file)["owner"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            owner = dead
+        if owner != dead:
+            try:
+                return owner, os.pidfd_open(owner)
+            except OSError:
+                dead = owner
+        poll = select.poll()
+        poll.register(engine_fd, select.POLLIN)
+        if poll.poll(POLL_S * 1000):
+            return None
+    return None
+
+
+def end(engine: int, engine_fd: int, record: str) -> None:
+    """SIGTERM, and SIGKILL after ``TERMINATE_S``, to the engine's whole group."""
+    with contextlib.suppress(OSError):
+        os.unlink(record)  # noqa: PTH108 - small
+    poll = select.poll()
+    poll.register(engine_fd, select.POLLIN)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(engine, number)
+        except ProcessLookupError:
+            return
+        poll.poll(TERMINATE_S * 1000)
 
 
 main()

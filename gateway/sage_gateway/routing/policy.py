@@ -16,7 +16,7 @@ S = TypeVar("S")
 
 
 class Candidate(NamedTuple):
-    """A replica as routing sees it; ``place`` is its index in the model.
+    """A replica as routing sees it; ``place`` is its number in the model.
 
     ``doubted``: it lost a request or missed a check, or its circuit is not closed. ``room``: it
     takes one more request.

@@ -70,6 +70,10 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def idle(self) -> bool:
+        """Whether nobody waits, or was let go and has not taken a replica yet."""
+        return not self._waiting and not self._on_their_way
+
     def passes(self) -> bool:
         """Whether a request would not have to wait."""
         return not self._waiting and self._room(self._on_their_way)

@@ -50,7 +50,6 @@ class Tenants:
         self.store = store
         self._service = service
         self._limits = service.pool.spec.tenants
-        self._context_max = max(m.context_tokens for m in service.pool.spec.models.values())
         self._refused = Counter(
             "sage_gateway_limits_refused",
             "Calls that a limit stood against",
@@ -200,7 +199,7 @@ class Tenants:
         if model is None:
             if ask.model not in self._service.mounts:
                 return None
-            return ask.model, generation(ask, body, self._context_max)
+            return ask.model, generation(ask, body, self._service.pool.context_tokens_max())
         if model.spec.kind == "embedding":
             return model.name, embedding(body)
         return model.name, generation(ask, body, model.spec.context_tokens)

@@ -1,0 +1,252 @@
+"""A gateway that is killed, and the next one, which takes its engines over."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from redis_server import free_port
+from waiting import wait_until
+
+from sage_gateway.records import Record, Records, Wanted, created_s, digest
+
+KEY = "sk-sage-test"
+GRACE_S = 8.0
+POOL = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2}}
+
+
+@dataclass
+class Gateway:
+    """The command ``sage-gateway`` at one port, which may be started again and again."""
+
+    home: Path
+    port: int = field(default_factory=free_port)
+    grace_s: float = GRACE_S
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self, models: dict[str, Any] = POOL, ready: int = 2) -> None:
+        file = self.home / f"pool-{self.port}.yaml"
+        file.write_text(yaml.safe_dump({"models": models, "engine_grace_s": self.grace_s}))
+        line = [sys.executable, "-m", "sage_gateway.app", "--port", str(self.port)]
+        env = {**os.environ, "SAGE_HOME": str(self.home), "SAGE_GATEWAY_KEY": KEY}
+        with (self.home / f"gateway-{self.port}.log").open("ab") as log:
+            line += ["--pool", str(file)]
+            self.process = subprocess.Popen(line, env=env, stdout=log, stderr=log)
+        wait_until(lambda: len(self.pids()) == ready, 20, "the replicas")
+
+    def end(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(15)
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return httpx.request(method, url, headers=headers, timeout=20, **more)
+
+    def chat(self) -> int:
+        body = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
+        return self.ask("POST", "/v1/chat/completions", json=body).status_code
+
+    def pids(self) -> set[int]:
+        """Those of the ready replicas."""
+        try:
+            found = self.ask("GET", "/pool/replicas").json()["data"]
+        except httpx.TransportError:
+            return set()
+        return {r["pid"] for r in found if r["state"] == "ready"}
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "run" / f"gateway-{self.port}"
+
+
+@contextmanager
+def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
+    """Killed in the end with all that it may have left."""
+    found = Gateway(home, **more)
+    try:
+        yield found
+    finally:
+        if found.process is not None:
+            found.end(signal.SIGKILL)
+        for file in found.folder.glob("*.json"):
+            file.unlink(missing_ok=True)  # nobody wants them: their watchers end them
+        wait_until(lambda: not left(home), 10, f"engines of {home} to end")
+
+
+def left(home: Path) -> list[int]:
+    """Every process that was started from ``home``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("SAGE_HOME") == str(home):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_next_gateway_takes_the_engines_over_and_starts_none(tmp_path: Path) -> None:
+    with gateway(tmp_path) as one:
+        one.start()
+        before = one.pids()
+        one.end(signal.SIGKILL)
+        assert all(psutil.pid_exists(pid) for pid in before)
+        one.start()
+
+        assert one.pids() == before
+        assert one.chat() == 200
+        os.kill(min(before), signal.SIGKILL)  # it is watched as one of its own is
+        wait_until(lambda: len(one.pids() - before) == 1, 10, "another in its place")
+        one.end(signal.SIGKILL)
+        after = one.pids
+        one.start()
+        assert max(before) in after()
+
+
+def test_what_was_wanted_at_run_time_goes_on_after_a_kill_and_not_after_a_stop(
+    tmp_path: Path,
+) -> None:
+    with gateway(tmp_path) as one:
+        one.start()
+        one.ask("POST", "/pool/models/talk/scale", json={"replicas": 3})
+        one.ask("PUT", "/pool/models/more", json={"engine": "fake", "kind": "chat"})
+        wait_until(lambda: len(one.pids()) == 4, 10, "four replicas")
+        before = one.pids()
+        one.end(signal.SIGKILL)
+        one.start(ready=4)
+        assert one.pids() == before
+
+        began = time.monotonic()
+        one.end(signal.SIGTERM)
+        assert time.monotonic() - began < 5
+        wait_until(lambda: not left(tmp_path), 2, "all to end with the gateway")
+        assert not one.folder.exists()
+        one.start()
+        assert len(one.pids()) == 2
+
+
+def test_what_the_pool_no_longer_has_is_ended_and_started_as_it_is_now(tmp_path: Path) -> None:
+    other = {**POOL, "gone": {"engine": "fake", "kind": "chat"}}
+    with gateway(tmp_path) as one:
+        one.start(other, ready=3)
+        before = one.pids()
+        one.end(signal.SIGKILL)
+        one.start({"talk": {**POOL["talk"], "arguments": ["--load-s", "0.1"]}})
+
+        assert not one.pids() & before
+        wait_until(lambda: not any(map(psutil.pid_exists, before)), 5, "the old ones to end")
+
+
+def test_a_hung_engine_is_not_taken_over(tmp_path: Path) -> None:
+    models = {"talk": {**POOL["talk"], "health": {"timeout_s": 0.5}}}
+    with gateway(tmp_path) as one:
+        one.start(models)
+        before = one.pids()
+        hung = min(before)
+        one.end(signal.SIGKILL)
+        os.kill(hung, signal.SIGSTOP)
+        one.start(models)
+
+        assert len(one.pids() & before) == 1
+        assert hung not in one.pids()
+
+
+def test_engines_that_nobody_takes_over_end_when_their_grace_is_over(tmp_path: Path) -> None:
+    with gateway(tmp_path, grace_s=1.0) as one:
+        one.start()
+        one.end(signal.SIGKILL)
+        time.sleep(0.3)
+        assert left(tmp_path)
+
+        wait_until(lambda: not left(tmp_path), 6, "the engines to end by themselves")
+        assert not list(one.folder.glob("*.json"))
+
+
+def test_two_gateways_of_one_home_leave_each_others_engines_alone(tmp_path: Path) -> None:
+    with gateway(tmp_path) as one, gateway(tmp_path) as two:
+        one.start()
+        before = one.pids()
+        one.end(signal.SIGKILL)
+        two.start()
+        others = two.pids()
+        one.start()
+
+        assert not others & before
+        assert one.pids() == before
+        assert two.pids() == others
+        two.end(signal.SIGTERM)
+        assert one.chat() == 200
+        one.end(signal.SIGTERM)
+
+
+def record(**more: Any) -> Record:
+    me = os.getpid()
+    known = {"model": "a/b", "place": 0, "pid": me, "created_s": created_s(me), "port": 1}
+    return Record.model_validate({**known, "digest": "x", "owner": me, **more})
+
+
+def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
+    records = Records(tmp_path / "run")
+    assert records.open()
+    path = records.path("a/b", 0)
+    records.keep(path, record())
+
+    assert list(records.found()) == [(path, record())]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    records.close()
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', "[]"])
+def test_what_is_no_record_is_forgotten(tmp_path: Path, text: str) -> None:
+    records = Records(tmp_path)
+    (tmp_path / "m~0~x.json").write_text(text)
+
+    assert list(records.found()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_of_the_same_id_that_began_at_another_time_is_another(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.keep(records.path("m", 0), record(created_s=created_s(os.getpid()) - 60))
+    records.keep(records.path("m", 1), record(pid=2**22 + 1))
+
+    assert list(records.found()) == []
+
+
+def test_a_folder_has_one_gateway_at_a_time(tmp_path: Path) -> None:
+    one, two = Records(tmp_path / "run"), Records(tmp_path / "run")
+
+    assert one.open()
+    assert not two.open()
+    two.close()
+    assert (tmp_path / "run").exists()
+    one.close()
+
+
+def test_what_was_wanted_counts_only_for_the_pool_it_began_with(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    wanted = Wanted(base="b", models={}, replicas={"talk": 3})
+    records.want(wanted)
+
+    assert records.wanted("b") == wanted
+    assert records.wanted("c") is None
+
+
+def test_a_command_line_is_known_by_its_words_and_its_environment() -> None:
+    assert digest(["a", "b"], {}) != digest(["a b"], {})
+    assert digest(["a"], {"x": "1", "y": "2"}) == digest(["a"], {"y": "2", "x": "1"})
+    assert digest(["a"], {"x": "1"}) != digest(["a"], {})

@@ -1,0 +1,31 @@
+"""The pools that are shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from sage_flink.common import ConfigError
+from sage_gateway import presets
+from sage_gateway.engines import ENGINES
+from sage_gateway.pool_spec import load
+
+
+def test_every_file_is_a_preset() -> None:
+    files = Path(presets.__file__).parent.glob("*.yaml")
+
+    assert sorted(file.stem for file in files) == list(presets.NAMES)
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_a_preset_has_a_chat_model_and_one_for_collections(name: str) -> None:
+    pool = load(presets.path(name), ENGINES)
+
+    assert {model.kind for model in pool.models.values()} == {"chat", "embedding"}
+    assert pool.models[pool.embedding_model].dim
+    for model in pool.models.values():
+        assert model.kind in ENGINES[model.engine].kinds
+
+
+def test_a_preset_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match="there are cpu-small, cpu-vllm, gpu-mixed, gpu-vllm"):
+        presets.path("../pool")

@@ -1,0 +1,58 @@
+"""A replica that hangs: left alone within two seconds, and not killed for being slow."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+HUNG_S = 2.0
+
+
+@pytest.fixture
+def pair(start: Any) -> Any:
+    """Two replicas with the health checks that a pool.yaml has by default."""
+    model = {"engine": "fake", "kind": "chat", "replicas": 2, "routing": "round_robin"}
+    with start({"talk": model}) as gateway:
+        gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
+        yield gateway
+
+
+def member(gateway: Any, replica: int = 0) -> Any:
+    return gateway.pool.models["talk"].members[replica]
+
+
+def doubted(gateway: Any) -> bool:
+    found: bool = member(gateway).doubted(time.monotonic())
+    return found
+
+
+def test_a_hung_replica_is_doubted_within_two_seconds_and_sent_nothing_more(pair: Any) -> None:
+    pid = member(pair).process.pid
+    before = pair.seen(replica=0)["requests"]
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        pair.until(lambda: doubted(pair), 5)
+        took_s = time.monotonic() - began
+        ends = [pair.chat("echo hi").status_code for _ in range(20)]
+        in_flight = member(pair).in_flight
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert took_s < HUNG_S + 0.5  # of a loaded machine's own
+    assert (ends, in_flight) == ([200] * 20, 0)
+    pair.until(lambda: not doubted(pair), 5)
+    assert pair.seen(replica=0)["requests"] == before
+    assert (member(pair).process.pid, member(pair).replica.restarts) == (pid, 0)
+
+
+def test_a_slow_check_says_nothing_about_the_other_replica(pair: Any) -> None:
+    pid = member(pair).process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        pair.until(lambda: doubted(pair), 5)
+        assert not member(pair, 1).doubted(time.monotonic())
+    finally:
+        os.kill(pid, signal.SIGCONT)
