@@ -78,6 +78,20 @@ class HealthSpec(_Spec):
     )
 
 
+class ScalingSpec(_Spec):
+    """How many replicas a model may have, and when; see :mod:`sage_gateway.scaling.decide`."""
+
+    min: int = Field(default=1, ge=0, le=64, description="0: none after idle_s without a request")
+    max: int = Field(ge=1, le=64)
+    target_queue_wait_ms: float = Field(default=1000.0, gt=0, description="p99; background aside")
+    target_ttft_ms: float | None = Field(default=None, gt=0, description="p99 of streams")
+    target_tpot_ms: float | None = Field(default=None, gt=0, description="p99 of streams")
+    up_cooldown_s: float = Field(default=10.0, ge=0, description="none is added so soon again")
+    down_cooldown_s: float = Field(default=60.0, ge=0, description="none is removed so soon")
+    idle_s: float = Field(default=300.0, gt=0)
+    dry_run: bool = Field(default=False, description="decisions are told, and not followed")
+
+
 class ModelSpec(_Spec):
     """One model: its engine, its weights, its limits. Limits are those of one replica."""
 
@@ -119,6 +133,9 @@ class ModelSpec(_Spec):
         "is taken. Off by default",
     )
     health: HealthSpec = HealthSpec()
+    scaling: ScalingSpec | None = Field(
+        default=None, description="without it the number of replicas stays; else it is the first"
+    )
 
     @property
     def concurrency_max(self) -> int:
@@ -225,6 +242,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}.engine: {model.engine!r} is none of {known}"
         if model.hedge_after_ms is not None and model.kind != "embedding":
             yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
+        if model.scaling is not None and model.scaling.min > model.scaling.max:
+            yield f"models.{name}.scaling: min {model.scaling.min} is more than max"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]
