@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
+from sage_flink.tsdb import Bucket
 from sage_gateway import cold, mounts, pipelines
 from sage_gateway.engines import ENGINES, Engine
 from sage_gateway.front import Front
@@ -21,6 +22,9 @@ from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import PoolSpec, chosen_file, load
 from sage_gateway.proxy import Proxy
+from sage_gateway.scaling.flink import FlinkJobs
+from sage_gateway.scaling.loop import Autoscaler
+from sage_gateway.scaling.points import BUCKET, Points
 from sage_gateway.search import Open, Searches, open_collection
 from sage_gateway.service import Service
 from sage_gateway.tenants import Keys, Tenants, local_key
@@ -38,6 +42,7 @@ def build(
     engines: Mapping[str, Engine] = ENGINES,
     open_store: Open = open_collection,
     factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
+    bucket: Bucket = BUCKET,
 ) -> Front:
     """The gateway as an ASGI callable; its lifespan starts and ends the engines.
 
@@ -51,6 +56,13 @@ def build(
     ledger = Ledger(spec.ledger, settings.home / "data" / "gateway", metrics.registry)
     service = Service(pool, proxy, searches, metrics)
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
+    points = Points(bucket, metrics.registry)
+    autoscaler = Autoscaler(
+        pool.models,
+        pool,  # type: ignore[arg-type] # Pool.scale is made beside this
+        points,
+        FlinkJobs(settings.flink_url),
+    )
     service.mounts.update(mounts.load(settings, Transport(service), factories))
 
     @contextlib.asynccontextmanager
@@ -59,16 +71,20 @@ def build(
         await ledger.open()
         await tenants.open()
         await pool.start()
+        points.open()
+        await autoscaler.open()
         try:
             yield
         finally:
+            await autoscaler.close()
+            points.close()
             await ledger.close()
             await tenants.close()
             await pool.close()
             await proxy.close()
             searches.close()
 
-    return Front(tenants, service, ledger, cold.build(service, tenants, lifespan))
+    return Front(tenants, service, ledger, cold.build(service, tenants, autoscaler, lifespan))
 
 
 def serve(front: Front, listener: socket.socket) -> None:

@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 
 from sage_gateway.answers import refused
 from sage_gateway.replicas import State
+from sage_gateway.scaling import routes as decisions
+from sage_gateway.scaling.loop import Autoscaler
 from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
 from sage_gateway.tenants import Tenants, routes
 from sage_gateway.wire import ApiError, SearchAsk
@@ -35,7 +37,9 @@ ERRORS = {
 }
 
 
-def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
+def build(
+    service: Service, tenants: Tenants, autoscaler: Autoscaler, lifespan: Lifespan
+) -> FastAPI:
     """The application behind the front."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     born_s = int(time.time())
@@ -62,6 +66,7 @@ def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
 
     routes.add(app, tenants)
+    decisions.add(app, autoscaler)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -78,7 +83,7 @@ def health_page(service: Service) -> dict[str, Any]:
         }
         for name, model in service.pool.models.items()
     }
-    short = [m for m in service.pool.models.values() if not m.ready()]
+    short = [m for m in service.pool.models.values() if m.members and not m.ready()]
     fresh = all(
         m.replica.state is State.STARTING and not m.replica.restarts
         for model in short

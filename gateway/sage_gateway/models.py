@@ -14,6 +14,7 @@ from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.replicas import Replica, State, born
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
+from sage_gateway.scaling.load import Load
 from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
 
 
@@ -80,6 +81,7 @@ class Model:
     spec: ModelSpec
     engine: Engine
     members: list[Member]
+    load: Load = field(default_factory=Load)
     queue: Queue = field(init=False)
     router: Router = field(init=False)
 

@@ -105,6 +105,7 @@ class Service:
             watch.end(499)
             raise
         if isinstance(found, Stream):
+            watch.began()
             return _accounted(found, watch)
         watch.end(found.status, tokens(found.body))
         return found
@@ -138,11 +139,18 @@ class Service:
 
     async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:
         """Return when a replica has room; it is kept only for who takes it without an await."""
-        ticket = await model.queue.enter(wished(caller.headers, caller.tenant), tokens)
-        if ticket is not None:
-            now_s = time.monotonic()
-            self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
-            watch.settle = partial(model.queue.settle, ticket, now_s)
+        wishes = wished(caller.headers, caller.tenant)
+        load = watch.load = model.load
+        load.asked(time.monotonic(), wishes.job)
+        ticket = await model.queue.enter(wishes, tokens)
+        if ticket is None:
+            load.waits.add(0.0)
+            return
+        now_s = time.monotonic()
+        self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
+        watch.settle = partial(model.queue.settle, ticket, now_s)
+        if not ticket.background:
+            load.waits.add(now_s - ticket.arrived_s)
 
     def _model(self, ask: ModelAsk, path: str) -> Model:
         model = self.pool.find(ask.model)

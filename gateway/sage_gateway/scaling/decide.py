@@ -162,7 +162,7 @@ def _pressure(spec: ScalingSpec, inputs: Inputs) -> tuple[Cause, str] | None:
     if inputs.wait_ms > spec.target_queue_wait_ms:
         words = f"queue wait {inputs.wait_ms:,.0f} ms, target {spec.target_queue_wait_ms:,.0f}"
         return Cause.QUEUE_WAIT, f"{words}; {inputs.queue_length} waiting"
-    shared = inputs.in_flight > inputs.ready  # one request alone is as fast as it gets
+    shared = inputs.peak > inputs.ready  # one request alone is as fast as it gets
     if (
         shared
         and spec.target_ttft_ms is not None
@@ -182,7 +182,7 @@ def _pressure(spec: ScalingSpec, inputs: Inputs) -> tuple[Cause, str] | None:
 
 def _behind(inputs: Inputs) -> str:
     """The job that falls behind because of the pool, which is full; empty where there is none."""
-    full = inputs.queue_length > 0 or 0 < inputs.limit <= inputs.in_flight
+    full = inputs.queue_length > 0 or 0 < inputs.limit <= inputs.peak
     for job in inputs.jobs:
         if full and job.rising and waits_for_pool(job):
             return (
@@ -231,7 +231,7 @@ def _fewer(spec: ScalingSpec, inputs: Inputs, state: State, now_s: float) -> _Wi
 def _calm(spec: ScalingSpec, inputs: Inputs) -> bool:
     """Whether one replica fewer would do."""
     left = inputs.limit * (inputs.ready - 1) / inputs.ready if inputs.ready else 0
-    alone = inputs.in_flight < inputs.ready  # as fast as it gets, then too
+    alone = inputs.peak < inputs.ready  # as fast as it gets, then too
     fast = alone or not (
         _over(inputs.ttft_ms_p99, spec.target_ttft_ms, CALM)
         or _over(inputs.tpot_ms_p99, spec.target_tpot_ms, CALM)
@@ -241,7 +241,7 @@ def _calm(spec: ScalingSpec, inputs: Inputs) -> bool:
         and not inputs.starting
         and not inputs.queue_length
         and not inputs.refused
-        and inputs.in_flight <= FILL * left
+        and inputs.peak <= FILL * left
         and inputs.wait_ms <= CALM * spec.target_queue_wait_ms
         and not _behind(inputs)
     )
@@ -261,7 +261,7 @@ def _over(value: float | None, target: float | None, share: float = 1.0) -> bool
 
 
 def _load(inputs: Inputs) -> str:
-    return f"{inputs.in_flight} of {inputs.limit} in flight, {inputs.queue_length} waiting"
+    return f"{inputs.peak} of {inputs.limit} in flight at most, {inputs.queue_length} waiting"
 
 
 def _count(replicas: int) -> str:

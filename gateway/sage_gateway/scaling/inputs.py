@@ -9,9 +9,9 @@ from sage_gateway.scaling.streams import Job, bottleneck
 class Inputs:
     """One model, as it is and as it was over the last seconds. Rates are per second.
 
-    ``replicas``: how many are wanted now; ``ready`` and ``starting`` of them. ``in_flight``: the
-    most that were at the replicas at a time, of ``limit`` that the ready ones take. Waits are those
-    of all but the background class, of which ``background`` wait; ``oldest``: of who waits still.
+    ``replicas``: how many are wanted now; ``ready`` and ``starting`` of them. ``in_flight``: at the
+    replicas now (``in_flight_peak``: at most), of ``limit`` that the ready ones take. Waits are of
+    all but the background class, of which ``background`` wait; ``oldest``: of who waits still.
     ``refused``: were turned away for want of room. ``idle_s``: since anybody asked. None: no stream
     was timed.
     """
@@ -25,6 +25,7 @@ class Inputs:
     queue_wait_ms_p99: float = 0.0
     queue_oldest_ms: float = 0.0
     in_flight: int = 0
+    in_flight_peak: int = 0
     limit: int = 0
     arrival_rate: float = 0.0
     served_rate: float = 0.0
@@ -40,6 +41,11 @@ class Inputs:
     def wait_ms(self) -> float:
         """The longest wait that counts, of those let go and those who still wait."""
         return max(self.queue_wait_ms_p99, self.queue_oldest_ms)
+
+    @property
+    def peak(self) -> int:
+        """The most in flight at a time."""
+        return max(self.in_flight, self.in_flight_peak)
 
     @property
     def lag(self) -> int:
