@@ -20,8 +20,10 @@ from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
-from sage_gateway.pool_spec import PoolSpec, chosen_file, load
+from sage_gateway.pool_spec import PoolSpec, TraceSpec, chosen_file, load
 from sage_gateway.proxy import Proxy
+from sage_gateway.replay import Recorder
+from sage_gateway.replay.trace import head_of
 from sage_gateway.scaling.flink import FlinkJobs
 from sage_gateway.scaling.loop import Autoscaler
 from sage_gateway.scaling.points import BUCKET, Points
@@ -55,6 +57,7 @@ def build(
     metrics = Metrics(pool)
     ledger = Ledger(spec.ledger, settings.home / "data" / "gateway", metrics.registry)
     service = Service(pool, proxy, searches, metrics)
+    service.recorder = recorder = _recorder(spec)
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     points = Points(bucket, metrics.registry)
     autoscaler = Autoscaler(
@@ -72,12 +75,16 @@ def build(
         await tenants.open()
         await pool.start()
         points.open()
+        if recorder is not None:
+            recorder.open()
         await autoscaler.open()
         try:
             yield
         finally:
             await autoscaler.close()
             points.close()
+            if recorder is not None:
+                recorder.close()
             await ledger.close()
             await tenants.close()
             await pool.close()
@@ -85,6 +92,12 @@ def build(
             searches.close()
 
     return Front(tenants, service, ledger, cold.build(service, tenants, autoscaler, lifespan))
+
+
+def _recorder(spec: PoolSpec) -> Recorder | None:
+    named = os.environ.get("SAGE_POOL_TRACE")
+    trace = TraceSpec(path=Path(named)) if named else spec.trace
+    return Recorder(trace.path, head_of(spec, trace.sample)) if trace else None
 
 
 def serve(front: Front, listener: socket.socket) -> None:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from sage_gateway.pool import Pool
+from sage_gateway.replay.recorder import Taken
 from sage_gateway.replicas import State
 from sage_gateway.scaling.load import Load
 
@@ -113,10 +114,20 @@ class Watch:
     """One request's account; ``end`` closes it once. ``model`` is a known one or ``-``.
 
     ``settle`` is told what the engine counted, of a request that was answered; ``load`` is that of
-    the model in the pool. ``began`` tells that a stream's first bytes are there.
+    the model in the pool, ``taken`` what is recorded of it.
     """
 
-    __slots__ = ("_begun", "_first", "_metrics", "_open", "_route", "load", "model", "settle")
+    __slots__ = (
+        "_begun",
+        "_first",
+        "_metrics",
+        "_open",
+        "_route",
+        "load",
+        "model",
+        "settle",
+        "taken",
+    )
 
     def __init__(self, metrics: Metrics, route: str) -> None:
         self._metrics = metrics
@@ -126,6 +137,7 @@ class Watch:
         self._open = True
         self.model = "-"
         self.load: Load | None = None
+        self.taken: Taken | None = None
         self.settle: Callable[[Mapping[str, int]], None] | None = None
 
     def began(self) -> None:
@@ -145,6 +157,8 @@ class Watch:
             self._metrics.tokens.labels(self.model, direction).inc(count)
         if status == 200:
             self._answered(tokens or {}, seconds)
+        if self.taken is not None:
+            self.taken.end(status, tokens or {}, self._first)
 
     def _answered(self, used: Mapping[str, int], seconds: float) -> None:
         if self.settle is not None:

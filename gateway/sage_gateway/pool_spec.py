@@ -181,6 +181,13 @@ class LimitsSpec(_Spec):
     tokens_per_month: int | None = Field(default=None, ge=1, description="as tokens_per_day; UTC")
 
 
+class TraceSpec(_Spec):
+    """Where requests are recorded, without their texts, for ``sage pool replay``."""
+
+    path: Path
+    sample: float = Field(default=1.0, gt=0, le=1, description="the share that is recorded")
+
+
 class PoolSpec(_Spec):
     """The desired state of the pool."""
 
@@ -192,6 +199,10 @@ class PoolSpec(_Spec):
     ledger: LedgerSpec = LedgerSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
+    )
+
+    trace: TraceSpec | None = Field(
+        default=None, description="$SAGE_POOL_TRACE, a path, stands in for it"
     )
 
     def embedding_of(self, collection: str) -> str:

@@ -19,6 +19,7 @@ from sage_gateway.models import Model
 from sage_gateway.mounts import Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
+from sage_gateway.replay import Recorder
 from sage_gateway.scheduling import ANSWER_TOKENS, Headers, expected_tokens, wished
 from sage_gateway.search import Searches
 from sage_gateway.wire import (
@@ -68,6 +69,7 @@ class Service:
         self.proxy = proxy
         self.searches = searches
         self.metrics = metrics
+        self.recorder: Recorder | None = None
         self.mounts: dict[str, Mount] = {}
 
     def serves(self, path: str) -> bool:
@@ -142,7 +144,11 @@ class Service:
         wishes = wished(caller.headers, caller.tenant)
         load = watch.load = model.load
         load.asked(time.monotonic(), wishes.job)
+        if self.recorder is not None:
+            watch.taken = self.recorder.take(model.name, wishes, tokens)
         ticket = await model.queue.enter(wishes, tokens)
+        if watch.taken is not None:
+            watch.taken.let_go()
         if ticket is None:
             load.waits.add(0.0)
             return

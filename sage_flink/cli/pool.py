@@ -1,4 +1,4 @@
-"""``sage pool``: the keys of the model pool, and what they used."""
+"""``sage pool``: the keys of the model pool, what they used, and recorded requests run again."""
 
 import json
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import httpx
 import typer
 from rich.table import Column, Table
 
+from sage_flink.cli.pool_replay import replay
 from sage_flink.cli.shown import AsJson, console
 from sage_flink.common import ConfigError, OperatorNeeded, Settings
 from sage_flink.common.openai import error_message
@@ -14,9 +15,10 @@ from sage_flink.common.openai import error_message
 TIMEOUT_S = 30.0
 COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 
-app = typer.Typer(help="The model pool: keys, usage.", no_args_is_help=True)
+app = typer.Typer(help="The model pool: keys, usage, replay.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.command()(replay)
 
 Scopes = Annotated[
     list[str] | None, typer.Option(help="infer (the default), read or admin; again for more.")
