@@ -1,6 +1,7 @@
 """The command ``sage-gateway``: put the parts together and serve until SIGTERM or SIGINT."""
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import os
@@ -31,6 +32,7 @@ from sage_gateway.search import Open, Searches, open_collection
 from sage_gateway.service import Service
 from sage_gateway.tenants import Keys, Tenants, local_key
 from sage_gateway.tenants.stores import store
+from sage_gateway.tenants.usage_points import UsagePoints
 from sage_gateway.transport import Transport
 
 STOP_S = 10
@@ -60,6 +62,7 @@ def build(
     service.recorder = recorder = _recorder(spec)
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     points = Points(bucket, metrics.registry)
+    usage = UsagePoints(tenants, points.add)
     autoscaler = Autoscaler(
         pool.models,
         pool,  # type: ignore[arg-type] # Pool.scale is made beside this
@@ -78,13 +81,15 @@ def build(
         if recorder is not None:
             recorder.open()
         await autoscaler.open()
+        await usage.open()
         try:
             yield
         finally:
             await autoscaler.close()
-            points.close()
+            await usage.close()
+            await asyncio.to_thread(points.close)
             if recorder is not None:
-                recorder.close()
+                await asyncio.to_thread(recorder.close)
             await ledger.close()
             await tenants.close()
             await pool.close()
