@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sage_flink.common import ConfigError
 from sage_flink.tsdb import bucket
 from sage_flink.tsdb.memory import forget
 from sage_gateway.engines import ENGINES
@@ -42,7 +41,8 @@ class Replicas:
     def scale(self, model_name: str, replicas: int) -> None:
         assert model_name == self.model.name
         if replicas > self.room:
-            raise ConfigError(f"{replicas} replicas need {replicas} GB, {self.room} are free")
+            why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
+            raise ApiError(409, why, code="does_not_fit")
         self.asked.append(replicas)
         members = self.model.members
         del members[replicas:]

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import aiohttp
 
-from sage_flink.common import SageError
 from sage_gateway.models import Model
 from sage_gateway.replicas import State as Life
 from sage_gateway.scaling.decide import Cause, Decision, State, decide, refused
@@ -21,6 +20,7 @@ from sage_gateway.scaling.journal import Journal, point
 from sage_gateway.scaling.points import Points
 from sage_gateway.scaling.streams import Job
 from sage_gateway.scaling.window import Standing, Window
+from sage_gateway.wire import ApiError
 
 log = logging.getLogger("sage.gateway")
 
@@ -40,7 +40,7 @@ class Scaler(Protocol):
         """Have so many, 0 to 64, from now on; those in surplus drain, and fail no request.
 
         Raises:
-            SageError: there is no room for them.
+            ApiError: there is no room for them.
         """
         ...
 
@@ -124,7 +124,7 @@ class Autoscaler:
             return decision
         try:
             self._scaler.scale(model.name, decision.replicas)
-        except SageError as error:
+        except ApiError as error:
             self._refused_s[model.name] = decision.state.changed_s
             return refused(decision, str(error))
         return decision
