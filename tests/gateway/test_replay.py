@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from sage_flink import cli
 from sage_flink.common import ConfigError
 from sage_gateway.pool_spec import PoolSpec
-from sage_gateway.replay import Head, Recorder, Row, Trace, read
-from sage_gateway.replay.__main__ import replayed
+from sage_gateway.replay import Head, Recorder, Row, Trace, read, simulate
+from sage_gateway.replay.__main__ import Given, replayed
 from sage_gateway.replay.figures import figures, jain
-from sage_gateway.replay.simulate import Outcome, Setup, pace_s, simulated
+from sage_gateway.replay.simulate import Outcome, Replay, Setup, pace_s
 from sage_gateway.replay.trace import head_of
 from sage_gateway.replay.virtual import VirtualLoop
 from sage_gateway.scheduling import POLICIES, Bounds, Wishes
@@ -29,6 +29,10 @@ HEAD = head_of(SPEC)
 
 def setup(policy: str = "fifo", slots: int = 1, queue_max: int = 1000) -> Setup:
     return Setup(policy, 1, slots, Bounds(queue_max, 1e6))
+
+
+def simulated(rows: list[Row], setup: Setup) -> list[Outcome]:
+    return simulate.simulated(rows, setup).outcomes
 
 
 def row(at_s: float, service_s: float | None = 1.0, **more: Any) -> Row:
@@ -151,7 +155,7 @@ def test_figures_count_what_came_of_it() -> None:
         Outcome(row(0, tenant="b"), 0.0, 4.0, 0.0, status=429),
     ]
 
-    found = figures("talk", "fifo", outcomes)
+    found = figures("talk", "fifo", Replay(outcomes, 1.0, 1))
 
     assert (found.requests, found.refused, found.missed) == (3, 1, 1)
     assert found.goodput == pytest.approx(1 / 4)
@@ -201,10 +205,49 @@ def test_a_full_file_makes_way_for_a_new_one(tmp_path: Path) -> None:
 def test_both_policies_are_replayed(tmp_path: Path) -> None:
     trace = Trace(HEAD, (row(0.0, 5.0), row(0.1), row(0.2, deadline_s=6.5)))
 
-    found = list(replayed(trace, "slo", concurrency=1))
+    found = list(replayed(trace, "slo", Given(concurrency=1)))
 
     assert [one.policy for one in found] == ["fifo", "slo"]
     assert found[0].missed > found[1].missed
+
+
+def bursts() -> tuple[Row, ...]:
+    """Ten minutes: a burst of 4 requests/s for the first, then one request every 20 s."""
+    return tuple(row(at / 4) for at in range(240)) + tuple(row(60 + at) for at in range(0, 540, 20))
+
+
+def scaled(**scaling: Any) -> Head:
+    model = {"engine": "fake", "kind": "chat", "concurrency": 1, "queue_timeout_s": 600}
+    wanted = {"max": 6, "down_cooldown_s": 30, **scaling}
+    spec = PoolSpec.model_validate({"models": {"talk": model | {"scaling": wanted}}})
+    return head_of(spec)
+
+
+def test_scaling_is_replayed_with_the_decisions_of_the_pool() -> None:
+    trace = Trace(scaled(), bursts())
+
+    (fixed,), (moved,) = (list(replayed(trace, "fifo", Given(scaling=on))) for on in (False, True))
+
+    assert (fixed.replicas, fixed.replicas_max) == (1.0, 1)
+    assert moved.classes[0].wait_ms_p99 < fixed.classes[0].wait_ms_p99 / 4
+    assert moved.replicas_max > 3
+    assert moved.replicas < 3
+
+
+def test_a_model_that_goes_to_zero_is_woken_in_a_replay_too() -> None:
+    rows = (row(0.0), row(600.0), row(1200.0))
+    trace = Trace(scaled(min=0, idle_s=60), rows)
+
+    [found] = replayed(trace, "fifo", Given(scaling=True))
+
+    assert found.refused == 0
+    assert found.replicas < 0.3
+    assert 4900 < found.classes[0].wait_ms_p99 < 6100
+
+
+def test_scaling_must_have_been_recorded() -> None:
+    with pytest.raises(ConfigError, match="model talk had no `scaling`"):
+        list(replayed(Trace(HEAD, (row(0.0),)), "fifo", Given(scaling=True)))
 
 
 def test_an_unknown_policy_is_an_error_that_lists_them() -> None:

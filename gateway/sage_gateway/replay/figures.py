@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.replay.simulate import Outcome
+from sage_gateway.replay.simulate import Outcome, Replay
 
 
 class ClassFigures(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class Figures(msgspec.Struct, frozen=True):
     """One model under one policy. ``goodput``: answered in time, a second.
 
     ``missed``: had a deadline and were not answered before it. ``jain``: of the tenants' mean share
-    of their time that was no waiting: 1 where all are treated alike.
+    of their time that was no waiting: 1 where all are treated alike. ``replicas``: on average.
     """
 
     model: str
@@ -33,6 +33,8 @@ class Figures(msgspec.Struct, frozen=True):
     missed: int
     goodput: float
     jain: float
+    replicas: float
+    replicas_max: int
     classes: tuple[ClassFigures, ...]
 
     def told(self) -> dict[str, Any]:
@@ -41,8 +43,9 @@ class Figures(msgspec.Struct, frozen=True):
         return found
 
 
-def figures(model: str, policy: str, outcomes: Sequence[Outcome]) -> Figures:
-    """The figures of ``outcomes``, of which there is one at least."""
+def figures(model: str, policy: str, replay: Replay) -> Figures:
+    """The figures of what came of one request at least."""
+    outcomes = replay.outcomes
     began_s = min(one.arrived_s for one in outcomes)
     ended_s = max(one.arrived_s + one.waited_s + one.service_s for one in outcomes)
     good = sum(one.in_time for one in outcomes)
@@ -55,6 +58,8 @@ def figures(model: str, policy: str, outcomes: Sequence[Outcome]) -> Figures:
         missed=len(late),
         goodput=round(good / max(ended_s - began_s, 1e-9), 3),
         jain=round(jain(list(_shares(outcomes).values())), 4),
+        replicas=round(replay.replicas_mean, 2),
+        replicas_max=replay.replicas_max,
         classes=tuple(_class(name, outcomes) for name in _present(outcomes)),
     )
 

@@ -17,13 +17,14 @@ VERSION = 1
 
 
 class ModelHead(msgspec.Struct, frozen=True):
-    """A model as it was when its requests were recorded."""
+    """A model as it was when its requests were recorded; ``scaling`` as in ``pool.yaml``."""
 
     policy: str
     replicas: int
     concurrency: int
     queue_max: int
     queue_timeout_s: float
+    scaling: dict[str, float | None] | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -74,6 +75,7 @@ def head_of(spec: PoolSpec, sample: float = 1.0) -> Head:
             concurrency=model.concurrency_max,
             queue_max=model.queue_max,
             queue_timeout_s=model.queue_timeout_s,
+            scaling=model.scaling.model_dump() if model.scaling else None,
         )
         for name, model in spec.models.items()
     }
