@@ -4,7 +4,9 @@ import asyncio
 import json
 import math
 import time
+from itertools import accumulate, pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from sage_flink import cli
 from sage_flink.common import ConfigError
-from sage_gateway.pool_spec import PoolSpec
+from sage_gateway.pool_spec import PoolSpec, ScalingSpec
 from sage_gateway.replay import Head, Recorder, Row, Trace, read, simulate
 from sage_gateway.replay.__main__ import Given, replayed
 from sage_gateway.replay.figures import figures, jain
@@ -155,7 +157,7 @@ def test_figures_count_what_came_of_it() -> None:
         Outcome(row(0, tenant="b"), 0.0, 4.0, 0.0, status=429),
     ]
 
-    found = figures("talk", "fifo", Replay(outcomes, 1.0, 1))
+    found = figures("talk", "fifo", Replay(outcomes, [1]))
 
     assert (found.requests, found.refused, found.missed) == (3, 1, 1)
     assert found.goodput == pytest.approx(1 / 4)
@@ -297,3 +299,19 @@ def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
 
     assert found.exit_code != 0
     assert isinstance(found.exception, ConfigError)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_under_a_steady_load_the_replicas_settle(seed: int) -> None:
+    random = Random(seed)
+    at_s = accumulate(random.expovariate(10.0) for _ in range(6000))
+    rows = tuple(row(at, random.expovariate(1.0)) for at in at_s)
+    [model] = scaled(max=10, down_cooldown_s=60).models.values()
+    scaling = ScalingSpec.model_validate(model.scaling)
+
+    found = simulate.simulated(rows, Setup("fifo", 1, 4, Bounds(10_000, 600), scaling))
+
+    changes = [(at, after) for at, (b, after) in enumerate(pairwise(found.replicas)) if b != after]
+    assert len(changes) <= 5
+    assert all(at < 120 for at, _ in changes)
+    assert 3 <= found.replicas[-1] <= 6

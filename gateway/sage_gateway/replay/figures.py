@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import mean
 from typing import Any
 
 import msgspec
@@ -58,8 +59,8 @@ def figures(model: str, policy: str, replay: Replay) -> Figures:
         missed=len(late),
         goodput=round(good / max(ended_s - began_s, 1e-9), 3),
         jain=round(jain(list(_shares(outcomes).values())), 4),
-        replicas=round(replay.replicas_mean, 2),
-        replicas_max=replay.replicas_max,
+        replicas=round(mean(replay.replicas), 2),
+        replicas_max=max(replay.replicas),
         classes=tuple(_class(name, outcomes) for name in _present(outcomes)),
     )
 

@@ -59,11 +59,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of each request, in their order; and of the replicas, over time."""
+    """What came of each request, in their order; and how many replicas were wanted, each second."""
 
     outcomes: list[Outcome]
-    replicas_mean: float
-    replicas_max: int
+    replicas: list[int]
 
 
 def simulated(rows: Sequence[Row], setup: Setup) -> Replay:
@@ -166,7 +165,7 @@ async def _run(rows: Sequence[Row], setup: Setup) -> Replay:
     outcomes = list(await asyncio.gather(*asks))
     if scaling is not None:
         scaling.cancel()
-    return Replay(outcomes, sum(counts) / len(counts), max(counts))
+    return Replay(outcomes, counts)
 
 
 async def _scale(engine: Engine, spec: ScalingSpec, counts: list[int]) -> None:

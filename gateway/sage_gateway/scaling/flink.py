@@ -75,7 +75,8 @@ class FlinkJobs:
             known = self._known[jid] = Known(await self._vertices(session, jid), lags)
         metrics = {v.id: await self._metrics(session, jid, v) for v in known.vertices}
         lag = sum(metrics[v.id].get(one, 0.0) for v in known.vertices for one in v.lag)
-        known.lags.append((now_s, lag))
+        if any(vertex.lag for vertex in known.vertices):
+            known.lags.append((now_s, lag))
         known.lags = [one for one in known.lags if one[0] >= now_s - SLOPE_S]
         names = {v.id: v.name for v in known.vertices}
         operators = tuple(operator(v, metrics[v.id], names) for v in known.vertices)
@@ -143,11 +144,13 @@ def operator(vertex: Vertex, metrics: Mapping[str, float], names: Mapping[str, s
 
 
 def slope(lags: Sequence[tuple[float, float]]) -> float:
-    """How fast the lag grows, per second, from the first to the last of (time, lag).
+    """How fast the lag grows, per second, from the first to the last of (time, lag); 0 of none.
 
     >>> slope([(0.0, 100.0), (5.0, 90.0), (20.0, 200.0)])
     5.0
     """
+    if not lags:
+        return 0.0
     (began_s, before), (ended_s, after) = lags[0], lags[-1]
     return (after - before) / (ended_s - began_s) if ended_s > began_s else 0.0
 
