@@ -1,6 +1,8 @@
 """What a model did, from its counters; what Flink's REST API says of a job; what is told of it."""
 
+import doctest
 import math
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -9,11 +11,18 @@ from hypothesis import strategies as st
 from sage_flink.platform.balance import STEPS, Step, shape
 from sage_flink.tsdb.port import flaw
 from sage_gateway.pool_spec import ScalingSpec
-from sage_gateway.scaling import Inputs, State, decide
+from sage_gateway.replay import figures
+from sage_gateway.scaling import Inputs, State, decide, flink, load
 from sage_gateway.scaling.flink import Vertex, calls_of, operator, slope, vertices
 from sage_gateway.scaling.journal import KEPT, Journal, point
 from sage_gateway.scaling.load import JOBS_MAX, Load, Spread, quantile_ms
 from sage_gateway.scaling.window import WINDOW_S, Standing, Window
+
+
+@pytest.mark.parametrize("module", [load, flink, figures])
+def test_the_examples_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
+
 
 ONE = Standing(replicas=1, ready=1, starting=0, in_flight=0, limit=4)
 
@@ -32,17 +41,17 @@ def test_a_percentile_is_right_within_an_eighth(seconds: list[float], share: flo
 
 
 def test_rates_and_waits_are_those_of_the_window() -> None:
-    load, window = Load(asked_s=0.0), Window()
-    load.waits.add(5.0)  # before
-    window.read(load, ONE, 100.0, ())
+    did, window = Load(asked_s=0.0), Window()
+    did.waits.add(5.0)  # before
+    window.read(did, ONE, 100.0, ())
     for _ in range(20):
-        load.asked(104.0, "")
-        load.waits.add(0.2)
+        did.asked(104.0, "")
+        did.waits.add(0.2)
     for _ in range(10):
-        load.ended({"in": 30, "out": 10}, 104.5)
-        load.streamed(0.5, 0.9, 10)
+        did.ended({"in": 30, "out": 10}, 104.5)
+        did.streamed(0.5, 0.9, 10)
 
-    found = window.read(load, ONE, 105.0, ())
+    found = window.read(did, ONE, 105.0, ())
 
     assert (found.arrival_rate, found.served_rate) == (4.0, 2.0)
     assert (found.prompt_tokens_rate, found.completion_tokens_rate) == (60.0, 20.0)
@@ -53,35 +62,35 @@ def test_rates_and_waits_are_those_of_the_window() -> None:
 
 
 def test_what_is_older_than_the_window_is_forgotten() -> None:
-    load, window = Load(asked_s=0.0), Window()
-    window.read(load, ONE, 0.0, ())
-    load.waits.add(9.0)
-    window.read(load, ONE, 1.0, ())
+    did, window = Load(asked_s=0.0), Window()
+    window.read(did, ONE, 0.0, ())
+    did.waits.add(9.0)
+    window.read(did, ONE, 1.0, ())
     for second in range(2, 2 + int(WINDOW_S)):
-        found = window.read(load, ONE, float(second), ())
+        found = window.read(did, ONE, float(second), ())
 
     assert found.queue_wait_ms_p99 == 0.0
 
 
 def test_the_window_begins_anew_with_another_number_of_replicas() -> None:
-    load, window = Load(asked_s=0.0), Window()
-    window.read(load, ONE, 0.0, ())
-    load.waits.add(9.0)
+    did, window = Load(asked_s=0.0), Window()
+    window.read(did, ONE, 0.0, ())
+    did.waits.add(9.0)
     two = Standing(replicas=2, ready=2, starting=0, in_flight=3, limit=8)
 
-    found = window.read(load, two, 1.0, ())
+    found = window.read(did, two, 1.0, ())
 
     assert (found.queue_wait_ms_p99, found.arrival_rate, found.in_flight) == (0.0, 0.0, 3)
 
 
 def test_so_many_jobs_are_remembered_and_no_more() -> None:
-    load = Load()
+    did = Load()
     for number in range(JOBS_MAX + 10):
-        load.asked(1.0, f"job {number}")
-    load.asked(2.0, "job 3")
+        did.asked(1.0, f"job {number}")
+    did.asked(2.0, "job 3")
 
-    assert len(load.jobs) == JOBS_MAX
-    assert load.jobs["job 3"] == 2.0
+    assert len(did.jobs) == JOBS_MAX
+    assert did.jobs["job 3"] == 2.0
 
 
 PAGE = {
