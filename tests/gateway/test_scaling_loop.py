@@ -229,3 +229,15 @@ async def test_a_store_that_is_away_costs_the_points_alone(
         await asyncio.gather(*asks)
 
         assert owner.asked
+
+
+async def test_another_model_of_the_same_name_begins_anew() -> None:
+    async with scaled(Cluster(), idle_s=60) as (model, _, autoscaler):
+        for _ in range(5):
+            await ask(model, 0.0)
+        await asyncio.sleep(0.1)
+        autoscaler._models["talk"] = _models(min=1)["talk"]  # type: ignore[index]
+        await asyncio.sleep(0.2)
+        [told] = autoscaler.journal.told("talk", 1)
+
+        assert told["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less

@@ -6,8 +6,10 @@ away (Flink, the time-series store) has a task or thread of its own: nothing her
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +32,12 @@ JOBS_EVERY_S = 5.0
 JOBS_STALE_S = 30.0
 #: ... and a job that asked a model is one of its callers for so long.
 CALLER_S = 600.0
+#: What a source of jobs raises that is away, or is none.
+UNREADABLE = (
+    *(aiohttp.ClientError, OSError),
+    *(ValueError, LookupError, TypeError, AttributeError),
+)
+WORTH_A_LINE = frozenset({Cause.BUDGET, Cause.NOT_THE_POOL, Cause.AT_MAX})
 WANTED = frozenset({Life.STARTING, Life.READY, Life.FAILED})
 
 
@@ -53,6 +61,16 @@ class Jobs(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Watched:
+    """What is remembered of a model. ``refused_s``: when a change of it was refused."""
+
+    model: Model
+    window: Window = field(default_factory=Window)
+    state: State = field(default_factory=State)
+    refused_s: float = -math.inf
+
+
 class Autoscaler:
     """Scales the models that have ``scaling``; ``open`` on the loop that serves."""
 
@@ -73,10 +91,8 @@ class Autoscaler:
         self._source = jobs
         self._interval_s = interval_s
         self._jobs_every_s = jobs_every_s
-        self._states: dict[str, State] = {}
-        self._windows: dict[str, Window] = {}
+        self._watched: dict[str, _Watched] = {}
         self._jobs: dict[str, Job] = {}
-        self._refused_s: dict[str, float] = {}
         self._nudge = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -98,6 +114,7 @@ class Autoscaler:
             for model in list(self._models.values()):
                 if model.spec.scaling is not None:
                     self._turn(model, time.monotonic())
+                    await asyncio.sleep(0)  # who asks goes first, however many models there are
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._nudge.wait()
@@ -107,40 +124,38 @@ class Autoscaler:
 
     def _turn(self, model: Model, now_s: float) -> None:
         assert model.spec.scaling is not None
-        model.queue.comes = partial(self._comes, model)
-        window = self._windows.setdefault(model.name, Window())
-        inputs = window.read(model.load, standing(model), now_s, self._callers(model, now_s))
-        state = self._states.get(model.name, State())
-        decision = self._followed(model, decide(model.spec.scaling, inputs, state, now_s))
-        self._states[model.name] = decision.state
+        watched = self._watched.get(model.name)
+        if watched is None or watched.model is not model:  # new, or another of that name
+            watched = self._watched[model.name] = _Watched(model)
+            model.queue.comes = partial(self._comes, watched)
+        jobs = self._callers(model, now_s)
+        inputs = watched.window.read(model.load, standing(model), now_s, jobs)
+        decision = decide(model.spec.scaling, inputs, watched.state, now_s)
+        decision = self._followed(watched, decision)
+        watched.state = decision.state
         at_s = time.time()
         self._points.add([point(model.name, decision, at_s)])
-        if self.journal.note(model.name, decision, at_s) and decision.cause is not Cause.STEADY:
+        if self.journal.note(model.name, decision, at_s) and _worth_a_line(decision):
             log.info("%s: %s", model.name, _line(decision))
 
-    def _followed(self, model: Model, decision: Decision) -> Decision:
+    def _followed(self, watched: "_Watched", decision: Decision) -> Decision:
         """The decision, done; or what stands against it."""
         if decision.action == "hold" or decision.dry_run:
             return decision
         try:
-            self._scaler.scale(model.name, decision.replicas)
+            self._scaler.scale(watched.model.name, decision.replicas)
         except ApiError as error:
-            self._refused_s[model.name] = decision.state.changed_s
+            watched.refused_s = decision.state.changed_s
             return refused(decision, str(error))
         return decision
 
-    def _comes(self, model: Model) -> bool:
+    def _comes(self, watched: "_Watched") -> bool:
         """Whether a replica of a model with none ready is on its way; at zero one is called."""
-        spec = model.spec.scaling
-        if spec is None:
-            return False
-        now = standing(model)
-        if now.replicas:
-            return now.starting > 0
-        refused_s = self._refused_s.get(model.name)
-        if spec.dry_run or (
-            refused_s is not None and time.monotonic() - refused_s < spec.up_cooldown_s
-        ):
+        spec, now = watched.model.spec.scaling, standing(watched.model)
+        if spec is None or now.replicas:
+            return spec is not None and now.starting > 0
+        refused_now = time.monotonic() - watched.refused_s < spec.up_cooldown_s
+        if spec.dry_run or refused_now:
             return False
         self._nudge.set()
         return True
@@ -158,7 +173,7 @@ class Autoscaler:
             try:
                 self._jobs = await self._source.read(frozenset(names), now_s) if names else {}
                 seen_s, away = now_s, False
-            except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
+            except UNREADABLE as error:
                 if not away:
                     log.warning("scaling without the jobs' lag and load: %r", error)
                 away = True
@@ -188,6 +203,10 @@ def _lately(model: Model, now_s: float) -> list[str]:
     for name in [one for one, at_s in jobs.items() if now_s - at_s > CALLER_S]:
         del jobs[name]
     return list(jobs)
+
+
+def _worth_a_line(decision: Decision) -> bool:
+    return decision.action != "hold" or decision.cause in WORTH_A_LINE
 
 
 def _line(decision: Decision) -> str:
