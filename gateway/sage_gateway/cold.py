@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from sage_gateway.answers import refused
+from sage_gateway.models import Model
 from sage_gateway.replicas import State
 from sage_gateway.scaling import routes as decisions
 from sage_gateway.scaling.loop import Autoscaler
@@ -83,7 +84,7 @@ def health_page(service: Service) -> dict[str, Any]:
         }
         for name, model in service.pool.models.items()
     }
-    short = [m for m in service.pool.models.values() if m.members and not m.ready()]
+    short = [m for m in service.pool.models.values() if _short(m)]
     fresh = all(
         m.replica.state is State.STARTING and not m.replica.restarts
         for model in short
@@ -91,6 +92,15 @@ def health_page(service: Service) -> dict[str, Any]:
     )
     status = "ok" if not short else "starting" if fresh else "degraded"
     return {"status": status, "models": models, "mounted": sorted(service.mounts)}
+
+
+def _short(model: Model) -> bool:
+    """Whether none is ready that should be; one that may be at zero may also be on its way."""
+    lives = [member.replica.state for member in model.members]
+    if not lives or State.READY in lives:
+        return False
+    scaling = model.spec.scaling
+    return scaling is None or scaling.min > 0 or State.FAILED in lives
 
 
 def _model(name: str, born_s: int) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""The scale benchmark, as far as it needs no stack."""
+"""The scale benchmark: its parts, and its slow step on the local stack."""
 
 from typing import Any
+
+import pytest
 
 from benchmark_sage import b_scale
 from benchmark_sage.scale_job import build
 from benchmark_sage.workload import Work
+from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import ModelSpec
 
 SAMPLES = [
@@ -43,3 +46,21 @@ def test_the_slow_step_stands_before_the_call() -> None:
     names = [node.name for node in build(Work(name="w", url=""), 0.5).nodes]
 
     assert names.index("slow") < names.index("answer")
+
+
+@pytest.mark.xfail(not hasattr(Pool, "scale"), reason="needs Pool.scale", strict=True, run=False)
+@pytest.mark.flink
+@pytest.mark.service
+@pytest.mark.timeout(300)
+# PyFlink leaves its client JVM and its files open until the interpreter ends.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_slow_python_step_is_named_and_no_replica_is_added() -> None:
+    found = b_scale._slow_step(500)
+
+    assert found["added"] == 0
+    assert found["replicas"] == [1]
+    assert "the pool is not the bottleneck: operator " in found["words"]
+    assert "slow" in found["words"]
+    assert found["inputs"]["lag"] > 0

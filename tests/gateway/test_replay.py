@@ -41,8 +41,8 @@ def row(at_s: float, service_s: float | None = 1.0, **more: Any) -> Row:
     return Row(arrived_s=1e9 + at_s, model="talk", tokens=10, service_s=service_s, **more)
 
 
-def recorded(path: Path, rows: list[tuple[Wishes, int]], **more: Any) -> Trace:
-    recorder = Recorder(path, HEAD, **more)
+def recorded(path: Path, rows: list[tuple[Wishes, int]], head: Head = HEAD, **more: Any) -> Trace:
+    recorder = Recorder(path, head, **more)
     recorder.open()
     for wishes, status in rows:
         taken = recorder.take("talk", wishes, 10)
@@ -245,6 +245,13 @@ def test_a_model_that_goes_to_zero_is_woken_in_a_replay_too() -> None:
     assert found.refused == 0
     assert found.replicas < 0.3
     assert 4900 < found.classes[0].wait_ms_p99 < 6100
+
+
+def test_a_recording_holds_the_scaling(tmp_path: Path) -> None:
+    trace = recorded(tmp_path / "t.jsonl", [(Wishes(), 200)], scaled(max=3))
+
+    assert trace.head == scaled(max=3)
+    assert [one.replicas_max for one in replayed(trace, "fifo", Given(scaling=True))] == [1]
 
 
 def test_scaling_must_have_been_recorded() -> None:

@@ -24,7 +24,7 @@ class ModelHead(msgspec.Struct, frozen=True):
     concurrency: int
     queue_max: int
     queue_timeout_s: float
-    scaling: dict[str, float | None] | None = None
+    scaling: dict[str, bool | float | None] | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
