@@ -75,18 +75,23 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits."""
+    """A model of the pool: its spec, its engine, its replicas, who chooses and who waits.
+
+    ``wanted``: how many replicas there are to be. ``load``: what it did so far.
+    """
 
     name: str
     spec: ModelSpec
     engine: Engine
     members: list[Member]
+    wanted: int = field(init=False)
     load: Load = field(default_factory=Load)
     queue: Queue = field(init=False)
     router: Router = field(init=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
+        self.wanted = len(self.members)
         bounds = Bounds(spec.queue_max, spec.queue_timeout_s)
         policy = POLICIES[spec.policy]()
         self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)

@@ -64,6 +64,11 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         4,
         Cause.QUEUE_WAIT,
     ),
+    "never more than twice as many": (
+        under(CALM, queue_wait_ms_p99=900, served_rate=5e-324, **FULL),
+        4,
+        Cause.QUEUE_WAIT,
+    ),
     "who is turned away adds": (under(CALM, refused=3, in_flight=8), 3, Cause.REFUSED),
     "a slow first token adds": (under(CALM, ttft_ms_p99=900, in_flight=8), 3, Cause.TTFT),
     "slow tokens add": (under(CALM, tpot_ms_p99=120.0, in_flight=8), 3, Cause.TPOT),

@@ -44,7 +44,7 @@ class Replicas:
             why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
             raise ApiError(409, why, code="does_not_fit")
         self.asked.append(replicas)
-        members = self.model.members
+        self.model.wanted, members = replicas, self.model.members
         del members[replicas:]
         while len(members) < replicas:
             [made] = _models()["talk"].members
@@ -91,6 +91,7 @@ async def scaled(
     owner = Replicas(model, room)
     owner.ready()
     del model.members[first:]
+    model.wanted = first
     points = Points(bucket("scaling", store=store), CollectorRegistry())
     autoscaler = Autoscaler(models, owner, points, cluster, interval_s=0.02, jobs_every_s=0.05)
     points.open()

@@ -202,7 +202,8 @@ def _needed(inputs: Inputs) -> int:
         return now + 1
     rising = sum(job.lag_rate for job in inputs.jobs if job.rising and waits_for_pool(job))
     wanted = inputs.arrival_rate + inputs.queue_length / DRAIN_S + rising
-    return min(max(math.ceil(wanted * inputs.ready / inputs.served_rate), now + 1), 2 * now)
+    needed = min(wanted * inputs.ready / inputs.served_rate, 2.0 * now)
+    return max(math.ceil(needed), now + 1)
 
 
 def _none(spec: ScalingSpec, inputs: Inputs, since_s: float) -> _Wish | None:

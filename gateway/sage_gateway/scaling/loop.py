@@ -38,7 +38,6 @@ UNREADABLE = (
     *(ValueError, LookupError, TypeError, AttributeError),
 )
 WORTH_A_LINE = frozenset({Cause.BUDGET, Cause.NOT_THE_POOL, Cause.AT_MAX})
-WANTED = frozenset({Life.STARTING, Life.READY, Life.FAILED})
 
 
 class Scaler(Protocol):
@@ -186,7 +185,7 @@ def standing(model: Model) -> Standing:
     lives = [member.replica.state for member in model.members]
     ready = [m for m in model.members if m.replica.state is Life.READY]
     return Standing(
-        replicas=sum(life in WANTED for life in lives),
+        replicas=model.wanted,
         ready=len(ready),
         starting=lives.count(Life.STARTING),
         in_flight=sum(member.in_flight for member in model.members),
