@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark_sage import b2_real, b2_saturate, b3_trickle, b6_embed_milvus
+from benchmark_sage import b2_real, b2_saturate, b3_trickle, b6_embed_milvus, b_scale
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
 from sage_jobs.entry import told
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B2-real": ("the same on llama.cpp: tokens a second over a direct client", b2_real.run),
     "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),
     "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
+    "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow step beside it", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console(highlight=False)

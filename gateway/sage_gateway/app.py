@@ -1,6 +1,7 @@
 """The command ``sage-gateway``: put the parts together and serve until SIGTERM or SIGINT."""
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import os
@@ -13,19 +14,26 @@ import uvicorn
 from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
+from sage_flink.tsdb import Bucket
 from sage_gateway import cold, mounts, pipelines, presets
 from sage_gateway.engines import KNOWN, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
-from sage_gateway.pool_spec import PoolSpec, chosen_file, load
+from sage_gateway.pool_spec import PoolSpec, TraceSpec, chosen_file, load
 from sage_gateway.proxy import Proxy
 from sage_gateway.records import Records
+from sage_gateway.replay import Recorder
+from sage_gateway.replay.trace import head_of
+from sage_gateway.scaling.flink import FlinkJobs
+from sage_gateway.scaling.loop import Autoscaler
+from sage_gateway.scaling.points import BUCKET, Points
 from sage_gateway.search import Open, Searches, open_collection
 from sage_gateway.service import Service
 from sage_gateway.tenants import Keys, Tenants, local_key
 from sage_gateway.tenants.stores import store
+from sage_gateway.tenants.usage_points import UsagePoints
 from sage_gateway.transport import Transport
 
 STOP_S = 10
@@ -40,6 +48,7 @@ def build(
     open_store: Open = open_collection,
     factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
     records: Records | None = None,
+    bucket: Bucket = BUCKET,
 ) -> Front:
     """The gateway as an ASGI callable; its lifespan starts and ends the engines.
 
@@ -55,7 +64,11 @@ def build(
     metrics = Metrics(pool)
     ledger = Ledger(spec.ledger, settings.home / "data" / "gateway", metrics.registry)
     service = Service(pool, proxy, searches, metrics)
+    service.recorder = recorder = _recorder(spec)
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
+    points = Points(bucket, metrics.registry)
+    usage = UsagePoints(tenants, points.add)
+    autoscaler = Autoscaler(pool.models, pool, points, FlinkJobs(settings.flink_url))
     service.mounts.update(mounts.load(settings, Transport(service), factories))
 
     @contextlib.asynccontextmanager
@@ -64,16 +77,32 @@ def build(
         await ledger.open()
         await tenants.open()
         await pool.start()
+        points.open()
+        if recorder is not None:
+            recorder.open()
+        await autoscaler.open()
+        await usage.open()
         try:
             yield
         finally:
+            await autoscaler.close()
+            await usage.close()
+            await asyncio.to_thread(points.close)
+            if recorder is not None:
+                await asyncio.to_thread(recorder.close)
             await ledger.close()
             await tenants.close()
             await pool.close()
             await proxy.close()
             searches.close()
 
-    return Front(tenants, service, ledger, cold.build(service, tenants, lifespan))
+    return Front(tenants, service, ledger, cold.build(service, tenants, autoscaler, lifespan))
+
+
+def _recorder(spec: PoolSpec) -> Recorder | None:
+    named = os.environ.get("SAGE_POOL_TRACE")
+    trace = TraceSpec(path=Path(named)) if named else spec.trace
+    return Recorder(trace.path, head_of(spec, trace.sample)) if trace else None
 
 
 def serve(front: Front, listener: socket.socket) -> None:

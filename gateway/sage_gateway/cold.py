@@ -14,7 +14,10 @@ from starlette.exceptions import HTTPException
 
 from sage_gateway import manage
 from sage_gateway.answers import refused
+from sage_gateway.models import Model
 from sage_gateway.replicas import State
+from sage_gateway.scaling import routes as decisions
+from sage_gateway.scaling.loop import Autoscaler
 from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
 from sage_gateway.tenants import Tenants, routes
 from sage_gateway.wire import ApiError, SearchAsk
@@ -36,7 +39,9 @@ ERRORS = {
 }
 
 
-def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
+def build(
+    service: Service, tenants: Tenants, autoscaler: Autoscaler, lifespan: Lifespan
+) -> FastAPI:
     """The application behind the front."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     born_s = int(time.time())
@@ -64,6 +69,7 @@ def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
 
     routes.add(app, tenants)
     manage.add(app, service.pool)
+    decisions.add(app, autoscaler)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -80,7 +86,7 @@ def health_page(service: Service) -> dict[str, Any]:
         }
         for name, model in service.pool.models.items()
     }
-    short = [m for m in service.pool.models.values() if m.wanted and not m.ready()]
+    short = [m for m in service.pool.models.values() if _short(m)]
     fresh = all(
         m.replica.state is State.STARTING and not m.replica.restarts
         for model in short
@@ -88,6 +94,15 @@ def health_page(service: Service) -> dict[str, Any]:
     )
     status = "ok" if not short else "starting" if fresh else "degraded"
     return {"status": status, "models": models, "mounted": sorted(service.mounts)}
+
+
+def _short(model: Model) -> bool:
+    """Whether none is ready that should be; one that may be at zero may also be on its way."""
+    if not model.wanted or model.ready():
+        return False
+    scaling = model.spec.scaling
+    failed = any(member.replica.state is State.FAILED for member in model.members)
+    return scaling is None or scaling.min > 0 or failed
 
 
 def _model(name: str, born_s: int) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from sage_gateway.pool import Pool
+from sage_gateway.replay.recorder import Taken
 from sage_gateway.replicas import State
+from sage_gateway.scaling.load import Load
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -111,18 +113,36 @@ class Metrics:
 class Watch:
     """One request's account; ``end`` closes it once. ``model`` is a known one or ``-``.
 
-    ``settle`` is told what the engine counted, of a request that was answered.
+    ``settle`` is told what the engine counted, of a request that was answered; ``load`` is that of
+    the model in the pool, ``taken`` what is recorded of it.
     """
 
-    __slots__ = ("_begun", "_metrics", "_open", "_route", "model", "settle")
+    __slots__ = (
+        "_begun",
+        "_first",
+        "_metrics",
+        "_open",
+        "_route",
+        "load",
+        "model",
+        "settle",
+        "taken",
+    )
 
     def __init__(self, metrics: Metrics, route: str) -> None:
         self._metrics = metrics
         self._route = route
         self._begun = time.perf_counter()
+        self._first = 0.0
         self._open = True
         self.model = "-"
+        self.load: Load | None = None
+        self.taken: Taken | None = None
         self.settle: Callable[[Mapping[str, int]], None] | None = None
+
+    def began(self) -> None:
+        """The first bytes of a stream are there."""
+        self._first = time.perf_counter()
 
     def end(self, status: int, tokens: Mapping[str, int] | None = None) -> None:
         """The request is over; 499 means that the caller hung up."""
@@ -135,5 +155,16 @@ class Watch:
         self._metrics.seconds.labels(self._route, self.model).observe(seconds)
         for direction, count in (tokens or {}).items():
             self._metrics.tokens.labels(self.model, direction).inc(count)
-        if self.settle is not None and status == 200:
-            self.settle(tokens or {})
+        if status == 200:
+            self._answered(tokens or {}, seconds)
+        if self.taken is not None:
+            self.taken.end(status, tokens or {}, self._first)
+
+    def _answered(self, used: Mapping[str, int], seconds: float) -> None:
+        if self.settle is not None:
+            self.settle(used)
+        if self.load is not None:
+            self.load.ended(used, time.monotonic())
+            if self._first:
+                ttft_s = self._first - self._begun
+                self.load.streamed(ttft_s, seconds - ttft_s, used.get("out", 0))

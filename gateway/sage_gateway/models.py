@@ -22,6 +22,7 @@ from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.process import Process
 from sage_gateway.replicas import Replica, State, born
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
+from sage_gateway.scaling.load import Load
 from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
 
 
@@ -94,7 +95,7 @@ class Model:
     """A model of the pool: its spec, its engine, its replicas, who chooses and who waits.
 
     ``members`` are in the order of their places; ``wanted`` is how many there are to be. ``launch``
-    is what a new one starts with, ``need`` what one takes.
+    is what a new one starts with, ``need`` what one takes. ``load`` is what it did so far.
     """
 
     name: str
@@ -104,11 +105,13 @@ class Model:
     need: Need
     members: list[Member] = field(default_factory=list)
     wanted: int = field(init=False)
+    load: Load = field(default_factory=Load)
     queue: Queue = field(init=False)
     router: Router = field(init=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
+        self.wanted = len(self.members)
         bounds = Bounds(spec.queue_max, spec.queue_timeout_s)
         policy = POLICIES[spec.policy]()
         self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)

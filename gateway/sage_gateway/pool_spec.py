@@ -86,6 +86,20 @@ class HealthSpec(_Spec):
     )
 
 
+class ScalingSpec(_Spec):
+    """How many replicas a model may have, and when; see :mod:`sage_gateway.scaling.decide`."""
+
+    min: int = Field(default=1, ge=0, le=64, description="0: none after idle_s without a request")
+    max: int = Field(ge=1, le=64)
+    target_queue_wait_ms: float = Field(default=1000.0, gt=0, description="p99; background aside")
+    target_ttft_ms: float | None = Field(default=None, gt=0, description="p99 of streams")
+    target_tpot_ms: float | None = Field(default=None, gt=0, description="p99 of streams")
+    up_cooldown_s: float = Field(default=10.0, ge=0, description="none is added so soon again")
+    down_cooldown_s: float = Field(default=60.0, ge=0, description="none is removed so soon")
+    idle_s: float = Field(default=300.0, gt=0)
+    dry_run: bool = Field(default=False, description="decisions are told, and not followed")
+
+
 class ModelSpec(_Spec):
     """One model: its engine, its weights, its limits. Limits are those of one replica."""
 
@@ -137,6 +151,9 @@ class ModelSpec(_Spec):
         "is taken. Off by default",
     )
     health: HealthSpec = HealthSpec()
+    scaling: ScalingSpec | None = Field(
+        default=None, description="without it the number of replicas stays; else it is the first"
+    )
 
     @property
     def concurrency_max(self) -> int:
@@ -190,6 +207,13 @@ class LimitsSpec(_Spec):
     tokens_per_month: int | None = Field(default=None, ge=1, description="as tokens_per_day; UTC")
 
 
+class TraceSpec(_Spec):
+    """Where requests are recorded, without their texts, for ``sage pool replay``."""
+
+    path: Path
+    sample: float = Field(default=1.0, gt=0, le=1, description="the share that is recorded")
+
+
 class PoolSpec(_Spec):
     """The desired state of the pool."""
 
@@ -212,6 +236,10 @@ class PoolSpec(_Spec):
     ledger: LedgerSpec = LedgerSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
+    )
+
+    trace: TraceSpec | None = Field(
+        default=None, description="$SAGE_POOL_TRACE, a path, stands in for it"
     )
 
     def embedding_of(self, collection: str) -> str:
@@ -273,6 +301,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
         if model.engine != "remote" and (model.key_env or model.remote_model):
             yield f"models.{name}: key_env and remote_model are for engine remote; remove them"
+        if model.scaling is not None and model.scaling.min > model.scaling.max:
+            yield f"models.{name}.scaling: min {model.scaling.min} is more than max"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]

@@ -19,6 +19,7 @@ from sage_gateway.models import Model
 from sage_gateway.mounts import Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
+from sage_gateway.replay import Recorder
 from sage_gateway.scheduling import ANSWER_TOKENS, Headers, expected_tokens, wished
 from sage_gateway.search import Searches
 from sage_gateway.wire import (
@@ -68,6 +69,7 @@ class Service:
         self.proxy = proxy
         self.searches = searches
         self.metrics = metrics
+        self.recorder: Recorder | None = None
         self.mounts: dict[str, Mount] = {}
 
     def serves(self, path: str) -> bool:
@@ -105,6 +107,7 @@ class Service:
             watch.end(499)
             raise
         if isinstance(found, Stream):
+            watch.began()
             return _accounted(found, watch)
         watch.end(found.status, tokens(found.body))
         return found
@@ -138,11 +141,22 @@ class Service:
 
     async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:
         """Return when a replica has room; it is kept only for who takes it without an await."""
-        ticket = await model.queue.enter(wished(caller.headers, caller.tenant), tokens)
-        if ticket is not None:
-            now_s = time.monotonic()
-            self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
-            watch.settle = partial(model.queue.settle, ticket, now_s)
+        wishes = wished(caller.headers, caller.tenant)
+        load = watch.load = model.load
+        load.asked(time.monotonic(), wishes.job)
+        if self.recorder is not None:
+            watch.taken = self.recorder.take(model.name, wishes, tokens)
+        ticket = await model.queue.enter(wishes, tokens)
+        if watch.taken is not None:
+            watch.taken.let_go()
+        if ticket is None:
+            load.waits.add(0.0)
+            return
+        now_s = time.monotonic()
+        self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
+        watch.settle = partial(model.queue.settle, ticket, now_s)
+        if not ticket.background:
+            load.waits.add(now_s - ticket.arrived_s)
 
     def _model(self, ask: ModelAsk, path: str) -> Model:
         model = self.pool.find(ask.model)

@@ -1,4 +1,4 @@
-"""``sage pool``: the keys of the model pool and what they used; its models are pool_control's."""
+"""``sage pool``: its keys and what they used; models are pool_control's, replay pool_replay's."""
 
 import json
 from typing import Annotated
@@ -8,14 +8,15 @@ from rich.table import Column, Table
 
 from sage_flink.cli import pool_control
 from sage_flink.cli.asked import asked
+from sage_flink.cli.pool_replay import replay
 from sage_flink.cli.shown import AsJson, console
 
 COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 
-app = typer.Typer(help="The model pool: models, replicas, keys, usage.", no_args_is_help=True)
+app = typer.Typer(help="The model pool: models, replicas, keys, usage, replay.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-for command in pool_control.COMMANDS:
+for command in (*pool_control.COMMANDS, replay):
     app.command()(command)
 
 Scopes = Annotated[

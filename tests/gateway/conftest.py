@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from sage_flink.common import Settings
+from sage_flink.tsdb import bucket
 from sage_gateway.app import build, listen
 from sage_gateway.front import Front
 from sage_gateway.pool import Pool
@@ -77,6 +78,7 @@ def started(
 ) -> Iterator[Running]:
     rest = more.pop("pool", {})
     more.setdefault("factories", {})
+    more.setdefault("bucket", bucket("pool", store="memory"))
     spec = PoolSpec.model_validate({"models": models, **rest})
     front = build(Settings(home=home, models=home), spec, Keys.of(KEY), **more)
     service = front._service

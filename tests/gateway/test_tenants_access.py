@@ -20,6 +20,7 @@ MATRIX = {
     ("POST", "/v1/vector_stores/{name}/search"): INFER | ADMIN,
     ("GET", "/v1/usage"): READ | ADMIN,
     ("GET", "/metrics"): READ | ADMIN,
+    ("GET", "/pool/decisions"): READ | ADMIN,
     ("GET", "/pool/keys"): ADMIN,
     ("POST", "/pool/keys"): ADMIN,
     ("DELETE", "/pool/keys/{key_id}"): ADMIN,

@@ -6,7 +6,7 @@ file here with ``policy()`` in it, and its name in ``pool_spec.Scheduling``.
 
 from sage_gateway.scheduling import limit
 from sage_gateway.scheduling.limit import Limit
-from sage_gateway.scheduling.queue import POLICIES, Bounds, Queue
+from sage_gateway.scheduling.queue import POLICIES, Bounds, Clock, Queue
 from sage_gateway.scheduling.ticket import (
     ANSWER_TOKENS,
     PLAIN,
@@ -22,6 +22,7 @@ __all__ = [
     "PLAIN",
     "POLICIES",
     "Bounds",
+    "Clock",
     "Headers",
     "Limit",
     "Queue",

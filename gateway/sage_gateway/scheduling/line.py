@@ -24,6 +24,10 @@ class Line:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def oldest_s(self) -> float | None:
+        """When the one who waits longest came; numbers rise with the arrivals."""
+        return next((ticket.arrived_s for ticket in self._waiting.values()), None)
+
     def push(self, ticket: Ticket) -> None:
         """It begins to wait."""
         self._waiting[ticket.number] = ticket

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from sage_gateway.pool_spec import Scheduling
 from sage_gateway.scheduling import drain, slo
@@ -30,6 +30,16 @@ POLICIES: Mapping[str, Callable[[], Policy]] = {
 PACE_SHARE = 0.05
 
 
+class Clock(NamedTuple):
+    """Where the time is from: a simulation has another. Deadlines are of the epoch."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    epoch: Callable[[], float] = time.time
+
+
+CLOCK = Clock()
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How many may wait, and how long."""
@@ -42,7 +52,8 @@ class Queue:
     """One model's queue.
 
     ``room``: whether the replicas have room for more than so many requests. ``ready``: how many
-    replicas are ready; where none is, nobody waits: the forwarding says why.
+    replicas are ready; where none is, nobody waits, for the forwarding says why, unless ``comes``
+    tells that one is on its way. ``turned_away``: who left for want of room, background aside.
     """
 
     def __init__(
@@ -53,13 +64,17 @@ class Queue:
         *,
         room: Callable[[int], bool],
         ready: Callable[[], int],
+        clock: Clock = CLOCK,
     ) -> None:
+        self.comes: Callable[[], bool] = lambda: False
+        self.turned_away = 0
         self.ended: Counter[str] = Counter(let_go=0, refused=0, expired=0, timed_out=0, left=0)
         self._model = model
         self._policy = policy
         self._bounds = bounds
         self._room = room
         self._ready = ready
+        self._clock = clock
         self._lanes = Lanes(policy)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = count()
@@ -74,6 +89,17 @@ class Queue:
         """Whether nobody waits, or was let go and has not taken a replica yet."""
         return not self._waiting and not self._on_their_way
 
+    @property
+    def background(self) -> int:
+        """How many of the background class wait."""
+        return len(self._lanes.back)
+
+    def oldest_s(self) -> float:
+        """How long the first of the others has waited."""
+        lanes = (self._lanes.returned, self._lanes.front)
+        came = [at for lane in lanes if (at := lane.oldest_s()) is not None]
+        return self._clock.monotonic() - min(came) if came else 0.0
+
     def passes(self) -> bool:
         """Whether a request would not have to wait."""
         return not self._waiting and self._room(self._on_their_way)
@@ -87,11 +113,11 @@ class Queue:
             ApiError: 429 too many wait, or it waited for ``timeout_s``; 504 the policy minds
                 deadlines, and this one's is over or cannot be kept.
         """
-        if self._policy.expires and wishes.deadline_s <= time.time():
+        if self._policy.expires and wishes.deadline_s <= self._clock.epoch():
             raise self._expired()
         if self.passes():
             return None
-        if not self._ready():
+        if not self._ready() and not self.comes():
             return None
         ticket = self._ticket(wishes, tokens)
         if full(
@@ -100,6 +126,7 @@ class Queue:
             background=ticket.background,
             queue_max=self._bounds.queue_max,
         ):
+            self.turned_away += not ticket.background
             raise self._refused()
         await self._wait(ticket)
         return ticket
@@ -111,16 +138,16 @@ class Queue:
             ApiError: 429, it waited for ``timeout_s``.
         """
         if not self._room(self._on_their_way):
-            await self._wait(Ticket(next(self._numbers), time.monotonic(), returned=True))
+            await self._wait(Ticket(next(self._numbers), self._clock.monotonic(), returned=True))
 
     def pump(self) -> None:
         """Let go as many as there is room for; to be called whenever room may have come."""
         while self._waiting and self._room(self._on_their_way):
-            self._let_go(time.monotonic())
+            self._let_go(self._clock.monotonic())
 
     def settle(self, ticket: Ticket, begun_s: float, used: Mapping[str, int]) -> None:
         """``ticket`` was let go at ``begun_s`` and is answered; the engine counted ``used``."""
-        pace_s = (time.monotonic() - begun_s) / ticket.tokens
+        pace_s = (self._clock.monotonic() - begun_s) / ticket.tokens
         self._pace_s += (pace_s - self._pace_s) * (PACE_SHARE if self._pace_s else 1.0)
         if "in" in used:
             self._policy.charge(ticket, sum(used.values()) - ticket.tokens)
@@ -166,6 +193,7 @@ class Queue:
             return
         del self._waiting[ticket.number]
         self._lanes.discard(ticket)
+        self.turned_away += not (over or ticket.background)
         future.set_exception(self._expired() if over else self._timed_out())
 
     def _leave(self, ticket: Ticket, future: "asyncio.Future[None]") -> None:
@@ -184,13 +212,13 @@ class Queue:
         return max(0.0, min(self._bounds.timeout_s, left_s))
 
     def _ticket(self, wishes: Wishes, tokens: int) -> Ticket:
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         return Ticket(
             next(self._numbers),
             now_s,
             tenant=wishes.tenant,
             priority=wishes.priority,
-            deadline_s=wishes.deadline_s - time.time() + now_s,
+            deadline_s=wishes.deadline_s - self._clock.epoch() + now_s,
             tokens=tokens,
             work_s=tokens * self._pace_s,
         )
@@ -204,7 +232,7 @@ class Queue:
         return self._busy(f"no room within {self._bounds.timeout_s:g} s", "queue_timeout")
 
     def _busy(self, why: str, code: str) -> ApiError:
-        seconds = drain.retry_after_s(self._drain, len(self), time.monotonic())
+        seconds = drain.retry_after_s(self._drain, len(self), self._clock.monotonic())
         message = f"{self._model}: {why}; try again in {seconds} s"
         return ApiError(429, message, code=code, retry_after_s=seconds)
 

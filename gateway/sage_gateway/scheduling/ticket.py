@@ -14,10 +14,11 @@ BACKGROUND = PRIORITIES.index("background")
 BYTES_A_TOKEN = 4
 ANSWER_TOKENS = 256  # of a generation that names no limit; corrected once the engine has counted
 TENANT_CHARS_MAX = 100
+JOB_CHARS_MAX = 200
 
 _TENANT, _PRIORITY, _DEADLINE = b"x-sage-tenant", b"x-sage-priority", b"x-sage-deadline-ms"
-_BACKGROUND = b"x-background"
-_READ = frozenset({_TENANT, _PRIORITY, _DEADLINE, _BACKGROUND})
+_BACKGROUND, _JOB = b"x-background", b"x-sage-job"
+_READ = frozenset({_TENANT, _PRIORITY, _DEADLINE, _BACKGROUND, _JOB})
 _CLASSES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
 
 
@@ -25,12 +26,13 @@ _CLASSES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
 class Wishes:
     """What a caller says of a request. ``priority``: its place in PRIORITIES, 0 first.
 
-    ``deadline_s`` is of the epoch; infinite where none is named.
+    ``deadline_s`` is of the epoch; infinite where none is named. ``job``: the Flink job that asks.
     """
 
     tenant: str = ""
     priority: int = NORMAL
     deadline_s: float = math.inf
+    job: str = ""
 
 
 PLAIN = Wishes()
@@ -63,9 +65,9 @@ def wished(headers: Headers, tenant: str = "") -> Wishes:
     """The wishes in a request's headers, whose names are in lower case; the last of a name counts.
 
     ``tenant`` is the caller's, where a key has told it; else ``x-sage-tenant`` is believed. That,
-    ``x-sage-priority`` (one of PRIORITIES) and ``x-sage-deadline-ms`` (since the epoch) are those
-    of a Flink call; ``x-background: 1`` is the class ``background``. A value that cannot be read is
-    as none: a request is not refused for how it asks to be treated.
+    ``x-sage-priority`` (one of PRIORITIES), ``x-sage-deadline-ms`` (since the epoch) and
+    ``x-sage-job`` are those of a Flink call; ``x-background: 1`` is the class ``background``. A
+    value that cannot be read is as none: a request is not refused for how it asks to be treated.
     """
     found = {name: value for name, value in headers if name in _READ}
     if not found:
@@ -76,6 +78,7 @@ def wished(headers: Headers, tenant: str = "") -> Wishes:
         tenant=tenant or found.get(_TENANT, b"").decode("latin-1")[:TENANT_CHARS_MAX],
         priority=BACKGROUND if found.get(_BACKGROUND) == b"1" else named,
         deadline_s=int(late) / 1000 if late.isdigit() and len(late) <= 15 else math.inf,
+        job=found.get(_JOB, b"").decode("latin-1")[:JOB_CHARS_MAX],
     )
 
 

@@ -6,7 +6,7 @@ from sage_gateway.wire import ApiError
 OPEN = frozenset({"/health"})
 #: Whoever has a key may know what there is to ask.
 ANY_KEY = "/v1/models"
-READ = frozenset({"/v1/usage", "/metrics", "/docs", "/redoc", "/openapi.json"})
+READ = frozenset({"/v1/usage", "/metrics", "/pool/decisions", "/docs", "/redoc", "/openapi.json"})
 INFER = "/v1/"
 
 

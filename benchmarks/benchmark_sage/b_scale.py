@@ -1,0 +1,299 @@
+"""Scale: real llama.cpp engines under a load that comes and goes, 1 -> 3 -> 1 -> 0 -> 1.
+
+A model of its own is put into the gateway's pool. Callers ask again and again, first one, then many
+until there are three replicas, then one now and then until there is one, then none until there is
+none; the last request finds none. What the gateway decided and why is read from it all the while.
+Then the other case: a Flink job whose Python step is slow; the pool has room, and none is added.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from benchmark_sage import scale_job
+from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.results import RESULTS, Headline, Result, result
+from benchmark_sage.workload import Work, message, texts
+from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
+from sage_flink.common import Settings
+
+MODEL = "scaled"
+SPEC: dict[str, Any] = {
+    "engine": "llamacpp",
+    "kind": "chat",
+    "source": "smollm2-135m-instruct.gguf",
+    "slots": 2,
+    "concurrency": 2,
+    "context_tokens": 1024,
+    "queue_timeout_s": 120,
+    "scaling": {
+        "min": 0,
+        "max": 3,
+        "target_queue_wait_ms": 500,
+        "up_cooldown_s": 5,
+        "down_cooldown_s": 10,
+        "idle_s": 15,
+    },
+}
+MANY, PAUSE_S, TOKENS_MAX = 12, 2.0, 24
+STEP_S, FULL_S, SAMPLE_S = 180.0, 15.0, 0.5
+SLOW_S, LAG = 0.5, 2000
+#: As seen by hand, for the estimate of time only.
+CYCLE_S, SLOW_STEP_S = 180.0, 90.0
+
+
+class Sample(NamedTuple):
+    """What the gateway told at a moment, in seconds since the beginning."""
+
+    at_s: float
+    wanted: int
+    ready: int
+    waiting: int
+    wait_ms_p99: float
+    cause: str
+
+
+def run(*, repeats: int, records: int = LAG) -> Result:
+    """The cycle and the slow step, ``repeats`` times; ``records`` wait before the slow step."""
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "cycle": lambda: asyncio.run(_cycle()),
+        "slow_python_step": lambda: _slow_step(records),
+    }
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in measures}
+    pace = Pace([CYCLE_S, SLOW_STEP_S] * repeats)
+    for number in range(repeats):
+        for side, measure in measures.items():
+            row = attempted(measure)
+            rows[side].append(row)
+            pace.tell(f"repeat {number + 1}/{repeats}  {side:<17}", row)
+            print(f"  {row.get('replicas', '')} {row.get('words', '')}", flush=True)
+    _plotted(rows["cycle"], RESULTS / "scale.png")
+    return result("scale", seed=0, repeats=repeats, sides=dict(rows), headline=headline(rows))
+
+
+def headline(rows: dict[str, list[dict[str, Any]]]) -> list[Headline]:
+    """How long the first request waits for a model at zero, and how many requests failed."""
+    cycles = [row for row in rows["cycle"] if "error" not in row]
+    if not cycles:
+        return []
+    first = [row["first_from_zero_s"] for row in cycles]
+    failed = [float(row["failed"]) for row in cycles]
+    return [
+        Headline.worst("first answer of a model at zero", first, unit="s", floor=15, moonshot=2),
+        Headline.worst("requests that failed meanwhile", failed, unit="", floor=0, moonshot=0),
+    ]
+
+
+def climbed(counts: Sequence[int]) -> list[int]:
+    """The counts without repetitions.
+
+    >>> climbed([1, 1, 2, 3, 3, 1, 0, 1])
+    [1, 2, 3, 1, 0, 1]
+    """
+    return [count for i, count in enumerate(counts) if not i or count != counts[i - 1]]
+
+
+class Gateway:
+    """The stack's gateway, asked by many at once."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self.samples: list[Sample] = []
+        self.statuses: list[int] = []
+
+    async def get(self, path: str) -> list[dict[str, Any]]:
+        """The list at ``path``."""
+        async with self._session.get(path) as answer:
+            answer.raise_for_status()
+            found: list[dict[str, Any]] = (await answer.json())["data"]
+            return found
+
+    async def put(self, spec: dict[str, Any]) -> None:
+        """Have the model."""
+        async with self._session.put(f"/pool/models/{MODEL}", json=spec) as answer:
+            answer.raise_for_status()
+
+    async def delete(self) -> None:
+        """Have it no more."""
+        async with self._session.delete(f"/pool/models/{MODEL}") as answer:
+            await answer.read()
+
+    async def ask(self, text: str) -> None:
+        """One request."""
+        body = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": text}],
+            "max_tokens": TOKENS_MAX,
+        }
+        async with self._session.post("/v1/chat/completions", json=body) as answer:
+            await answer.read()
+            self.statuses.append(answer.status)
+
+    async def watch(self) -> None:
+        """Take samples until cancelled."""
+        began_s = time.monotonic()
+        while True:
+            (model,) = [one for one in await self.get("/pool/models") if one["id"] == MODEL]
+            told = await self.get(f"/pool/decisions?model={MODEL}&limit=1")
+            inputs = told[0]["inputs"] if told else {}
+            waits = (inputs.get(n, 0.0) for n in ("queue_wait_ms_p99", "queue_oldest_ms"))
+            self.samples.append(
+                Sample(
+                    round(time.monotonic() - began_s, 2),
+                    model["wanted"],
+                    model["ready"],
+                    model["waiting"],
+                    round(max(waits), 1),
+                    told[0]["cause"] if told else "",
+                )
+            )
+            await asyncio.sleep(SAMPLE_S)
+
+    async def until(self, wanted: Callable[[Sample], bool]) -> None:
+        """Return when a sample is as wanted.
+
+        Raises:
+            TimeoutError: none was within ``STEP_S``.
+        """
+        async with asyncio.timeout(STEP_S):
+            while not self.samples or not wanted(self.samples[-1]):  # noqa: ASYNC110 - samples
+                await asyncio.sleep(SAMPLE_S / 2)
+
+    @contextlib.asynccontextmanager
+    async def callers(self, count: int, pause_s: float = 0.0) -> AsyncIterator[None]:
+        """So many who ask again and again, until the block ends."""
+        over = asyncio.Event()
+
+        async def call(number: int) -> None:
+            while not over.is_set():
+                await self.ask(f"Tell me about the number {number}.")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), pause_s)
+
+        tasks = [asyncio.create_task(call(number)) for number in range(count)]
+        try:
+            yield
+        finally:
+            over.set()
+            await asyncio.gather(*tasks)
+
+
+@contextlib.asynccontextmanager
+async def _gateway(spec: dict[str, Any]) -> AsyncIterator[Gateway]:
+    settings = Settings.load()
+    headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+    limit = aiohttp.ClientTimeout(total=STEP_S)
+    async with aiohttp.ClientSession(
+        settings.gateway_urls[0], headers=headers, timeout=limit
+    ) as session:
+        gateway = Gateway(session)
+        await gateway.put(spec)
+        watch = asyncio.create_task(gateway.watch())
+        try:
+            await gateway.until(lambda sample: sample.ready == 1)
+            yield gateway
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            await gateway.delete()
+
+
+async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
+    async with _gateway(spec) as gateway:
+        async with gateway.callers(1):
+            await asyncio.sleep(FULL_S)
+        async with gateway.callers(MANY):
+            await gateway.until(lambda sample: sample.ready == 3)
+            await asyncio.sleep(FULL_S)
+        async with gateway.callers(1, PAUSE_S):
+            await gateway.until(lambda sample: sample.wanted == 1)
+        await gateway.until(lambda sample: sample.wanted == 0 == sample.ready)
+        began_s = time.monotonic()
+        await gateway.ask("Are you there?")
+        first_s = time.monotonic() - began_s
+        await gateway.until(lambda sample: sample.ready == 1)
+        told = await gateway.get(f"/pool/decisions?model={MODEL}")
+        changes = [one for one in reversed(told) if one["action"] != "hold"]
+        return {
+            "replicas": climbed([sample.wanted for sample in gateway.samples]),
+            "first_from_zero_s": round(first_s, 2),
+            "requests": len(gateway.statuses),
+            "failed": sum(status != 200 for status in gateway.statuses),
+            "seconds": gateway.samples[-1].at_s,
+            "changes": [
+                {name: one[name] for name in ("at", "action", "replicas", "cause", "words")}
+                for one in changes
+            ],
+            "samples": [sample._asdict() for sample in gateway.samples],
+        }
+
+
+def _slow_step(records: int) -> dict[str, Any]:
+    settings, name = Settings.load(), f"scale-{uuid.uuid4().hex[:8]}"
+    work = Work(
+        name=name,
+        url=settings.gateway_url,
+        key=settings.secret("gateway"),
+        model=MODEL,
+        tokens_max=4,
+        capacity=8,
+        servers=settings.kafka_servers,
+        salt=name,
+    )
+    for topic in work.topics:
+        ensure_topic(topic)
+    try:
+        feed(work.topic, [(None, message(text)) for text in texts(records, work.salt)])
+        return asyncio.run(_beside_slow(work))
+    finally:
+        for topic in work.topics:
+            delete_topic(topic)
+
+
+async def _beside_slow(work: Work) -> dict[str, Any]:
+    spec = SPEC | {"scaling": SPEC["scaling"] | {"min": 1}}
+    async with _gateway(spec) as gateway:
+        stop = await asyncio.to_thread(scale_job.started, work, SLOW_S)
+        try:
+            await gateway.until(lambda sample: sample.cause == "not_the_pool")
+            await asyncio.sleep(2 * FULL_S)
+            told = await gateway.get(f"/pool/decisions?model={MODEL}")
+        finally:
+            await asyncio.to_thread(stop)
+        found = [one for one in told if one["cause"] == "not_the_pool"]
+        return {
+            "replicas": climbed([sample.wanted for sample in gateway.samples]),
+            "added": sum(one["action"] == "add" for one in told),
+            "words": found[0]["words"],
+            "inputs": found[0]["inputs"],
+            "samples": [sample._asdict() for sample in gateway.samples],
+        }
+
+
+def _plotted(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Replicas and queue wait of the first cycle that ran, as a picture."""
+    from matplotlib.figure import Figure
+
+    row = next((row for row in rows if "samples" in row), None)
+    if row is None:
+        return
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    at_s = [sample["at_s"] for sample in row["samples"]]
+    for name, style in {"wanted": "--", "ready": "-"}.items():
+        counts = [sample[name] for sample in row["samples"]]
+        above.step(at_s, counts, style, where="post", label=name)
+    above.set_ylabel("replicas")
+    above.legend()
+    below.plot(at_s, [sample["wait_ms_p99"] / 1000 for sample in row["samples"]])
+    below.axhline(SPEC["scaling"]["target_queue_wait_ms"] / 1000, linestyle=":")
+    below.set_ylabel("queue wait p99, s")
+    below.set_xlabel("seconds")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)

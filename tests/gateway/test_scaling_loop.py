@@ -1,0 +1,244 @@
+"""The loop that scales: real models, queues and counters; the replicas are states, no processes."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from sage_flink.tsdb import bucket
+from sage_flink.tsdb.memory import forget
+from sage_gateway.engines import ENGINES
+from sage_gateway.models import Model, models_of
+from sage_gateway.pool_spec import PoolSpec
+from sage_gateway.replicas import Probed, advance, born
+from sage_gateway.scaling.loop import Autoscaler
+from sage_gateway.scaling.points import Points
+from sage_gateway.scaling.streams import Job, Operator
+from sage_gateway.scheduling import PLAIN
+from sage_gateway.wire import ApiError
+
+SLOW = Job(
+    "ingest",
+    lag=500,
+    lag_rate=50.0,
+    operators=(Operator("read", 0.1, 0.9), Operator("map", 0.99, 0.0, ("read",))),
+)
+
+
+class Replicas:
+    """Owns the members of a model: one more is ready after a moment, one in surplus leaves."""
+
+    def __init__(self, model: Model, room: int = 64) -> None:
+        self.model = model
+        self.room = room
+        self.asked: list[int] = []
+
+    def scale(self, model_name: str, replicas: int) -> None:
+        assert model_name == self.model.name
+        if replicas > self.room:
+            why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
+            raise ApiError(409, why, code="does_not_fit")
+        self.asked.append(replicas)
+        self.model.wanted, members = replicas, self.model.members
+        del members[replicas:]
+        while len(members) < replicas:
+            [made] = _models()["talk"].members
+            made.replica = born(f"talk/{len(members)}", time.monotonic())
+            made.freed = self.model.queue.pump
+            members.append(made)
+        asyncio.get_running_loop().call_later(0.05, self.ready)
+
+    def ready(self) -> None:
+        for member in self.model.members:
+            member.replica = advance(
+                member.replica, Probed(True), time.monotonic(), self.model.spec.health
+            )
+        self.model.queue.pump()
+
+
+class Cluster:
+    """Knows one job, or is away."""
+
+    def __init__(self, *jobs: Job) -> None:
+        self.jobs = {job.name: job for job in jobs}
+        self.asked: list[frozenset[str]] = []
+
+    async def read(self, names: frozenset[str], _: float) -> dict[str, Job]:
+        self.asked.append(names)
+        if not self.jobs:
+            raise OSError("away")
+        return {name: job for name, job in self.jobs.items() if name in names}
+
+
+def _models(queue_timeout_s: float = 5.0, **scaling: Any) -> dict[str, Model]:
+    talk = {"engine": "fake", "kind": "chat", "concurrency": 1, "queue_timeout_s": queue_timeout_s}
+    talk["scaling"] = {"min": 0, "max": 3, "target_queue_wait_ms": 50} | scaling
+    spec = PoolSpec.model_validate({"models": {"talk": talk}})
+    return models_of(spec, ENGINES, Path())
+
+
+@contextlib.asynccontextmanager
+async def scaled(
+    cluster: Cluster, *, room: int = 64, first: int = 1, store: str = "memory", **scaling: Any
+) -> AsyncIterator[tuple[Model, Replicas, Autoscaler]]:
+    models = _models(**({"up_cooldown_s": 0.1, "down_cooldown_s": 0.3, "idle_s": 0.5} | scaling))
+    model = models["talk"]
+    owner = Replicas(model, room)
+    owner.ready()
+    del model.members[first:]
+    model.wanted = first
+    points = Points(bucket("scaling", store=store), CollectorRegistry())
+    autoscaler = Autoscaler(models, owner, points, cluster, interval_s=0.02, jobs_every_s=0.05)
+    points.open()
+    await autoscaler.open()
+    try:
+        yield model, owner, autoscaler
+    finally:
+        await autoscaler.close()
+        await asyncio.to_thread(points.close)
+
+
+async def until(wanted: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+async def ask(model: Model, seconds: float = 0.05) -> None:
+    """One request, as the service makes it."""
+    model.load.asked(time.monotonic(), "ingest")
+    await model.queue.enter(PLAIN, 10)
+    index = model.choose()
+    assert index is not None
+    member = model.members[index]
+    member.in_flight += 1
+    await asyncio.sleep(seconds)
+    member.in_flight -= 1
+    model.load.ended({}, time.monotonic())
+    member.freed()
+
+
+def causes(autoscaler: Autoscaler) -> set[str]:
+    return {one["cause"] for one in autoscaler.journal.told("talk", 200)}
+
+
+async def test_under_load_replicas_come_and_afterwards_they_go_down_to_none() -> None:
+    async with scaled(Cluster()) as (model, owner, autoscaler):
+        asks = [asyncio.create_task(ask(model)) for _ in range(60)]
+        await until(lambda: len(model.members) == 3)
+        await asyncio.gather(*asks)
+        await until(lambda: not model.members)
+
+        assert owner.asked[-1] == 0
+        assert {"queue_wait", "idle"} <= causes(autoscaler)
+
+
+async def test_a_request_for_none_waits_for_the_first_and_is_served() -> None:
+    async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, _):
+        await asyncio.sleep(0.1)
+        assert owner.asked == []
+        await asyncio.gather(*(ask(model) for _ in range(3)))
+
+        assert owner.asked[0] == 1
+
+
+async def test_one_is_called_at_once_and_not_at_the_next_turn() -> None:
+    async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, autoscaler):
+        await asyncio.sleep(0.1)
+        autoscaler._interval_s = 30.0
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await ask(model)
+
+        assert time.monotonic() - began < 5
+        assert owner.asked == [1]
+
+
+async def test_what_does_not_fit_is_told_and_nobody_waits_for_it() -> None:
+    once = {"up_cooldown_s": 60, "queue_timeout_s": 0.5}
+    async with scaled(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
+        await asyncio.sleep(0.1)
+        with pytest.raises(ApiError):
+            async with asyncio.timeout(10):
+                await ask(model)
+        assert "budget" in causes(autoscaler)
+        [told] = [o for o in autoscaler.journal.told("talk", 9) if o["cause"] == "budget"]
+
+        assert "1 replicas need 1 GB, 0 are free" in told["words"]
+        assert await model.queue.enter(PLAIN, 10) is None  # the forwarding says why
+
+
+async def test_a_dry_run_decides_and_does_nothing() -> None:
+    async with scaled(Cluster(), dry_run=True, idle_s=60) as (model, owner, autoscaler):
+        asks = [asyncio.create_task(ask(model)) for _ in range(20)]
+        await until(lambda: "queue_wait" in causes(autoscaler))
+        await asyncio.gather(*asks)
+
+        assert owner.asked == []
+
+
+async def test_a_slow_step_of_a_calling_job_is_named_and_nothing_is_added() -> None:
+    cluster = Cluster(SLOW)
+    async with scaled(cluster) as (model, owner, autoscaler):
+        await ask(model)
+        await until(lambda: "not_the_pool" in causes(autoscaler))
+        [told] = [o for o in autoscaler.journal.told("talk", 9) if o["cause"] == "not_the_pool"]
+
+        assert "operator map of job ingest is (busy 0.99" in told["words"]
+        assert told["inputs"]["lag"] == 500
+        assert cluster.asked[-1] == {"ingest"}
+        assert not any(count > 1 for count in owner.asked)
+
+
+async def test_a_cluster_that_is_away_stands_in_nobody_s_way() -> None:
+    cluster = Cluster()
+    async with scaled(cluster, idle_s=60) as (model, owner, _):
+        asks = [asyncio.create_task(ask(model)) for _ in range(60)]
+        await until(lambda: len(cluster.asked) > 1 and len(model.members) == 3)
+        await asyncio.gather(*asks)
+
+        assert owner.asked
+
+
+async def test_every_decision_is_a_point_with_its_inputs() -> None:
+    forget("scaling")
+    store = bucket("scaling", store="memory").open()
+    async with scaled(Cluster()) as (model, _, _):
+        await ask(model)
+        await asyncio.sleep(0.1)
+    found = store.query("pool_decision", tags={"model": "talk"})
+
+    assert len(found) > 2
+    assert {"queue_length", "arrival_rate", "replicas", "replicas_wanted", "words"} <= set(
+        found[0].fields
+    )
+
+
+async def test_a_store_that_is_away_costs_the_points_alone(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_HOME", str(tmp_path))  # no key there
+    async with scaled(Cluster(), store="influxdb", idle_s=60) as (model, owner, _):
+        asks = [asyncio.create_task(ask(model)) for _ in range(60)]
+        await until(lambda: len(model.members) == 3)
+        await asyncio.gather(*asks)
+
+        assert owner.asked
+
+
+async def test_another_model_of_the_same_name_begins_anew() -> None:
+    async with scaled(Cluster(), idle_s=60) as (model, _, autoscaler):
+        for _ in range(5):
+            await ask(model, 0.0)
+        await asyncio.sleep(0.1)
+        autoscaler._models["talk"] = _models(min=1)["talk"]  # type: ignore[index]
+        await asyncio.sleep(0.2)
+        [told] = autoscaler.journal.told("talk", 1)
+
+        assert told["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less

@@ -1,0 +1,70 @@
+"""Scaling of real processes: one, three, one, none, and one again at the first request."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from sage_gateway.pool import Pool
+
+SCALING = {
+    "min": 0,
+    "max": 3,
+    "target_queue_wait_ms": 100,
+    "up_cooldown_s": 0.5,
+    "down_cooldown_s": 1,
+    "idle_s": 2,
+}
+
+
+@contextmanager
+def load(gateway: Any, callers: int) -> Iterator[list[int]]:
+    """So many who ask again and again; the statuses of their answers."""
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(headers=gateway.client.headers, timeout=30) as client:
+            while not over.is_set():
+                body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.1"}]}
+                found = client.post(f"{gateway.url}/v1/chat/completions", json=body)
+                statuses.append(found.status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def replicas(gateway: Any) -> list[int]:
+    """Every number of replicas that was decided for, oldest first."""
+    told = gateway.client.get("/pool/decisions").json()["data"]
+    return [one["replicas"] for one in reversed(told) if one["action"] != "hold"]
+
+
+@pytest.mark.xfail(not hasattr(Pool, "scale"), reason="needs Pool.scale", strict=True, run=False)
+@pytest.mark.timeout(120)
+def test_replicas_follow_the_load_down_to_none_and_no_request_fails(start: Any, fake: Any) -> None:
+    with start({"talk": fake(concurrency=1, scaling=SCALING)}) as gateway:
+        model = gateway.pool.models["talk"]
+        with load(gateway, 6) as statuses:
+            gateway.until(lambda: model.ready() == 3, 30)
+        gateway.until(lambda: not model.members, 60)
+        began = time.monotonic()
+        first = gateway.chat("echo back")
+
+        assert first.status_code == 200
+        assert time.monotonic() - began < 10
+        assert set(statuses) == {200}
+        assert max(replicas(gateway)) == 3
+        assert replicas(gateway)[-2:] == [0, 1]
+        assert gateway.healthy()

@@ -1,0 +1,123 @@
+"""Where a decision's inputs come from and go to: Flink's REST API, and the time-series store."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+
+from sage_flink.platform.balance import STEPS, Step, shape
+from sage_flink.tsdb import Point, bucket
+from sage_gateway.scaling.flink import FlinkJobs
+from sage_gateway.scaling.points import WAITING_MAX, Points
+from sage_gateway.scaling.streams import bottleneck
+
+STEPS_TEXT = shape([Step("texts", "read", ()), Step("embed", "call", ("texts",))])
+PAGES: dict[str, Any] = {
+    "/jobs/overview": {
+        "jobs": [
+            {"jid": "j1", "name": "ingest", "state": "RUNNING"},
+            {"jid": "j2", "name": "ingest", "state": "CANCELED"},
+            {"jid": "j3", "name": "other", "state": "RUNNING"},
+        ]
+    },
+    "/jobs/j1": {
+        "vertices": [{"id": "a", "name": "Source: texts"}, {"id": "b", "name": "embed"}],
+        "plan": {"nodes": [{"id": "b", "inputs": [{"id": "a"}]}, {"id": "a"}]},
+    },
+    "/jobs/j1/config": {"execution-config": {"user-config": {STEPS: STEPS_TEXT}}},
+}
+LAG = "Source__texts.pendingRecords"
+
+
+class Flink:
+    """Answers as Flink's REST API does, of a job whose call is the bottleneck; ``lag`` is told."""
+
+    def __init__(self) -> None:
+        self.lag: float | None = 100.0
+        self.asked: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        if not request.path.endswith("/subtasks/metrics"):
+            return web.json_response(PAGES[request.path])
+        source = "/vertices/a/" in request.path
+        if request.query.get("agg") == "max":
+            busy, held = (100.0, 900.0) if source else (990.0, 0.0)
+            times = {"busyTimeMsPerSecond": busy, "backPressuredTimeMsPerSecond": held}
+            return web.json_response([{"id": k, "max": v} for k, v in times.items()])
+        if request.query.get("agg") == "sum":
+            return web.json_response([{"id": LAG, "sum": self.lag}])
+        told = [{"id": LAG}] if source and self.lag is not None else []
+        return web.json_response([{"id": "numRecordsIn"}, *told])
+
+
+@contextlib.asynccontextmanager
+async def flink() -> AsyncIterator[tuple[Flink, FlinkJobs]]:
+    server, app = Flink(), web.Application()
+    app.router.add_get("/{path:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        yield server, FlinkJobs(f"http://127.0.0.1:{port}/")
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_running_job_is_read_with_its_lag_and_its_bottleneck() -> None:
+    async with flink() as (server, jobs):
+        await jobs.read(frozenset({"ingest"}), 100.0)
+        server.lag = 400.0
+        found = await jobs.read(frozenset({"ingest"}), 110.0)
+
+    assert found.keys() == {"ingest"}
+    job = found["ingest"]
+    assert (job.lag, job.lag_rate) == (400, 30.0)
+    one = bottleneck(job)
+    assert one is not None
+    assert (one.name, one.calls, one.inputs) == ("embed", True, ("Source: texts",))
+
+
+async def test_what_does_not_change_is_asked_for_once() -> None:
+    async with flink() as (server, jobs):
+        for second in range(3):
+            await jobs.read(frozenset({"ingest"}), float(second))
+
+    assert server.asked.count("/jobs/j1/config") == 1
+
+
+async def test_a_source_that_tells_no_lag_yet_is_asked_again() -> None:
+    async with flink() as (server, jobs):
+        server.lag = None
+        before = await jobs.read(frozenset({"ingest"}), 1.0)
+        server.lag = 50.0
+        after = await jobs.read(frozenset({"ingest"}), 2.0)
+
+    assert (before["ingest"].lag, after["ingest"].lag) == (0, 50)
+    assert after["ingest"].lag_rate == 0.0
+
+
+async def test_jobs_of_other_names_are_not_asked_about() -> None:
+    async with flink() as (server, jobs):
+        assert await jobs.read(frozenset({"nobody"}), 1.0) == {}
+
+    assert server.asked == ["/jobs/overview"]
+
+
+async def test_a_cluster_that_is_away_is_an_error_of_the_network() -> None:
+    with pytest.raises(aiohttp.ClientError):
+        await FlinkJobs("http://127.0.0.1:1").read(frozenset({"ingest"}), 1.0)
+
+
+def test_what_waits_for_the_store_is_bounded_and_what_is_lost_is_counted() -> None:
+    registry = CollectorRegistry()
+    points = Points(bucket("nowhere", store="memory"), registry)
+    points.add(Point("m", {}, {"v": i}, i) for i in range(WAITING_MAX + 5))
+
+    assert b'sage_gateway_points_total{how="lost"} 5.0' in generate_latest(registry)

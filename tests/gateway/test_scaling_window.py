@@ -1,0 +1,176 @@
+"""What a model did, from its counters; what Flink's REST API says of a job; what is told of it."""
+
+import doctest
+import math
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sage_flink.platform.balance import STEPS, Step, shape
+from sage_flink.tsdb.port import flaw
+from sage_gateway.pool_spec import ScalingSpec
+from sage_gateway.replay import figures
+from sage_gateway.scaling import Inputs, State, decide, flink, load
+from sage_gateway.scaling.flink import Vertex, calls_of, operator, slope, vertices
+from sage_gateway.scaling.journal import KEPT, Journal, point
+from sage_gateway.scaling.load import JOBS_MAX, Load, Spread, quantile_ms
+from sage_gateway.scaling.window import WINDOW_S, Standing, Window
+
+
+@pytest.mark.parametrize("module", [load, flink, figures])
+def test_the_examples_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+ONE = Standing(replicas=1, ready=1, starting=0, in_flight=0, limit=4)
+
+
+@given(st.lists(st.floats(0.001, 1000), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_is_right_within_an_eighth(seconds: list[float], share: float) -> None:
+    spread = Spread()
+    for one in seconds:
+        spread.add(one)
+    exact_ms = 1000 * sorted(seconds)[math.ceil(share * len(seconds) - 1e-9) - 1]
+
+    found = quantile_ms(spread.counts, share)
+
+    assert found is not None
+    assert exact_ms * 0.87 <= found <= exact_ms * 1.13
+
+
+def test_rates_and_waits_are_those_of_the_window() -> None:
+    did, window = Load(asked_s=0.0), Window()
+    did.waits.add(5.0)  # before
+    window.read(did, ONE, 100.0, ())
+    for _ in range(20):
+        did.asked(104.0, "")
+        did.waits.add(0.2)
+    for _ in range(10):
+        did.ended({"in": 30, "out": 10}, 104.5)
+        did.streamed(0.5, 0.9, 10)
+
+    found = window.read(did, ONE, 105.0, ())
+
+    assert (found.arrival_rate, found.served_rate) == (4.0, 2.0)
+    assert (found.prompt_tokens_rate, found.completion_tokens_rate) == (60.0, 20.0)
+    assert found.queue_wait_ms_p99 == pytest.approx(200, rel=0.13)
+    assert found.ttft_ms_p99 == pytest.approx(500, rel=0.13)
+    assert found.tpot_ms_p99 == pytest.approx(100, rel=0.13)
+    assert found.idle_s == 0.5
+
+
+def test_what_is_older_than_the_window_is_forgotten() -> None:
+    did, window = Load(asked_s=0.0), Window()
+    window.read(did, ONE, 0.0, ())
+    did.waits.add(9.0)
+    window.read(did, ONE, 1.0, ())
+    for second in range(2, 2 + int(WINDOW_S)):
+        found = window.read(did, ONE, float(second), ())
+
+    assert found.queue_wait_ms_p99 == 0.0
+
+
+def test_the_window_begins_anew_with_another_number_of_replicas() -> None:
+    did, window = Load(asked_s=0.0), Window()
+    window.read(did, ONE, 0.0, ())
+    did.waits.add(9.0)
+    two = Standing(replicas=2, ready=2, starting=0, in_flight=3, limit=8)
+
+    found = window.read(did, two, 1.0, ())
+
+    assert (found.queue_wait_ms_p99, found.arrival_rate, found.in_flight) == (0.0, 0.0, 3)
+
+
+def test_so_many_jobs_are_remembered_and_no_more() -> None:
+    did = Load()
+    for number in range(JOBS_MAX + 10):
+        did.asked(1.0, f"job {number}")
+    did.asked(2.0, "job 3")
+
+    assert len(did.jobs) == JOBS_MAX
+    assert did.jobs["job 3"] == 2.0
+
+
+PAGE = {
+    "vertices": [
+        {"id": "a", "name": "Source: documents -> split"},
+        {"id": "b", "name": "embed"},
+        {"id": "c", "name": "vectors: Writer"},
+    ],
+    "plan": {
+        "nodes": [
+            {"id": "c", "inputs": [{"id": "b", "num": 0}]},
+            {"id": "b", "inputs": [{"id": "a", "num": 0}]},
+            {"id": "a"},
+        ]
+    },
+}
+
+
+def test_a_job_s_tasks_are_read_with_their_order_and_their_calls() -> None:
+    steps = [Step("documents", "read", ()), Step("embed", "call", ("documents",))]
+
+    found = vertices(PAGE, calls_of({STEPS: shape(steps)}))
+
+    assert [(v.id, v.inputs, v.calls) for v in found] == [
+        ("a", (), False),
+        ("b", ("a",), True),
+        ("c", ("b",), False),
+    ]
+
+
+def test_a_job_without_steps_calls_nobody_as_far_as_one_knows() -> None:
+    assert calls_of({}) == frozenset()
+
+
+def test_an_operator_is_busy_by_its_share_of_a_second() -> None:
+    vertex = Vertex("b", "embed", ("a",), True)
+    metrics = {"busyTimeMsPerSecond": 980.0, "backPressuredTimeMsPerSecond": 20.0}
+
+    found = operator(vertex, metrics, {"a": "read", "b": "embed"})
+
+    assert (found.busy, found.held_up, found.inputs, found.calls) == (0.98, 0.02, ("read",), True)
+
+
+def test_one_reading_has_no_slope() -> None:
+    assert slope([(1.0, 5.0)]) == 0.0
+
+
+SPEC = ScalingSpec(min=0, max=4)
+STEADY = decide(SPEC, Inputs(replicas=1, ready=1, limit=4, in_flight=1), State(), 0.0)
+ADDED = decide(SPEC, Inputs(replicas=0, queue_length=1), State(), 0.0)
+
+
+def test_the_journal_tells_the_newest_first_and_folds_what_does_not_change() -> None:
+    journal = Journal()
+    new = [
+        journal.note(*one) for one in [("a", ADDED, 1.0), ("a", STEADY, 2.0), ("b", STEADY, 2.5)]
+    ]
+    again = journal.note("a", STEADY, 3.0)
+
+    assert (new, again) == ([True, True, True], False)
+    assert [(e["model"], e["cause"], e["times"]) for e in journal.told(None, 9)] == [
+        ("b", "steady", 1),
+        ("a", "steady", 2),
+        ("a", "demand", 1),
+    ]
+    assert [(e["since"], e["at"]) for e in journal.told("a", 1)] == [(2.0, 3.0)]
+
+
+def test_the_journal_is_bounded() -> None:
+    journal = Journal()
+    for second in range(3 * KEPT):
+        journal.note("a", ADDED, float(second))
+
+    assert len(journal.told(None, 10 * KEPT)) == KEPT
+
+
+@pytest.mark.parametrize("decision", [STEADY, ADDED])
+def test_a_decision_is_a_point_that_a_store_can_hold(decision: object) -> None:
+    found = point("org/a:b", decision, 1.5)  # type: ignore[arg-type]
+
+    assert flaw(found) == ""
+    assert found.tags.keys() == {"model", "action", "cause"}
+    assert found.timestamp_ns == 1_500_000_000
