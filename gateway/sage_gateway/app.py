@@ -14,6 +14,8 @@ from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
 from sage_gateway import cold, mounts, pipelines
+from sage_gateway.accounted import Accounted
+from sage_gateway.batches import Desk
 from sage_gateway.engines import ENGINES, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
@@ -52,6 +54,14 @@ def build(
     service = Service(pool, proxy, searches, metrics)
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     service.mounts.update(mounts.load(settings, Transport(service), factories))
+    accounted = Accounted(tenants, service, ledger)
+    desk = Desk(
+        spec.batches,
+        settings.home / "data" / "gateway",
+        ask=accounted.line,
+        known=service.knows,
+        registry=metrics.registry,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -59,16 +69,18 @@ def build(
         await ledger.open()
         await tenants.open()
         await pool.start()
+        await desk.open()
         try:
             yield
         finally:
+            await desk.close()
             await ledger.close()
             await tenants.close()
             await pool.close()
             await proxy.close()
             searches.close()
 
-    return Front(tenants, service, ledger, cold.build(service, tenants, lifespan))
+    return Front(tenants, service, accounted, cold.build(service, tenants, desk, lifespan))
 
 
 def serve(front: Front, listener: socket.socket) -> None:

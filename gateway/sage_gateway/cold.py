@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from sage_gateway.answers import refused
+from sage_gateway.batches import Desk
+from sage_gateway.batches import routes as batch_routes
 from sage_gateway.replicas import State
 from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
 from sage_gateway.tenants import Tenants, routes
@@ -35,7 +37,7 @@ ERRORS = {
 }
 
 
-def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
+def build(service: Service, tenants: Tenants, desk: Desk, lifespan: Lifespan) -> FastAPI:
     """The application behind the front."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     born_s = int(time.time())
@@ -62,6 +64,7 @@ def build(service: Service, tenants: Tenants, lifespan: Lifespan) -> FastAPI:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
 
     routes.add(app, tenants)
+    batch_routes.add(app, desk)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -94,7 +97,8 @@ def _model(name: str, born_s: int) -> dict[str, Any]:
 
 async def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        error = ApiError(error.status_code, f"{error.detail}; the routes are listed in /docs")
+        known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
+        error = ApiError(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):
         error = ApiError(400, "; ".join(str(e["msg"]) for e in error.errors()))
     answer = refused(told(error))

@@ -151,6 +151,20 @@ class LedgerSpec(_Spec):
     )
 
 
+class BatchesSpec(_Spec):
+    """What files and batches may take; see :mod:`sage_gateway.batches`."""
+
+    file_bytes_max: int = Field(default=100 << 20, ge=1 << 10, description="of an upload")
+    tenant_bytes_max: int = Field(
+        default=1 << 30, ge=1 << 10, description="of all files of a tenant; beyond: 413"
+    )
+    lines_max: int = Field(default=50_000, ge=1, description="of one batch")
+    lines_at_once: int = Field(
+        default=32, ge=1, le=4096, description="that the batches have asked and not answered"
+    )
+    open_max: int = Field(default=100, ge=1, description="batches of a tenant; beyond: 429")
+
+
 class LimitsSpec(_Spec):
     """What a key or a tenant may use; what is left out has no limit."""
 
@@ -173,6 +187,7 @@ class PoolSpec(_Spec):
         default="minilm", description="for collections that are not listed"
     )
     ledger: LedgerSpec = LedgerSpec()
+    batches: BatchesSpec = BatchesSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
     )

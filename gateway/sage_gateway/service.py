@@ -78,6 +78,10 @@ class Service:
         """What may stand in ``model``."""
         return [*self.pool.models, *self.mounts]
 
+    def knows(self, model: str) -> bool:
+        """Whether this may stand in ``model``, an alias too."""
+        return self.pool.find(model) is not None or model in self.mounts
+
     async def answer(
         self,
         path: str,

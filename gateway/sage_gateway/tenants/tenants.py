@@ -119,7 +119,7 @@ class Tenants:
             return await ask(key.tenant)
         model, cost = found
         named = dict(headers)
-        tenant = _tenant(key, named)
+        tenant = tenant_of(key, named)
         whose = tenant, key.id, model, self._job(named)
         once = partial(self._once, path, headers, body)
         held = await self._held(key, tenant, cost, once)
@@ -254,7 +254,7 @@ class Tenants:
             self._away = False
 
 
-def _tenant(key: Key, headers: Mapping[bytes, bytes]) -> str:
+def tenant_of(key: Key, headers: Mapping[bytes, bytes]) -> str:
     """The key's own; an admin's key, such as a job's, may ask for another."""
     named = headers.get(b"x-sage-tenant")
     return _name(named) if named and key.may(Scope.ADMIN) else key.tenant
