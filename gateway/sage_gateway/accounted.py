@@ -1,4 +1,4 @@
-"""One call of a known key, through all that keeps account of it: ledger, tenants, then the pool.
+"""One call of a known key, through all that keeps account of it: cache, ledger, tenants, pool.
 
 HTTP (:mod:`front`) and the lines of batches (:mod:`batches`) come in here.
 """
@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Sequence
 
 from sage_gateway.answers import Answer, Stream, refused
 from sage_gateway.batches.rows import Owned
+from sage_gateway.cache import Cache
+from sage_gateway.cache.cache import wished_ttl_s
 from sage_gateway.ledger import Ledger
 from sage_gateway.service import Service
 from sage_gateway.tenants import Key, Tenants
+from sage_gateway.tenants.tenants import tenant_of
 from sage_gateway.wire import ApiError
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -22,10 +25,11 @@ BATCH_JOB = b"batches"
 class Accounted:
     """The way from a key to an answer."""
 
-    def __init__(self, tenants: Tenants, service: Service, ledger: Ledger) -> None:
+    def __init__(self, tenants: Tenants, service: Service, ledger: Ledger, cache: Cache) -> None:
         self._tenants = tenants
         self._service = service
         self._ledger = ledger
+        self._cache = cache
 
     async def answer(self, key: Key, path: str, headers: Headers, body: bytes) -> Answer | Stream:
         """The answer to ``POST path``; an error is one too. Header names are in lower case."""
@@ -38,8 +42,14 @@ class Accounted:
         def ask() -> Awaitable[Answer | Stream]:
             return self._tenants.answer(key, path, headers, body, engine)
 
+        def once() -> Awaitable[Answer | Stream]:
+            return self._ledger.answer(path, headers, body, ask)
+
         try:
-            return await self._ledger.answer(path, headers, body, ask)
+            if ttl_s := wished_ttl_s(headers):
+                tenant = tenant_of(key, dict(headers))
+                return await self._cache.answer(tenant, path, body, once, ttl_s=ttl_s)
+            return await once()
         except ApiError as error:
             return refused(error)
 

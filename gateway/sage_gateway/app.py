@@ -16,6 +16,8 @@ from sage_flink.common import ConfigError, SageError, Settings
 from sage_gateway import cold, mounts, pipelines
 from sage_gateway.accounted import Accounted
 from sage_gateway.batches import Desk
+from sage_gateway.cache import Cache
+from sage_gateway.cache.cache import store_of
 from sage_gateway.engines import ENGINES, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
@@ -54,7 +56,8 @@ def build(
     service = Service(pool, proxy, searches, metrics)
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     service.mounts.update(mounts.load(settings, Transport(service), factories))
-    accounted = Accounted(tenants, service, ledger)
+    cache = Cache(spec.cache, store_of(spec.cache, spec.ledger), metrics.registry)
+    accounted = Accounted(tenants, service, ledger, cache)
     desk = Desk(
         spec.batches,
         settings.home / "data" / "gateway",
@@ -75,6 +78,7 @@ def build(
         finally:
             await desk.close()
             await ledger.close()
+            await cache.close()
             await tenants.close()
             await pool.close()
             await proxy.close()

@@ -165,6 +165,13 @@ class BatchesSpec(_Spec):
     open_max: int = Field(default=100, ge=1, description="batches of a tenant; beyond: 429")
 
 
+class CacheSpec(_Spec):
+    """What the response cache may take; see :mod:`sage_gateway.cache.cache`."""
+
+    bytes_max: int = Field(default=64 << 20, ge=1 << 10, description="of all answers")
+    answer_bytes_max: int = Field(default=1 << 20, ge=1 << 10, description="of one answer")
+
+
 class LimitsSpec(_Spec):
     """What a key or a tenant may use; what is left out has no limit."""
 
@@ -188,6 +195,7 @@ class PoolSpec(_Spec):
     )
     ledger: LedgerSpec = LedgerSpec()
     batches: BatchesSpec = BatchesSpec()
+    cache: CacheSpec = CacheSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
     )

@@ -19,7 +19,15 @@ from sage_gateway.models import Model
 from sage_gateway.mounts import Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
-from sage_gateway.scheduling import ANSWER_TOKENS, Headers, expected_tokens, wished
+from sage_gateway.scheduling import (
+    ANSWER_TOKENS,
+    PREEMPTIONS_MAX,
+    Headers,
+    Ticket,
+    Wishes,
+    expected_tokens,
+    wished,
+)
 from sage_gateway.search import Searches
 from sage_gateway.wire import (
     ApiError,
@@ -130,8 +138,8 @@ class Service:
         if ask.model != model.name:
             body = renamed(body, model.name)
         stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
-        await self._admit(model, _expected(ask, len(body), model), caller, watch)
-        return await self.proxy.forward(
+        forward = partial(
+            self.proxy.forward,
             model,
             path,
             body,
@@ -139,14 +147,28 @@ class Service:
             request_id=caller.request_id,
             headers=caller.headers,
         )
+        wishes = wished(caller.headers, caller.tenant)
+        expected = _expected(ask, len(body), model)
+        ticket = await self._admitted(model, expected, wishes, watch)
+        if wishes.background and _named(caller):
+            for _ in range(PREEMPTIONS_MAX):
+                with model.queue.turn():
+                    return await forward()
+                await model.queue.resume(wishes, expected)
+                if ticket is not None:
+                    watch.settle = partial(model.queue.settle, ticket, time.monotonic())
+        return await forward()
 
-    async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:
+    async def _admitted(
+        self, model: Model, tokens: int, wishes: Wishes, watch: Watch
+    ) -> Ticket | None:
         """Return when a replica has room; it is kept only for who takes it without an await."""
-        ticket = await model.queue.enter(wished(caller.headers, caller.tenant), tokens)
+        ticket = await model.queue.enter(wishes, tokens)
         if ticket is not None:
             now_s = time.monotonic()
             self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
             watch.settle = partial(model.queue.settle, ticket, now_s)
+        return ticket
 
     def _model(self, ask: ModelAsk, path: str) -> Model:
         model = self.pool.find(ask.model)
@@ -241,6 +263,11 @@ def _expected(ask: ModelAsk, body_bytes: int, model: Model) -> int:
     named = ask.max_completion_tokens if isinstance(ask, ChatAsk) else None
     answer = named or ask.max_tokens or ANSWER_TOKENS
     return expected_tokens(body_bytes, min(answer, model.spec.context_tokens))
+
+
+def _named(caller: Caller) -> bool:
+    """Whether the request has an id, under which it may be asked twice and is answered once."""
+    return bool(caller.request_id) or any(name == b"idempotency-key" for name, _ in caller.headers)
 
 
 def _collection(path: str) -> str | None:

@@ -64,6 +64,8 @@ class Line:
 class Lanes:
     """The line of a model; before it who lost a replica, behind it the background class.
 
+    The first of that class are those who had begun, and gave way.
+
     Background is held back while others wait, but for every ``BACKGROUND_EVERY``-th turn: an age
     at which it may pass would let a thousand lines of a batch pass together, a share does not.
     """
@@ -71,11 +73,12 @@ class Lanes:
     def __init__(self, policy: Policy) -> None:
         self.returned = Line(fifo.policy())
         self.front = Line(policy)
+        self.resumed = Line(fifo.policy())
         self.back = Line(policy)
         self._held = 0
 
     def __len__(self) -> int:
-        return len(self.returned) + len(self.front) + len(self.back)
+        return len(self.returned) + len(self.front) + len(self.resumed) + len(self.back)
 
     def push(self, ticket: Ticket) -> None:
         """It begins to wait."""
@@ -85,10 +88,11 @@ class Lanes:
         """Take out who is next; somebody waits."""
         if self.returned:
             return self.returned.pop(now_s)
-        if background_next(len(self.front), len(self.back), self._held):
+        behind = self.resumed or self.back
+        if background_next(len(self.front), len(behind), self._held):
             self._held = 0
-            return self.back.pop(now_s)
-        self._held += bool(self.back)
+            return behind.pop(now_s)
+        self._held += bool(behind)
         return self.front.pop(now_s)
 
     def discard(self, ticket: Ticket) -> bool:
@@ -98,6 +102,8 @@ class Lanes:
     def _line(self, ticket: Ticket) -> Line:
         if ticket.returned:
             return self.returned
+        if ticket.resumed:
+            return self.resumed
         return self.back if ticket.background else self.front
 
 

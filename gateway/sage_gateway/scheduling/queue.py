@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import count
 from typing import get_args
@@ -21,6 +21,7 @@ from sage_gateway.pool_spec import Scheduling
 from sage_gateway.scheduling import drain, slo
 from sage_gateway.scheduling.line import Lanes, full
 from sage_gateway.scheduling.policy import Policy
+from sage_gateway.scheduling.preempt import Turn, Turns
 from sage_gateway.scheduling.ticket import Ticket, Wishes
 from sage_gateway.wire import ApiError
 
@@ -55,6 +56,7 @@ class Queue:
         ready: Callable[[], int],
     ) -> None:
         self.ended: Counter[str] = Counter(let_go=0, refused=0, expired=0, timed_out=0, left=0)
+        self.turns = Turns()
         self._model = model
         self._policy = policy
         self._bounds = bounds
@@ -100,6 +102,19 @@ class Queue:
         await self._wait(ticket)
         return ticket
 
+    def turn(self) -> Turn:
+        """A block in which a background request is at a replica, and may have to give way."""
+        return self.turns.begin()
+
+    async def resume(self, wishes: Wishes, tokens: int) -> None:
+        """Wait for room, before all other background: that request gave way.
+
+        Raises:
+            ApiError: as :meth:`enter`.
+        """
+        if self._ready() and not self.passes():
+            await self._wait(replace(self._ticket(wishes, tokens), resumed=True))
+
     async def again(self) -> None:
         """Wait for room once more, before all others: the replica that one had was lost.
 
@@ -127,6 +142,8 @@ class Queue:
             self._drain = drain.resumed(self._drain, ticket.arrived_s)
         future = self._waiting[ticket.number] = loop.create_future()
         self._lanes.push(ticket)
+        if not ticket.background and not ticket.returned:
+            self.turns.give_way(len(self._lanes.front))
         patience_s = self._patience_s(ticket)
         over = patience_s < self._bounds.timeout_s
         timer = loop.call_later(patience_s, self._give_up, ticket, over)

@@ -1,0 +1,75 @@
+"""Background requests at the replicas give way to others who wait: they are cancelled, and resume.
+
+A :class:`Turn` works as ``asyncio.timeout`` does: its block is cancelled from outside, and what
+comes out of that is no error. Nothing is lost: of a request in a turn no byte was answered yet.
+"""
+
+import asyncio
+
+#: How often one request gives way; then it runs to its end, so that it does not starve.
+PREEMPTIONS_MAX = 3
+
+
+class Turns:
+    """The background requests of one model that may give way, and how many did."""
+
+    def __init__(self) -> None:
+        self.preempted = 0
+        self._running: dict[Turn, None] = {}
+        self._giving_way = 0
+
+    def begin(self) -> "Turn":
+        """A turn, to be entered by the task whose request is at a replica within it."""
+        return Turn(self)
+
+    def give_way(self, wanted: int) -> None:
+        """So many give way, those that do already among them: the youngest, who lose least."""
+        while self._giving_way < wanted and self._running:
+            turn, _ = self._running.popitem()
+            self._giving_way += 1
+            self.preempted += 1
+            turn.preempt()
+
+    def entered(self, turn: "Turn") -> None:
+        """It may give way from now on."""
+        self._running[turn] = None
+
+    def left(self, turn: "Turn") -> None:
+        """It is over."""
+        if turn.preempted:
+            self._giving_way -= 1
+        else:
+            del self._running[turn]
+
+
+class Turn:
+    """One request's block; it just ends if it was preempted, with ``preempted`` set."""
+
+    __slots__ = ("_cancelling", "_task", "_turns", "preempted")
+
+    def __init__(self, turns: Turns) -> None:
+        self.preempted = False
+        self._turns = turns
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    def __enter__(self) -> "Turn":
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        self._turns.entered(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._turns.left(self)
+        if not self.preempted:
+            return False
+        assert self._task is not None
+        nobody_else = self._task.uncancel() <= self._cancelling
+        return nobody_else and kind is asyncio.CancelledError
+
+    def preempt(self) -> None:
+        """Cancel the block, from another task."""
+        assert self._task is not None
+        self.preempted = True
+        self._task.cancel()
