@@ -56,9 +56,11 @@ class Front:
                 scope[KEY] = self._tenants.admit(path, scope["headers"])
             except ApiError as error:
                 return await _send(send, refused(error))
-        if scope["method"] != "POST" or not self._service.serves(path):
+        if not self._service.serves(path):
             most = self._upload_max if path == FILES else BODY_BYTES_MAX
             return await self._cold(scope, _bounded(receive, most), send)
+        if scope["method"] != "POST":
+            return await _send(send, _only_post(path))
         try:
             body = await _body(scope, receive)
             await _while_listening(receive, self._answer(scope, path, body, send))
@@ -137,6 +139,11 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     if size > BODY_BYTES_MAX:
         raise _too_large()
     return b"".join(parts)
+
+
+def _only_post(path: str) -> Answer:
+    answer = refused(ApiError(405, f"{path} takes POST only", code="method_not_allowed"))
+    return Answer(answer.status, answer.body, (*answer.headers, (b"allow", b"POST")))
 
 
 def _too_large() -> ApiError:

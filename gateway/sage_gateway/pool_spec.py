@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from sage_flink.common import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-Kind = Literal["chat", "embedding"]
+Kind = Literal["chat", "embedding", "rerank"]
 Routing = Literal["least_loaded", "round_robin", "power_of_two", "prefix", "session", "key_group"]
 Scheduling = Literal["fifo", "priority", "slo", "fair", "cost", "adaptive"]
 

@@ -21,11 +21,11 @@ from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
 from sage_gateway.scheduling import (
     ANSWER_TOKENS,
-    PREEMPTIONS_MAX,
     Headers,
     Ticket,
     Wishes,
     expected_tokens,
+    giving_way,
     wished,
 )
 from sage_gateway.search import Searches
@@ -35,11 +35,14 @@ from sage_gateway.wire import (
     CompletionAsk,
     EmbeddingsAsk,
     ModelAsk,
+    RerankAsk,
     SearchAsk,
+    loaded,
     parsed,
     renamed,
     texts_only,
     tokens,
+    utf8,
 )
 
 log = logging.getLogger("sage.gateway")
@@ -48,7 +51,9 @@ MODEL_ROUTES: Mapping[str, type[ModelAsk]] = {
     "/v1/chat/completions": ChatAsk,
     "/v1/completions": CompletionAsk,
     "/v1/embeddings": EmbeddingsAsk,
+    "/v1/rerank": RerankAsk,
 }
+KINDS: Mapping[type[ModelAsk], str] = {EmbeddingsAsk: "embedding", RerankAsk: "rerank"}
 STORES, SEARCH = "/v1/vector_stores/", "/search"
 SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
 
@@ -124,6 +129,7 @@ class Service:
     async def _dispatch(
         self, path: str, body: bytes, caller: Caller, watch: Watch
     ) -> Answer | Stream:
+        utf8(body)
         name = _collection(path)
         if name is not None:
             return await self._search(name, parsed(body, SearchAsk))
@@ -132,12 +138,12 @@ class Service:
             texts_only(ask)
             if caller.mounted and (mount := self.mounts.get(ask.model)):
                 watch.model = ask.model
-                return await _mounted(mount, ask, orjson.loads(body))
+                return await _mounted(mount, ask, loaded(body))
         model = self._model(ask, path)
         watch.model = model.name
         if ask.model != model.name:
             body = renamed(body, model.name)
-        stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
+        stream = isinstance(ask, ChatAsk | CompletionAsk) and bool(ask.stream)
         forward = partial(
             self.proxy.forward,
             model,
@@ -150,14 +156,15 @@ class Service:
         wishes = wished(caller.headers, caller.tenant)
         expected = _expected(ask, len(body), model)
         ticket = await self._admitted(model, expected, wishes, watch)
-        if wishes.background and _named(caller):
-            for _ in range(PREEMPTIONS_MAX):
-                with model.queue.turn():
-                    return await forward()
-                await model.queue.resume(wishes, expected)
-                if ticket is not None:
-                    watch.settle = partial(model.queue.settle, ticket, time.monotonic())
-        return await forward()
+        if not (wishes.background and _named(caller)):
+            return await forward()
+
+        async def resume() -> None:
+            await model.queue.resume(wishes, expected)
+            if ticket is not None:
+                watch.settle = partial(model.queue.settle, ticket, time.monotonic())
+
+        return await giving_way(model.queue.turns, forward, resume)
 
     async def _admitted(
         self, model: Model, tokens: int, wishes: Wishes, watch: Watch
@@ -180,8 +187,7 @@ class Service:
                 code="model_not_found",
                 param="model",
             )
-        wanted = "embedding" if isinstance(ask, EmbeddingsAsk) else "chat"
-        if model is None or model.spec.kind != wanted:
+        if model is None or model.spec.kind != KINDS.get(type(ask), "chat"):
             kind = model.spec.kind if model else "mounted pipeline"
             message = f"{ask.model!r} is a {kind} model: it does not answer {path}"
             raise ApiError(400, message, code="wrong_model_kind", param="model")
@@ -258,7 +264,7 @@ def _accounted(stream: Stream, watch: Watch) -> Stream:
 
 def _expected(ask: ModelAsk, body_bytes: int, model: Model) -> int:
     """How many tokens it may cost."""
-    if isinstance(ask, EmbeddingsAsk):
+    if isinstance(ask, EmbeddingsAsk | RerankAsk):
         return expected_tokens(body_bytes, 0)
     named = ask.max_completion_tokens if isinstance(ask, ChatAsk) else None
     answer = named or ask.max_tokens or ANSWER_TOKENS

@@ -99,7 +99,7 @@ def test_a_hit_costs_nothing(gateway: Any) -> None:
     assert [line["requests"] for line in usage] == [1]
 
 
-@pytest.mark.parametrize("wrong", ["", "on", "ttl=0", "ttl=-1", "ttl=86401", "ttl=1.5", "ttl=x"])
+@pytest.mark.parametrize("wrong", ["", "on", "ttl=0", "ttl=-1", "ttl=100000", "ttl=1.5", "ttl=x"])
 def test_a_header_that_says_something_else_is_a_400(gateway: Any, wrong: str) -> None:
     answer = asked(gateway, headers={"x-sage-cache": wrong})
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Wishes
+from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Wishes, giving_way
 from sage_gateway.scheduling.preempt import Turns
 from sage_gateway.scheduling.ticket import BACKGROUND
 
@@ -39,11 +39,9 @@ class Replica:
 
     async def background(self, name: str) -> str:
         await self.queue.enter(BEHIND, 10)
-        for _ in range(3):
-            with self.queue.turn():
-                return await self.serve(name)
-            await self.queue.resume(BEHIND, 10)
-        return await self.serve(name)
+        return await giving_way(
+            self.queue.turns, lambda: self.serve(name), lambda: self.queue.resume(BEHIND, 10)
+        )
 
     def end(self, name: str) -> None:
         self.ends.setdefault(name, asyncio.Event()).set()
@@ -182,3 +180,22 @@ async def test_no_more_give_way_than_wait() -> None:
     for name in ("0", "1", "2", "3", "user 0", "user 1"):
         replica.end(name)
     await asyncio.gather(*users, *behind)
+
+
+async def test_of_those_who_gave_way_too_often_one_runs_at_a_time() -> None:
+    replica = Replica(2)
+    behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b")]
+    await settled()
+    for i in range(7):
+        user = asyncio.create_task(replica.user(f"user {i}"))
+        await settled()
+        assert replica.begun[-1] == f"user {i}"
+        replica.end(f"user {i}")
+        await user
+        await settled()
+
+    assert replica.queue.turns.preempted == 6
+    assert replica.free == 1
+    for name in ("a", "b"):
+        replica.end(name)
+    assert await asyncio.gather(*behind) == ["a", "b"]

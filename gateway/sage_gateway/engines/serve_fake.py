@@ -35,12 +35,14 @@ class Conversation(BaseHTTPRequestHandler):
         self.answer(200, {"status": "ok"} if self.path == "/health" else SEEN)
 
     def do_POST(self) -> None:
-        """A chat or embeddings."""
+        """A chat, embeddings or a ranking."""
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with LOCK:
             SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
         if self.path == "/v1/embeddings":
             return self.embed(body)
+        if self.path == "/v1/rerank":
+            return self.rerank(body)
         words = str(body["messages"][-1]["content"]).split()
         return self.chat(body, words[0] if words else "echo", " ".join(words[1:]))
 
@@ -96,6 +98,16 @@ class Conversation(BaseHTTPRequestHandler):
         data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(spelt)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         self.answer(200, {"object": "list", "model": self.alias, "data": data, "usage": usage})
+
+    def rerank(self, body: dict[str, Any]) -> None:
+        """As relevant as a document has words of the query, the best first."""
+        wanted = set(body["query"].split())
+        scores = [len(wanted & set(text.split())) / len(wanted) for text in body["documents"]]
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])[: body.get("top_n")]
+        results = [{"index": i, "relevance_score": scores[i]} for i in order]
+        usage = {"prompt_tokens": len(scores), "total_tokens": len(scores)}
+        page = {"object": "list", "model": self.alias, "results": results, "usage": usage}
+        self.answer(200, page)
 
     def answer(self, status: int, page: object) -> None:
         """Send one JSON answer."""

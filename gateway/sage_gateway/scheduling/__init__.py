@@ -6,7 +6,7 @@ file here with ``policy()`` in it, and its name in ``pool_spec.Scheduling``.
 
 from sage_gateway.scheduling import limit
 from sage_gateway.scheduling.limit import Limit
-from sage_gateway.scheduling.preempt import PREEMPTIONS_MAX
+from sage_gateway.scheduling.preempt import giving_way
 from sage_gateway.scheduling.queue import POLICIES, Bounds, Queue
 from sage_gateway.scheduling.ticket import (
     ANSWER_TOKENS,
@@ -22,7 +22,6 @@ __all__ = [
     "ANSWER_TOKENS",
     "PLAIN",
     "POLICIES",
-    "PREEMPTIONS_MAX",
     "Bounds",
     "Headers",
     "Limit",
@@ -30,6 +29,7 @@ __all__ = [
     "Ticket",
     "Wishes",
     "expected_tokens",
+    "giving_way",
     "limit",
     "wished",
 ]

@@ -5,9 +5,31 @@ comes out of that is no error. Nothing is lost: of a request in a turn no byte w
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 #: How often one request gives way; then it runs to its end, so that it does not starve.
 PREEMPTIONS_MAX = 3
+
+T = TypeVar("T")
+
+
+async def giving_way(
+    turns: "Turns", work: Callable[[], Awaitable[T]], resume: Callable[[], Awaitable[None]]
+) -> T:
+    """What ``work`` returns, begun anew after it gave way, once ``resume`` has waited for room.
+
+    Of those who gave way too often one a model runs at a time: else they would soon have all the
+    room, and who waits would find nobody left to make way.
+    """
+    for count in range(1, PREEMPTIONS_MAX + 1):
+        with turns.begin():
+            return await work()
+        if count < PREEMPTIONS_MAX:
+            await resume()
+    async with turns.undisturbed:
+        await resume()
+        return await work()
 
 
 class Turns:
@@ -15,6 +37,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.preempted = 0
+        self.undisturbed = asyncio.Lock()
         self._running: dict[Turn, None] = {}
         self._giving_way = 0
 

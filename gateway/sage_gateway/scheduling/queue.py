@@ -21,7 +21,7 @@ from sage_gateway.pool_spec import Scheduling
 from sage_gateway.scheduling import drain, slo
 from sage_gateway.scheduling.line import Lanes, full
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.preempt import Turn, Turns
+from sage_gateway.scheduling.preempt import Turns
 from sage_gateway.scheduling.ticket import Ticket, Wishes
 from sage_gateway.wire import ApiError
 
@@ -101,10 +101,6 @@ class Queue:
             raise self._refused()
         await self._wait(ticket)
         return ticket
-
-    def turn(self) -> Turn:
-        """A block in which a background request is at a replica, and may have to give way."""
-        return self.turns.begin()
 
     async def resume(self, wishes: Wishes, tokens: int) -> None:
         """Wait for room, before all other background: that request gave way.

@@ -201,7 +201,7 @@ class Tenants:
             if ask.model not in self._service.mounts:
                 return None
             return ask.model, generation(ask, body, self._context_max)
-        if model.spec.kind == "embedding":
+        if model.spec.kind != "chat":
             return model.name, embedding(body)
         return model.name, generation(ask, body, model.spec.context_tokens)
 
