@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from sage_gateway import openapi
 from sage_gateway.answers import refused
@@ -86,10 +87,16 @@ def _model(name: str, born_s: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": born_s, "owned_by": "sage"}
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+def _methods(request: Request) -> str:
+    """Every method that the path takes: the framework tells those of its first route."""
+    found = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(method for route in found for method in route.methods or ()))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
     more = {}
     if isinstance(error, HTTPException):
-        more = dict(error.headers or {})
+        more = {"allow": _methods(request)} if error.status_code == 405 else {}
         known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
         error = ApiError(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):

@@ -16,6 +16,10 @@ Count = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
 Choices = Annotated[int, msgspec.Meta(ge=0, le=128)]
 
 
+_TEXT = {"type": "string", "minLength": 1}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+
+
 class ApiError(Exception):
     """An answer that is an error: OpenAI's four fields, the status, the time to wait."""
 
@@ -97,15 +101,15 @@ class EmbeddingsAsk(msgspec.Struct):
     """``POST /v1/embeddings``; the engine checks ``input``."""
 
     model: str
-    input: msgspec.Raw
+    input: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_TEXTS)]
 
 
 class RerankAsk(msgspec.Struct):
-    """``POST /v1/rerank``, as Cohere, Jina and vLLM have it; the engine checks ``documents``."""
+    """``POST /v1/rerank``, as Cohere, Jina and vLLM have it."""
 
     model: str
-    query: str
-    documents: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    documents: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class CostAsk(msgspec.Struct):
