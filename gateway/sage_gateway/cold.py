@@ -41,7 +41,7 @@ def build(service: Service, tenants: Tenants, desk: Desk, lifespan: Lifespan) ->
 
     @app.get("/v1/models/{model:path}", summary="One of them")
     async def model(model: str) -> dict[str, Any]:
-        if model not in service.names():
+        if not service.knows(model):
             known = ", ".join(service.names())
             message = f"no model {model!r} here; there are {known}"
             raise ApiError(404, message, code="model_not_found", param="model")

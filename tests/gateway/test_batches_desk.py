@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sage_flink.common import StoreUnavailable
 from sage_gateway.answers import Answer, refused
 from sage_gateway.batches import Desk
 from sage_gateway.batches.rows import Owned, Rows
@@ -246,3 +247,21 @@ async def test_a_batch_can_be_cancelled_in_its_first_moment(tmp_path: Path) -> N
         done = await when(desk, batch.id, is_(Status.CANCELLED))
 
     assert done.output_file_id is None
+
+
+async def test_a_broken_database_closes_the_desk_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "batches.sqlite").write_bytes(b"no database" * 1000)
+
+    async with desk_in(tmp_path, at_once) as desk:
+        with pytest.raises(StoreUnavailable):
+            await desk.file("acme", "file-1")
+        with pytest.raises(StoreUnavailable):
+            await begun(desk, "a")
+
+
+async def test_two_gateways_of_one_folder_do_not_both_run_its_batches(tmp_path: Path) -> None:
+    async with desk_in(tmp_path, at_once) as first, desk_in(tmp_path, at_once) as second:
+        batch = await begun(first, "a")
+        with pytest.raises(StoreUnavailable):
+            await second.batch("acme", batch.id)
+        await when(first, batch.id, is_(Status.COMPLETED))

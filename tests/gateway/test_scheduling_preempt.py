@@ -14,22 +14,30 @@ BEHIND = Wishes(priority=BACKGROUND)
 class Replica:
     """So many places, a queue before them, and requests that last until they are told to end."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, slots: int | None = None) -> None:
         self.free = places
+        self.idle = places if slots is None else slots
         bounds = Bounds(100, 30.0)
         self.queue = Queue(
-            "m", POLICIES["fifo"](), bounds, room=lambda taken: self.free > taken, ready=lambda: 1
+            "m",
+            POLICIES["fifo"](),
+            bounds,
+            room=lambda taken: self.free > taken,
+            ready=lambda: 1,
+            spare=lambda taken: min(self.free, self.idle) > taken,
         )
         self.ends: dict[str, asyncio.Event] = {}
         self.begun: list[str] = []
 
     async def serve(self, name: str) -> str:
         self.free -= 1
+        self.idle -= 1
         self.begun.append(name)
         try:
             await self.ends.setdefault(name, asyncio.Event()).wait()
         finally:
             self.free += 1
+            self.idle += 1
             self.queue.pump()
         return name
 
@@ -199,3 +207,39 @@ async def test_of_those_who_gave_way_too_often_one_runs_at_a_time() -> None:
     for name in ("a", "b"):
         replica.end(name)
     assert await asyncio.gather(*behind) == ["a", "b"]
+
+
+async def test_background_takes_only_what_is_computed_at_once_and_leaves_that_to_others() -> None:
+    replica = Replica(100, slots=2)
+    behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b", "c")]
+    await settled()
+    assert replica.begun == ["a", "b"]
+
+    user = asyncio.create_task(replica.user("user"))
+    await settled()
+    assert replica.begun == ["a", "b", "user"]
+    assert (replica.idle, replica.queue.turns.preempted, len(replica.queue)) == (0, 1, 2)
+
+    for name in ("user", "a", "b", "c"):
+        replica.end(name)
+    assert await asyncio.gather(user, *behind) == ["user", "a", "b", "c"]
+    assert replica.begun == ["a", "b", "user", "b", "c"]
+
+
+async def test_beside_users_who_never_wait_background_still_gets_a_turn() -> None:
+    replica = Replica(100, slots=1)
+    first = asyncio.create_task(replica.user("user 0"))
+    await settled()
+    behind = asyncio.create_task(replica.background("batch"))
+    await settled()
+    for i in range(1, 25):
+        user = asyncio.create_task(replica.user(f"user {i}"))
+        await settled()
+        replica.end(f"user {i}")
+        await user
+        await settled()
+
+    assert "batch" in replica.begun
+    for name in ("user 0", "batch"):
+        replica.end(name)
+    assert await asyncio.gather(first, behind) == ["user 0", "batch"]

@@ -1,6 +1,7 @@
 """Where files are handed in and batches asked for; what one tenant has, no other one sees."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import BinaryIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from sage_flink.common import StoreUnavailable
 from sage_gateway.batches.disk import Disk
 from sage_gateway.batches.moves import WINDOW_S
 from sage_gateway.batches.rows import Owned, Page, Rows
@@ -17,6 +19,8 @@ from sage_gateway.batches.shapes import Batch, FileDeleted, FileObject, NewBatch
 from sage_gateway.batches.thread import Thread
 from sage_gateway.pool_spec import BatchesSpec
 from sage_gateway.wire import ApiError
+
+log = logging.getLogger("sage.gateway")
 
 FILENAME_CHARS_MAX = 255
 
@@ -41,6 +45,8 @@ class Desk:
         self._ask = ask
         self._known = known
         self._runs: dict[str, Run] = {}
+        self._thread: Thread | None = None
+        self._works: Works | None = None
         self._lines = Counter(
             "sage_gateway_batch_lines",
             "Lines of batches by how they ended",
@@ -51,23 +57,12 @@ class Desk:
         open_now.set_function(lambda: len(self._runs))
 
     async def open(self) -> None:
-        """Go on with every batch that is not over."""
+        """Go on with every batch that is not over; without its database the desk stays closed."""
         self._thread = Thread()
-        self._disk = Disk(self._folder / "files")
-        rows = self._rows = await self._thread(Rows, self._folder / "batches.sqlite")
-        self._works = Works(
-            self.spec,
-            self._thread,
-            rows,
-            self._disk,
-            self._ask,
-            self._known,
-            asyncio.Semaphore(self.spec.lines_at_once),
-            self._lines,
-        )
-        await self._thread(self._disk.open, await self._thread(rows.file_ids))
-        for owned in await self._thread(rows.open_batches):
-            self._begin(owned)
+        try:
+            await self._open(self._thread)
+        except StoreUnavailable as error:
+            log.error("%s; /v1/files and /v1/batches answer 503 until the next start", error)
 
     async def close(self) -> None:
         """Leave every batch where it stands."""
@@ -75,8 +70,27 @@ class Desk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._thread(self._rows.close)
-        self._thread.close()
+        if self._works is not None:
+            await self._works.thread(self._works.rows.close)
+        if self._thread is not None:
+            self._thread.close()
+
+    async def _open(self, thread: Thread) -> None:
+        disk = Disk(self._folder / "files")
+        rows = await thread(Rows, self._folder / "batches.sqlite")
+        await thread(disk.open, await thread(rows.file_ids))
+        found = await thread(rows.open_batches)
+        room = asyncio.Semaphore(self.spec.lines_at_once)
+        self._works = Works(
+            self.spec, thread, rows, disk, self._ask, self._known, room, self._lines
+        )
+        for owned in found:
+            self._begin(owned, self._works)
+
+    def _open_now(self) -> Works:
+        if self._works is None:
+            raise StoreUnavailable("files and batches are closed; the gateway's log says why")
+        return self._works
 
     async def upload(self, tenant: str, filename: str, source: BinaryIO) -> FileObject:
         """A new file with what is left of ``source``.
@@ -84,32 +98,35 @@ class Desk:
         Raises:
             ApiError: 413, the tenant's files are too large.
         """
-        file_id, size = await asyncio.to_thread(self._disk.copied, source)
+        works = self._open_now()
+        file_id, size = await asyncio.to_thread(works.disk.copied, source)
         name = PurePosixPath(filename.replace("\\", "/")).name[:FILENAME_CHARS_MAX]
         file = FileObject(
             id=file_id, bytes=size, created_at=_now(), filename=name or "upload", purpose="batch"
         )
         most = self.spec.tenant_bytes_max
-        if not await self._thread(self._rows.add_file, tenant, file, tenant_bytes_max=most):
-            await asyncio.to_thread(self._disk.drop, file_id)
+        if not await works.thread(works.rows.add_file, tenant, file, tenant_bytes_max=most):
+            await asyncio.to_thread(works.disk.drop, file_id)
             message = f"all files may have {most:,} bytes together; delete some"
             raise ApiError(413, message, code="storage_limit_exceeded", param="file")
         return file
 
     async def files(self, tenant: str, purpose: str | None, page: Page) -> list[FileObject]:
         """A part of the list, and one more where there is more."""
-        return await self._thread(self._rows.files, tenant, purpose, page)
+        works = self._open_now()
+        return await works.thread(works.rows.files, tenant, purpose, page)
 
     async def file(self, tenant: str, file_id: str) -> FileObject:
         """What is told of the file."""
-        found = await self._thread(self._rows.file, tenant, file_id)
+        works = self._open_now()
+        found = await works.thread(works.rows.file, tenant, file_id)
         if found is None:
             raise ApiError(404, f"no file {file_id!r:.80}", code="file_not_found", param="file_id")
         return found
 
     async def content(self, tenant: str, file_id: str) -> Path:
         """Where the file is."""
-        return self._disk.path((await self.file(tenant, file_id)).id)
+        return self._open_now().disk.path((await self.file(tenant, file_id)).id)
 
     async def drop(self, tenant: str, file_id: str) -> FileDeleted:
         """Delete the file.
@@ -117,12 +134,13 @@ class Desk:
         Raises:
             ApiError: 409, an open batch reads it.
         """
+        works = self._open_now()
         file = await self.file(tenant, file_id)
-        gone = await self._thread(self._rows.drop_file, tenant, file.id)
+        gone = await works.thread(works.rows.drop_file, tenant, file.id)
         if gone is None:
             message = f"a batch reads {file.id}; cancel it, or wait for its end"
             raise ApiError(409, message, code="file_in_use", param="file_id")
-        await self._thread(self._disk.drop, file.id)
+        await asyncio.to_thread(works.disk.drop, file.id)
         return FileDeleted(id=file.id)
 
     async def create(self, tenant: str, key: str, wanted: NewBatch) -> Batch:
@@ -131,11 +149,12 @@ class Desk:
         Raises:
             ApiError: 400, the file is no input; 429, too many of the tenant's are open.
         """
+        works = self._open_now()
         file = await self.file(tenant, wanted.input_file_id)
         if file.purpose != "batch":
             message = f"{file.id} has purpose {file.purpose!r}, not 'batch'"
             raise ApiError(400, message, code="invalid_purpose", param="input_file_id")
-        if await self._thread(self._rows.count_open, tenant) >= self.spec.open_max:
+        if await works.thread(works.rows.count_open, tenant) >= self.spec.open_max:
             message = f"{self.spec.open_max} batches are open; wait for one to end"
             raise ApiError(429, message, code="rate_limit_exceeded", retry_after_s=60)
         now_s = _now()
@@ -149,13 +168,14 @@ class Desk:
             metadata=wanted.metadata,
         )
         owned = Owned(tenant, key, batch)
-        await self._thread(self._rows.add_batch, owned)
-        self._begin(owned)
+        await works.thread(works.rows.add_batch, owned)
+        self._begin(owned, works)
         return batch
 
     async def batch(self, tenant: str, batch_id: str) -> Batch:
         """How far the batch is."""
-        found = await self._thread(self._rows.batch, tenant, batch_id)
+        works = self._open_now()
+        found = await works.thread(works.rows.batch, tenant, batch_id)
         if found is None:
             message = f"no batch {batch_id!r:.80}"
             raise ApiError(404, message, code="batch_not_found", param="batch_id")
@@ -163,7 +183,8 @@ class Desk:
 
     async def batches(self, tenant: str, page: Page) -> list[Batch]:
         """A part of the list, and one more where there is more."""
-        return await self._thread(self._rows.batches, tenant, page)
+        works = self._open_now()
+        return await works.thread(works.rows.batches, tenant, page)
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
         """Begin to cancel it; what was answered by then is in its output file.
@@ -178,8 +199,8 @@ class Desk:
             raise ApiError(409, f"{message}; it cannot be cancelled", code="batch_over")
         return await self.batch(tenant, batch_id)
 
-    def _begin(self, owned: Owned) -> None:
-        run = self._runs[owned.batch.id] = Run(owned, self._works)
+    def _begin(self, owned: Owned, works: Works) -> None:
+        run = self._runs[owned.batch.id] = Run(owned, works)
         run.task.add_done_callback(lambda _: self._runs.pop(owned.batch.id, None))
 
 

@@ -5,8 +5,10 @@ last seconds, which are then asked again. An answer and its count are one transa
 the end of a batch and the files that it made.
 """
 
+import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +51,28 @@ class Page:
 
 
 class Rows:
-    """The database at ``path``. Methods raise ``sqlite3.Error``."""
+    """The database at ``path``, of one process at a time. Methods raise ``sqlite3.Error``.
+
+    Raises:
+        OSError: another gateway has it, or it cannot be had.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(SCHEMA)
+        with ExitStack() as opened:
+            lock = opened.enter_context(path.with_suffix(".lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two would run each batch twice
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            opened.callback(self._db.close)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(SCHEMA)
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._opened.close()
 
     # Files.
 

@@ -66,8 +66,9 @@ class Lanes:
 
     The first of that class are those who had begun, and gave way.
 
-    Background is held back while others wait, but for every ``BACKGROUND_EVERY``-th turn: an age
-    at which it may pass would let a thousand lines of a batch pass together, a share does not.
+    Background is held back while others wait or pass, but for every ``BACKGROUND_EVERY``-th turn:
+    an age at which it may pass would let a thousand lines of a batch pass together, a share does
+    not.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -79,6 +80,20 @@ class Lanes:
 
     def __len__(self) -> int:
         return len(self.returned) + len(self.front) + len(self.resumed) + len(self.back)
+
+    @property
+    def ahead(self) -> int:
+        """How many wait who are not background."""
+        return len(self.returned) + len(self.front)
+
+    @property
+    def due(self) -> bool:
+        """Whether background was held back for as long as it may be."""
+        return self._held >= BACKGROUND_EVERY - 1
+
+    def passed(self) -> None:
+        """Somebody went by who did not wait."""
+        self._held += 1
 
     def push(self, ticket: Ticket) -> None:
         """It begins to wait."""

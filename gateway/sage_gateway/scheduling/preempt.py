@@ -45,13 +45,22 @@ class Turns:
         """A turn, to be entered by the task whose request is at a replica within it."""
         return Turn(self)
 
+    @property
+    def running(self) -> bool:
+        """Whether there is one that may give way."""
+        return bool(self._running)
+
     def give_way(self, wanted: int) -> None:
-        """So many give way, those that do already among them: the youngest, who lose least."""
+        """So many give way, those that do already among them."""
         while self._giving_way < wanted and self._running:
-            turn, _ = self._running.popitem()
-            self._giving_way += 1
-            self.preempted += 1
-            turn.preempt()
+            self.make_way()
+
+    def make_way(self) -> None:
+        """One more gives way: the youngest, who loses least; there is one."""
+        turn, _ = self._running.popitem()
+        self._giving_way += 1
+        self.preempted += 1
+        turn.preempt()
 
     def entered(self, turn: "Turn") -> None:
         """It may give way from now on."""

@@ -43,7 +43,8 @@ class Queue:
     """One model's queue.
 
     ``room``: whether the replicas have room for more than so many requests. ``ready``: how many
-    replicas are ready; where none is, nobody waits: the forwarding says why.
+    replicas are ready; where none is, nobody waits: the forwarding says why. ``spare``: whether
+    there is room that background work may take; left out, all of it.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Queue:
         *,
         room: Callable[[int], bool],
         ready: Callable[[], int],
+        spare: Callable[[int], bool] | None = None,
     ) -> None:
         self.ended: Counter[str] = Counter(let_go=0, refused=0, expired=0, timed_out=0, left=0)
         self.turns = Turns()
@@ -62,6 +64,7 @@ class Queue:
         self._bounds = bounds
         self._room = room
         self._ready = ready
+        self._spare = spare or room
         self._lanes = Lanes(policy)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = count()
@@ -73,8 +76,8 @@ class Queue:
         return len(self._waiting)
 
     def passes(self) -> bool:
-        """Whether a request would not have to wait."""
-        return not self._waiting and self._room(self._on_their_way)
+        """Whether a request that is not background would not have to wait."""
+        return not (self._waiting and self._lanes.ahead) and self._room(self._on_their_way)
 
     async def enter(self, wishes: Wishes, tokens: int) -> Ticket | None:
         """The ticket of one who waited until a replica had room; None for one who did not wait.
@@ -87,9 +90,7 @@ class Queue:
         """
         if self._policy.expires and wishes.deadline_s <= time.time():
             raise self._expired()
-        if self.passes():
-            return None
-        if not self._ready():
+        if self._passed(wishes) or not self._ready():
             return None
         ticket = self._ticket(wishes, tokens)
         if full(
@@ -108,7 +109,7 @@ class Queue:
         Raises:
             ApiError: as :meth:`enter`.
         """
-        if self._ready() and not self.passes():
+        if self._ready() and not self._passed(wishes):
             await self._wait(replace(self._ticket(wishes, tokens), resumed=True))
 
     async def again(self) -> None:
@@ -123,6 +124,8 @@ class Queue:
     def pump(self) -> None:
         """Let go as many as there is room for; to be called whenever room may have come."""
         while self._waiting and self._room(self._on_their_way):
+            if not (self._lanes.ahead or self._lanes.due or self._spare(self._on_their_way)):
+                return
             self._let_go(time.monotonic())
 
     def settle(self, ticket: Ticket, begun_s: float, used: Mapping[str, int]) -> None:
@@ -131,6 +134,18 @@ class Queue:
         self._pace_s += (pace_s - self._pace_s) * (PACE_SHARE if self._pace_s else 1.0)
         if "in" in used:
             self._policy.charge(ticket, sum(used.values()) - ticket.tokens)
+
+    def _passed(self, wishes: Wishes) -> bool:
+        """Whether it passes; where it takes what background work computes on, one makes way."""
+        if wishes.background:
+            return not self._waiting and self._spare(self._on_their_way)
+        if not self.passes():
+            return False
+        if self._waiting:
+            self._lanes.passed()
+        if self.turns.running and not self._spare(self._on_their_way):
+            self.turns.make_way()
+        return True
 
     async def _wait(self, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
