@@ -160,7 +160,7 @@ class BatchesSpec(_Spec):
     )
     lines_max: int = Field(default=50_000, ge=1, description="of one batch")
     lines_at_once: int = Field(
-        default=32, ge=1, le=4096, description="that the batches have asked and not answered"
+        default=32, ge=1, le=4096, description="of a batch, and of all for one model"
     )
     open_max: int = Field(default=100, ge=1, description="batches of a tenant; beyond: 429")
 

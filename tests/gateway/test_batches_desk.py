@@ -45,7 +45,7 @@ async def desk_in(folder: Path, pool: Pool, **spec: Any) -> AsyncIterator[Desk]:
 
 def content(*texts: str) -> io.BytesIO:
     lines = [
-        {"custom_id": t, "method": "POST", "url": CHAT, "body": {"model": "m", "text": t}}
+        {"custom_id": t, "method": "POST", "url": CHAT, "body": {"model": t[:1], "text": t}}
         for t in texts
     ]
     return io.BytesIO("\n".join(json.dumps(line) for line in lines).encode())
@@ -94,13 +94,14 @@ async def test_some_lines_are_asked_at_a_time_and_batches_share_the_room(tmp_pat
         nonlocal running, most
         running += 1
         most = max(most, running)
-        order.append(text[0])
+        order.append(text[2])
         await asyncio.sleep(0.005)
         running -= 1
         return GOOD
 
     async with desk_in(tmp_path, pool, lines_at_once=3) as desk:
-        batches = [await begun(desk, *(f"{name}{i}" for i in range(30))) for name in "ab"]
+        texts = [[f"m {name}{i}" for i in range(30)] for name in "ab"]
+        batches = [await begun(desk, *some) for some in texts]
         for batch in batches:
             await when(desk, batch.id, is_(Status.COMPLETED))
 
@@ -265,3 +266,29 @@ async def test_two_gateways_of_one_folder_do_not_both_run_its_batches(tmp_path: 
         with pytest.raises(StoreUnavailable):
             await second.batch("acme", batch.id)
         await when(first, batch.id, is_(Status.COMPLETED))
+
+
+async def test_a_model_that_hangs_stops_no_other(tmp_path: Path) -> None:
+    async def pool(text: str) -> Answer:
+        return await never(text) if text.startswith("h") else GOOD
+
+    async with desk_in(tmp_path, pool, lines_at_once=2) as desk:
+        hung = await begun(desk, *(f"hung {i}" for i in range(5)))
+        other = await begun(desk, *(f"other {i}" for i in range(5)))
+        await when(desk, other.id, is_(Status.COMPLETED))
+
+        assert (await desk.batch("acme", hung.id)).request_counts.completed == 0
+
+
+async def test_what_fails_within_the_gateway_is_tried_again_and_can_be_cancelled(
+    tmp_path: Path,
+) -> None:
+    async def pool(_: str) -> Answer:
+        raise ZeroDivisionError
+
+    async with desk_in(tmp_path, pool) as desk:
+        batch = await begun(desk, "a")
+        batch = await when(desk, batch.id, is_(Status.IN_PROGRESS))
+        await asyncio.sleep(0.2)
+        await desk.cancel("acme", batch.id)
+        await when(desk, batch.id, is_(Status.CANCELLED))

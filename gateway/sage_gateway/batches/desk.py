@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -80,9 +81,11 @@ class Desk:
         rows = await thread(Rows, self._folder / "batches.sqlite")
         await thread(disk.open, await thread(rows.file_ids))
         found = await thread(rows.open_batches)
-        room = asyncio.Semaphore(self.spec.lines_at_once)
+        rooms = defaultdict[str, asyncio.Semaphore](
+            lambda: asyncio.Semaphore(self.spec.lines_at_once)
+        )
         self._works = Works(
-            self.spec, thread, rows, disk, self._ask, self._known, room, self._lines
+            self.spec, thread, rows, disk, self._ask, self._known, rooms, self._lines
         )
         for owned in found:
             self._begin(owned, self._works)

@@ -7,9 +7,10 @@ rows, in the order of the lines.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -34,7 +35,10 @@ Ask = Callable[[Owned, str, str, bytes], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Works:
-    """What all runs share. ``known``: whether there is such a model. ``room``: lines at a time."""
+    """What all runs share. ``known``: whether there is such a model.
+
+    ``rooms``: by model, so that those that wait for a hung one stop no other.
+    """
 
     spec: BatchesSpec
     thread: Thread
@@ -42,7 +46,7 @@ class Works:
     disk: Disk
     ask: Ask
     known: Callable[[str], bool]
-    room: asyncio.Semaphore
+    rooms: Mapping[str, asyncio.Semaphore]
     ended: Counter
 
 
@@ -75,22 +79,30 @@ class Run:
                 await self._to_the_end()
             except Exception:
                 log.exception("%s: tried again in %g s", self.batch.id, AGAIN_S)
-                await asyncio.sleep(AGAIN_S)
+                with self._cancellable():
+                    await asyncio.sleep(AGAIN_S)
 
     async def _to_the_end(self) -> None:
         try:
             async with asyncio.timeout(max(0.0, self.batch.expires_at - time.time())):
-                await self._to_the_last_line()
+                with self._cancellable():
+                    await self._to_the_last_line()
         except TimeoutError:
             if self.batch.status not in ENDS:
                 await self._gather(Status.EXPIRED)
+        if self.batch.status in ENDS:
+            await self._gather(ENDS[self.batch.status])
+
+    @contextlib.contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        """What :meth:`cancel` breaks off, and that is no error; a gateway that stops is one."""
+        try:
+            yield
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self.batch.status is not Status.CANCELLING or task is None:
-                raise  # the gateway stops
+                raise
             task.uncancel()
-        if self.batch.status in ENDS:
-            await self._gather(ENDS[self.batch.status])
 
     async def _to_the_last_line(self) -> None:
         if self.batch.status is Status.VALIDATING:
@@ -160,17 +172,18 @@ class Run:
 
     async def _answer(self, number: int, line: lines.Line) -> None:
         works, batch_id = self._works, self.batch.id
-        answer = await self._asked(number, bytes(line.body))
+        answer = await self._asked(number, line)
         good = answer.status == 200
         told = lines.told(batch_id, number, line.custom_id, answer)
         await works.thread(works.rows.record, batch_id, number, told, good=good)
         works.ended.labels("completed" if good else "failed").inc()
 
-    async def _asked(self, number: int, body: bytes) -> Answer:
+    async def _asked(self, number: int, line: lines.Line) -> Answer:
         """The line's answer, an error too, however long that takes."""
-        batch, failures = self.batch, 0
+        batch, body, failures = self.batch, bytes(line.body), 0
+        room = self._works.rooms[lines.model_of(line)]
         while True:
-            async with self._works.room:
+            async with room:
                 asked = lines.request_id(batch.id, number)
                 answer = await self._works.ask(self.owned, batch.endpoint, asked, body)
             failures += not lines.waits(answer)
