@@ -16,6 +16,10 @@ from fastapi import FastAPI
 from sage_flink.common import ConfigError, SageError, Settings
 from sage_flink.tsdb import Bucket
 from sage_gateway import cold, mounts, pipelines, presets
+from sage_gateway.accounted import Accounted
+from sage_gateway.batches import Desk
+from sage_gateway.cache import Cache
+from sage_gateway.cache.cache import store_of
 from sage_gateway.engines import KNOWN, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
@@ -70,6 +74,15 @@ def build(
     usage = UsagePoints(tenants, points.add)
     autoscaler = Autoscaler(pool.models, pool, points, FlinkJobs(settings.flink_url))
     service.mounts.update(mounts.load(settings, Transport(service), factories))
+    cache = Cache(spec.cache, store_of(spec.cache, spec.ledger), metrics.registry)
+    accounted = Accounted(tenants, service, ledger, cache)
+    desk = Desk(
+        spec.batches,
+        settings.home / "data" / "gateway",
+        ask=accounted.line,
+        known=service.knows,
+        registry=metrics.registry,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,21 +95,26 @@ def build(
             recorder.open()
         await autoscaler.open()
         await usage.open()
+        await desk.open()
         try:
             yield
         finally:
+            await desk.close()
             await autoscaler.close()
             await usage.close()
             await asyncio.to_thread(points.close)
             if recorder is not None:
                 await asyncio.to_thread(recorder.close)
             await ledger.close()
+            await cache.close()
             await tenants.close()
             await pool.close()
             await proxy.close()
             searches.close()
 
-    return Front(tenants, service, ledger, cold.build(service, tenants, autoscaler, lifespan))
+    return Front(
+        tenants, service, accounted, cold.build(service, tenants, desk, autoscaler, lifespan)
+    )
 
 
 def _recorder(spec: PoolSpec) -> Recorder | None:

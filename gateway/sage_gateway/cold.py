@@ -5,42 +5,31 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from sage_gateway import manage
+from sage_gateway import manage, openapi
 from sage_gateway.answers import refused
+from sage_gateway.batches import Desk
+from sage_gateway.batches import routes as batch_routes
 from sage_gateway.models import Model
 from sage_gateway.replicas import State
 from sage_gateway.scaling import routes as decisions
 from sage_gateway.scaling.loop import Autoscaler
-from sage_gateway.service import MODEL_ROUTES, SEARCH_ROUTE, Service, told
+from sage_gateway.service import Service, told
 from sage_gateway.tenants import Tenants, routes
-from sage_gateway.wire import ApiError, SearchAsk
+from sage_gateway.wire import ApiError
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 TITLE, VERSION = "sage gateway", "0.1.0"
-ERRORS = {
-    "400": "wrong request",
-    "401": "no key",
-    "403": "a key without this scope",
-    "404": "no such model or collection",
-    "413": "body too large",
-    "422": "this Idempotency-Key was used with another body",
-    "429": "no room, or a limit or budget is used up; see Retry-After",
-    "502": "the engine failed",
-    "503": "not ready, see Retry-After",
-    "504": "the engine took too long, or the deadline is over",
-}
 
 
 def build(
-    service: Service, tenants: Tenants, autoscaler: Autoscaler, lifespan: Lifespan
+    service: Service, tenants: Tenants, desk: Desk, autoscaler: Autoscaler, lifespan: Lifespan
 ) -> FastAPI:
     """The application behind the front."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
@@ -57,22 +46,27 @@ def build(
 
     @app.get("/v1/models/{model:path}", summary="One of them")
     async def model(model: str) -> dict[str, Any]:
-        if model not in service.names():
+        if not service.knows(model):
             known = ", ".join(service.names())
             message = f"no model {model!r} here; there are {known}"
             raise ApiError(404, message, code="model_not_found", param="model")
         return _model(model, born_s)
 
-    @app.get("/metrics", summary="Counters in Prometheus' text format")
+    @app.get(
+        "/metrics",
+        summary="Counters in Prometheus' text format",
+        response_class=PlainTextResponse,
+    )
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
 
     routes.add(app, tenants)
     manage.add(app, service.pool)
     decisions.add(app, autoscaler)
+    batch_routes.add(app, desk)
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.document(app, TITLE, VERSION)  # type: ignore[method-assign]
     return app
 
 
@@ -109,47 +103,25 @@ def _model(name: str, born_s: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": born_s, "owned_by": "sage"}
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+def _methods(request: Request) -> str:
+    """Every method that the path takes: the framework tells those of its first route."""
+    found = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(method for route in found for method in route.methods or ()))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    more = {}
     if isinstance(error, HTTPException):
-        error = ApiError(error.status_code, f"{error.detail}; the routes are listed in /docs")
+        more = {"allow": _methods(request)} if error.status_code == 405 else {}
+        known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
+        error = ApiError(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):
         error = ApiError(400, "; ".join(_mistake(e["loc"], e["msg"]) for e in error.errors()))
     answer = refused(told(error))
-    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    headers = more | {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)
 
 
 def _mistake(where: Sequence[object], what: str) -> str:
     """``where`` begins with the part of the request: body, path or query."""
     return ": ".join([".".join(map(str, where[1:])), what]) if where[1:] else what
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with the hot routes in it."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=TITLE, version=VERSION, routes=app.routes)
-        bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchAsk}
-        schemas, parts = msgspec.json.schema_components(
-            bodies.values(), ref_template="#/components/schemas/{name}"
-        )
-        for (path, kind), schema in zip(bodies.items(), schemas, strict=True):
-            document["paths"][path] = {"post": _operation(path, kind, schema)}
-        document.setdefault("components", {}).setdefault("schemas", {}).update(parts)
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"key": []}]
-        document["paths"]["/health"]["get"]["security"] = []
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _operation(path: str, kind: type, schema: dict[str, Any]) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "summary": (kind.__doc__ or path).split("\n")[0],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"200": {"description": "as OpenAI has it"}}
-        | {status: {"description": text} for status, text in ERRORS.items()},
-    }
-    if "{name}" in path:
-        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-        operation["parameters"] = [name]
-    return operation

@@ -9,8 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
+from sage_gateway.accounted import Accounted
 from sage_gateway.answers import EVENTS, Answer, Stream, refused
-from sage_gateway.ledger import Ledger
+from sage_gateway.batches.routes import FILES
 from sage_gateway.service import Service
 from sage_gateway.tenants import Tenants
 from sage_gateway.tenants.routes import KEY
@@ -23,8 +26,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DRAINED_BYTES_MAX = 4 * BODY_BYTES_MAX
-REQUEST_ID = b"x-request-id"
-REQUEST_ID_CHARS_MAX = 200
+#: What stands around a file in an upload.
+FORM_BYTES_MAX = 64 << 10
 
 
 class Gone(Exception):  # noqa: N818 - not an error of ours
@@ -34,11 +37,12 @@ class Gone(Exception):  # noqa: N818 - not an error of ours
 class Front:
     """One gateway as an ASGI callable."""
 
-    def __init__(self, tenants: Tenants, service: Service, ledger: Ledger, cold: App) -> None:
+    def __init__(self, tenants: Tenants, service: Service, accounted: Accounted, cold: App) -> None:
         self._tenants = tenants
         self._service = service
-        self._ledger = ledger
+        self._accounted = accounted
         self._cold = cold
+        self._upload_max = service.pool.spec.batches.file_bytes_max + FORM_BYTES_MAX
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; lifespan goes to the cold application."""
@@ -52,8 +56,11 @@ class Front:
                 scope[KEY] = self._tenants.admit(path, scope["headers"])
             except ApiError as error:
                 return await _send(send, refused(error))
-        if scope["method"] != "POST" or not self._service.serves(path):
-            return await self._cold(scope, receive, send)
+        if not self._service.serves(path):
+            most = self._upload_max if path == FILES else BODY_BYTES_MAX
+            return await self._cold(scope, _bounded(receive, most), send)
+        if scope["method"] != "POST":
+            return await _send(send, _only_post(path))
         try:
             body = await _body(scope, receive)
             await _while_listening(receive, self._answer(scope, path, body, send))
@@ -63,21 +70,7 @@ class Front:
             return None
 
     async def _answer(self, scope: Scope, path: str, body: bytes, send: Send) -> None:
-        request_id = _request_id(scope)
-        key, headers = scope[KEY], scope["headers"]
-
-        def engine(tenant: str) -> Awaitable[Answer | Stream]:
-            return self._service.answer(
-                path, body, request_id=request_id, headers=headers, tenant=tenant
-            )
-
-        def ask() -> Awaitable[Answer | Stream]:
-            return self._tenants.answer(key, path, headers, body, engine)
-
-        try:
-            found = await self._ledger.answer(path, headers, body, ask)
-        except ApiError as error:
-            found = refused(error)
+        found = await self._accounted.answer(scope[KEY], path, scope["headers"], body)
         if isinstance(found, Answer):
             return await _send(send, found)
         try:
@@ -148,17 +141,34 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     return b"".join(parts)
 
 
+def _only_post(path: str) -> Answer:
+    answer = refused(ApiError(405, f"{path} takes POST only", code="method_not_allowed"))
+    return Answer(answer.status, answer.body, (*answer.headers, (b"allow", b"POST")))
+
+
 def _too_large() -> ApiError:
     message = f"the body is larger than {BODY_BYTES_MAX} bytes"
     return ApiError(413, message, code="body_too_large")
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID:
-            text: str = value.decode("latin-1")[:REQUEST_ID_CHARS_MAX]
-            return text if text.isprintable() else ""
-    return ""
+def _bounded(receive: Receive, bytes_max: int) -> Receive:
+    """The same; of a body with more than ``bytes_max`` the rest is dropped, then a 413 is raised.
+
+    A framework's own kind of error, because FastAPI makes a 400 of all others.
+    """
+    size = 0
+
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal size
+        while True:
+            event = await receive()
+            size += len(event.get("body", b""))
+            if size <= bytes_max:
+                return event
+            if not event.get("more_body") or size > bytes_max + DRAINED_BYTES_MAX:
+                raise HTTPException(413, f"the body is larger than {bytes_max} bytes")
+
+    return counted
 
 
 async def _send(send: Send, answer: Answer, *, close: bool = False) -> None:

@@ -98,12 +98,19 @@ class Metrics:
             "Requests by how their waiting ended: let_go, refused, expired, timed_out, left",
             labels=["model", "how"],
         )
+        preempted = CounterMetricFamily(
+            "sage_gateway_queue_preempted",
+            "Times that a background request at a replica gave way to one that waited",
+            labels=["model"],
+        )
         for name, model in self._pool.models.items():
+            preempted.add_metric([name], model.queue.turns.preempted)
             length.add_metric([name], len(model.queue))
             for how, count in model.queue.ended.items():
                 ended.add_metric([name, how], count)
         yield length
         yield ended
+        yield preempted
 
     def page(self) -> bytes:
         """Prometheus' text format."""

@@ -114,7 +114,14 @@ class Model:
         self.wanted = len(self.members)
         bounds = Bounds(spec.queue_max, spec.queue_timeout_s)
         policy = POLICIES[spec.policy]()
-        self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)
+        self.queue = Queue(
+            self.name,
+            policy,
+            bounds,
+            room=self.room_beyond,
+            ready=self.ready,
+            spare=self.spare_beyond,
+        )
         self.router = Router(spec)
         self.wanted = spec.replicas
         for place in range(self.wanted):
@@ -160,6 +167,17 @@ class Model:
         ready = [m for m in self.members if m.replica.state is State.READY]
         trusted = [m for m in ready if not m.doubted(now_s)] or ready
         return sum(m.room() for m in trusted) > taken
+
+    def spare_beyond(self, taken: int) -> bool:
+        """Whether background work finds room beyond ``taken``, and is computed on at once.
+
+        A generation in no slot would only keep others from one, in the engine's own queue.
+        """
+        if self.spec.kind == "chat":
+            busy = sum(m.in_flight for m in self.members) + taken
+            if busy >= self.spec.slots * self.ready():
+                return False
+        return self.room_beyond(taken)
 
     def ready(self) -> int:
         """How many replicas take requests."""

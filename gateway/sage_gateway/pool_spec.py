@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from sage_flink.common import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-Kind = Literal["chat", "embedding"]
+Kind = Literal["chat", "embedding", "rerank"]
 Routing = Literal["least_loaded", "round_robin", "power_of_two", "prefix", "session", "key_group"]
 Scheduling = Literal["fifo", "priority", "slo", "fair", "cost", "adaptive"]
 
@@ -194,6 +194,27 @@ class LedgerSpec(_Spec):
     )
 
 
+class BatchesSpec(_Spec):
+    """What files and batches may take; see :mod:`sage_gateway.batches`."""
+
+    file_bytes_max: int = Field(default=100 << 20, ge=1 << 10, description="of an upload")
+    tenant_bytes_max: int = Field(
+        default=1 << 30, ge=1 << 10, description="of all files of a tenant; beyond: 413"
+    )
+    lines_max: int = Field(default=50_000, ge=1, description="of one batch")
+    lines_at_once: int = Field(
+        default=32, ge=1, le=4096, description="of a batch, and of all for one model"
+    )
+    open_max: int = Field(default=100, ge=1, description="batches of a tenant; beyond: 429")
+
+
+class CacheSpec(_Spec):
+    """What the response cache may take; see :mod:`sage_gateway.cache.cache`."""
+
+    bytes_max: int = Field(default=64 << 20, ge=1 << 10, description="of all answers")
+    answer_bytes_max: int = Field(default=1 << 20, ge=1 << 10, description="of one answer")
+
+
 class LimitsSpec(_Spec):
     """What a key or a tenant may use; what is left out has no limit."""
 
@@ -234,6 +255,8 @@ class PoolSpec(_Spec):
     )
     budget: BudgetSpec = BudgetSpec()
     ledger: LedgerSpec = LedgerSpec()
+    batches: BatchesSpec = BatchesSpec()
+    cache: CacheSpec = CacheSpec()
     tenants: dict[Name, LimitsSpec] = Field(
         default={}, description="what all keys of a tenant may use together"
     )

@@ -20,7 +20,15 @@ from sage_gateway.mounts import Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
 from sage_gateway.replay import Recorder
-from sage_gateway.scheduling import ANSWER_TOKENS, Headers, expected_tokens, wished
+from sage_gateway.scheduling import (
+    ANSWER_TOKENS,
+    Headers,
+    Ticket,
+    Wishes,
+    expected_tokens,
+    giving_way,
+    wished,
+)
 from sage_gateway.search import Searches
 from sage_gateway.wire import (
     ApiError,
@@ -28,11 +36,14 @@ from sage_gateway.wire import (
     CompletionAsk,
     EmbeddingsAsk,
     ModelAsk,
+    RerankAsk,
     SearchAsk,
+    loaded,
     parsed,
     renamed,
     texts_only,
     tokens,
+    utf8,
 )
 
 log = logging.getLogger("sage.gateway")
@@ -41,7 +52,9 @@ MODEL_ROUTES: Mapping[str, type[ModelAsk]] = {
     "/v1/chat/completions": ChatAsk,
     "/v1/completions": CompletionAsk,
     "/v1/embeddings": EmbeddingsAsk,
+    "/v1/rerank": RerankAsk,
 }
+KINDS: Mapping[type[ModelAsk], str] = {EmbeddingsAsk: "embedding", RerankAsk: "rerank"}
 STORES, SEARCH = "/v1/vector_stores/", "/search"
 SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
 
@@ -80,6 +93,10 @@ class Service:
         """What may stand in ``model``."""
         return [*self.pool.models, *self.mounts]
 
+    def knows(self, model: str) -> bool:
+        """Whether this may stand in ``model``, an alias too."""
+        return self.pool.find(model) is not None or model in self.mounts
+
     async def answer(
         self,
         path: str,
@@ -115,6 +132,7 @@ class Service:
     async def _dispatch(
         self, path: str, body: bytes, caller: Caller, watch: Watch
     ) -> Answer | Stream:
+        utf8(body)
         name = _collection(path)
         if name is not None:
             return await self._search(name, parsed(body, SearchAsk))
@@ -123,14 +141,14 @@ class Service:
             texts_only(ask)
             if caller.mounted and (mount := self.mounts.get(ask.model)):
                 watch.model = ask.model
-                return await _mounted(mount, ask, orjson.loads(body))
+                return await _mounted(mount, ask, loaded(body))
         model = self._model(ask, path)
         watch.model = model.name
         if ask.model != model.upstream():
             body = renamed(body, model.upstream())
-        stream = not isinstance(ask, EmbeddingsAsk) and bool(ask.stream)
-        await self._admit(model, _expected(ask, len(body), model), caller, watch)
-        return await self.proxy.forward(
+        stream = isinstance(ask, ChatAsk | CompletionAsk) and bool(ask.stream)
+        forward = partial(
+            self.proxy.forward,
             model,
             path,
             body,
@@ -138,10 +156,23 @@ class Service:
             request_id=caller.request_id,
             headers=caller.headers,
         )
-
-    async def _admit(self, model: Model, tokens: int, caller: Caller, watch: Watch) -> None:
-        """Return when a replica has room; it is kept only for who takes it without an await."""
         wishes = wished(caller.headers, caller.tenant)
+        expected = _expected(ask, len(body), model)
+        ticket = await self._admitted(model, expected, wishes, watch)
+        if not (wishes.background and _named(caller)):
+            return await forward()
+
+        async def resume() -> None:
+            await model.queue.resume(wishes, expected)
+            if ticket is not None:
+                watch.settle = partial(model.queue.settle, ticket, time.monotonic())
+
+        return await giving_way(model.queue.turns, forward, resume)
+
+    async def _admitted(
+        self, model: Model, tokens: int, wishes: Wishes, watch: Watch
+    ) -> Ticket | None:
+        """Return when a replica has room; it is kept only for who takes it without an await."""
         load = watch.load = model.load
         load.asked(time.monotonic(), wishes.job)
         if self.recorder is not None:
@@ -151,12 +182,13 @@ class Service:
             watch.taken.let_go()
         if ticket is None:
             load.waits.add(0.0)
-            return
+            return None
         now_s = time.monotonic()
         self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
         watch.settle = partial(model.queue.settle, ticket, now_s)
         if not ticket.background:
             load.waits.add(now_s - ticket.arrived_s)
+        return ticket
 
     def _model(self, ask: ModelAsk, path: str) -> Model:
         model = self.pool.find(ask.model)
@@ -168,8 +200,7 @@ class Service:
                 code="model_not_found",
                 param="model",
             )
-        wanted = "embedding" if isinstance(ask, EmbeddingsAsk) else "chat"
-        if model is None or model.spec.kind != wanted:
+        if model is None or model.spec.kind != KINDS.get(type(ask), "chat"):
             kind = model.spec.kind if model else "mounted pipeline"
             message = f"{ask.model!r} is a {kind} model: it does not answer {path}"
             raise ApiError(400, message, code="wrong_model_kind", param="model")
@@ -246,11 +277,16 @@ def _accounted(stream: Stream, watch: Watch) -> Stream:
 
 def _expected(ask: ModelAsk, body_bytes: int, model: Model) -> int:
     """How many tokens it may cost."""
-    if isinstance(ask, EmbeddingsAsk):
+    if isinstance(ask, EmbeddingsAsk | RerankAsk):
         return expected_tokens(body_bytes, 0)
     named = ask.max_completion_tokens if isinstance(ask, ChatAsk) else None
     answer = named or ask.max_tokens or ANSWER_TOKENS
     return expected_tokens(body_bytes, min(answer, model.spec.context_tokens))
+
+
+def _named(caller: Caller) -> bool:
+    """Whether the request has an id, under which it may be asked twice and is answered once."""
+    return bool(caller.request_id) or any(name == b"idempotency-key" for name, _ in caller.headers)
 
 
 def _collection(path: str) -> str | None:

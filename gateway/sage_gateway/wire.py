@@ -10,6 +10,14 @@ import orjson
 BODY_BYTES_MAX = 8 << 20
 
 T = TypeVar("T")
+#: Of tokens; -1 is llama.cpp's "as many as there is room for".
+Count = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
+#: Of answers to one request.
+Choices = Annotated[int, msgspec.Meta(ge=0, le=128)]
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 
 class ApiError(Exception):
@@ -50,7 +58,7 @@ class ApiError(Exception):
 class Part(msgspec.Struct):
     """A piece of a message's content; only texts are taken (no addresses to fetch)."""
 
-    type: str
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["text"]})]
 
 
 class Message(msgspec.Struct):
@@ -73,8 +81,9 @@ class ChatAsk(msgspec.Struct):
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n: Choices | None = None
 
 
 class CompletionAsk(msgspec.Struct):
@@ -83,14 +92,24 @@ class CompletionAsk(msgspec.Struct):
     model: str
     prompt: msgspec.Raw
     stream: bool | None = False
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
 
 
 class EmbeddingsAsk(msgspec.Struct):
     """``POST /v1/embeddings``; the engine checks ``input``."""
 
     model: str
-    input: msgspec.Raw
+    input: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_TEXTS)]
+
+
+class RerankAsk(msgspec.Struct):
+    """``POST /v1/rerank``, as Cohere, Jina and vLLM have it."""
+
+    model: str
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    documents: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class CostAsk(msgspec.Struct):
@@ -100,11 +119,11 @@ class CostAsk(msgspec.Struct):
     """
 
     model: str
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n_predict: int | None = None
-    n: int | None = None
-    best_of: int | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n_predict: Count | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
 
 
 class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,10 +133,11 @@ class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
     max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
 
 
-ModelAsk = ChatAsk | CompletionAsk | EmbeddingsAsk
+ModelAsk = ChatAsk | CompletionAsk | EmbeddingsAsk | RerankAsk
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
-    t: msgspec.json.Decoder(t) for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, CostAsk, SearchAsk)
+    t: msgspec.json.Decoder(t)
+    for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, RerankAsk, CostAsk, SearchAsk)
 }
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
@@ -139,7 +159,38 @@ def parsed(body: bytes, kind: type[T]) -> T:
         place = _MISSING.search(str(error)) or _PLACE.search(str(error))
         raise ApiError(400, str(error), param=place.group(1) if place else None) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
+        raise _no_json(error) from error
+    except RecursionError as error:
+        raise ApiError(400, "the body is nested too deeply", code="invalid_json") from error
+    return found
+
+
+def utf8(body: bytes) -> None:
+    """Refuse what is no UTF-8: a field that nobody reads here is not looked at by ``parsed``.
+
+    Raises:
+        ApiError: 400.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise _no_json(error) from error
+
+
+def _no_json(error: Exception) -> ApiError:
+    return ApiError(400, f"the body is not JSON: {error}", code="invalid_json")
+
+
+def loaded(body: bytes) -> dict[str, Any]:
+    """All fields of a body that was ``parsed``.
+
+    Raises:
+        ApiError: 400, a value that nobody reads here is none that can be written again.
+    """
+    try:
+        found: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _no_json(error) from error
     return found
 
 
@@ -161,7 +212,7 @@ def texts_only(ask: ChatAsk) -> None:
 
 def renamed(body: bytes, model: str) -> bytes:
     """``body`` with another name in ``model``."""
-    fields = orjson.loads(body)
+    fields = loaded(body)
     fields["model"] = model
     return orjson.dumps(fields)
 

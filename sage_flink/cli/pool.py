@@ -13,7 +13,9 @@ from sage_flink.cli.shown import AsJson, console
 
 COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 
-app = typer.Typer(help="The model pool: models, replicas, keys, usage, replay.", no_args_is_help=True)
+app = typer.Typer(
+    help="The model pool: models, replicas, keys, usage, replay.", no_args_is_help=True
+)
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 for command in (*pool_control.COMMANDS, replay):

@@ -38,7 +38,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
         (
             "models: {m: {engine: fake, kind: poetry}}",
-            "models.m.kind: must be 'chat' or 'embedding'",
+            "models.m.kind: must be 'chat', 'embedding' or 'rerank'",
         ),
         (
             "models: {m: {engine: fake, kind: chat, routing: fastest}}",
@@ -152,7 +152,7 @@ def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
         "  models.a b: a name has letters, digits and . _ : / - only, 128 at most, and begins with "
         "a letter or digit, got 'a b'",
         "  models.m.engine: is missing; add it",
-        "  models.m.kind: must be 'chat' or 'embedding', got 'song'",
+        "  models.m.kind: must be 'chat', 'embedding' or 'rerank', got 'song'",
         "  models.m.threads: must be a whole number, got 'many'",
         "  extra: unknown key; remove it or correct its spelling",
     ]

@@ -13,4 +13,4 @@ def argv(launch: Launch) -> list[str]:
     return [*line, *launch.spec.arguments]
 
 
-ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, weights=False)
+ENGINE = Engine(kinds=frozenset({"chat", "embedding", "rerank"}), argv=argv, weights=False)

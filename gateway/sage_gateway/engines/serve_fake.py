@@ -37,7 +37,7 @@ class Conversation(BaseHTTPRequestHandler):
         self.answer(200, {"status": "ok"} if self.path == "/health" else SEEN)
 
     def do_POST(self) -> None:
-        """A chat or embeddings."""
+        """A chat, embeddings or a ranking."""
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.redirect and "x-sage-probe" not in self.headers:
             return self.answer(302, {}, location=self.redirect)
@@ -49,7 +49,11 @@ class Conversation(BaseHTTPRequestHandler):
                 SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
         if self.path == "/v1/embeddings":
             return self.embed(body)
-        words = str(body["messages"][-1]["content"]).split()
+        if self.path == "/v1/rerank":
+            return self.rerank(body)
+        if self.path == "/v1/completions":
+            return self.complete(body, str(body["prompt"]))
+        words = str(body["messages"][-1].get("content")).split()
         return self.chat(body, words[0] if words else "echo", " ".join(words[1:]))
 
     def chat(self, body: dict[str, Any], verb: str, rest: str) -> None:
@@ -70,6 +74,15 @@ class Conversation(BaseHTTPRequestHandler):
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
         page = {"id": "1", "object": "chat.completion", "created": 1, "model": self.alias}
+        return self.answer(200, {**page, "choices": [choice], "usage": usage})
+
+    def complete(self, body: dict[str, Any], prompt: str) -> None:
+        """The prompt again."""
+        if body.get("stream"):
+            return self.stream(prompt, "echo", "")
+        choice = {"index": 0, "text": prompt, "finish_reason": "stop", "logprobs": None}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        page = {"id": "1", "object": "text_completion", "created": 1, "model": self.alias}
         return self.answer(200, {**page, "choices": [choice], "usage": usage})
 
     def stream(self, text: str, verb: str, rest: str) -> None:
@@ -98,12 +111,28 @@ class Conversation(BaseHTTPRequestHandler):
     def embed(self, body: dict[str, Any]) -> None:
         """Vectors of 4 numbers, a function of the text."""
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        if not isinstance(texts, list) or not all(isinstance(t, str) and t for t in texts):
+            return self.answer(400, {"error": {"message": "input must be one text or more"}})
         rows = [vector(text) for text in texts]
         packed = [base64.b64encode(struct.pack("<4f", *row)).decode() for row in rows]
         spelt: list[Any] = packed if body.get("encoding_format") == "base64" else rows
         data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(spelt)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-        self.answer(200, {"object": "list", "model": self.alias, "data": data, "usage": usage})
+        return self.answer(
+            200, {"object": "list", "model": self.alias, "data": data, "usage": usage}
+        )
+
+    def rerank(self, body: dict[str, Any]) -> None:
+        """As relevant as a document has words of the query, the best first."""
+        wanted = set(body["query"].split())
+        scores = [
+            len(wanted & set(text.split())) / max(1, len(wanted)) for text in body["documents"]
+        ]
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])[: body.get("top_n")]
+        results = [{"index": i, "relevance_score": scores[i]} for i in order]
+        usage = {"prompt_tokens": len(scores), "total_tokens": len(scores)}
+        page = {"object": "list", "model": self.alias, "results": results, "usage": usage}
+        self.answer(200, page)
 
     def answer(self, status: int, page: object, location: str = "") -> None:
         """Send one JSON answer."""

@@ -6,6 +6,7 @@ file here with ``policy()`` in it, and its name in ``pool_spec.Scheduling``.
 
 from sage_gateway.scheduling import limit
 from sage_gateway.scheduling.limit import Limit
+from sage_gateway.scheduling.preempt import giving_way
 from sage_gateway.scheduling.queue import POLICIES, Bounds, Clock, Queue
 from sage_gateway.scheduling.ticket import (
     ANSWER_TOKENS,
@@ -29,6 +30,7 @@ __all__ = [
     "Ticket",
     "Wishes",
     "expected_tokens",
+    "giving_way",
     "limit",
     "wished",
 ]

@@ -68,18 +68,36 @@ class Line:
 class Lanes:
     """The line of a model; before it who lost a replica, behind it the background class.
 
-    Background is held back while others wait, but for every ``BACKGROUND_EVERY``-th turn: an age
-    at which it may pass would let a thousand lines of a batch pass together, a share does not.
+    The first of that class are those who had begun, and gave way.
+
+    Background is held back while others wait or pass, but for every ``BACKGROUND_EVERY``-th turn:
+    an age at which it may pass would let a thousand lines of a batch pass together, a share does
+    not.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.returned = Line(fifo.policy())
         self.front = Line(policy)
+        self.resumed = Line(fifo.policy())
         self.back = Line(policy)
         self._held = 0
 
     def __len__(self) -> int:
-        return len(self.returned) + len(self.front) + len(self.back)
+        return len(self.returned) + len(self.front) + len(self.resumed) + len(self.back)
+
+    @property
+    def ahead(self) -> int:
+        """How many wait who are not background."""
+        return len(self.returned) + len(self.front)
+
+    @property
+    def due(self) -> bool:
+        """Whether background was held back for as long as it may be."""
+        return self._held >= BACKGROUND_EVERY - 1
+
+    def passed(self) -> None:
+        """Somebody went by who did not wait."""
+        self._held += 1
 
     def push(self, ticket: Ticket) -> None:
         """It begins to wait."""
@@ -89,10 +107,11 @@ class Lanes:
         """Take out who is next; somebody waits."""
         if self.returned:
             return self.returned.pop(now_s)
-        if background_next(len(self.front), len(self.back), self._held):
+        behind = self.resumed or self.back
+        if background_next(len(self.front), len(behind), self._held):
             self._held = 0
-            return self.back.pop(now_s)
-        self._held += bool(self.back)
+            return behind.pop(now_s)
+        self._held += bool(behind)
         return self.front.pop(now_s)
 
     def discard(self, ticket: Ticket) -> bool:
@@ -102,6 +121,8 @@ class Lanes:
     def _line(self, ticket: Ticket) -> Line:
         if ticket.returned:
             return self.returned
+        if ticket.resumed:
+            return self.resumed
         return self.back if ticket.background else self.front
 
 

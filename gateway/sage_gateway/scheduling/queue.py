@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import count
 from typing import NamedTuple, get_args
@@ -21,6 +21,7 @@ from sage_gateway.pool_spec import Scheduling
 from sage_gateway.scheduling import drain, slo
 from sage_gateway.scheduling.line import Lanes, full
 from sage_gateway.scheduling.policy import Policy
+from sage_gateway.scheduling.preempt import Turns
 from sage_gateway.scheduling.ticket import Ticket, Wishes
 from sage_gateway.wire import ApiError
 
@@ -53,7 +54,8 @@ class Queue:
 
     ``room``: whether the replicas have room for more than so many requests. ``ready``: how many
     replicas are ready; where none is, nobody waits, for the forwarding says why, unless ``comes``
-    tells that one is on its way. ``turned_away``: who left for want of room, background aside.
+    tells that one is on its way. ``spare``: whether there is room that background work may take;
+    left out, all of it. ``turned_away``: who left for want of room, background aside.
     """
 
     def __init__(
@@ -64,17 +66,20 @@ class Queue:
         *,
         room: Callable[[int], bool],
         ready: Callable[[], int],
+        spare: Callable[[int], bool] | None = None,
         clock: Clock = CLOCK,
     ) -> None:
         self.comes: Callable[[], bool] = lambda: False
         self.turned_away = 0
         self.ended: Counter[str] = Counter(let_go=0, refused=0, expired=0, timed_out=0, left=0)
+        self.turns = Turns()
         self._model = model
         self._policy = policy
         self._bounds = bounds
         self._room = room
         self._ready = ready
         self._clock = clock
+        self._spare = spare or room
         self._lanes = Lanes(policy)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = count()
@@ -101,8 +106,8 @@ class Queue:
         return self._clock.monotonic() - min(came) if came else 0.0
 
     def passes(self) -> bool:
-        """Whether a request would not have to wait."""
-        return not self._waiting and self._room(self._on_their_way)
+        """Whether a request that is not background would not have to wait."""
+        return not (self._waiting and self._lanes.ahead) and self._room(self._on_their_way)
 
     async def enter(self, wishes: Wishes, tokens: int) -> Ticket | None:
         """The ticket of one who waited until a replica had room; None for one who did not wait.
@@ -115,9 +120,7 @@ class Queue:
         """
         if self._policy.expires and wishes.deadline_s <= self._clock.epoch():
             raise self._expired()
-        if self.passes():
-            return None
-        if not self._ready() and not self.comes():
+        if self._passed(wishes) or not (self._ready() or self.comes()):
             return None
         ticket = self._ticket(wishes, tokens)
         if full(
@@ -131,6 +134,15 @@ class Queue:
         await self._wait(ticket)
         return ticket
 
+    async def resume(self, wishes: Wishes, tokens: int) -> None:
+        """Wait for room, before all other background: that request gave way.
+
+        Raises:
+            ApiError: as :meth:`enter`.
+        """
+        if self._ready() and not self._passed(wishes):
+            await self._wait(replace(self._ticket(wishes, tokens), resumed=True))
+
     async def again(self) -> None:
         """Wait for room once more, before all others: the replica that one had was lost.
 
@@ -143,6 +155,8 @@ class Queue:
     def pump(self) -> None:
         """Let go as many as there is room for; to be called whenever room may have come."""
         while self._waiting and self._room(self._on_their_way):
+            if not (self._lanes.ahead or self._lanes.due or self._spare(self._on_their_way)):
+                return
             self._let_go(self._clock.monotonic())
 
     def settle(self, ticket: Ticket, begun_s: float, used: Mapping[str, int]) -> None:
@@ -152,12 +166,26 @@ class Queue:
         if "in" in used:
             self._policy.charge(ticket, sum(used.values()) - ticket.tokens)
 
+    def _passed(self, wishes: Wishes) -> bool:
+        """Whether it passes; where it takes what background work computes on, one makes way."""
+        if wishes.background:
+            return not self._waiting and self._spare(self._on_their_way)
+        if not self.passes():
+            return False
+        if self._waiting:
+            self._lanes.passed()
+        if self.turns.running and not self._spare(self._on_their_way):
+            self.turns.make_way()
+        return True
+
     async def _wait(self, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
         if not self._waiting:
             self._drain = drain.resumed(self._drain, ticket.arrived_s)
         future = self._waiting[ticket.number] = loop.create_future()
         self._lanes.push(ticket)
+        if not ticket.background and not ticket.returned:
+            self.turns.give_way(len(self._lanes.front))
         patience_s = self._patience_s(ticket)
         over = patience_s < self._bounds.timeout_s
         timer = loop.call_later(patience_s, self._give_up, ticket, over)

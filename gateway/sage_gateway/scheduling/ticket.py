@@ -34,6 +34,11 @@ class Wishes:
     deadline_s: float = math.inf
     job: str = ""
 
+    @property
+    def background(self) -> bool:
+        """Whether it may wait for ever, and give way to others when it runs."""
+        return self.priority == BACKGROUND
+
 
 PLAIN = Wishes()
 
@@ -44,6 +49,7 @@ class Ticket:
 
     ``tokens``: how many it is expected to cost, prompt and answer, at least 1. ``work_s``: how long
     an engine is expected to take over it. ``returned``: it was let go once, and lost its replica.
+    ``resumed``: it was let go once, and gave way to others.
     """
 
     number: int
@@ -54,6 +60,7 @@ class Ticket:
     tokens: int = 1
     work_s: float = 0.0
     returned: bool = False
+    resumed: bool = False
 
     @property
     def background(self) -> bool:

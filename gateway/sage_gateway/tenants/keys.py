@@ -65,6 +65,10 @@ class Keys:
         """What the store has now; the local keys stay."""
         self._all = {key.digest: key for key in stored} | self._local
 
+    def named(self, key_id: str) -> Key | None:
+        """The key of that id, as long as it is not revoked."""
+        return next((key for key in self._all.values() if key.id == key_id), None)
+
     def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Key | None:
         """The key that ``Authorization`` carries. Header names are lower case.
 

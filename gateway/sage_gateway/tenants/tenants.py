@@ -118,7 +118,7 @@ class Tenants:
             return await ask(key.tenant)
         model, cost = found
         named = dict(headers)
-        tenant = _tenant(key, named)
+        tenant = tenant_of(key, named)
         whose = tenant, key.id, model, self._job(named)
         once = partial(self._once, path, headers, body)
         held = await self._held(key, tenant, cost, once)
@@ -200,7 +200,7 @@ class Tenants:
             if ask.model not in self._service.mounts:
                 return None
             return ask.model, generation(ask, body, self._service.pool.context_tokens_max())
-        if model.spec.kind == "embedding":
+        if model.spec.kind != "chat":
             return model.name, embedding(body)
         return model.name, generation(ask, body, model.spec.context_tokens)
 
@@ -253,7 +253,7 @@ class Tenants:
             self._away = False
 
 
-def _tenant(key: Key, headers: Mapping[bytes, bytes]) -> str:
+def tenant_of(key: Key, headers: Mapping[bytes, bytes]) -> str:
     """The key's own; an admin's key, such as a job's, may ask for another."""
     named = headers.get(b"x-sage-tenant")
     return _name(named) if named and key.may(Scope.ADMIN) else key.tenant

@@ -10,7 +10,7 @@ import shlex
 import socket
 import subprocess
 import time
-import xmlrpc.client
+import xmlrpc.client  # nosec B411 - our own supervisor, at a socket of our own
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,79 @@
+"""One call of a known key, through all that keeps account of it: cache, ledger, tenants, pool.
+
+HTTP (:mod:`front`) and the lines of batches (:mod:`batches`) come in here.
+"""
+
+from collections.abc import Awaitable, Sequence
+
+from sage_gateway.answers import Answer, Stream, refused
+from sage_gateway.batches.rows import Owned
+from sage_gateway.cache import Cache
+from sage_gateway.cache.cache import wished_ttl_s
+from sage_gateway.ledger import Ledger
+from sage_gateway.service import Service
+from sage_gateway.tenants import Key, Tenants
+from sage_gateway.tenants.tenants import tenant_of
+from sage_gateway.wire import ApiError
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+REQUEST_ID = b"x-request-id"
+REQUEST_ID_CHARS_MAX = 200
+BATCH_JOB = b"batches"
+
+
+class Accounted:
+    """The way from a key to an answer."""
+
+    def __init__(self, tenants: Tenants, service: Service, ledger: Ledger, cache: Cache) -> None:
+        self._tenants = tenants
+        self._service = service
+        self._ledger = ledger
+        self._cache = cache
+
+    async def answer(self, key: Key, path: str, headers: Headers, body: bytes) -> Answer | Stream:
+        """The answer to ``POST path``; an error is one too. Header names are in lower case."""
+
+        def engine(tenant: str) -> Awaitable[Answer | Stream]:
+            return self._service.answer(
+                path, body, request_id=_request_id(headers), headers=headers, tenant=tenant
+            )
+
+        def ask() -> Awaitable[Answer | Stream]:
+            return self._tenants.answer(key, path, headers, body, engine)
+
+        def once() -> Awaitable[Answer | Stream]:
+            return self._ledger.answer(path, headers, body, ask)
+
+        try:
+            if ttl_s := wished_ttl_s(headers):
+                tenant = tenant_of(key, dict(headers))
+                return await self._cache.answer(tenant, path, body, once, ttl_s=ttl_s)
+            return await once()
+        except ApiError as error:
+            return refused(error)
+
+    async def line(self, owned: Owned, path: str, request_id: str, body: bytes) -> Answer:
+        """The answer to a line of a batch, as background work of its tenant and its key."""
+        key = self._tenants.keys.named(owned.key)
+        if key is None:
+            return refused(
+                ApiError(401, "the key of this batch was revoked", code="invalid_api_key")
+            )
+        headers = [
+            (REQUEST_ID, request_id.encode()),
+            (b"x-sage-tenant", owned.tenant.encode()),
+            (b"x-sage-priority", b"background"),
+            (b"x-sage-job", BATCH_JOB),
+        ]
+        found = await self.answer(key, path, headers, body)
+        assert isinstance(found, Answer), "a line that asks for a stream is refused before"
+        return found
+
+
+def _request_id(headers: Headers) -> str:
+    for name, value in headers:
+        if name == REQUEST_ID:
+            text: str = value.decode("latin-1")[:REQUEST_ID_CHARS_MAX]
+            return text if text.isprintable() else ""
+    return ""

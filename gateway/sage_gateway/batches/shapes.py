@@ -1,0 +1,131 @@
+"""What is told of files and batches, in OpenAI's shapes. Times are whole seconds of the epoch.
+
+Source: OpenAI API reference, the file object, the batch object, the batch output object.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"]
+Purpose = Literal["batch", "batch_output"]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileObject(_Shape):
+    """A file that was uploaded, or that a batch has made."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: Purpose
+    status: Literal["processed"] = "processed"
+
+
+class FileDeleted(_Shape):
+    """A file that is no more."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
+class FileList(_Shape):
+    """Some files."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Status(StrEnum):
+    """Where a batch stands."""
+
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+class Mistake(_Shape):
+    """What is wrong with a line of the input; lines count from 1."""
+
+    code: str
+    line: int | None = None
+    message: str
+    param: str | None = None
+
+
+class Mistakes(_Shape):
+    """Why a batch failed."""
+
+    object: Literal["list"] = "list"
+    data: list[Mistake]
+
+
+class Counts(_Shape):
+    """Requests by how they ended; ``failed`` are those in the error file."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class Batch(_Shape):
+    """A file of requests and how far they are."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: Endpoint
+    errors: Mistakes | None = None
+    input_file_id: str
+    completion_window: Literal["24h"]
+    status: Status = Status.VALIDATING
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    created_at: int
+    in_progress_at: int | None = None
+    expires_at: int
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: Counts = Counts()
+    metadata: dict[str, str] | None = None
+
+
+class BatchList(_Shape):
+    """Some batches, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Batch]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+Label = Annotated[str, Field(max_length=64)]
+Value = Annotated[str, Field(max_length=512)]
+
+
+class NewBatch(_Shape):
+    """A batch to be made."""
+
+    input_file_id: str = Field(max_length=64)
+    endpoint: Endpoint
+    completion_window: Literal["24h"]
+    metadata: dict[Label, Value] | None = Field(default=None, max_length=16)

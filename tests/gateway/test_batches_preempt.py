@@ -1,0 +1,156 @@
+"""A batch beside users: they hardly notice it, and it loses nothing, not even to kill -9."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import gateway_process
+from waiting import wait_until
+
+CHAT = "/v1/chat/completions"
+FAKE = {"engine": "fake", "kind": "chat"}
+
+
+def line(number: int, content: str) -> bytes:
+    body = {"model": "talk", "messages": [{"role": "user", "content": content}]}
+    one = {"custom_id": f"line {number}", "method": "POST", "url": CHAT, "body": body}
+    return json.dumps(one).encode() + b"\n"
+
+
+def begun(client: httpx.Client, lines: list[bytes]) -> str:
+    """The id of a batch of these lines."""
+    upload = {"file": ("in.jsonl", b"".join(lines))}
+    file = client.post("/v1/files", files=upload, data={"purpose": "batch"}).json()
+    wanted = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    made: str = client.post("/v1/batches", json=wanted).json()["id"]
+    return made
+
+
+def batch_of(client: httpx.Client, batch_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/v1/batches/{batch_id}").json()
+    return found
+
+
+def completed(client: httpx.Client, batch_id: str) -> int:
+    count: int = batch_of(client, batch_id)["request_counts"]["completed"]
+    return count
+
+
+def over(client: httpx.Client, batch_id: str) -> bool:
+    return batch_of(client, batch_id)["status"] == "completed"
+
+
+def answers(client: httpx.Client, batch_id: str) -> Counter[str]:
+    """How often each line is in the output file."""
+    output = client.get(f"/v1/files/{batch_of(client, batch_id)['output_file_id']}/content").text
+    return Counter(json.loads(one)["custom_id"] for one in output.splitlines())
+
+
+def latencies(client: httpx.Client, count: int) -> list[float]:
+    """Of so many requests of users, one after another; in seconds, sorted."""
+    took = []
+    body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.04"}]}
+    for _ in range(count):
+        began = time.monotonic()
+        assert client.post(CHAT, json=body).status_code == 200
+        took.append(time.monotonic() - began)
+    return sorted(took)
+
+
+def test_users_beside_a_batch_wait_hardly_longer_than_alone(
+    start: Any, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start({"talk": fake(concurrency=4)}) as gateway:
+        alone = latencies(gateway.client, 100)
+        batch = begun(gateway.client, [line(i, f"sleep 0.4 {i}") for i in range(60)])
+        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 4)
+        beside = latencies(gateway.client, 100)
+        busy = not over(gateway.client, batch)
+        gateway.until(lambda: over(gateway.client, batch), 40)
+        preempted = gateway.pool.models["talk"].queue.turns.preempted
+        found = answers(gateway.client, batch)
+
+    with capsys.disabled():
+        p50, p99 = (beside[i] / alone[i] for i in (50, 98))
+        print(f"\nusers beside a batch: p50 x {p50:.2f}, p99 x {p99:.2f}; {preempted} gave way")
+    assert busy
+    assert preempted > 10
+    assert found == {f"line {i}": 1 for i in range(60)}
+    assert beside[98] < 2 * alone[98] + 0.05
+
+
+def test_a_background_request_with_an_id_gives_way_and_a_stream_that_has_begun_does_not(
+    start: Any, fake: Any
+) -> None:
+    with start({"talk": fake(concurrency=1)}) as gateway, ThreadPoolExecutor(2) as callers:
+
+        def background(content: str, request_id: str, **more: Any) -> httpx.Response:
+            headers = {"x-sage-priority": "background", "x-request-id": request_id}
+            body = {"model": "talk", "messages": [{"role": "user", "content": content}], **more}
+            found: httpx.Response = gateway.client.post(CHAT, json=body, headers=headers)
+            return found
+
+        member = gateway.pool.models["talk"].members[0]
+        whole = callers.submit(background, "sleep 0.5", "a" * 32)
+        gateway.until(lambda: member.in_flight == 1)
+        began = time.monotonic()
+        assert gateway.chat("echo hi").status_code == 200
+        assert time.monotonic() - began < 0.4
+        assert whole.result().status_code == 200
+        gateway.until(lambda: gateway.seen()["hung_up"] == 1)
+        assert gateway.seen()["requests"] == 3
+
+        stream = callers.submit(background, "slow", "b" * 32, stream=True)
+        gateway.until(lambda: gateway.seen()["requests"] == 4)
+        time.sleep(0.1)
+        user = callers.submit(gateway.chat, "echo hi")
+        gateway.until(lambda: len(gateway.pool.models["talk"].queue) == 1)
+        assert gateway.pool.models["talk"].queue.turns.preempted == 1
+        member.process.send_signal(signal.SIGKILL)
+        assert "stream_interrupted" in stream.result().text
+        user.result()
+
+
+def test_without_an_id_a_background_request_is_left_alone(start: Any, fake: Any) -> None:
+    with start({"talk": fake(concurrency=1)}) as gateway, ThreadPoolExecutor(1) as callers:
+        body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.5"}]}
+        headers = {"x-background": "1"}
+        whole = callers.submit(gateway.client.post, CHAT, json=body, headers=headers)
+        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)
+
+        assert gateway.chat("echo hi").status_code == 200
+        assert whole.result().status_code == 200
+        assert gateway.seen()["requests"] == 2
+        assert gateway.pool.models["talk"].queue.turns.preempted == 0
+
+
+def test_a_thousand_lines_and_kill_9_midway_are_a_thousand_answers(tmp_path: Path) -> None:
+    lines = [line(i, f"echo answer {i}") for i in range(1000)]
+    limits = {"tokens_per_day": 10**9}  # what a budget counts outlives a crash
+    with gateway_process(tmp_path, {"talk": FAKE}) as (process, client):
+        made = client.post("/pool/keys", json={"tenant": "acme", "limits": limits}).json()
+        own = {"Authorization": f"Bearer {made['key']}"}
+        client.headers.update(own)
+        batch = begun(client, lines)
+        wait_until(lambda: completed(client, batch) > 200, 30, "a fifth of the batch")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    with gateway_process(tmp_path, {"talk": FAKE}) as (_, client):
+        admin = dict(client.headers)
+        client.headers.update(own)
+        wait_until(lambda: over(client, batch), 40, "the rest of the batch")
+        counts = batch_of(client, batch)["request_counts"]
+        found = answers(client, batch)
+        usage = client.get("/v1/usage", headers=admin).json()["data"]
+
+    assert counts == {"total": 1000, "completed": 1000, "failed": 0}
+    assert found == {f"line {i}": 1 for i in range(1000)}
+    assert sum(one["requests"] for one in usage) == 1000

@@ -1,0 +1,43 @@
+"""The whole OpenAPI document against the gateway, with every check that Schemathesis has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage_flink.common import NotFound
+
+HERE = Path(__file__).parent
+SEED = "20261124"
+
+
+def nothing_there(name: str, _: int) -> Any:
+    raise NotFound(f"no collection {name!r}")
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_schemathesis_finds_nothing(start: Any, fake: Any) -> None:
+    models = {"talk": fake(), "vectors": fake("embedding"), "ranks": fake("rerank")}
+    more = {"open_store": nothing_there, "pool": {"embedding_model": "vectors"}}
+    with start(models, **more) as gateway:
+        line = [
+            str(Path(sys.executable).with_name("st")),
+            f"--config-file={HERE / 'schemathesis.toml'}",
+            "run",
+            f"{gateway.url}/openapi.json",
+            "--header=Authorization: Bearer sk-sage-test",
+            "--checks=all",
+            f"--seed={SEED}",
+            "--generation-deterministic",
+            "--max-examples=25",
+            "--no-color",
+        ]
+        env = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)}
+        done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=380)
+
+        assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2000:]
+        assert gateway.healthy()

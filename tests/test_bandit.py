@@ -1,0 +1,23 @@
+"""Bandit finds nothing of high severity in what is shipped."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = (
+    "sage_flink",
+    "connectors/sage_connectors",
+    "jobs/sage_jobs",
+    "gateway/sage_gateway",
+    "benchmarks/benchmark_sage",
+)
+
+
+def test_bandit_finds_nothing_of_high_severity() -> None:
+    bandit = Path(sys.executable).with_name("bandit")
+    line = [str(bandit), "-q", "-lll", "-r", *SHIPPED]
+
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout
