@@ -12,9 +12,12 @@ from sage_gateway import process
 from sage_gateway.breaker import Breaker, trusted
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
-from sage_gateway.replicas import Replica, State, born
+from sage_gateway.replicas import Replica, born
+from sage_gateway.roster import Roster, Seen
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
 from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
+
+_ROUTED = frozenset({"replica", "in_flight", "concurrency", "suspect", "breaker"})
 
 
 @dataclass(slots=True, eq=False)
@@ -23,9 +26,10 @@ class Member:
 
     ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
     ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
-    request has left.
+    request has left. ``changed``: where it enters itself when anything that routing sees is set.
     """
 
+    changed: set[Seen] = field(init=False, default_factory=set)  # first: what follows enters
     replica: Replica
     launch: Launch
     process: asyncio.subprocess.Process | None = None
@@ -36,6 +40,11 @@ class Member:
     freed: Callable[[], None] = lambda: None
     breaker: Breaker = field(default_factory=Breaker)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name in _ROUTED:
+            self.changed.add(self)
 
     def __post_init__(self) -> None:
         self.concurrency = self.launch.spec.concurrency_max
@@ -82,6 +91,7 @@ class Model:
     members: list[Member]
     queue: Queue = field(init=False)
     router: Router = field(init=False)
+    _roster: Roster = field(init=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -89,28 +99,24 @@ class Model:
         policy = POLICIES[spec.policy]()
         self.queue = Queue(self.name, policy, bounds, room=self.room_beyond, ready=self.ready)
         self.router = Router(spec)
+        self._roster = Roster(self.members)
         for member in self.members:
             member.freed = self.queue.pump
 
     def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
         """The index of the replica for the next request, None when none has room."""
-        now_s = time.monotonic()
-        seen = [member.candidate(i, now_s) for i, member in enumerate(self.members)]
-        return self.router.choose(seen, hints, tried=tried)
+        return self.router.among(self._roster.open(tried, time.monotonic()), hints)
 
     def room_beyond(self, taken: int) -> bool:
         """Whether the replicas have room for more than ``taken`` requests.
 
         As in ``choose``, that of a doubted one counts only where all are.
         """
-        now_s = time.monotonic()
-        ready = [m for m in self.members if m.replica.state is State.READY]
-        trusted = [m for m in ready if not m.doubted(now_s)] or ready
-        return sum(m.room() for m in trusted) > taken
+        return self._roster.room(time.monotonic()) > taken
 
     def ready(self) -> int:
         """How many replicas take requests."""
-        return sum(m.replica.state is State.READY for m in self.members)
+        return self._roster.ready(time.monotonic())
 
 
 def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:
