@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark_sage import b2_real, b2_saturate, b3_trickle, b6_embed_milvus, b11_scheduler
+from benchmark_sage import (
+    b2_real,
+    b2_saturate,
+    b3_trickle,
+    b4_gateway,
+    b6_embed_milvus,
+    b9_contention,
+    b11_scheduler,
+)
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
 from sage_jobs.entry import told
@@ -19,7 +27,9 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B2": ("a backlog through one call a record: slots busy over a direct client", b2_saturate.run),
     "B2-real": ("the same on llama.cpp: tokens a second over a direct client", b2_real.run),
     "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),
+    "B4": ("a proxy before an engine: milliseconds, requests a second, memory", b4_gateway.run),
     "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
+    "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
     "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)

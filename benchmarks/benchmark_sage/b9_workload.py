@@ -14,7 +14,7 @@ from benchmark_sage.workload import percentile
 
 REPLICAS, SLOTS, TOKEN_S = 2, 4, 0.0025
 CAPACITY = REPLICAS * SLOTS / TOKEN_S  # tokens a second
-OPTIONS = (f"--slots={SLOTS}", f"--per-token={TOKEN_S * 1000:g}ms")
+OPTIONS = (f"--slots={SLOTS}", "--answer-tokens=512", f"--per-token={TOKEN_S * 1000:g}ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one: ``took_s`` from when it was due, also of one that was not answered."""
+    """What came of one; ``took_s`` from when it was due, of one that failed until it did."""
 
     due: Due
     answered: bool
@@ -84,14 +84,18 @@ def _of(source: Source, load: float, seconds: float, seed: int) -> Iterator[Due]
 
 
 def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """What one run came to.
+    """What one run of ``seconds`` came to.
 
-    ``p99_ms``: of the users, and who got no answer counts with how long that took to be known, or
-    with all the time that was left. ``goodput``: tokens of useful answers over the most that could
+    ``p99_ms``: of the users; who got no answer, refused or not, counts with all the time that was
+    left. ``goodput``: tokens of useful answers over the most that could
     have been (those asked for, or the capacity). ``jain``: over the sources of equal weight, of the
     tokens answered over the source's max-min fair share.
     """
-    users = [o.took_s * 1000 for o in outcomes if o.due.source.name in USERS]
+    users = [
+        1000 * (o.took_s if o.answered else max(o.took_s, seconds - o.due.at_s))
+        for o in outcomes
+        if o.due.source.name in USERS
+    ]
     asked, answered = (
         {s.name: sum(s.tokens for o in outcomes if o.due.source is s and test(o)) for s in SOURCES}
         for test in (lambda _: True, lambda o: o.answered)

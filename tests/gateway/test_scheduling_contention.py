@@ -167,9 +167,9 @@ def test_fair_shares_are_max_min() -> None:
 def test_the_figures_tell_late_answers_from_useful_ones() -> None:
     user = next(s for s in SOURCES if s.name in USERS)
     due = replace(arrivals(1, 1.0, 1)[0], source=user)
-    outcomes = [Outcome(due, True, 0.5), Outcome(due, True, 1.5), Outcome(due, False, 2.0)]
+    outcomes = [Outcome(due, True, 0.5), Outcome(due, True, 1.5), Outcome(due, False, 0.1)]
 
-    found = figures(outcomes, 100.0)
+    found = figures(outcomes, due.at_s + 2.0)
 
     assert found["goodput"] == round(1 / 3, 4)
     assert found["p99_ms"] == 2000

@@ -1,11 +1,13 @@
 // replay: requests at the moments that a plan names, one line of JSON each on standard input, and
 // what came of each as a line on standard output, in the order of the plan:
 //
-//	{"at_s": 0.5, "url": "http://..", "headers": {..}, "body": {..}, "after": 3}
+//	{"at_s": 0.5, "url": "http://..", "headers": {..}, "body": {..}, "after": 3, "deadline_s": 1.5}
 //	{"status": 200, "first_ms": 12.1, "took_ms": 80.5}
 //
 // at_s counts from the start and rises. A line with "after" is due at_s seconds after the line of that
-// number (from 0) was answered, as the next turn of a conversation is. Who is not answered within
+// number (from 0) was answered, as the next turn of a conversation is; it stands after that line and
+// before any that is due later than the first turn. With "deadline_s", x-sage-deadline-ms is set to so
+// long after the request is due. Who is not answered within
 // --grace of the last moment is left: status 0, took_ms until then.
 package main
 
@@ -17,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -31,6 +34,7 @@ type line struct {
 	Headers map[string]string `json:"headers"`
 	Body    json.RawMessage   `json:"body"`
 	After   *int              `json:"after"`
+	WithinS float64           `json:"deadline_s"`
 }
 
 type told struct {
@@ -61,6 +65,18 @@ func main() {
 			os.Exit(1)
 		}
 	}
+}
+
+func (l line) request(due time.Time) load.Request {
+	headers := map[string]string{}
+	for name, value := range l.Headers {
+		headers[name] = value
+	}
+	if l.WithinS > 0 {
+		deadline := due.Add(time.Duration(l.WithinS * float64(time.Second)))
+		headers["x-sage-deadline-ms"] = strconv.FormatInt(deadline.UnixMilli(), 10)
+	}
+	return load.Request{URL: l.URL, Headers: headers, Body: l.Body}
 }
 
 func read() (plan []line, err error) {
@@ -104,7 +120,7 @@ func played(plan []line, grace time.Duration) []load.Outcome {
 				case <-there.Done():
 				}
 			}
-			outcomes[i] = load.Ask(there, client, load.Request{URL: one.URL, Headers: one.Headers, Body: one.Body}, due)
+			outcomes[i] = load.Ask(there, client, one.request(due), due)
 		}()
 	}
 	timer := time.AfterFunc(grace, leave)
