@@ -57,10 +57,11 @@ class Proxy:
         """What its processes hold in memory now."""
         return sum(one.memory_info().rss for one in self.family()) / 2**20
 
-    def engines(self) -> list[str]:
-        """The addresses of the engines that it has started."""
+    def engines(self, model: str | None = None) -> list[str]:
+        """The addresses of the engines that it has started; of ``model`` where one is named."""
         lines = [one.cmdline() for one in self.family(engines=True)]
-        return [f"http://127.0.0.1:{line[line.index('--port') + 1]}" for line in lines]
+        told = [(line[line.index("--port") + 1], line[line.index("--model") + 1]) for line in lines]
+        return [f"http://127.0.0.1:{port}" for port, of in told if model in (None, of)]
 
 
 #: A peer: given the addresses of engines, a folder for its files and a core to run on, it runs.
