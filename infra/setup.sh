@@ -18,7 +18,7 @@ quiet=no
 . "$repo/infra/setup/say.sh"
 
 native_hash=$(hash_tree "$repo/connectors/native" pom.xml src/main)
-mock_hash=$(hash_tree "$repo/benchmarks/mock_engine" go.mod cmd engine)
+mock_hash=$(hash_tree "$repo/benchmarks/mock_engine" go.mod cmd engine load)
 
 # shellcheck source=infra/setup/steps.sh
 . "$repo/infra/setup/steps.sh"
@@ -98,4 +98,5 @@ ln -sfn "$(influxd_path)" "$home/lib/influxd"
 ln -sfn "$native_jar" "$home/lib/sage-native.jar"
 ln -sfn "$mock_engine/mock-engine" "$home/lib/mock-engine"
 ln -sfn "$mock_engine/load-generator" "$home/lib/load-generator"
+ln -sfn "$mock_engine/replay" "$home/lib/replay"
 [ "$quiet" = yes ] || say_line 'setup' "done in $(seconds_since "$started")"

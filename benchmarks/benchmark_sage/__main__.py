@@ -1,15 +1,26 @@
 """``python -m benchmark_sage list | run B6 | report``: needs the local stack (``sage up``)."""
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmark_sage import b2_real, b2_saturate, b3_trickle, b6_embed_milvus, b_scale
+from benchmark_sage import (
+    b2_real,
+    b2_saturate,
+    b3_trickle,
+    b4_gateway,
+    b5_routing,
+    b6_embed_milvus,
+    b9_contention,
+    b11_scheduler,
+    b_scale,
+)
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
 from sage_jobs.entry import told
@@ -18,7 +29,11 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B2": ("a backlog through one call a record: slots busy over a direct client", b2_saturate.run),
     "B2-real": ("the same on llama.cpp: tokens a second over a direct client", b2_real.run),
     "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),
+    "B4": ("a proxy before an engine: milliseconds, requests a second, memory", b4_gateway.run),
+    "B5": ("which engine gets a request: time to the first token, hit rate", b5_routing.run),
     "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
+    "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
+    "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
     "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow step beside it", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -39,13 +54,22 @@ def run(
     records: Annotated[
         int | None, typer.Option(min=32, help="How much work one repeat is.")
     ] = None,
+    quick: Annotated[bool, typer.Option(help="A short run, to see that it works.")] = False,
+    peers: Annotated[
+        str | None, typer.Option(help="Only these, as litellm,vllm-router; '' for none.")
+    ] = None,
     into: Annotated[Path, typer.Option(help="The folder of the result file.")] = RESULTS,
 ) -> None:
     """Run a benchmark and keep its result file."""
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"no benchmark {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
-    size = {} if records is None else {"records": records}
-    kept = BENCHMARKS[benchmark][1](repeats=repeats, **size)
+    measure = BENCHMARKS[benchmark][1]
+    asked: dict[str, Any] = {"records": records, "quick": quick or None}
+    asked["peers"] = None if peers is None else tuple(filter(None, peers.split(",")))
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    if unknown := wanted.keys() - inspect.signature(measure).parameters:
+        raise ConfigError(f"{benchmark} takes no --{' --'.join(sorted(unknown))}")
+    kept = measure(repeats=repeats, **wanted)
     console.print(f"kept in {kept.save(into)}")
     report(into)
 

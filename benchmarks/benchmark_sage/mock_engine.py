@@ -7,7 +7,7 @@ What it answers, how late and what goes wrong is told by the request's own text;
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,11 +67,14 @@ def mock_engine(
     fail_status: int = 500,
     per_item: str = "0s",
     record: int = 0,
+    capacity: Sequence[str] = (),
+    core: int | None = None,
 ) -> Iterator[MockEngine]:
     """A mock engine that ends with the block, or with this process.
 
     ``latency`` is ``none``, ``constant:20ms`` or ``lognormal:MEAN:SIGMA``; ``per_item`` is added
-    for every text of an embedding request.
+    for every text of an embedding request. ``capacity``: more of its options, which make it one
+    that can be full, as ``--slots=4``. ``core``: the only processor it runs on.
 
     Raises:
         ConfigError: it is not built, or an option is wrong.
@@ -91,7 +94,9 @@ def mock_engine(
     program = sage_home() / "lib" / "mock-engine"
     if not program.exists():
         raise ConfigError(f"the mock engine is not built ({program}); run `bash infra/setup.sh`")
-    command = [str(program), *(f"--{name}={value}" for name, value in options.items())]
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
+    told = (f"--{name}={value}" for name, value in options.items())
+    command = [*pinned, str(program), *told, *capacity]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )

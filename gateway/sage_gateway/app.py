@@ -133,6 +133,7 @@ def serve(front: Front, listener: socket.socket) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_S,
     )

@@ -25,6 +25,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+LISTEN_AFTER_S = 0.05
 DRAINED_BYTES_MAX = 4 * BODY_BYTES_MAX
 #: What stands around a file in an upload.
 FORM_BYTES_MAX = 64 << 10
@@ -88,14 +89,20 @@ async def _while_listening(receive: Receive, work: Coroutine[Any, Any, None]) ->
     task = asyncio.current_task()
     assert task is not None
     gone = False
+    ears: asyncio.Future[MutableMapping[str, Any]] | None = None
 
     def hang_up(_: object) -> None:
         nonlocal gone
         gone = True
         task.cancel()
 
-    ears = asyncio.ensure_future(receive())
-    ears.add_done_callback(hang_up)
+    def listen() -> None:
+        nonlocal ears
+        ears = asyncio.ensure_future(receive())
+        ears.add_done_callback(hang_up)
+
+    # A task to listen costs as much as the ledger; most answers are there before one is needed.
+    later = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, listen)
     try:
         await work
     except asyncio.CancelledError:
@@ -104,8 +111,10 @@ async def _while_listening(receive: Receive, work: Coroutine[Any, Any, None]) ->
         task.uncancel()
         raise Gone from None
     finally:
-        ears.remove_done_callback(hang_up)
-        ears.cancel()
+        later.cancel()
+        if ears is not None:
+            ears.remove_done_callback(hang_up)
+            ears.cancel()
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -20,10 +20,13 @@ from sage_gateway.egress import Target, target
 from sage_gateway.engines import Engine, Launch
 from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
 from sage_gateway.process import Process
-from sage_gateway.replicas import Replica, State, born
+from sage_gateway.replicas import Replica, born
+from sage_gateway.roster import Roster, Seen
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
 from sage_gateway.scaling.load import Load
 from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
+
+_ROUTED = frozenset({"replica", "in_flight", "concurrency", "suspect", "breaker"})
 
 
 @dataclass(slots=True, eq=False)
@@ -34,9 +37,10 @@ class Member:
     ``concurrency`` is how many requests it takes at a time, of ``limit`` where that is measured.
     ``session`` and ``headers`` are for asking a remote one.
     ``suspect``: a request was lost there since it was last checked. ``freed`` is called when a
-    request has left.
+    request has left. ``changed``: where it enters itself when anything that routing sees is set.
     """
 
+    changed: set[Seen] = field(init=False, default_factory=set)  # first: what follows enters
     replica: Replica
     launch: Launch
     place: int = 0
@@ -52,6 +56,11 @@ class Member:
     freed: Callable[[], None] = lambda: None
     breaker: Breaker = field(default_factory=Breaker)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name in _ROUTED:
+            self.changed.add(self)
 
     def __post_init__(self) -> None:
         self.concurrency = self.launch.spec.concurrency_max
@@ -108,10 +117,10 @@ class Model:
     load: Load = field(default_factory=Load)
     queue: Queue = field(init=False)
     router: Router = field(init=False)
+    _roster: Roster = field(init=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
-        self.wanted = len(self.members)
         bounds = Bounds(spec.queue_max, spec.queue_timeout_s)
         policy = POLICIES[spec.policy]()
         self.queue = Queue(
@@ -123,6 +132,7 @@ class Model:
             spare=self.spare_beyond,
         )
         self.router = Router(spec)
+        self._roster = Roster(self.members)
         self.wanted = spec.replicas
         for place in range(self.wanted):
             self.enlist(place)
@@ -154,19 +164,14 @@ class Model:
 
     def choose(self, hints: Hints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
         """The place of the replica for the next request, None when none has room."""
-        now_s = time.monotonic()
-        seen = [member.candidate(now_s) for member in self.members]
-        return self.router.choose(seen, hints, tried=tried)
+        return self.router.among(self._roster.open(tried, time.monotonic()), hints)
 
     def room_beyond(self, taken: int) -> bool:
         """Whether the replicas have room for more than ``taken`` requests.
 
         As in ``choose``, that of a doubted one counts only where all are.
         """
-        now_s = time.monotonic()
-        ready = [m for m in self.members if m.replica.state is State.READY]
-        trusted = [m for m in ready if not m.doubted(now_s)] or ready
-        return sum(m.room() for m in trusted) > taken
+        return self._roster.room(time.monotonic()) > taken
 
     def spare_beyond(self, taken: int) -> bool:
         """Whether background work finds room beyond ``taken``, and is computed on at once.
@@ -181,7 +186,7 @@ class Model:
 
     def ready(self) -> int:
         """How many replicas take requests."""
-        return sum(m.replica.state is State.READY for m in self.members)
+        return self._roster.ready(time.monotonic())
 
 
 def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:

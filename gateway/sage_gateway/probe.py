@@ -42,6 +42,8 @@ def wrong(kind: str, body: bytes, dim: int | None) -> str:
         page = orjson.loads(body)
         if kind == "chat":
             return "" if page["choices"] else "a chat was answered without choices"
+        if kind == "rerank":
+            return "" if page["results"] else "documents were ranked without results"
         vector = page["data"][0]["embedding"]
         if not all(math.isfinite(x) for x in vector):
             return "a vector with numbers that are not finite"
@@ -55,5 +57,7 @@ def wrong(kind: str, body: bytes, dim: int | None) -> str:
 def _request(kind: str, model: str) -> tuple[str, dict[str, Any]]:
     if kind == "embedding":
         return "/v1/embeddings", {"model": model, "input": ["hi"], "encoding_format": "float"}
+    if kind == "rerank":
+        return "/v1/rerank", {"model": model, "query": "hi", "documents": ["hi"]}
     messages = [{"role": "user", "content": "hi"}]
     return "/v1/chat/completions", {"model": model, "messages": messages, "max_tokens": 1}

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import aiohttp
 
@@ -17,6 +17,7 @@ from sage_gateway.answers import Answer, Stream
 from sage_gateway.call import Call
 from sage_gateway.models import Member, Model
 from sage_gateway.routing import Headers, Hints
+from sage_gateway.upstream import Asking, Client, Response
 from sage_gateway.wire import ApiError, engine_error, error_event
 
 TRIES = 2
@@ -43,15 +44,11 @@ class Proxy:
     """The data plane's client. One session; ``open`` on the loop that serves."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Client | None = None
 
     async def open(self) -> None:
-        """Make the session. Connections are dropped before an engine's own 5 s are over."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        )
+        """Make the client."""
+        self._session = Client()
 
     async def close(self) -> None:
         """Abort what is still running."""
@@ -127,10 +124,11 @@ class Proxy:
                 ) from error
         raise _nobody(model)
 
-    def _request(self, job: Job, member: Member) -> "aiohttp.client._RequestContextManager":
+    def _request(self, job: Job, member: Member) -> Asking:
         assert self._session is not None
         limit = aiohttp.ClientTimeout(total=job.model.spec.timeout_s, sock_connect=2.0)
-        return (member.session or self._session).post(
+        client = cast("Client", member.session or self._session)  # as Client says
+        return client.post(
             member.url(job.path),
             data=job.body,
             headers={**job.headers, **member.headers} if member.headers else job.headers,
@@ -152,9 +150,7 @@ async def _chosen(job: Job, tried: list[int], *, elsewhere: bool) -> int | None:
     return index
 
 
-async def _ask(
-    model: Model, member: Member, request: "aiohttp.client._RequestContextManager"
-) -> Answer:
+async def _ask(model: Model, member: Member, request: Asking) -> Answer:
     with Call(member) as call:
         try:
             async with request as response:
@@ -170,9 +166,7 @@ async def _ask(
     return Answer(200, found)
 
 
-async def _ask_stream(
-    model: Model, member: Member, request: "aiohttp.client._RequestContextManager"
-) -> Stream:
+async def _ask_stream(model: Model, member: Member, request: Asking) -> Stream:
     """A stream whose first bytes have come; until then a lost replica is tried elsewhere."""
     async with contextlib.AsyncExitStack() as stack:
         call = stack.enter_context(Call(member))
@@ -214,7 +208,7 @@ def _judge(call: Call, status: int) -> None:
 
 
 async def _events(
-    model: Model, call: Call, response: aiohttp.ClientResponse, first: bytes
+    model: Model, call: Call, response: Response, first: bytes
 ) -> AsyncGenerator[bytes, None]:
     """Whole events; the last one is ``[DONE]``, or an error where the engine broke off."""
     held = first

@@ -50,7 +50,9 @@ func chat(body []byte) (*job, error) {
 			last = content
 		}
 	}
-	return asked.job("chat.completion", last, prompt), nil
+	made := asked.job("chat.completion", last, prompt)
+	made.prompt = asked.rendered
+	return made, nil
 }
 
 // completion reads a plain completion; its prompt stands where the last user message does.
@@ -81,7 +83,7 @@ func (a generationRequest) job(object, text string, prompt int) *job {
 		completion := len(words(o))
 		return usage{prompt, completion, prompt + completion}
 	}
-	made := &job{texts: []string{text}, digest: digest}
+	made := &job{texts: []string{text}, digest: digest, tokens: a.tokens}
 	made.page = func(o Options, fault Fault) any {
 		content := strings.Join(words(o), "")
 		if fault.Kind == "bytes" {
@@ -112,6 +114,15 @@ func (a generationRequest) events(id, object string, words []string, used usage)
 		events = append(events, page(id, chunk, a.Model, nil, used))
 	}
 	return events
+}
+
+// rendered is what a chat template makes of the messages.
+func (a generationRequest) rendered() string {
+	var text strings.Builder
+	for _, m := range a.Messages {
+		text.WriteString("<" + m.Role + ">" + textOf(m.Content))
+	}
+	return text.String()
 }
 
 func (a generationRequest) tokens(o Options) int {

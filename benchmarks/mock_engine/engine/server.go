@@ -25,6 +25,7 @@ type Options struct {
 	AnswerTokens int
 	Journal      io.Writer // the request id of every finished answer, a line each; nil for none
 	RecordMax    int       // requests that GET /requests remembers
+	Capacity     Capacity
 	Plan         Plan
 }
 
@@ -42,6 +43,7 @@ type Server struct {
 	options Options
 	plan    atomic.Pointer[Plan]
 	ledger  *ledger
+	desk    *desk
 	routes  map[string]http.HandlerFunc
 }
 
@@ -50,16 +52,23 @@ func New(options Options) (*Server, error) {
 	if options.Dim < 1 || options.AnswerTokens < 1 || options.PerItem < 0 {
 		return nil, fmt.Errorf("dim and answer-tokens must be at least 1, per-item at least 0")
 	}
-	s := &Server{options: options, ledger: newLedger(options.Journal, options.RecordMax)}
+	if err := options.Capacity.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{options: options, ledger: newLedger(options.Journal, options.RecordMax), desk: newDesk(options.Capacity)}
 	if err := s.follow(options.Plan); err != nil {
 		return nil, err
 	}
 	s.routes = map[string]http.HandlerFunc{
-		"GET /health":               func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"status": "ok"}) },
-		"GET /v1/models":            s.models,
-		"GET /stats":                func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.read()) },
-		"GET /requests":             func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.requests()) },
-		"POST /stats/reset":         func(w http.ResponseWriter, _ *http.Request) { s.ledger.reset(); reply(w, s.ledger.read()) },
+		"GET /health":    func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"status": "ok"}) },
+		"GET /v1/models": s.models,
+		"GET /stats":     func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.read()) },
+		"GET /requests":  func(w http.ResponseWriter, _ *http.Request) { reply(w, s.ledger.requests()) },
+		"POST /stats/reset": func(w http.ResponseWriter, _ *http.Request) {
+			s.desk.forget()
+			s.ledger.reset()
+			reply(w, s.ledger.read())
+		},
 		"POST /control":             s.control,
 		"POST /v1/chat/completions": s.generation(chat),
 		"POST /v1/completions":      s.generation(completion),
@@ -107,10 +116,12 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 
 // A job is one request for a generation, read and understood.
 type job struct {
-	texts  []string // a fault in any of them applies
-	slots  []Fault  // of the vectors, by place; only for embeddings
-	digest key      // of the texts: what the latency is drawn from
-	keys   []key    // of the texts that are embedded
+	texts  []string                  // a fault in any of them applies
+	slots  []Fault                   // of the vectors, by place; only for embeddings
+	prompt func() string             // nil where there is none
+	tokens func(options Options) int // of the answer; nil where there are none
+	digest key                       // of the texts: what the latency is drawn from
+	keys   []key                     // of the texts that are embedded
 	page   func(options Options, fault Fault) any
 	stream func(options Options) []any // events; nil where none was asked for
 }
@@ -192,8 +203,19 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, e *entry, asked 
 		e.abort()
 		panic(http.ErrAbortHandler) // net/http's way to drop a connection without an answer
 	}
+	if !s.desk.enter(r.Context()) {
+		e.abort()
+		return
+	}
+	defer s.desk.leave()
+	if !s.prefill(r.Context(), e, asked) {
+		return
+	}
 	e.drawn = s.plan.Load().drawn.Draw(s.options.Seed, asked.digest) +
 		time.Duration(len(asked.keys))*s.options.PerItem
+	if asked.tokens != nil {
+		e.drawn += time.Duration(asked.tokens(s.options)) * s.desk.PerToken
+	}
 	if asked.stream != nil {
 		s.stream(w, r, e, asked, fault)
 		return

@@ -23,6 +23,8 @@ type Stats struct {
 	InFlightPeak       int            `json:"in_flight_peak"`
 	BusySlotS          float64        `json:"busy_slot_s"`     // measured, of all requests
 	LatencyDrawnS      float64        `json:"latency_drawn_s"` // as planned, of finished answers
+	PromptTokens       int            `json:"prompt_tokens"`   // prefilled, of an engine that takes time for them
+	CachedTokens       int            `json:"cached_tokens"`   // of those, known from before
 	BytesIn            int64          `json:"bytes_in"`
 	BytesOut           int64          `json:"bytes_out"`
 	FirstRequestAt     float64        `json:"first_request_at"`
@@ -155,6 +157,13 @@ func (l *ledger) see(text key) int {
 	defer l.mu.Unlock()
 	l.seen[text]++
 	return l.seen[text]
+}
+
+func (l *ledger) prefilled(tokens, cached int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.PromptTokens += tokens
+	l.stats.CachedTokens += cached
 }
 
 func (l *ledger) fault(kind string) {

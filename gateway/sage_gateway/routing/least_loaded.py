@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.routing.policy import Candidate, Hints, Policy
+from sage_gateway.routing.policy import LOAD, Candidate, Hints, Policy
 
 
 def choose(candidates: Sequence[Candidate], _: Hints, __: None) -> int:
@@ -13,15 +13,11 @@ def choose(candidates: Sequence[Candidate], _: Hints, __: None) -> int:
 
 def least(candidates: Sequence[Candidate]) -> Candidate:
     """The least busy of them."""
-    return min(candidates, key=_load)
+    return min(candidates, key=LOAD)
 
 
 def start(_: ModelSpec) -> None:
     """Nothing is remembered."""
-
-
-def _load(candidate: Candidate) -> int:
-    return candidate.in_flight
 
 
 POLICY: Policy[None] = Policy(choose=choose, start=start)

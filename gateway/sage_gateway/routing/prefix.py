@@ -13,7 +13,7 @@ Consistent Hashing with Bounded Loads (2018).
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import ceil
@@ -22,7 +22,7 @@ import msgspec
 
 from sage_gateway.pool_spec import ModelSpec
 from sage_gateway.routing.least_loaded import least
-from sage_gateway.routing.policy import NO_HINTS, Candidate, Headers, Hints, Policy
+from sage_gateway.routing.policy import LOAD, NO_HINTS, PLACE, Candidate, Headers, Hints, Policy
 from sage_gateway.wire import BODY_BYTES_MAX
 
 BLOCK_BYTES = 256  # some 64 tokens; what is shorter is no beginning worth a detour
@@ -70,28 +70,46 @@ def choose(candidates: Sequence[Candidate], hints: Hints, seen: Seen) -> int:
     """The least busy of those with the longest match; with no match worth it, of all."""
     if hints.chain:
         most = bound(candidates, seen.slots)
-        light = [c for c in candidates if c.in_flight < most]
-        holders = longest(light, hints.chain, seen.links)
+        holders = longest(candidates, hints.chain, seen.links, most)
         return least(holders or candidates).place
     return least(candidates).place
 
 
 def bound(candidates: Sequence[Candidate], slots: int) -> int:
     """So many requests in flight, with the next one, a replica may have to be preferred."""
-    after = sum(c.in_flight for c in candidates) + 1
+    after = sum(map(LOAD, candidates)) + 1
     return max(slots, ceil(LOAD_MAX * after / len(candidates)))
 
 
 def longest(
-    candidates: Sequence[Candidate], chain: Sequence[bytes], links: Mapping[bytes, int]
+    candidates: Sequence[Candidate],
+    chain: Sequence[bytes],
+    links: Mapping[bytes, int],
+    below: int,
 ) -> list[Candidate]:
-    """Those that saw the longest beginning, if that is at least ``SHARE_MIN`` of the prompt."""
+    """Those that saw the longest beginning, if that is at least ``SHARE_MIN`` of the prompt.
+
+    Only those with less than ``below`` requests in flight.
+    """
     shortest = bisect_left(CUTS, SHARE_MIN * CUTS[len(chain) - 1])
     for at in range(len(chain) - 1, shortest - 1, -1):
         bits = links.get(chain[at], 0)
-        if bits and (holders := [c for c in candidates if bits >> c.place & 1]):
+        if bits and (holders := [c for c in _among(candidates, bits) if c.in_flight < below]):
             return holders
     return []
+
+
+def _among(candidates: Sequence[Candidate], bits: int) -> Iterator[Candidate]:
+    """Those whose places are set in ``bits``, which are few where the candidates are many."""
+    if bits.bit_count() * 4 > len(candidates):
+        yield from (c for c in candidates if bits >> c.place & 1)
+        return
+    while bits:
+        place = (bits & -bits).bit_length() - 1
+        at = bisect_left(candidates, place, key=PLACE)
+        if at < len(candidates) and candidates[at].place == place:
+            yield candidates[at]
+        bits &= bits - 1
 
 
 def start(spec: ModelSpec) -> Seen:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hashlib import shake_128
 
 from sage_gateway.routing.least_loaded import least
-from sage_gateway.routing.policy import NO_HINTS, Candidate, Headers, Hints
+from sage_gateway.routing.policy import NO_HINTS, PLACE, Candidate, Headers, Hints
 
 WEIGHT_BYTES = 8
 
@@ -17,8 +17,8 @@ def choose(candidates: Sequence[Candidate], hints: Hints, _: None) -> int:
     """The index with the greatest weight for the key; of a request without one, the least busy."""
     if not hints.key:
         return least(candidates).place
-    weights = weighed(hints.key, candidates[-1].place + 1)
-    return max(candidates, key=lambda c: weights[c.place]).place
+    weights = weighed(hints.key, candidates[-1].place + 1).tolist()
+    return max(map(PLACE, candidates), key=weights.__getitem__)
 
 
 def weighed(key: bytes, count: int) -> memoryview:

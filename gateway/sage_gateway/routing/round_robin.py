@@ -1,14 +1,16 @@
 """One replica after the other, whatever their load. The state is the index chosen last."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.routing.policy import Candidate, Hints, Policy
+from sage_gateway.routing.policy import PLACE, Candidate, Hints, Policy
 
 
 def choose(candidates: Sequence[Candidate], _: Hints, last: int) -> int:
     """The next index after ``last``, or the first."""
-    return next((c.place for c in candidates if c.place > last), candidates[0].place)
+    after = bisect_right(candidates, last, key=PLACE)
+    return candidates[after % len(candidates)].place
 
 
 def start(_: ModelSpec) -> int:

@@ -31,7 +31,10 @@ class Router:
         tried: Collection[int] = (),
     ) -> int | None:
         """The index of the replica for the next request, None when none has room."""
-        open_ = eligible(candidates, tried=tried)
+        return self.among(eligible(candidates, tried=tried), hints)
+
+    def among(self, open_: Sequence[Candidate], hints: Hints) -> int | None:
+        """The same of those that are eligible, in the order of their places."""
         if not open_:
             return None
         index = self._policy.choose(open_, hints, self._state)

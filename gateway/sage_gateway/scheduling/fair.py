@@ -24,12 +24,16 @@ class Counters:
         self._beginnings: dict[int, float] = {}
         self._tenants_max = TENANTS_MIN
 
-    def rank(self, ticket: Ticket) -> float:
-        """Where it begins; its tenant's counter moves on."""
+    def rank(self, ticket: Ticket, borrowed: float = 0.0) -> float:
+        """Where it begins, earlier by what is ``borrowed``; its tenant's counter moves on."""
         begins = max(self._clock, self._counters.get(ticket.tenant, 0.0))
         self._counters[ticket.tenant] = begins + ticket.tokens
-        self._beginnings[ticket.number] = begins
-        return begins
+        self._beginnings[ticket.number] = begins - borrowed
+        return begins - borrowed
+
+    def lead(self, ticket: Ticket, other: Ticket) -> float:
+        """How many tokens later than ``other`` it begins; both wait."""
+        return self._beginnings[ticket.number] - self._beginnings[other.number]
 
     def served(self, ticket: Ticket) -> None:
         """The clock moves on to where it began."""

@@ -2,7 +2,7 @@
 
 from heapq import heapify, heappop, heappush
 
-from sage_gateway.scheduling import fifo
+from sage_gateway.scheduling import fifo, slo
 from sage_gateway.scheduling.policy import Policy
 from sage_gateway.scheduling.ticket import Ticket
 
@@ -66,29 +66,35 @@ class Line:
 
 
 class Lanes:
-    """The line of a model; before it who lost a replica, behind it the background class.
+    """The line of a model; before it who lost a replica, behind it who is late, and background.
 
-    The first of that class are those who had begun, and gave way.
+    Late is who would be answered after its deadline were the guess of its work right, under a
+    policy that minds deadlines. Let go in its turn it would make the next one late, and under
+    overload so on for ever; but a guess is no reason to refuse it. Of background the first are
+    those who had begun, and gave way.
 
-    Background is held back while others wait or pass, but for every ``BACKGROUND_EVERY``-th turn:
-    an age at which it may pass would let a thousand lines of a batch pass together, a share does
-    not.
+    Late ones and background are held back while others wait or pass, but for every
+    ``BACKGROUND_EVERY``-th turn: an age at which they may pass would let a thousand lines of a
+    batch pass together, a share does not.
     """
 
     def __init__(self, policy: Policy) -> None:
+        self._policy = policy
         self.returned = Line(fifo.policy())
+        self.late = Line(fifo.policy())
         self.front = Line(policy)
         self.resumed = Line(fifo.policy())
         self.back = Line(policy)
         self._held = 0
+        self._late_before = False
 
     def __len__(self) -> int:
-        return len(self.returned) + len(self.front) + len(self.resumed) + len(self.back)
+        return self.ahead + len(self.resumed) + len(self.back)
 
     @property
     def ahead(self) -> int:
         """How many wait who are not background."""
-        return len(self.returned) + len(self.front)
+        return len(self.returned) + len(self.late) + len(self.front)
 
     @property
     def due(self) -> bool:
@@ -107,16 +113,36 @@ class Lanes:
         """Take out who is next; somebody waits."""
         if self.returned:
             return self.returned.pop(now_s)
-        behind = self.resumed or self.back
-        if background_next(len(self.front), len(behind), self._held):
-            self._held = 0
-            return behind.pop(now_s)
-        self._held += bool(behind)
-        return self.front.pop(now_s)
+        behind = len(self.late) + len(self.resumed) + len(self.back)
+        if background_next(len(self.front), behind, self._held):
+            return self._from_behind(now_s)
+        self._held += behind > 0
+        return self._in_time(now_s) or self._from_behind(now_s)
+
+    def _from_behind(self, now_s: float) -> Ticket:
+        """The next of the late ones and of background, in turn where there are both."""
+        self._held = 0
+        background = self.resumed or self.back
+        self._late_before = bool(self.late) and not (background and self._late_before)
+        if not self._late_before:
+            return background.pop(now_s)
+        ticket = self.late.pop(now_s)
+        self._policy.charge(ticket, ticket.tokens)
+        return ticket
+
+    def _in_time(self, now_s: float) -> Ticket | None:
+        """The next of the line who is not late; those who are leave it, and owe nothing."""
+        while self.front:
+            ticket = self.front.pop(now_s)
+            if not (self._policy.expires and slo.late(ticket, now_s)):
+                return ticket
+            self._policy.charge(ticket, -ticket.tokens)
+            self.late.push(ticket)
+        return None
 
     def discard(self, ticket: Ticket) -> bool:
         """It leaves; whether it waited."""
-        return self._line(ticket).discard(ticket)
+        return self.late.discard(ticket) or self._line(ticket).discard(ticket)
 
     def _line(self, ticket: Ticket) -> Line:
         if ticket.returned:

@@ -97,11 +97,11 @@ class Queue:
     @property
     def background(self) -> int:
         """How many of the background class wait."""
-        return len(self._lanes.back)
+        return len(self._lanes) - self._lanes.ahead
 
     def oldest_s(self) -> float:
         """How long the first of the others has waited."""
-        lanes = (self._lanes.returned, self._lanes.front)
+        lanes = (self._lanes.returned, self._lanes.late, self._lanes.front)
         came = [at for lane in lanes if (at := lane.oldest_s()) is not None]
         return self._clock.monotonic() - min(came) if came else 0.0
 

@@ -27,6 +27,11 @@ def expired(ticket: Ticket, now_s: float) -> bool:
     return now_s + SURE * ticket.work_s > ticket.deadline_s
 
 
+def late(ticket: Ticket, now_s: float) -> bool:
+    """Whether it would be answered after its deadline, were the guess of its work right."""
+    return now_s + ticket.work_s > ticket.deadline_s
+
+
 def policy() -> Policy:
     """Least slack first."""
     return Policy((rank,), expires=True)

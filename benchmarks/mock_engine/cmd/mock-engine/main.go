@@ -32,6 +32,10 @@ func main() {
 	perItem := flag.Duration("per-item", 0, "added to an embedding request's latency for each text")
 	dim := flag.Int("dim", 384, "of the vectors")
 	tokens := flag.Int("answer-tokens", 16, "length of an answer, unless max_tokens is less")
+	slots := flag.Int("slots", 0, "requests computed at a time, the others wait; 0 is any number")
+	perPrompt := flag.Duration("per-prompt-token", 0, "added for each token of a prompt that is not cached")
+	perToken := flag.Duration("per-token", 0, "added for each token of an answer")
+	cache := flag.Int("cache-tokens", 0, "of prompts' beginnings that are remembered")
 	failRate := flag.Float64("fail-rate", 0, "share of requests that fail, 0 to 1")
 	failStatus := flag.Int("fail-status", 500, "what those answer with")
 	record := flag.Int("record", 0, "how many requests GET /requests remembers, bodies and all")
@@ -44,7 +48,8 @@ func main() {
 	plan := engine.Plan{Latency: *latency, FailRate: *failRate, FailStatus: *failStatus}
 	server, err := engine.New(engine.Options{
 		Seed: *seed, Model: *model, Dim: *dim, PerItem: *perItem, AnswerTokens: *tokens,
-		RecordMax: *record, Journal: appended(*journal), Plan: plan})
+		RecordMax: *record, Journal: appended(*journal), Plan: plan,
+		Capacity: engine.Capacity{Slots: *slots, PerPrompt: *perPrompt, PerToken: *perToken, CacheTokens: *cache}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,0 +1,70 @@
+"""LiteLLM's proxy: one worker on its core, without a database, logs off.
+
+Set up as its page "Best practices for production" has it, routing by its recommended
+``simple-shuffle``. ``slots``: its own limit of requests at an engine (``max_parallel_requests``),
+beyond which they wait in the proxy. https://docs.litellm.ai/docs/proxy/prod
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark_sage.proxies import Proxy, environment, free_port, started, version
+
+KEY = "sk-benchmark"
+ENV = {
+    "LITELLM_MODE": "PRODUCTION",
+    "LITELLM_LOG": "ERROR",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # asks nobody outside for prices
+    "NO_DOCS": "True",
+}
+
+
+@contextmanager
+def litellm(
+    engines: Sequence[str], folder: Path, core: int, *, slots: int | None = None
+) -> Iterator[Proxy]:
+    """LiteLLM in front of these engines, all of them the model ``mock``.
+
+    Raises:
+        ConfigError: its environment is not there.
+        StackError: it does not start.
+    """
+    commands, port = environment("litellm"), free_port()
+    config = settings(engines, slots)
+    (folder / "litellm.yaml").write_text(yaml.safe_dump(config))
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(str(commands / "litellm"), "--config", str(folder / "litellm.yaml")),
+        *("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1", "--telemetry", "False"),
+    ]
+    log, ready = folder / "litellm.log", f"{url}/health/liveliness"
+    told = {"version": version(commands, "litellm"), "config": config, "env": ENV}
+    with started(command, core=core, log=log, ready=ready, env=ENV) as process:
+        yield Proxy(url, KEY, told, process)
+
+
+def settings(engines: Sequence[str], slots: int | None) -> dict[str, Any]:
+    """Its ``config.yaml``."""
+    limit = {} if slots is None else {"max_parallel_requests": slots}
+    models = [
+        {
+            "model_name": "mock",
+            "litellm_params": {
+                "model": "openai/mock",
+                "api_base": f"{url}/v1",
+                "api_key": "none",
+                **limit,
+            },
+        }
+        for url in engines
+    ]
+    return {
+        "model_list": models,
+        "general_settings": {"master_key": KEY},
+        "litellm_settings": {"request_timeout": 600, "set_verbose": False},
+        "router_settings": {"routing_strategy": "simple-shuffle", "num_retries": 0},
+    }

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Makes what the benchmarks of the model pool (B4, B5, B9) are compared with: LiteLLM and vllm-router,
+# each in an environment of its own with every version pinned, and nginx from Debian.
+#
+#   bash infra/peers.sh            prints one line a peer; again, it takes about a second
+#
+# Optional: 600 MB in $SAGE_CACHE (default ~/.cache/sage). A peer that cannot be had is told of, and is
+# a row that says why in the result of a benchmark; the others are made all the same. To renew the pins:
+#   echo 'litellm[proxy]' | uv pip compile - --no-header --no-annotate -o infra/venvs/litellm.txt
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sage}
+home=${SAGE_HOME:-$repo/.sage}
+
+# shellcheck source=infra/setup/say.sh
+. "$repo/infra/setup/say.sh"
+# shellcheck disable=SC2034 # steps.sh names the native jar and the mock engine after these; none is made
+native_hash=none mock_hash=none
+# shellcheck source=infra/setup/steps.sh
+. "$repo/infra/setup/steps.sh"
+# shellcheck source=infra/setup/checks.sh
+. "$repo/infra/setup/checks.sh"
+
+python=''
+check_python
+command -v flock >/dev/null || need 'flock: apt-get install util-linux'
+[ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}"
+mkdir -p "$cache/locks" "$home/logs/setup"
+
+hash_of_peer() { hash_of "$python" "$repo/infra/venvs/$1.txt"; }
+has_peer() { has_venv "$cache/venv/peer-$1" "$(hash_of_peer "$1")"; }
+# Not make_venv: the project's own pins are no matter of a peer's.
+make_peer() {
+  local folder=$cache/venv/peer-$1
+  rm -f "$folder/.stamp"
+  "$(uv_path)" venv --clear --python "$python" "$folder"
+  "$(uv_path)" pip install --python "$folder/bin/python" --no-deps -r "$repo/infra/venvs/$1.txt"
+  hash_of_peer "$1" >"$folder/.stamp"
+}
+has_litellm() { has_peer litellm; }
+make_litellm() { make_peer litellm; }
+has_router() { has_peer vllm-router; }
+make_router() { make_peer vllm-router; }
+has_nginx() { [ -x "$(PATH=$PATH:/usr/sbin command -v nginx)" ]; }
+make_nginx() { debian nginx-light; }
+
+# peer NAME LABEL: has_NAME, else make_NAME, one at a time on this machine; a failure ends nothing.
+peer() {
+  local log=$home/logs/setup/peer-$1.log
+  if "has_$1"; then
+    say_line "$2" 'ready'
+    return
+  fi
+  timed "$2" "$log" locked "$1"
+  [ "$timed_status" = 0 ] || printf '  %s\n' "$(tail -1 "$log")" "The whole log: $log"
+}
+locked() { exec 9>"$cache/locks/peer-$1"; flock 9; if "has_$1"; then return; fi; "make_$1"; }
+
+has_uv || make_uv
+peer litellm 'LiteLLM'
+peer router 'vllm-router'
+peer nginx 'nginx'
