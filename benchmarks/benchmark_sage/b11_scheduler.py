@@ -25,7 +25,7 @@ from benchmark_sage.workload import percentile
 from sage_flink.flow.graph import PRIORITIES
 from sage_gateway.budget import Need
 from sage_gateway.engines import ENGINES, Launch
-from sage_gateway.models import Model
+from sage_gateway.models import Member, Model
 from sage_gateway.pool_spec import ModelSpec
 from sage_gateway.replicas import State
 from sage_gateway.routing import POLICIES as ROUTING
