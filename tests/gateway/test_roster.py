@@ -1,5 +1,6 @@
 """What is kept of a model's replicas is what would be found by looking at all of them anew."""
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_gateway.breaker import Breaker, Circuit
+from sage_gateway.budget import Need
 from sage_gateway.engines import ENGINES, Launch
 from sage_gateway.models import Member, Model
 from sage_gateway.pool_spec import ModelSpec
@@ -36,12 +38,14 @@ changes = st.lists(
 def of(number: int) -> Member:
     spec = ModelSpec(engine="fake", kind="chat", concurrency=3)
     launch = Launch("talk", spec, None, 1, Path("python"))
-    return Member(replace(born(f"talk/{number}", 0.0), state=State.READY), launch)
+    return Member(replace(born(f"talk/{number}", 0.0), state=State.READY), launch, number)
 
 
 def applied(members: list[Member], what: str, at: int, value: object, now_s: float) -> None:
     if what == "comes":
-        members.insert(at % (len(members) + 1), of(at))
+        taken = {one.place for one in members}
+        free = next(place for place in range(at, at + len(taken) + 1) if place not in taken)
+        insort(members, of(free), key=lambda one: one.place)
     if not members:
         return
     one = members[at % len(members)]
@@ -68,7 +72,7 @@ def test_a_roster_stands_as_all_replicas_do_after_any_changes(
         now_s += value if what == "later" and isinstance(value, float) else 0.0
         applied(members, what, at, value, now_s)
 
-        all_ = [m.candidate(i, now_s) for i, m in enumerate(members)]
+        all_ = [m.candidate(now_s) for m in members]
         ready = [m for m in members if m.replica.state is State.READY]
         trusted = [m for m in ready if not m.doubted(now_s)] or ready
         assert list(roster.open((), now_s)) == eligible(all_)
@@ -92,12 +96,14 @@ def test_a_replica_that_left_changes_nothing_any_more() -> None:
 
 
 def test_a_model_sees_a_request_come_and_go() -> None:
-    members = [of(0)]
-    model = Model("talk", members[0].launch.spec, ENGINES["fake"], members)
+    launch = of(0).launch
+    model = Model("talk", launch.spec, ENGINES["fake"], launch, Need("talk", 1, 1, 0, 0))
+    one = model.at(0)
+    one.replica = replace(one.replica, state=State.READY)
 
-    members[0].in_flight += 3
+    one.in_flight += 3
     full = model.choose(), model.room_beyond(0)
-    members[0].in_flight -= 1
+    one.in_flight -= 1
 
     assert full == (None, False)
     assert (model.choose(), model.room_beyond(0), model.room_beyond(1)) == (0, True, False)
