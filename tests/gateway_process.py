@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -18,14 +19,23 @@ KEY = "sk-sage-test"
 
 @contextmanager
 def gateway_process(
-    home: Path, models: dict[str, Any], **rest: Any
+    home: Path,
+    models: dict[str, Any],
+    *,
+    words: Sequence[str] = (),
+    more: Mapping[str, str] = MappingProxyType({}),
+    **rest: Any,
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """The process and a client of it, once all models are ready; killed with -9 afterwards."""
+    """The process and a client of it, once all models are ready; killed with -9 afterwards.
+
+    ``words``: more of its command line; ``more``: of its environment; ``rest``: of ``pool.yaml``.
+    """
     port = free_port()
     pool = home / f"pool-{port}.yaml"
     pool.write_text(yaml.safe_dump({"models": models, "engine_grace_s": 0, **rest}))
     line = [sys.executable, "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
-    env = {**os.environ, "SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY}
+    line += words
+    env = {**os.environ, "SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY, **more}
     with (home / f"gateway-{port}.log").open("w") as log:
         process = subprocess.Popen(line, env=env, stdout=log, stderr=log)
     headers = {"Authorization": f"Bearer {KEY}"}

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
 from sage_flink.tsdb import Bucket
-from sage_gateway import cold, mounts, pipelines, presets
+from sage_gateway import cold, logs, mounts, pipelines, presets
 from sage_gateway.accounted import Accounted
 from sage_gateway.batches import Desk
 from sage_gateway.cache import Cache
@@ -23,6 +23,7 @@ from sage_gateway.cache.cache import store_of
 from sage_gateway.engines import KNOWN, Engine
 from sage_gateway.front import Front
 from sage_gateway.ledger import Ledger
+from sage_gateway.logs import RequestLog
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import PoolSpec, TraceSpec, chosen_file, load
@@ -38,6 +39,7 @@ from sage_gateway.service import Service
 from sage_gateway.tenants import Keys, Tenants, local_key
 from sage_gateway.tenants.stores import store
 from sage_gateway.tenants.usage_points import UsagePoints
+from sage_gateway.tracing import tracing
 from sage_gateway.transport import Transport
 
 STOP_S = 10
@@ -53,6 +55,7 @@ def build(
     factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
     records: Records | None = None,
     bucket: Bucket = BUCKET,
+    requests: RequestLog | None = None,
 ) -> Front:
     """The gateway as an ASGI callable; its lifespan starts and ends the engines.
 
@@ -61,14 +64,15 @@ def build(
     Raises:
         ConfigError: a model's weights or an engine's environment are not there.
     """
-    logs = settings.home / "logs"
-    pool = Pool(spec, engines, models=settings.models, logs=logs, records=records)
+    folder = settings.home / "logs"
+    pool = Pool(spec, engines, models=settings.models, logs=folder, records=records)
     proxy = Proxy()
     searches = Searches(open_store)
-    metrics = Metrics(pool)
+    metrics = Metrics(pool, requests)
     ledger = Ledger(spec.ledger, settings.home / "data" / "gateway", metrics.registry)
     service = Service(pool, proxy, searches, metrics)
     service.recorder = recorder = _recorder(spec)
+    service.tracing = traces = tracing()
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     points = Points(bucket, metrics.registry)
     usage = UsagePoints(tenants, points.add)
@@ -111,6 +115,8 @@ def build(
             await pool.close()
             await proxy.close()
             searches.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     return Front(
         tenants, service, accounted, cold.build(service, tenants, desk, autoscaler, lifespan)
@@ -143,7 +149,8 @@ def serve(front: Front, listener: socket.socket) -> None:
 def main() -> None:
     """Read the arguments, check everything that can be checked, serve."""
     args = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(args.log)
+    requests = RequestLog(every=args.log_requests)
     try:
         settings = Settings.load()
         given = presets.path(args.preset) if args.preset else args.pool
@@ -152,7 +159,8 @@ def main() -> None:
         host, port = listener.getsockname()[:2]
         records = Records(settings.home / "run" / f"gateway-{port}")
         kept = records if records.open() else None
-        front = build(settings, spec, Keys.of(local_key(settings)), records=kept)
+        keys = Keys.of(local_key(settings))
+        front = build(settings, spec, keys, records=kept, requests=requests)
     except SageError as error:
         sys.exit(f"sage-gateway: {error}")
     logging.getLogger("sage.gateway").info("http://%s:%d", host, port)
@@ -171,6 +179,8 @@ def _arguments() -> argparse.Namespace:
     pool = parser.add_mutually_exclusive_group()
     pool.add_argument("--pool", type=Path, help="pool.yaml to use")
     pool.add_argument("--preset", help=f"a shipped one: {', '.join(presets.NAMES)}")
+    parser.add_argument("--log", choices=["text", "json"], default="text", help="form of log lines")
+    parser.add_argument("--log-requests", action="store_true", help="a line for every request")
     return parser.parse_args()
 
 

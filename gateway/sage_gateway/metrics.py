@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from sage_gateway.logs import RequestLog
 from sage_gateway.pool import Pool
 from sage_gateway.replay.recorder import Taken
 from sage_gateway.replicas import State
 from sage_gateway.scaling.load import Load
+from sage_gateway.tracing import Traced
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -17,8 +19,9 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 class Metrics:
     """Counters of the data plane, and the pool's states as they are when asked."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, requests: RequestLog | None = None) -> None:
         self._pool = pool
+        self.log = requests or RequestLog()
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "sage_gateway_requests",
@@ -121,7 +124,7 @@ class Watch:
     """One request's account; ``end`` closes it once. ``model`` is a known one or ``-``.
 
     ``settle`` is told what the engine counted, of a request that was answered; ``load`` is that of
-    the model in the pool, ``taken`` what is recorded of it.
+    the model in the pool, ``taken`` what is recorded of it, ``traced`` its span.
     """
 
     __slots__ = (
@@ -132,8 +135,11 @@ class Watch:
         "_route",
         "load",
         "model",
+        "request_id",
         "settle",
         "taken",
+        "tenant",
+        "traced",
     )
 
     def __init__(self, metrics: Metrics, route: str) -> None:
@@ -143,13 +149,22 @@ class Watch:
         self._first = 0.0
         self._open = True
         self.model = "-"
+        self.request_id = self.tenant = ""
         self.load: Load | None = None
         self.taken: Taken | None = None
+        self.traced: Traced | None = None
         self.settle: Callable[[Mapping[str, int]], None] | None = None
+
+    @property
+    def traceparent(self) -> str:
+        """What is told to those whom it asks; empty when it is not sampled."""
+        return self.traced.traceparent if self.traced else ""
 
     def began(self) -> None:
         """The first bytes of a stream are there."""
         self._first = time.perf_counter()
+        if self.traced is not None:
+            self.traced.began()
 
     def end(self, status: int, tokens: Mapping[str, int] | None = None) -> None:
         """The request is over; 499 means that the caller hung up."""
@@ -166,6 +181,18 @@ class Watch:
             self._answered(tokens or {}, seconds)
         if self.taken is not None:
             self.taken.end(status, tokens or {}, self._first)
+        if self.traced is not None:
+            self.traced.end(status, self.model, tokens or {})
+        if self._metrics.log.wants(status):
+            self._metrics.log.note(status, seconds, self._fields())
+
+    def _fields(self) -> dict[str, str]:
+        return {
+            "request_id": self.request_id,
+            "route": self._route,
+            "model": self.model,
+            "tenant": self.tenant,
+        }
 
     def _answered(self, used: Mapping[str, int], seconds: float) -> None:
         if self.settle is not None:

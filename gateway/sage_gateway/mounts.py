@@ -8,13 +8,16 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
 from sage_flink.common import Settings
 from sage_gateway.answers import DONE, Answer, Stream
+from sage_gateway.routing import Headers
 from sage_gateway.wire import ApiError, ChatAsk, error_event
 
 if TYPE_CHECKING:
@@ -22,7 +25,26 @@ if TYPE_CHECKING:
 
 DELTAS_MAX = 256
 
+#: What the calls of a pipeline take over from whoever asked it.
+HANDED_ON = frozenset({b"x-sage-priority", b"x-sage-deadline-ms", b"x-sage-job", b"x-session-id"})
+
 OnDelta = Callable[[str], Awaitable[None]]
+
+
+class Asker(NamedTuple):
+    """Who asked the pipeline that runs in this context, and what its calls are told of that."""
+
+    tenant: str = ""
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, tenant: str, headers: Headers, traceparent: str) -> "Asker":
+        """``traceparent``: empty when the request is not sampled."""
+        told = {name: value for name, value in headers if name in HANDED_ON}
+        return cls(tenant, told | ({b"traceparent": traceparent.encode()} if traceparent else {}))
+
+
+ASKER: ContextVar[Asker | None] = ContextVar("asker", default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,10 @@ class Proxy:
         stream: bool,
         request_id: str = "",
         headers: Headers = (),
+        traceparent: str = "",
     ) -> Answer | Stream:
         """The engine's answer to ``body``. ``headers`` are the caller's: routing reads its own.
+        ``traceparent``: that of a sampled request.
 
         Raises:
             ApiError: 503 no replica is ready, 429 one was lost and no other had room in time, 502
@@ -73,6 +75,8 @@ class Proxy:
                 objects to.
         """
         sent = {**HEADERS, "x-request-id": request_id} if request_id else HEADERS
+        if traceparent:
+            sent = {**sent, "traceparent": traceparent}
         job = Job(model, path, body, sent, stream, model.router.hints(headers, body))
         if model.spec.hedge_after_ms is None:
             return await self._tried(job, [])

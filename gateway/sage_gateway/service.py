@@ -16,7 +16,7 @@ from sage_gateway import mounts
 from sage_gateway.answers import Answer, Stream, refused
 from sage_gateway.metrics import Metrics, Watch
 from sage_gateway.models import Model
-from sage_gateway.mounts import Mount
+from sage_gateway.mounts import Asker, Mount
 from sage_gateway.pool import Pool
 from sage_gateway.proxy import Proxy
 from sage_gateway.replay import Recorder
@@ -30,6 +30,7 @@ from sage_gateway.scheduling import (
     wished,
 )
 from sage_gateway.search import Searches
+from sage_gateway.tracing import Tracing
 from sage_gateway.wire import (
     ApiError,
     ChatAsk,
@@ -83,6 +84,7 @@ class Service:
         self.searches = searches
         self.metrics = metrics
         self.recorder: Recorder | None = None
+        self.tracing: Tracing | None = None
         self.mounts: dict[str, Mount] = {}
 
     def serves(self, path: str) -> bool:
@@ -112,7 +114,11 @@ class Service:
         ``headers``: the caller's, for scheduling and routing. ``tenant``: the caller's, as its key
         has it. ``mounted``: pipelines are models.
         """
-        watch = self.metrics.begin(path if path in MODEL_ROUTES else SEARCH_ROUTE)
+        route = path if path in MODEL_ROUTES else SEARCH_ROUTE
+        watch = self.metrics.begin(route)
+        watch.request_id, watch.tenant = request_id, tenant
+        if self.tracing is not None:
+            watch.traced = self.tracing.begin(route, headers, tenant=tenant, request_id=request_id)
         try:
             caller = Caller(request_id, headers, tenant, mounted)
             found = await self._dispatch(path, body, caller, watch)
@@ -141,6 +147,7 @@ class Service:
             texts_only(ask)
             if caller.mounted and (mount := self.mounts.get(ask.model)):
                 watch.model = ask.model
+                mounts.ASKER.set(Asker.of(caller.tenant, caller.headers, watch.traceparent))
                 return await _mounted(mount, ask, loaded(body))
         model = self._model(ask, path)
         watch.model = model.name
@@ -155,6 +162,7 @@ class Service:
             stream=stream,
             request_id=caller.request_id,
             headers=caller.headers,
+            traceparent=watch.traceparent,
         )
         wishes = wished(caller.headers, caller.tenant)
         expected = _expected(ask, len(body), model)
@@ -180,6 +188,8 @@ class Service:
         ticket = await model.queue.enter(wishes, tokens)
         if watch.taken is not None:
             watch.taken.let_go()
+        if watch.traced is not None:
+            watch.traced.let_go()
         if ticket is None:
             load.waits.add(0.0)
             return None

@@ -8,6 +8,7 @@ from sage_flink.common import PoolError
 from sage_flink.common.openai import retry_after_s
 from sage_flink.flow import Reply
 from sage_gateway.answers import Answer, Stream
+from sage_gateway.mounts import ASKER, Asker
 from sage_gateway.service import Service
 
 
@@ -15,7 +16,8 @@ class Transport:
     """Calls in this process. Paths are those of HTTP; mounted pipelines are not among the models,
 
     so that none can call itself. Calls go around the ledger, whatever ids they carry: a pipeline
-    makes ids anew for each question, and the answer kept is its own, under its caller's id.
+    makes ids anew for each question, and the answer kept is its own, under its caller's id. They
+    wait and are routed as their caller's own would: with its tenant, priority, deadline, session.
     """
 
     def __init__(self, service: Service) -> None:
@@ -60,11 +62,15 @@ class Transport:
             await found.close()
 
     async def _asked(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer | Stream:
+        asker = ASKER.get() or Asker()
+        told = {name.encode(): value.encode() for name, value in headers.items()}
+        told.update(asker.headers)
         return await self._service.answer(
             path,
             body,
             request_id=headers.get("x-request-id", ""),
-            headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+            headers=list(told.items()),
+            tenant=asker.tenant,
             mounted=False,
         )
 

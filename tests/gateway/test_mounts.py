@@ -135,3 +135,19 @@ def test_a_pipeline_cannot_be_asked_for_embeddings_and_cannot_ask_itself(gateway
 
     assert embedding.status_code == 400
     assert status == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_its_calls_go_where_its_callers_session_went(start: Any, fake: Any, stream: bool) -> None:
+    model = fake(replicas=2, routing="session")
+    with start({"talk": model}, factories={"rag": Echo}) as gateway:
+        gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
+        messages = [{"role": "user", "content": "echo hi"}]
+        body = {"model": "rag", "messages": messages, "stream": stream}
+        for _ in range(6):
+            session = {"x-session-id": "s1"}
+            gateway.client.post("/v1/chat/completions", json=body, headers=session)
+
+        asked = sorted(gateway.seen(replica=number)["requests"] for number in range(2))
+
+    assert asked == [0, 6]

@@ -1,0 +1,133 @@
+"""Traces by OpenTelemetry: a span for each sampled request, the engine's own below it.
+
+Off, and nothing of it loaded, until ``OTEL_EXPORTER_OTLP_ENDPOINT`` names a collector; its other
+variables hold as well. A caller whose ``traceparent`` is sampled is always followed. Of all others,
+callers without one and records of a stream, whose trace id is made of their request id, the share
+``OTEL_TRACES_SAMPLER_ARG`` is (none by default): by trace id, so that every gateway and every
+attempt agree.
+
+Source: W3C Trace Context, section 3.2; OpenTelemetry's semantic conventions for generative AI.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sage_flink.common import ConfigError
+from sage_flink.common.need import need
+from sage_gateway.routing import Headers
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+TRACEPARENT, JOB = b"traceparent", b"x-sage-job"
+CHARS_MAX = 200
+
+
+class Traced:
+    """One sampled request. ``traceparent`` is what its engine is told."""
+
+    __slots__ = ("_span", "traceparent")
+
+    def __init__(self, span: "Span") -> None:
+        self._span = span
+        at = span.get_span_context()
+        self.traceparent = f"00-{at.trace_id:032x}-{at.span_id:016x}-01"
+
+    def let_go(self) -> None:
+        """A replica has room for it."""
+        self._span.add_event("let go")
+
+    def began(self) -> None:
+        """The first bytes of a stream are there."""
+        self._span.add_event("first bytes")
+
+    def end(self, status: int, model: str, tokens: Mapping[str, int]) -> None:
+        """It is answered; ``tokens`` by direction, ``in`` and ``out``."""
+        from opentelemetry.trace import StatusCode
+
+        span = self._span
+        span.set_attribute("gen_ai.request.model", model)
+        span.set_attribute("http.response.status_code", status)
+        for direction, name in (("in", "input"), ("out", "output")):
+            if direction in tokens:
+                span.set_attribute(f"gen_ai.usage.{name}_tokens", tokens[direction])
+        if status >= 500:
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+
+class Tracing:
+    """Begins spans and hands them to the exporter, which has a thread and a bounded queue."""
+
+    def __init__(self, provider: "TracerProvider") -> None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._provider = provider
+        self._tracer = provider.get_tracer("sage_gateway")
+        self._extract = TraceContextTextMapPropagator().extract
+
+    def begin(self, route: str, headers: Headers, *, tenant: str, request_id: str) -> Traced | None:
+        """The request's span, None when it is not sampled. Header names are in lower case."""
+        from opentelemetry.trace import SpanKind
+
+        found = dict(headers)
+        carrier = {"traceparent": _text(found.get(TRACEPARENT, b""))}
+        attributes = {
+            "http.route": route,
+            "sage.tenant": tenant,
+            "sage.job": _text(found.get(JOB, b"")),
+            "sage.request_id": request_id,
+        }
+        span = self._tracer.start_span(
+            f"POST {route}",
+            context=self._extract(carrier),
+            kind=SpanKind.SERVER,
+            attributes={name: value for name, value in attributes.items() if value},
+            start_time=time.time_ns(),
+        )
+        return Traced(span) if span.is_recording() else None
+
+    def close(self) -> None:
+        """Export what is left; blocks for as long as ``OTEL_BSP_EXPORT_TIMEOUT`` says."""
+        self._provider.shutdown()
+
+
+def tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None:
+    """What the environment asks for; None where it names no collector.
+
+    Raises:
+        ConfigError: the share of sampled traces is no number between 0 and 1.
+    """
+    if not any(environment.get(name) for name in ENDPOINTS):
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    share = TraceIdRatioBased(_share(environment.get("OTEL_TRACES_SAMPLER_ARG", "0")))
+    name = environment.get("OTEL_SERVICE_NAME", "sage-gateway")
+    provider = TracerProvider(
+        sampler=ParentBased(share, remote_parent_not_sampled=share),
+        resource=Resource.create({"service.name": name}),
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Tracing(provider)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    need(0 <= share <= 1, "environment", "OTEL_TRACES_SAMPLER_ARG", "0 to 1", text, ConfigError)
+    return share
+
+
+def _text(value: bytes) -> str:
+    return value[:CHARS_MAX].decode("latin-1")
