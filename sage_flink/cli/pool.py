@@ -1,4 +1,4 @@
-"""``sage pool``: the keys of the model pool, what they used, and recorded requests run again."""
+"""``sage pool``: the keys of the model pool, and what they used."""
 
 import json
 from typing import Annotated, Any
@@ -15,10 +15,9 @@ from sage_flink.common.openai import error_message
 TIMEOUT_S = 30.0
 COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 
-app = typer.Typer(help="The model pool: keys, usage, replay.", no_args_is_help=True)
+app = typer.Typer(help="The model pool: keys, usage.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-app.command()(replay)
 
 Scopes = Annotated[
     list[str] | None, typer.Option(help="infer (the default), read or admin; again for more.")
@@ -96,6 +95,9 @@ def usage(since: Day = "", until: Day = "", as_json: AsJson = False) -> None:
         counts = (f"{line[name]:,}" for name in COUNTS)
         table.add_row(*words, *counts)
     console.print(table if found else "nothing was used")
+
+
+app.command()(replay)
 
 
 def _folded(*names: str) -> list[Column]:
