@@ -68,6 +68,7 @@ def build(
         pool,  # type: ignore[arg-type] # Pool.scale is made beside this
         points,
         FlinkJobs(settings.flink_url),
+        metrics.registry,
     )
     service.mounts.update(mounts.load(settings, Transport(service), factories))
 

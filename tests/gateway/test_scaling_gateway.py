@@ -38,6 +38,7 @@ def test_a_model_that_scales_has_decisions_with_their_inputs_and_others_have_non
         assert found[0]["inputs"]["limit"] == 128
         assert decisions(gateway, model="fixed") == []
         assert len(decisions(gateway, limit=1)) == 1
+        assert 'scaling_decisions_total{action="hold"' in gateway.client.get("/metrics").text
 
 
 @pytest.mark.parametrize("limit", ["0", "many", "1000"])

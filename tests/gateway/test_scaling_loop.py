@@ -92,8 +92,11 @@ async def scaled(
     owner.ready()
     del model.members[first:]
     model.wanted = first
-    points = Points(bucket("scaling", store=store), CollectorRegistry())
-    autoscaler = Autoscaler(models, owner, points, cluster, interval_s=0.02, jobs_every_s=0.05)
+    registry = CollectorRegistry()
+    points = Points(bucket("scaling", store=store), registry)
+    autoscaler = Autoscaler(
+        models, owner, points, cluster, registry, interval_s=0.02, jobs_every_s=0.05
+    )
     points.open()
     await autoscaler.open()
     try:
