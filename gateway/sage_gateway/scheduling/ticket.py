@@ -34,6 +34,11 @@ class Wishes:
     deadline_s: float = math.inf
     job: str = ""
 
+    @property
+    def background(self) -> bool:
+        """Whether it may wait for ever."""
+        return self.priority == BACKGROUND
+
 
 PLAIN = Wishes()
 
