@@ -12,16 +12,18 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 
 from benchmark_sage import scale_job
 from benchmark_sage.pace import Pace, attempted
 from benchmark_sage.results import RESULTS, Headline, Result, result
+from benchmark_sage.scale_watch import STEP_S, Gateway, climbed
 from benchmark_sage.workload import Work, message, texts
 from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
 from sage_flink.common import Settings
+from sage_flink.tsdb import bucket
 
 MODEL = "scaled"
 SPEC: dict[str, Any] = {
@@ -41,22 +43,10 @@ SPEC: dict[str, Any] = {
         "idle_s": 15,
     },
 }
-MANY, PAUSE_S, TOKENS_MAX = 12, 2.0, 24
-STEP_S, FULL_S, SAMPLE_S = 180.0, 15.0, 0.5
+MANY, PAUSE_S, FULL_S = 12, 2.0, 15.0
 SLOW_S, LAG = 0.5, 2000
 #: As seen by hand, for the estimate of time only.
 CYCLE_S, SLOW_STEP_S = 180.0, 90.0
-
-
-class Sample(NamedTuple):
-    """What the gateway told at a moment, in seconds since the beginning."""
-
-    at_s: float
-    wanted: int
-    ready: int
-    waiting: int
-    wait_ms_p99: float
-    cause: str
 
 
 def run(*, repeats: int, records: int = LAG) -> Result:
@@ -90,100 +80,6 @@ def headline(rows: dict[str, list[dict[str, Any]]]) -> list[Headline]:
     ]
 
 
-def climbed(counts: Sequence[int]) -> list[int]:
-    """The counts without repetitions.
-
-    >>> climbed([1, 1, 2, 3, 3, 1, 0, 1])
-    [1, 2, 3, 1, 0, 1]
-    """
-    return [count for i, count in enumerate(counts) if not i or count != counts[i - 1]]
-
-
-class Gateway:
-    """The stack's gateway, asked by many at once."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-        self.samples: list[Sample] = []
-        self.statuses: list[int] = []
-
-    async def get(self, path: str) -> list[dict[str, Any]]:
-        """The list at ``path``."""
-        async with self._session.get(path) as answer:
-            answer.raise_for_status()
-            found: list[dict[str, Any]] = (await answer.json())["data"]
-            return found
-
-    async def put(self, spec: dict[str, Any]) -> None:
-        """Have the model."""
-        async with self._session.put(f"/pool/models/{MODEL}", json=spec) as answer:
-            answer.raise_for_status()
-
-    async def delete(self) -> None:
-        """Have it no more."""
-        async with self._session.delete(f"/pool/models/{MODEL}") as answer:
-            await answer.read()
-
-    async def ask(self, text: str) -> None:
-        """One request."""
-        body = {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": text}],
-            "max_tokens": TOKENS_MAX,
-        }
-        async with self._session.post("/v1/chat/completions", json=body) as answer:
-            await answer.read()
-            self.statuses.append(answer.status)
-
-    async def watch(self) -> None:
-        """Take samples until cancelled."""
-        began_s = time.monotonic()
-        while True:
-            (model,) = [one for one in await self.get("/pool/models") if one["id"] == MODEL]
-            told = await self.get(f"/pool/decisions?model={MODEL}&limit=1")
-            inputs = told[0]["inputs"] if told else {}
-            waits = (inputs.get(n, 0.0) for n in ("queue_wait_ms_p99", "queue_oldest_ms"))
-            self.samples.append(
-                Sample(
-                    round(time.monotonic() - began_s, 2),
-                    model["wanted"],
-                    model["ready"],
-                    model["waiting"],
-                    round(max(waits), 1),
-                    told[0]["cause"] if told else "",
-                )
-            )
-            await asyncio.sleep(SAMPLE_S)
-
-    async def until(self, wanted: Callable[[Sample], bool]) -> None:
-        """Return when a sample is as wanted.
-
-        Raises:
-            TimeoutError: none was within ``STEP_S``.
-        """
-        async with asyncio.timeout(STEP_S):
-            while not self.samples or not wanted(self.samples[-1]):  # noqa: ASYNC110 - samples
-                await asyncio.sleep(SAMPLE_S / 2)
-
-    @contextlib.asynccontextmanager
-    async def callers(self, count: int, pause_s: float = 0.0) -> AsyncIterator[None]:
-        """So many who ask again and again, until the block ends."""
-        over = asyncio.Event()
-
-        async def call(number: int) -> None:
-            while not over.is_set():
-                await self.ask(f"Tell me about the number {number}.")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), pause_s)
-
-        tasks = [asyncio.create_task(call(number)) for number in range(count)]
-        try:
-            yield
-        finally:
-            over.set()
-            await asyncio.gather(*tasks)
-
-
 @contextlib.asynccontextmanager
 async def _gateway(spec: dict[str, Any]) -> AsyncIterator[Gateway]:
     settings = Settings.load()
@@ -192,7 +88,7 @@ async def _gateway(spec: dict[str, Any]) -> AsyncIterator[Gateway]:
     async with aiohttp.ClientSession(
         settings.gateway_urls[0], headers=headers, timeout=limit
     ) as session:
-        gateway = Gateway(session)
+        gateway = Gateway(session, MODEL)
         await gateway.put(spec)
         watch = asyncio.create_task(gateway.watch())
         try:
@@ -205,6 +101,7 @@ async def _gateway(spec: dict[str, Any]) -> AsyncIterator[Gateway]:
 
 
 async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
+    began_ns = time.time_ns()
     async with _gateway(spec) as gateway:
         async with gateway.callers(1):
             await asyncio.sleep(FULL_S)
@@ -218,13 +115,15 @@ async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
         await gateway.ask("Are you there?")
         first_s = time.monotonic() - began_s
         await gateway.until(lambda sample: sample.ready == 1)
-        told = await gateway.get(f"/pool/decisions?model={MODEL}")
+        told = await gateway.decisions()
+        points = await asyncio.to_thread(_points_since, began_ns)
         changes = [one for one in reversed(told) if one["action"] != "hold"]
         return {
             "replicas": climbed([sample.wanted for sample in gateway.samples]),
             "first_from_zero_s": round(first_s, 2),
             "requests": len(gateway.statuses),
             "failed": sum(status != 200 for status in gateway.statuses),
+            "decisions_in_influxdb": points,
             "seconds": gateway.samples[-1].at_s,
             "changes": [
                 {name: one[name] for name in ("at", "action", "replicas", "cause", "words")}
@@ -232,6 +131,15 @@ async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
             ],
             "samples": [sample._asdict() for sample in gateway.samples],
         }
+
+
+def _points_since(began_ns: int) -> int:
+    """How many decisions are in the time-series store; those of the last seconds may be missing."""
+    store = bucket("pool").open()
+    try:
+        return store.count("pool_decision", began_ns)
+    finally:
+        store.close()
 
 
 def _slow_step(records: int) -> dict[str, Any]:
@@ -263,7 +171,7 @@ async def _beside_slow(work: Work) -> dict[str, Any]:
         try:
             await gateway.until(lambda sample: sample.cause == "not_the_pool")
             await asyncio.sleep(2 * FULL_S)
-            told = await gateway.get(f"/pool/decisions?model={MODEL}")
+            told = await gateway.decisions()
         finally:
             await asyncio.to_thread(stop)
         found = [one for one in told if one["cause"] == "not_the_pool"]

@@ -76,7 +76,9 @@ def build(
     tenants = Tenants(keys, store(spec.ledger, settings.home / "data" / "gateway"), service)
     points = Points(bucket, metrics.registry)
     usage = UsagePoints(tenants, points.add)
-    autoscaler = Autoscaler(pool.models, pool, points, FlinkJobs(settings.flink_url))
+    autoscaler = Autoscaler(
+        pool.models, pool, points, FlinkJobs(settings.flink_url), metrics.registry
+    )
     service.mounts.update(mounts.load(settings, Transport(service), factories))
     cache = Cache(spec.cache, store_of(spec.cache, spec.ledger), metrics.registry)
     accounted = Accounted(tenants, service, ledger, cache)

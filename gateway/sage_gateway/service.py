@@ -182,7 +182,7 @@ class Service:
     ) -> Ticket | None:
         """Return when a replica has room; it is kept only for who takes it without an await."""
         load = watch.load = model.load
-        load.asked(time.monotonic(), wishes.job)
+        load.asked(time.monotonic(), "" if wishes.background else wishes.job)
         if self.recorder is not None:
             watch.taken = self.recorder.take(model.name, wishes, tokens)
         ticket = await model.queue.enter(wishes, tokens)

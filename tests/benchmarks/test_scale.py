@@ -1,10 +1,11 @@
 """The scale benchmark: its parts, and its slow step on the local stack."""
 
+import doctest
 from typing import Any
 
 import pytest
 
-from benchmark_sage import b_scale
+from benchmark_sage import b_scale, scale_watch
 from benchmark_sage.scale_job import build
 from benchmark_sage.workload import Work
 from sage_gateway.pool import Pool
@@ -34,6 +35,10 @@ def test_the_headline_is_the_worst_of_the_cycles_that_ran() -> None:
 
     assert (first.value, failed.value) == (4.0, 2.0)
     assert b_scale.headline({"cycle": [{"error": "no stack"}]}) == []
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(scale_watch).failed == 0
 
 
 def test_the_plot_is_a_picture(tmp_path: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from sage_gateway.replay import read
 
+JOB = {"x-sage-job": "ingest"}
 SCALING = {"min": 1, "max": 3, "dry_run": True}
 
 
@@ -38,6 +39,7 @@ def test_a_model_that_scales_has_decisions_with_their_inputs_and_others_have_non
         assert found[0]["inputs"]["limit"] == 128
         assert decisions(gateway, model="fixed") == []
         assert len(decisions(gateway, limit=1)) == 1
+        assert 'scaling_decisions_total{action="hold"' in gateway.client.get("/metrics").text
 
 
 @pytest.mark.parametrize("limit", ["0", "many", "1000"])
@@ -45,14 +47,14 @@ def test_a_wrong_limit_is_a_400(gateway: Any, limit: str) -> None:
     assert gateway.client.get("/pool/decisions", params={"limit": limit}).status_code == 400
 
 
-def test_streams_are_timed_and_jobs_are_known(start: Any, fake: Any) -> None:
+def test_streams_are_timed_and_jobs_are_known_but_those_in_the_background(
+    start: Any, fake: Any
+) -> None:
     body = {"model": "talk", "messages": [{"role": "user", "content": "echo a b c"}]}
     with start({"talk": fake(scaling=SCALING)}) as gateway:
-        for _ in range(3):
+        for headers in (JOB, JOB, {"x-sage-job": "backfill", "x-sage-priority": "background"}):
             gateway.client.post(
-                "/v1/chat/completions",
-                json=body | {"stream": True},
-                headers={"x-sage-job": "ingest"},
+                "/v1/chat/completions", json=body | {"stream": True}, headers=headers
             ).read()
         load = gateway.pool.models["talk"].load
 

@@ -15,7 +15,7 @@ from sage_flink.tsdb.memory import forget
 from sage_gateway.engines import ENGINES
 from sage_gateway.models import Model, models_of
 from sage_gateway.pool_spec import PoolSpec
-from sage_gateway.replicas import Probed, advance, born
+from sage_gateway.replicas import Probed, State, advance, born
 from sage_gateway.scaling.loop import Autoscaler
 from sage_gateway.scaling.points import Points
 from sage_gateway.scaling.streams import Job, Operator
@@ -92,8 +92,11 @@ async def scaled(
     owner.ready()
     del model.members[first:]
     model.wanted = first
-    points = Points(bucket("scaling", store=store), CollectorRegistry())
-    autoscaler = Autoscaler(models, owner, points, cluster, interval_s=0.02, jobs_every_s=0.05)
+    registry = CollectorRegistry()
+    points = Points(bucket("scaling", store=store), registry)
+    autoscaler = Autoscaler(
+        models, owner, points, cluster, registry, interval_s=0.02, jobs_every_s=0.05
+    )
     points.open()
     await autoscaler.open()
     try:
@@ -114,9 +117,7 @@ async def ask(model: Model, seconds: float = 0.05) -> None:
     """One request, as the service makes it."""
     model.load.asked(time.monotonic(), "ingest")
     await model.queue.enter(PLAIN, 10)
-    index = model.choose()
-    assert index is not None
-    member = model.members[index]
+    member = next(m for m in model.members if m.replica.state is State.READY and m.room())
     member.in_flight += 1
     await asyncio.sleep(seconds)
     member.in_flight -= 1

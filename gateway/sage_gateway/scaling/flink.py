@@ -99,17 +99,18 @@ class FlinkJobs:
     async def _metrics(
         self, session: aiohttp.ClientSession, jid: str, vertex: Vertex
     ) -> Mapping[str, float]:
-        base = f"/jobs/{jid}/vertices/{vertex.id}/subtasks/metrics"
-        times = await self._get(session, f"{base}?get={BUSY},{HELD_UP}&agg=max")
+        path = f"/jobs/{jid}/vertices/{vertex.id}/subtasks/metrics"
+        times = await self._get(session, path, get=f"{BUSY},{HELD_UP}", agg="max")
         lags: list[Any] = []
         if vertex.lag:
-            lags = await self._get(session, f"{base}?get={','.join(vertex.lag)}&agg=sum")
+            lags = await self._get(session, path, get=",".join(vertex.lag), agg="sum")
         found = {one["id"]: float(one["max"]) for one in times}
         found |= {one["id"]: float(one["sum"]) for one in lags}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
-    async def _get(self, session: aiohttp.ClientSession, path: str) -> Any:
-        async with session.get(self._url + path, allow_redirects=False) as answer:
+    async def _get(self, session: aiohttp.ClientSession, path: str, **asked: str) -> Any:
+        url = self._url + path
+        async with session.get(url, params=asked, allow_redirects=False) as answer:
             answer.raise_for_status()
             return msgspec.json.decode(await answer.read())
 

@@ -53,7 +53,8 @@ def quantile_ms(counts: Sequence[int], share: float) -> float | None:
 class Load:
     """One model's counters. ``asked_s``: when anybody last asked or was answered, monotonic.
 
-    Of a new one that is now. ``jobs``: the Flink jobs that asked, each with when it last did.
+    Of a new one that is now. ``jobs``: the Flink jobs that asked, background aside, and when each
+    last did.
     """
 
     asked_s: float = field(default_factory=time.monotonic)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 
 import aiohttp
+from prometheus_client import CollectorRegistry, Counter
 
 from sage_gateway.models import Model
 from sage_gateway.replicas import State as Life
@@ -79,6 +80,7 @@ class Autoscaler:
         scaler: Scaler,
         points: Points,
         jobs: Jobs,
+        registry: CollectorRegistry,
         *,
         interval_s: float = INTERVAL_S,
         jobs_every_s: float = JOBS_EVERY_S,
@@ -90,6 +92,12 @@ class Autoscaler:
         self._source = jobs
         self._interval_s = interval_s
         self._jobs_every_s = jobs_every_s
+        self._count = Counter(
+            "sage_gateway_scaling_decisions",
+            "Decisions about the number of replicas",
+            ["model", "action", "cause"],
+            registry=registry,
+        )
         self._watched: dict[str, _Watched] = {}
         self._jobs: dict[str, Job] = {}
         self._nudge = asyncio.Event()
@@ -132,6 +140,7 @@ class Autoscaler:
         decision = decide(model.spec.scaling, inputs, watched.state, now_s)
         decision = self._followed(watched, decision)
         watched.state = decision.state
+        self._count.labels(model.name, decision.action, decision.cause).inc()
         at_s = time.time()
         self._points.add([point(model.name, decision, at_s)])
         if self.journal.note(model.name, decision, at_s) and _worth_a_line(decision):
