@@ -46,10 +46,13 @@ class Accounted:
             return self._ledger.answer(path, headers, body, ask)
 
         try:
-            if ttl_s := wished_ttl_s(headers):
-                tenant = tenant_of(key, dict(headers))
-                return await self._cache.answer(tenant, path, body, once, ttl_s=ttl_s)
-            return await once()
+            wished_s = wished_ttl_s(headers)
+            if not (wished_s or key.cache_ttl_s):
+                return await once()
+            tenant, ttl_s = tenant_of(key, dict(headers)), wished_s or key.cache_ttl_s
+            return await self._cache.answer(
+                tenant, path, body, once, ttl_s=ttl_s, whatever=bool(wished_s)
+            )
         except ApiError as error:
             return refused(error)
 

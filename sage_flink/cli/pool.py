@@ -37,6 +37,7 @@ def create(
     tokens_per_minute: Limit = None,
     tokens_per_day: Limit = None,
     tokens_per_month: Limit = None,
+    cache_ttl_s: Annotated[int, typer.Option(min=0, help="Cache sure answers so long.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once."""
@@ -46,7 +47,13 @@ def create(
         "tokens_per_day": tokens_per_day,
         "tokens_per_month": tokens_per_month,
     }
-    wanted = {"tenant": tenant, "name": name, "scopes": scope or ["infer"], "limits": limits}
+    wanted = {
+        "tenant": tenant,
+        "name": name,
+        "scopes": scope or ["infer"],
+        "limits": limits,
+        "cache_ttl_s": cache_ttl_s,
+    }
     made = asked("POST", "/pool/keys", json=wanted)
     if as_json:
         print(json.dumps(made))

@@ -25,8 +25,9 @@ def mark(answer: httpx.Response) -> str | None:
     return answer.headers.get("x-sage-cache")
 
 
-def key_of(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
-    wanted = {"tenant": tenant, "scopes": ["infer", "read"], "limits": limits}
+def key_of(gateway: Any, tenant: str, cache_ttl_s: int = 0, **limits: int) -> dict[str, str]:
+    wanted = {"tenant": tenant, "limits": limits, "cache_ttl_s": cache_ttl_s}
+    wanted["scopes"] = ["infer", "read"]
     made = gateway.client.post("/pool/keys", json=wanted).json()
     return {"Authorization": f"Bearer {made['key']}"}
 
@@ -97,6 +98,16 @@ def test_a_hit_costs_nothing(gateway: Any) -> None:
 
     usage = gateway.client.get("/v1/usage", headers=own).json()["data"]
     assert [line["requests"] for line in usage] == [1]
+
+
+def test_a_key_may_ask_for_it_where_there_is_one_likely_answer(gateway: Any) -> None:
+    own = key_of(gateway, "certain", cache_ttl_s=60)
+
+    cold = [mark(asked(gateway, "echo sure", own, temperature=0)) for _ in range(2)]
+    warm = [mark(asked(gateway, "echo sure", own, temperature=0.7)) for _ in range(2)]
+    plain = [mark(asked(gateway, "echo sure", own)) for _ in range(2)]
+
+    assert (cold, warm, plain) == (["miss", "hit"], [None, None], [None, None])
 
 
 @pytest.mark.parametrize("wrong", ["", "on", "ttl=0", "ttl=-1", "ttl=100000", "ttl=1.5", "ttl=x"])

@@ -2,8 +2,9 @@
 
 Equal are two requests of one tenant to one route whose bodies say the same JSON, in whatever order
 and spelling. The header is the caller's word that any earlier answer will do, whatever its
-temperature; nobody is given a kept answer unasked. A hit reaches no engine and costs no tokens.
-Only whole answers are kept: one that is streamed is always asked anew.
+temperature. A key's ``cache_ttl_s`` says so for vectors, rankings and ``temperature: 0``; whatever
+else its requests ask for is asked anew. A hit reaches no engine and costs no tokens. Only whole
+answers are kept: one that is streamed is always asked anew.
 """
 
 import logging
@@ -18,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter
 from sage_flink.common import StoreUnavailable
 from sage_gateway.answers import JSON, Answer, Stream
 from sage_gateway.cache.memory import MemoryStore
-from sage_gateway.cache.port import Store
+from sage_gateway.cache.port import TTL_S_MAX, Store
 from sage_gateway.ledger.decisions import keepable
 from sage_gateway.pool_spec import CacheSpec, LedgerSpec
 from sage_gateway.wire import ApiError
@@ -27,7 +28,7 @@ log = logging.getLogger("sage.gateway")
 
 HEADER = b"x-sage-cache"
 HIT, MISS = ((HEADER, b"hit"), (HEADER, b"miss"))
-TTL_S_MAX = 99_999
+CERTAIN = frozenset({"/v1/embeddings", "/v1/rerank"})
 REST_S = 5.0
 
 Ask = Callable[[], Awaitable[Answer | Stream]]
@@ -51,11 +52,14 @@ class Cache:
         self._counts = {name: asked.labels(name) for name in ("hit", "miss", "unkept", "away")}
 
     async def answer(
-        self, tenant: str, path: str, body: bytes, ask: Ask, *, ttl_s: int
+        self, tenant: str, path: str, body: bytes, ask: Ask, *, ttl_s: int, whatever: bool
     ) -> Answer | Stream:
-        """The kept answer, or that of ``ask``, which is then kept for ``ttl_s``."""
-        key = _key(tenant, path, body)
-        if key is None:  # the service says why
+        """The kept answer, or that of ``ask``, which is then kept for ``ttl_s``.
+
+        ``whatever``: its temperature; else it must be 0.
+        """
+        key = _key(tenant, path, body, whatever=whatever)
+        if key is None:
             return await ask()
         if kept := await self._kept(key):
             self._counts["hit"].inc()
@@ -126,11 +130,18 @@ def wished_ttl_s(headers: Iterable[tuple[bytes, bytes]]) -> int:
     return 0
 
 
-def _key(tenant: str, path: str, body: bytes) -> bytes | None:
-    """16 bytes of all that makes a request another one; None of a body that is no JSON object."""
+def _key(tenant: str, path: str, body: bytes, *, whatever: bool) -> bytes | None:
+    """16 bytes of all that makes a request another one; None where no answer is to be kept.
+
+    That is so of a body that is no JSON object too: the service says why.
+    """
     try:
         page = orjson.loads(body)
         whole = orjson.dumps([tenant, path, page], option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         return None
-    return blake2b(whole, digest_size=16).digest() if isinstance(page, dict) else None
+    if not isinstance(page, dict):
+        return None
+    if not (whatever or path in CERTAIN or page.get("temperature") == 0):
+        return None
+    return blake2b(whole, digest_size=16).digest()

@@ -33,7 +33,10 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """All that is known of a key; the key itself is not."""
+    """All that is known of a key; the key itself is not.
+
+    ``cache_ttl_s``: how old an answer may be that an equal request of the key is given; 0: none.
+    """
 
     id: str
     digest: str
@@ -42,6 +45,7 @@ class Key:
     name: str = ""
     limits: LimitsSpec = NO_LIMITS
     made_s: int = 0
+    cache_ttl_s: int = 0
 
     def may(self, scope: Scope) -> bool:
         """Whether it has this scope."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from sage_gateway.cache.port import TTL_S_MAX
 from sage_gateway.pool_spec import LimitsSpec, Name
 from sage_gateway.tenants.keys import LOCAL, Key, Scope, digest, fresh
 from sage_gateway.tenants.port import Charge
@@ -29,6 +30,9 @@ class NewKey(BaseModel):
     name: str = Field(default="", max_length=128)
     scopes: frozenset[Scope] = Field(default=frozenset({Scope.INFER}), min_length=1)
     limits: LimitsSpec = LimitsSpec()
+    cache_ttl_s: int = Field(
+        default=0, ge=0, le=TTL_S_MAX, description="x-sage-cache of requests with one likely answer"
+    )
 
 
 def add(app: FastAPI, tenants: Tenants) -> None:
@@ -68,6 +72,7 @@ def add(app: FastAPI, tenants: Tenants) -> None:
             name=wanted.name,
             limits=wanted.limits,
             made_s=int(time.time()),
+            cache_ttl_s=wanted.cache_ttl_s,
         )
         await tenants.store.keep(key)
         await tenants.refresh()
@@ -91,6 +96,7 @@ def _told(key: Key) -> dict[str, Any]:
         "tenant": key.tenant,
         "scopes": sorted(key.scopes),
         "limits": key.limits.model_dump(exclude_none=True),
+        **({"cache_ttl_s": key.cache_ttl_s} if key.cache_ttl_s else {}),
         "created": key.made_s,
     }
 
