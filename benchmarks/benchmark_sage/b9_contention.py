@@ -115,10 +115,15 @@ def contended(
     for place, side in enumerate(wave):
         of = zip(dues, told[place :: len(wave)], strict=True)
         outcomes = [Outcome(due, one.status == 200, one.took_ms / 1000) for due, one in of]
-        refusals = sorted({one.why[:120] for one in told[place :: len(wave)] if one.why})[:3]
+        refusals = sorted({_said(one.why) for one in told[place :: len(wave)] if one.why})[:3]
         shared = {"cpu_s_per_1000": round(cpu_s, 3), "rss_mib": round(proxy.rss_mib(), 1)}
         rows[side] = {**figures(outcomes, end_s), **shared, "said": refusals}
     return rows
+
+
+def _said(why: str) -> str:
+    """Why there is no answer, without the address."""
+    return why.rpartition('": ')[2][:120] if why.startswith("Post ") else why[:120]
 
 
 def _line(due: Due, number: int, proxy: Proxy, model: str) -> Line:
