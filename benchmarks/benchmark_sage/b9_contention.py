@@ -40,7 +40,7 @@ from sage_gateway.scheduling import POLICIES
 SEED, SECONDS, QUICK_SECONDS, GRACE_S, SETTLE_S = 1, 8.0, 4.0, 1.0, 10.0
 LOADS, QUICK_LOADS, OVERLOADS = (0.5, 1.0, 2.0, 3.0), (2.0,), (2.0, 3.0)
 LIMIT, OURS, PEER = "no_admission", "adaptive", "litellm"
-NO_ADMISSION = {"concurrency": 4096}
+NO_ADMISSION = {"concurrency": 4096, "slots": 1024}
 #: Side -> load -> one row a repeat.
 Rows = dict[str, dict[str, list[dict[str, Any]]]]
 #: Side -> its address, key, and name of the model; its engines.
@@ -97,6 +97,7 @@ def _waves(
 def model(**more: object) -> dict[str, Any]:
     """One side's pool, as ``pool.yaml`` has it."""
     plain = {"engine": "mock", "kind": "chat", "replicas": REPLICAS, "concurrency": SLOTS}
+    plain["slots"] = SLOTS
     return {**plain, "arguments": list(OPTIONS), **more}
 
 
