@@ -4,7 +4,8 @@ The pool is two engines of four slots each; a request takes one for as long as i
 side has such a pool of its own and gets the same requests at the same moments, each with its
 tenant, class and deadline. ``no_admission`` sends all of them to the engines at once, where they
 wait by arrival; that is what sage's policies are held against. They run side by side behind one
-gateway; LiteLLM, with its own limit of requests at an engine, runs after them.
+gateway; LiteLLM runs after them, as its documentation has it, and at twice the load also with its
+own limit of requests at an engine, beyond which it answers 429 (``litellm-limited``).
 
 A full run of 5 repeats takes about 7 minutes, ``--quick`` half a minute.
 """
@@ -39,32 +40,37 @@ from sage_gateway.scheduling import POLICIES
 
 SEED, SECONDS, QUICK_SECONDS, GRACE_S, SETTLE_S = 1, 8.0, 4.0, 1.0, 10.0
 LOADS, QUICK_LOADS, OVERLOADS = (0.5, 1.0, 2.0, 3.0), (2.0,), (2.0, 3.0)
-LIMIT, OURS, PEER = "no_admission", "adaptive", "litellm"
-NO_ADMISSION = {"concurrency": 4096}
+LIMIT, OURS = "no_admission", "adaptive"
+#: Peer -> its own limit of requests at an engine, and the loads it runs at.
+PEERS: Mapping[str, tuple[int | None, tuple[float, ...]]] = {
+    "litellm": (None, LOADS),
+    "litellm-limited": (SLOTS, QUICK_LOADS),
+}
+NO_ADMISSION = {"concurrency": 4096, "slots": 1024}
 #: Side -> load -> one row a repeat.
 Rows = dict[str, dict[str, list[dict[str, Any]]]]
 #: Side -> its address, key, and name of the model; its engines.
 Pool = tuple[Proxy, str, list[str]]
 
 
-def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = (PEER,)) -> Result:
+def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS)) -> Result:
     """Every side at every load, ``repeats`` times."""
     seconds, loads = (QUICK_SECONDS, QUICK_LOADS) if quick else (SECONDS, LOADS)
     kept: Rows = {}
     proxy_core, load_core = cores()
     with confined(load_core), ExitStack() as stack:
         waves = _waves(stack, peers, (proxy_core, load_core), kept)
-        pace = Pace([seconds + GRACE_S + 0.5] * repeats * len(loads) * len(waves))
+        order = [(load, wave) for load in loads for wave in waves if _runs(wave, load)]
+        pace = Pace([seconds + GRACE_S + 0.5] * repeats * len(order))
         for number in range(repeats):
-            for load in loads:
-                for wave in waves:
-                    dues = arrivals(load, seconds, SEED + number)
-                    rows = contended(wave, dues, seconds + GRACE_S)
-                    for side, row in rows.items():
-                        kept[side].setdefault(f"{load:g}x", []).append(row)
-                    shown = OURS if OURS in rows else next(iter(rows))
-                    label = f"repeat {number + 1}/{repeats}  {load:g}x {shown:<9}"
-                    pace.tell(label, rows[shown])
+            for load, wave in order:
+                dues = arrivals(load, seconds, SEED + number)
+                rows = contended(wave, dues, seconds + GRACE_S)
+                for side, row in rows.items():
+                    kept[side].setdefault(f"{load:g}x", []).append(row)
+                shown = OURS if OURS in rows else next(iter(rows))
+                label = f"repeat {number + 1}/{repeats}  {load:g}x {shown:<9}"
+                pace.tell(label, rows[shown])
     return result("B9", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
 
 
@@ -85,7 +91,7 @@ def _waves(
                 stack.enter_context(mock_engine(core=load_core, capacity=OPTIONS)).url
                 for _ in range(REPLICAS)
             ]
-            proxy = stack.enter_context(litellm(own, folder, proxy_core, slots=SLOTS))
+            proxy = stack.enter_context(litellm(own, folder, proxy_core, slots=PEERS[name][0]))
         except Exception as error:
             kept[name] = {"error": [{"error": f"{type(error).__name__}: {error}"}]}
         else:
@@ -94,9 +100,14 @@ def _waves(
     return waves
 
 
+def _runs(wave: Mapping[str, Pool], load: float) -> bool:
+    return all(load in PEERS[side][1] for side in wave if side in PEERS)
+
+
 def model(**more: object) -> dict[str, Any]:
     """One side's pool, as ``pool.yaml`` has it."""
     plain = {"engine": "mock", "kind": "chat", "replicas": REPLICAS, "concurrency": SLOTS}
+    plain["slots"] = SLOTS
     return {**plain, "arguments": list(OPTIONS), **more}
 
 
@@ -115,10 +126,15 @@ def contended(
     for place, side in enumerate(wave):
         of = zip(dues, told[place :: len(wave)], strict=True)
         outcomes = [Outcome(due, one.status == 200, one.took_ms / 1000) for due, one in of]
-        refusals = sorted({one.why[:120] for one in told[place :: len(wave)] if one.why})[:3]
+        refusals = sorted({_said(one.why) for one in told[place :: len(wave)] if one.why})[:3]
         shared = {"cpu_s_per_1000": round(cpu_s, 3), "rss_mib": round(proxy.rss_mib(), 1)}
         rows[side] = {**figures(outcomes, end_s), **shared, "said": refusals}
     return rows
+
+
+def _said(why: str) -> str:
+    """Why there is no answer, without the address."""
+    return why.rpartition('": ')[2][:120] if why.startswith("Post ") else why[:120]
 
 
 def _line(due: Due, number: int, proxy: Proxy, model: str) -> Line:

@@ -21,7 +21,8 @@ from sage_flink.common import ConfigError, StackError
 from sage_flink.common.settings import sage_cache
 
 START_TIMEOUT_S, END_TIMEOUT_S = 90.0, 10.0
-ENGINE = "mock-engine"
+#: What the programs of engines have in their command lines, and how those name the model.
+ENGINES = {"mock-engine": "--model", "serve_llamacpp.py": "--alias"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Proxy:
         found = []
         for one in [self.process, *self.process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                if (one.name() == ENGINE) == engines:
+                if (_engine(one.cmdline()) is not None) == engines:
                     found.append(one)
         return found
 
@@ -59,9 +60,20 @@ class Proxy:
 
     def engines(self, model: str | None = None) -> list[str]:
         """The addresses of the engines that it has started; of ``model`` where one is named."""
-        lines = [one.cmdline() for one in self.family(engines=True)]
-        told = [(line[line.index("--port") + 1], line[line.index("--model") + 1]) for line in lines]
-        return [f"http://127.0.0.1:{port}" for port, of in told if model in (None, of)]
+        told = [_engine(one.cmdline()) for one in self.family(engines=True)]
+        return [f"http://127.0.0.1:{one[0]}" for one in told if one and model in (None, one[1])]
+
+
+def _engine(line: Sequence[str]) -> tuple[str, str] | None:
+    """The port and the model of the engine with this command line; None where it is none.
+
+    >>> _engine(["/x/mock-engine", "--port", "70", "--model", "m"])
+    ('70', 'm')
+    """
+    for program, name in ENGINES.items():
+        if any(word.endswith(program) for word in line[:2]):
+            return line[line.index("--port") + 1], line[line.index(name) + 1]
+    return None
 
 
 #: A peer: given the addresses of engines, a folder for its files and a core to run on, it runs.
@@ -72,7 +84,7 @@ Peer = Callable[[Sequence[str], Path, int], AbstractContextManager[Proxy]]
 def started(
     command: Sequence[str],
     *,
-    core: int,
+    core: int | None,
     log: Path,
     ready: str,
     env: Mapping[str, str] | None = None,
@@ -83,9 +95,9 @@ def started(
         StackError: it ended, or was not ready in time; what it said last is told.
     """
     with log.open("w") as said:
-        line = ["taskset", "-c", str(core), *command]
+        pinned = [] if core is None else ["taskset", "-c", str(core)]
         process = subprocess.Popen(
-            line, stdout=said, stderr=said, env={**os.environ, **(env or {})}
+            [*pinned, *command], stdout=said, stderr=said, env={**os.environ, **(env or {})}
         )
     try:
         _wait(process, ready, log)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -53,6 +54,13 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(self)
+        # To find a metric by its labels costs as much as to count: found once, there are few.
+        self.ended = cache(self._ended)
+        self.counted = cache(self.tokens.labels)
+
+    def _ended(self, route: str, model: str, status: int) -> tuple[Counter, Histogram]:
+        requests = self.requests.labels(route, model, str(status))
+        return requests, self.seconds.labels(route, model)
 
     def begin(self, route: str) -> "Watch":
         """A request has come."""
@@ -173,10 +181,11 @@ class Watch:
         self._open = False
         seconds = time.perf_counter() - self._begun
         self._metrics.in_flight.dec()
-        self._metrics.requests.labels(self._route, self.model, str(status)).inc()
-        self._metrics.seconds.labels(self._route, self.model).observe(seconds)
+        requests, histogram = self._metrics.ended(self._route, self.model, status)
+        requests.inc()
+        histogram.observe(seconds)
         for direction, count in (tokens or {}).items():
-            self._metrics.tokens.labels(self.model, direction).inc(count)
+            self._metrics.counted(self.model, direction).inc(count)
         if status == 200:
             self._answered(tokens or {}, seconds)
         if self.taken is not None:

@@ -33,3 +33,14 @@ def test_the_headline_is_the_slowest_policy_of_each_repeat() -> None:
     )
 
     assert [(h.value, h.spread, h.floor) for h in found] == [(3, (2, 9), 0.1), (3, (2, 9), 1.0)]
+
+
+@pytest.mark.parametrize("routing", ["least_loaded", "prefix", "session"])
+def test_a_thousand_replicas_and_ten_thousand_queued_are_decided_in_a_millisecond(
+    routing: str,
+) -> None:
+    spec = ModelSpec(engine="mock", kind="chat", concurrency=8, policy="adaptive", routing=routing)
+
+    ((_, row),) = measured(spec, (1000,), (10_000,), 100, 1)
+
+    assert row["decide_ms_p50"] < 1.0

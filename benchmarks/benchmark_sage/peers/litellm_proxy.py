@@ -2,7 +2,7 @@
 
 Set up as its page "Best practices for production" has it, routing by its recommended
 ``simple-shuffle``. ``slots``: its own limit of requests at an engine (``max_parallel_requests``),
-beyond which they wait in the proxy. https://docs.litellm.ai/docs/proxy/prod
+beyond which it answers 429. https://docs.litellm.ai/docs/proxy/prod
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,13 +35,14 @@ def litellm(
     """
     commands, port = environment("litellm"), free_port()
     config = settings(engines, slots)
-    (folder / "litellm.yaml").write_text(yaml.safe_dump(config))
+    file = folder / f"litellm-{port}.yaml"
+    file.write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{port}"
     command = [
-        *(str(commands / "litellm"), "--config", str(folder / "litellm.yaml")),
+        *(str(commands / "litellm"), "--config", str(file)),
         *("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1", "--telemetry", "False"),
     ]
-    log, ready = folder / "litellm.log", f"{url}/health/liveliness"
+    log, ready = file.with_suffix(".log"), f"{url}/health/liveliness"
     told = {"version": version(commands, "litellm"), "config": config, "env": ENV}
     with started(command, core=core, log=log, ready=ready, env=ENV) as process:
         yield Proxy(url, KEY, told, process)

@@ -21,7 +21,11 @@ KEY = "sk-sage-benchmark"
 
 @contextmanager
 def sage_gateway(
-    models: Mapping[str, Mapping[str, Any]], folder: Path, core: int, *, engine_core: int | None
+    models: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    core: int | None,
+    *,
+    engine_core: int | None,
 ) -> Iterator[Proxy]:
     """The gateway with these models, as ``pool.yaml`` has them, once all are ready.
 

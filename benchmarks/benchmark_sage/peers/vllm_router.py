@@ -9,7 +9,7 @@ from benchmark_sage.proxies import Proxy, environment, free_port, started, versi
 
 @contextmanager
 def vllm_router(
-    engines: Sequence[str], folder: Path, core: int, *, policy: str = "round_robin"
+    engines: Sequence[str], folder: Path, core: int | None, *, policy: str = "round_robin"
 ) -> Iterator[Proxy]:
     """The router in front of these engines.
 
