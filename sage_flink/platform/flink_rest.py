@@ -191,6 +191,25 @@ class FlinkRest:
         found: dict[str, Any] = self._get(f"/jobs/{job_id}/checkpoints")
         return found
 
+    def checkpoint_of(self, job_id: str, number: int) -> dict[str, dict[str, int]]:
+        """What the slowest subtask of each operator took of one checkpoint, in milliseconds.
+
+        ``start_delay`` until its first barrier came, ``alignment`` until its last, ``sync`` and
+        ``async`` to write its state. Flink remembers the last ten checkpoints.
+        """
+        names = {vertex["id"]: vertex["name"] for vertex in self.vertices(job_id)}
+        path = f"/jobs/{job_id}/checkpoints/details/{number}"
+        found = {}
+        for vertex in self._get(path)["tasks"]:
+            summary = self._get(f"{path}/subtasks/{vertex}")["summary"]
+            found[names[vertex]] = {
+                "start_delay": summary["start_delay"]["max"],
+                "alignment": summary["alignment"]["duration"]["max"],
+                "sync": summary["checkpoint_duration"]["sync"]["max"],
+                "async": summary["checkpoint_duration"]["async"]["max"],
+            }
+        return found
+
     def alarm(self, job_id: str) -> str:
         """Why the job's newest checkpoint failed; empty when it did not, or there is none.
 

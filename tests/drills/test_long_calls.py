@@ -46,23 +46,26 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
     long_s = LONGEST_S if full else LONG_S
 
     def fault(running):
-        began_ms, took_ms = time.time() * 1000, {}
+        began_ms, took_ms, slow = time.time() * 1000, {}, {}
 
         def looked():
             for one in running.rest.checkpoints(running.job_id)["history"]:
                 if one["status"] == "COMPLETED" and one["trigger_timestamp"] >= began_ms:
                     took_ms[one["id"]] = one["end_to_end_duration"]
+                    if one["end_to_end_duration"] > 1000 and one["id"] not in slow:
+                        slow[one["id"]] = running.rest.checkpoint_of(running.job_id, one["id"])
             return len(running.fed) >= len(running.texts)
 
         until(looked, 300, "calls in flight", every_s=1.0)
         p99_ms = percentile(list(took_ms.values()), 0.99)
         running.notes |= {"checkpoints": len(took_ms), "checkpoint_ms_p99": p99_ms}
+        running.notes |= {"slow_checkpoints": slow} if slow else {}
 
     outcome = run(fault, name="long_calls_checkpoint", **slow(long_s))
 
     assert outcome.closes, outcome
     assert outcome.notes["checkpoints"] >= long_s / 2
-    assert outcome.notes["checkpoint_ms_p99"] <= 1000
+    assert outcome.notes["checkpoint_ms_p99"] <= 1000, outcome.notes["slow_checkpoints"]
 
 
 def test_a_savepoint_takes_long_calls_along(run, slow):
