@@ -3,9 +3,10 @@
 Each proxy has a core of its own; the engine, which answers at once or after 60 ms, and the load
 share another. Closed loops at 1 to 256 clients, whole and streamed, then an open loop at half of
 what that side could do at most in the same repeat, beside the direct path at the same rate: what is
-*added* is the difference. The limit is ``direct``. Every request carries an id of its own, so sage
-records each answer in its ledger; ``sage_no_ids`` is the same gateway asked without ids, as a user
-at a terminal asks it. At the end 1,000 streams are held open and memory is read.
+*added* is the difference. The limit is ``direct``. Every request carries an id of its own and its
+tenant has a budget, so sage records each answer in its ledger, and holds and settles the cost of
+each. ``sage_plain`` is a gateway without budgets, asked without ids, as a user at a terminal asks
+it. At the end 1,000 streams are held open and memory is read.
 
 A full run of 5 repeats takes about 14 minutes, ``--quick`` about one.
 """
@@ -62,7 +63,8 @@ CLOSED = (
     *(Arm(clients, latency=LONG) for clients in (1, 64, 256)),
     Arm(1, stream=True, latency=LONG),
 )
-NO_IDS = (Arm(1), Arm(32))
+#: So much that nobody ever gets there, and every call is held and settled all the same.
+BUDGETS = {"local": {"tokens_per_day": 10**12}}
 
 
 class Side(NamedTuple):
@@ -71,7 +73,6 @@ class Side(NamedTuple):
     proxy: Proxy
     control: Callable[[str], None]
     ids: bool = True
-    arms: Sequence[Arm] = CLOSED
 
 
 def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS)) -> Result:
@@ -81,7 +82,7 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS
     with confined(load_core), ExitStack() as stack:
         engine = stack.enter_context(mock_engine(seed=SEED, core=load_core))
         found = _sides(stack, engine, peers, (proxy_core, load_core), kept)
-        runs = [(len(side.arms) + 2) * (seconds + 0.5) for side in found.values()] * repeats
+        runs = [(len(CLOSED) + 2) * (seconds + 0.2)] * repeats * len(found)
         pace = Pace([*runs, *(20.0 for _ in found)])
         for number in range(repeats):
             for name, side in found.items():
@@ -90,7 +91,7 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS
                     kept.setdefault(name, {}).setdefault(arm, []).append(row)
                 pace.tell(f"repeat {number + 1}/{repeats}  {name:<12}", rows[Arm(32).name])
         for name, side in found.items():
-            if name not in ("direct", "sage_no_ids"):
+            if name != "direct":
                 row = attempted(_held_open, side, 100 if quick else STREAMS)
                 kept[name][f"{STREAMS} streams"] = [row]
                 pace.tell(f"{name:<12} {STREAMS} streams", row)
@@ -108,15 +109,11 @@ def _sides(
         engine.control(latency=latency)
 
     found = {"direct": Side(Proxy(engine.url, "", {}), told)}
-    models = {"mock": SAGE_MODEL}
-    sage = stack.enter_context(sage_gateway(models, folder, proxy_core, engine_core=load_core))
-    (own,) = sage.engines()
-
-    def told_own(latency: str) -> None:
-        httpx.post(f"{own}/control", json={"latency": latency}).raise_for_status()
-
-    found["sage"] = Side(sage, told_own)
-    found["sage_no_ids"] = Side(sage, told_own, ids=False, arms=NO_IDS)
+    for name, tenants, ids in (("sage", BUDGETS, True), ("sage_plain", {}, False)):
+        gateway = sage_gateway(
+            {"mock": SAGE_MODEL}, folder, proxy_core, engine_core=load_core, tenants=tenants
+        )
+        found[name] = _of_sage(stack.enter_context(gateway), ids)
     for name in peers:
         try:
             proxy = stack.enter_context(PEERS[name]([engine.url], folder, proxy_core))
@@ -129,12 +126,21 @@ def _sides(
     return found
 
 
+def _of_sage(gateway: Proxy, ids: bool) -> Side:
+    (own,) = gateway.engines()
+
+    def told(latency: str) -> None:
+        httpx.post(f"{own}/control", json={"latency": latency}).raise_for_status()
+
+    return Side(gateway, told, ids)
+
+
 def _through(side: Side, direct: Side, seconds: float, seed: int) -> dict[str, dict[str, Any]]:
     """One row an arm."""
     side.control("none")
     loaded(side, seconds=min(1.0, seconds), clients=8)  # connections and code are warm
     rows = {}
-    for arm in side.arms:
+    for arm in CLOSED:
         side.control(arm.latency)
         options = {"clients": arm.clients, "stream": arm.stream}
         rows[arm.name] = attempted(lambda o=options: loaded(side, seconds=seconds, **o))

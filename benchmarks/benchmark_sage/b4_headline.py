@@ -25,7 +25,7 @@ class Rows(dict[str, dict[str, list[dict[str, Any]]]]):
 def headline(rows: Rows) -> list[Headline]:
     """Every figure that has at least one repeat in which both of its sides ran."""
     found = []
-    for side, named in (("sage", ""), ("sage_no_ids", ", without ids")):
+    for side, named in (("sage", ""), ("sage_plain", ", without ids and budgets")):
         found += [
             _added(rows, side, "p50_ms", "whole, 0 ms, c=1", f"added p50, c=1{named}", 1.0, 0.4),
             _over(rows, side, "vllm-router", named, 0.45, 1.0),

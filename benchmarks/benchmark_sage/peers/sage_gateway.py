@@ -26,8 +26,11 @@ def sage_gateway(
     core: int | None,
     *,
     engine_core: int | None,
+    **rest: Any,
 ) -> Iterator[Proxy]:
     """The gateway with these models, as ``pool.yaml`` has them, once all are ready.
+
+    ``rest``: what else that file is to hold.
 
     Raises:
         ConfigError: its environment is not there.
@@ -36,18 +39,17 @@ def sage_gateway(
     python, port = sage_home() / "venv" / "gateway" / "bin" / "python", free_port()
     if not python.exists():
         raise ConfigError(f"no environment {python.parents[1]}; run `bash infra/setup.sh`")
-    home = folder / "sage"
-    home.mkdir(exist_ok=True)
-    if not (home / "lib").exists():
-        (home / "lib").symlink_to((sage_home() / "lib").resolve())
-    pool = home / f"pool-{port}.yaml"
-    pool.write_text(yaml.safe_dump({"models": dict(models)}))
+    home = folder / f"sage-{port}"
+    home.mkdir()
+    (home / "lib").symlink_to((sage_home() / "lib").resolve())
+    pool, wanted = home / "pool.yaml", {"models": dict(models), **rest}
+    pool.write_text(yaml.safe_dump(wanted))
     command = [str(python), "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
     url, env = f"http://127.0.0.1:{port}", {"SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY}
-    log = folder / "sage-gateway.log"
+    log = home / "sage-gateway.log"
     with started(command, core=core, log=log, ready=f"{url}/health", env=env) as process:
         _all_ready(url, sum(model.get("replicas", 1) for model in models.values()))
-        told = {"commit": commit(), "pool": {"models": dict(models)}}
+        told = {"commit": commit(), "pool": wanted}
         proxy = Proxy(url, KEY, told, process, model=next(iter(models)))
         if engine_core is not None:
             for engine in proxy.family(engines=True):
