@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from sage_flink.common import SageError
 from sage_gateway import openapi
 from sage_gateway.answers import refused
 from sage_gateway.batches import Desk
@@ -57,7 +58,7 @@ def build(service: Service, tenants: Tenants, desk: Desk, lifespan: Lifespan) ->
 
     routes.add(app, tenants)
     batch_routes.add(app, desk)
-    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
+    for kind in (ApiError, SageError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: openapi.document(app, TITLE, VERSION)  # type: ignore[method-assign]
     return app
