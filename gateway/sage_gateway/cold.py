@@ -101,7 +101,9 @@ async def _failed(request: Request, error: Exception) -> Response:
         known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
         error = ApiError(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):
-        error = ApiError(400, "; ".join(str(e["msg"]) for e in error.errors()))
+        found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+        told_each = "; ".join(f"{place}: {what}" if place else what for place, what in found)
+        error = ApiError(400, told_each, param=found[0][0] or None)
     answer = refused(told(error))
     headers = more | {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)
