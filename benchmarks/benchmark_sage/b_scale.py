@@ -44,7 +44,7 @@ SPEC: dict[str, Any] = {
     },
 }
 MANY, PAUSE_S, FULL_S = 12, 2.0, 15.0
-SLOW_S, LAG = 0.5, 2000
+SLOW_S, LAG = 0.5, 20_000
 #: As seen by hand, for the estimate of time only.
 CYCLE_S, SLOW_STEP_S = 180.0, 90.0
 
