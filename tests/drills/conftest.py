@@ -23,7 +23,10 @@ from benchmark_sage.recovery.peers import peer_drill
 from sage_flink.common import sage_home
 
 COLUMNS = ("ids", "lost", "duplicated", "both", "wrong", "calls_per_id", "first_output_s")
-
+POOL_COLUMNS = (
+    *("ids", "lost", "duplicated", "wrong", "failures", "ejected_s"),
+    *("p99_before_ms", "p99_during_ms", "p99_after_ms"),
+)
 
 OPTIONS = {
     "--drill-ids": (int, 600, "ids that a drill feeds"),
@@ -68,14 +71,26 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter, config):
     if not config.drill_rows:
         return
-    table = Table("drill", *COLUMNS, box=None, title="drills", title_justify="left")
-    for name, row in config.drill_rows:
-        table.add_row(name, *(str(row.get(column, "")) for column in COLUMNS))
+    pool = [named for named in config.drill_rows if "failures" in named[1]]
+    rest = [named for named in config.drill_rows if "failures" not in named[1]]
     terminalreporter.write_line("")
-    Console(width=120).print(table)
+    for title, columns, rows in (
+        ("drills", COLUMNS, rest),
+        ("drills of the pool", POOL_COLUMNS, pool),
+    ):
+        if rows:
+            Console(width=120).print(table(title, columns, rows))
     if path := option(config, "--drill-results"):
         repeats, seed = option(config, "--drill-repeats"), option(config, "--drill-seed")
         results.keep(path, config.drill_rows, repeats=repeats, seed=seed or 0)
+
+
+def table(title, columns, rows):
+    """What was counted, a line each drill; the rest of what it kept is printed with it."""
+    found = Table("drill", *columns, box=None, title=title, title_justify="left")
+    for name, row in rows:
+        found.add_row(name, *(str(row.get(column, "")) for column in columns))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +112,12 @@ def cluster():
 def full(request):
     """Whether this is the full form: as many ids, and faults as long, as the drills ask for."""
     return option(request.config, "--drill-ids") >= 10_000
+
+
+@pytest.fixture(scope="session")
+def within(full):
+    """``within(seconds)``: the limit; twice that in the short form, which has no machine alone."""
+    return lambda seconds: seconds if full else 2 * seconds
 
 
 @pytest.fixture
@@ -146,3 +167,21 @@ def peer(request, cluster, seed):
         return found
 
     return peer
+
+
+@pytest.fixture
+def load(request, repeat):
+    """How many ids a drill of the pool asks at least, and how many a second."""
+    ids, rate = (option(request.config, name) for name in ("--drill-ids", "--drill-rate"))
+    return {"ids": ids, "rate_per_s": rate}
+
+
+@pytest.fixture
+def keep(request):
+    """``keep(name, row)``: the row of a drill, for the table and the result file."""
+
+    def keep(name, row):
+        request.config.drill_rows.append((name, row))
+        print(name, row)
+
+    return keep

@@ -61,6 +61,16 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
             1.2,
             1.05,
         ),
+        "failures seen by clients of the pool": (
+            [row["failures"] for _, row in own if "failures" in row],
+            0,
+            0,
+        ),
+        "seconds until a broken engine of two is asked no more": (
+            [row["ejected_s"] for _, row in own if "ejected_s" in row],
+            2,
+            1,
+        ),
     }
     return [
         Headline.worst(metric, values, unit="ratio" if "over" in metric else "", **_limits(*at))

@@ -1,0 +1,84 @@
+"""kill -9 of a gateway under load: of one of two, and of the only one, whose engines stay."""
+
+import asyncio
+import contextlib
+import random
+
+from open_load import Caller, client_session
+from pool_drill import PAIR, charged, pool, two_gateways, under_load
+from waiting import wait_until
+
+AWAY_S = 2.0
+PATIENCE_S = 30.0
+GRACE_S = 30.0
+SAMPLE = 100
+
+
+async def test_a_killed_gateway_of_two_fails_no_request(tmp_path, load, keep, seed):
+    with two_gateways(tmp_path) as (one, two, again):
+        wait_until(lambda: one.knows(two.key), 5, "the key at the other gateway")
+
+        async def fault():
+            one.process.kill()
+            await asyncio.sleep(AWAY_S)
+            await asyncio.to_thread(again)
+
+        async with client_session() as session:
+            caller = Caller(session, [one.url, two.url], two.key, patience_s=PATIENCE_S)
+            moment = random.Random(seed).uniform(0.2, 0.4)
+            outcome = await under_load(caller, fault, moment=moment, **load)
+        row = outcome.row(two.charged(), asked_again=asked_again(outcome))
+    keep("pool_gateway_of_two", row)
+
+    assert not outcome.failures
+    assert row["duplicated"] == row["wrong"] == 0
+
+
+async def test_the_successor_of_the_only_gateway_has_its_engines_and_answers(
+    tmp_path, load, keep, seed
+):
+    whole = {"engine_grace_s": GRACE_S}
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(pool(tmp_path, PAIR, **whole))
+        engines = first.pids()
+        heirs = []
+
+        async def fault():
+            first.process.kill()
+            await asyncio.sleep(AWAY_S)
+            heir = pool(tmp_path, PAIR, port=first.port, **whole)
+            heirs.append(await asyncio.to_thread(stack.enter_context, heir))
+
+        async with client_session() as session:
+            caller = Caller(session, [first.url], first.key, patience_s=PATIENCE_S)
+            moment = random.Random(seed).uniform(0.2, 0.4)
+            outcome = await under_load(caller, fault, moment=moment, **load)
+            old = [t for t in outcome.turns if t.begun_s + t.took_s < outcome.fault_s][-SAMPLE:]
+            again = await asyncio.gather(*(caller.ask(turn.words, turn.id_) for turn in old))
+        heir = heirs[0]
+        adopted = heir.pids()
+        row = outcome.row(
+            charged(heir.admin, first.key_id),
+            asked_again=asked_again(outcome),
+            first_output_s=first_output_s(outcome),
+        )
+        heir.process.terminate()  # killed, it would leave its engines for a while
+        heir.process.wait(15)
+    keep("pool_gateway_only_one", row)
+
+    assert not outcome.failures
+    assert adopted == engines
+    assert row["duplicated"] == row["wrong"] == 0
+    assert {turn.mark for turn in again} == {"hit"}
+    assert [turn.body for turn in again] == [turn.body for turn in old]
+
+
+def asked_again(outcome):
+    """How many requests were asked more than once."""
+    return sum(turn.tries > 1 for turn in outcome.turns)
+
+
+def first_output_s(outcome):
+    """Seconds from the kill to the first answer of the successor."""
+    ends = (turn.begun_s + turn.took_s - outcome.fault_s for turn in outcome.turns)
+    return round(min(end for end in ends if end > AWAY_S / 2), 2)

@@ -1,0 +1,100 @@
+"""Three times what the engines can do: who is admitted is served in time, the others are told."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import psutil
+from open_load import Caller, client_session, closed_loop, open_loop, p99_ms
+from pool_drill import counts, pool, watched
+
+SERVICE_S = 0.2
+ASIDE_S = 3.0
+OVER = 3
+PAUSE_S = 0.5
+GROWTH_MAX = 1.5
+
+
+async def test_three_times_the_capacity_is_refused_in_an_orderly_way(tmp_path, load, keep, full):
+    rate = load["rate_per_s"]
+    seats = max(1, round(rate / OVER * SERVICE_S / 2))  # of one of two replicas
+    model = {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": seats}
+    models = {"talk": {**model, "queue_max": seats}}
+    with pool(tmp_path, models) as gateway:
+        async with client_session() as session:
+            caller = Caller(session, [gateway.url], gateway.key)
+
+            async def ask(_):
+                return await caller.ask(f"sleep {SERVICE_S}")
+
+            async def lightly():
+                return await open_loop(ask, rate_per_s=rate / OVER / 4, more=for_(ASIDE_S))
+
+            most = await closed_loop(ask, callers=2 * seats, more=for_(ASIDE_S))
+            before = await lightly()
+            async with (
+                resident(gateway.process.pid) as rss,
+                watched(session, gateway.url, "/pool/models") as watch,
+            ):
+                over = await open_loop(ask, rate_per_s=rate, more=lambda n: n < load["ids"])
+                waited = max(page[0]["waiting"] for _, page in watch.samples)
+            await asyncio.sleep(PAUSE_S)
+            after = await lightly()
+        row = account(gateway.charged(), most=most, before=before, over=over, after=after)
+    row |= {"waiting_max": waited, "rss_mb": [rss[0] >> 20, max(rss) >> 20]}
+    keep("pool_overload", row)
+
+    refused = [turn for turn in over if turn.status == 429]
+    assert 0 < len(refused) < len(over)
+    assert all(turn.retry_after.isdigit() and int(turn.retry_after) >= 1 for turn in refused)
+    assert {turn.status for turn in (*most, *before, *after)} == {200}
+    assert row["failures"] == row["duplicated"] == row["lost"] == row["wrong"] == 0
+    assert waited <= seats
+    assert max(rss) <= GROWTH_MAX * rss[0]
+    if full:  # the short form has no machine alone, and says less about time
+        assert row["goodput"] >= 0.9
+        assert row["p99_during_ms"] <= 2 * row["p99_before_ms"]
+
+
+def account(charged, *, most, before, over, after):
+    """Of calls without a pause, of few, of too many, and of few again."""
+    turns, good = [*most, *before, *over, *after], [turn for turn in over if turn.status == 200]
+    return counts(turns, charged) | {
+        "failures": sum(turn.status not in (200, 429) for turn in turns),
+        "refused": len(over) - len(good),
+        "goodput": round(per_s(good) / per_s(most), 3),
+        "p99_before_ms": p99_ms(before),
+        "p99_during_ms": p99_ms(over),
+        "p99_after_ms": p99_ms(after),
+    }
+
+
+def for_(seconds):
+    """More, for so long."""
+    until_s = time.monotonic() + seconds
+    return lambda _: time.monotonic() < until_s
+
+
+def per_s(turns):
+    """Answers a second, from the first question to the last answer."""
+    ends = [turn.begun_s + turn.took_s for turn in turns]
+    return len(turns) / (max(ends) - min(turn.begun_s for turn in turns))
+
+
+@asynccontextmanager
+async def resident(pid):
+    """The memory of a process in bytes, twice a second, from the start of the block."""
+    process = psutil.Process(pid)
+    found = [process.memory_info().rss]
+
+    async def sample():
+        while True:
+            await asyncio.sleep(0.5)
+            found.append(process.memory_info().rss)
+
+    sampling = asyncio.create_task(sample())
+    try:
+        yield found
+    finally:
+        sampling.cancel()
+        await asyncio.gather(sampling, return_exceptions=True)
