@@ -36,7 +36,10 @@ class Conversation(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A chat, embeddings or a ranking."""
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        try:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        except ValueError as error:
+            return self.answer(400, {"error": {"message": str(error)}})
         with LOCK:
             SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
         if self.path == "/v1/embeddings":
