@@ -11,10 +11,8 @@ than that operator. So the counts are as exact as the records, and cost next to 
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -205,9 +203,6 @@ class WriteStep(Step):
     stays as it is. A job that is restarted meanwhile begins again at its last checkpoint, where
     the batch is a part of the state: nothing is lost.
 
-    The sink opens beside the job's start, for that may take seconds (a collection that is made and
-    loaded), during which a first batch would hold checkpoints back.
-
     What is wrong stands in the log, at most every ``LOG_EVERY_S`` seconds. The counter
     ``store_away_ms`` shows the wait once it is over (a Python step's metrics reach Flink at the end
     of its bundle); during it Flink's own ``isBackPressured`` does, on the steps before.
@@ -219,11 +214,9 @@ class WriteStep(Step):
         super().__init__(name, (name, "read", "written"))
         self.sink, self.sleep = sink, sleep
         self.opened: Writer | None = None
-        self.opening: Future[Writer] | None = None
 
     def open(self, context: RuntimeContext) -> None:
-        """Make the counter and the patience, and begin to open the sink."""
-        self.opening = _beside(self.sink.writer)
+        """Make the counter and the patience; the sink opens with its first batch."""
         group = context.get_metrics_group().add_group("step", self.name)
         self.away_ms = group.counter("store_away_ms")
         self.told_s = float("-inf")
@@ -235,11 +228,9 @@ class WriteStep(Step):
         )
 
     def close(self) -> None:
-        """Close the sink, if it was opened, or once it is."""
+        """Close the sink, if it was opened."""
         if self.opened is not None:
             self.opened.close()
-        elif self.opening is not None:
-            self.opening.add_done_callback(_closed)
 
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
         """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
@@ -260,8 +251,7 @@ class WriteStep(Step):
 
     def _write(self, records: list[Record]) -> Sequence[Refusal]:
         if self.opened is None:
-            opening, self.opening = self.opening, None
-            self.opened = opening.result() if opening else self.sink.writer()
+            self.opened = self.sink.writer()
         return self.opened.write(records)
 
     def _away(self, attempt: tenacity.RetryCallState) -> None:
@@ -272,25 +262,6 @@ class WriteStep(Step):
             waited_s = attempt.seconds_since_start or 0.0
             reason = attempt.outcome.exception()
             LOG.warning("step %r waits, %.0f s so far: %s", self.name, waited_s, reason)
-
-
-def _beside(work: Callable[[], Writer]) -> Future[Writer]:
-    """What ``work`` gives, done by a thread that nobody has to wait for."""
-    future: Future[Writer] = Future()
-
-    def done() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=done, name="open a sink", daemon=True).start()
-    return future
-
-
-def _closed(opening: Future[Writer]) -> None:
-    if opening.exception() is None:
-        opening.result().close()
 
 
 def _letter(failed: Failed, job: str, run: str) -> bytes:

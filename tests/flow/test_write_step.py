@@ -1,7 +1,6 @@
 """The write step waits while its sink is away, however long, and says so."""
 
 import logging
-import threading
 
 import pytest
 from metrics import Metrics
@@ -69,43 +68,6 @@ def test_a_batch_waits_until_the_store_is_back_and_is_written_once(opening, capl
     ]
     assert counters["store_away_ms"].value > 0
     assert step.emitted == 2
-
-
-class Slow(Away):
-    """A sink that opens when it is told to."""
-
-    def __init__(self):
-        super().__init__(times=0)
-        self.may_open, self.closed = threading.Event(), threading.Event()
-
-    def writer(self):
-        assert self.may_open.wait(10)
-        return super().writer()
-
-    def close(self):
-        self.closed.set()
-
-
-def test_a_sink_opens_beside_the_job_and_its_first_batch_waits_for_it():
-    sink = Slow()
-    step, _ = opened(sink, [])  # returns, though the sink does not open yet
-
-    sink.may_open.set()
-    list(step.outcomes(encode_many(BATCH)))
-    step.close()
-
-    assert sink.written == [BATCH]
-    assert sink.closed.is_set()
-
-
-def test_a_sink_that_opens_after_its_job_ended_is_closed():
-    sink = Slow()
-    step, _ = opened(sink, [])
-
-    step.close()
-    sink.may_open.set()
-
-    assert sink.closed.wait(10)
 
 
 def test_a_store_that_is_there_counts_no_wait():
