@@ -17,7 +17,7 @@ from sage_gateway import process
 from sage_gateway.app import listen, main
 from sage_gateway.engines import ENGINES, Engine, Launch
 
-POOL = "{engine_grace_s: 0.5, models: {talk: {engine: fake, kind: chat}}}"
+POOL = "{engine_grace_s: 0.1, models: {talk: {engine: fake, kind: chat}}}"
 
 
 def pid(gateway: Any, replica: int = 0) -> int:

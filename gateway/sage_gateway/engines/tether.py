@@ -96,7 +96,7 @@ def ended(engine_fd: int, owner_fd: int) -> bool:
 def awaited(engine_fd: int, record: str, grace_s: float, dead: int) -> "tuple[int, int] | None":
     """The next owner and a descriptor of it; None where there is none in time."""
     over = time.monotonic() + grace_s
-    while time.monotonic() < over:
+    while (left_s := over - time.monotonic()) > 0:
         try:
             with open(record) as file:  # noqa: PTH123 - small
                 owner = int(json.load(file)["owner"])
@@ -111,7 +111,7 @@ def awaited(engine_fd: int, record: str, grace_s: float, dead: int) -> "tuple[in
                 dead = owner
         poll = select.poll()
         poll.register(engine_fd, select.POLLIN)
-        if poll.poll(POLL_S * 1000):
+        if poll.poll(min(POLL_S, left_s) * 1000):
             return None
     return None
 
