@@ -15,12 +15,14 @@ from sage_flink.common import ConfigError
 Many = Annotated[int | None, typer.Option(min=1, metavar="N", help="Else as recorded.")]
 
 SUMS = {
+    "requests": "requests",
     "goodput/s": "goodput",
     "refused": "refused",
     "missed": "missed",
     "Jain": "jain",
     "replicas": "replicas",
 }
+WAITS = {"requests": "requests", "wait p50 ms": "wait_ms_p50", "p99 ms": "wait_ms_p99"}
 
 
 def replay(
@@ -39,16 +41,28 @@ def replay(
     if as_json:
         print(json.dumps(found))
         return
-    table = Table("model", "policy", "class", box=None)
-    for name in ("requests", "wait p50 ms", "p99 ms", *SUMS):
-        table.add_column(name, justify="right", no_wrap=True)
+    console.print(_whole(found))
+    console.print(_waits(found))
+
+
+def _whole(found: list[dict[str, Any]]) -> Table:
+    table = Table("model", "policy", box=None)
+    for name in SUMS:
+        table.add_column(name, justify="right")
     for one in found:
-        sums = (f"{one[name]:,}" for name in SUMS.values())
-        table.add_row(one["model"], one["policy"], "all", f"{one['requests']:,}", "", "", *sums)
+        table.add_row(one["model"], one["policy"], *(f"{one[n]:,}" for n in SUMS.values()))
+    return table
+
+
+def _waits(found: list[dict[str, Any]]) -> Table:
+    table = Table("model", "policy", "class", box=None)
+    for name in WAITS:
+        table.add_column(name, justify="right")
+    for one in found:
         for part in one["classes"]:
-            waits = (f"{part[name]:,.0f}" for name in ("wait_ms_p50", "wait_ms_p99"))
-            table.add_row("", "", part["priority"], f"{part['requests']:,}", *waits)
-    console.print(table)
+            counts = (f"{part[name]:,.0f}" for name in WAITS.values())
+            table.add_row(one["model"], one["policy"], part["priority"], *counts)
+    return table
 
 
 def _replayed(trace: Path, policy: str, options: list[str]) -> list[dict[str, Any]]:
