@@ -204,3 +204,42 @@ def test_a_caller_who_sends_half_a_body_and_goes_leaves_nothing_behind(gateway: 
         )
 
     assert gateway.chat("echo still here").status_code == 200
+
+
+def test_tools_and_all_else_that_the_official_client_sends_reach_the_engine(gateway: Any) -> None:
+    more: dict[str, Any] = {
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}],
+        "tool_choice": "required",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+        "logprobs": True,
+        "top_logprobs": 2,
+        "stop": ["a", "b"],
+        "n": 2,
+        "seed": 7,
+        "extra_body": {"min_p": 0.1},
+    }
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+        messages: Any = [{"role": "user", "content": "echo hi"}]
+        client.chat.completions.create(model="talk", messages=messages, **more)
+
+    seen = gateway.seen()["last"]
+    sent = more | more.pop("extra_body")
+    assert {name: seen[name] for name in sent if name in seen} == more | {"min_p": 0.1}
+
+
+def test_a_ranking_puts_the_documents_with_the_querys_words_first(start: Any, fake: Any) -> None:
+    with start({"ranks": fake("rerank"), "talk": fake()}) as gateway:
+        body = {"model": "ranks", "query": "red apple", "documents": ["a", "red apple", "red"]}
+        found = gateway.client.post("/v1/rerank", json={**body, "top_n": 2})
+        wrong = gateway.client.post("/v1/rerank", json={**body, "model": "talk"})
+
+    assert [one["index"] for one in found.json()["results"]] == [1, 2]
+    assert (wrong.status_code, error_of(wrong)["code"]) == (400, "wrong_model_kind")
+
+
+def test_a_model_is_told_by_its_name_or_alias(gateway: Any) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
+        assert client.models.retrieve("talk").id == "talk"
+        assert client.models.retrieve("other-name").owned_by == "sage"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("gpt-9")

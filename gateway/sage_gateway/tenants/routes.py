@@ -25,7 +25,7 @@ KEYS_MAX = 10_000
 def _iso(shown: object) -> object:
     """Refuse what pydantic would take for a time since the epoch."""
     if isinstance(shown, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", shown):
-        raise ValueError("must be a day as 2026-11-24")
+        raise ValueError("must be a valid date, as 2026-11-24")
     return shown
 
 
