@@ -38,7 +38,7 @@ from benchmark_sage.replay import Line, replayed
 from benchmark_sage.results import Headline, Result, result
 from sage_gateway.scheduling import POLICIES
 
-SEED, SECONDS, QUICK_SECONDS, GRACE_S, SETTLE_S = 1, 8.0, 4.0, 1.0, 10.0
+SEED, SECONDS, QUICK_SECONDS, GRACE_S, SETTLE_S, WARM_S = 1, 8.0, 4.0, 1.0, 10.0, 2.0
 LOADS, QUICK_LOADS, OVERLOADS = (0.5, 1.0, 2.0, 3.0), (2.0,), (2.0, 3.0)
 LIMIT, OURS = "no_admission", "adaptive"
 #: Peer -> its own limit of requests at an engine, and the loads it runs at.
@@ -61,6 +61,8 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS
     with confined(load_core), ExitStack() as stack:
         waves = _waves(stack, peers, (proxy_core, load_core), kept)
         order = [(load, wave) for load in loads for wave in waves if _runs(wave, load)]
+        for wave in waves:  # connections and code are warm
+            contended(wave, arrivals(0.5, WARM_S, SEED), WARM_S + GRACE_S)
         pace = Pace([seconds + GRACE_S + 0.5] * repeats * len(order))
         for number in range(repeats):
             for load, wave in order:

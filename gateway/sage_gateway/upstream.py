@@ -32,9 +32,7 @@ class Response(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.idle_since_s = 0.0
-        self.status = 0
-        self.whole = True
-        self.open = False
+        self.status, self.whole, self.open = 0, True, False
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
@@ -43,11 +41,8 @@ class Response(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._chunks: list[bytes] = []
         self._held = 0
-        self._framed = False
         self._kept = True
-        self._begun = False
-        self._paused = False
-        self._stray = False
+        self._begun = self._framed = self._paused = self._stray = False
 
     # What the client does.
 
@@ -77,8 +72,7 @@ class Response(asyncio.Protocol):
                 return b""
             await self._news()
         found = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        self._held = 0
+        self._chunks, self._held = [], 0
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -207,6 +201,7 @@ class Asking:
             await connection.begun()
         except BaseException:
             connection.leave()
+            connection.drop()
             raise
         return connection
 
@@ -296,8 +291,8 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None or parts.port is None:
             raise ValueError(f"no address of an engine: {url}")
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
-        head = f"POST {path or '/'} HTTP/1.1\r\nhost: {parts.netloc}\r\n".encode("ascii")
+        path = url.partition(parts.netloc)[2] or "/"
+        head = f"POST {path} HTTP/1.1\r\nhost: {parts.netloc}\r\n".encode("ascii")
         if len(self._urls) >= URLS_MAX:  # of engines that are gone
             self._urls.clear()
         found = self._urls[url] = ((parts.hostname, parts.port), head)

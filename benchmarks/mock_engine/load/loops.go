@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Closed keeps so many requests in flight for a time; each client asks again once it is answered.
+// Closed keeps so many requests in flight for a time; each client asks at least once, and again once it
+// is answered.
 func Closed(client *http.Client, clients int, lasting time.Duration, next func(client, turn int) Request) []Outcome {
 	outcomes, began := make([][]Outcome, clients), time.Now()
 	var all sync.WaitGroup
@@ -16,7 +17,7 @@ func Closed(client *http.Client, clients int, lasting time.Duration, next func(c
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for turn := 0; time.Since(began) < lasting; turn++ {
+			for turn := 0; turn == 0 || time.Since(began) < lasting; turn++ {
 				request := next(number, turn)
 				outcomes[number] = append(outcomes[number], Ask(context.Background(), client, request, time.Now()))
 			}
