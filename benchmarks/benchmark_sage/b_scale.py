@@ -44,7 +44,7 @@ SPEC: dict[str, Any] = {
     },
 }
 MANY, PAUSE_S, FULL_S = 12, 2.0, 15.0
-SLOW_S, LAG = 0.5, 2000
+SLOW_S, LAG = 0.5, 20_000
 #: As seen by hand, for the estimate of time only.
 CYCLE_S, SLOW_STEP_S = 180.0, 90.0
 
@@ -115,7 +115,7 @@ async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
         await gateway.ask("Are you there?")
         first_s = time.monotonic() - began_s
         await gateway.until(lambda sample: sample.ready == 1)
-        told = await gateway.decisions()
+        told = await gateway.decisions(began_ns / 1e9)
         points = await asyncio.to_thread(_points_since, began_ns)
         changes = [one for one in reversed(told) if one["action"] != "hold"]
         return {
@@ -166,12 +166,13 @@ def _slow_step(records: int) -> dict[str, Any]:
 
 async def _beside_slow(work: Work) -> dict[str, Any]:
     spec = SPEC | {"scaling": SPEC["scaling"] | {"min": 1}}
+    began_s = time.time()
     async with _gateway(spec) as gateway:
         stop = await asyncio.to_thread(scale_job.started, work, SLOW_S)
         try:
             await gateway.until(lambda sample: sample.cause == "not_the_pool")
             await asyncio.sleep(2 * FULL_S)
-            told = await gateway.decisions()
+            told = await gateway.decisions(began_s)
         finally:
             await asyncio.to_thread(stop)
         found = [one for one in told if one["cause"] == "not_the_pool"]

@@ -20,7 +20,7 @@ import psutil
 from sage_flink.common import ConfigError, StackError
 from sage_flink.common.settings import sage_cache
 
-START_TIMEOUT_S, END_TIMEOUT_S = 90.0, 10.0
+START_TIMEOUT_S, END_TIMEOUT_S = 180.0, 10.0
 #: What the programs of engines have in their command lines, and how those name the model.
 ENGINES = {"mock-engine": "--model", "serve_llamacpp.py": "--alias"}
 

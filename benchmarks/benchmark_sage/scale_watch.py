@@ -47,9 +47,10 @@ class Gateway:
             found: list[dict[str, Any]] = (await answer.json())["data"]
             return found
 
-    async def decisions(self, limit: int = 200) -> list[dict[str, Any]]:
-        """The last ones about the model, the newest first."""
-        return await self.get(f"/pool/decisions?model={self._model}&limit={limit}")
+    async def decisions(self, since_s: float) -> list[dict[str, Any]]:
+        """Those about the model since then (of the epoch), the newest first."""
+        told = await self.get(f"/pool/decisions?model={self._model}")
+        return [one for one in told if one["since"] >= since_s]
 
     async def put(self, spec: dict[str, Any]) -> None:
         """Have the model."""
@@ -77,7 +78,7 @@ class Gateway:
         began_s = time.monotonic()
         while True:
             (model,) = [one for one in await self.get("/pool/models") if one["id"] == self._model]
-            told = await self.decisions(1)
+            told = await self.get(f"/pool/decisions?model={self._model}&limit=1")
             inputs = told[0]["inputs"] if told else {}
             waits = (inputs.get(n, 0.0) for n in ("queue_wait_ms_p99", "queue_oldest_ms"))
             self.samples.append(

@@ -153,24 +153,23 @@ def main() -> None:
     args = _arguments()
     logs.configure(args.log)
     requests = RequestLog(every=args.log_requests)
-    try:
-        settings = Settings.load()
-        given = presets.path(args.preset) if args.preset else args.pool
-        spec = load(chosen_file(given, settings.home), KNOWN)
-        listener = listen(args.host, args.port)
-        host, port = listener.getsockname()[:2]
-        records = Records(settings.home / "run" / f"gateway-{port}")
-        kept = records if records.open() else None
-        keys = Keys.of(local_key(settings))
-        front = build(settings, spec, keys, records=kept, requests=requests)
-    except SageError as error:
-        sys.exit(f"sage-gateway: {error}")
-    logging.getLogger("sage.gateway").info("http://%s:%d", host, port)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            serve(front, listener)
-    finally:
-        records.close()
+    with contextlib.ExitStack() as held:
+        try:
+            settings = Settings.load()
+            given = presets.path(args.preset) if args.preset else args.pool
+            spec = load(chosen_file(given, settings.home), KNOWN)
+            listener = held.enter_context(listen(args.host, args.port))
+            host, port = listener.getsockname()[:2]
+            records = Records(settings.home / "run" / f"gateway-{port}")
+            kept = records if records.open() else None
+            keys = Keys.of(local_key(settings))
+            front = build(settings, spec, keys, records=kept, requests=requests)
+        except SageError as error:
+            sys.exit(f"sage-gateway: {error}")
+        held.callback(records.close)  # where a second SIGINT kept the pool from it
+        held.enter_context(contextlib.suppress(KeyboardInterrupt))
+        logging.getLogger("sage.gateway").info("http://%s:%d", host, port)
+        serve(front, listener)
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """The routes that need no speed, on FastAPI, and the OpenAPI document of all routes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from sage_flink.common import SageError
 from sage_gateway import manage, openapi
 from sage_gateway.answers import refused
 from sage_gateway.batches import Desk
@@ -64,7 +65,7 @@ def build(
     manage.add(app, service.pool)
     decisions.add(app, autoscaler)
     batch_routes.add(app, desk)
-    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
+    for kind in (ApiError, SageError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: openapi.document(app, TITLE, VERSION)  # type: ignore[method-assign]
     return app
@@ -116,12 +117,9 @@ async def _failed(request: Request, error: Exception) -> Response:
         known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
         error = ApiError(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):
-        error = ApiError(400, "; ".join(_mistake(e["loc"], e["msg"]) for e in error.errors()))
+        found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+        told_each = "; ".join(f"{place}: {what}" if place else what for place, what in found)
+        error = ApiError(400, told_each, param=found[0][0] or None)
     answer = refused(told(error))
     headers = more | {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)
-
-
-def _mistake(where: Sequence[object], what: str) -> str:
-    """``where`` begins with the part of the request: body, path or query."""
-    return ": ".join([".".join(map(str, where[1:])), what]) if where[1:] else what

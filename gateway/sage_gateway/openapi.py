@@ -42,12 +42,10 @@ _ERROR = {
         }
     },
 }
-_CACHE = {
-    "name": "x-sage-cache",
-    "in": "header",
-    "description": "ttl=SECONDS: an earlier answer to the same request will do, if it is not older",
-    "schema": {"type": "string", "pattern": "^ttl=[1-9][0-9]{0,4}$"},
-}
+_CACHE = (
+    "With the header `x-sage-cache: ttl=SECONDS` an earlier answer to the same request will do, "
+    "if it is not older."
+)
 
 
 def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
@@ -74,16 +72,16 @@ def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
 def _operation(path: str, kind: type, schema: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if kind in STREAMED:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     operation: dict[str, Any] = {
         "summary": (kind.__doc__ or path).split("\n")[0],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {"200": {"description": "as OpenAI has it", "content": content}},
-        "parameters": [_CACHE],
+        "description": _CACHE,
     }
     if "{name}" in path:
         name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-        operation["parameters"] = [name, _CACHE]
+        operation["parameters"] = [name]
     return operation
 
 

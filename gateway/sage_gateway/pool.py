@@ -171,12 +171,14 @@ class Pool:
             self._reconcile(model)
 
     async def close(self) -> None:
-        """Drain every replica for at most ``DRAIN_S`` seconds and end its process."""
+        """Drain every replica for at most ``DRAIN_S`` seconds, end its process, leave no record."""
         if self._ground is None:
             return
         ground, self._ground = self._ground, None
         await asyncio.gather(*(keeper.stop(DRAIN_S) for keeper in self._keepers.values()))
         await ground.session.close()
+        if self._records is not None:
+            self._records.close()
 
     def _too_much(self, *changed: budget.Need) -> list[str]:
         """Why the pool would not fit, with these needs in place of those that it has now."""

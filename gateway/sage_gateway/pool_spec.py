@@ -218,6 +218,8 @@ class CacheSpec(_Spec):
 class LimitsSpec(_Spec):
     """What a key or a tenant may use; what is left out has no limit."""
 
+    model_config = ConfigDict(strict=True)
+
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(
         default=None, ge=1, description="of prompt and completion, guessed first, then put right"

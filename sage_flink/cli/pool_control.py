@@ -49,14 +49,15 @@ def replicas(as_json: AsJson = False) -> None:
     table = Table(Column("replica", overflow="fold"), "state", "circuit", box=None)
     for name in ("pid", "port", "busy", "restarts", "age"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
     for one in found:
         state = "leaving" if one["leaving"] and one["state"] == "ready" else one["state"]
         busy = f"{one['in_flight']}/{one['limit']}"
         numbers = (str(one["pid"] or ""), str(one["port"] or ""), busy, str(one["restarts"]))
-        age = _age(one["age_s"])
-        table.add_row(one["id"], state, one["circuit"], *numbers, age, one["reason"])
+        table.add_row(one["id"], state, one["circuit"], *numbers, _age(one["age_s"]))
     console.print(table if found else "no replicas")
+    for one in found:
+        if one["reason"]:
+            console.print(f"{one['id']}: {one['reason']}", soft_wrap=True)
 
 
 def scale(

@@ -4,13 +4,14 @@ The store behind it is found by name: an entry point of the group ``sage.db`` th
 Collection and returns an open VectorStore.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sage_flink.common.adapters import adapter
-from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common.need import need
 from sage_flink.common.records import Record
 from sage_flink.common.removal import Removal
@@ -19,6 +20,7 @@ from sage_flink.db.port import Row, VectorStore
 from sage_flink.db.vectors import flaw
 from sage_flink.flow.ports import BatchLimits, Refusal
 
+LOG = logging.getLogger("sage.db")
 GROUP = "sage.db"
 #: The stores that come with sage, for a checkout that is on the path but not installed.
 SHIPPED = {
@@ -67,6 +69,20 @@ class Collection:
         """
         opened: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)
         return opened
+
+    def prepare(self) -> None:
+        """Make the collection where a job that writes into it is submitted, if the store is there.
+
+        The first record would wait for that, seconds of it, and hold checkpoints back meanwhile. A
+        store that is away is no hindrance: the job waits for it.
+
+        Raises:
+            ConfigError: as :meth:`open`.
+        """
+        try:
+            self.open().close()
+        except StoreUnavailable as error:
+            LOG.warning("collection %r is not looked at before the start: %s", self.name, error)
 
     def writer(self) -> "RowWriter":
         """Open the collection for writing; raises as :meth:`open` does."""

@@ -62,7 +62,7 @@ def test_the_slow_step_stands_before_the_call() -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_slow_python_step_is_named_and_no_replica_is_added() -> None:
-    found = b_scale._slow_step(500)
+    found = b_scale._slow_step(20_000)
 
     assert found["added"] == 0
     assert found["replicas"] == [1]

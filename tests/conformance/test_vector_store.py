@@ -1,16 +1,19 @@
 """What every vector store promises."""
 
+import logging
 import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis_server import free_port
 
 from sage_flink.common import ConfigError, Rejected, Removal
 from sage_flink.db import Collection, Row, VectorStore, collection
 from sage_flink.db.vectors import packed
 
+DIM = 8
 EAST = [1.0, 0, 0, 0, 0, 0, 0, 0]
 NORTH = [0, 1.0, 0, 0, 0, 0, 0, 0]
 NORTH_EAST = [1.0, 1.0, 0, 0, 0, 0, 0, 0]
@@ -45,6 +48,22 @@ def test_a_row_written_again_stands_once_and_the_newest_counts(store: VectorStor
 
     assert store.count() == 1
     assert eventually(lambda: store.search(NORTH, 5)[0].fields == {"text": "newest"})
+
+
+def test_a_collection_is_there_once_it_is_prepared(vectors: Collection) -> None:
+    vectors.prepare()
+    vectors.prepare()
+
+    store = vectors.open(create=False)
+    assert store.count() == 0
+    store.close()
+
+
+def test_a_job_may_start_while_its_store_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        collection("away", dim=DIM, url=f"http://127.0.0.1:{free_port()}").prepare()
+
+    assert "'away' is not looked at before the start" in caplog.text
 
 
 def test_every_acknowledged_row_is_counted(store: VectorStore) -> None:

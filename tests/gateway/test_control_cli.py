@@ -60,7 +60,7 @@ def test_a_replica_is_a_line_with_its_process() -> None:
     shown = sage("replicas").output
 
     talk = next(r for r in replicas if r["id"] == "talk/0")
-    (line,) = [line for line in shown.splitlines() if line.startswith("talk/0")]
+    (line,) = [line for line in shown.splitlines() if "talk/0" in line]
     assert line.split()[1:7] == [
         "ready",
         "closed",

@@ -208,14 +208,14 @@ def test_a_remote_engine_that_cannot_be_is_refused(
 
 
 def test_an_engine_that_is_healthy_but_answers_nothing_is_not_ready(start: Any, fake: Any) -> None:
-    health = {**fake()["health"], "start_timeout_s": 0.5}
+    health = {**fake()["health"], "start_timeout_s": 3}
     model = fake(arguments=["--probe-status", "500"], health=health)
     with start({"talk": model}, wait=False) as gateway:
         member = gateway.pool.models["talk"].members[0]
         gateway.until(lambda: member.replica.restarts > 0)
 
         assert member.replica.reason == (
-            "not healthy within 0.5 s: a request of one token got status 500"
+            "not healthy within 3 s: a request of one token got status 500"
         )
 
 

@@ -171,3 +171,14 @@ def test_what_is_remembered_has_a_limit_and_short_beginnings_are_kept_longest() 
     assert len(seen.links) == LINKS_MAX
     assert own.chain[0] in seen.links
     assert own.chain[2] not in seen.links
+
+
+def test_new_beginnings_of_a_quiet_model_take_turns_and_known_ones_stay() -> None:
+    by_prefix = router()
+    idle = at_work(0, 0, 0)
+
+    first = [by_prefix.choose(idle, hints(tale(200, about))) for about in ("a", "b", "c", "d")]
+    again = [by_prefix.choose(idle, hints(tale(200, about))) for about in ("d", "c", "b", "a")]
+
+    assert first == [0, 1, 2, 0]
+    assert again == first[::-1]

@@ -47,7 +47,7 @@ def under(inputs: Inputs, **more: Any) -> Inputs:
     return replace(inputs, **more)
 
 
-FULL = {"queue_length": 6, "in_flight": 8}
+FULL = {"queue_length": 6, "in_flight": 8, "waited_s": 8.0}
 TABLE: dict[str, tuple[Inputs, int, Cause]] = {
     "a wait over the target adds": (
         under(CALM, queue_wait_ms_p99=900, **FULL),
@@ -58,6 +58,11 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         under(CALM, queue_oldest_ms=900, **FULL),
         3,
         Cause.QUEUE_WAIT,
+    ),
+    "a burst does not": (
+        under(CALM, queue_wait_ms_p99=900, queue_length=6, in_flight=8, waited_s=3.0),
+        2,
+        Cause.STEADY,
     ),
     "as many as the rates ask for": (
         under(CALM, queue_wait_ms_p99=900, arrival_rate=9, served_rate=5, **FULL),
@@ -108,7 +113,7 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         Cause.NOT_THE_POOL,
     ),
     "others who wait add, whatever a job is slow with": (
-        under(LONELY, queue_wait_ms_p99=900, queue_length=3, jobs=(job("map"),)),
+        under(LONELY, queue_wait_ms_p99=900, queue_length=3, waited_s=9, jobs=(job("map"),)),
         2,
         Cause.QUEUE_WAIT,
     ),
@@ -236,6 +241,7 @@ some_inputs = st.builds(
     background=few,
     queue_wait_ms_p99=millis,
     queue_oldest_ms=millis,
+    waited_s=st.floats(0, 10),
     in_flight=few,
     limit=few,
     arrival_rate=rates,

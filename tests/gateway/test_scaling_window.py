@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -81,6 +82,15 @@ def test_the_window_begins_anew_with_another_number_of_replicas() -> None:
     found = window.read(did, two, 1.0, ())
 
     assert (found.queue_wait_ms_p99, found.arrival_rate, found.in_flight) == (0.0, 0.0, 3)
+
+
+def test_for_how_long_somebody_waited_is_counted() -> None:
+    did, window = Load(asked_s=0.0), Window()
+    waiting = replace(ONE, queue_length=2)
+    for at_s, standing in enumerate([ONE, waiting, waiting, ONE, waiting]):
+        found = window.read(did, standing, float(at_s), ())
+
+    assert found.waited_s == 3.0
 
 
 def test_so_many_jobs_are_remembered_and_no_more() -> None:

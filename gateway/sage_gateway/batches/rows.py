@@ -59,9 +59,11 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        locked = path.with_suffix(".lock")
+        for file in (path, locked):
+            file.touch(mode=0o600)
         with ExitStack() as opened:
-            lock = opened.enter_context(path.with_suffix(".lock").open("w"))
+            lock = opened.enter_context(locked.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two would run each batch twice
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)

@@ -38,7 +38,10 @@ class Conversation(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A chat, embeddings or a ranking."""
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        try:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        except ValueError as error:
+            return self.answer(400, {"error": {"message": str(error)}})
         if self.redirect and "x-sage-probe" not in self.headers:
             return self.answer(302, {}, location=self.redirect)
         if "x-sage-probe" in self.headers:

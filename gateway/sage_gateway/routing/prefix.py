@@ -37,10 +37,12 @@ class Seen:
     """Which replicas saw which beginnings, as bits by hash; the oldest are forgotten.
 
     The one state that is changed in place: a copy a request would cost more than the request.
-    ``slots``: so many requests a replica computes at the same time.
+    ``slots``: so many requests a replica computes at the same time. ``last``: where the last
+    beginning went that was new there.
     """
 
     slots: int
+    last: int = -1
     links: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
 
 
@@ -67,12 +69,22 @@ CUTS = _cuts()
 
 
 def choose(candidates: Sequence[Candidate], hints: Hints, seen: Seen) -> int:
-    """The least busy of those with the longest match; with no match worth it, of all."""
+    """The least busy of those with the longest match; with no match worth it, of all.
+
+    Of several equally idle ones a new beginning goes to the next in turn: were it always the first,
+    a quiet model would keep all of its beginnings in one cache, and the others empty.
+    """
     if hints.chain:
         most = bound(candidates, seen.slots)
         holders = longest(candidates, hints.chain, seen.links, most)
-        return least(holders or candidates).place
+        return least(holders).place if holders else _next(candidates, seen.last)
     return least(candidates).place
+
+
+def _next(candidates: Sequence[Candidate], last: int) -> int:
+    fewest = least(candidates).in_flight
+    idle = [c for c in candidates if c.in_flight == fewest]
+    return idle[bisect_right(idle, last, key=PLACE) % len(idle)].place
 
 
 def bound(candidates: Sequence[Candidate], slots: int) -> int:
@@ -91,12 +103,16 @@ def longest(
 
     Only those with less than ``below`` requests in flight.
     """
-    shortest = bisect_left(CUTS, SHARE_MIN * CUTS[len(chain) - 1])
-    for at in range(len(chain) - 1, shortest - 1, -1):
+    for at in range(len(chain) - 1, _shortest(chain) - 1, -1):
         bits = links.get(chain[at], 0)
         if bits and (holders := [c for c in _among(candidates, bits) if c.in_flight < below]):
             return holders
     return []
+
+
+def _shortest(chain: Sequence[bytes]) -> int:
+    """The cut below which a match is not worth a detour."""
+    return bisect_left(CUTS, SHARE_MIN * CUTS[len(chain) - 1])
 
 
 def _among(candidates: Sequence[Candidate], bits: int) -> Iterator[Candidate]:
@@ -120,6 +136,8 @@ def start(spec: ModelSpec) -> Seen:
 def learn(seen: Seen, hints: Hints, index: int) -> Seen:
     """Replica ``index`` has seen the prompt. Short beginnings are the last to be forgotten."""
     links = seen.links
+    if hints.chain and not links.get(hints.chain[_shortest(hints.chain)], 0) >> index & 1:
+        seen.last = index
     for link in reversed(hints.chain):
         links[link] = links.get(link, 0) | 1 << index
         links.move_to_end(link)

@@ -20,6 +20,9 @@ from sage_gateway.pool_spec import ScalingSpec
 from sage_gateway.scaling.inputs import Inputs
 from sage_gateway.scaling.streams import elsewhere, waits_for_pool
 
+#: Who waits is a burst until somebody has waited for so many of the last seconds (or as long as the
+#: cool-down): a Python step hands its records on in bundles, and a call asks for them all at once.
+BURST_S = 4.0
 #: What waits should be gone in so many seconds.
 DRAIN_S = 10.0
 #: Replicas are in surplus when the others would be filled no more than so far ...
@@ -159,7 +162,8 @@ def _pressure(spec: ScalingSpec, inputs: Inputs) -> tuple[Cause, str] | None:
     """Why more replicas would help now."""
     if inputs.refused:
         return Cause.REFUSED, f"{inputs.refused} turned away for want of room"
-    if inputs.wait_ms > spec.target_queue_wait_ms:
+    lasting = inputs.waited_s >= min(BURST_S, spec.up_cooldown_s)
+    if lasting and inputs.wait_ms > spec.target_queue_wait_ms:
         words = f"queue wait {inputs.wait_ms:,.0f} ms, target {spec.target_queue_wait_ms:,.0f}"
         return Cause.QUEUE_WAIT, f"{words}; {inputs.queue_length} waiting"
     shared = inputs.peak > inputs.ready  # one request alone is as fast as it gets

@@ -11,7 +11,8 @@ class Inputs:
 
     ``replicas``: how many are wanted now; ``ready`` and ``starting`` of them. ``in_flight``: at the
     replicas now (``in_flight_peak``: at most), of ``limit`` that the ready ones take. Waits are of
-    all but the background class, of which ``background`` wait; ``oldest``: of who waits still.
+    all but the background class, of which ``background`` wait; ``oldest``: of who waits still;
+    ``waited_s``: for so many of the last seconds somebody did.
     ``refused``: were turned away for want of room. ``idle_s``: since anybody asked. None: no stream
     was timed.
     """
@@ -24,6 +25,7 @@ class Inputs:
     queue_wait_ms_p50: float = 0.0
     queue_wait_ms_p99: float = 0.0
     queue_oldest_ms: float = 0.0
+    waited_s: float = 0.0
     in_flight: int = 0
     in_flight_peak: int = 0
     limit: int = 0

@@ -10,7 +10,8 @@ Source: Flink's busyTimeMsPerSecond and backPressuredTimeMsPerSecond, docs/ops/m
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-BUSY = 0.9
+#: Seen of a call at its capacity: 0.83 to 1.0, and 0.92 to 1.0 of the time its upstream held up.
+BUSY = 0.8
 HELD_UP = 0.5
 #: Records a second; less is noise.
 RISING = 1.0

@@ -7,6 +7,7 @@ nothing of those that are there now.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sage_gateway.scaling.inputs import Inputs
 from sage_gateway.scaling.load import Load, quantile_ms
@@ -54,12 +55,11 @@ class Window:
         kept.append(_Reading(now_s, standing, counts, spreads))
         while len(kept) > 2 and kept[1].at_s <= now_s - WINDOW_S:
             kept.popleft()
-        return _inputs(kept[0], kept[-1], load.asked_s, jobs, [r.standing.in_flight for r in kept])
+        return _inputs(kept, load.asked_s, jobs)
 
 
-def _inputs(
-    old: _Reading, new: _Reading, asked_s: float, jobs: Sequence[Job], in_flight: Sequence[int]
-) -> Inputs:
+def _inputs(kept: Sequence[_Reading], asked_s: float, jobs: Sequence[Job]) -> Inputs:
+    old, new = kept[0], kept[-1]
     seconds = new.at_s - old.at_s
     pairs = zip(old.counts, new.counts, strict=True)
     rates = [(b - a) / seconds if seconds > 0 else 0.0 for a, b in pairs]
@@ -77,8 +77,9 @@ def _inputs(
         queue_wait_ms_p50=quantile_ms(waits, 0.5) or 0.0,
         queue_wait_ms_p99=quantile_ms(waits, 0.99) or 0.0,
         queue_oldest_ms=now.oldest_s * 1000,
+        waited_s=sum(b.at_s - a.at_s for a, b in pairwise(kept) if b.standing.queue_length),
         in_flight=now.in_flight,
-        in_flight_peak=max(in_flight),
+        in_flight_peak=max(one.standing.in_flight for one in kept),
         limit=now.limit,
         arrival_rate=rates[0],
         served_rate=rates[1],

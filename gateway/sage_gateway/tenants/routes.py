@@ -1,12 +1,13 @@
 """What is told of tenants over HTTP: ``/v1/usage``, and ``/pool/keys`` for admins."""
 
+import re
 import secrets
 import time
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sage_gateway.cache.port import TTL_S_MAX
 from sage_gateway.pool_spec import LimitsSpec, Name
@@ -21,6 +22,16 @@ DAYS_MAX = 400
 KEYS_MAX = 10_000
 
 
+def _iso(shown: object) -> object:
+    """Refuse what pydantic would take for a time since the epoch."""
+    if isinstance(shown, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", shown):
+        raise ValueError("must be a day as 2026-11-24")
+    return shown
+
+
+Day = Annotated[date, BeforeValidator(_iso)]
+
+
 class NewKey(BaseModel):
     """A key to be made."""
 
@@ -28,10 +39,16 @@ class NewKey(BaseModel):
 
     tenant: Name
     name: str = Field(default="", max_length=128)
-    scopes: frozenset[Scope] = Field(default=frozenset({Scope.INFER}), min_length=1)
+    scopes: frozenset[Scope] = Field(
+        default=frozenset({Scope.INFER}), min_length=1, json_schema_extra={"uniqueItems": False}
+    )
     limits: LimitsSpec = LimitsSpec()
     cache_ttl_s: int = Field(
-        default=0, ge=0, le=TTL_S_MAX, description="x-sage-cache of requests with one likely answer"
+        default=0,
+        ge=0,
+        le=TTL_S_MAX,
+        strict=True,
+        description="x-sage-cache of requests with one likely answer",
     )
 
 
@@ -41,8 +58,8 @@ def add(app: FastAPI, tenants: Tenants) -> None:
     @app.get("/v1/usage", summary="Requests and tokens by day, tenant, key, model and job")
     async def usage(
         request: Request,
-        since: Annotated[date | None, Query(description="UTC; else this month's first")] = None,
-        until: Annotated[date | None, Query(description="UTC; else today")] = None,
+        since: Annotated[Day | None, Query(description="UTC; else this month's first")] = None,
+        until: Annotated[Day | None, Query(description="UTC; else today")] = None,
     ) -> dict[str, Any]:
         first, last = _days(since, until)
         await tenants.flush()
