@@ -64,7 +64,7 @@ class Caller:
     """Clients with one key, each of which knows every address of the pool.
 
     They ask once; with ``patience_s`` they go on for so long under the same id, at one address
-    after the other.
+    after the other, and as late as they are told to.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Caller:
             took_s = time.monotonic() - begun_s
             if found[0] not in AGAIN or took_s > self._patience_s:
                 return Turn(id_, words, begun_s, took_s, *found, tries)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(float(found[2] or PAUSE_S))
         raise AssertionError("it counts for ever")
 
     async def _once(self, url: str, words: str, id_: str) -> tuple[int, bytes, str, str]:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ class Outcome:
         return {
             **counts(self.turns, charged),
             "failures": len(self.turns) - len(good),
+            "statuses": dict(Counter(str(turn.status) for turn in self.turns)),
             **more,
             "p99_before_ms": p99_ms(before),
             "p99_during_ms": p99_ms(list(during)),

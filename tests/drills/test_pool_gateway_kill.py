@@ -9,7 +9,7 @@ from pool_drill import PAIR, charged, pool, two_gateways, under_load
 from waiting import wait_until
 
 AWAY_S = 2.0
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 GRACE_S = 30.0
 SAMPLE = 100
 
