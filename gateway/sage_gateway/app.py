@@ -27,7 +27,8 @@ from sage_gateway.ledger import Ledger
 from sage_gateway.logs import RequestLog
 from sage_gateway.metrics import Metrics
 from sage_gateway.pool import Pool
-from sage_gateway.pool_spec import PoolSpec, TraceSpec, chosen_file, load
+from sage_gateway.pool_file import chosen_file, load
+from sage_gateway.pool_spec import PoolSpec, TraceSpec
 from sage_gateway.proxy import Proxy
 from sage_gateway.records import Records
 from sage_gateway.replay import Recorder

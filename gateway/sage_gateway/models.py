@@ -18,7 +18,8 @@ from sage_gateway.breaker import Breaker, trusted
 from sage_gateway.budget import MIB, Need
 from sage_gateway.egress import Target, target
 from sage_gateway.engines import Engine, Launch
-from sage_gateway.pool_spec import ModelSpec, PoolSpec, mistakes
+from sage_gateway.pool_file import mistakes
+from sage_gateway.pool_spec import ModelSpec, PoolSpec
 from sage_gateway.process import Process
 from sage_gateway.replicas import Replica, born
 from sage_gateway.roster import Roster, Seen

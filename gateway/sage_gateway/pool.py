@@ -19,7 +19,8 @@ from sage_gateway.adoption import adopt
 from sage_gateway.engines import Engine
 from sage_gateway.keeper import Ground, Keeper
 from sage_gateway.models import Member, Model, model_of, models_of
-from sage_gateway.pool_spec import ModelSpec, PoolSpec, coherent, mistakes
+from sage_gateway.pool_file import coherent, mistakes
+from sage_gateway.pool_spec import ModelSpec, PoolSpec
 from sage_gateway.records import Records, Wanted, digest
 from sage_gateway.wire import ApiError
 

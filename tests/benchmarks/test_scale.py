@@ -8,7 +8,6 @@ import pytest
 from benchmark_sage import b_scale, scale_watch
 from benchmark_sage.scale_job import build
 from benchmark_sage.workload import Work
-from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import ModelSpec
 
 SAMPLES = [
@@ -53,7 +52,6 @@ def test_the_slow_step_stands_before_the_call() -> None:
     assert names.index("slow") < names.index("answer")
 
 
-@pytest.mark.xfail(not hasattr(Pool, "scale"), reason="needs Pool.scale", strict=True, run=False)
 @pytest.mark.flink
 @pytest.mark.service
 @pytest.mark.timeout(300)

@@ -7,7 +7,7 @@ import pytest
 from sage_flink.common import ConfigError
 from sage_gateway import presets
 from sage_gateway.engines import ENGINES
-from sage_gateway.pool_spec import load
+from sage_gateway.pool_file import load
 
 
 def test_every_file_is_a_preset() -> None:

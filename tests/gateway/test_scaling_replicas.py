@@ -9,8 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from sage_gateway.pool import Pool
-
 SCALING = {
     "min": 0,
     "max": 3,
@@ -51,7 +49,6 @@ def replicas(gateway: Any) -> list[int]:
     return [one["replicas"] for one in reversed(told) if one["action"] != "hold"]
 
 
-@pytest.mark.xfail(not hasattr(Pool, "scale"), reason="needs Pool.scale", strict=True, run=False)
 @pytest.mark.timeout(120)
 def test_replicas_follow_the_load_down_to_none_and_no_request_fails(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1, scaling=SCALING)}) as gateway:
