@@ -45,7 +45,7 @@ class HealthSpec(_Spec):
     """
 
     interval_s: float = Field(default=1.0, gt=0)
-    # Twenty times what llama.cpp and onnxruntime took at most, fully loaded on two shared cores.
+    # llama.cpp and onnxruntime, fully loaded on two shared cores, took 0.23 s at most.
     suspect_s: float = Field(
         default=0.8, gt=0, description="a check unanswered for so long makes it the last choice"
     )
