@@ -1,7 +1,7 @@
 """B5: which engine gets a request, and what that does to the time to its first token.
 
 Four engines that remember the beginnings of prompts, as many as fit; a prompt costs time for what
-is not remembered. Conversations of twelve applications with long instructions, then a control that
+is not remembered. Conversations of eight applications with long instructions, then a control that
 shares nothing. Sides: sage's policies, each with four engines of its own behind one gateway, and
 vllm-router's ``cache_aware``. One side runs at a time, every engine forgets all before it.
 

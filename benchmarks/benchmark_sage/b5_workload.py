@@ -14,7 +14,7 @@ from benchmark_sage.replay import Told
 from benchmark_sage.workload import percentile
 
 ENGINES, SLOTS, ANSWER_TOKENS, TURNS = 4, 4, 16, 4
-APPLICATIONS, INSTRUCTION_BYTES, QUESTION_BYTES = 12, 6000, 160
+APPLICATIONS, INSTRUCTION_BYTES, QUESTION_BYTES = 8, 6000, 160
 #: An engine that needs 0.25 ms for a token of a prompt that it has not in its cache.
 OPTIONS = (
     f"--slots={SLOTS}",
