@@ -197,10 +197,12 @@ class Desk:
         """
         batch = await self.batch(tenant, batch_id)
         run = self._runs.get(batch.id)
-        if run is None or not await run.cancel():
-            message = f"{batch.id} is {run.batch.status if run else batch.status}"
-            raise ApiError(409, f"{message}; it cannot be cancelled", code="batch_over")
-        return await self.batch(tenant, batch_id)
+        cancelling = await run.cancel() if run else None
+        if cancelling is None:
+            status = run.batch.status if run else batch.status
+            message = f"{batch.id} is {status}; it cannot be cancelled"
+            raise ApiError(409, message, code="batch_over")
+        return cancelling.model_copy(update={"request_counts": batch.request_counts})
 
     def _begin(self, owned: Owned, works: Works) -> None:
         run = self._runs[owned.batch.id] = Run(owned, works)

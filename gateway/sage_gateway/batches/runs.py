@@ -63,14 +63,15 @@ class Run:
         """As it stands now, but for the counts of answers."""
         return self.owned.batch
 
-    async def cancel(self) -> bool:
-        """Begin to cancel it; False if it is too late for that."""
+    async def cancel(self) -> Batch | None:
+        """Begin to cancel it, and how it then stands; None if it is too late for that."""
         if self.batch.status not in moves.CANCELLABLE:
-            return False
+            return None
         saved = self._moved(Status.CANCELLING)
+        cancelling = self.batch
         self.task.cancel()
         await saved
-        return True
+        return cancelling
 
     async def _work(self) -> None:
         """To the end, whatever fails on the way: every step can be taken again."""
