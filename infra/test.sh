@@ -48,12 +48,19 @@ java_tests() {
   touch "$stamp"
 }
 
+process_tests() {
+  timed 'Gateways and engines' "$logs/processes.log" "$bin/python" -m pytest -q -n 2 \
+    --dist worksteal -m 'processes and not (flink or service or browser or gpu or drill)'
+  [ "$timed_status" = 0 ] || { cat "$logs/processes.log"; die "tests of gateways and engines failed; the whole log: $logs/processes.log"; }
+}
+
 go_tests() {
   timed 'Go tests' "$logs/go.log" go -C benchmarks/mock_engine test ./...
   [ "$timed_status" = 0 ] || { tail -60 "$logs/go.log"; die "Go tests failed; the whole log: $logs/go.log"; }
 }
 
 bash infra/check.sh
+process_tests
 java_tests
 go_tests
 
@@ -73,6 +80,7 @@ drills=${PIPESTATUS[0]}
 set -e
 
 printf '\nunmarked tests: %s\n' "$(tail -1 "$home/logs/check/tests.log")"
+printf 'gateways and engines: %s\n' "$(tail -1 "$logs/processes.log")"
 tail -1 "$logs/stack.log"
 printf 'drills: %s\n' "$(tail -1 "$logs/drills.log")"
 exit "$((status > drills ? status : drills))"

@@ -23,6 +23,16 @@ from sage_gateway.service import Service
 from sage_gateway.tenants import Keys
 
 KEY = "sk-sage-test"
+#: Who asks for one of these, or uses the module, has a gateway with engine processes.
+STARTED = frozenset({"start", "gateway"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        in_here = Path(__file__).parent in Path(item.path).parents
+        used = STARTED & set(getattr(item, "fixturenames", ()))
+        if in_here and (used or "gateway_process" in vars(getattr(item, "module", None) or item)):
+            item.add_marker(pytest.mark.processes)
 
 
 @dataclass

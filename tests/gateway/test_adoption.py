@@ -20,6 +20,8 @@ from waiting import wait_until
 
 from sage_gateway.records import Record, Records, Wanted, created_s, digest
 
+pytestmark = pytest.mark.processes
+
 KEY = "sk-sage-test"
 GRACE_S = 40.0  # a loaded machine takes its time to start a gateway
 POOL = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2}}

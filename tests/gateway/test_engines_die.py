@@ -17,6 +17,8 @@ from sage_gateway import process
 from sage_gateway.app import listen, main
 from sage_gateway.engines import ENGINES, Engine, Launch
 
+pytestmark = pytest.mark.processes
+
 POOL = "{engine_grace_s: 0.1, models: {talk: {engine: fake, kind: chat}}}"
 
 
