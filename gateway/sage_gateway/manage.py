@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from sage_flink.common import ConfigError
 from sage_gateway import presets
@@ -23,6 +24,15 @@ class Scale(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     replicas: int = Field(ge=0, le=REPLICAS_MAX)
+
+
+class _ModelPath(PathConvertor):
+    """A model's name, in which there may be slashes, but not the end of another route."""
+
+    regex = r"(?!.*/scale$).*"
+
+
+register_url_convertor("model", _ModelPath())
 
 
 def add(app: FastAPI, pool: Pool) -> None:
@@ -54,7 +64,7 @@ def add(app: FastAPI, pool: Pool) -> None:
         pool.drain(name)
         return {"id": name, "object": "replica", "leaving": True}
 
-    @app.put("/pool/models/{name:path}", summary="Add a model, or change one")
+    @app.put("/pool/models/{name:model}", summary="Add a model, or change one")
     async def put(name: ModelName, spec: ModelSpec, response: Response) -> dict[str, Any]:
         try:
             response.status_code = 201 if pool.put(name, spec) else 200
@@ -62,7 +72,7 @@ def add(app: FastAPI, pool: Pool) -> None:
             raise ApiError(400, str(error), code="model_refused") from error
         return _model(pool.models[name])
 
-    @app.delete("/pool/models/{name:path}", summary="Remove a model; who waits is still answered")
+    @app.delete("/pool/models/{name:model}", summary="Remove a model; who waits is still answered")
     async def delete(name: ModelName) -> dict[str, Any]:
         model = pool.find(name)
         if model is not None and model.name != name:
