@@ -127,7 +127,7 @@ def test_litellm_gets_its_own_limit_only_where_one_is_asked_for() -> None:
 
 
 def test_a_plan_is_replayed_when_it_says_so_turn_after_turn() -> None:
-    with mock_engine("constant:40ms", record=10) as engine:
+    with mock_engine("constant:400ms", record=10) as engine:
         url, body = f"{engine.url}/v1/chat/completions", {"model": "m", "messages": []}
         ask = {**body, "messages": [{"role": "user", "content": "hi"}]}
         told = replayed(
@@ -142,7 +142,7 @@ def test_a_plan_is_replayed_when_it_says_so_turn_after_turn() -> None:
 
     assert [one.status for one in told] == [200, 200, 400]
     assert "messages" in told[2].why
-    assert refused["began"] - first["began"] < 0.035 < second["began"] - first["began"]
+    assert refused["began"] - first["began"] < 0.35 < second["began"] - first["began"]
     deadline_ms = int(first["headers"]["x-sage-deadline-ms"])
     assert deadline_ms == pytest.approx(first["began"] * 1000 + 1500, abs=100)
     assert "x-sage-deadline-ms" not in second["headers"]
