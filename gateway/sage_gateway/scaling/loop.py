@@ -5,6 +5,7 @@ away (Flink, the time-series store) has a task or thread of its own: nothing her
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -122,11 +123,9 @@ class Autoscaler:
                 if model.spec.scaling is not None:
                     self._turn(model, time.monotonic())
                     await asyncio.sleep(0)  # who asks goes first, however many models there are
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_s):
                     await self._nudge.wait()
-            except TimeoutError:
-                pass
             self._nudge.clear()
 
     def _turn(self, model: Model, now_s: float) -> None:
