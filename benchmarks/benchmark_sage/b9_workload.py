@@ -3,6 +3,8 @@
 Two kinds of users and four pipelines share one pool. Every source asks at random moments, whatever
 became of what it asked before; all but the background job have equal weight. A request's work is
 known: its answer has so many tokens, of which a slot makes one every ``TOKEN_S``.
+
+Not independent of what it measures: sizes were set while ``adaptive`` was tuned on its simulation.
 """
 
 import random
