@@ -9,12 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sage_connectors.kafka_client import (
-    addresses,
-    ensure_topic,
-    servers_of,
-    transaction_timeout_ms,
-)
+from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
+from sage_connectors.kafka_connection import addresses, servers_of
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.need import need
 

@@ -3,18 +3,15 @@
 Jobs do not use it; Flink's own connector reads and writes for them.
 """
 
-import socket
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
 from typing import Any
 
+from sage_connectors.kafka_connection import client, library, servers_of
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.records import Record
-from sage_flink.common.settings import Settings
 
 #: Key, value, and maybe headers and the timestamp in milliseconds.
 Message = (
@@ -23,7 +20,6 @@ Message = (
     | tuple[bytes | None, bytes | None, Mapping[str, bytes] | None, int | None]
 )
 RECORD_BYTES_MAX = 32 << 20
-CONNECT_TIMEOUT_MS = 5_000
 #: kafka-python would wait up to 30 s before it looks for a broker that is back.
 RECONNECT_MS_MAX = 1_000
 IN_FLIGHT_MAX = 10_000
@@ -48,7 +44,7 @@ def feed(
         ConfigError: the broker will never take a message (too large, no such topic allowed).
         StoreUnavailable: the broker is away; some of the messages may be stored.
     """
-    with _client("KafkaProducer", servers, **_PRODUCER) as producer:
+    with client("KafkaProducer", servers, **_PRODUCER) as producer:
         waiting: deque[Any] = deque()
         acknowledged = 0
         for message in messages:
@@ -145,7 +141,7 @@ def committed(group: str, topic: str, servers: str = "") -> int:
     Raises:
         StoreUnavailable: the broker is away.
     """
-    with _client("KafkaAdminClient", servers) as admin:
+    with client("KafkaAdminClient", servers) as admin:
         offsets = admin.list_group_offsets(group).get(group, {})
         return sum(max(0, o.offset) for p, o in offsets.items() if p.topic == topic)
 
@@ -157,9 +153,9 @@ def transaction_timeout_ms(servers: str = "") -> int:
     even one whose checkpoint is complete: answers of a job that was away for longer are lost.
     """
     try:
-        with _client("KafkaAdminClient", servers) as admin:
-            kind = _library().admin.ConfigResourceType.BROKER
-            resource = _library().admin.ConfigResource
+        with client("KafkaAdminClient", servers) as admin:
+            kind = library().admin.ConfigResourceType.BROKER
+            resource = library().admin.ConfigResource
             asked = [
                 resource(kind, str(broker["broker_id"]), {_LIMIT: None})
                 for broker in admin.describe_cluster()["brokers"]
@@ -180,12 +176,12 @@ def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
         StoreUnavailable: the broker is away.
     """
     configs = {"retention.ms": "-1", "max.message.bytes": str(RECORD_BYTES_MAX)}
-    with _client("KafkaAdminClient", servers) as admin:
+    with client("KafkaAdminClient", servers) as admin:
         asked = {topic: {"num_partitions": partitions, "configs": configs}}
         if topic not in admin.list_topics():
             try:
                 admin.create_topics(asked, wait_for_metadata=True)
-            except _library().errors.TopicAlreadyExistsError:
+            except library().errors.TopicAlreadyExistsError:
                 admin.wait_for_topics([topic])  # another one was first
 
 
@@ -196,7 +192,7 @@ def delete_topic(topic: str, servers: str = "") -> None:
         ConfigError: there is no such topic.
         StoreUnavailable: the broker is away.
     """
-    with _client("KafkaAdminClient", servers) as admin:
+    with client("KafkaAdminClient", servers) as admin:
         admin.delete_topics([topic])
 
 
@@ -220,7 +216,7 @@ def _record(message: Any) -> Record:
 
 
 def _consumer(servers: str, read_committed: bool) -> Any:
-    return _client(
+    return client(
         "KafkaConsumer",
         servers,
         enable_auto_commit=False,
@@ -235,80 +231,4 @@ def _partitions(consumer: Any, topic: str) -> list[Any]:
     found = consumer.partitions_for_topic(topic)
     if not found:
         raise ConfigError(f"Kafka: no topic {topic!r}; make it with ensure_topic({topic!r})")
-    return [_library().TopicPartition(topic, number) for number in sorted(found)]
-
-
-@contextmanager
-def _client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
-    library, named = _library(), servers_of(servers)
-    errors = library.errors
-    _reachable(named)
-    try:
-        make = getattr(library, kind)
-        made = make(
-            bootstrap_servers=named.split(","), bootstrap_timeout_ms=CONNECT_TIMEOUT_MS, **options
-        )
-        with closing(made) as client:
-            yield client
-    except (
-        errors.MessageSizeTooLargeError,
-        errors.RecordListTooLargeError,
-        errors.InvalidTopicError,
-        errors.InvalidPartitionsError,
-        errors.UnknownTopicOrPartitionError,
-        errors.AuthorizationError,
-        errors.KafkaConfigurationError,
-    ) as error:
-        raise ConfigError(f"Kafka at {named}: {error}") from error
-    except (errors.KafkaError, OSError) as error:
-        raise StoreUnavailable(
-            f"Kafka at {named}: {type(error).__name__}: {error}; `sage ps` tells whether it runs"
-        ) from error
-
-
-def _reachable(servers: str) -> None:
-    # Asked first, because a client of kafka-python that finds no broker leaves its sockets open.
-    said = []
-    for host, port in addresses(servers):
-        try:
-            socket.create_connection((host, port), CONNECT_TIMEOUT_MS / 1000).close()
-        except OSError as error:
-            said.append(f"{host}:{port}: {error}")
-        else:
-            return
-    raise StoreUnavailable(
-        f"Kafka: no broker answers ({'; '.join(said)}); `sage ps` tells whether it runs"
-    )
-
-
-def _library() -> Any:
-    try:
-        with warnings.catch_warnings():  # kafka-python 3.0 loads its schemas the old way
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import kafka
-    except ModuleNotFoundError as error:
-        raise ConfigError("the Kafka client is missing: pip install 'sage-flink[kafka]'") from error
-    return kafka
-
-
-def addresses(servers: str) -> list[tuple[str, int]]:
-    """Host and port of each server.
-
-    >>> addresses("127.0.0.1:9092,[::1]:9093")
-    [('127.0.0.1', 9092), ('::1', 9093)]
-
-    Raises:
-        ConfigError: not of the form ``host:port,host:port``.
-    """
-    found = []
-    for server in servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65_535:
-            raise ConfigError(f"Kafka: servers must be 'host:port,host:port', got {servers!r}")
-        found.append((host.strip("[]"), int(port)))
-    return found
-
-
-def servers_of(servers: str) -> str:
-    """The servers named, else the settings'."""
-    return servers or Settings.load().kafka_servers
+    return [library().TopicPartition(topic, number) for number in sorted(found)]

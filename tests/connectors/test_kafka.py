@@ -1,6 +1,7 @@
 """Topics as values, and the plain client against a broker."""
 
 import pickle
+import socket
 import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ import pytest
 
 from sage_connectors import Kafka, kafka
 from sage_connectors.kafka_client import (
-    _library,
     delete_topic,
     drain,
     end_offsets,
@@ -18,6 +18,7 @@ from sage_connectors.kafka_client import (
     feed,
     transaction_timeout_ms,
 )
+from sage_connectors.kafka_connection import _network, library
 from sage_flink.common import ConfigError, Settings, StoreUnavailable
 from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
 
@@ -113,6 +114,22 @@ def test_what_is_fed_is_drained(topic: str) -> None:
     }
 
 
+def test_a_client_closed_with_bytes_left_to_send_leaves_no_socket_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reads_nothing:
+        address = f"127.0.0.1:{reads_nothing.getsockname()[1]}"
+        network = _network(bootstrap_servers=[address])
+        connection = network._manager.get_connection("bootstrap-0")
+        while not connection.transport:
+            network.poll(timeout_ms=10)
+        left = connection.transport._sock
+        connection.transport.write(bytes(64 << 20))
+        network.poll(timeout_ms=10)
+        connection.transport.close()
+        network.close()
+
+    assert left.fileno() == -1
+
+
 @pytest.mark.service
 def test_large_records_and_tombstones_pass(topic: str) -> None:
     large = b"x" * (20 << 20)
@@ -131,7 +148,7 @@ def test_a_record_above_the_limit_is_a_setting_to_fix(topic: str) -> None:
 @pytest.mark.service
 def test_only_committed_records_are_drained_unless_asked(topic: str) -> None:
     servers = Settings.load().kafka_servers.split(",")
-    producer = _library().KafkaProducer(
+    producer = library().KafkaProducer(
         bootstrap_servers=servers, transactional_id=topic, acks="all"
     )
     producer.init_transactions()
