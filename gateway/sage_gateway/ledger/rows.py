@@ -4,7 +4,7 @@ WAL with ``synchronous=NORMAL`` hands a commit to the kernel without waiting for
 outlives ``kill -9`` of the process; a power cut may cost the last seconds, and so a second
 generation.
 
-One batch is one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
+Many rows are one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
 beside a busy event loop it waits up to 5 ms to get it back.
 """
 
@@ -12,8 +12,10 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from sage_gateway.ledger.port import ROW_BYTES, Recorded
 
@@ -35,7 +37,22 @@ EVICT = f"""DELETE FROM answers WHERE id IN (
     ) WHERE at < ? OR before < ?) RETURNING key, length(body)"""  # noqa: S608 - a constant
 LOCKED_S = 0.5
 EVICT_ROWS = 64
+ROWS_A_STATEMENT = 500
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An answer with its key, and when it was recorded."""
+
+    key: bytes
+    digest: bytes
+    stream: bool
+    at: float
+    body: bytes
+
+    def recorded(self) -> Recorded:
+        """The answer."""
+        return Recorded(self.digest, self.stream, self.body)
 
 
 class Rows:
@@ -55,23 +72,31 @@ class Rows:
         self._file_bytes_max = file_bytes_max
         self._db: sqlite3.Connection | None = None
 
-    @property
-    def full(self) -> bool:
-        """Whether something has to go."""
-        return self.bytes_held > self._bytes_max
+    def open(self) -> None:
+        """Make ready, if it is not."""
+        self._opened()
 
-    def insert(self, answers: Mapping[bytes, Recorded]) -> None:
-        """Commit these; the first answer of a key stays."""
+    def insert(self, segment: int, answers: Sequence[Kept]) -> None:
+        """Commit these, and make room; the first answer of a key stays.
+
+        Whatever the number of the segment: what is there already changes nothing.
+        """
         db = self._opened()
-        fresh = {key: answer for key, answer in answers.items() if key not in self.known}
-        now = time.time()
-        values: list[object] = []
-        for key, answer in fresh.items():
-            values += (key, answer.digest, answer.stream, now, answer.body)
-        if fresh:
-            db.execute(INSERT + ",".join(["(?,?,?,?,?)"] * len(fresh)), values)
-        self.known.update(fresh)
-        self.bytes_held += sum(len(answer.body) + ROW_BYTES for answer in fresh.values())
+        first: dict[bytes, Kept] = {}
+        for kept in answers:
+            if kept.key not in self.known:
+                first.setdefault(kept.key, kept)
+        fresh = list(first.values())
+        for at in range(0, len(fresh), ROWS_A_STATEMENT):
+            some = fresh[at : at + ROWS_A_STATEMENT]
+            values: list[object] = []
+            for kept in some:
+                values += (kept.key, kept.digest, kept.stream, kept.at, kept.body)
+            db.execute(INSERT + ",".join(["(?,?,?,?,?)"] * len(some)), values)
+            self.known.update(kept.key for kept in some)
+            self.bytes_held += sum(len(kept.body) + ROW_BYTES for kept in some)
+        if self.bytes_held > self._bytes_max:
+            self.evict()
 
     def find(self, key: bytes) -> Recorded | None:
         """The answer of ``key``; one that is too old goes, or the next would not be kept."""
