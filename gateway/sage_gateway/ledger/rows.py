@@ -5,7 +5,8 @@ outlives ``kill -9`` of the process; a power cut may cost the last seconds, and 
 generation.
 
 Many rows are one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
-beside a busy event loop it waits up to 5 ms to get it back.
+beside a busy event loop it waits up to 5 ms to get it back. There is no index by key: who owns the
+file knows the row of each, so that a new one is written at the end and nowhere else.
 """
 
 import contextlib
@@ -21,14 +22,14 @@ from sage_gateway.ledger.port import ROW_BYTES, Recorded
 
 log = logging.getLogger("sage.gateway")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = f"""BEGIN;
 CREATE TABLE answers (
-    id INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, digest BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL, digest BLOB NOT NULL,
     stream INTEGER NOT NULL, at REAL NOT NULL, body BLOB NOT NULL);
 PRAGMA user_version={SCHEMA_VERSION};
 COMMIT;"""
-INSERT = "INSERT OR IGNORE INTO answers (key, digest, stream, at, body) VALUES "
+INSERT = "INSERT INTO answers (id, key, digest, stream, at, body) VALUES "
 # The oldest rows, as far as they are too old or what came before them does not make room enough.
 EVICT = f"""DELETE FROM answers WHERE id IN (
     SELECT id FROM (
@@ -58,18 +59,19 @@ class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Rows:
     """The file at ``path``, opened when first used; a broken one is set aside as ``PATH.corrupt``.
 
-    ``known`` (its keys) and the counts may be read from other threads. Methods raise
+    ``known`` (the row of each key) and the counts may be read from other threads. Methods raise
     ``sqlite3.Error`` or ``OSError``; the next call tries from the start.
     """
 
     def __init__(self, path: Path, *, ttl_s: float, bytes_max: int, file_bytes_max: int) -> None:
         self.path = path
-        self.known: set[bytes] = set()
+        self.known: dict[bytes, int] = {}
         self.bytes_held = 0
         self.evicted = 0
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._file_bytes_max = file_bytes_max
+        self._next = 1
         self._db: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -89,11 +91,14 @@ class Rows:
         fresh = list(first.values())
         for at in range(0, len(fresh), ROWS_A_STATEMENT):
             some = fresh[at : at + ROWS_A_STATEMENT]
+            rows = {kept.key: self._next + n for n, kept in enumerate(some)}
             values: list[object] = []
             for kept in some:
-                values += (kept.key, kept.digest, kept.stream, kept.at, kept.body)
-            db.execute(INSERT + ",".join(["(?,?,?,?,?)"] * len(some)), values)
-            self.known.update(kept.key for kept in some)
+                key = kept.key
+                values += (rows[key], key, kept.digest, kept.stream, kept.at, kept.body)
+            db.execute(INSERT + ",".join(["(?,?,?,?,?,?)"] * len(some)), values)
+            self._next += len(some)
+            self.known.update(rows)
             self.bytes_held += sum(len(kept.body) + ROW_BYTES for kept in some)
         if self.bytes_held > self._bytes_max:
             self.evict()
@@ -101,13 +106,13 @@ class Rows:
     def find(self, key: bytes) -> Recorded | None:
         """The answer of ``key``; one that is too old goes, or the next would not be kept."""
         db = self._opened()
-        asked = "SELECT digest, stream, body, at FROM answers WHERE key = ?"
-        row = db.execute(asked, (key,)).fetchone()
+        asked = "SELECT digest, stream, body, at FROM answers WHERE id = ?"
+        row = db.execute(asked, (self.known.get(key),)).fetchone()
         if row is None:
             return None
         if row[3] >= time.time() - self._ttl_s:
             return Recorded(row[0], bool(row[1]), row[2])
-        db.execute("DELETE FROM answers WHERE key = ?", (key,))
+        db.execute("DELETE FROM answers WHERE id = ?", (self.known[key],))
         self._dropped([(key, len(row[2]))])
         return None
 
@@ -134,7 +139,8 @@ class Rows:
             self._db = None
 
     def _dropped(self, rows: Sequence[tuple[bytes, int]]) -> None:
-        self.known.difference_update(key for key, _ in rows)
+        for key, _ in rows:
+            self.known.pop(key, None)
         self.bytes_held -= sum(size + ROW_BYTES for _, size in rows)
         self.evicted += len(rows)
 
@@ -155,13 +161,14 @@ class Rows:
         db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
         try:
             self._prepare(db)
-            rows = db.execute("SELECT key, length(body) FROM answers").fetchall()
+            rows = db.execute("SELECT id, key, length(body) FROM answers").fetchall()
         except BaseException:
             db.close()
             raise
         self.known.clear()
-        self.known.update(key for key, _ in rows)
-        self.bytes_held = sum(size + ROW_BYTES for _, size in rows)
+        self.known.update((key, row) for row, key, _ in rows)
+        self._next = max(self.known.values(), default=0) + 1
+        self.bytes_held = sum(size + ROW_BYTES for _, _, size in rows)
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:

@@ -18,6 +18,7 @@ from sage_gateway.ledger.rows import Kept, Rows
 from sage_gateway.thread import Thread
 
 EVICT_EVERY_S = 1.0
+PATIENCE_S = 2.0
 
 
 class SqliteStore:
@@ -72,8 +73,11 @@ class SqliteStore:
         kept = self._waiting.get(key)
         if kept is not None and kept.at >= time.time() - self._ttl_s:
             return kept.recorded()
-        if key in self._rows.known and (found := await self._thread(self._rows.find, key)):
-            return found
+        if key in self._rows.known:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await self._thread(self._rows.find, key)
+            if found:
+                return found
         if key in self._claims:
             return Running(self._claims[key])
         self._claims[key] = digest
