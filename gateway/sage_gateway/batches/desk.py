@@ -17,8 +17,8 @@ from sage_gateway.batches.moves import WINDOW_S
 from sage_gateway.batches.rows import Owned, Page, Rows
 from sage_gateway.batches.runs import Ask, Run, Works
 from sage_gateway.batches.shapes import Batch, FileDeleted, FileObject, NewBatch
-from sage_gateway.batches.thread import Thread
 from sage_gateway.pool_spec import BatchesSpec
+from sage_gateway.thread import Thread
 from sage_gateway.wire import ApiError
 
 log = logging.getLogger("sage.gateway")
@@ -59,7 +59,7 @@ class Desk:
 
     async def open(self) -> None:
         """Go on with every batch that is not over; without its database the desk stays closed."""
-        self._thread = Thread()
+        self._thread = Thread("files and batches")
         try:
             await self._open(self._thread)
         except StoreUnavailable as error:
@@ -74,7 +74,7 @@ class Desk:
         if self._works is not None:
             await self._works.thread(self._works.rows.close)
         if self._thread is not None:
-            self._thread.close()
+            await self._thread.close()
 
     async def _open(self, thread: Thread) -> None:
         disk = Disk(self._folder / "files")

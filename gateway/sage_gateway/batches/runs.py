@@ -21,8 +21,8 @@ from sage_gateway.batches import lines, moves
 from sage_gateway.batches.disk import Disk
 from sage_gateway.batches.rows import Owned, Rows
 from sage_gateway.batches.shapes import Batch, Counts, FileObject, Mistake, Mistakes, Status
-from sage_gateway.batches.thread import Thread
 from sage_gateway.pool_spec import BatchesSpec
+from sage_gateway.thread import Thread
 
 log = logging.getLogger("sage.gateway")
 

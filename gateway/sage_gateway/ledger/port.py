@@ -33,8 +33,9 @@ class Running:
 class Store(Protocol):
     """Bounded by bytes and by age; the oldest goes first.
 
-    Every method but ``close`` may raise ``StoreUnavailable``, and nothing else that the caller has
-    to know: the ledger then answers without it. All are called on one event loop.
+    Every method but ``close`` may raise ``StoreUnavailable`` or ``TimeoutError``, and nothing else
+    that the caller has to know: the ledger then answers without it. But for ``open`` and ``close``
+    none takes longer than some seconds. All are called on one event loop.
     """
 
     @property

@@ -79,6 +79,8 @@ class Charge:
 class Store(Protocol):
     """All methods but ``close`` may raise ``StoreUnavailable``. All are called on one event loop.
 
+    None that concerns a call takes longer than some seconds.
+
     What an account has spent on a day is the sum of the charges of its key, or of its tenant.
     """
 

@@ -4,7 +4,7 @@ Charges are only ever added; what takes one back is a charge with negative count
 minute old they are folded into one row each of ``used``. WAL with ``synchronous=NORMAL`` outlives
 ``kill -9``; a power cut may cost the last seconds.
 
-One batch is one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
+Many rows are one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
 beside a busy event loop it waits up to 5 ms to get it back.
 """
 
@@ -33,6 +33,8 @@ CREATE TABLE charges (id INTEGER PRIMARY KEY, at REAL NOT NULL, once BLOB NOT NU
 CREATE TABLE used ({TYPES}, PRIMARY KEY ({BY})) WITHOUT ROWID;
 PRAGMA user_version={SCHEMA_VERSION};
 COMMIT;"""
+#: The last segment of the journal whose charges are here.
+WRITTEN = "CREATE TABLE IF NOT EXISTS written (segment INTEGER NOT NULL)"
 INSERT = f"INSERT INTO charges (at, once, {COLUMNS}) VALUES "  # noqa: S608 - constants
 FOLD = f"""INSERT INTO used ({COLUMNS})
     SELECT {BY}, {SUMS} FROM charges WHERE at < ? GROUP BY {BY}
@@ -46,7 +48,7 @@ SELECT = f"""SELECT {BY}, {SUMS} FROM (
     ORDER BY {BY}"""  # noqa: S608
 LOCKED_S = 0.5
 ROWS_A_STATEMENT = 500
-FOLD_AFTER_S = 60.0
+FOLD_EVERY_S, FOLD_AFTER_S = 30.0, 60.0
 KEPT_DAYS = 400
 #: Between its charge and its record an answer waits for the ledger; so much at most.
 UNRECORDED_S = 10.0
@@ -56,10 +58,11 @@ KEY = TypeAdapter(Key)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A charge to be written, with its name if it has one."""
+    """A charge, with its name if it has one, and when it was made."""
 
     charge: Charge
-    once: bytes = b""
+    once: bytes
+    at: float
 
 
 class Rows:
@@ -71,17 +74,32 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: sqlite3.Connection | None = None
+        self._fold_at = time.monotonic() + FOLD_EVERY_S
 
-    def insert(self, entries: Sequence[Entry]) -> None:
-        """Commit these; all or, beyond ``ROWS_A_STATEMENT``, the first of them."""
-        now = time.time()
-        for at in range(0, len(entries), ROWS_A_STATEMENT):
-            some = entries[at : at + ROWS_A_STATEMENT]
-            values: list[object] = []
-            for entry in some:
-                values += (now, entry.once, *_flat(entry.charge))
-            marks = ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * len(some))
-            self._opened().execute(INSERT + marks, values)
+    def written(self) -> int:
+        """The number of the last segment that was inserted, 0 before the first."""
+        found = self._opened().execute("SELECT max(segment) FROM written").fetchone()
+        return found[0] or 0
+
+    def insert(self, segment: int, entries: Sequence[Entry]) -> None:
+        """Commit the charges of a segment, all or none, unless that was done."""
+        db = self._opened()
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            if segment <= self.written():
+                return
+            for at in range(0, len(entries), ROWS_A_STATEMENT):
+                some = entries[at : at + ROWS_A_STATEMENT]
+                values: list[object] = []
+                for entry in some:
+                    values += (entry.at, entry.once, *_flat(entry.charge))
+                marks = ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * len(some))
+                db.execute(INSERT + marks, values)
+            db.execute("DELETE FROM written")
+            db.execute("INSERT INTO written VALUES (?)", (segment,))
+        if time.monotonic() > self._fold_at:
+            self._fold_at = time.monotonic() + FOLD_EVERY_S
+            self.fold()
 
     def used(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
         """The sums of these days, one a row, sorted."""
@@ -155,6 +173,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous=NORMAL")
     if version == 0:
         db.executescript(SCHEMA)
+    db.execute(WRITTEN)
 
 
 def _flat(charge: Charge) -> tuple[object, ...]:

@@ -1,43 +1,24 @@
 """Tenants in a SQLite file: what one gateway keeps over a crash of its process.
 
 Accounts live in memory (:mod:`books`), made of the file when it is opened: so to hold the cost of a
-call takes no trip to the disk, and holds die with the process. Only charges are written, by one
-thread that commits what has gathered since its last commit.
+call takes no trip to the disk, and holds die with the process. Only charges are written: a charge
+is safe once the journal has it (:mod:`sage_gateway.journal`), and in the file soon after.
 """
 
-import asyncio
-import contextlib
-import logging
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from sage_flink.common import StoreUnavailable
+from sage_gateway.journal import Journal
 from sage_gateway.tenants.books import Books
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import Refusal, period
 from sage_gateway.tenants.port import Call, Charge, Held
 from sage_gateway.tenants.rows import Entry, Rows
-
-log = logging.getLogger("sage.gateway")
-
-JOBS_MAX = 128
-FOLD_EVERY_S = 30.0
-
-
-@dataclass(slots=True)
-class _Job:
-    """One thing for the thread: charges to write, or ``work`` whose result is wanted."""
-
-    done: "asyncio.Future[Any]"
-    entries: Sequence[Entry] = ()
-    work: Callable[[], Any] | None = None
+from sage_gateway.thread import Thread
 
 
 class SqliteStore:
@@ -48,20 +29,16 @@ class SqliteStore:
         self._clock = clock
         self._books = Books(clock)
         self._unrecorded: dict[bytes, Charge] = {}
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = Thread("tenants", self._failed)
+        self._journal = Journal(path, Entry, self._thread, self._rows.insert)
         self._read = False
 
     async def open(self) -> None:
-        """Start the thread and read what is there.
+        """Read what is there, in the last process's journal as well.
 
         Raises:
             StoreUnavailable: the file cannot be had now; later calls try again.
         """
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="tenants", daemon=True)
-        self._thread.start()
         await self._ready()
 
     async def keys(self) -> tuple[Key, ...]:
@@ -72,145 +49,79 @@ class SqliteStore:
     async def keep(self, key: Key) -> None:
         """As the port has it."""
         await self._ready()
-        await self._do(lambda: self._rows.keep(key))
+        await self._thread(self._rows.keep, key)
         self._books.keys[key.id] = key
 
     async def drop(self, key_id: str) -> bool:
         """As the port has it."""
         await self._ready()
-        there = await self._do(lambda: self._rows.drop(key_id))
+        there = await self._thread(self._rows.drop, key_id)
         self._books.keys.pop(key_id, None)
-        return bool(there)
+        return there
 
     async def admit(self, call: Call) -> Held | Refusal:
-        """As the port has it; waits only for the first read, or to take a charge back."""
+        """As the port has it; waits only for the first read."""
         if not self._read:
             await self._ready()
-        if lost := self._unrecorded.pop(call.once, None):
-            try:
-                await self._take_back(call.once, lost)
-            except StoreUnavailable:
-                self._unrecorded[call.once] = lost
-                raise
+        if lost := self._unrecorded.get(call.once):
+            self._charge(_negative(lost), call.once)
+            del self._unrecorded[call.once]
         return self._books.admit(call) or Held(call, "")
 
     async def settle(self, held: Held, charge: Charge | None) -> None:
-        """As the port has it; the hold ends when the charge is written, awaited or not."""
-        if charge is None:
-            self._books.end(held.call, 0)
-            return
-        entry = Entry(charge, held.call.once)
-
-        def written(done: "asyncio.Future[Any]") -> None:
-            failed = done.exception() is not None
-            self._books.end(held.call, 0 if failed else charge.tokens)
-            if not failed:
-                self._books.charge([charge])
-
+        """As the port has it, without waiting for anything."""
+        paid = 0
         try:
-            job = self._put(entries=[entry])
-        except StoreUnavailable:
-            self._books.end(held.call, 0)
-            raise
-        job.add_done_callback(written)
-        await asyncio.shield(job)
+            if charge is not None:
+                self._charge(charge, held.call.once)
+                paid = charge.tokens
+        finally:
+            self._books.end(held.call, paid)
 
     async def add(self, charges: Sequence[Charge]) -> None:
         """As the port has it."""
         await self._ready()
-        await self._put(entries=[Entry(charge) for charge in charges])
-        self._books.charge(charges)
+        for charge in charges:
+            self._charge(charge)
 
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
         """As the port has it."""
         await self._ready()
-        found: tuple[Charge, ...] = await self._do(lambda: self._rows.used(first_day, last_day))
-        return found
+        await self._journal.flush()
+        return await self._thread(self._rows.used, first_day, last_day)
 
     async def close(self) -> None:
         """Write what waits and close the file."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
+        if self._read:
+            await self._journal.close()
+        await self._thread(self._rows.close)
+        await self._thread.close()
+
+    def _charge(self, charge: Charge, once: bytes = b"") -> None:
+        self._journal.append(Entry(charge, once, time.time()))
+        self._books.charge([charge])
 
     async def _ready(self) -> None:
         """Read the file, unless it was read; nothing is held or charged before that."""
-        if self._read:
-            return
-        first = period(self._clock())[1] * 100
-        keys, used, lost = await self._do(
-            lambda: (self._rows.keys(), self._rows.used(first, first + 99), self._rows.unrecorded())
-        )
-        if self._read:  # by another one that waited for the same
-            return
-        self._books.keys.update((key.id, key) for key in keys)
-        self._books.load(used)
-        self._unrecorded = lost
-        self._read = True
+        if not self._read:
+            first = period(self._clock())[1] * 100
+            found = await self._thread(self._recover, first, first + 99)
+            if not self._read:  # not by another one that waited for the same
+                keys, used, self._unrecorded = found
+                self._books.keys.update((key.id, key) for key in keys)
+                self._books.load(used)
+                self._read = True
 
-    async def _take_back(self, once: bytes, lost: Charge) -> None:
-        entry = Entry(_negative(lost), once)
-        await self._put(entries=[entry])
-        self._books.charge([entry.charge])
+    def _recover(
+        self, first_day: int, last_day: int
+    ) -> tuple[tuple[Key, ...], tuple[Charge, ...], dict[bytes, Charge]]:
+        self._journal.recover(self._rows.written())
+        rows = self._rows
+        return rows.keys(), rows.used(first_day, last_day), rows.unrecorded()
 
-    async def _do(self, work: Callable[[], Any]) -> Any:
-        return await self._put(work=work)
-
-    def _put(
-        self, *, entries: Sequence[Entry] = (), work: Callable[[], Any] | None = None
-    ) -> "asyncio.Future[Any]":
-        if self._loop is None or self._thread is None or not self._thread.is_alive():
-            raise StoreUnavailable(f"{self._rows.path}: not open")
-        job = _Job(self._loop.create_future(), entries, work)
-        self._jobs.put(job)
-        return job.done
-
-    # From here on: the thread.
-
-    def _run(self) -> None:
-        fold_at = time.monotonic() + FOLD_EVERY_S
-        going = True
-        while going:
-            batch, going = self._gathered()
-            charged = [job for job in batch if job.entries]
-            entries = [entry for job in charged for entry in job.entries]
-            self._try(charged, partial(self._rows.insert, entries))
-            for job in batch:
-                if job.work is not None:
-                    self._try([job], job.work)
-            if time.monotonic() > fold_at:
-                fold_at = time.monotonic() + FOLD_EVERY_S
-                self._try([], self._rows.fold)
-        self._rows.close()
-
-    def _try(self, jobs: Sequence[_Job], work: Callable[[], Any]) -> None:
-        """Do it and tell the jobs; a file that failed is opened anew by the next."""
-        try:
-            self._tell(_settle, jobs, work())
-        except Exception as error:  # of whatever kind: who waits must be told
-            with contextlib.suppress(sqlite3.Error):
-                self._rows.close()
-            if not jobs:
-                log.warning("tenants: %s: %s", self._rows.path, error)
-            self._tell(_refuse, jobs, StoreUnavailable(f"{self._rows.path}: {error}"))
-
-    def _gathered(self) -> tuple[list[_Job], bool]:
-        """What waits, at least one job, or none after a pause; False when that was the last."""
-        batch: list[_Job] = []
-        with contextlib.suppress(queue.Empty):
-            while len(batch) < JOBS_MAX:
-                wait = not batch
-                job = self._jobs.get(wait, timeout=FOLD_EVERY_S if wait else None)
-                if job is None:
-                    return batch, False
-                batch.append(job)
-        return batch, True
-
-    def _tell(self, how: Callable[..., None], *news: object) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
-            self._loop.call_soon_threadsafe(how, *news)
+    def _failed(self, error: Exception) -> None:
+        with suppress(sqlite3.Error):  # opened anew by the next
+            self._rows.close()
 
 
 def _negative(charge: Charge) -> Charge:
@@ -220,15 +131,3 @@ def _negative(charge: Charge) -> Charge:
         prompt_tokens=-charge.prompt_tokens,
         completion_tokens=-charge.completion_tokens,
     )
-
-
-def _settle(batch: Sequence[_Job], found: Any) -> None:
-    for job in batch:
-        if not job.done.done():
-            job.done.set_result(found)
-
-
-def _refuse(batch: Sequence[_Job], why: StoreUnavailable) -> None:
-    for job in batch:
-        if not job.done.done():
-            job.done.set_exception(why)

@@ -31,7 +31,6 @@ from sage_gateway.wire import ApiError, CostAsk, parsed
 log = logging.getLogger("sage.gateway")
 
 TICK_S = 1.0
-PATIENCE_S = 2.0
 JOBS_MAX = 1000
 PENDING_MAX = 10_000
 
@@ -171,9 +170,8 @@ class Tenants:
             self._later(self.store.settle(held, charge))
             return
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self.store.settle(held, charge)
-        except (StoreUnavailable, TimeoutError) as error:
+            await self.store.settle(held, charge)
+        except StoreUnavailable as error:
             raise _unkept() from error
 
     async def _counted(self, whose: Whose, used: Used | None) -> None:
