@@ -158,7 +158,8 @@ class Rows:
         return self._db
 
     def _connected(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
+        # No statement is kept: one of many rows holds on to its megabyte of answers until it is used.
+        db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0)
         try:
             self._prepare(db)
             rows = db.execute("SELECT id, key, length(body) FROM answers").fetchall()

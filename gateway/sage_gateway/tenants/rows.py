@@ -155,7 +155,10 @@ class Rows:
         if self._db is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
-            db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
+            # No statement is kept: one of many rows holds on to what was bound to it.
+            db = sqlite3.connect(
+                self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0
+            )
             try:
                 _prepare(db, self.path)
             except BaseException:
