@@ -6,12 +6,14 @@ thread for each answer instead costs two hand-overs of the interpreter's lock a 
 all else that a gateway does for an answer (B4).
 
 The files are segments, ``NAME.journal-N`` with growing N; a segment goes once the database has it,
-and what a dead process left is written by the next one before anything is read. No ``fsync``: a
-power cut may cost the last seconds, as with ``synchronous=NORMAL``.
+and what a dead process left is written by the next one before anything is read. They belong to one
+process: whoever has the lock on ``NAME.lock``, which the kernel takes back from the dead. No
+``fsync``: a power cut may cost the last seconds, as with ``synchronous=NORMAL``.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import struct
@@ -81,18 +83,21 @@ class Journal(Generic[E]):
         self._flushing: asyncio.Task[None] | None = None
         self._late = False
         self._recovered = False
+        self._lock: int | None = None
         self.bytes_waiting = 0
 
-    def recover(self, after: int) -> None:
+    def recover(self, last: Callable[[], int] = lambda: 0) -> None:
         """Write what an earlier process left, on the thread, before the first entry.
 
-        ``after`` is the number of the last segment that the database knows to be written.
+        ``last`` is the number of the last segment that the database knows to be written.
 
         Raises:
-            OSError, sqlite3.Error: some of it may be written; ask again.
+            OSError, sqlite3.Error: some of it may be written, or another process has it; ask again.
         """
         if self._recovered:  # by another one that waited for the same: the files are ours now
             return
+        self._hold()
+        after = last()
         found = sorted(self._left())
         for number, path in found:
             self._write(number, list(self._read(path)))
@@ -148,6 +153,23 @@ class Journal(Generic[E]):
         await self._flushed()
         if self._timer is not None:
             self._timer.cancel()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise OSError(
+                f"{self._path} belongs to another gateway that runs; give this one a SAGE_HOME of "
+                "its own, or let both share a Redis (`ledger` in pool.yaml)"
+            ) from error
+        self._lock = lock
 
     def _begun(self) -> _Segment[E]:
         number = self._number + 1

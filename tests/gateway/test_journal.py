@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,12 +35,18 @@ class Database:
 
 def opened(folder: Path, database: Database, **options: int) -> Journal[str]:
     journal = Journal(folder / "db", str, Thread("test"), database.write, **options)
-    journal.recover(database.number)
+    journal.recover(lambda: database.number)
     return journal
 
 
+def killed(journal: Journal[str]) -> None:
+    """What the kernel does when its process dies."""
+    assert journal._lock is not None
+    os.close(journal._lock)
+
+
 def files(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+    return sorted(folder.glob("*.journal-*"))
 
 
 async def test_what_was_appended_is_written_soon_and_the_files_go(tmp_path: Path) -> None:
@@ -61,11 +68,27 @@ async def test_what_was_appended_is_written_soon_and_the_files_go(tmp_path: Path
 
 async def test_the_next_process_writes_what_the_last_one_appended(tmp_path: Path) -> None:
     database = Database()
-    opened(tmp_path, database).append("a")
+    first = opened(tmp_path, database)
+    first.append("a")
+    killed(first)
     opened(tmp_path, database)
 
     assert database.rows == ["a"]
     assert files(tmp_path) == []
+
+
+async def test_a_second_process_beside_the_first_takes_nothing_from_it(tmp_path: Path) -> None:
+    database = Database()
+    first = opened(tmp_path, database)
+    first.append("a")
+    with pytest.raises(OSError, match="another gateway that runs"):
+        opened(tmp_path, database)
+    await first.close()
+    second = opened(tmp_path, database)
+    second.append("b")
+    await second.flush()
+
+    assert database.rows == ["a", "b"]
 
 
 async def test_a_segment_that_was_written_but_not_removed_is_not_written_again(
@@ -82,6 +105,7 @@ async def test_a_segment_that_was_written_but_not_removed_is_not_written_again(
     with pytest.raises(StoreUnavailable):
         await journal.flush()
     database.after_commit = lambda: None
+    killed(journal)
     again = opened(tmp_path, database)
     again.append("b")
     await again.flush()
@@ -131,7 +155,7 @@ async def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     journal = opened(folder, Database())
-    folder.rmdir()
+    shutil.rmtree(folder)
 
     with pytest.raises(StoreUnavailable, match="No such file"):
         journal.append("a")
@@ -158,11 +182,12 @@ def test_a_torn_end_costs_no_whole_entry(
         for text in texts:
             journal.append(text)
             sizes.append(journal.bytes_waiting)
-        (file,) = folder.iterdir()
+        (file,) = files(folder)
         cut = int(part * sizes[-1])
         os.truncate(file, cut)
         with file.open("ab") as end:
             end.write(rubbish)
+        killed(journal)
         opened(folder, database)
         return [text for text, size in zip(texts, sizes, strict=True) if size <= cut]
 

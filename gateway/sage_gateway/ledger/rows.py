@@ -158,7 +158,7 @@ class Rows:
         return self._db
 
     def _connected(self) -> sqlite3.Connection:
-        # No statement is kept: one of many rows holds on to its megabyte of answers until it is used.
+        # No statement is kept: one of many rows holds on to the answers that were bound to it.
         db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0)
         try:
             self._prepare(db)

@@ -106,15 +106,13 @@ class SqliteStore:
         self._claims.clear()
         if self._evicting is not None:
             self._evicting.cancel()
-        if self._ready:
-            self._ready = False
-            await self._journal.close()
+        await self._journal.close()
         await self._thread(self._rows.close)
         await self._thread.close()
 
     async def _opened(self) -> None:
         await self._thread(self._rows.open)
-        await self._thread(self._journal.recover, 0)
+        await self._thread(self._journal.recover)
         self._ready = True
 
     def _is_written(self, entries: Sequence[Kept]) -> None:

@@ -92,8 +92,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Write what waits and close the file."""
-        if self._read:
-            await self._journal.close()
+        await self._journal.close()
         await self._thread(self._rows.close)
         await self._thread.close()
 
@@ -115,7 +114,7 @@ class SqliteStore:
     def _recover(
         self, first_day: int, last_day: int
     ) -> tuple[tuple[Key, ...], tuple[Charge, ...], dict[bytes, Charge]]:
-        self._journal.recover(self._rows.written())
+        self._journal.recover(self._rows.written)
         rows = self._rows
         return rows.keys(), rows.used(first_day, last_day), rows.unrecorded()
 
