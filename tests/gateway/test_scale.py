@@ -66,10 +66,11 @@ def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
         scaled(pool, 1)
         pool.until(lambda: settled(pool, 1))
         time.sleep(0.3)
+        pool.until(lambda: ends.total() > 50)  # a slow machine takes its time
 
     assert len(pids) == 3
     assert set(ends) == {200}
-    assert ends[200] > 20  # how many there are in its time is the machine's matter
+    assert ends[200] > 50
     assert list(replicas(pool)) == ["talk/0"]
 
 
