@@ -10,6 +10,7 @@ from sage_gateway.batches.rows import Owned
 from sage_gateway.cache import Cache
 from sage_gateway.cache.cache import wished_ttl_s
 from sage_gateway.ledger import Ledger
+from sage_gateway.ledger.ledger import GENERATIONS
 from sage_gateway.service import Service
 from sage_gateway.tenants import Key, Tenants
 from sage_gateway.tenants.tenants import tenant_of
@@ -39,11 +40,14 @@ class Accounted:
                 path, body, request_id=_request_id(headers), headers=headers, tenant=tenant
             )
 
+        ticket = self._ledger.issued(path, headers, body)
+        kept = ticket.key if ticket is not None and path in GENERATIONS else b""
+
         def ask() -> Awaitable[Answer | Stream]:
-            return self._tenants.answer(key, path, headers, body, engine)
+            return self._tenants.answer(key, path, headers, body, engine, once=kept)
 
         def once() -> Awaitable[Answer | Stream]:
-            return self._ledger.answer(path, headers, body, ask)
+            return ask() if ticket is None else self._ledger.answer(path, ticket, ask)
 
         try:
             wished_s = wished_ttl_s(headers)

@@ -1,22 +1,26 @@
 """What a route gives back: a whole answer, or a stream that has begun."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+
+import msgspec
 
 from sage_gateway.wire import ApiError
 
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 DONE = b"data: [DONE]\n\n"
+NOTHING_USED: Mapping[str, int] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer."""
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer; ``used`` is what :func:`sage_gateway.wire.tokens` finds in an engine's."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
+    used: Mapping[str, int] = NOTHING_USED
 
 
 @dataclass(slots=True, eq=False)

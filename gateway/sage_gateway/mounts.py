@@ -18,7 +18,7 @@ import orjson
 from sage_flink.common import Settings
 from sage_gateway.answers import DONE, Answer, Stream
 from sage_gateway.routing import Headers
-from sage_gateway.wire import ApiError, ChatAsk, error_event
+from sage_gateway.wire import ApiError, ChatAsk, error_event, tokens
 
 if TYPE_CHECKING:
     from sage_gateway.transport import Transport
@@ -93,7 +93,8 @@ async def whole(name: str, mount: Mount, body: dict[str, Any]) -> Answer:
         "usage": _usage(reply.usage),
         "sources": reply.sources,
     }
-    return Answer(200, orjson.dumps(page))
+    told = orjson.dumps(page)
+    return Answer(200, told, used=tokens(told))
 
 
 async def streamed(

@@ -132,7 +132,7 @@ class Service:
         if isinstance(found, Stream):
             watch.began()
             return _accounted(found, watch)
-        watch.end(found.status, tokens(found.body))
+        watch.end(found.status, found.used)
         return found
 
     async def _dispatch(

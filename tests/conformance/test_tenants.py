@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sage_flink.common import StoreUnavailable
 from sage_gateway.pool_spec import LimitsSpec

@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sage_flink.flow.graph import PRIORITIES
 from sage_gateway.scheduling import PLAIN, POLICIES, Ticket, expected_tokens, wished

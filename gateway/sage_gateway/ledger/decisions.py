@@ -19,7 +19,6 @@ another payload; a concurrent repeat, a 409 there, joins the running call here).
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import blake2b
 from typing import Annotated, Any
@@ -36,8 +35,7 @@ _NOBODYS_CONSTANT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One call that is answered once: where its answer is kept, and the body it belongs to."""
 
     key: bytes

@@ -43,23 +43,27 @@ class Keeper:
 
     async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | Away | None:
         """As the port has it."""
-        found: Recorded | Running | Away | None = Away.AWAY
-        if not self._rests():
-            with self._forgiven("look up an answer"):
-                found = await self._store.claim(key, digest)
-        return found
+        if self._rests():
+            return Away.AWAY
+        try:
+            return await self._store.claim(key, digest)
+        except Exception as error:
+            self._rest("look up an answer", error)
+            return Away.AWAY
 
     async def record(self, key: bytes, answer: Recorded) -> bool:
         """Whether it is kept."""
         if self._rests():
             return False
         begun = time.perf_counter()
-        with self._forgiven("record an answer"):
+        try:
             await self._store.record(key, answer)
-            self._counts.write_seconds.observe(time.perf_counter() - begun)
-            self._counts.records.inc()
-            return True
-        return False
+        except Exception as error:
+            self._rest("record an answer", error)
+            return False
+        self._counts.write_seconds.observe(time.perf_counter() - begun)
+        self._counts.records.inc()
+        return True
 
     async def release(self, key: bytes) -> None:
         """End a claim. Tried even in a rest: a claim that stays would make others wait."""
@@ -79,10 +83,14 @@ class Keeper:
     def _forgiven(self, what: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # of whatever kind: a request must not fail of its bookkeeping
-            self._counts.errors.inc()
-            if not self._rests():
-                why = str(error) or type(error).__name__
-                message = "ledger: cannot %s (%s); answering without it for %g s"
-                log.warning(message, what, why, REST_S)
-            self._rests_until = time.monotonic() + REST_S
+        except Exception as error:
+            self._rest(what, error)
+
+    def _rest(self, what: str, error: Exception) -> None:
+        """After an error of whatever kind: a request must not fail of its bookkeeping."""
+        self._counts.errors.inc()
+        if not self._rests():
+            why = str(error) or type(error).__name__
+            message = "ledger: cannot %s (%s); answering without it for %g s"
+            log.warning(message, what, why, REST_S)
+        self._rests_until = time.monotonic() + REST_S

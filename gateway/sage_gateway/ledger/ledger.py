@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from sage_gateway.answers import Answer, Stream
 from sage_gateway.ledger.counts import Counts
-from sage_gateway.ledger.decisions import issued
+from sage_gateway.ledger.decisions import Ticket, issued
 from sage_gateway.ledger.memory import MemoryStore
 from sage_gateway.ledger.once import Ask, Limits, Once
 from sage_gateway.ledger.port import Store
@@ -19,7 +19,7 @@ CHEAP_BYTES_MAX = 16 << 20
 
 
 class Ledger:
-    """Every ``POST`` goes through ``answer``; those that name no id just pass."""
+    """A ``POST`` that names an id has a ticket, and is answered once by it; others just pass."""
 
     def __init__(self, spec: LedgerSpec, folder: Path, registry: CollectorRegistry) -> None:
         self._onces: dict[str, Once] = {}
@@ -47,19 +47,19 @@ class Ledger:
         for once in self._onces.values():
             await once.close()
 
-    async def answer(
-        self, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, ask: Ask
-    ) -> Answer | Stream:
-        """The answer to ``POST path``, by ``ask`` unless it is known or on its way.
+    def issued(
+        self, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> Ticket | None:
+        """The ticket of ``POST path``; None where it is not answered once."""
+        return issued(path, headers, body) if path in self._by_path else None
+
+    async def answer(self, path: str, ticket: Ticket, ask: Ask) -> Answer | Stream:
+        """The answer to ``ticket``, issued for ``path``; by ``ask`` unless it is known or coming.
 
         Raises:
             ApiError: 422, the id belongs to another body.
         """
-        once = self._by_path.get(path)
-        ticket = issued(path, headers, body) if once is not None else None
-        if once is None or ticket is None:
-            return await ask()
-        return await once.answer(ticket, ask)
+        return await self._by_path[path].answer(ticket, ask)
 
 
 def _store(spec: LedgerSpec, folder: Path) -> Store:

@@ -4,15 +4,15 @@
 what several gateways share; ``tests/conformance/test_ledger.py`` holds all of them to it.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 #: What an answer costs besides its bytes; bounds the count of tiny ones.
 ROW_BYTES = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """A finished answer and the digest of the body that it answers.
 
     ``stream``: ``body`` is server-sent events, the last of them ``[DONE]``.
@@ -23,8 +23,7 @@ class Recorded:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(msgspec.Struct, frozen=True, gc=False):
     """Somebody is at work on it, for a body of this digest."""
 
     digest: bytes

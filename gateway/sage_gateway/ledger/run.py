@@ -41,7 +41,7 @@ class Run:
         self._held = 0
         self._base = 0
         self._places: dict[object, int] = {}
-        self._news = asyncio.Event()
+        self._news: asyncio.Event | None = None  # made by the first who waits for it
         self._moved = asyncio.Event()
 
     # What the one who asks says.
@@ -103,7 +103,7 @@ class Run:
         self.listeners += 1
         try:
             while not (self.over or self._streams):
-                await self._news.wait()
+                await self._told()
         except BaseException:
             self._left()
             raise
@@ -132,7 +132,6 @@ class Run:
 
     async def _events(self, place: object) -> AsyncGenerator[bytes, None]:
         while True:
-            news = self._news
             upto = self._base + len(self._chunks)
             if fresh := self._chunks[self._places[place] - self._base :]:
                 yield b"".join(fresh)
@@ -141,7 +140,7 @@ class Run:
             elif self.over:
                 break
             else:
-                await news.wait()
+                await self._told()
         if self._error is not None:
             yield error_event(self._error)
 
@@ -164,6 +163,13 @@ class Run:
         self._base += count
         return count > 0
 
+    async def _told(self) -> None:
+        """Return after the next ``_tell``."""
+        if self._news is None:
+            self._news = asyncio.Event()
+        await self._news.wait()
+
     def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()

@@ -12,10 +12,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
 from typing import NamedTuple, get_args
+
+from msgspec.structs import replace
 
 from sage_gateway.pool_spec import Scheduling
 from sage_gateway.scheduling import drain, slo

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from sage_flink.flow.graph import PRIORITIES, PRIORITY
 
@@ -22,8 +23,7 @@ _READ = frozenset({_TENANT, _PRIORITY, _DEADLINE, _BACKGROUND, _JOB})
 _CLASSES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True, gc=False):
     """What a caller says of a request. ``priority``: its place in PRIORITIES, 0 first.
 
     ``deadline_s`` is of the epoch; infinite where none is named. ``job``: the Flink job that asks.
@@ -43,8 +43,7 @@ class Wishes:
 PLAIN = Wishes()
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One request that waits. Times are of the monotonic clock; numbers rise with the arrivals.
 
     ``tokens``: how many it is expected to cost, prompt and answer, at least 1. ``work_s``: how long

@@ -21,7 +21,7 @@ async def whole(answer: Answer, body: bytes, cost: Cost, pay: Pay) -> Answer:
     """
     found = None
     if answer.status == 200:
-        found = used(tokens(answer.body), body=body, deltas=0, most=cost.most)
+        found = used(answer.used, body=body, deltas=0, most=cost.most)
     await pay(found)
     return answer
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from sage_gateway.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import NO_LIMITS, Key
 from sage_gateway.tenants.limits import (
@@ -53,8 +55,8 @@ class Books:
                 account = rolled(self._accounts.get(name, Account()), now_s)
                 day_spent = account.day_spent + one.tokens * (one.row.day == today)
                 month_spent = account.month_spent + one.tokens
-                self._accounts[name] = account._replace(
-                    day_spent=day_spent, month_spent=month_spent
+                self._accounts[name] = replace(
+                    account, day_spent=day_spent, month_spent=month_spent
                 )
 
     def charge(self, charges: Sequence[Charge]) -> None:

@@ -5,7 +5,8 @@ bounds prompt and completion together. That is far above what is likely: four by
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from sage_gateway.tenants.limits import Cost
 from sage_gateway.wire import CostAsk
@@ -15,8 +16,7 @@ BYTES_A_TOKEN = 4
 TEMPLATE_TOKENS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer."""
 
     prompt_tokens: int

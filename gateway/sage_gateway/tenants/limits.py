@@ -13,7 +13,9 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from sage_gateway.pool_spec import LimitsSpec
 from sage_gateway.wire import ApiError
@@ -22,15 +24,14 @@ MINUTE_S = 60.0
 DAY_S = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """In tokens: what a call is likely to take, and what it cannot pass."""
 
     likely: int
     most: int
 
 
-class Account(NamedTuple):
+class Account(msgspec.Struct, frozen=True, gc=False):
     """One key's or one tenant's state. ``day`` is as 20261124, ``month`` as 202611."""
 
     requests_owed: float = 0.0
@@ -95,7 +96,8 @@ def refusal(
 def brought(account: Account, limits: LimitsSpec, now_s: float) -> Account:
     """The account as it stands now: debts drained, a new day or month begun."""
     passed_s = max(0.0, now_s - account.at_s)
-    return rolled(account, now_s)._replace(
+    return replace(
+        rolled(account, now_s),
         requests_owed=_drained(account.requests_owed, limits.requests_per_minute, passed_s),
         tokens_owed=_drained(account.tokens_owed, limits.tokens_per_minute, passed_s),
         at_s=_later(account.at_s, now_s),
@@ -109,12 +111,13 @@ def rolled(account: Account, now_s: float) -> Account:
         return account
     same = account.month == month
     month_spent = account.month_spent if same else 0
-    return account._replace(day=day, day_spent=0, month=month, month_spent=month_spent)
+    return replace(account, day=day, day_spent=0, month=month, month_spent=month_spent)
 
 
 def begun(account: Account, cost: Cost) -> Account:
     """With one more call under way."""
-    return account._replace(
+    return replace(
+        account,
         requests_owed=account.requests_owed + 1,
         tokens_owed=account.tokens_owed + cost.likely,
         held=account.held + cost.most,
@@ -123,7 +126,8 @@ def begun(account: Account, cost: Cost) -> Account:
 
 def ended(account: Account, cost: Cost, used: int) -> Account:
     """With this call over, and ``used`` taken for what it was likely to take."""
-    return account._replace(
+    return replace(
+        account,
         tokens_owed=max(0.0, account.tokens_owed + used - cost.likely),
         held=account.held - cost.most,
     )
@@ -137,7 +141,8 @@ def spent(account: Account, tokens: int, day: int) -> Account:
     more = tokens > 0
     same_day = day == account.day or (more and day < account.day)
     same_month = day // 100 == account.month or (more and day // 100 < account.month)
-    return account._replace(
+    return replace(
+        account,
         day_spent=account.day_spent + (tokens if same_day else 0),
         month_spent=account.month_spent + (tokens if same_month else 0),
     )

@@ -14,16 +14,16 @@ without an id nobody can know; it is charged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from sage_gateway.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import Cost, Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A call that is about to begin: two accounts, each with its limits, and the cost.
 
     ``once`` names it where the ledger answers it once; empty where it does not.
@@ -42,16 +42,14 @@ class Call:
         return (key, self.key_limits), (tenant, self.tenant_limits)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A call that may go on; ``by`` is the life of the gateway that holds its cost."""
 
     call: Call
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What usage is summed by."""
 
     day: int
@@ -61,8 +59,7 @@ class Row:
     job: str
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Something used: how many requests, how many tokens."""
 
     row: Row

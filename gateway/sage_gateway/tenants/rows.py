@@ -11,10 +11,10 @@ beside a busy event loop it waits up to 5 ms to get it back.
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 from pydantic import TypeAdapter
 
 from sage_gateway.tenants.keys import Key
@@ -56,8 +56,7 @@ UNRECORDED_S = 10.0
 KEY = TypeAdapter(Key)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A charge, with its name if it has one, and when it was made."""
 
     charge: Charge

@@ -9,8 +9,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from sage_gateway.journal import Journal
 from sage_gateway.tenants.books import Books

@@ -18,8 +18,6 @@ from prometheus_client import Counter
 
 from sage_flink.common import StoreUnavailable
 from sage_gateway.answers import Answer, Stream
-from sage_gateway.ledger.decisions import issued
-from sage_gateway.ledger.ledger import GENERATIONS
 from sage_gateway.service import MODEL_ROUTES, SEARCH, STORES, Service
 from sage_gateway.tenants import bill, scopes
 from sage_gateway.tenants.cost import Used, embedding, generation
@@ -105,9 +103,11 @@ class Tenants:
         return scopes.check(self.keys.find(headers), path)
 
     async def answer(
-        self, key: Key, path: str, headers: Headers, body: bytes, ask: Ask
+        self, key: Key, path: str, headers: Headers, body: bytes, ask: Ask, *, once: bytes = b""
     ) -> Answer | Stream:
         """The answer by ``ask``, held before and paid after.
+
+        ``once`` names the call, where the ledger keeps its answer over a crash.
 
         Raises:
             ApiError: 400, 429 a limit stands against it, 503 its budget cannot be looked after.
@@ -119,7 +119,6 @@ class Tenants:
         named = dict(headers)
         tenant = tenant_of(key, named)
         whose = tenant, key.id, model, self._job(named)
-        once = partial(self._once, path, headers, body)
         held = await self._held(key, tenant, cost, once)
         if held is None:
             pay: bill.Pay = partial(self._counted, whose)
@@ -135,15 +134,13 @@ class Tenants:
             return await bill.whole(answer, body, cost, pay)
         return bill.streamed(answer, body, cost, pay)
 
-    async def _held(
-        self, key: Key, tenant: str, cost: Cost, once: Callable[[], bytes]
-    ) -> Held | None:
+    async def _held(self, key: Key, tenant: str, cost: Cost, once: bytes) -> Held | None:
         """The cost, held; None where no limit is set, or only rates and their store is away."""
         limits = self._limits.get(tenant, NO_LIMITS)
         if not limited(key.limits) and not limited(limits):
             return None
         budget = budgeted(key.limits) or budgeted(limits)
-        call = Call(key.id, key.limits, tenant, limits, cost, once() if budget else b"")
+        call = Call(key.id, key.limits, tenant, limits, cost, once if budget else b"")
         try:
             found = await self.store.admit(call)
         except StoreUnavailable as error:
@@ -201,13 +198,6 @@ class Tenants:
         if model.spec.kind != "chat":
             return model.name, embedding(body)
         return model.name, generation(ask, body, model.spec.context_tokens)
-
-    def _once(self, path: str, headers: Headers, body: bytes) -> bytes:
-        """The name of the call, where the ledger keeps its answer over a crash."""
-        if path not in GENERATIONS or self._service.pool.spec.ledger.store == "off":
-            return b""
-        ticket = issued(path, headers, body)
-        return ticket.key if ticket else b""
 
     def _job(self, headers: Mapping[bytes, bytes]) -> str:
         """The job that asks, of ``JOBS_MAX`` different ones; whoever comes later is ``other``."""
