@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from sage_gateway.accounted import Accounted
 from sage_gateway.answers import EVENTS, Answer, Stream, refused
 from sage_gateway.batches.routes import FILES
+from sage_gateway.deadlines import Deadlines
 from sage_gateway.service import Service
 from sage_gateway.tenants import Tenants
 from sage_gateway.tenants.routes import KEY
@@ -44,6 +45,7 @@ class Front:
         self._accounted = accounted
         self._cold = cold
         self._upload_max = service.pool.spec.batches.file_bytes_max + FORM_BYTES_MAX
+        self._unheard: Deadlines | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; lifespan goes to the cold application."""
@@ -64,11 +66,35 @@ class Front:
             return await _send(send, _only_post(path))
         try:
             body = await _body(scope, receive)
-            await _while_listening(receive, self._answer(scope, path, body, send))
+            await self._while_listening(receive, self._answer(scope, path, body, send))
         except ApiError as error:
             await _send(send, refused(error), close=True)
         except Gone:
             return None
+
+    async def _while_listening(self, receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work here; cancel it when the caller hangs up.
+
+        Raises:
+            Gone: the caller did.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        if self._unheard is None:
+            self._unheard = Deadlines(asyncio.get_running_loop(), LISTEN_AFTER_S)
+        caller = _Caller(task, receive)
+        # A task to listen costs as much as the ledger; most answers are there before it is needed.
+        self._unheard.add(caller, LISTEN_AFTER_S, caller.listen)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not caller.gone:
+                raise
+            task.uncancel()
+            raise Gone from None
+        finally:
+            self._unheard.drop(caller)
+            caller.close()
 
     async def _answer(self, scope: Scope, path: str, body: bytes, send: Send) -> None:
         found = await self._accounted.answer(scope[KEY], path, scope["headers"], body)
@@ -80,41 +106,31 @@ class Front:
             await found.close()
 
 
-async def _while_listening(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work here; cancel it when the caller hangs up.
+class _Caller:
+    """Whom a task answers; it is cancelled when they hang up."""
 
-    Raises:
-        Gone: the caller did.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    gone = False
-    ears: asyncio.Future[MutableMapping[str, Any]] | None = None
+    __slots__ = ("_ears", "_receive", "gone", "task")
 
-    def hang_up(_: object) -> None:
-        nonlocal gone
-        gone = True
-        task.cancel()
+    def __init__(self, task: "asyncio.Task[Any]", receive: Receive) -> None:
+        self.task = task
+        self.gone = False
+        self._receive = receive
+        self._ears: asyncio.Future[MutableMapping[str, Any]] | None = None
 
-    def listen() -> None:
-        nonlocal ears
-        ears = asyncio.ensure_future(receive())
-        ears.add_done_callback(hang_up)
+    def listen(self) -> None:
+        """From now on; nothing more is to come from them but the end."""
+        self._ears = asyncio.ensure_future(self._receive())
+        self._ears.add_done_callback(self._hung_up)
 
-    # A task to listen costs as much as the ledger; most answers are there before one is needed.
-    later = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, listen)
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        task.uncancel()
-        raise Gone from None
-    finally:
-        later.cancel()
-        if ears is not None:
-            ears.remove_done_callback(hang_up)
-            ears.cancel()
+    def close(self) -> None:
+        """They have their answer."""
+        if self._ears is not None:
+            self._ears.remove_done_callback(self._hung_up)
+            self._ears.cancel()
+
+    def _hung_up(self, _: object) -> None:
+        self.gone = True
+        self.task.cancel()
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

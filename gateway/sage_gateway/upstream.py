@@ -16,8 +16,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import httptools
 
+from sage_gateway.deadlines import Deadlines
+
 KEEP_S = 4.0  # engines drop an idle connection after 5 s, and a request would be on its way
 HELD_BYTES_MAX = 1 << 20
+LATE_MAX_S = 0.1
 URLS_MAX = 4096
 
 Address = tuple[str, int]
@@ -38,7 +41,6 @@ class Response(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._chunks: list[bytes] = []
         self._held = 0
         self._kept = True
@@ -51,13 +53,11 @@ class Response(asyncio.Protocol):
         """Where the body is read from."""
         return self
 
-    def ask(self, request: bytes, timeout_s: float | None) -> None:
-        """Send a request; its answer has ``timeout_s`` to be whole."""
+    def ask(self, request: bytes) -> None:
+        """Send a request."""
         assert self._transport is not None
         self.whole = self._begun = self._framed = False
         self.status = 0
-        if timeout_s is not None:
-            self._timer = self._loop.call_later(timeout_s, self._fail, TimeoutError())
         self._transport.write(request)
 
     async def begun(self) -> None:
@@ -87,14 +87,15 @@ class Response(asyncio.Protocol):
 
     def leave(self) -> bool:
         """The request is over; whether the connection can take another. If not, it is dropped."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         good = self.open and self._kept and not self._stray and self._error is None
         if good and self.whole and not self._chunks:
             return True
         self.drop()
         return False
+
+    def late(self) -> None:
+        """The answer is not whole in time."""
+        self._fail(TimeoutError())
 
     def drop(self) -> None:
         """End the connection now."""
@@ -195,12 +196,14 @@ class Asking:
         connection = self._client.kept(self._address)
         if connection is None:
             connection = await self._client.connected(self._address, self._timeout.sock_connect)
-        connection.ask(self._request, self._timeout.total)
+        connection.ask(self._request)
         self._connection = connection
+        if self._timeout.total is not None:
+            self._client.deadlines.add(connection, self._timeout.total, connection.late)
         try:
             await connection.begun()
         except BaseException:
-            connection.leave()
+            self._client.deadlines.drop(connection)
             connection.drop()
             raise
         return connection
@@ -208,7 +211,10 @@ class Asking:
     async def __aexit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
-        if self._connection is not None and self._connection.leave():
+        if self._connection is None:
+            return
+        self._client.deadlines.drop(self._connection)
+        if self._connection.leave():
             self._client.keep(self._address, self._connection)
 
 
@@ -219,6 +225,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Address, list[Response]] = {}
         self._urls: dict[str, tuple[Address, bytes]] = {}
+        self.deadlines = Deadlines(self._loop, LATE_MAX_S)
         self._all: weakref.WeakSet[Response] = weakref.WeakSet()
 
     def post(

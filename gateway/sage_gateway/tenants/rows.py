@@ -1,16 +1,16 @@
 """The tenants' SQLite file as the one thread that owns it sees it: nothing here is asynchronous.
 
-Charges are only ever added; what takes one back is a charge with negative counts. Once they are a
-minute old they are folded into one row each of ``used``. WAL with ``synchronous=NORMAL`` outlives
-``kill -9``; a power cut may cost the last seconds.
+Charges are only ever added; what takes one back is a charge with negative counts. What a segment of
+the journal comes to is added to ``used`` in one transaction with its number. Of the last moments
+the named charges are kept as well, all of a segment in one value. WAL with ``synchronous=NORMAL``
+outlives ``kill -9``; a power cut may cost the last seconds.
 
 Many rows are one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
 beside a busy event loop it waits up to 5 ms to get it back.
 """
 
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,37 +18,33 @@ import msgspec
 from pydantic import TypeAdapter
 
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.port import Charge, Row
+from sage_gateway.tenants.port import Charge, Row, summed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COLUMNS = "day, tenant, key, model, job, requests, prompt_tokens, completion_tokens"
-SUMS = "sum(requests), sum(prompt_tokens), sum(completion_tokens)"
 BY = "day, tenant, key, model, job"
-TYPES = """day INTEGER NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
+SCHEMA = f"""CREATE TABLE keys (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE used (
+    day INTEGER NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
     job TEXT NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL"""
-SCHEMA = f"""BEGIN;
-CREATE TABLE keys (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE charges (id INTEGER PRIMARY KEY, at REAL NOT NULL, once BLOB NOT NULL, {TYPES});
-CREATE TABLE used ({TYPES}, PRIMARY KEY ({BY})) WITHOUT ROWID;
-PRAGMA user_version={SCHEMA_VERSION};
-COMMIT;"""
-#: The last segment of the journal whose charges are here.
-WRITTEN = "CREATE TABLE IF NOT EXISTS written (segment INTEGER NOT NULL)"
-INSERT = f"INSERT INTO charges (at, once, {COLUMNS}) VALUES "  # noqa: S608 - constants
-FOLD = f"""INSERT INTO used ({COLUMNS})
-    SELECT {BY}, {SUMS} FROM charges WHERE at < ? GROUP BY {BY}
-    ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
+    completion_tokens INTEGER NOT NULL, PRIMARY KEY ({BY})) WITHOUT ROWID;"""
+#: The last segment that is here; the named charges of each, and when its last one was made.
+SEGMENTS = """CREATE TABLE IF NOT EXISTS written (segment INTEGER NOT NULL);
+CREATE TABLE named (segment INTEGER PRIMARY KEY, at REAL NOT NULL, charges BLOB NOT NULL);"""
+ADD = """ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens"""  # noqa: S608
-SELECT = f"""SELECT {BY}, {SUMS} FROM (
-        SELECT {COLUMNS} FROM used WHERE day BETWEEN :first AND :last
-        UNION ALL SELECT {COLUMNS} FROM charges WHERE day BETWEEN :first AND :last
-    ) GROUP BY {BY} HAVING sum(requests) OR sum(prompt_tokens + completion_tokens)
-    ORDER BY {BY}"""  # noqa: S608
+    completion_tokens = completion_tokens + excluded.completion_tokens"""
+INSERT = f"INSERT INTO used ({COLUMNS}) VALUES "  # noqa: S608 - constants
+SELECT = f"""SELECT {COLUMNS} FROM used WHERE day BETWEEN ? AND ?
+    AND (requests OR prompt_tokens OR completion_tokens) ORDER BY {BY}"""  # noqa: S608
+#: From the first layout, which had each charge in a row until it was a minute old. The names go:
+#: they matter only in the moments after a ``kill -9``.
+FROM_1 = f"""INSERT INTO used ({COLUMNS})
+    SELECT {BY}, sum(requests), sum(prompt_tokens), sum(completion_tokens)
+    FROM charges WHERE true GROUP BY {BY} {ADD};
+DROP TABLE charges;"""  # noqa: S608
 LOCKED_S = 0.5
 ROWS_A_STATEMENT = 500
-FOLD_EVERY_S, FOLD_AFTER_S = 30.0, 60.0
 KEPT_DAYS = 400
 #: Between its charge and its record an answer waits for the ledger; so much at most.
 UNRECORDED_S = 10.0
@@ -64,6 +60,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     at: float
 
 
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[Entry])
+
+
 class Rows:
     """The file at ``path``, opened when first used. Methods raise ``sqlite3.Error``, ``OSError``.
 
@@ -73,7 +73,6 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: sqlite3.Connection | None = None
-        self._fold_at = time.monotonic() + FOLD_EVERY_S
 
     def written(self) -> int:
         """The number of the last segment that was inserted, 0 before the first."""
@@ -87,36 +86,32 @@ class Rows:
             db.execute("BEGIN IMMEDIATE")
             if segment <= self.written():
                 return
-            for at in range(0, len(entries), ROWS_A_STATEMENT):
-                some = entries[at : at + ROWS_A_STATEMENT]
-                values: list[object] = []
-                for entry in some:
-                    values += (entry.at, entry.once, *_flat(entry.charge))
-                marks = ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * len(some))
-                db.execute(INSERT + marks, values)
+            sums = summed([entry.charge for entry in entries])
+            for at in range(0, len(sums), ROWS_A_STATEMENT):
+                some = sums[at : at + ROWS_A_STATEMENT]
+                values = [value for charge in some for value in _flat(charge)]
+                marks = ",".join(["(?,?,?,?,?,?,?,?)"] * len(some))
+                db.execute(f"{INSERT}{marks} {ADD}", values)
+            self._name(db, segment, entries)
             db.execute("DELETE FROM written")
             db.execute("INSERT INTO written VALUES (?)", (segment,))
-        if time.monotonic() > self._fold_at:
-            self._fold_at = time.monotonic() + FOLD_EVERY_S
-            self.fold()
+            oldest = f"{datetime.now(UTC) - timedelta(days=KEPT_DAYS):%Y%m%d}"
+            db.execute("DELETE FROM used WHERE day < ?", (int(oldest),))
 
     def used(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
         """The sums of these days, one a row, sorted."""
-        found = self._opened().execute(SELECT, {"first": first_day, "last": last_day})
-        return tuple(_charges(found))
+        found = self._opened().execute(SELECT, (first_day, last_day))
+        return tuple(Charge(Row(*row[:5]), *row[5:]) for row in found)
 
     def unrecorded(self) -> dict[bytes, Charge]:
         """The named charges of the last moments of whoever wrote here last, if not taken back."""
-        select = f"""SELECT {COLUMNS}, once FROM charges WHERE once != x''
-            AND at >= (SELECT max(at) FROM charges) - ? ORDER BY id"""  # noqa: S608
-        found = self._opened().execute(select, (UNRECORDED_S,)).fetchall()
+        found = self._opened().execute("SELECT charges FROM named ORDER BY segment").fetchall()
         charges: dict[bytes, Charge] = {}
-        for row in found:
-            charge = Charge(Row(*row[:5]), *row[5:8])
-            if charge.requests > 0:
-                charges[row[8]] = charge
+        for entry in (entry for (named,) in found for entry in _DECODER.decode(named)):
+            if entry.charge.requests > 0:
+                charges[entry.once] = entry.charge
             else:
-                charges.pop(row[8], None)
+                charges.pop(entry.once, None)
         return charges
 
     def keys(self) -> tuple[Key, ...]:
@@ -133,22 +128,22 @@ class Rows:
         """Remove a key; whether there was one."""
         return self._opened().execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount > 0
 
-    def fold(self) -> None:
-        """Put old charges together, and forget what is older than ``KEPT_DAYS``."""
-        db = self._opened()
-        until = time.time() - FOLD_AFTER_S
-        oldest = f"{datetime.now(UTC) - timedelta(days=KEPT_DAYS):%Y%m%d}"
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(FOLD, (until,))
-            db.execute("DELETE FROM charges WHERE at < ?", (until,))
-            db.execute("DELETE FROM used WHERE day < ?", (int(oldest),))
-
     def close(self) -> None:
         """Close the file."""
         if self._db is not None:
             self._db.close()
             self._db = None
+
+    def _name(self, db: sqlite3.Connection, segment: int, entries: Sequence[Entry]) -> None:
+        """Keep the named charges of a segment; those of a while before it go."""
+        if not entries:
+            return
+        last = max(entry.at for entry in entries)
+        if named := [entry for entry in entries if entry.once]:
+            db.execute(
+                "INSERT INTO named VALUES (?, ?, ?)", (segment, last, _ENCODER.encode(named))
+            )
+        db.execute("DELETE FROM named WHERE at < ?", (last - UNRECORDED_S,))
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
@@ -169,21 +164,16 @@ class Rows:
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
+    if version not in (0, 1, SCHEMA_VERSION):
         raise sqlite3.DatabaseError(f"its layout is of version {version}; move {path} away")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
-    if version == 0:
-        db.executescript(SCHEMA)
-    db.execute(WRITTEN)
+    if version != SCHEMA_VERSION:
+        layout = (SCHEMA if version == 0 else FROM_1) + SEGMENTS
+        db.executescript(f"BEGIN; {layout} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
 
 def _flat(charge: Charge) -> tuple[object, ...]:
     row = charge.row
     counts = (charge.requests, charge.prompt_tokens, charge.completion_tokens)
     return (row.day, row.tenant, row.key, row.model, row.job, *counts)
-
-
-def _charges(found: Iterable[Sequence[object]]) -> Iterator[Charge]:
-    for row in found:
-        yield Charge(Row(*row[:5]), *row[5:8])  # type: ignore[arg-type]
