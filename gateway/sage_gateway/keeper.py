@@ -265,7 +265,7 @@ class Keeper:
         after = member.replica
         if isinstance(event, Probed):
             member.suspect = not event.healthy
-        model.queue.pump()
+        model.freed()
         if after.state is not before.state:
             level = logging.WARNING if after.state is State.FAILED else logging.INFO
             why = f" ({after.reason})" if after.reason else ""

@@ -7,6 +7,7 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from sage_gateway.breaker import Circuit
 from sage_gateway.logs import RequestLog
 from sage_gateway.pool import Pool
 from sage_gateway.replay.recorder import Taken
@@ -87,6 +88,11 @@ class Metrics:
         restarts = GaugeMetricFamily(
             "sage_gateway_replica_restarts", "Failures since it was last stable", labels=["replica"]
         )
+        circuits = GaugeMetricFamily(
+            "sage_gateway_replica_circuit",
+            "1 for the state of a replica's circuit breaker, 0 for the others",
+            labels=["replica", "circuit"],
+        )
         for name, model in self._pool.models.items():
             now = [m.replica.state for m in model.members]
             for state in State:
@@ -95,10 +101,14 @@ class Metrics:
             waiting.add_metric([model.name, member.replica.name], member.in_flight)
             limits.add_metric([model.name, member.replica.name], member.concurrency)
             restarts.add_metric([member.replica.name], member.replica.restarts)
+            for circuit in Circuit:
+                stands = member.breaker.circuit is circuit
+                circuits.add_metric([member.replica.name, circuit], stands)
         yield states
         yield waiting
         yield limits
         yield restarts
+        yield circuits
 
     def _queues(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         length = GaugeMetricFamily(

@@ -1,31 +1,24 @@
 """The models of a pool, made from their specs: all that can be wrong is found before a start."""
 
 import asyncio
-import os
-import shutil
 import time
 from bisect import insort
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from math import ceil
 from pathlib import Path
 
 import aiohttp
 
-from sage_flink.common import ConfigError
-from sage_gateway import process, weights
 from sage_gateway.breaker import Breaker, trusted
-from sage_gateway.budget import MIB, Need
-from sage_gateway.egress import Target, target
+from sage_gateway.budget import Need
 from sage_gateway.engines import Engine, Launch
-from sage_gateway.pool_file import mistakes
-from sage_gateway.pool_spec import ModelSpec, PoolSpec
+from sage_gateway.pool_spec import ModelSpec
 from sage_gateway.process import Process
 from sage_gateway.replicas import Replica, born
 from sage_gateway.roster import Roster, Seen
 from sage_gateway.routing import NO_HINTS, Candidate, Hints, Router
 from sage_gateway.scaling.load import Load
-from sage_gateway.scheduling import POLICIES, Bounds, Limit, Queue
+from sage_gateway.scheduling import POLICIES, Bounds, Device, Limit, Queue, Use
 
 _ROUTED = frozenset({"replica", "in_flight", "concurrency", "suspect", "breaker"})
 
@@ -105,7 +98,8 @@ class Model:
     """A model of the pool: its spec, its engine, its replicas, who chooses and who waits.
 
     ``members`` are in the order of their places; ``wanted`` is how many there are to be. ``launch``
-    is what a new one starts with, ``need`` what one takes. ``load`` is what it did so far.
+    is what a new one starts with, ``need`` what one takes. ``load`` is what it did so far;
+    ``device`` is shared with other models.
     """
 
     name: str
@@ -116,6 +110,7 @@ class Model:
     members: list[Member] = field(default_factory=list)
     wanted: int = field(init=False)
     load: Load = field(default_factory=Load)
+    device: Device | None = None
     queue: Queue = field(init=False)
     router: Router = field(init=False)
     _roster: Roster = field(init=False)
@@ -131,6 +126,8 @@ class Model:
             room=self.room_beyond,
             ready=self.ready,
             spare=self.spare_beyond,
+            freed=self.freed,
+            make_way=self.make_way,
         )
         self.router = Router(spec)
         self._roster = Roster(self.members)
@@ -142,7 +139,7 @@ class Model:
         """A new member at ``place``, which is free."""
         replica = born(f"{self.name}/{place}", time.monotonic())
         limit = None if self.spec.concurrency else Limit()
-        member = Member(replica, self.launch, place, limit=limit, freed=self.queue.pump)
+        member = Member(replica, self.launch, place, limit=limit, freed=self.freed)
         insort(self.members, member, key=lambda m: m.place)
         return member
 
@@ -172,7 +169,8 @@ class Model:
 
         As in ``choose``, that of a doubted one counts only where all are.
         """
-        return self._roster.room(time.monotonic()) > taken
+        room = self._roster.room(time.monotonic()) > taken
+        return room and (self.device is None or self.device.room(self))
 
     def spare_beyond(self, taken: int) -> bool:
         """Whether background work finds room beyond ``taken``, and is computed on at once.
@@ -183,92 +181,35 @@ class Model:
             busy = sum(m.in_flight for m in self.members) + taken
             if busy >= self.spec.slots * self.ready():
                 return False
-        return self.room_beyond(taken)
+        return self.room_beyond(taken) and (self.device is None or self.device.calm(self))
+
+    def freed(self) -> None:
+        """There may be room now for who waits, here or for another model of the device."""
+        if self.device is not None:
+            self.device.pump()
+        self.queue.pump()
+
+    def make_way(self, wanted: int) -> None:
+        """Background work gives way to so many users who wait."""
+        self.give_way(wanted)
+        if self.device is not None:
+            self.device.make_way(self, wanted)
+
+    # What its device asks.
+
+    def use(self) -> Use:
+        """What it has of the device."""
+        busy = sum(member.in_flight for member in self.members) + self.queue.on_their_way
+        return Use(self.spec.share, busy, self.queue.ahead)
+
+    def pump(self) -> None:
+        """Let go as many as there is room for."""
+        self.queue.pump()
+
+    def give_way(self, wanted: int) -> None:
+        """So many of its background requests give way, if there are."""
+        self.queue.turns.give_way(wanted)
 
     def ready(self) -> int:
         """How many replicas take requests."""
         return self._roster.ready(time.monotonic())
-
-
-def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:
-    """Every model by its name; relative sources lie below ``folder``.
-
-    Raises:
-        ConfigError: some cannot be started as they are written; all of them are told.
-    """
-    found: dict[str, Model] = {}
-    wrong: list[str] = []
-    for name, model in spec.models.items():
-        try:
-            found[name] = model_of(name, model, engines[model.engine], folder, spec.engine_hosts)
-        except ConfigError as error:
-            wrong.append(f"models.{name}: {error}")
-    if wrong:
-        raise mistakes("pool", wrong)
-    return found
-
-
-def model_of(
-    name: str, spec: ModelSpec, engine: Engine, folder: Path, hosts: Collection[str] = ()
-) -> Model:
-    """One model, checked; ``hosts`` are those where a remote engine may be.
-
-    Raises:
-        ConfigError: it cannot be started as it is written.
-    """
-    if spec.kind not in engine.kinds:
-        serves = " and ".join(sorted(engine.kinds))
-        raise ConfigError(f"engine {spec.engine} serves kind {serves}, not {spec.kind}")
-    if engine.remote:
-        launch = Launch(name, spec, None, 0, Path(), _target(spec, hosts))
-        return Model(name, spec, engine, launch, _need(launch))
-    source = _source(spec, engine, folder)
-    python = process.interpreter(engine.environment, engine.made_by)
-    launch = Launch(name, spec, source, process.free_port(), python)
-    _check_program(engine, launch)
-    return Model(name, spec, engine, launch, _need(launch))
-
-
-def _need(launch: Launch) -> Need:
-    """Of one replica; an engine without weights is taken to need nothing."""
-    spec, source = launch.spec, launch.source
-    if source is None:
-        return Need(launch.model, 1, 0, 0, 0)
-    if spec.gpu_memory_mb:
-        return Need(launch.model, 1, spec.threads, 0, 0, spec.gpu_memory_mb)
-    tokens = spec.context_tokens * spec.slots if spec.kind == "chat" else 0
-    kv_mb = ceil(tokens * weights.kv_bytes(source) / MIB)
-    return Need(launch.model, 1, spec.threads, ceil(weights.size_bytes(source) / MIB), kv_mb)
-
-
-def _target(spec: ModelSpec, hosts: Collection[str]) -> Target:
-    if spec.source is None:
-        raise ConfigError("engine remote needs a source, its base URL as https://HOST/v1")
-    if spec.key_env and spec.key_env not in os.environ:
-        raise ConfigError(f"key_env: there is no variable {spec.key_env}; set it, or remove this")
-    return target(spec.source, hosts, spec.key_env)
-
-
-def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:
-    if not engine.weights:
-        if spec.source is not None:
-            raise ConfigError(f"engine {spec.engine} has no weights; remove source")
-        return None
-    if spec.source is None:
-        raise ConfigError(f"engine {spec.engine} needs a source, the file or folder of the weights")
-    source = folder / spec.source
-    if not source.exists():
-        raise ConfigError(f"no source {source}; run `bash {engine.made_by}`, or correct it")
-    return source
-
-
-def _check_program(engine: Engine, launch: Launch) -> None:
-    name = launch.spec.engine
-    try:
-        program = engine.argv(launch)[0]
-    except ConfigError:
-        raise
-    except Exception as error:  # the engine's own code
-        raise ConfigError(f"engine {name} gives no command line: {error!r}") from error
-    if shutil.which(program, path=engine.env.get("PATH")) is None:
-        raise ConfigError(f"no program {program} for engine {name}; install it or correct its path")

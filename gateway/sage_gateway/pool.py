@@ -18,10 +18,12 @@ from sage_gateway import budget, desired, process
 from sage_gateway.adoption import adopt
 from sage_gateway.engines import Engine
 from sage_gateway.keeper import Ground, Keeper
-from sage_gateway.models import Member, Model, model_of, models_of
+from sage_gateway.launches import model_of, models_of
+from sage_gateway.models import Member, Model
 from sage_gateway.pool_file import coherent, mistakes
 from sage_gateway.pool_spec import ModelSpec, PoolSpec
 from sage_gateway.records import Records, Wanted, digest
+from sage_gateway.scheduling import Device
 from sage_gateway.wire import ApiError
 
 log = logging.getLogger("sage.gateway")
@@ -51,6 +53,9 @@ class Pool:
     ) -> None:
         self.spec = spec
         self.models = models_of(spec, engines, models)
+        self._devices = {name: Device(one.concurrency) for name, one in spec.devices.items()}
+        for model in self.models.values():
+            self._join(model)
         self._engines = engines
         self._folder = models
         self._logs = logs
@@ -137,6 +142,7 @@ class Pool:
         before = self.models.get(name)
         if before is None:
             self.models[name] = model
+            self._join(model)
         elif before.spec != spec:
             self._turn(before, model)
         self.spec, self._aliases = pool, _aliases(pool)
@@ -152,6 +158,8 @@ class Pool:
         """
         model = self._known(name)
         del self.models[model.name]
+        if model.device is not None:
+            model.device.leave(model)
         rest = {n: spec for n, spec in self.spec.models.items() if n != model.name}
         self.spec = self.spec.model_copy(update={"models": rest})
         self._aliases = _aliases(self.spec)
@@ -186,6 +194,11 @@ class Pool:
         needs = {need.name: need for need in (*_needs(self.models.values()), *changed)}
         return list(budget.mistakes(needs.values(), self.spec.budget, self._machine))
 
+    def _join(self, model: Model) -> None:
+        if model.spec.device is not None:
+            model.device = self._devices[model.spec.device]
+            model.device.join(model)
+
     def _known(self, name: str) -> Model:
         model = self.find(name)
         if model is None:
@@ -196,7 +209,7 @@ class Pool:
 
     def _turn(self, model: Model, after: Model) -> None:
         """Make a model what ``after`` is; its replicas are of the past now."""
-        for key in ("kind", "policy", "queue_max", "queue_timeout_s"):
+        for key in ("kind", "device", "policy", "queue_max", "queue_timeout_s"):
             if getattr(model.spec, key) != getattr(after.spec, key):
                 message = (
                     f"{key} of {model.name} cannot be changed while it serves; delete it first"

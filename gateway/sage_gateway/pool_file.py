@@ -90,6 +90,9 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}: key_env and remote_model are for engine remote; remove them"
         if model.scaling is not None and model.scaling.min > model.scaling.max:
             yield f"models.{name}.scaling: min {model.scaling.min} is more than max"
+        if model.device is not None and model.device not in spec.devices:
+            listed = ", ".join(sorted(spec.devices)) or "none"
+            yield f"models.{name}.device: {model.device!r} is none of `devices`; there are {listed}"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]

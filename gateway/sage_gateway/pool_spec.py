@@ -100,6 +100,12 @@ class ModelSpec(_Spec):
     concurrency: Concurrency = Field(
         default=128, description="requests inside one replica; 'auto': as measured"
     )
+    device: Name | None = Field(
+        default=None, description="one of `devices`: what it computes on together with other models"
+    )
+    share: float = Field(
+        default=1.0, gt=0, le=1000, description="its weight among the models of the device"
+    )
     policy: Scheduling = Field(
         default="fifo", description="who goes first of those who wait for a replica with room"
     )
@@ -146,6 +152,12 @@ class BudgetSpec(_Spec):
     cpu_threads: int | None = Field(default=None, ge=1, description="beyond the machine: told only")
     memory_mb: int | None = Field(default=None, ge=1)
     gpu_memory_mb: int | None = Field(default=None, ge=1)
+
+
+class DeviceSpec(_Spec):
+    """What several models compute on; see :mod:`sage_gateway.scheduling.device`."""
+
+    concurrency: int = Field(ge=1, le=4096, description="requests of all its models at a time")
 
 
 class LedgerSpec(_Spec):
@@ -227,6 +239,9 @@ class PoolSpec(_Spec):
     engine_hosts: tuple[str, ...] = Field(
         default=(),
         description="hosts, addresses and networks where remote engines may be; see egress.py",
+    )
+    devices: dict[Name, DeviceSpec] = Field(
+        default={}, description="shared by the models that name them"
     )
     budget: BudgetSpec = BudgetSpec()
     ledger: LedgerSpec = LedgerSpec()

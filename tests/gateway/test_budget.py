@@ -12,7 +12,7 @@ from sage_flink.common import ConfigError
 from sage_gateway import weights
 from sage_gateway.budget import Machine, Need, crowded, machine, mistakes
 from sage_gateway.engines import ENGINES
-from sage_gateway.models import model_of
+from sage_gateway.launches import model_of
 from sage_gateway.pool import Pool
 from sage_gateway.pool_spec import BudgetSpec, ModelSpec, PoolSpec
 from sage_gateway.wire import ApiError

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from sage_gateway.breaker import Breaker, Circuit
 from sage_gateway.engines import ENGINES
-from sage_gateway.models import Model, models_of
+from sage_gateway.launches import models_of
+from sage_gateway.models import Model
 from sage_gateway.pool_spec import PoolSpec
 from sage_gateway.replicas import State
 

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from sage_flink.tsdb import bucket
 from sage_flink.tsdb.memory import forget
 from sage_gateway.engines import ENGINES
-from sage_gateway.models import Model, models_of
+from sage_gateway.launches import models_of
+from sage_gateway.models import Model
 from sage_gateway.pool_spec import PoolSpec
 from sage_gateway.replicas import Probed, State, advance, born
 from sage_gateway.scaling.loop import Autoscaler

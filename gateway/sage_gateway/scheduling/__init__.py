@@ -5,6 +5,7 @@ file here with ``policy()`` in it, and its name in ``pool_spec.Scheduling``.
 """
 
 from sage_gateway.scheduling import limit
+from sage_gateway.scheduling.device import Device, Use
 from sage_gateway.scheduling.limit import Limit
 from sage_gateway.scheduling.preempt import giving_way
 from sage_gateway.scheduling.queue import POLICIES, Bounds, Clock, Queue
@@ -24,10 +25,12 @@ __all__ = [
     "POLICIES",
     "Bounds",
     "Clock",
+    "Device",
     "Headers",
     "Limit",
     "Queue",
     "Ticket",
+    "Use",
     "Wishes",
     "expected_tokens",
     "giving_way",

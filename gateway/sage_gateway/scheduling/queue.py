@@ -57,7 +57,9 @@ class Queue:
     ``room``: whether the replicas have room for more than so many requests. ``ready``: how many
     replicas are ready; where none is, nobody waits, for the forwarding says why, unless ``comes``
     tells that one is on its way. ``spare``: whether there is room that background work may take;
-    left out, all of it. ``turned_away``: who left for want of room, background aside.
+    left out, all of it. ``turned_away``: who left for want of room, background aside. ``freed`` is
+    called when one who was counted on leaves, ``make_way`` when so many users wait for background
+    work to give way; left out, both concern this queue alone.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Queue:
         room: Callable[[int], bool],
         ready: Callable[[], int],
         spare: Callable[[int], bool] | None = None,
+        freed: Callable[[], None] | None = None,
+        make_way: Callable[[int], None] | None = None,
         clock: Clock = CLOCK,
     ) -> None:
         self.comes: Callable[[], bool] = lambda: False
@@ -82,6 +86,8 @@ class Queue:
         self._ready = ready
         self._clock = clock
         self._spare = spare or room
+        self._freed = freed or self.pump
+        self._make_way = make_way or self.turns.give_way
         self._lanes = Lanes(policy)
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = count()
@@ -100,6 +106,16 @@ class Queue:
     def background(self) -> int:
         """How many of the background class wait."""
         return len(self._lanes) - self._lanes.ahead
+
+    @property
+    def ahead(self) -> int:
+        """How many others wait."""
+        return self._lanes.ahead
+
+    @property
+    def on_their_way(self) -> int:
+        """How many were let go and have not taken a replica yet."""
+        return self._on_their_way
 
     def oldest_s(self) -> float:
         """How long the first of the others has waited."""
@@ -187,7 +203,7 @@ class Queue:
         future = self._waiting[ticket.number] = loop.create_future()
         self._lanes.push(ticket)
         if not ticket.background and not ticket.returned:
-            self.turns.give_way(len(self._lanes.front))
+            self._make_way(len(self._lanes.front))
         patience_s = self._patience_s(ticket)
         over = patience_s < self._bounds.timeout_s
         timer = loop.call_later(patience_s, self._give_up, ticket, over)
@@ -225,15 +241,17 @@ class Queue:
         self._lanes.discard(ticket)
         self.turned_away += not (over or ticket.background)
         future.set_exception(self._expired() if over else self._timed_out())
+        self._freed()
 
     def _leave(self, ticket: Ticket, future: "asyncio.Future[None]") -> None:
         """It does not go: of one that was let go already, another takes the room."""
         if self._waiting.pop(ticket.number, None) is not None:
             self._lanes.discard(ticket)
             self.ended["left"] += 1
+            self._freed()
         elif not future.cancelled() and future.exception() is None:
             self._on_their_way -= 1
-            self.pump()
+            self._freed()
 
     def _patience_s(self, ticket: Ticket) -> float:
         if not self._policy.expires:
