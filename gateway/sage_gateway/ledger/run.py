@@ -41,7 +41,7 @@ class Run:
         self._held = 0
         self._base = 0
         self._places: dict[object, int] = {}
-        self._news: asyncio.Event | None = None  # made by the first who waits for it
+        self._news: list[asyncio.Future[None]] = []
         self._moved = asyncio.Event()
 
     # What the one who asks says.
@@ -165,11 +165,12 @@ class Run:
 
     async def _told(self) -> None:
         """Return after the next ``_tell``."""
-        if self._news is None:
-            self._news = asyncio.Event()
-        await self._news.wait()
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._news.append(news)
+        await news
 
     def _tell(self) -> None:
-        news, self._news = self._news, None
-        if news is not None:
-            news.set()
+        told, self._news = self._news, []
+        for news in told:
+            if not news.done():  # or who waited has left
+                news.set_result(None)

@@ -14,6 +14,7 @@ without an id nobody can know; it is charged.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -128,6 +129,7 @@ class Store(Protocol):
         ...
 
 
+@lru_cache(maxsize=4096)
 def account_names(tenant: str, key: str) -> tuple[str, str]:
     """How the two accounts of a call are called, in stores and in messages."""
     return f"key {key}", f"tenant {tenant}"
