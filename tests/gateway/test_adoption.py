@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 from redis_server import free_port
-from waiting import wait_until
+from waiting import ended, wait_until
 
 from sage_gateway.records import Record, Records, Wanted, created_s, digest
 
@@ -153,7 +153,7 @@ def test_what_the_pool_no_longer_has_is_ended_and_started_as_it_is_now(tmp_path:
         one.start({"talk": {**POOL["talk"], "arguments": ["--load-s", "0.1"]}})
 
         assert not one.pids() & before
-        wait_until(lambda: not any(map(psutil.pid_exists, before)), 5, "the old ones to end")
+        wait_until(lambda: all(map(ended, before)), 5, "the old ones to end")
 
 
 def test_a_hung_engine_is_not_taken_over(tmp_path: Path) -> None:

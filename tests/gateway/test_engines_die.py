@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from waiting import ended, wait_until
 
 from sage_flink.common import ConfigError
 from sage_gateway import process
@@ -200,10 +201,9 @@ def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: in
         began = time.monotonic()
         gateway.send_signal(number)
         gateway.wait(10)
-        _, alive = psutil.wait_procs(engines, timeout=2)
+        assert engines
+        wait_until(lambda: all(ended(one.pid) for one in engines), 2, "the engines to end")
 
-    assert engines
-    assert not alive
     assert time.monotonic() - began < 5
 
 

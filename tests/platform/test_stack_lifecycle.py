@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
+from waiting import ended
 
 from sage_flink.common.errors import ConfigError, StackError
 from sage_flink.platform.progress import Board
@@ -127,7 +128,7 @@ def guarded(tmp_path):
 
 def gone(pid):
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while not ended(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
