@@ -183,6 +183,10 @@ class Model:
                 return False
         return self.room_beyond(taken) and (self.device is None or self.device.calm(self))
 
+    def ready(self) -> int:
+        """How many replicas take requests."""
+        return self._roster.ready(time.monotonic())
+
     def freed(self) -> None:
         """There may be room now for who waits, here or for another model of the device."""
         if self.device is not None:
@@ -209,7 +213,3 @@ class Model:
     def give_way(self, wanted: int) -> None:
         """So many of its background requests give way, if there are."""
         self.queue.turns.give_way(wanted)
-
-    def ready(self) -> int:
-        """How many replicas take requests."""
-        return self._roster.ready(time.monotonic())
