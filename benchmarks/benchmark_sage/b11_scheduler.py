@@ -23,16 +23,16 @@ from benchmark_sage.pace import Pace
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import percentile
 from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.budget import Need
+from sage_gateway.capacity.memory_budget import Need
+from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.engines import ENGINES, Launch
-from sage_gateway.models import Member, Model
-from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.replicas import State
+from sage_gateway.models.model import Member, Model
+from sage_gateway.replicas.lifecycle import State
 from sage_gateway.routing import POLICIES as ROUTING
 from sage_gateway.routing import Headers
 from sage_gateway.scheduling import POLICIES as SCHEDULING
 from sage_gateway.scheduling import Ticket
-from sage_gateway.scheduling.line import Lanes
+from sage_gateway.scheduling.class_queues import Lanes
 
 SEED, ROOM, TENANTS = 1, 8, 50
 REPLICAS, QUEUED = (1, 10, 100, 1000), (0, 100, 10_000, 100_000)

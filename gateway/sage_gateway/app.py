@@ -16,33 +16,36 @@ from fastapi import FastAPI
 
 from sage_flink.common import ConfigError, SageError, Settings
 from sage_flink.tsdb import Bucket
-from sage_gateway import cold, logs, mounts, pipelines, presets
-from sage_gateway.accounted import Accounted
+from sage_gateway.autoscaling.flink_jobs import FlinkJobs
+from sage_gateway.autoscaling.loop import Autoscaler
 from sage_gateway.batches import Desk
 from sage_gateway.cache import Cache
-from sage_gateway.cache.cache import store_of
+from sage_gateway.cache.response_cache import store_of
+from sage_gateway.config import presets
+from sage_gateway.config.pool_file import chosen_file, load
+from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
+from sage_gateway.controlplane.engine_state import Records
+from sage_gateway.controlplane.pool import Pool
 from sage_gateway.engines import KNOWN, Engine
-from sage_gateway.front import Front
-from sage_gateway.ledger import Ledger
-from sage_gateway.logs import RequestLog
-from sage_gateway.metrics import Metrics
-from sage_gateway.pool import Pool
-from sage_gateway.pool_file import chosen_file, load
-from sage_gateway.pool_spec import PoolSpec, TraceSpec
-from sage_gateway.proxy import Proxy
-from sage_gateway.records import Records
+from sage_gateway.forwarding.forwarder import Proxy
+from sage_gateway.http import admin_api
+from sage_gateway.http.asgi_app import Front
+from sage_gateway.idempotency import Ledger
+from sage_gateway.inference.request_pipeline import Accounted
+from sage_gateway.inference.service import Service
+from sage_gateway.observability import logs
+from sage_gateway.observability.logs import RequestLog
+from sage_gateway.observability.metrics import Metrics
+from sage_gateway.observability.tracing import tracing
+from sage_gateway.pipelines import flow_pipeline, registry
+from sage_gateway.pipelines.pool_client import Transport
 from sage_gateway.replay import Recorder
 from sage_gateway.replay.trace import head_of
-from sage_gateway.scaling.flink import FlinkJobs
-from sage_gateway.scaling.loop import Autoscaler
-from sage_gateway.scaling.points import BUCKET, Points
-from sage_gateway.search import Open, Searches, open_collection
-from sage_gateway.service import Service
+from sage_gateway.storage.points import BUCKET, Points
 from sage_gateway.tenants import Keys, Tenants, local_key
 from sage_gateway.tenants.stores import store
 from sage_gateway.tenants.usage_points import UsagePoints
-from sage_gateway.tracing import tracing
-from sage_gateway.transport import Transport
+from sage_gateway.vector_stores.search import Open, Searches, open_collection
 
 STOP_S = 10
 YOUNG_MAX = 20_000
@@ -55,7 +58,7 @@ def build(
     *,
     engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
-    factories: Mapping[str, mounts.Factory] = pipelines.FACTORIES,
+    factories: Mapping[str, registry.Factory] = flow_pipeline.FACTORIES,
     records: Records | None = None,
     bucket: Bucket = BUCKET,
     requests: RequestLog | None = None,
@@ -82,7 +85,7 @@ def build(
     autoscaler = Autoscaler(
         pool.models, pool, points, FlinkJobs(settings.flink_url), metrics.registry
     )
-    service.mounts.update(mounts.load(settings, Transport(service), factories))
+    service.mounts.update(registry.load(settings, Transport(service), factories))
     cache = Cache(spec.cache, store_of(spec.cache, spec.ledger), metrics.registry)
     accounted = Accounted(tenants, service, ledger, cache)
     desk = Desk(
@@ -124,7 +127,7 @@ def build(
                 await asyncio.to_thread(traces.close)
 
     return Front(
-        tenants, service, accounted, cold.build(service, tenants, desk, autoscaler, lifespan)
+        tenants, service, accounted, admin_api.build(service, tenants, desk, autoscaler, lifespan)
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark_sage.b11_scheduler import headline, measured
-from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.routing import POLICIES as ROUTING
 from sage_gateway.scheduling import POLICIES as SCHEDULING
 

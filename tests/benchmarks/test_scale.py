@@ -8,7 +8,7 @@ import pytest
 from benchmark_sage import b_scale, scale_watch
 from benchmark_sage.scale_job import build
 from benchmark_sage.workload import Work
-from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.config.pool_spec import ModelSpec
 
 SAMPLES = [
     {"at_s": float(i), "wanted": count, "ready": count, "wait_ms_p99": 100.0 * count}

@@ -32,14 +32,14 @@ from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
-from sage_gateway.ledger.memory import MemoryStore
-from sage_gateway.ledger.port import Store
-from sage_gateway.ledger.redis import RedisStore
-from sage_gateway.ledger.sqlite import SqliteStore
+from sage_gateway.idempotency.memory import MemoryStore
+from sage_gateway.idempotency.redis import RedisStore
+from sage_gateway.idempotency.sqlite import SqliteStore
+from sage_gateway.idempotency.store_protocol import Store
 from sage_gateway.tenants.memory import MemoryStore as TenantsInMemory
-from sage_gateway.tenants.port import Store as TenantStore
 from sage_gateway.tenants.redis import RedisStore as TenantsInRedis
 from sage_gateway.tenants.sqlite import SqliteStore as TenantsInSqlite
+from sage_gateway.tenants.store_protocol import Store as TenantStore
 
 SERVICE = pytest.mark.service
 STORES = [

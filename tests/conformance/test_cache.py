@@ -10,8 +10,8 @@ from redis_server import redis_server
 
 from sage_flink.common import StoreUnavailable
 from sage_gateway.cache.memory import MemoryStore
-from sage_gateway.cache.port import ROW_BYTES, Store
 from sage_gateway.cache.redis import RedisStore
+from sage_gateway.cache.store_protocol import ROW_BYTES, Store
 
 Made = Callable[[int], Store]
 

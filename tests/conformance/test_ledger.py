@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sage_gateway.ledger.port import ROW_BYTES, Recorded, Running, Store
+from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running, Store
 
 DIGEST = b"d" * 16
 

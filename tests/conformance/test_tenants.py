@@ -8,10 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.pool_spec import LimitsSpec
+from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import Key, Scope
 from sage_gateway.tenants.limits import Cost, Refusal
-from sage_gateway.tenants.port import Call, Charge, Held, Row, Store
+from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row, Store
 
 NOON_S = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 DAY = 20261124

@@ -16,10 +16,10 @@ import uvicorn
 from sage_flink.common import Settings
 from sage_flink.tsdb import bucket
 from sage_gateway.app import build, listen
-from sage_gateway.front import Front
-from sage_gateway.pool import Pool
-from sage_gateway.pool_spec import PoolSpec
-from sage_gateway.service import Service
+from sage_gateway.config.pool_spec import PoolSpec
+from sage_gateway.controlplane.pool import Pool
+from sage_gateway.http.asgi_app import Front
+from sage_gateway.inference.service import Service
 from sage_gateway.tenants import Keys
 
 KEY = "sk-sage-test"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sage_flink.common import Settings
-from sage_gateway.service import MODEL_ROUTES
+from sage_gateway.inference.service import MODEL_ROUTES
 from sage_gateway.tenants import Keys, local_key
 
 

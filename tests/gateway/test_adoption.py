@@ -18,7 +18,7 @@ import yaml
 from redis_server import free_port
 from waiting import ended, wait_until
 
-from sage_gateway.records import Record, Records, Wanted, created_s, digest
+from sage_gateway.controlplane.engine_state import Record, Records, Wanted, created_s, digest
 
 pytestmark = pytest.mark.processes
 

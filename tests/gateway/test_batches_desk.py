@@ -14,12 +14,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.answers import Answer, refused
 from sage_gateway.batches import Desk
-from sage_gateway.batches.rows import Owned, Rows
-from sage_gateway.batches.shapes import Batch, Counts, NewBatch, Status
-from sage_gateway.pool_spec import BatchesSpec
-from sage_gateway.wire import ApiError
+from sage_gateway.batches.batch_store import Owned, Rows
+from sage_gateway.batches.schema import Batch, Counts, NewBatch, Status
+from sage_gateway.config.pool_spec import BatchesSpec
+from sage_gateway.errors import EngineFailed, GatewayError, QueueFull
+from sage_gateway.openai.error_table import status_of
+from sage_gateway.requests.response import Answer, refused
 
 CHAT = "/v1/chat/completions"
 GOOD = Answer(200, b'{"choices":[]}')
@@ -115,7 +116,7 @@ async def test_a_line_waits_for_a_limit_and_is_then_answered(tmp_path: Path) -> 
     async def pool(text: str) -> Answer:
         asked[text] += 1
         if text == "limited" and asked[text] < 3:
-            return refused(ApiError(429, "later", code="rate_limit_exceeded"))
+            return refused(QueueFull("later", code="rate_limit_exceeded"))
         return GOOD
 
     async with desk_in(tmp_path, pool) as desk:
@@ -130,7 +131,7 @@ async def test_a_line_waits_for_a_limit_and_is_then_answered(tmp_path: Path) -> 
 
 async def test_a_line_that_fails_again_and_again_is_told_in_the_error_file(tmp_path: Path) -> None:
     async def pool(text: str) -> Answer:
-        return refused(ApiError(502, "broken", retry_after_s=0)) if text == "bad" else GOOD
+        return refused(EngineFailed("broken", retry_after_s=0)) if text == "bad" else GOOD
 
     async with desk_in(tmp_path, pool) as desk:
         batch = await begun(desk, "bad", "good")
@@ -225,10 +226,10 @@ async def test_open_batches_of_a_tenant_are_bounded(tmp_path: Path) -> None:
     async with desk_in(tmp_path, never, open_max=2) as desk:
         for _ in range(2):
             await begun(desk, "a")
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(GatewayError) as caught:
             await begun(desk, "a")
 
-    assert (caught.value.status, caught.value.retry_after_s) == (429, 60)
+    assert (status_of(caught.value), caught.value.retry_after_s) == (429, 60)
 
 
 async def test_too_many_lines_are_a_mistake(tmp_path: Path) -> None:

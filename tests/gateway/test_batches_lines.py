@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.answers import Answer, refused
-from sage_gateway.batches import lines, moves
-from sage_gateway.batches.shapes import Batch, Status
-from sage_gateway.wire import ApiError
+from sage_gateway.batches import request_lines, state_machine
+from sage_gateway.batches.schema import Batch, Status
+from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest, NoReplica, QueueFull
+from sage_gateway.requests.response import Answer, refused
 
 CHAT = "/v1/chat/completions"
 
@@ -30,14 +30,14 @@ def batch(status: Status = Status.VALIDATING) -> Batch:
         input_file_id="file-1",
         completion_window="24h",
         created_at=0,
-        expires_at=moves.WINDOW_S,
+        expires_at=state_machine.WINDOW_S,
         status=status,
     )
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda raw: b"\n" not in raw)))
 def test_lines_are_numbered_as_an_editor_does_and_blank_ones_are_none(raws: list[bytes]) -> None:
-    found = list(lines.lines_of(io.BytesIO(b"\n".join(raws))))
+    found = list(request_lines.lines_of(io.BytesIO(b"\n".join(raws))))
 
     assert [(n, raw.strip()) for n, raw in found if raw] == [
         (n, raw.strip()) for n, raw in enumerate(raws, 1) if raw.strip()
@@ -45,9 +45,9 @@ def test_lines_are_numbered_as_an_editor_does_and_blank_ones_are_none(raws: list
 
 
 def test_a_line_that_is_too_long_is_named_and_the_next_one_read() -> None:
-    long = b"x" * (2 * lines.LINE_BYTES_MAX + 7)
+    long = b"x" * (2 * request_lines.LINE_BYTES_MAX + 7)
 
-    found = list(lines.lines_of(io.BytesIO(long + b"\nshort\n" + long)))
+    found = list(request_lines.lines_of(io.BytesIO(long + b"\nshort\n" + long)))
 
     assert found == [(1, None), (2, b"short\n"), (3, None)]
 
@@ -76,7 +76,7 @@ def test_a_line_that_is_too_long_is_named_and_the_next_one_read() -> None:
 )
 def test_what_is_no_line_is_refused(raw: bytes) -> None:
     with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError, RecursionError)):
-        lines.line_in(raw)
+        request_lines.line_in(raw)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_is_no_line_is_refused(raw: bytes) -> None:
     ],
 )
 def test_a_line_is_for_its_batch(more: dict[str, Any], code: str | None) -> None:
-    wrong = lines.wrong_in(lines.line_in(line(**more)), CHAT)
+    wrong = request_lines.wrong_in(request_lines.line_in(line(**more)), CHAT)
 
     assert (wrong and wrong[0]) == code
 
@@ -97,32 +97,32 @@ def test_a_line_is_for_its_batch(more: dict[str, Any], code: str | None) -> None
 @pytest.mark.parametrize(
     ("error", "failures", "wait_s"),
     [
-        (ApiError(400, "x"), 0, None),
-        (ApiError(429, "x", retry_after_s=7), 1000, 7.0),
-        (ApiError(429, "x", code="insufficient_quota", retry_after_s=80_000), 1000, 60.0),
-        (ApiError(503, "x", code="not_ready", retry_after_s=1), 1000, 1.0),
-        (ApiError(503, "x", code="engine_lost", retry_after_s=1), 3, 1.0),
-        (ApiError(503, "x", code="engine_lost", retry_after_s=1), 4, None),
-        (ApiError(502, "x"), 3, 1.0),
-        (ApiError(502, "x"), 4, None),
+        (InvalidRequest("x"), 0, None),
+        (QueueFull("x", retry_after_s=7), 1000, 7.0),
+        (QueueFull("x", code="insufficient_quota", retry_after_s=80_000), 1000, 60.0),
+        (NoReplica("x", code="not_ready", retry_after_s=1), 1000, 1.0),
+        (NoReplica("x", code="engine_lost", retry_after_s=1), 3, 1.0),
+        (NoReplica("x", code="engine_lost", retry_after_s=1), 4, None),
+        (EngineFailed("x"), 3, 1.0),
+        (EngineFailed("x"), 4, None),
     ],
 )
 def test_limits_are_waited_for_and_failures_tried_a_few_times(
-    error: ApiError, failures: int, wait_s: float | None
+    error: GatewayError, failures: int, wait_s: float | None
 ) -> None:
-    assert lines.again_in_s(refused(error), failures) == wait_s
+    assert request_lines.again_in_s(refused(error), failures) == wait_s
 
 
 def test_a_lines_id_is_its_own_and_always_the_same() -> None:
-    ids = {lines.request_id(b, n) for b in ("batch_1", "batch_2") for n in range(100)}
+    ids = {request_lines.request_id(b, n) for b in ("batch_1", "batch_2") for n in range(100)}
 
     assert len(ids) == 200
-    assert lines.request_id("batch_1", 7) in ids
+    assert request_lines.request_id("batch_1", 7) in ids
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b"[1]", b"no json", b"", b"\xff", b'{"a":\n1}'])
 def test_whatever_an_engine_answers_is_one_line_of_json(body: bytes) -> None:
-    told = lines.told("batch_1", 3, 'with "quotes"\n', Answer(200, body))
+    told = request_lines.told("batch_1", 3, 'with "quotes"\n', Answer(200, body))
 
     assert told.count(b"\n") == 1
     page = orjson.loads(told)
@@ -134,20 +134,20 @@ def test_whatever_an_engine_answers_is_one_line_of_json(body: bytes) -> None:
 def test_a_batch_moves_along_its_life_and_nowhere_else() -> None:
     for before in Status:
         for after in Status:
-            if after in moves.NEXT[before]:
-                found = moves.moved(batch(before), after, 7.5)
+            if after in state_machine.NEXT[before]:
+                found = state_machine.moved(batch(before), after, 7.5)
                 assert (found.status, getattr(found, f"{after}_at")) == (after, 7)
             else:
                 with pytest.raises(ValueError, match="does not go"):
-                    moves.moved(batch(before), after, 7.5)
+                    state_machine.moved(batch(before), after, 7.5)
 
 
 @given(st.data())
 def test_every_life_ends(data: st.DataObject) -> None:
     life = [Status.VALIDATING]
-    while not moves.over(life[-1]):
-        life.append(data.draw(st.sampled_from(sorted(moves.NEXT[life[-1]]))))
+    while not state_machine.over(life[-1]):
+        life.append(data.draw(st.sampled_from(sorted(state_machine.NEXT[life[-1]]))))
         assert len(life) < 6
 
-    assert all(after in moves.NEXT[before] for before, after in pairwise(life))
+    assert all(after in state_machine.NEXT[before] for before, after in pairwise(life))
     assert life[-1] in {Status.FAILED, Status.COMPLETED, Status.EXPIRED, Status.CANCELLED}

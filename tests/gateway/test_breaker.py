@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.breaker import (
+from sage_gateway.replicas.circuit_breaker import (
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
     RUN_MAX,

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from sage_flink.common import ConfigError
-from sage_gateway import weights
-from sage_gateway.budget import Machine, Need, crowded, machine, mistakes
+from sage_gateway.capacity import model_size
+from sage_gateway.capacity.memory_budget import Machine, Need, crowded, machine, mistakes
+from sage_gateway.config.pool_spec import BudgetSpec, ModelSpec, PoolSpec
+from sage_gateway.controlplane.pool import Pool
+from sage_gateway.controlplane.replica_factory import model_of
 from sage_gateway.engines import ENGINES
-from sage_gateway.launches import model_of
-from sage_gateway.pool import Pool
-from sage_gateway.pool_spec import BudgetSpec, ModelSpec, PoolSpec
-from sage_gateway.wire import ApiError
+from sage_gateway.errors import GatewayError
+from sage_gateway.openai.error_table import status_of
 
 HERE = Machine(cores=2, memory_mb=4096)
 NONE = BudgetSpec()
@@ -104,16 +105,16 @@ def test_the_kv_cache_of_a_token_is_told_by_a_gguf_header(tmp_path: Path) -> Non
     file = tmp_path / "m.gguf"
     file.write_bytes(gguf(**HEADER) + b"weights")
 
-    assert weights.kv_bytes(file) == 30 * 3 * 64 * 4
-    assert weights.size_bytes(file) == file.stat().st_size
-    assert weights.metadata(io.BytesIO(gguf(**HEADER)))["general.architecture"] == "llama"
+    assert model_size.kv_bytes(file) == 30 * 3 * 64 * 4
+    assert model_size.size_bytes(file) == file.stat().st_size
+    assert model_size.metadata(io.BytesIO(gguf(**HEADER)))["general.architecture"] == "llama"
 
 
 def test_the_kv_cache_of_a_token_is_told_by_a_folders_config(tmp_path: Path) -> None:
     config = {"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 8}))
 
-    assert weights.kv_bytes(tmp_path) == 131_072
+    assert model_size.kv_bytes(tmp_path) == 131_072
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,8 @@ def test_a_header_that_says_nothing_counts_nothing(tmp_path: Path, content: byte
     file = tmp_path / "m"
     file.write_bytes(content)
 
-    assert weights.kv_bytes(file) == 0
-    assert weights.kv_bytes(tmp_path) == 0
+    assert model_size.kv_bytes(file) == 0
+    assert model_size.kv_bytes(tmp_path) == 0
 
 
 def heavy(folder: Path, **more: Any) -> dict[str, Any]:
@@ -153,9 +154,9 @@ def test_more_replicas_than_fit_are_refused_and_fewer_never(
     fits = pool(tmp_path, monkeypatch, memory_mb=10)
     fits.scale("m", 3)
 
-    with pytest.raises(ApiError, match="m 4 x") as caught:
+    with pytest.raises(GatewayError, match="m 4 x") as caught:
         fits.scale("m", 4)
-    assert (caught.value.status, caught.value.code) == (409, "does_not_fit")
+    assert (status_of(caught.value), caught.value.code) == (409, "does_not_fit")
     assert fits.models["m"].wanted == 3
     fits.scale("m", 0)
 

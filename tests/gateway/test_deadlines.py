@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sage_gateway.deadlines import Deadlines
+from sage_gateway.runtime.deadlines import Deadlines
 
 
 async def test_what_is_due_is_called_once_and_what_was_dropped_never() -> None:

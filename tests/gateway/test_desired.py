@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.desired import Seat, Step, step
-from sage_gateway.replicas import LIVE, State
+from sage_gateway.replicas.lifecycle import LIVE, State
+from sage_gateway.replicas.reconciler import Seat, Step, step
 
 S, R, D, F, X = State.STARTING, State.READY, State.DRAINING, State.FAILED, State.STOPPED
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from sage_flink.common import ConfigError
-from sage_gateway.egress import Pinned, Target, permitted, resolved, session, target
+from sage_gateway.engines.egress import Pinned, Target, permitted, resolved, session, target
 
 LISTED = ("api.example.com", "localhost", "10.1.0.0/16", "192.0.2.7")
 HITS: list[str] = []

@@ -22,7 +22,7 @@ from redis_server import free_port
 from waiting import wait_until
 
 from sage_gateway import engines
-from sage_gateway.probe import wrong
+from sage_gateway.controlplane.readiness_probe import wrong
 
 SERVER = Path(engines.__file__).with_name("serve_fake.py")
 KEY_ENV, SECRET = "SAGE_TEST_API_KEY", "sk-of-the-provider"

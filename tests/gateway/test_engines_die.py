@@ -14,9 +14,8 @@ import pytest
 from waiting import ended, wait_until
 
 from sage_flink.common import ConfigError
-from sage_gateway import process
 from sage_gateway.app import listen, main
-from sage_gateway.engines import ENGINES, Engine, Launch
+from sage_gateway.engines import ENGINES, Engine, Launch, process
 
 pytestmark = pytest.mark.processes
 

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.breaker import Breaker, Circuit
+from sage_gateway.config.pool_spec import PoolSpec
+from sage_gateway.controlplane.replica_factory import models_of
 from sage_gateway.engines import ENGINES
-from sage_gateway.launches import models_of
-from sage_gateway.models import Model
-from sage_gateway.pool_spec import PoolSpec
-from sage_gateway.replicas import State
+from sage_gateway.models.model import Model
+from sage_gateway.replicas.circuit_breaker import Breaker, Circuit
+from sage_gateway.replicas.lifecycle import State
 
 CHAT = "/v1/chat/completions"
 CHAT_COSTS = 5  # tokens, as the fake engine says

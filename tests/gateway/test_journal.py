@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.journal import Journal
-from sage_gateway.thread import Thread
+from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.storage.write_ahead_log import Journal
 
 
 class Database:

@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from sage_flink.common import Settings
-from sage_gateway.mounts import OnDelta, Reply
-from sage_gateway.transport import Transport
+from sage_gateway.pipelines.pool_client import Transport
+from sage_gateway.pipelines.registry import OnDelta, Reply
 
 KEY = "sk-sage-test"
 CHAT = "/v1/chat/completions"

@@ -12,11 +12,11 @@ import pytest
 from gateway_process import gateway_process
 from prometheus_client import CollectorRegistry
 
-from sage_gateway.ledger.counts import Counts
-from sage_gateway.ledger.keeper import Away, Keeper
-from sage_gateway.ledger.port import Recorded
-from sage_gateway.ledger.rows import Rows
-from sage_gateway.ledger.sqlite import SqliteStore
+from sage_gateway.idempotency.counters import Counts
+from sage_gateway.idempotency.resilient_store import Away, Keeper
+from sage_gateway.idempotency.sqlite import SqliteStore
+from sage_gateway.idempotency.sqlite_tables import Rows
+from sage_gateway.idempotency.store_protocol import Recorded
 
 CHAT = "/v1/chat/completions"
 

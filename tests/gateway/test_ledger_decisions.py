@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.ledger.decisions import (
+from sage_gateway.idempotency.decisions import (
     Step,
     Ticket,
     broken,
@@ -14,7 +14,7 @@ from sage_gateway.ledger.decisions import (
     keepable,
     step_for,
 )
-from sage_gateway.ledger.port import Recorded, Running
+from sage_gateway.idempotency.store_protocol import Recorded, Running
 
 HEX = "0123456789abcdef" * 2
 UUID = "01234567-89ab-cdef-0123-456789abcdef"

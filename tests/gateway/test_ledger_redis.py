@@ -14,7 +14,7 @@ from gateway_process import gateway_process
 from redis_server import free_port, redis_server
 
 from sage_flink.common import ConfigError
-from sage_gateway.pool_file import load
+from sage_gateway.config.pool_file import load
 
 pytestmark = pytest.mark.service
 

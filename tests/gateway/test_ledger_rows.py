@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage_gateway.ledger.port import ROW_BYTES, Recorded
-from sage_gateway.ledger.rows import BLOCK_SHARE, Kept, Rows
+from sage_gateway.idempotency.sqlite_tables import BLOCK_SHARE, Kept, Rows
+from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded
 
 BYTES_MAX = 1 << 20
 

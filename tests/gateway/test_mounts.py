@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from sage_flink.common import PoolError, Rejected, Settings
-from sage_gateway.mounts import OnDelta, Reply
-from sage_gateway.transport import Transport
+from sage_gateway.pipelines.pool_client import Transport
+from sage_gateway.pipelines.registry import OnDelta, Reply
 
 KEY = "sk-sage-test"
 SOURCES = [{"id": "docs/1", "score": 0.9}]

@@ -7,9 +7,9 @@ import pytest
 
 import sage_gateway
 from sage_flink.common import ConfigError
+from sage_gateway.config.pool_file import SHIPPED, chosen_file, load
+from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.engines import ENGINES, Engine, Launch
-from sage_gateway.pool_file import SHIPPED, chosen_file, load
-from sage_gateway.pool_spec import PoolSpec
 
 GOOD = "models: {m: {engine: fake, kind: chat}}"
 

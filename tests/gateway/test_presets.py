@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sage_flink.common import ConfigError
-from sage_gateway import presets
+from sage_gateway.config import presets
+from sage_gateway.config.pool_file import load
 from sage_gateway.engines import ENGINES
-from sage_gateway.pool_file import load
 
 
 def test_every_file_is_a_preset() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from sage_flink import cli
 from sage_flink.common import ConfigError
-from sage_gateway.pool_spec import PoolSpec, ScalingSpec
+from sage_gateway.config.pool_spec import PoolSpec, ScalingSpec
 from sage_gateway.replay import Head, Recorder, Row, Trace, read, simulate
 from sage_gateway.replay.__main__ import Given, replayed
 from sage_gateway.replay.figures import figures, jain

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sage_gateway.pool_spec import HealthSpec
-from sage_gateway.replicas import (
+from sage_gateway.config.pool_spec import HealthSpec
+from sage_gateway.replicas.lifecycle import (
     LIVE,
     Event,
     Exited,

@@ -8,14 +8,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.breaker import Breaker, Circuit
-from sage_gateway.budget import Need
+from sage_gateway.capacity.memory_budget import Need
+from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.engines import ENGINES, Launch
-from sage_gateway.models import Member, Model
-from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.replicas import State, born
-from sage_gateway.roster import Roster
+from sage_gateway.models.model import Member, Model
+from sage_gateway.replicas.circuit_breaker import Breaker, Circuit
+from sage_gateway.replicas.lifecycle import State, born
 from sage_gateway.routing import eligible
+from sage_gateway.routing.candidate_set import Roster
 
 NOW_S = 100.0
 member = st.integers(0, 5)

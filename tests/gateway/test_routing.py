@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.replicas import State
+from sage_gateway.config.pool_spec import ModelSpec
+from sage_gateway.replicas.lifecycle import State
 from sage_gateway.routing import (
     POLICIES,
     Candidate,

@@ -4,8 +4,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.replicas import State
+from sage_gateway.config.pool_spec import ModelSpec
+from sage_gateway.openai.schema import BODY_BYTES_MAX
+from sage_gateway.replicas.lifecycle import State
 from sage_gateway.routing import Candidate, Hints, Router
 from sage_gateway.routing.prefix import (
     BLOCK_BYTES,
@@ -18,7 +19,6 @@ from sage_gateway.routing.prefix import (
     learn,
     read,
 )
-from sage_gateway.wire import BODY_BYTES_MAX
 
 SLOTS = 4
 

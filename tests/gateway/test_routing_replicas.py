@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sage_gateway.breaker import RUN_MAX, Circuit
-from sage_gateway.replicas import State
+from sage_gateway.replicas.circuit_breaker import RUN_MAX, Circuit
+from sage_gateway.replicas.lifecycle import State
 from sage_gateway.routing import Candidate, Hints
 from sage_gateway.routing.rendezvous import choose
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.pool_spec import ScalingSpec
-from sage_gateway.scaling import Cause, Decision, Inputs, Job, Operator, State, decide, refused
-from sage_gateway.scaling.streams import bottleneck
+from sage_gateway.autoscaling import Cause, Decision, Inputs, Job, Operator, State, decide, refused
+from sage_gateway.autoscaling.streams import bottleneck
+from sage_gateway.config.pool_spec import ScalingSpec
 
 SPEC = ScalingSpec(
     min=0, max=4, target_queue_wait_ms=500, target_ttft_ms=800, target_tpot_ms=100, idle_s=60

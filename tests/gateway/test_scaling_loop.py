@@ -12,16 +12,16 @@ from prometheus_client import CollectorRegistry
 
 from sage_flink.tsdb import bucket
 from sage_flink.tsdb.memory import forget
+from sage_gateway.autoscaling.loop import Autoscaler
+from sage_gateway.autoscaling.streams import Job, Operator
+from sage_gateway.config.pool_spec import PoolSpec
+from sage_gateway.controlplane.replica_factory import models_of
 from sage_gateway.engines import ENGINES
-from sage_gateway.launches import models_of
-from sage_gateway.models import Model
-from sage_gateway.pool_spec import PoolSpec
-from sage_gateway.replicas import Probed, State, advance, born
-from sage_gateway.scaling.loop import Autoscaler
-from sage_gateway.scaling.points import Points
-from sage_gateway.scaling.streams import Job, Operator
+from sage_gateway.errors import Conflict, GatewayError
+from sage_gateway.models.model import Model
+from sage_gateway.replicas.lifecycle import Probed, State, advance, born
 from sage_gateway.scheduling import PLAIN
-from sage_gateway.wire import ApiError
+from sage_gateway.storage.points import Points
 
 SLOW = Job(
     "ingest",
@@ -43,7 +43,7 @@ class Replicas:
         assert model_name == self.model.name
         if replicas > self.room:
             why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
-            raise ApiError(409, why, code="does_not_fit")
+            raise Conflict(why, code="does_not_fit")
         self.asked.append(replicas)
         self.model.wanted, members = replicas, self.model.members
         del members[replicas:]
@@ -166,7 +166,7 @@ async def test_what_does_not_fit_is_told_and_nobody_waits_for_it() -> None:
     once = {"up_cooldown_s": 60, "queue_timeout_s": 0.5}
     async with scaled(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
         await asyncio.sleep(0.1)
-        with pytest.raises(ApiError):
+        with pytest.raises(GatewayError):
             async with asyncio.timeout(10):
                 await ask(model)
         assert "budget" in causes(autoscaler)

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from sage_flink.platform.balance import STEPS, Step, shape
 from sage_flink.tsdb import Point, bucket
-from sage_gateway.scaling.flink import FlinkJobs
-from sage_gateway.scaling.points import WAITING_MAX, Points
-from sage_gateway.scaling.streams import bottleneck
+from sage_gateway.autoscaling.flink_jobs import FlinkJobs
+from sage_gateway.autoscaling.streams import bottleneck
+from sage_gateway.storage.points import WAITING_MAX, Points
 
 STEPS_TEXT = shape([Step("texts", "read", ()), Step("embed", "call", ("texts",))])
 PAGES: dict[str, Any] = {

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from sage_flink.platform.balance import STEPS, Step, shape
 from sage_flink.tsdb.port import flaw
-from sage_gateway.pool_spec import ScalingSpec
+from sage_gateway.autoscaling import Inputs, State, decide, flink_jobs
+from sage_gateway.autoscaling.decision_log import KEPT, Journal, point
+from sage_gateway.autoscaling.flink_jobs import Vertex, calls_of, operator, slope, vertices
+from sage_gateway.autoscaling.window import WINDOW_S, Standing, Window
+from sage_gateway.config.pool_spec import ScalingSpec
+from sage_gateway.models import load
+from sage_gateway.models.load import JOBS_MAX, Load, Spread, quantile_ms
 from sage_gateway.replay import figures
-from sage_gateway.scaling import Inputs, State, decide, flink, load
-from sage_gateway.scaling.flink import Vertex, calls_of, operator, slope, vertices
-from sage_gateway.scaling.journal import KEPT, Journal, point
-from sage_gateway.scaling.load import JOBS_MAX, Load, Spread, quantile_ms
-from sage_gateway.scaling.window import WINDOW_S, Standing, Window
 
 
-@pytest.mark.parametrize("module", [load, flink, figures])
+@pytest.mark.parametrize("module", [load, flink_jobs, figures])
 def test_the_examples_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 

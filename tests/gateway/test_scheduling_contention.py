@@ -25,7 +25,7 @@ from benchmark_sage.b9_workload import (
 from sage_flink.flow.graph import PRIORITIES
 from sage_gateway.scheduling import POLICIES, Ticket, slo
 from sage_gateway.scheduling.adaptive import BORROWED_TOKENS
-from sage_gateway.scheduling.line import BACKGROUND_EVERY, Lanes, Line
+from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line
 
 SECONDS, GRACE_S, PROMPT_TOKENS = 8.0, 1.0, 25
 ARRIVES, ENDS, GIVES_UP = range(3)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_flink.common import ConfigError
+from sage_gateway.config.pool_file import coherent
+from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.engines import KNOWN
-from sage_gateway.pool_file import coherent
-from sage_gateway.pool_spec import PoolSpec
 from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Device, Queue, Use, Wishes, giving_way
-from sage_gateway.scheduling.device import room
-from sage_gateway.scheduling.ticket import BACKGROUND
+from sage_gateway.scheduling.queued_request import BACKGROUND
+from sage_gateway.scheduling.shared_device import room
 
 BEHIND = Wishes(priority=BACKGROUND)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.pool_spec import CONCURRENCY_MAX
-from sage_gateway.scheduling.drain import (
+from sage_gateway.config.pool_spec import CONCURRENCY_MAX
+from sage_gateway.scheduling.concurrency_limit import START, Limit, answered, lost
+from sage_gateway.scheduling.service_rate import (
     RETRY_MAX_S,
     Drain,
     drained,
@@ -17,7 +18,6 @@ from sage_gateway.scheduling.drain import (
     resumed,
     retry_after_s,
 )
-from sage_gateway.scheduling.limit import START, Limit, answered, lost
 
 Latency = Callable[[int], float]
 

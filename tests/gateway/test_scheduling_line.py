@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_gateway.scheduling import POLICIES, Ticket
-from sage_gateway.scheduling.line import STALE_MIN, Line
+from sage_gateway.scheduling.class_queues import STALE_MIN, Line
 
 ONE_ORDER = ["fifo", "priority", "slo", "cost"]
 tickets = st.tuples(st.integers(0, 4), st.floats(0.0, 60.0), st.integers(1, 2000))

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from sage_flink.flow.graph import PRIORITIES
 from sage_gateway.scheduling import PLAIN, POLICIES, Ticket, expected_tokens, wished
-from sage_gateway.scheduling.line import BACKGROUND_EVERY, Lanes, Line, full
+from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line, full
+from sage_gateway.scheduling.queued_request import BACKGROUND, NORMAL
 from sage_gateway.scheduling.slo import expired
-from sage_gateway.scheduling.ticket import BACKGROUND, NORMAL
 
 INTERACTIVE = PRIORITIES.index("interactive")
 LOW = PRIORITIES.index("low")

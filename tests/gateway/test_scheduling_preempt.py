@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Wishes, giving_way
-from sage_gateway.scheduling.preempt import Turns
-from sage_gateway.scheduling.ticket import BACKGROUND
+from sage_gateway.scheduling.preemption import Turns
+from sage_gateway.scheduling.queued_request import BACKGROUND
 
 BEHIND = Wishes(priority=BACKGROUND)
 

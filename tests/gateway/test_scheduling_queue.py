@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sage_gateway.errors import GatewayError
+from sage_gateway.openai.error_table import status_of
 from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Ticket, Wishes
-from sage_gateway.wire import ApiError
 
 
 class Replicas:
@@ -133,10 +134,10 @@ async def test_beyond_the_bound_the_answer_is_429_with_whole_seconds_to_wait() -
     queue = replicas.queue(queue_max=2)
     tasks = await waiting(queue, *(replicas.ask(queue) for _ in range(2)))
 
-    with pytest.raises(ApiError, match="2 requests wait already; try again in 1 s") as caught:
+    with pytest.raises(GatewayError, match="2 requests wait already; try again in 1 s") as caught:
         await queue.enter(PLAIN, 10)
 
-    assert (caught.value.status, caught.value.code) == (429, "rate_limit_exceeded")
+    assert (status_of(caught.value), caught.value.code) == (429, "rate_limit_exceeded")
     assert caught.value.retry_after_s == 1
     for task in tasks:
         task.cancel()
@@ -147,10 +148,10 @@ async def test_beyond_the_bound_the_answer_is_429_with_whole_seconds_to_wait() -
 async def test_who_waited_too_long_is_told_to_come_back() -> None:
     queue = Replicas(0).queue(timeout_s=0.05)
 
-    with pytest.raises(ApiError, match=r"no room within 0\.05 s") as caught:
+    with pytest.raises(GatewayError, match=r"no room within 0\.05 s") as caught:
         await queue.enter(PLAIN, 10)
 
-    assert (caught.value.status, caught.value.code) == (429, "queue_timeout")
+    assert (status_of(caught.value), caught.value.code) == (429, "queue_timeout")
     assert queue.ended["timed_out"] == 1
 
 
@@ -165,20 +166,20 @@ async def test_without_a_ready_replica_nobody_waits() -> None:
 async def test_an_expired_request_is_a_504_even_where_there_is_room(policy: str) -> None:
     queue = Replicas(9).queue(policy)
 
-    with pytest.raises(ApiError, match="give it more time") as caught:
+    with pytest.raises(GatewayError, match="give it more time") as caught:
         await queue.enter(Wishes(deadline_s=time.time() - 1), 10)
 
-    assert caught.value.status == 504
+    assert status_of(caught.value) == 504
     assert queue.ended["expired"] == 1
 
 
 async def test_a_deadline_that_passes_in_the_queue_is_a_504_at_that_time() -> None:
     queue = Replicas(0).queue("slo")
 
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(GatewayError) as caught:
         await queue.enter(Wishes(deadline_s=time.time() + 0.05), 10)
 
-    assert caught.value.status == 504
+    assert status_of(caught.value) == 504
     assert len(queue) == 0
 
 
@@ -193,7 +194,7 @@ async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() 
     soon, later = Wishes(deadline_s=time.time() + 4), Wishes(deadline_s=time.time() + 400)
     fine = asyncio.create_task(replicas.ask(queue, "fine", later))
 
-    with pytest.raises(ApiError, match="or would be before it is answered"):
+    with pytest.raises(GatewayError, match="or would be before it is answered"):
         await queue.enter(soon, 10)
     replicas.answer(queue)
     await fine
@@ -221,7 +222,9 @@ async def _overslept(policy: str, late: list[bool]) -> tuple[int, int]:
     replicas.free = len(late)
     queue.pump()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
-    return len(replicas.order), sum(isinstance(e, ApiError) and e.status == 504 for e in ended)
+    return len(replicas.order), sum(
+        isinstance(e, GatewayError) and status_of(e) == 504 for e in ended
+    )
 
 
 async def test_who_lost_its_replica_waits_before_all_others() -> None:
@@ -281,7 +284,7 @@ async def _lived(policy: str, steps: list[str], free: int) -> None:
         await settled()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
 
-    refused = sum(isinstance(e, ApiError) for e in ended)
+    refused = sum(isinstance(e, GatewayError) for e in ended)
     left = sum(isinstance(e, asyncio.CancelledError) for e in ended)
     assert len(replicas.order) + refused + left == len(tasks)
     assert refused == queue.ended["refused"]

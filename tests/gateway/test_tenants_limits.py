@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage_gateway.pool_spec import LimitsSpec
+from sage_gateway.config.pool_spec import LimitsSpec
+from sage_gateway.openai.schema import CostAsk, parsed
 from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, used
 from sage_gateway.tenants.limits import (
     Account,
@@ -24,9 +25,8 @@ from sage_gateway.tenants.limits import (
     refusal,
     spent,
 )
-from sage_gateway.tenants.port import Call, Charge, Row
 from sage_gateway.tenants.sqlite import SqliteStore
-from sage_gateway.wire import CostAsk, parsed
+from sage_gateway.tenants.store_protocol import Call, Charge, Row
 
 NOON_S = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 DAY = 20261124

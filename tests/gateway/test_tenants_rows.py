@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sage_gateway.tenants.port import Charge, Row
-from sage_gateway.tenants.rows import UNRECORDED_S, Entry, Rows
+from sage_gateway.tenants.sqlite_tables import UNRECORDED_S, Entry, Rows
+from sage_gateway.tenants.store_protocol import Charge, Row
 
 DAY = 20261124
 ROW = Row(DAY, "acme", "key-1", "talk", "")

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from waiting import wait_until
 
 from sage_flink.common import ConfigError
-from sage_gateway.tracing import tracing
+from sage_gateway.observability.tracing import tracing
 
 TALK = {"talk": {"engine": "fake", "kind": "chat"}}
 TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

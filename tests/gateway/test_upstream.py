@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from sage_gateway.upstream import BrokenError, Client
+from sage_gateway.forwarding.engine_client import BrokenError, Client
 
 LIMIT = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

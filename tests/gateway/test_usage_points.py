@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sage_flink.tsdb import Point, bucket
 from sage_flink.tsdb.port import flaw
-from sage_gateway.tenants.port import Charge, Row
+from sage_gateway.tenants.store_protocol import Charge, Row
 from sage_gateway.tenants.usage_points import usage_points
 
 NOW = datetime(2026, 11, 24, 14, 3, 27, tzinfo=UTC)

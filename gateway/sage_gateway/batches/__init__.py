@@ -5,6 +5,6 @@ line says, all pure; ``rows.py`` and ``disk.py`` keep it, ``runs.py`` is the one
 batches, ``routes.py`` the HTTP side. Files and batches are those of one gateway, in its own folder.
 """
 
-from sage_gateway.batches.desk import Desk
+from sage_gateway.batches.service import Desk
 
 __all__ = ["Desk"]

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from sage_gateway.cache.port import ROW_BYTES
+from sage_gateway.cache.store_protocol import ROW_BYTES
 
 
 class MemoryStore:

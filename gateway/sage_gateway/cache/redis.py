@@ -9,7 +9,7 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.cache.port import ROW_BYTES
+from sage_gateway.cache.store_protocol import ROW_BYTES
 
 PREFIX = b"{sage:cache}:"
 ANSWER, ENDS, SIZES, TOTAL = (PREFIX + name for name in (b"answer:", b"ends", b"sizes", b"total"))

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sage_gateway.egress import Target
-from sage_gateway.pool_spec import Kind, ModelSpec
+from sage_gateway.config.pool_spec import Kind, ModelSpec
+from sage_gateway.engines.egress import Target
 
 
 @dataclass(frozen=True, slots=True)

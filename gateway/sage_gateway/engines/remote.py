@@ -1,6 +1,6 @@
 """An engine elsewhere: any OpenAI-compatible server at the base URL that ``source`` names.
 
-Its host must be in ``engine_hosts`` of ``pool.yaml`` (:mod:`sage_gateway.egress`). ``key_env`` is
+Its host must be in ``engine_hosts`` of ``pool.yaml`` (:mod:`egress`). ``key_env`` is
 the environment variable with its key; the caller's own never goes there. ``remote_model`` is what
 the model is called there. Nothing is started: "ready" means that ``/v1/models`` answers and that a
 request of one token does. It is asked no more often than every ten seconds.

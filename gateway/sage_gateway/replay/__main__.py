@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sage_flink.common import ConfigError
-from sage_gateway.pool_spec import ScalingSpec
+from sage_gateway.config.pool_spec import ScalingSpec
 from sage_gateway.replay.figures import Figures, figures
 from sage_gateway.replay.simulate import Setup, simulated
 from sage_gateway.replay.trace import ModelHead, Trace, read

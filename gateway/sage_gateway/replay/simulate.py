@@ -2,7 +2,7 @@
 
 What is simulated is only the engine: each request takes as long as it took when it was recorded,
 whatever else is in flight; one that was not answered takes what its tokens took others. With
-``scaling`` the replicas are those that :func:`sage_gateway.scaling.decide` wants, without a job's
+``scaling`` the replicas are those that :func:`autoscaling.decide` wants, without a job's
 lag, which no trace has.
 """
 
@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from statistics import median
 
 from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.pool_spec import ScalingSpec
+from sage_gateway.autoscaling import State, decide
+from sage_gateway.autoscaling.window import Standing, Window
+from sage_gateway.config.pool_spec import ScalingSpec
+from sage_gateway.errors import GatewayError
+from sage_gateway.models.load import Load
+from sage_gateway.openai.error_table import status_of
 from sage_gateway.replay.trace import Row
 from sage_gateway.replay.virtual import VirtualLoop
-from sage_gateway.scaling import State, decide
-from sage_gateway.scaling.load import Load
-from sage_gateway.scaling.window import Standing, Window
 from sage_gateway.scheduling import POLICIES, Bounds, Clock, Queue, Wishes
-from sage_gateway.wire import ApiError
 
 TURN_S = 1.0
 
@@ -105,7 +106,7 @@ class Engine:
         self.ready = min(self.ready, replicas)
 
     def standing(self) -> Standing:
-        """As :func:`sage_gateway.scaling.loop.standing`."""
+        """As :func:`sage_gateway.autoscaling.loop.standing`."""
         return Standing(
             replicas=self.wanted,
             ready=self.ready,
@@ -119,7 +120,7 @@ class Engine:
         )
 
     async def ask(self, row: Row) -> Outcome:
-        """One request, as :class:`sage_gateway.service.Service` makes it."""
+        """One request, as :class:`sage_gateway.inference.service.Service` makes it."""
         now = self._loop.time
         arrived_s = now()
         service_s = row.tokens * self._pace_s if row.service_s is None else row.service_s
@@ -128,8 +129,8 @@ class Engine:
         self.load.asked(arrived_s, "")
         try:
             ticket = await self.queue.enter(wishes, row.tokens)
-        except ApiError as error:
-            return Outcome(row, arrived_s, now() - arrived_s, 0.0, error.status)
+        except GatewayError as error:
+            return Outcome(row, arrived_s, now() - arrived_s, 0.0, status_of(error))
         begun_s = now()
         if ticket is None or not ticket.background:
             self.load.waits.add(begun_s - arrived_s)
@@ -169,7 +170,7 @@ async def _run(rows: Sequence[Row], setup: Setup) -> Replay:
 
 
 async def _scale(engine: Engine, spec: ScalingSpec, counts: list[int]) -> None:
-    """As :class:`sage_gateway.scaling.loop.Autoscaler`; ``counts``: the replicas at each turn."""
+    """As :class:`autoscaling.loop.Autoscaler`; ``counts``: the replicas at each turn."""
     loop, window, state = asyncio.get_running_loop(), Window(), State()
     while True:
         inputs = window.read(engine.load, engine.standing(), loop.time(), ())

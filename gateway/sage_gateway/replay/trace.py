@@ -11,7 +11,7 @@ import msgspec
 
 from sage_flink.common import ConfigError
 from sage_flink.flow.graph import PRIORITY
-from sage_gateway.pool_spec import PoolSpec
+from sage_gateway.config.pool_spec import PoolSpec
 
 VERSION = 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.routing.policy import LOAD, Candidate, Hints, Policy
 
 

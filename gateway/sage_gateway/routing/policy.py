@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
-from sage_gateway.pool_spec import ModelSpec
-from sage_gateway.replicas import State
+from sage_gateway.config.pool_spec import ModelSpec
+from sage_gateway.replicas.lifecycle import State
 
 Headers = Iterable[tuple[bytes, bytes]]
 S = TypeVar("S")

@@ -8,7 +8,7 @@ least busy replica. Source: Mitzenmacher, The Power of Two Choices in Randomized
 import secrets
 from collections.abc import Sequence
 
-from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.routing.policy import Candidate, Hints, Policy
 
 STEP = 0x9E3779B97F4A7C15

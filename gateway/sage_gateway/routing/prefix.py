@@ -20,10 +20,10 @@ from math import ceil
 
 import msgspec
 
-from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.config.pool_spec import ModelSpec
+from sage_gateway.openai.schema import BODY_BYTES_MAX
 from sage_gateway.routing.least_loaded import least
 from sage_gateway.routing.policy import LOAD, NO_HINTS, PLACE, Candidate, Headers, Hints, Policy
-from sage_gateway.wire import BODY_BYTES_MAX
 
 BLOCK_BYTES = 256  # some 64 tokens; what is shorter is no beginning worth a detour
 GROWTH = 8

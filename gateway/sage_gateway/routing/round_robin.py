@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from sage_gateway.pool_spec import ModelSpec
+from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.routing.policy import PLACE, Candidate, Hints, Policy
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any, get_args
 
-from sage_gateway.pool_spec import ModelSpec, Routing
+from sage_gateway.config.pool_spec import ModelSpec, Routing
 from sage_gateway.routing.policy import Candidate, Headers, Hints, Policy, eligible
 
 POLICIES: dict[str, Policy[Any]] = {

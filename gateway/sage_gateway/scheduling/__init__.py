@@ -4,12 +4,11 @@ Decisions are pure; :class:`Queue` is the one owner of who waits for a model. On
 file here with ``policy()`` in it, and its name in ``pool_spec.Scheduling``.
 """
 
-from sage_gateway.scheduling import limit
-from sage_gateway.scheduling.device import Device, Use
-from sage_gateway.scheduling.limit import Limit
-from sage_gateway.scheduling.preempt import giving_way
+from sage_gateway.scheduling import concurrency_limit
+from sage_gateway.scheduling.concurrency_limit import Limit
+from sage_gateway.scheduling.preemption import giving_way
 from sage_gateway.scheduling.queue import POLICIES, Bounds, Clock, Queue
-from sage_gateway.scheduling.ticket import (
+from sage_gateway.scheduling.queued_request import (
     ANSWER_TOKENS,
     PLAIN,
     Headers,
@@ -18,6 +17,7 @@ from sage_gateway.scheduling.ticket import (
     expected_tokens,
     wished,
 )
+from sage_gateway.scheduling.shared_device import Device, Use
 
 __all__ = [
     "ANSWER_TOKENS",
@@ -32,8 +32,8 @@ __all__ = [
     "Ticket",
     "Use",
     "Wishes",
+    "concurrency_limit",
     "expected_tokens",
     "giving_way",
-    "limit",
     "wished",
 ]

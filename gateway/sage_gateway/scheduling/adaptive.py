@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from sage_gateway.scheduling import fair, slo
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.ticket import NORMAL, Ticket
+from sage_gateway.scheduling.queued_request import NORMAL, Ticket
 
 FAIR, SLO = 0, 1
 BORROWED_TOKENS = 1000

@@ -4,7 +4,7 @@ A request of 1,000 tokens goes before every one of a few tokens that came 10 s a
 """
 
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.ticket import Ticket
+from sage_gateway.scheduling.queued_request import Ticket
 
 TOKEN_S = 0.01
 

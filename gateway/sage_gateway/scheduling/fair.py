@@ -10,7 +10,7 @@ Goyal, Vin and Cheng, Start-time Fair Queueing (SIGCOMM 1996), for beginnings fi
 """
 
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.ticket import Ticket
+from sage_gateway.scheduling.queued_request import Ticket
 
 TENANTS_MIN = 1024
 

@@ -1,7 +1,7 @@
 """Who came first goes first."""
 
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.ticket import Ticket
+from sage_gateway.scheduling.queued_request import Ticket
 
 
 def rank(ticket: Ticket) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sage_gateway.scheduling.ticket import Ticket
+from sage_gateway.scheduling.queued_request import Ticket
 
 Rank = Callable[[Ticket], float]
 Turn = Callable[[Sequence[Ticket], int, float], int]

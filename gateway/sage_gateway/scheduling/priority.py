@@ -4,7 +4,7 @@ A ``low`` request goes before every ``interactive`` one that came 15 s after it,
 """
 
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.ticket import Ticket
+from sage_gateway.scheduling.queued_request import Ticket
 
 AGING_S = 5.0
 

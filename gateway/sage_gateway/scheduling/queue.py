@@ -19,13 +19,13 @@ from typing import NamedTuple, get_args
 
 from msgspec.structs import replace
 
-from sage_gateway.pool_spec import Scheduling
-from sage_gateway.scheduling import drain, slo
-from sage_gateway.scheduling.line import Lanes, full
+from sage_gateway.config.pool_spec import Scheduling
+from sage_gateway.errors import DeadlineExceeded, QueueFull
+from sage_gateway.scheduling import service_rate, slo
+from sage_gateway.scheduling.class_queues import Lanes, full
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.preempt import Turns
-from sage_gateway.scheduling.ticket import Ticket, Wishes
-from sage_gateway.wire import ApiError
+from sage_gateway.scheduling.preemption import Turns
+from sage_gateway.scheduling.queued_request import Ticket, Wishes
 
 POLICIES: Mapping[str, Callable[[], Policy]] = {
     name: import_module(f"sage_gateway.scheduling.{name}").policy for name in get_args(Scheduling)
@@ -92,7 +92,7 @@ class Queue:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._numbers = count()
         self._on_their_way = 0
-        self._drain = drain.Drain()
+        self._drain = service_rate.Drain()
         self._pace_s = 0.0
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Queue:
         ``tokens``: the cost expected. A caller who is cancelled leaves at once.
 
         Raises:
-            ApiError: 429 too many wait, or it waited for ``timeout_s``; 504 the policy minds
+            GatewayError: 429 too many wait, or it waited for ``timeout_s``; 504 the policy minds
                 deadlines, and this one's is over or cannot be kept.
         """
         if self._policy.expires and wishes.deadline_s <= self._clock.epoch():
@@ -156,7 +156,7 @@ class Queue:
         """Wait for room, before all other background: that request gave way.
 
         Raises:
-            ApiError: as :meth:`enter`.
+            GatewayError: as :meth:`enter`.
         """
         if self._ready() and not self._passed(wishes):
             await self._wait(replace(self._ticket(wishes, tokens), resumed=True))
@@ -165,7 +165,7 @@ class Queue:
         """Wait for room once more, before all others: the replica that one had was lost.
 
         Raises:
-            ApiError: 429, it waited for ``timeout_s``.
+            GatewayError: 429, it waited for ``timeout_s``.
         """
         if not self._room(self._on_their_way):
             await self._wait(Ticket(next(self._numbers), self._clock.monotonic(), returned=True))
@@ -199,7 +199,7 @@ class Queue:
     async def _wait(self, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            self._drain = drain.resumed(self._drain, ticket.arrived_s)
+            self._drain = service_rate.resumed(self._drain, ticket.arrived_s)
         future = self._waiting[ticket.number] = loop.create_future()
         self._lanes.push(ticket)
         if not ticket.background and not ticket.returned:
@@ -229,7 +229,7 @@ class Queue:
             return
         self._on_their_way += 1
         self.ended["let_go"] += 1
-        self._drain = drain.drained(self._drain, now_s)
+        self._drain = service_rate.drained(self._drain, now_s)
         future.set_result(None)
 
     def _give_up(self, ticket: Ticket, over: bool) -> None:
@@ -271,20 +271,20 @@ class Queue:
             work_s=tokens * self._pace_s,
         )
 
-    def _refused(self) -> ApiError:
+    def _refused(self) -> QueueFull:
         self.ended["refused"] += 1
         return self._busy(f"no room, and {len(self)} requests wait already", "rate_limit_exceeded")
 
-    def _timed_out(self) -> ApiError:
+    def _timed_out(self) -> QueueFull:
         self.ended["timed_out"] += 1
         return self._busy(f"no room within {self._bounds.timeout_s:g} s", "queue_timeout")
 
-    def _busy(self, why: str, code: str) -> ApiError:
-        seconds = drain.retry_after_s(self._drain, len(self), self._clock.monotonic())
+    def _busy(self, why: str, code: str) -> QueueFull:
+        seconds = service_rate.retry_after_s(self._drain, len(self), self._clock.monotonic())
         message = f"{self._model}: {why}; try again in {seconds} s"
-        return ApiError(429, message, code=code, retry_after_s=seconds)
+        return QueueFull(message, code=code, retry_after_s=seconds)
 
-    def _expired(self) -> ApiError:
+    def _expired(self) -> DeadlineExceeded:
         self.ended["expired"] += 1
         why = "its deadline is over, or would be before it is answered; give it more time"
-        return ApiError(504, f"{self._model}: {why}", code="deadline_exceeded")
+        return DeadlineExceeded(f"{self._model}: {why}")

@@ -9,7 +9,7 @@ counts when one is refused: serving one that comes late costs less than refusing
 import math
 
 from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.ticket import Ticket
+from sage_gateway.scheduling.queued_request import Ticket
 
 SURE = 0.5
 NO_DEADLINE_S = 30.0

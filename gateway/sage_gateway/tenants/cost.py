@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from sage_gateway.openai.schema import CostAsk
 from sage_gateway.tenants.limits import Cost
-from sage_gateway.wire import CostAsk
 
 BYTES_A_TOKEN = 4
 #: What a chat template writes around the messages.

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from sage_flink.common import ConfigError, Settings
-from sage_gateway.pool_spec import LimitsSpec
+from sage_gateway.config.pool_spec import LimitsSpec
 
 LOCAL = "local"
 NO_LIMITS = LimitsSpec()

@@ -17,8 +17,8 @@ from functools import lru_cache
 import msgspec
 from msgspec.structs import replace
 
-from sage_gateway.pool_spec import LimitsSpec
-from sage_gateway.wire import ApiError
+from sage_gateway.config.pool_spec import LimitsSpec
+from sage_gateway.errors import GatewayError, QuotaExceeded
 
 MINUTE_S = 60.0
 DAY_S = 86_400
@@ -53,13 +53,12 @@ class Refusal:
     allowed: int
     wait_s: float
 
-    def error(self) -> ApiError:
+    def error(self) -> GatewayError:
         """The answer that tells it; 429."""
         budget = self.limit in ("tokens_per_day", "tokens_per_month")
         words = self.limit.replace("_", " ")
         next_step = "ask for less, or wait" if budget else "try again later"
-        return ApiError(
-            429,
+        return QuotaExceeded(
             f"{self.account}: {self.allowed:,} {words} are used up; {next_step}",
             code="insufficient_quota" if budget else "rate_limit_exceeded",
             retry_after_s=max(1, math.ceil(self.wait_s)),

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 
-from sage_gateway.tenants.books import Books
+from sage_gateway.tenants.account_balances import Books
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import Refusal
-from sage_gateway.tenants.port import Call, Charge, Held, summed
+from sage_gateway.tenants.store_protocol import Call, Charge, Held, summed
 
 
 class MemoryStore:

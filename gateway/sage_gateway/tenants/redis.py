@@ -22,11 +22,11 @@ from pydantic import TypeAdapter
 from redis.exceptions import RedisError
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.pool_spec import LimitsSpec
+from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import Refusal, days, left_s, period
-from sage_gateway.tenants.port import Call, Charge, Held, Row, account_names, summed
 from sage_gateway.tenants.scripts import ADD, ADMIT, SETTLE
+from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row, account_names, summed
 
 PREFIX = "{sage:tenants}:"
 ACCOUNT, LEASE, USED, ONCE = (PREFIX + name for name in ("account:", "lease:", "used:", "once:"))

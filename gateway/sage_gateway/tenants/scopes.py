@@ -1,7 +1,7 @@
 """Which scope a route needs: a table, and admin for all that is not in it."""
 
+from sage_gateway.errors import InvalidKey, MissingScope
 from sage_gateway.tenants.keys import Key, Scope
-from sage_gateway.wire import ApiError
 
 OPEN = frozenset({"/health"})
 #: Whoever has a key may know what there is to ask.
@@ -26,18 +26,16 @@ def check(key: Key | None, path: str) -> Key:
     """The key, which may ask ``path``.
 
     Raises:
-        ApiError: 401, there is none; 403, it may not.
+        GatewayError: 401, there is none; 403, it may not.
     """
     if key is None:
-        raise ApiError(
-            401,
+        raise InvalidKey(
             "this needs an API key: send 'Authorization: Bearer KEY', with the key in "
             "$SAGE_HOME/keys/gateway, or one made by `sage pool keys create`",
-            code="invalid_api_key",
         )
     scope = needed(path)
     if scope is not None and not key.may(scope):
         has = ", ".join(sorted(key.scopes))
         message = f"{path} needs a key of scope {scope}; this one has {has}"
-        raise ApiError(403, message, code="missing_scope")
+        raise MissingScope(message)
     return key

@@ -2,7 +2,8 @@
 
 Accounts live in memory (:mod:`books`), made of the file when it is opened: so to hold the cost of a
 call takes no trip to the disk, and holds die with the process. Only charges are written: a charge
-is safe once the journal has it (:mod:`sage_gateway.journal`), and in the file soon after.
+is safe once the journal has it (:mod:`sage_gateway.storage.write_ahead_log`), and in the file
+soon after.
 """
 
 import sqlite3
@@ -13,13 +14,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sage_gateway.journal import Journal
-from sage_gateway.tenants.books import Books
+from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.storage.write_ahead_log import Journal
+from sage_gateway.tenants.account_balances import Books
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import Refusal, period
-from sage_gateway.tenants.port import Call, Charge, Held
-from sage_gateway.tenants.rows import Entry, Rows
-from sage_gateway.thread import Thread
+from sage_gateway.tenants.sqlite_tables import Entry, Rows
+from sage_gateway.tenants.store_protocol import Call, Charge, Held
 
 
 class SqliteStore:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sage_gateway.pool_spec import LedgerSpec
-from sage_gateway.tenants.port import Store
+from sage_gateway.config.pool_spec import LedgerSpec
+from sage_gateway.tenants.store_protocol import Store
 
 
 def store(spec: LedgerSpec, folder: Path) -> Store:

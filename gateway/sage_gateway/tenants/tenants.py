@@ -17,14 +17,15 @@ from typing import Any
 from prometheus_client import Counter
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.answers import Answer, Stream
-from sage_gateway.service import MODEL_ROUTES, SEARCH, STORES, Service
-from sage_gateway.tenants import bill, scopes
+from sage_gateway.errors import GatewayError, StoreAway
+from sage_gateway.inference.service import MODEL_ROUTES, SEARCH, STORES, Service
+from sage_gateway.openai.schema import CostAsk, parsed
+from sage_gateway.requests.response import Answer, Stream
+from sage_gateway.tenants import scopes, usage_charge
 from sage_gateway.tenants.cost import Used, embedding, generation
 from sage_gateway.tenants.keys import NO_LIMITS, Key, Keys, Scope
 from sage_gateway.tenants.limits import Cost, Refusal, budgeted, limited, period
-from sage_gateway.tenants.port import Call, Charge, Held, Row, Store, summed
-from sage_gateway.wire import ApiError, CostAsk, parsed
+from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row, Store, summed
 
 log = logging.getLogger("sage.gateway")
 
@@ -98,7 +99,7 @@ class Tenants:
         """The key of a request to ``path``.
 
         Raises:
-            ApiError: 401, 403.
+            GatewayError: 401, 403.
         """
         return scopes.check(self.keys.find(headers), path)
 
@@ -110,7 +111,7 @@ class Tenants:
         ``once`` names the call, where the ledger keeps its answer over a crash.
 
         Raises:
-            ApiError: 400, 429 a limit stands against it, 503 its budget cannot be looked after.
+            GatewayError: 400, 429 a limit stands against it, 503 its budget cannot be looked after.
         """
         found = self._cost(path, body)
         if found is None:  # the service says why
@@ -121,7 +122,7 @@ class Tenants:
         whose = tenant, key.id, model, self._job(named)
         held = await self._held(key, tenant, cost, once)
         if held is None:
-            pay: bill.Pay = partial(self._counted, whose)
+            pay: usage_charge.Pay = partial(self._counted, whose)
         else:
             pay = partial(self._paid, held, whose)
         try:
@@ -131,8 +132,8 @@ class Tenants:
                 self._later(self.store.settle(held, None))
             raise
         if isinstance(answer, Answer):
-            return await bill.whole(answer, body, cost, pay)
-        return bill.streamed(answer, body, cost, pay)
+            return await usage_charge.whole(answer, body, cost, pay)
+        return usage_charge.streamed(answer, body, cost, pay)
 
     async def _held(self, key: Key, tenant: str, cost: Cost, once: bytes) -> Held | None:
         """The cost, held; None where no limit is set, or only rates and their store is away."""
@@ -156,7 +157,7 @@ class Tenants:
         """Settle; only a budget is waited for.
 
         Raises:
-            ApiError: 503, a budget's charge could not be written.
+            GatewayError: 503, a budget's charge could not be written.
         """
         if used is None:
             self._later(self.store.settle(held, None))
@@ -184,7 +185,7 @@ class Tenants:
         """The model that will answer, and the cost; None for one that there is not.
 
         Raises:
-            ApiError: 400, the body cannot be read.
+            GatewayError: 400, the body cannot be read.
         """
         pool = self._service.pool
         if path not in MODEL_ROUTES:
@@ -256,9 +257,8 @@ def _has_budget(call: Call) -> bool:
     return budgeted(call.key_limits) or budgeted(call.tenant_limits)
 
 
-def _unkept() -> ApiError:
-    return ApiError(
-        503,
+def _unkept() -> GatewayError:
+    return StoreAway(
         "the store of the budgets does not answer now; try again, and see the gateway's log",
         code="budget_unavailable",
         retry_after_s=2,

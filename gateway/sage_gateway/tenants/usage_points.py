@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from sage_flink.common import StoreUnavailable
 from sage_flink.tsdb import Field, Point
-from sage_gateway.tenants.port import Charge
+from sage_gateway.tenants.store_protocol import Charge
 from sage_gateway.tenants.tenants import Tenants
 
 log = logging.getLogger("sage.gateway")

@@ -1,0 +1,126 @@
+"""The routes that need no speed, on FastAPI, and the OpenAPI document of all routes."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from sage_flink.common import SageError
+from sage_gateway.autoscaling.loop import Autoscaler
+from sage_gateway.batches import Desk
+from sage_gateway.errors import GatewayError, InvalidRequest, NotFound
+from sage_gateway.http import batches_api as batch_routes
+from sage_gateway.http import decisions_api as decisions
+from sage_gateway.http import keys_api, openapi_document, pool_api
+from sage_gateway.inference.service import Service, told
+from sage_gateway.models.model import Model
+from sage_gateway.openai.error_table import error_of
+from sage_gateway.replicas.lifecycle import State
+from sage_gateway.requests.response import refused
+from sage_gateway.tenants import Tenants
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+TITLE, VERSION = "sage gateway", "0.1.0"
+
+
+def build(
+    service: Service, tenants: Tenants, desk: Desk, autoscaler: Autoscaler, lifespan: Lifespan
+) -> FastAPI:
+    """The application behind the front."""
+    app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
+    born_s = int(time.time())
+
+    @app.get("/health", summary="Whether every model has a ready replica; needs no key")
+    async def health() -> JSONResponse:
+        page = health_page(service)
+        return JSONResponse(page, 200 if page["status"] == "ok" else 503)
+
+    @app.get("/v1/models", summary="The models and the mounted pipelines")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(n, born_s) for n in service.names()]}
+
+    @app.get("/v1/models/{model:path}", summary="One of them")
+    async def model(model: str) -> dict[str, Any]:
+        if not service.knows(model):
+            known = ", ".join(service.names())
+            message = f"no model {model!r} here; there are {known}"
+            raise NotFound(message, code="model_not_found", param="model")
+        return _model(model, born_s)
+
+    @app.get(
+        "/metrics",
+        summary="Counters in Prometheus' text format",
+        response_class=PlainTextResponse,
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
+
+    keys_api.add(app, tenants)
+    pool_api.add(app, service.pool)
+    decisions.add(app, autoscaler)
+    batch_routes.add(app, desk)
+    for kind in (GatewayError, SageError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _failed)
+    app.openapi = lambda: openapi_document.document(app, TITLE, VERSION)  # type: ignore[method-assign]
+    return app
+
+
+def health_page(service: Service) -> dict[str, Any]:
+    """``ok``, ``starting`` (nothing has failed yet) or ``degraded``, and the replicas' states."""
+    models = {
+        name: {
+            "ready": model.ready(),
+            "replicas": [str(m.replica.state) for m in model.members],
+            "reasons": sorted({m.replica.reason for m in model.members if m.replica.reason}),
+        }
+        for name, model in service.pool.models.items()
+    }
+    short = [m for m in service.pool.models.values() if _short(m)]
+    fresh = all(
+        m.replica.state is State.STARTING and not m.replica.restarts
+        for model in short
+        for m in model.members
+    )
+    status = "ok" if not short else "starting" if fresh else "degraded"
+    return {"status": status, "models": models, "mounted": sorted(service.mounts)}
+
+
+def _short(model: Model) -> bool:
+    """Whether none is ready that should be; one that may be at zero may also be on its way."""
+    if not model.wanted or model.ready():
+        return False
+    scaling = model.spec.scaling
+    failed = any(member.replica.state is State.FAILED for member in model.members)
+    return scaling is None or scaling.min > 0 or failed
+
+
+def _model(name: str, born_s: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": born_s, "owned_by": "sage"}
+
+
+def _methods(request: Request) -> str:
+    """Every method that the path takes: the framework tells those of its first route."""
+    found = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted(method for route in found for method in route.methods or ()))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    more = {}
+    if isinstance(error, HTTPException):
+        more = {"allow": _methods(request)} if error.status_code == 405 else {}
+        known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
+        error = error_of(error.status_code, f"{error.detail}{known}")
+    elif isinstance(error, RequestValidationError):
+        found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+        told_each = "; ".join(f"{place}: {what}" if place else what for place, what in found)
+        error = InvalidRequest(told_each, param=found[0][0] or None)
+    answer = refused(told(error))
+    headers = more | {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers)

@@ -1,0 +1,98 @@
+"""The OpenAPI document: FastAPI's, with the hot routes and the errors of all routes in it."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from sage_gateway.inference.service import MODEL_ROUTES, SEARCH_ROUTE
+from sage_gateway.openai.schema import ChatAsk, CompletionAsk, SearchAsk
+
+STREAMED = (ChatAsk, CompletionAsk)
+OPEN_ROUTE = "/health"
+ERRORS = {
+    "400": "wrong request",
+    "401": "no key",
+    "403": "a key without this scope",
+    "404": "no such model, collection, file, batch or key",
+    "405": "not with this method",
+    "409": "not as it stands now",
+    "413": "body too large, or no room for the file",
+    "422": "this Idempotency-Key was used with another body",
+    "429": "no room, or a limit or budget is used up; see Retry-After",
+    "502": "the engine failed",
+    "503": "not ready, see Retry-After",
+    "504": "the engine took too long, or the deadline is over",
+}
+_TEXT = {"type": ["string", "null"]}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": _TEXT,
+                "code": _TEXT,
+            },
+        }
+    },
+}
+_CACHE = (
+    "With the header `x-sage-cache: ttl=SECONDS` an earlier answer to the same request will do, "
+    "if it is not older."
+)
+
+
+def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
+    """The document of ``app``, made once."""
+    if app.openapi_schema is None:
+        page = get_openapi(title=title, version=version, routes=app.routes)
+        bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchAsk}
+        schemas, parts = msgspec.json.schema_components(
+            bodies.values(), ref_template="#/components/schemas/{name}"
+        )
+        for (path, kind), schema in zip(bodies.items(), schemas, strict=True):
+            page["paths"][path] = {"post": _operation(path, kind, schema)}
+        components = page.setdefault("components", {})
+        components.setdefault("schemas", {}).update(parts | {"Error": _ERROR})
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        page["security"] = [{"key": []}]
+        for path, methods in page["paths"].items():
+            for operation in methods.values():
+                _tell_errors(path, operation)
+        app.openapi_schema = page
+    return app.openapi_schema
+
+
+def _operation(path: str, kind: type, schema: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if kind in STREAMED:
+        content["text/event-stream"] = {}
+    operation: dict[str, Any] = {
+        "summary": (kind.__doc__ or path).split("\n")[0],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": {"description": "as OpenAI has it", "content": content}},
+        "description": _CACHE,
+    }
+    if "{name}" in path:
+        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        operation["parameters"] = [name]
+    return operation
+
+
+def _tell_errors(path: str, operation: dict[str, Any]) -> None:
+    """FastAPI's 422 is a 400 here; ``/health`` needs no key, and tells its page in a 503 too."""
+    answers = operation["responses"]
+    answers.pop("422", None)
+    if path == OPEN_ROUTE:
+        operation["security"] = []
+        answers["503"] = {**answers["200"], "description": "a model has no ready replica"}
+        return
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for status, text in ERRORS.items():
+        answers.setdefault(status, {"description": text, "content": content})

@@ -1,5 +1,0 @@
-"""The generation ledger: a call under an id is paid for once."""
-
-from sage_gateway.ledger.ledger import Ledger
-
-__all__ = ["Ledger"]

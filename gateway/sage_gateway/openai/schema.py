@@ -1,0 +1,221 @@
+"""OpenAI's shapes, as much of them as the gateway has to read; bodies are passed on untouched."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import orjson
+
+from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest, NoReplica, QueueFull
+
+BODY_BYTES_MAX = 8 << 20
+
+T = TypeVar("T")
+#: Of tokens; -1 is llama.cpp's "as many as there is room for".
+Count = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
+#: Of answers to one request.
+Choices = Annotated[int, msgspec.Meta(ge=0, le=128)]
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+
+
+class Part(msgspec.Struct):
+    """A piece of a message's content; only texts are taken (no addresses to fetch)."""
+
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["text"]})]
+
+
+class Message(msgspec.Struct):
+    """One message of a conversation."""
+
+    role: str
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream should carry."""
+
+    include_usage: bool = False
+
+
+class ChatAsk(msgspec.Struct):
+    """``POST /v1/chat/completions``."""
+
+    model: str
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n: Choices | None = None
+
+
+class CompletionAsk(msgspec.Struct):
+    """``POST /v1/completions``."""
+
+    model: str
+    prompt: msgspec.Raw
+    stream: bool | None = False
+    max_tokens: Count | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
+
+
+class EmbeddingsAsk(msgspec.Struct):
+    """``POST /v1/embeddings``; the engine checks ``input``."""
+
+    model: str
+    input: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_TEXTS)]
+
+
+class RerankAsk(msgspec.Struct):
+    """``POST /v1/rerank``, as Cohere, Jina and vLLM have it."""
+
+    model: str
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    documents: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class CostAsk(msgspec.Struct):
+    """The fields of a request that its cost depends on.
+
+    A wrong type is refused here: an engine might understand it in its own way.
+    """
+
+    model: str
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n_predict: Count | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
+
+
+class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
+    """``POST /v1/vector_stores/{name}/search``."""
+
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+
+
+ModelAsk = ChatAsk | CompletionAsk | EmbeddingsAsk | RerankAsk
+
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    t: msgspec.json.Decoder(t)
+    for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, RerankAsk, CostAsk, SearchAsk)
+}
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_PLACE = re.compile(r"at `\$\.?([^`]*)`")
+_TOKENS = {
+    "in": re.compile(rb'"prompt_tokens"\s*:\s*(\d+)'),
+    "out": re.compile(rb'"completion_tokens"\s*:\s*(\d+)'),
+}
+
+
+def parsed(body: bytes, kind: type[T]) -> T:
+    """The request in ``body``.
+
+    Raises:
+        GatewayError: 400, with the name of the field where there is one.
+    """
+    try:
+        found: T = _DECODERS[kind].decode(body)
+    except msgspec.ValidationError as error:
+        place = _MISSING.search(str(error)) or _PLACE.search(str(error))
+        raise InvalidRequest(str(error), param=place.group(1) if place else None) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _no_json(error) from error
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply", code="invalid_json") from error
+    return found
+
+
+def utf8(body: bytes) -> None:
+    """Refuse what is no UTF-8: a field that nobody reads here is not looked at by ``parsed``.
+
+    Raises:
+        GatewayError: 400.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise _no_json(error) from error
+
+
+def _no_json(error: Exception) -> GatewayError:
+    return InvalidRequest(f"the body is not JSON: {error}", code="invalid_json")
+
+
+def loaded(body: bytes) -> dict[str, Any]:
+    """All fields of a body that was ``parsed``.
+
+    Raises:
+        GatewayError: 400, a value that nobody reads here is none that can be written again.
+    """
+    try:
+        found: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _no_json(error) from error
+    return found
+
+
+def texts_only(ask: ChatAsk) -> None:
+    """Refuse content that is not text.
+
+    Raises:
+        GatewayError: 400, with the place of the first part that is something else.
+    """
+    for i, message in enumerate(ask.messages):
+        parts = message.content if isinstance(message.content, list) else ()
+        for j, part in enumerate(parts):
+            if part.type != "text":
+                place = f"messages[{i}].content[{j}].type"
+                raise InvalidRequest(
+                    f"{place}: only 'text' is taken, got {part.type!r}", param=place
+                )
+
+
+def renamed(body: bytes, model: str) -> bytes:
+    """``body`` with another name in ``model``."""
+    fields = loaded(body)
+    fields["model"] = model
+    return orjson.dumps(fields)
+
+
+def tokens(body: bytes) -> dict[str, int]:
+    """``in`` and ``out`` of the last ``usage`` in an answer or in the end of a stream.
+
+    Found by its bytes: a quote inside a JSON string is escaped, so a text cannot look like it.
+    """
+    at = body.rfind(b'"usage":')
+    found = {k: p.search(body, at) for k, p in _TOKENS.items()} if at >= 0 else {}
+    return {k: int(m.group(1)) for k, m in found.items() if m}
+
+
+def engine_error(status: int, body: bytes, model: str) -> GatewayError:
+    """What an engine's error means to the caller of ``model``."""
+    message, kind = _told(body)
+    message = message or f"the engine answered with status {status}"
+    overflow = kind == "exceed_context_size_error" or "maximum context length" in message
+    if overflow or "too large to process" in message:
+        return InvalidRequest(message, code="context_length_exceeded", param="messages")
+    if status == 429:
+        return QueueFull(message, code="rate_limit_exceeded", retry_after_s=1)
+    if status == 503:
+        return NoReplica(f"{model}: {message}", retry_after_s=1)
+    if 400 <= status < 500:
+        return InvalidRequest(message)
+    return EngineFailed(f"{model}: {message}", retry_after_s=1)
+
+
+def _told(body: bytes) -> tuple[str, str]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "", ""
+    found = found.get("error", found) if isinstance(found, Mapping) else {}
+    if not isinstance(found, Mapping):
+        return str(found), ""
+    return str(found.get("message", "")), str(found.get("type", ""))

@@ -1,0 +1,179 @@
+"""The tenants' SQLite file as the one thread that owns it sees it: nothing here is asynchronous.
+
+Charges are only ever added; what takes one back is a charge with negative counts. What a segment of
+the journal comes to is added to ``used`` in one transaction with its number. Of the last moments
+the named charges are kept as well, all of a segment in one value. WAL with ``synchronous=NORMAL``
+outlives ``kill -9``; a power cut may cost the last seconds.
+
+Many rows are one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
+beside a busy event loop it waits up to 5 ms to get it back.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from pydantic import TypeAdapter
+
+from sage_gateway.tenants.keys import Key
+from sage_gateway.tenants.store_protocol import Charge, Row, summed
+
+SCHEMA_VERSION = 2
+COLUMNS = "day, tenant, key, model, job, requests, prompt_tokens, completion_tokens"
+BY = "day, tenant, key, model, job"
+SCHEMA = f"""CREATE TABLE keys (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE used (
+    day INTEGER NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
+    job TEXT NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, PRIMARY KEY ({BY})) WITHOUT ROWID;"""
+#: The last segment that is here; the named charges of each, and when its last one was made.
+SEGMENTS = """CREATE TABLE IF NOT EXISTS written (segment INTEGER NOT NULL);
+CREATE TABLE named (segment INTEGER PRIMARY KEY, at REAL NOT NULL, charges BLOB NOT NULL);"""
+ADD = """ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens"""
+INSERT = f"INSERT INTO used ({COLUMNS}) VALUES "  # noqa: S608 - constants
+SELECT = f"""SELECT {COLUMNS} FROM used WHERE day BETWEEN ? AND ?
+    AND (requests OR prompt_tokens OR completion_tokens) ORDER BY {BY}"""  # noqa: S608
+#: From the first layout, which had each charge in a row until it was a minute old. The names go:
+#: they matter only in the moments after a ``kill -9``.
+FROM_1 = f"""INSERT INTO used ({COLUMNS})
+    SELECT {BY}, sum(requests), sum(prompt_tokens), sum(completion_tokens)
+    FROM charges WHERE true GROUP BY {BY} {ADD};
+DROP TABLE charges;"""  # noqa: S608
+LOCKED_S = 0.5
+ROWS_A_STATEMENT = 500
+KEPT_DAYS = 400
+#: Between its charge and its record an answer waits for the ledger; so much at most.
+UNRECORDED_S = 10.0
+
+KEY = TypeAdapter(Key)
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A charge, with its name if it has one, and when it was made."""
+
+    charge: Charge
+    once: bytes
+    at: float
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[Entry])
+
+
+class Rows:
+    """The file at ``path``, opened when first used. Methods raise ``sqlite3.Error``, ``OSError``.
+
+    A broken file stays as it is: without it nobody knows what is spent, so a person has to look.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection | None = None
+
+    def written(self) -> int:
+        """The number of the last segment that was inserted, 0 before the first."""
+        found = self._opened().execute("SELECT max(segment) FROM written").fetchone()
+        return found[0] or 0
+
+    def insert(self, segment: int, entries: Sequence[Entry]) -> None:
+        """Commit the charges of a segment, all or none, unless that was done."""
+        db = self._opened()
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            if segment <= self.written():
+                return
+            sums = summed([entry.charge for entry in entries])
+            for at in range(0, len(sums), ROWS_A_STATEMENT):
+                some = sums[at : at + ROWS_A_STATEMENT]
+                values = [value for charge in some for value in _flat(charge)]
+                marks = ",".join(["(?,?,?,?,?,?,?,?)"] * len(some))
+                db.execute(f"{INSERT}{marks} {ADD}", values)
+            self._name(db, segment, entries)
+            db.execute("DELETE FROM written")
+            db.execute("INSERT INTO written VALUES (?)", (segment,))
+            oldest = f"{datetime.now(UTC) - timedelta(days=KEPT_DAYS):%Y%m%d}"
+            db.execute("DELETE FROM used WHERE day < ?", (int(oldest),))
+
+    def used(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
+        """The sums of these days, one a row, sorted."""
+        found = self._opened().execute(SELECT, (first_day, last_day))
+        return tuple(Charge(Row(*row[:5]), *row[5:]) for row in found)
+
+    def unrecorded(self) -> dict[bytes, Charge]:
+        """The named charges of the last moments of whoever wrote here last, if not taken back."""
+        found = self._opened().execute("SELECT charges FROM named ORDER BY segment").fetchall()
+        charges: dict[bytes, Charge] = {}
+        for entry in (entry for (named,) in found for entry in _DECODER.decode(named)):
+            if entry.charge.requests > 0:
+                charges[entry.once] = entry.charge
+            else:
+                charges.pop(entry.once, None)
+        return charges
+
+    def keys(self) -> tuple[Key, ...]:
+        """Every key."""
+        found = self._opened().execute("SELECT body FROM keys")
+        return tuple(KEY.validate_json(body) for (body,) in found)
+
+    def keep(self, key: Key) -> None:
+        """Commit a key."""
+        body = KEY.dump_json(key).decode()
+        self._opened().execute("INSERT INTO keys (id, body) VALUES (?, ?)", (key.id, body))
+
+    def drop(self, key_id: str) -> bool:
+        """Remove a key; whether there was one."""
+        return self._opened().execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount > 0
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _name(self, db: sqlite3.Connection, segment: int, entries: Sequence[Entry]) -> None:
+        """Keep the named charges of a segment; those of a while before it go."""
+        if not entries:
+            return
+        last = max(entry.at for entry in entries)
+        if named := [entry for entry in entries if entry.once]:
+            db.execute(
+                "INSERT INTO named VALUES (?, ?, ?)", (segment, last, _ENCODER.encode(named))
+            )
+        db.execute("DELETE FROM named WHERE at < ?", (last - UNRECORDED_S,))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
+            # No statement is kept: one of many rows holds on to what was bound to it.
+            db = sqlite3.connect(
+                self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0
+            )
+            try:
+                _prepare(db, self.path)
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
+        return self._db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, 1, SCHEMA_VERSION):
+        raise sqlite3.DatabaseError(f"its layout is of version {version}; move {path} away")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    if version != SCHEMA_VERSION:
+        layout = (SCHEMA if version == 0 else FROM_1) + SEGMENTS
+        db.executescript(f"BEGIN; {layout} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+
+
+def _flat(charge: Charge) -> tuple[object, ...]:
+    row = charge.row
+    counts = (charge.requests, charge.prompt_tokens, charge.completion_tokens)
+    return (row.day, row.tenant, row.key, row.model, row.job, *counts)

@@ -1,0 +1,138 @@
+"""Search a collection by text: embed the question, ask the vector store, answer as OpenAI does."""
+
+import asyncio
+import re
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import orjson
+
+from sage_flink.common import ConfigError, StoreUnavailable
+from sage_flink.common import NotFound as CollectionNotFound
+from sage_gateway.errors import GatewayError, InvalidRequest, NotFound
+from sage_gateway.openai.schema import SearchAsk
+from sage_gateway.requests.response import Answer
+
+THREADS = 8
+OPEN_MAX = THREADS * 32
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class Hit(Protocol):
+    """A row found; ``fields`` has ``text``, and ``doc`` where it came from a document."""
+
+    @property
+    def id(self) -> str:
+        """The row's key."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """The larger, the nearer."""
+        ...
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The other columns."""
+        ...
+
+
+class Store(Protocol):
+    """An opened collection; calls block, and only one thread at a time may use it."""
+
+    def search(self, vector: Sequence[float], top_k: int) -> Sequence[Hit]:
+        """The ``top_k`` nearest rows, nearest first."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+Open = Callable[[str, int], Store]
+Embed = Callable[[str, str], Awaitable[list[float]]]
+
+
+def open_collection(name: str, dim: int) -> Store:
+    """The collection of the configured vector store."""
+    from sage_flink import db
+
+    return db.collection(name, dim=dim).open(create=False)
+
+
+class Searches:
+    """The open collections, and the threads that wait for the store."""
+
+    def __init__(self, open_: Open) -> None:
+        self._open = open_
+        self._stores: dict[tuple[int, str], Store] = {}  # one a thread and name
+        self._threads = ThreadPoolExecutor(THREADS, "search")
+
+    def close(self) -> None:
+        """Let go of the threads and the stores."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+
+    async def answer(self, name: str, ask: SearchAsk, model: str, dim: int, embed: Embed) -> Answer:
+        """The page of hits for ``ask``, whose vector ``embed(model, text)`` makes.
+
+        Raises:
+            GatewayError: 404 no such collection, 503 the store does not answer.
+        """
+        if not _NAME.fullmatch(name):
+            raise _unknown(name, "not a name of a collection")
+        vector = await embed(model, ask.query)
+        loop = asyncio.get_running_loop()
+        hits = await loop.run_in_executor(
+            self._threads, self._search, name, dim, vector, ask.max_num_results
+        )
+        return Answer(200, orjson.dumps(page(ask.query, hits), default=str))
+
+    def _search(self, name: str, dim: int, vector: list[float], top_k: int) -> Sequence[Hit]:
+        place = (threading.get_ident(), name)
+        try:
+            if place not in self._stores:
+                opened = self._open(name, dim)
+                while len(self._stores) >= OPEN_MAX:
+                    self._stores.pop(next(iter(self._stores)))
+                self._stores[place] = opened
+            return self._stores[place].search(vector, top_k)
+        except CollectionNotFound as error:
+            raise _unknown(name, str(error)) from error
+        except ConfigError as error:
+            raise InvalidRequest(str(error), code="wrong_collection", param="name") from error
+        except StoreUnavailable:
+            self._stores.pop(place, None)
+            raise
+
+
+def page(query: str, hits: Sequence[Hit]) -> dict[str, Any]:
+    """OpenAI's page of search results; ``attributes`` are the chunk's id and other fields."""
+    return {
+        "object": "vector_store.search_results.page",
+        "search_query": query,
+        "data": [_item(hit) for hit in hits],
+        "has_more": False,
+        "next_page": None,
+    }
+
+
+def _item(hit: Hit) -> dict[str, Any]:
+    text = str(hit.fields.get("text", ""))
+    document = str(hit.fields.get("doc", hit.id))
+    rest = {k: v for k, v in hit.fields.items() if k != "text"}
+    return {
+        "file_id": document,
+        "filename": str(hit.fields.get("title") or document),
+        "score": hit.score,
+        "attributes": {"chunk_id": hit.id, **rest},
+        "content": [{"type": "text", "text": text}],
+    }
+
+
+def _unknown(name: str, why: str) -> GatewayError:
+    return NotFound(f"no vector store {name!r}: {why}", code="not_found", param="name")
