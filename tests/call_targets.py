@@ -15,7 +15,7 @@ from benchmark_sage.mock_engine import MockEngine
 from sage_connectors import HttpPool
 from sage_flink.common import Failed, Record, Settings
 from sage_flink.flow import FlinkOptions, Graph, Outcome
-from sage_flink.flow.memory import Given
+from sage_flink.flow.lists import ListSource
 
 JOB = "conformance-call"
 KEY = "the-key"
@@ -128,7 +128,7 @@ def _object(body: str) -> dict[str, Any]:
 
 def _graph(branches: list[Branch], folder: Path) -> Graph:
     ends = [
-        sage.flow.read(f"{branch.name}.in", Given(branch.records))
+        sage.flow.read(f"{branch.name}.in", ListSource(branch.records))
         .call(branch.name, branch.spec, **branch.call)
         .write(f"{branch.name}.out", _out(folder, branch))
         for branch in branches

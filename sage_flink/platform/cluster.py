@@ -43,7 +43,7 @@ class FlinkOptions:
     go. ``checkpoints`` is the folder of this job's checkpoints; empty: the cluster's.
 
     ``calls`` chooses who makes the calls of the pipeline: ``native`` is the Java operator,
-    ``python`` the slower fallback on PyFlink's own (``flow.flink_fallback``). With ``python`` the
+    ``python`` the slower fallback on PyFlink's own (``flow.flink.async_fallback``), with which the
     native jar may be missing: then sinks get batches of one record, and there is no Kafka.
     """
 

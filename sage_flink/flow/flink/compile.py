@@ -7,7 +7,7 @@ wire form. A step's name is its operator's name and uid. Lowering, a node each:
 Read      native source; a source that only Python can read becomes a collection
 FlatMap   Python process function, failures to a side output
 Call      Python request step -> Java async call (a task of its own) -> Python answer step;
-          with ``calls="python"``: PyFlink's async call -> Python step (flow.flink_fallback)
+          with ``calls="python"``: PyFlink's async call -> Python step (async_fallback)
 Batch     Java micro-batch operator, pending records in operator state; without the jar of these:
           batches of one record
 Write     native sink, or a Python writer behind its batch
@@ -15,7 +15,8 @@ Union     union
 ========  ==========================================================================
 
 Neighbouring Python steps share one operator. Failures of all steps are united and written to the
-graph's dead-letter sink. What goes in and out is counted by :mod:`~sage_flink.flow.flink_account`.
+graph's dead-letter sink. What goes in and out is counted by
+:mod:`~sage_flink.flow.flink.accounting`.
 """
 
 import json
@@ -30,9 +31,9 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
-from sage_flink.flow.flink_account import Account
-from sage_flink.flow.flink_fallback import AloneStep, LetterStep, OutcomeStep, called, of_jar
-from sage_flink.flow.flink_steps import (
+from sage_flink.flow.flink.accounting import Account
+from sage_flink.flow.flink.async_fallback import AloneStep, LetterStep, OutcomeStep, called, of_jar
+from sage_flink.flow.flink.python_steps import (
     BYTES,
     FAILED,
     AnswerStep,

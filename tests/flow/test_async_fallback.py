@@ -30,7 +30,7 @@ class Raising(Chat):
 
 @pytest.mark.parametrize("value", ["cancelled", "exit"])
 async def test_nothing_but_one_outcome_leaves_the_function(value: str) -> None:
-    from sage_flink.flow.flink_fallback import Calls, Outcome
+    from sage_flink.flow.flink.async_fallback import Calls, Outcome
 
     node = Call("ask", "in", Raising("m"), capacity=1, timeout_s=1)
 
@@ -45,7 +45,7 @@ async def test_nothing_but_one_outcome_leaves_the_function(value: str) -> None:
 
 
 async def test_bytes_that_are_no_record_are_an_outcome_too() -> None:
-    from sage_flink.flow.flink_fallback import Calls, Outcome
+    from sage_flink.flow.flink.async_fallback import Calls, Outcome
 
     node = Call("ask", "in", sage.chat(model="m"), capacity=1, timeout_s=1)
 
@@ -77,7 +77,7 @@ from minicluster import Appended
 from sage_connectors import kafka
 from sage_flink.common import ConfigError, Record, Settings
 from sage_flink.flow import FlinkOptions
-from sage_flink.flow.memory import Given
+from sage_flink.flow.lists import ListSource
 
 url, folder = sys.argv[1], Path(sys.argv[2])
 settings = Settings(home=folder, gateway_url=url)

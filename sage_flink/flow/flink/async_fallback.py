@@ -30,8 +30,8 @@ from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, OperatorNeeded
 from sage_flink.common.records import Failed, Record, decode, encode_many
 from sage_flink.common.settings import Settings
-from sage_flink.flow.calls import Caller
-from sage_flink.flow.flink_steps import BYTES, Item, Step, WriteStep
+from sage_flink.flow.calls.caller import Caller
+from sage_flink.flow.flink.python_steps import BYTES, Item, Step, WriteStep
 from sage_flink.flow.graph import Call
 
 T = TypeVar("T")

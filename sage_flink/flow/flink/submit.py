@@ -12,8 +12,8 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
-from sage_flink.flow.flink import Native, compile_graph
-from sage_flink.flow.flink_state import need_all_taken_up, planned, saved
+from sage_flink.flow.flink.compile import Native, compile_graph
+from sage_flink.flow.flink.savepoint_state import need_all_taken_up, planned, saved
 from sage_flink.flow.graph import Graph, Read, Write
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
