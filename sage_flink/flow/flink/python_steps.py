@@ -24,7 +24,6 @@ from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 from sage_flink.common.errors import Retryable
 from sage_flink.common.letters import letter_message
 from sage_flink.common.records import Failed, Record, decode, decode_many, encode
-from sage_flink.common.removal import goes_past
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
 from sage_flink.flow.steps import call_headers, flat_map, guarded, question
@@ -235,8 +234,7 @@ class WriteStep(Step):
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
         """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
         records = decode_many(item)
-        given = [record for record in records if not goes_past(self.sink, record)]
-        refused = self._stored(given) if given else ()
+        refused = self._stored(records)
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:
