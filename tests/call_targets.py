@@ -70,11 +70,6 @@ def on_native(branches: list[Branch], url: str, folder: Path) -> None:
     on_flink(branches, url, folder, FlinkOptions(**MINI))
 
 
-def on_fallback(branches: list[Branch], url: str, folder: Path) -> None:
-    """PyFlink's operator on a MiniCluster."""
-    on_flink(branches, url, folder, FlinkOptions(**MINI, calls="python"))
-
-
 MINI: dict[str, Any] = {"target": "local", "checkpoint_interval_s": 1.0, "restarts_max": 0}
 
 
@@ -96,7 +91,7 @@ def on_flink(
 
 
 Target = Callable[[list[Branch], str, Path], None]
-TARGETS: dict[str, Target] = {"local": on_local, "fallback": on_fallback, "native": on_native}
+TARGETS: dict[str, Target] = {"local": on_local, "native": on_native}
 
 
 def ran(

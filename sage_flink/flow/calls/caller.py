@@ -1,7 +1,7 @@
 """A Call node over a pool, in Python: a record in, the record with its answer or its failure out.
 
-One for the in-process target and for Flink's fallback; the native operator (``connectors/native``)
-keeps the same rules, and one conformance suite runs on all three. How many records are in flight
+For the in-process target; the native operator (``connectors/native``)
+keeps the same rules, and one conformance suite runs on both. How many records are in flight
 and in which order they leave is the target's business; all else is decided here: the budget, the
 attempts, the headers, the gathering, and that a failure is a value.
 """
