@@ -44,9 +44,9 @@ class Account:
         """The stream without its receipts, each record counted in all counters ``straight``."""
         if not self.kept:
             return stream
-        native = get_gateway().jvm.org.sage.flink.Tally
+        native = get_gateway().jvm.org.sage.flink.counters.RecordCounterOperator
         counted = native.wire(stream._j_data_stream, f"{name}.tally", straight)
-        self.receipts.append(native.receipts(counted))
+        self.receipts.append(native.deltas(counted))
         return DataStream(counted)
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
@@ -54,7 +54,7 @@ class Account:
         if not self.kept:
             return
         written = shape(self.steps)
-        native = get_gateway().jvm.org.sage.flink.Account
+        native = get_gateway().jvm.org.sage.flink.counters.JobCountersOperator
         native.wire(self.receipts, counters(self.steps), written)
         config = env.get_config()
         config.set_global_job_parameters({**config.get_global_job_parameters(), STEPS: written})
