@@ -21,7 +21,7 @@ from rich.text import Text
 import sage_flink as sage
 from sage_connectors.kafka_client import committed, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
-from sage_flink.common.letters import REPLAYED
+from sage_flink.common.dead_letters import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.platform import stack
 from sage_flink.platform.account import account
@@ -247,7 +247,7 @@ def report(
 
 
 def dead(config: RagIngest) -> int:
-    """How many letters are in the dead-letter topic, committed ones only, replayed ones too."""
+    """How many dead letters the topic holds, committed ones only, replayed ones too."""
     return sum(REPLAYED not in message.headers for message in drain(config.dead_letters))
 
 

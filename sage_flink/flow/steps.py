@@ -7,7 +7,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.records import Failed, Record, derived_id
+from sage_flink.common.records import FailedRecord, Record, derived_id
 from sage_flink.flow.graph import PRIORITIES, Call, FlatMap
 from sage_flink.flow.ports import emits_deletes, supports_deletes
 
@@ -101,14 +101,14 @@ def _own(record: Record, name: str) -> str:
     return text if text.isascii() and text.isprintable() else ""
 
 
-def guarded(step: str, record: Record, work: Callable[[], T]) -> T | Failed:
+def guarded(step: str, record: Record, work: Callable[[], T]) -> T | FailedRecord:
     """What ``work`` returns, or the dead-letter envelope of ``record`` when it raises."""
     try:
         return work()
     except Rejected as verdict:
-        return Failed.of(record, step, str(verdict))
+        return FailedRecord(record, step, str(verdict))
     except Exception as error:
-        return Failed.of(record, step, _reason(error))
+        return FailedRecord(record, step, _reason(error))
 
 
 def _reason(error: Exception) -> str:

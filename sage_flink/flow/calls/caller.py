@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from sage_flink.common.errors import PoolTimeout, SageError
-from sage_flink.common.records import Failed, Record
+from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.calls.classification import Post, attempt, out_of_time
 from sage_flink.flow.calls.embedding_batcher import Gather
 from sage_flink.flow.calls.retry_policy import Tries
@@ -44,7 +44,7 @@ class Caller:
         self._on_failure = on_failure
         self._gather = Gather(node, post) if node.spec.mode == "embed" else None
 
-    async def answer(self, record: Record) -> Record | Failed:
+    async def answer(self, record: Record) -> Record | FailedRecord:
         """The record with its answer, or its dead letter with the attempts made.
 
         At most ``timeout_s``, and ``attempts_max`` requests that were heard (more where a batch is
@@ -53,7 +53,7 @@ class Caller:
         """
         node = self._node
         body = guarded(node.name, record, lambda: question(record, self._request))
-        if isinstance(body, Failed):
+        if isinstance(body, FailedRecord):
             return body
         if not body:
             return record
@@ -61,9 +61,9 @@ class Caller:
         if answer.error is not None:
             if self._on_failure is not None:
                 self._on_failure(record, answer.error)
-            return Failed.of(record, node.name, str(answer.error), answer.attempts)
+            return FailedRecord(record, node.name, str(answer.error), answer.attempts)
         made = guarded(node.name, record, lambda: node.spec.answer(record, answer.body))
-        if isinstance(made, Failed):
+        if isinstance(made, FailedRecord):
             return msgspec.structs.replace(made, attempts=answer.attempts)
         return made
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sage_flink.common.records import Failed, Record, decode, encode
+from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.steps import call_headers, flat_map, guarded, question
@@ -17,10 +17,10 @@ class FlatMapStep(Step):
         super().__init__(node.name, (node.name, "read", "emitted"))
         self.node = node
 
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         """The function's records, or the failure."""
         made = guarded(self.name, item, lambda: flat_map(self.node, item))
-        yield from (made,) if isinstance(made, Failed) else made
+        yield from (made,) if isinstance(made, FailedRecord) else made
 
 
 class RequestStep(Step):
@@ -33,10 +33,10 @@ class RequestStep(Step):
         super().__init__(f"{node.name}.request", (node.name, "read", "asked"))
         self.node, self.job = node, job
 
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         """The question to the pool, or the failure."""
         body = guarded(self.node.name, item, lambda: question(item, self.node.spec.request))
-        if isinstance(body, Failed):
+        if isinstance(body, FailedRecord):
             yield body
         else:
             headers = call_headers(self.job, self.node, item)
@@ -63,12 +63,12 @@ class AnswerStep(Step):
         super().__init__(f"{node.name}.answer", (node.name, "answered", "emitted"))
         self.node = node
 
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         """The record that the spec makes of the answer, or the failure."""
         answer = msgspec.msgpack.decode(item, type=_Answered)
         record = decode(answer.record)
         if answer.reason:
-            yield Failed.of(record, self.node.name, answer.reason, answer.attempts)
+            yield FailedRecord(record, self.node.name, answer.reason, answer.attempts)
         elif not answer.status:
             yield record  # it had nothing to ask, and passes as it came
         else:

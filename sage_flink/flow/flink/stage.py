@@ -18,8 +18,8 @@ from pyflink.common import Types
 from pyflink.datastream import OutputTag
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
-from sage_flink.common.letters import letter_message
-from sage_flink.common.records import Failed, Record, decode, encode
+from sage_flink.common.dead_letters import to_message
+from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.platform.balance import counter
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -49,7 +49,7 @@ class Step:
     def close(self) -> None:
         """Let go of what the step holds: nothing, unless it says otherwise."""
 
-    def outcomes(self, item: Any) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Any) -> Iterator[Item | FailedRecord]:
         """What becomes of ``item``: any number of items and failures."""
         raise AssertionError("a step says what it does")
 
@@ -110,15 +110,9 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         step = self.steps[at]
         step.read += 1
         for out in step.outcomes(item):
-            if isinstance(out, Failed):
+            if isinstance(out, FailedRecord):
                 step.dead_lettered += 1
-                yield FAILED, _letter(out, self.job, self.run)
+                yield FAILED, encode(to_message(out, self.job, self.run))
             else:
                 step.emitted += 1
                 yield from self._from(at + 1, out)
-
-
-def _letter(failed: Failed, job: str, run: str) -> bytes:
-    """The dead letter as a record for the sink: the envelope's JSON under the record's id."""
-    said = failed.of_job(job).to_json()
-    return encode(letter_message(said, failed.id, failed.step, job, run))

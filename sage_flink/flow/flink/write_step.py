@@ -8,7 +8,7 @@ import tenacity
 from pyflink.datastream.functions import RuntimeContext
 
 from sage_flink.common.errors import OperatorNeeded, Retryable
-from sage_flink.common.records import Failed, Record, decode_many, encode_many
+from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 
@@ -54,14 +54,14 @@ class WriteStep(Step):
         if self.opened is not None:
             self.opened.close()
 
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
         records = decode_many(item)
         refused = self._stored(records)
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:
-            yield Failed.of(refusal.record, self.name, refusal.reason)
+            yield FailedRecord(refusal.record, self.name, refusal.reason)
 
     def _stored(self, records: list[Record]) -> Sequence[Refusal]:
         began_s = time.monotonic()
@@ -91,7 +91,7 @@ class SingleRecordBatchStep(Step):
     def __init__(self, name: str) -> None:
         super().__init__(name, (name, "read", "emitted"))
 
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         """The batch."""
         yield encode_many([item])
 
@@ -99,7 +99,7 @@ class SingleRecordBatchStep(Step):
 class DeadLetterWriteStep(WriteStep):
     """Dead letters into a Python sink. There is nowhere left for one that is refused."""
 
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         """Nothing.
 
         Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never, runtime_checkable
 
 from sage_flink.common.errors import PipelineError, PoolError, Rejected, SageError
-from sage_flink.common.records import Failed, Record
+from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.calls import embeddings
 from sage_flink.flow.calls.caller import Caller
 from sage_flink.flow.calls.classification import judged
@@ -52,7 +52,7 @@ class Outcome:
     """What became of the records: upserts written, per sink in order of arrival, or failed."""
 
     written: dict[str, list[Record]] = field(default_factory=dict)
-    failed: list[Failed] = field(default_factory=list)
+    failed: list[FailedRecord] = field(default_factory=list)
     #: What the call of a failed record raised last, by record id.
     errors: dict[str, SageError] = field(default_factory=dict)
 
@@ -143,7 +143,7 @@ class _Run:
         match node:
             case FlatMap():
                 out = guarded(node.name, record, lambda: flat_map(node, record))
-                if isinstance(out, Failed):
+                if isinstance(out, FailedRecord):
                     self.outcome.failed.append(out)
                 else:
                     for made in out:
@@ -177,7 +177,7 @@ class _Run:
                 await turn.wait()
         finally:
             self.slots[node.name].release()
-        if isinstance(out, Failed):
+        if isinstance(out, FailedRecord):
             self.outcome.failed.append(out)
         else:
             await self.emit(node, out)
@@ -197,7 +197,7 @@ class _Run:
         lost = {refusal.record.id for refusal in refused}
         upserts = (record for record in records if record.kind == "upsert")
         self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]
-        self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
+        self.outcome.failed.extend(FailedRecord(r.record, node.name, r.reason) for r in refused)
 
 
 class _Streaming:
