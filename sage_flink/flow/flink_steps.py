@@ -28,7 +28,7 @@ from sage_flink.common.removal import goes_past
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.ports import Refusal, Sink, Writer
 from sage_flink.flow.steps import call_headers, flat_map, guarded, question
-from sage_flink.platform.balance import counter
+from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -52,7 +52,7 @@ class Step:
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
         node, read, emitted = counts_as
-        self.counters = [counter(node, what) for what in (read, emitted, "dead_lettered")]
+        self.counters = [counter_name(node, what) for what in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
     def open(self, context: RuntimeContext) -> None:
