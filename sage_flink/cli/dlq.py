@@ -20,7 +20,7 @@ from sage_flink.cli.dlq_filters import (
     filter_of,
 )
 from sage_flink.cli.dlq_replay import replay
-from sage_flink.cli.shown import AsJson, console
+from sage_flink.cli.output import AsJson, console
 from sage_flink.common import NotFound, Rejected
 from sage_flink.common.dead_letters import DeadLetter, reason_class
 
