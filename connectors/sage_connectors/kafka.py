@@ -25,11 +25,11 @@ NAMED = "1 to 249 letters, digits, '.', '_' and '-' (several: with commas, no sp
 class Kafka:
     """A topic (to read several: names with commas) at ``servers`` (empty: the settings').
 
-    As a source: committed records only, offsets in Flink's checkpoints; ``start`` counts for a
+    As a source: committed records only, offsets in Flink's checkpoints; ``start`` applies to a
     job's first run (``committed``: the group's offsets, earliest where it has none), and
     ``bounded`` ends at the offsets that are the latest when the job starts. As a sink:
     ``exactly_once`` is visible to readers of committed records at the next checkpoint,
-    ``at_least_once`` at once, and may be doubled after a crash; values must be bytes, text or
+    ``at_least_once`` immediately, and may be doubled after a crash; values must be bytes, text or
     None, the key is the record's key, else its id.
     """
 
@@ -56,7 +56,7 @@ class Kafka:
             need(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
 
     def prepare(self) -> None:
-        """Make the topics that are absent: one partition, kept for ever, records up to 32 MiB."""
+        """Create absent topics: one partition, unlimited retention, records up to 32 MiB."""
         for topic in self.topic.split(","):
             ensure_topic(topic, servers=self.servers)
 
@@ -73,7 +73,7 @@ class Kafka:
         open_ms = transaction_timeout_ms(servers)
         return native.sink(servers, self.topic, self.delivery, transaction_prefix, open_ms)
 
-    def shared(self) -> "KafkaTopics":
+    def topics_sink(self) -> "KafkaTopics":
         """The sink for all topics at these servers."""
         return KafkaTopics(self.servers)
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import sage_flink as sage
-from sage_connectors.kafka_client import committed, drain, feed
+from sage_connectors.kafka_client import committed_offsets, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
 from sage_flink.common.dead_letters import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
@@ -120,7 +120,7 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     with step("job rag_ingest"):
         rest = FlinkRest(settings.flink_url)
         job_id = submit_once(rest, config, settings)
-    before = Before(committed(config.group, config.topic), dead(config))
+    before = Before(committed_offsets(config.group, config.topic), dead(config))
     started = time.monotonic()
     feed_all(messages, config)
     wait_searchable(expected, config)
@@ -194,11 +194,15 @@ def count(fed: int, expected: Expected, config: RagIngest, before: Before) -> Co
     store = sage.db.collection(config.collection, dim=config.dim).open()
     bucket = sage.tsdb.bucket(config.bucket).open()
     end = before.read + fed
-    wait(lambda: committed(config.group, config.topic) >= end, 60, "offsets are not committed")
+    wait(
+        lambda: committed_offsets(config.group, config.topic) >= end,
+        60,
+        "offsets are not committed",
+    )
     wait(lambda: bucket.count("chunks") >= store.count(), 60, "points are missing in InfluxDB")
     counted = Counted(
         fed=fed,
-        read=committed(config.group, config.topic) - before.read,
+        read=committed_offsets(config.group, config.topic) - before.read,
         dead_lettered=dead(config) - before.dead,
         chunks=len(expected.chunks),
         vectors=store.count(expected.chunks),

@@ -26,9 +26,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
     ``id`` is the same after any replay: the user's own id, ``topic/partition/offset``, or
     :func:`derived_id` of its parent. ``value`` is anything MessagePack can say (dict, list, str,
     bytes, int, float, bool, None). ``timestamp_ms`` is event time, milliseconds since the epoch,
-    never the wall clock of a worker. ``origin`` names the source record it came from.
+    never the wall clock of a worker. ``origin`` is the id of its source record.
 
-    ``kind`` says what a store does with the record: store its value (upsert), or delete the rows of
+    ``kind`` is what a store does with the record: store its value (upsert), or delete the rows of
     ``document`` except those of ``version`` (delete; an empty ``version`` keeps no row). Upserts
     have neither field. Whether a record is a delete never depends on its value.
     """

@@ -122,7 +122,7 @@ class RowWriter:
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Apply the records; upserts without a fitting vector, or refused by the store, come back.
 
-        A delete is never refused: a document whose name the store cannot hold has no rows there.
+        A delete is never refused: of a document whose name does not fit, the store has no rows.
 
         Raises:
             StoreUnavailable: no record is known to be applied; the same call may succeed later.

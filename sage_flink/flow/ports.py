@@ -116,13 +116,13 @@ class FlinkSink(Protocol):
 class SharedSink(Protocol):
     """A native sink with a topic, of a kind of which one can write to the topics of several.
 
-    In one transaction: sinks whose ``shared()`` are equal are seen together or not at all.
+    In one transaction: sinks whose ``topics_sink()`` are equal are seen together or not at all.
     """
 
     @property
     def topic(self) -> str: ...  # noqa: D102
 
-    def shared(self) -> FlinkSink:
+    def topics_sink(self) -> FlinkSink:
         """The sink for all topics; each record comes addressed to its own."""
 
 

@@ -91,7 +91,7 @@ def one_transaction(graph: Graph) -> None:
 def _together(one: object, other: object) -> bool:
     if not isinstance(one, SharedSink) or not isinstance(other, SharedSink):
         return False
-    return one.shared() == other.shared()
+    return one.topics_sink() == other.topics_sink()
 
 
 def _entry(graph: Graph, step: str) -> str:

@@ -98,11 +98,11 @@ def test_a_killed_taskmanager_changes_no_count(ingest, messages, expected, capsy
 
 
 def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected):
-    from sage_connectors.kafka_client import committed
+    from sage_connectors.kafka_client import committed_offsets
 
     ingest.feed(messages)
     wait_until(
-        lambda: committed(ingest.config.group, ingest.config.topic) >= 2 * len(messages),
+        lambda: committed_offsets(ingest.config.group, ingest.config.topic) >= 2 * len(messages),
         180,
         "the second feed is read",
     )

@@ -222,5 +222,7 @@ class _Compiler:
             topics.add(sink.topic)
         native = jvm.org.sage.flink.connector.EndOfInputBufferOperator
         held = DataStream(native.wire(streams, topics, HELD))
-        shared = self.held[0][1].shared().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
+        shared = (
+            self.held[0][1].topics_sink().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
+        )
         held.sink_to(PySink(shared)).name(f"{HELD}.write").uid(f"{HELD}.write").set_parallelism(1)
