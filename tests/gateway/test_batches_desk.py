@@ -20,18 +20,18 @@ from sage_gateway.batches.schema import Batch, Counts, NewBatch, Status
 from sage_gateway.config.pool_spec import BatchesSpec
 from sage_gateway.errors import EngineFailed, GatewayError, QueueFull
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.requests.response import Answer, refused
+from sage_gateway.requests.response import Response, error_response
 
 CHAT = "/v1/chat/completions"
-GOOD = Answer(200, b'{"choices":[]}')
-Pool = Callable[[str], Awaitable[Answer]]
+GOOD = Response(200, b'{"choices":[]}')
+Pool = Callable[[str], Awaitable[Response]]
 
 
 @asynccontextmanager
 async def desk_in(folder: Path, pool: Pool, **spec: Any) -> AsyncIterator[Desk]:
     """A desk whose pool is asked with the text of the line."""
 
-    async def ask(_: Owned, __: str, ___: str, body: bytes) -> Answer:
+    async def ask(_: Owned, __: str, ___: str, body: bytes) -> Response:
         return await pool(json.loads(body)["text"])
 
     desk = Desk(
@@ -78,12 +78,12 @@ async def lines(desk: Desk, file_id: str | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def never(_: str) -> Answer:
+async def never(_: str) -> Response:
     await asyncio.sleep(60)
     return GOOD
 
 
-async def at_once(_: str) -> Answer:
+async def at_once(_: str) -> Response:
     return GOOD
 
 
@@ -91,7 +91,7 @@ async def test_some_lines_are_asked_at_a_time_and_batches_share_the_room(tmp_pat
     running = most = 0
     order: list[str] = []
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -113,10 +113,10 @@ async def test_some_lines_are_asked_at_a_time_and_batches_share_the_room(tmp_pat
 async def test_a_line_waits_for_a_limit_and_is_then_answered(tmp_path: Path) -> None:
     asked = Counter[str]()
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         asked[text] += 1
         if text == "limited" and asked[text] < 3:
-            return refused(QueueFull("later", code="rate_limit_exceeded"))
+            return error_response(QueueFull("later", code="rate_limit_exceeded"))
         return GOOD
 
     async with desk_in(tmp_path, pool) as desk:
@@ -130,8 +130,8 @@ async def test_a_line_waits_for_a_limit_and_is_then_answered(tmp_path: Path) -> 
 
 
 async def test_a_line_that_fails_again_and_again_is_told_in_the_error_file(tmp_path: Path) -> None:
-    async def pool(text: str) -> Answer:
-        return refused(EngineFailed("broken", retry_after_s=0)) if text == "bad" else GOOD
+    async def pool(text: str) -> Response:
+        return error_response(EngineFailed("broken", retry_after_s=0)) if text == "bad" else GOOD
 
     async with desk_in(tmp_path, pool) as desk:
         batch = await begun(desk, "bad", "good")
@@ -156,7 +156,7 @@ async def test_what_was_not_answered_in_time_is_told_as_expired(tmp_path: Path) 
     rows.add_batch(Owned("acme", "key-1", batch))
     rows.close()
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         return GOOD if text == "first" else await never(text)
 
     async with desk_in(tmp_path, pool) as desk:
@@ -205,7 +205,7 @@ async def test_a_batch_that_was_gathering_its_answers_gathers_them_again(
 async def test_a_stopped_desk_asks_only_for_what_has_no_answer(tmp_path: Path) -> None:
     asked = Counter[str]()
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         asked[text] += 1
         await asyncio.sleep(0.01)
         return GOOD
@@ -270,7 +270,7 @@ async def test_two_gateways_of_one_folder_do_not_both_run_its_batches(tmp_path: 
 
 
 async def test_a_model_that_hangs_stops_no_other(tmp_path: Path) -> None:
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         return await never(text) if text.startswith("h") else GOOD
 
     async with desk_in(tmp_path, pool, lines_at_once=2) as desk:
@@ -284,7 +284,7 @@ async def test_a_model_that_hangs_stops_no_other(tmp_path: Path) -> None:
 async def test_what_fails_within_the_gateway_is_tried_again_and_can_be_cancelled(
     tmp_path: Path,
 ) -> None:
-    async def pool(_: str) -> Answer:
+    async def pool(_: str) -> Response:
         raise ZeroDivisionError
 
     async with desk_in(tmp_path, pool) as desk:

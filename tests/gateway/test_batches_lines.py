@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sage_gateway.batches import request_lines, state_machine
 from sage_gateway.batches.schema import Batch, Status
 from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest, NoReplica, QueueFull
-from sage_gateway.requests.response import Answer, refused
+from sage_gateway.requests.response import Response, error_response
 
 CHAT = "/v1/chat/completions"
 
@@ -110,7 +110,7 @@ def test_a_line_is_for_its_batch(more: dict[str, Any], code: str | None) -> None
 def test_limits_are_waited_for_and_failures_tried_a_few_times(
     error: GatewayError, failures: int, wait_s: float | None
 ) -> None:
-    assert request_lines.again_in_s(refused(error), failures) == wait_s
+    assert request_lines.again_in_s(error_response(error), failures) == wait_s
 
 
 def test_a_lines_id_is_its_own_and_always_the_same() -> None:
@@ -122,7 +122,7 @@ def test_a_lines_id_is_its_own_and_always_the_same() -> None:
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b"[1]", b"no json", b"", b"\xff", b'{"a":\n1}'])
 def test_whatever_an_engine_answers_is_one_line_of_json(body: bytes) -> None:
-    told = request_lines.told("batch_1", 3, 'with "quotes"\n', Answer(200, body))
+    told = request_lines.told("batch_1", 3, 'with "quotes"\n', Response(200, body))
 
     assert told.count(b"\n") == 1
     page = orjson.loads(told)

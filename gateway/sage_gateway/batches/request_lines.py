@@ -12,7 +12,7 @@ import orjson
 
 from sage_gateway.batches.schema import Mistake
 from sage_gateway.openai.schema import BODY_BYTES_MAX
-from sage_gateway.requests.response import Answer
+from sage_gateway.requests.response import Response
 
 #: A body of the size that a request may have, and what stands around it.
 LINE_BYTES_MAX = BODY_BYTES_MAX + (64 << 10)
@@ -100,7 +100,7 @@ def request_id(batch_id: str, number: int) -> str:
     return blake2b(f"{batch_id}/{number}".encode(), digest_size=16).hexdigest()
 
 
-def again_in_s(answer: Answer, failures: int) -> float | None:
+def again_in_s(answer: Response, failures: int) -> float | None:
     """How long to wait before the line is asked again; None if this is its answer.
 
     A limit, a full queue or a model that starts is waited for as long as the batch may take; what
@@ -113,14 +113,14 @@ def again_in_s(answer: Answer, failures: int) -> float | None:
     return wait_s if waits(answer) or failures < FAILURES_MAX else None
 
 
-def waits(answer: Answer) -> bool:
+def waits(answer: Response) -> bool:
     """Whether only time stands between the line and its answer, and it has cost no try."""
     if answer.status not in (429, 503):
         return False
     return b'"engine_lost"' not in answer.body
 
 
-def told(batch_id: str, number: int, custom_id: str, answer: Answer) -> bytes:
+def told(batch_id: str, number: int, custom_id: str, answer: Response) -> bytes:
     """The line of the output that gives ``answer``, an error too."""
     asked = request_id(batch_id, number)
     response = {"status_code": answer.status, "request_id": asked, "body": _json(answer.body)}

@@ -21,7 +21,7 @@ from sage_gateway.batches.batch_store import Owned, Rows
 from sage_gateway.batches.file_store import Disk
 from sage_gateway.batches.schema import Batch, Counts, FileObject, Mistake, Mistakes, Status
 from sage_gateway.config.pool_spec import BatchesSpec
-from sage_gateway.requests.response import Answer
+from sage_gateway.requests.response import Response
 from sage_gateway.runtime.worker_thread import Thread
 
 log = logging.getLogger("sage.gateway")
@@ -30,7 +30,7 @@ MISTAKES_MAX = 100
 AGAIN_S = 5.0
 ENDS = {Status.FINALIZING: Status.COMPLETED, Status.CANCELLING: Status.CANCELLED}
 #: Asks the pool for the one who owns the batch: path, request id, body.
-Ask = Callable[[Owned, str, str, bytes], Awaitable[Answer]]
+Ask = Callable[[Owned, str, str, bytes], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Run:
         await works.thread(works.rows.record, batch_id, number, told, good=good)
         works.ended.labels("completed" if good else "failed").inc()
 
-    async def _asked(self, number: int, line: request_lines.Line) -> Answer:
+    async def _asked(self, number: int, line: request_lines.Line) -> Response:
         """The line's answer, an error too, however long that takes."""
         batch, body, failures = self.batch, bytes(line.body), 0
         room = self._works.rooms[request_lines.model_of(line)]
