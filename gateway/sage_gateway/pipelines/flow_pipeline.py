@@ -9,7 +9,7 @@ import orjson
 
 from sage_flink import flow
 from sage_flink.common import Record, Rejected, Settings
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_gateway.pipelines.registry import Factory
 from sage_gateway.pipelines.served_pipeline import OnDelta, PipelineReply, ServedPipeline
 from sage_jobs import rag_answer
@@ -31,13 +31,13 @@ class FlowPipeline:
             PoolError: a call to the pool failed.
         """
         record = Record(id=f"ask-{secrets.token_hex(12)}", value=_question(body))
-        answers = Collected()
+        answers = ListSink()
 
         outcome = await flow.run(
             self.graph,
             job="gateway",
             pool=pool,
-            sources={"questions": Given((record,))},
+            sources={"questions": ListSource((record,))},
             sinks={"answers": answers},
             on_delta=_without_step(on_delta) if on_delta else None,
         )
