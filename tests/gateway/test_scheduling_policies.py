@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.scheduling import PLAIN, POLICIES, Ticket, expected_tokens, wished
 from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line, full
 from sage_gateway.scheduling.queued_request import BACKGROUND, NORMAL

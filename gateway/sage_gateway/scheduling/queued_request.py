@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from sage_flink.flow.graph import PRIORITIES, PRIORITY
+from sage_flink.flow.call_options import PRIORITIES, PRIORITY
 
 Headers = Iterable[tuple[bytes, bytes]]
 
