@@ -25,7 +25,14 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.platform.balance import STEPS, Kind, Step, counter, counters, shape
+from sage_flink.platform.record_accounting import (
+    STEPS,
+    CountedStep,
+    Kind,
+    counter_name,
+    counter_names,
+    encode_steps,
+)
 
 
 class RecordAccounting:
@@ -37,28 +44,28 @@ class RecordAccounting:
 
     def count(self, stream: DataStream, node: str, *names: str) -> DataStream:
         """The stream, with each record counted in the counters ``names`` of the step ``node``."""
-        return self.count_stage(stream, node, [counter(node, name) for name in names])
+        return self.count_stage(stream, node, [counter_name(node, name) for name in names])
 
     def count_stage(self, stream: DataStream, name: str, names: list[str]) -> DataStream:
         """The stage's output without its counter deltas; each record is counted in ``names``."""
-        native = get_gateway().jvm.org.sage.flink.Tally
+        native = get_gateway().jvm.org.sage.flink.counters.RecordCounterOperator
         counted = native.wire(stream._j_data_stream, f"{name}.tally", names)
-        self.deltas.append(native.receipts(counted))
+        self.deltas.append(native.deltas(counted))
         return DataStream(counted)
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
         """Add the operator of the sums to the job, and the steps to the job's parameters."""
-        written = shape(self.steps)
-        native = get_gateway().jvm.org.sage.flink.Account
-        native.wire(self.deltas, counters(self.steps), written)
+        written = encode_steps(self.steps)
+        native = get_gateway().jvm.org.sage.flink.counters.JobCountersOperator
+        native.wire(self.deltas, counter_names(self.steps), written)
         config = env.get_config()
         config.set_global_job_parameters({**config.get_global_job_parameters(), STEPS: written})
 
 
-def steps(graph: Graph) -> tuple[Step, ...]:
+def steps(graph: Graph) -> tuple[CountedStep, ...]:
     """The steps of the graph for record accounting, with the dead letters last."""
-    nodes = (Step(node.name, _kind(node), node.inputs) for node in graph.nodes)
-    return (*nodes, Step(DEAD_LETTERS, "dead_letters", ()))
+    nodes = (CountedStep(node.name, _kind(node), node.inputs) for node in graph.nodes)
+    return (*nodes, CountedStep(DEAD_LETTERS, "dead_letters", ()))
 
 
 def _kind(node: Node) -> Kind:

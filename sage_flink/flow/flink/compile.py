@@ -176,7 +176,7 @@ class _Compiler:
         return DataStream(j_env.fromData(rows, j_bytes)).name(node.name).uid(node.name)
 
     def _call(self, node: Call, requests: DataStream) -> DataStream:
-        native = get_gateway().jvm.org.sage.flink.PoolCall
+        native = get_gateway().jvm.org.sage.flink.call.PoolAsyncFunction
         config = json.dumps(
             {
                 "name": node.name,
@@ -200,7 +200,7 @@ class _Compiler:
         return DataStream(native.wire(requests._j_data_stream, config))
 
     def _batch(self, node: Batch) -> DataStream:
-        native = get_gateway().jvm.org.sage.flink.MicroBatch
+        native = get_gateway().jvm.org.sage.flink.batching.MicroBatchOperator
         stream = self.accounting.count(self._stream(node.input), node.name, "read")._j_data_stream
         linger_ms = max(1, round(node.linger_s * 1000))
         return DataStream(native.wire(stream, node.name, node.items_max, node.bytes_max, linger_ms))
@@ -223,7 +223,8 @@ class _Compiler:
             streams.add(stream._j_data_stream)
             topics.add(sink.topic)
         name = END_OF_INPUT_BUFFER
-        buffer = DataStream(jvm.org.sage.flink.Held.wire(streams, topics, name))
+        native = jvm.org.sage.flink.connector.EndOfInputBufferOperator
+        buffer = DataStream(native.wire(streams, topics, name))
         shared = self.buffered[0][1].shared().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
         sink = buffer.sink_to(PySink(shared)).name(f"{name}.write").uid(f"{name}.write")
         sink.set_parallelism(1)

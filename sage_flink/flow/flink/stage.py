@@ -21,7 +21,7 @@ from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
 from sage_flink.common.letters import letter_message
 from sage_flink.common.records import Failed, Record, decode, encode
-from sage_flink.platform.balance import counter
+from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -41,7 +41,7 @@ class Step:
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
         node, read, emitted = counts_as
-        self.counters = [counter(node, count) for count in (read, emitted, "dead_lettered")]
+        self.counters = [counter_name(node, count) for count in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
     def open(self, context: RuntimeContext, job: str) -> None:
