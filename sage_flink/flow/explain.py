@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, Literal, assert_never, get_args
 
 from sage_flink.common.need import need
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
@@ -39,7 +40,8 @@ def explain(graph: Graph, form: Form = "text") -> str:
         PipelineError: the form is unknown, or the graph does not end in a sink.
     """
     need(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
-    return _mermaid(require_graph(graph)) if form == "mermaid" else _text(require_graph(graph))
+    ready = in_order(require_graph(graph))
+    return _mermaid(ready) if form == "mermaid" else _text(ready)
 
 
 def _text(graph: Graph) -> str:

@@ -10,12 +10,28 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from sage_flink.common.records import Record
+from sage_flink.flow.functions import unwrap
 
 #: A step's function: one record in, any number of values or records out. A plain value becomes a
 #: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
-#: Text, bytes and mappings are values: return a list of them, or yield. A removal goes past it
-#: unless it says ``takes_removals = True``. An object may have ``open(context)`` and ``close()``.
+#: Text, bytes and mappings are values: return a list of them, or yield. A delete is forwarded
+#: without calling the function, unless it declares ``supports_deletes = True``. An object may have
+#: ``open(context)`` and ``close()``.
 Function = Callable[[Record], Iterable[Any]]
+
+
+def supports_deletes(spec: object) -> bool:
+    """Whether a function or sink declares ``supports_deletes = True``: deletes are handed to it.
+
+    A delete bypasses any other function; a graph with any other sink where deletes arrive is
+    refused, see :mod:`sage_flink.flow.deletes`.
+    """
+    return getattr(unwrap(spec), "supports_deletes", False) is True
+
+
+def emits_deletes(spec: object) -> bool:
+    """Whether a source or function declares ``emits_deletes = True``: it may return deletes."""
+    return getattr(unwrap(spec), "emits_deletes", False) is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +95,8 @@ class Writer(Protocol):
 class Sink(Protocol):
     """The spec of a store or topic to write to.
 
-    It gets the removals in the stream (:mod:`sage_flink.common.removal`) only when it says
-    ``takes_removals = True``.
+    A sink whose writer applies records of kind ``delete`` declares ``supports_deletes = True``, and
+    may name its collection in a property ``place``: two sinks of one place write the same rows.
     """
 
     @property
@@ -93,7 +109,10 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """The spec of a store or topic to read from."""
+    """The spec of a store or topic to read from.
+
+    A source with deletes among its records declares ``emits_deletes = True``.
+    """
 
     def records(self) -> Iterable[Record]:
         """The records of this moment, in order; bounded. Read in this process.

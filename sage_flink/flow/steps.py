@@ -9,10 +9,10 @@ from zlib import crc32
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Failed, Record, derived_id
-from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.author_code import code_of
 from sage_flink.flow.call_options import PRIORITIES
 from sage_flink.flow.graph import Call, FlatMap
+from sage_flink.flow.ports import emits_deletes, supports_deletes
 
 T = TypeVar("T")
 #: Headers of a record that are sent to the pool unchanged.
@@ -25,30 +25,34 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
     """The records that ``node`` makes from ``record``: all of them, or an exception.
 
     Materialised on purpose: a function that raises after its third value must not leave three
-    records in the sink and their parent in the dead-letter topic. A removal bypasses a function
-    that does not take it.
+    records in the sink and their parent in the dead-letter topic. A delete bypasses a function
+    that does not support deletes.
 
     Raises:
-        Rejected: the function returned one value where it should return many.
+        Rejected: the function returned one value where it should return many, or a delete that it
+            does not declare.
     """
-    if goes_past(node.function, record):
+    if record.kind == "delete" and not supports_deletes(node.function):
         return [record]
     made = node.function(record)
     if isinstance(made, str | bytes | Mapping | Record) or not isinstance(made, Iterable):
         kind = type(made).__name__
         raise Rejected(f"the function returned {kind}; return a list, or yield")
-    return [
+    records = [
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
         for ordinal, out in enumerate(made)
     ]
+    if not emits_deletes(node.function) and any(out.kind == "delete" for out in records):
+        raise Rejected("the function returned a delete; declare emits_deletes = True on it")
+    return records
 
 
 def request_body(record: Record, request: Callable[[Record], bytes]) -> bytes:
     """The body that ``request`` makes from ``record``; empty where no call is to be made.
 
-    A removal makes no call: it passes in its place in the order, unchanged.
+    A delete makes no call: it passes in its place in the order, unchanged.
     """
-    return b"" if removal(record) else request(record)
+    return b"" if record.kind == "delete" else request(record)
 
 
 def request_id(job: str, node: Call, record: Record) -> str:

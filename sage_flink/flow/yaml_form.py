@@ -17,8 +17,11 @@ name any file, server and URL: YAML from a tenant needs a narrower vocabulary.
 ...   - flat_map: split
 ...     input: decode
 ...     with: {chunk: {tokens_max: 200, overlap: 20}}
-...   - map: chunk
+...   - flat_map: rows
 ...     input: split
+...     with: drop_deletes
+...   - map: chunk
+...     input: rows
 ...     with: {select: {fields: [doc, text]}}
 ...   - flat_map: json
 ...     input: chunk

@@ -2,6 +2,7 @@
 
 from sage_flink.operators.chunk import Chunk, chunk
 from sage_flink.operators.decode import DecodeDocument, DecodeQuestion
+from sage_flink.operators.deletes import DropDeletes
 from sage_flink.operators.encode import EncodeJson
 from sage_flink.operators.fields import Select, Where
 from sage_flink.operators.measure import Measure, measure
@@ -12,6 +13,7 @@ __all__ = [
     "Chunk",
     "DecodeDocument",
     "DecodeQuestion",
+    "DropDeletes",
     "EncodeJson",
     "Measure",
     "RagPrompt",

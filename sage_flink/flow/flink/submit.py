@@ -13,6 +13,7 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
 from sage_flink.flow.flink.savepoint_state import (
     read_savepoint,
@@ -77,10 +78,11 @@ def submit(
             started.
     """
     settings = settings or Settings.load()
-    check(graph, "flink")
+    options = options or FlinkOptions()
+    graph = in_order(check(graph, "flink", parallelism=options.parallelism))
     if in_one_transaction:
         one_transaction(graph)
-    options = _with_state_paths(options or FlinkOptions(), name, settings)
+    options = _with_state_paths(options, name, settings)
     env = environment(options, settings)
     compile_graph(
         graph,

@@ -10,7 +10,6 @@ from typing_extensions import override
 
 from sage_flink.common.errors import OperatorNeeded, Retryable
 from sage_flink.common.records import Failed, Record, decode_many, encode_many
-from sage_flink.common.removal import goes_past
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 
@@ -59,8 +58,7 @@ class WriteStep(Step):
     @override
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
         records = decode_many(item)
-        accepted = [record for record in records if not goes_past(self.sink, record)]
-        refused = self._store(accepted) if accepted else ()
+        refused = self._store(records)
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:

@@ -13,9 +13,9 @@ from typing import TypeVar, assert_never
 
 from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import Failed, Record
-from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.calls.caller import Caller
 from sage_flink.flow.check import check
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.graph import (
     Batch,
     Call,
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The records of a run: written, per sink in order of arrival, or failed."""
+    """The records of a run: upserts written, per sink in order of arrival, or failed."""
 
     written: dict[str, list[Record]] = field(default_factory=dict)
     failed: list[Failed] = field(default_factory=list)
@@ -63,7 +63,8 @@ async def run(
         PipelineError: the graph cannot run in process, or a call has no pool.
         Retryable: a sink did not take a batch; no more records were read.
     """
-    graph = check(_replace_ends(require_graph(graph), sources or {}, sinks or {}), "local")
+    graph = _replace_ends(require_graph(graph), sources or {}, sinks or {})
+    graph = in_order(check(graph, "local"))
     if pool is None and any(isinstance(node, Call) for node in graph.nodes):
         raise PipelineError("run: the pipeline calls the model pool; pass pool=http_pool(...)")
     async with AsyncExitStack() as resources:
@@ -208,12 +209,11 @@ class _Run:
             await self.write(user, records)
 
     async def write(self, node: Write, records: list[Record]) -> None:
-        accepted = [record for record in records if not goes_past(node.sink, record)]
         writer = self.writers.get(node.name) or await self.open_writer(node)
-        refused = await asyncio.to_thread(writer.write, accepted)
+        refused = await asyncio.to_thread(writer.write, records)
         lost = {refusal.record.id for refusal in refused}
-        rows = (record for record in accepted if removal(record) is None)
-        self.outcome.written[node.name] += [row for row in rows if row.id not in lost]
+        upserts = (record for record in records if record.kind == "upsert")
+        self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]
         self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
 
     async def open_writer(self, node: Write) -> Writer:
