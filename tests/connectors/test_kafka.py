@@ -38,7 +38,11 @@ def test_the_java_connector_gets_what_was_said() -> None:
 
     native = SimpleNamespace(source=said, sink=said)
     jvm = SimpleNamespace(
-        org=SimpleNamespace(sage=SimpleNamespace(flink=SimpleNamespace(Kafka=native)))
+        org=SimpleNamespace(
+            sage=SimpleNamespace(
+                flink=SimpleNamespace(connector=SimpleNamespace(KafkaConnector=native))
+            )
+        )
     )
     nobody, usual_ms = "127.0.0.1:1", 900_000
     topic = kafka("t", nobody, group="g", start="latest", bounded=True)
