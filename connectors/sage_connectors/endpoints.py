@@ -7,7 +7,7 @@ first. When all are in back-off, the one that ends first is next: a single endpo
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sage_flink.flow.calls.classification import backoff_s
+from sage_flink.flow.calls.retry_policy import backoff_s
 
 
 @dataclass(slots=True)

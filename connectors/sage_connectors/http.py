@@ -18,7 +18,7 @@ from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout
 from sage_flink.common.openai import error_message, retry_after_s
 from sage_flink.common.settings import Settings
 from sage_flink.flow import Reply
-from sage_flink.flow.calls.classification import verdict_of
+from sage_flink.flow.calls.classification import classify_status
 
 RESPONSE_BYTES_MAX = 32 << 20
 CONNECT_TIMEOUT_S = 10.0
@@ -129,7 +129,7 @@ class HttpPool:
             ) from error
 
     def _record_status(self, url: str, status: int, retry_after_s: float) -> None:
-        if verdict_of(status).may_pass:
+        if classify_status(status).retryable:
             self._endpoints.record_failure(url, time.monotonic(), retry_after_s)
         else:
             self._endpoints.record_success(url)

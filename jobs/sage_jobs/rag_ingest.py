@@ -49,7 +49,7 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
             sage.embed(model=config.model, title="title"),
             capacity=256,
             timeout_s=120,
-            attempts_max=10,
+            retry=sage.flow.Retry(attempts_max=10),
         )
     )
     vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))

@@ -127,7 +127,7 @@ def _replay(
         ends = _end_offsets(place)
         with console.status(Text(f"submitting {name}")):
             job_id = flow.submit(
-                graph, name=name, options=options, job=_job(place, part[0]), at_once=True
+                graph, name=name, options=options, job=_job(place, part[0]), in_one_transaction=True
             )
         console.print(f"job {job_id}; see {rest.url}/#/job/running/{job_id}", soft_wrap=True)
         state = _wait_for_end(rest, job_id, f"{name}: {_count(part)}")

@@ -37,9 +37,12 @@ def test_the_java_connector_gets_the_fields_of_the_topic() -> None:
         return received
 
     native = SimpleNamespace(source=arguments, sink=arguments)
-    connector = SimpleNamespace(KafkaConnector=native)
     jvm = SimpleNamespace(
-        org=SimpleNamespace(sage=SimpleNamespace(flink=SimpleNamespace(connector=connector)))
+        org=SimpleNamespace(
+            sage=SimpleNamespace(
+                flink=SimpleNamespace(connector=SimpleNamespace(KafkaConnector=native))
+            )
+        )
     )
     nobody, usual_ms = "127.0.0.1:1", 900_000
     topic = kafka("t", nobody, group="g", start="latest", bounded=True)

@@ -31,7 +31,8 @@ class Short:
 
 
 def build(name: str, ask: str, mark: str, again: bool) -> sage.flow.Graph:
-    limits = {"capacity": 256, "timeout_s": 120, "attempts_max": 10}
+    retry = sage.flow.Retry(attempts_max=10)
+    limits = {"capacity": 256, "timeout_s": 120, "retry": retry}
     asked = (
         sage.flow.read("numbers", kafka(f"{name}.in", group=name))
         .flat_map("question", Question())
