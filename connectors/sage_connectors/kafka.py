@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
 from sage_connectors.kafka_connection import addresses, servers_of
 from sage_flink.common.errors import ConfigError
-from sage_flink.common.need import need
+from sage_flink.common.validation import require
 
 Start = Literal["committed", "earliest", "latest"]
 Delivery = Literal["exactly_once", "at_least_once"]
@@ -43,17 +43,17 @@ class Kafka:
     def __post_init__(self) -> None:
         where, text = f"kafka {self.topic!r}", (self.topic, self.servers, self.group)
         for field, got in zip(("topic", "servers", "group"), text, strict=True):
-            need(isinstance(got, str), where, field, "text", got, ConfigError)
+            require(isinstance(got, str), where, field, "text", got, ConfigError)
         named = all(map(NAME.fullmatch, self.topic.split(",")))
-        need(named, where, "topic", NAMED, self.topic, ConfigError)
+        require(named, where, "topic", NAMED, self.topic, ConfigError)
         if self.servers:
             addresses(self.servers)
-        need(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
+        require(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
         for field, word, words in (
             ("start", self.start, get_args(Start)),
             ("delivery", self.delivery, get_args(Delivery)),
         ):
-            need(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
+            require(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
 
     def prepare(self) -> None:
         """Create absent topics: one partition, unlimited retention, records up to 32 MiB."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
-from sage_flink.common.need import need
 from sage_flink.common.records import Record
+from sage_flink.common.validation import require
 from sage_flink.flow.ports import BatchLimits, Refusal
 from sage_flink.tsdb.time_series_store import Point, TimeSeriesStore
 
@@ -41,7 +41,7 @@ class Bucket:
         text = isinstance(self.name, str) and bool(self.name.strip())
         named = text and not self.name.startswith("_") and '"' not in self.name
         rule = "text without quotes and without _ first"
-        need(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
+        require(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
 
     def open(self) -> TimeSeriesStore:
         """The store, connected; the bucket is created when it is absent, with unlimited retention.
