@@ -32,14 +32,14 @@ class RagPrompt:
             Rejected: question, earlier messages or passages are missing or of another kind.
         """
         used = field(record, "passages", list)[: self.passages_max]
-        context = "\n\n".join(self._cited(number, p) for number, p in enumerate(used, 1))
+        context = "\n\n".join(self._cite(number, p) for number, p in enumerate(used, 1))
         asked = f"Context:\n{context}\n\nQuestion: {field(record, 'question', str)}"
         system = {"role": "system", "content": self.instructions}
         earlier = field(record, "messages", list)
         messages = [system, *earlier, {"role": "user", "content": asked}]
         return (record.replace(value={**fields_of(record), "messages": messages}),)
 
-    def _cited(self, number: int, passage: Mapping[str, Any]) -> str:
+    def _cite(self, number: int, passage: Mapping[str, Any]) -> str:
         text = field(passage, "text", str)[: self.passage_chars_max]
         return f"[{number}] {field(passage, 'title', str)}\n{text}"
 
@@ -61,9 +61,9 @@ class AnswerWithSources:
         for passage in field(record, "passages", list):
             source = _source(passage)
             nearest.setdefault(source["doc"], source)
-        asked = {name: field(record, name, str) for name in ("id", "question", "answer")}
-        told = {name: field(record, name, object) for name in ("usage", "finish_reason")}
-        return (record.replace(value={**asked, "sources": list(nearest.values()), **told}),)
+        question = {name: field(record, name, str) for name in ("id", "question", "answer")}
+        outcome = {name: field(record, name, object) for name in ("usage", "finish_reason")}
+        return (record.replace(value={**question, "sources": list(nearest.values()), **outcome}),)
 
 
 def _source(passage: Mapping[str, Any]) -> dict[str, Any]:
