@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 import sage_flink as sage
-from sage_connectors.kafka_client import committed, drain, feed
+from sage_connectors.kafka_client import committed_offsets, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
-from sage_flink.common.letters import REPLAYED
+from sage_flink.common.dead_letters import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
@@ -120,7 +120,7 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     with step("job rag_ingest"):
         rest = FlinkRest(settings.flink_url)
         job_id = submit_once(rest, config, settings)
-    before = CountsBefore(committed(config.group, config.topic), dead(config))
+    before = CountsBefore(committed_offsets(config.group, config.topic), dead(config))
     started = time.monotonic()
     feed_all(messages, config)
     wait_searchable(expected, config)
@@ -194,11 +194,15 @@ def count(fed: int, expected: Expected, config: RagIngest, before: CountsBefore)
     store = sage.db.collection(config.collection, dim=config.dim).open()
     bucket = sage.tsdb.bucket(config.bucket).open()
     end = before.read + fed
-    wait(lambda: committed(config.group, config.topic) >= end, 60, "offsets are not committed")
+    wait(
+        lambda: committed_offsets(config.group, config.topic) >= end,
+        60,
+        "offsets are not committed",
+    )
     wait(lambda: bucket.count("chunks") >= store.count(), 60, "points are missing in InfluxDB")
     counted = DemoCounts(
         fed=fed,
-        read=committed(config.group, config.topic) - before.read,
+        read=committed_offsets(config.group, config.topic) - before.read,
         dead_lettered=dead(config) - before.dead,
         chunks=len(expected.chunks),
         vectors=store.count(expected.chunks),

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sage_flink.common.need import need, need_whole
+from sage_flink.common.validation import require, require_whole_number
 
 #: Priority classes of the model pool, the most urgent first.
 PRIORITIES = ("interactive", "high", "normal", "low", "background")
@@ -19,7 +19,7 @@ class Retry:
     attempts_max: int = 4
 
     def __post_init__(self) -> None:
-        need_whole("retry", "attempts_max", self.attempts_max)
+        require_whole_number("retry", "attempts_max", self.attempts_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Batching:
     linger_s: float = 0.005
 
     def __post_init__(self) -> None:
-        need_whole("batching", "items_max", self.items_max)
-        need_whole("batching", "tokens_max", self.tokens_max)
+        require_whole_number("batching", "items_max", self.items_max)
+        require_whole_number("batching", "tokens_max", self.tokens_max)
         lingers = self.linger_s == 0 or is_above_zero(self.linger_s)
-        need(lingers, "batching", "linger_s", "0 seconds or more", self.linger_s)
+        require(lingers, "batching", "linger_s", "0 seconds or more", self.linger_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class Admission:
 
     def __post_init__(self) -> None:
         token = isinstance(self.tenant, str) and _is_token(self.tenant)
-        need(
+        require(
             token, "admission", "tenant", "at most 100 letters, digits, '.', '_', '-'", self.tenant
         )
         classes = f"one of {', '.join(PRIORITIES)}"
-        need(self.priority in PRIORITIES, "admission", "priority", classes, self.priority)
+        require(self.priority in PRIORITIES, "admission", "priority", classes, self.priority)
         slack = self.slack_s is None or is_above_zero(self.slack_s)
-        need(slack, "admission", "slack_s", "more than 0 seconds, or None", self.slack_s)
+        require(slack, "admission", "slack_s", "more than 0 seconds, or None", self.slack_s)
 
 
 def is_above_zero(got: Any) -> bool:

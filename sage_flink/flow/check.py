@@ -81,7 +81,7 @@ def _dead_letters_apart(graph: Graph) -> Iterator[str]:
 def _places(end: object) -> set[tuple[object, str]]:
     if not isinstance(end, SharedSink):
         return set()
-    return {(end.shared(), topic) for topic in end.topic.split(",")}
+    return {(end.topics_sink(), topic) for topic in end.topic.split(",")}
 
 
 def _ends(graph: Graph, node: Node) -> Iterator[str]:

@@ -11,7 +11,7 @@ out        write     <- out.batch; ListSink()
 import dataclasses
 from typing import Any, Literal, assert_never, get_args
 
-from sage_flink.common.need import need
+from sage_flink.common.validation import require
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
@@ -39,7 +39,7 @@ def explain(graph: Graph, form: Form = "text") -> str:
     Raises:
         PipelineError: the form is unknown, or the graph does not end in a sink.
     """
-    need(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
+    require(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
     ready = in_order(require_graph(graph))
     return _mermaid(ready) if form == "mermaid" else _text(ready)
 

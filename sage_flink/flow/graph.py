@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.common.need import need, need_whole
+from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
 from sage_flink.flow.call_options import Admission, Batching, Retry, is_above_zero
 from sage_flink.flow.functions import unwrap
@@ -85,13 +85,13 @@ class Call:
         _check_plain(self.name, "request", self.spec.request)
         _check_plain(self.name, "answer", self.spec.answer)
         step = f"step {self.name!r}"
-        need_whole(step, "capacity", self.capacity)
-        need(
+        require_whole_number(step, "capacity", self.capacity)
+        require(
             is_above_zero(self.timeout_s), step, "timeout_s", "more than 0 seconds", self.timeout_s
         )
         for name, kind in (("retry", Retry), ("batching", Batching), ("admission", Admission)):
             got = getattr(self, name)
-            need(isinstance(got, kind), step, name, f"{kind.__name__}(...)", got)
+            require(isinstance(got, kind), step, name, f"{kind.__name__}(...)", got)
 
     @property
     def slack_s(self) -> float:
@@ -120,9 +120,11 @@ class Batch:
     def __post_init__(self) -> None:
         _check_name(self.name)
         step = f"step {self.name!r}"
-        need_whole(step, "items_max", self.items_max)
-        need_whole(step, "bytes_max", self.bytes_max)
-        need(is_above_zero(self.linger_s), step, "linger_s", "more than 0 seconds", self.linger_s)
+        require_whole_number(step, "items_max", self.items_max)
+        require_whole_number(step, "bytes_max", self.bytes_max)
+        require(
+            is_above_zero(self.linger_s), step, "linger_s", "more than 0 seconds", self.linger_s
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -140,7 +142,7 @@ class Union:
     def __post_init__(self) -> None:
         _check_name(self.name)
         enough = isinstance(self.inputs, tuple) and len(self.inputs) >= 2
-        need(enough, f"step {self.name!r}", "inputs", "two steps or more", self.inputs)
+        require(enough, f"step {self.name!r}", "inputs", "two steps or more", self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class Graph:
     def __post_init__(self) -> None:
         sink = self.dead_letters
         known = sink is None or _is(sink, FlinkSink, Sink)
-        need(known, "pipeline", "dead_letters", 'a sink such as kafka("dead-letters")', sink)
+        require(known, "pipeline", "dead_letters", 'a sink such as kafka("dead-letters")', sink)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -225,7 +227,7 @@ def _check_spec(name: Any, field: str, known: bool, required: str, got: Any) -> 
     _check_name(name)
     if not known and isinstance(got, type):
         required = f"{required}, and an object: {got.__name__}(...)"
-    need(known, f"step {name!r}", field, required, got)
+    require(known, f"step {name!r}", field, required, got)
 
 
 def _check_plain(name: str, field: str, function: Any) -> None:

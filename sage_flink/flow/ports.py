@@ -145,14 +145,14 @@ class FlinkSink(Protocol):
 class SharedSink(Protocol):
     """A native sink with a topic that can share a transaction with the sinks of other topics.
 
-    Sinks with equal ``shared()`` can be replaced by that one sink: their records then become
+    Sinks with equal ``topics_sink()`` can be replaced by that one sink: their records then become
     visible in one transaction.
     """
 
     @property
     def topic(self) -> str: ...  # noqa: D102
 
-    def shared(self) -> FlinkSink:
+    def topics_sink(self) -> FlinkSink:
         """The sink for all topics; each record is addressed to its own."""
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.records import Failed, Record, derived_id
+from sage_flink.common.records import FailedRecord, Record, derived_id
 from sage_flink.flow.author_code import code_of
 from sage_flink.flow.call_options import PRIORITIES
 from sage_flink.flow.graph import Call, FlatMap
@@ -106,7 +106,7 @@ def _header(record: Record, name: str) -> str:
 
 def catch_failure(
     step: str, record: Record, work: Callable[[], T], author: object = None
-) -> T | Failed:
+) -> T | FailedRecord:
     """What ``work`` returns, or the failed record when it raises.
 
     The reason names the line of ``author``, the step's own function, at which it happened.
@@ -114,9 +114,9 @@ def catch_failure(
     try:
         return work()
     except Rejected as rejection:
-        return Failed.of(record, step, str(rejection))
+        return FailedRecord(record, step, str(rejection))
     except Exception as error:
-        return Failed.of(record, step, _reason(error, author))
+        return FailedRecord(record, step, _reason(error, author))
 
 
 def _reason(error: Exception, author: object) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.common.need import need
 from sage_flink.common.records import Record
+from sage_flink.common.validation import require
 from sage_flink.flow.call_options import Admission, Batching, Retry
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
@@ -111,7 +111,7 @@ def read(name: str, source: Source | FlinkSource) -> Stream:
 def union(name: str, *streams: Stream) -> Stream:
     """The records of all ``streams``, in no order between them."""
     for stream in streams:
-        need(isinstance(stream, Stream), f"step {name!r}", "streams", "streams", stream)
+        require(isinstance(stream, Stream), f"step {name!r}", "streams", "streams", stream)
     node = Union(name, tuple(stream.name for stream in streams))
     return Stream((*_merge(*(stream.nodes for stream in streams)), node))
 

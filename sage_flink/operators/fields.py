@@ -9,9 +9,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sage_flink.common.need import need, need_name
 from sage_flink.common.records import Record
-from sage_flink.common.values import field, fields_of
+from sage_flink.common.validation import require, require_name
+from sage_flink.common.values import require_field, require_mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Select:
 
     def __post_init__(self) -> None:
         names = isinstance(self.fields, tuple) and bool(self.fields)
-        need(names, "select", "fields", "a tuple of names such as ('doc', 'text')", self.fields)
+        require(names, "select", "fields", "a tuple of names such as ('doc', 'text')", self.fields)
         for name in self.fields:
-            need_name("select", "fields", name)
+            require_name("select", "fields", name)
 
     def __call__(self, record: Record) -> dict[str, Any]:
         """The fields.
@@ -32,7 +32,7 @@ class Select:
         Raises:
             Rejected: one of them is missing.
         """
-        return {name: field(record, name, object) for name in self.fields}
+        return {name: require_field(record, name, object) for name in self.fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Where:
     equals: str | int | float | bool
 
     def __post_init__(self) -> None:
-        need_name("where", "field", self.field)
+        require_name("where", "field", self.field)
 
     def __call__(self, record: Record) -> bool:
         """Whether the record passes.
@@ -51,4 +51,4 @@ class Where:
         Raises:
             Rejected: the value has no named fields.
         """
-        return bool(fields_of(record).get(self.field) == self.equals)
+        return bool(require_mapping(record).get(self.field) == self.equals)

@@ -18,7 +18,7 @@ from minicluster import QUIET, environment_kept
 import sage_flink as sage
 from benchmark_sage.mock_engine import MockEngine, mock_engine
 from sage_flink.common import Record
-from sage_flink.common.values import fields_of
+from sage_flink.common.values import require_mapping
 from sage_flink.flow import Admission, Batching, Call, Retry
 from sage_flink.flow.steps import call_headers, request_id
 from sage_flink.inference import Chat, Embed
@@ -45,14 +45,14 @@ class SilentChat(Chat):
     """A chat that has nothing to ask about a record that says ``skip``."""
 
     def request(self, record: Record) -> bytes:
-        return b"" if "skip" in fields_of(record) else Chat.request(self, record)
+        return b"" if "skip" in require_mapping(record) else Chat.request(self, record)
 
 
 class SilentEmbed(Embed):
     """An embedding that has nothing to ask about a record that says ``skip``."""
 
     def request(self, record: Record) -> bytes:
-        return b"" if "skip" in fields_of(record) else Embed.request(self, record)
+        return b"" if "skip" in require_mapping(record) else Embed.request(self, record)
 
 
 def asked(which: str, text: str, **headers: bytes) -> Record:

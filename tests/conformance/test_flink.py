@@ -23,6 +23,7 @@ import sage_flink as sage
 from sage_connectors import files, kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record, Rejected, Settings, decode, encode
+from sage_flink.common.dead_letters import from_message
 from sage_flink.common.records import derived_id
 from sage_flink.flow import Admission, BatchLimits, FlinkOptions, OpenContext, Refusal
 from sage_flink.flow.lists import ListSource
@@ -192,8 +193,13 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
     found = {record.key: record for record in drain(written)}
     assert {key: record.value for key, record in found.items()} == {b"k1": b"one", b"k3": b"three"}
     assert (found[b"k1"].timestamp_ms, found[b"k1"].headers["h"]) == (1000, b"x")
-    (letter,) = (json.loads(record.value) for record in drain(dead))
-    assert (letter["id"], letter["step"], letter["payload"]) == (f"{read}/0/1", "good", "bad")
+    (message,) = drain(dead)
+    letter = from_message(message)
+    assert (message.key, message.value) == (b"k2", b"bad")
+    assert (letter.id, letter.step, letter.origin) == (f"{read}/0/1", "good", f"{read}/0/1")
+    assert letter.record().replace(timestamp_ms=0) == Record(
+        f"{read}/0/1", b"bad", key=b"k2", origin=f"{read}/0/1"
+    )
 
 
 @pytest.mark.service

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from sage_flink.common.errors import PoolTimeout, SageError
-from sage_flink.common.records import Failed, Record
+from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.calls.classification import Post, attempt
 from sage_flink.flow.calls.embedding_batcher import EmbeddingBatcher
 from sage_flink.flow.calls.retry_policy import RetryPolicy, out_of_time
@@ -41,7 +41,7 @@ class Caller:
         self._on_failure = on_failure
         self._batcher = EmbeddingBatcher(node, post) if node.spec.mode == "embed" else None
 
-    async def call(self, record: Record) -> Record | Failed:
+    async def call(self, record: Record) -> Record | FailedRecord:
         """The record with its result, or the failed record with the attempts made.
 
         Takes at most ``timeout_s``, and ``attempts_max`` requests that reached the pool (more where
@@ -50,7 +50,7 @@ class Caller:
         """
         node, request = self._node, self._request
         body = catch_failure(node.name, record, lambda: request_body(record, request), request)
-        if isinstance(body, Failed):
+        if isinstance(body, FailedRecord):
             return body
         if not body:
             return record
@@ -58,10 +58,10 @@ class Caller:
         if result.error is not None:
             if self._on_failure is not None:
                 self._on_failure(record, result.error)
-            return Failed.of(record, node.name, str(result.error), result.attempts)
+            return FailedRecord(record, node.name, str(result.error), result.attempts)
         answer = node.spec.answer
         made = catch_failure(node.name, record, lambda: answer(record, result.body), answer)
-        if isinstance(made, Failed):
+        if isinstance(made, FailedRecord):
             return msgspec.structs.replace(made, attempts=result.attempts)
         return made
 

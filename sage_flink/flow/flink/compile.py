@@ -225,6 +225,7 @@ class _Compiler:
         name = END_OF_INPUT_BUFFER
         native = jvm.org.sage.flink.connector.EndOfInputBufferOperator
         buffer = DataStream(native.wire(streams, topics, name))
-        shared = self.buffered[0][1].shared().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
-        sink = buffer.sink_to(PySink(shared)).name(f"{name}.write").uid(f"{name}.write")
+        topics_sink = self.buffered[0][1].topics_sink()
+        native_sink = topics_sink.flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
+        sink = buffer.sink_to(PySink(native_sink)).name(f"{name}.write").uid(f"{name}.write")
         sink.set_parallelism(1)

@@ -7,7 +7,7 @@ import msgspec
 from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
-from sage_flink.common.records import Failed, Record, decode, encode
+from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.lifecycle import close, open_copy
@@ -32,10 +32,10 @@ class FlatMapStep(Step):
         close(self.node.function)
 
     @override
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         node = self.node
         made = catch_failure(self.name, item, lambda: flat_map(node, item), node.function)
-        yield from (made,) if isinstance(made, Failed) else made
+        yield from (made,) if isinstance(made, FailedRecord) else made
 
 
 class _CallEnd(Step):
@@ -65,10 +65,10 @@ class RequestStep(_CallEnd):
         self.job = job
 
     @override
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         request = self.spec.request
         body = catch_failure(self.node.name, item, lambda: request_body(item, request), request)
-        if isinstance(body, Failed):
+        if isinstance(body, FailedRecord):
             yield body
         else:
             headers = call_headers(self.job, self.node, item)
@@ -94,11 +94,11 @@ class AnswerStep(_CallEnd):
         super().__init__(node, f"{node.name}.answer", (node.name, "answered", "emitted"))
 
     @override
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         result = msgspec.msgpack.decode(item, type=_NativeResult)
         record = decode(result.record)
         if result.reason:
-            yield Failed.of(record, self.node.name, result.reason, result.attempts)
+            yield FailedRecord(record, self.node.name, result.reason, result.attempts)
         elif not result.status:
             yield record  # its body was empty
         else:

@@ -19,8 +19,8 @@ from pyflink.common import Types
 from pyflink.datastream import OutputTag
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
-from sage_flink.common.letters import letter_message
-from sage_flink.common.records import Failed, Record, decode, encode
+from sage_flink.common.dead_letters import to_message
+from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -50,7 +50,7 @@ class Step:
     def close(self) -> None:
         """Close the step's resources; the default is empty."""
 
-    def outcomes(self, item: Any) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Any) -> Iterator[Item | FailedRecord]:
         """The items and failures that the step makes from ``item``."""
         raise AssertionError("every step overrides this")
 
@@ -115,15 +115,9 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         step = self.steps[at]
         step.read += 1
         for out in step.outcomes(item):
-            if isinstance(out, Failed):
+            if isinstance(out, FailedRecord):
                 step.dead_lettered += 1
-                yield FAILED, _dead_letter(out, self.job, self.run)
+                yield FAILED, encode(to_message(out, self.job, self.run))
             else:
                 step.emitted += 1
                 yield from self._from(at + 1, out)
-
-
-def _dead_letter(failed: Failed, job: str, run: str) -> bytes:
-    """The dead letter as a record for the sink: the failure's JSON under the record's id."""
-    message = failed.of_job(job).to_json()
-    return encode(letter_message(message, failed.id, failed.step, job, run))

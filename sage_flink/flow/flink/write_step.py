@@ -9,7 +9,7 @@ from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
 from sage_flink.common.errors import OperatorNeeded, Retryable
-from sage_flink.common.records import Failed, Record, decode_many, encode_many
+from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 
@@ -56,13 +56,13 @@ class WriteStep(Step):
             self.writer.close()
 
     @override
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         records = decode_many(item)
         refused = self._store(records)
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:
-            yield Failed.of(refusal.record, self.name, refusal.reason)
+            yield FailedRecord(refusal.record, self.name, refusal.reason)
 
     def _store(self, records: list[Record]) -> Sequence[Refusal]:
         started_s = time.monotonic()
@@ -93,7 +93,7 @@ class SingleRecordBatchStep(Step):
         super().__init__(name, (name, "read", "emitted"))
 
     @override
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         yield encode_many([item])
 
 
@@ -104,7 +104,7 @@ class DeadLetterWriteStep(WriteStep):
     """
 
     @override
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         for refused in super().outcomes(item):
             raise OperatorNeeded(f"the sink of the dead letters refused one: {refused!r:.300}")
         yield from ()

@@ -1,6 +1,6 @@
 """Runs a graph in this process.
 
-Bounded: a run ends when its sources end. Failed records are returned in the outcome, and the
+Bounded: a run ends when its sources end. FailedRecord records are returned in the outcome, and the
 graph's dead-letter sink is not used; a batch is complete by count, or at the end, whatever its
 bytes and age. A crash loses everything in flight; the Flink target is the durable one.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
 from sage_flink.common.errors import PipelineError, SageError
-from sage_flink.common.records import Failed, Record
+from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.calls.caller import Caller
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
@@ -40,7 +40,7 @@ class Outcome:
     """The records of a run: upserts written, per sink in order of arrival, or failed."""
 
     written: dict[str, list[Record]] = field(default_factory=dict)
-    failed: list[Failed] = field(default_factory=list)
+    failed: list[FailedRecord] = field(default_factory=list)
     #: The last error of a failed record's call, by record id.
     errors: dict[str, SageError] = field(default_factory=dict)
 
@@ -162,7 +162,7 @@ class _Run:
                 out = catch_failure(
                     node.name, record, lambda: flat_map(node, record), node.function
                 )
-                if isinstance(out, Failed):
+                if isinstance(out, FailedRecord):
                     self.outcome.failed.append(out)
                 else:
                     for made in out:
@@ -196,7 +196,7 @@ class _Run:
                 await turn.wait()
         finally:
             self.slots[node.name].release()
-        if isinstance(out, Failed):
+        if isinstance(out, FailedRecord):
             self.outcome.failed.append(out)
         else:
             await self.emit(node, out)
@@ -214,7 +214,7 @@ class _Run:
         lost = {refusal.record.id for refusal in refused}
         upserts = (record for record in records if record.kind == "upsert")
         self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]
-        self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
+        self.outcome.failed.extend(FailedRecord(r.record, node.name, r.reason) for r in refused)
 
     async def open_writer(self, node: Write) -> Writer:
         assert isinstance(node.sink, Sink)

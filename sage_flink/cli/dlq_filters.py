@@ -1,4 +1,4 @@
-"""What the commands of ``sage dlq`` share: the filters, and how they find a job's letters."""
+"""Options of ``sage dlq``: the filters, and the dead-letter topic of a job."""
 
 import os
 import re
@@ -13,28 +13,28 @@ from rich.text import Text
 
 from sage_flink.cli import pipelines
 from sage_flink.common import ConfigError, Settings, sage_home
-from sage_flink.common.letters import Wanted
+from sage_flink.common.dead_letters import DeadLetterFilter
 
 if TYPE_CHECKING:
-    from sage_connectors.dead_letters import Found
+    from sage_connectors.dead_letters import DeadLetterTopic
 
-#: Silence that a person does not mind.
+#: When reading takes longer, progress is shown.
 QUIET_S = 2.0
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-By = Annotated[
+Job = Annotated[
     str,
     typer.Argument(metavar="JOB", help="A job of sage_jobs, a YAML file, or a dead-letter topic."),
 ]
-Step = Annotated[str, typer.Option(help="Only of this step.")]
-Reason = Annotated[str, typer.Option(metavar="REGEX", help="Only of a reason that matches.")]
+Step = Annotated[str, typer.Option(help="Of this step only.")]
+Reason = Annotated[str, typer.Option(metavar="REGEX", help="With a reason that matches only.")]
 Since = Annotated[str, typer.Option(metavar="WHEN", help="1h, 30m, 2d, or a time in ISO 8601.")]
-Id = Annotated[str, typer.Option("--id", metavar="ID", help="Only of the record of this id.")]
-Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="The oldest N of them.")]
+Id = Annotated[str, typer.Option("--id", metavar="ID", help="Of the record with this id only.")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="The oldest N only.")]
 
 
-class Place(NamedTuple):
-    """A topic, and where it is; ``job`` is '' where a topic was named."""
+class TopicOfJob(NamedTuple):
+    """A dead-letter topic and its servers; ``job`` is empty when a topic was named."""
 
     topic: str
     servers: str
@@ -42,11 +42,11 @@ class Place(NamedTuple):
     graph: Any = None
 
 
-def wanted_of(step: str = "", reason: str = "", since: str = "", id_: str = "") -> Wanted:
+def filter_of(step: str = "", reason: str = "", since: str = "", id_: str = "") -> DeadLetterFilter:
     """The filters as a value.
 
     Raises:
-        ConfigError: the reason is no regular expression, or since is no time.
+        ConfigError: the reason is not a regular expression, or since is not a time.
     """
     try:
         pattern = re.compile(reason) if reason else None
@@ -54,17 +54,17 @@ def wanted_of(step: str = "", reason: str = "", since: str = "", id_: str = "") 
         raise ConfigError(
             f"--reason must be a regular expression, got {reason!r}: {error}"
         ) from None
-    return Wanted(step, pattern, since_ms(since, time.time()) if since else 0, id_)
+    return DeadLetterFilter(step, pattern, since_ms(since, time.time()) if since else 0, id_)
 
 
 def since_ms(text: str, now_s: float) -> int:
-    """Milliseconds since the epoch of a time in ISO 8601 (UTC by default), or of so long ago.
+    """Milliseconds since the epoch of a time in ISO 8601 (UTC by default), or of an age.
 
     >>> since_ms("1h", 7200), since_ms("1970-01-01T00:01Z", 0)
     (3600000, 60000)
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it is neither.
     """
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
         return max(0, round((now_s - float(found[1]) * SECONDS[found[2]]) * 1000))
@@ -77,11 +77,11 @@ def since_ms(text: str, now_s: float) -> int:
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def place_of(job: str) -> Place:
+def topic_of(job: str) -> TopicOfJob:
     """The dead-letter topic of a job or a YAML pipeline, or the topic of this name.
 
     Raises:
-        ConfigError: its dead letters are in no topic, or no Kafka is known.
+        ConfigError: its dead letters are not in a topic, or no Kafka is known.
     """
     from sage_connectors import Kafka
 
@@ -90,38 +90,40 @@ def place_of(job: str) -> Place:
         sink = graph.dead_letters
         if not isinstance(sink, Kafka):
             raise ConfigError(
-                f"{job}: its dead letters are in no topic; "
+                f"{job}: its dead letters are not in a topic; "
                 f'add .dead_letters_to(kafka("{Path(job).stem}.dead-letters"))'
             )
-        return Place(sink.topic, sink.servers or _servers(), Path(job).stem, graph)
-    return Place(Kafka(job).topic, _servers(), "")
+        return TopicOfJob(sink.topic, sink.servers or _servers(), Path(job).stem, graph)
+    return TopicOfJob(Kafka(job).topic, _servers(), "")
 
 
-def letters_of(job: str, wanted: Wanted, *, payloads: bool) -> "Found":
-    """The letters of a job that are wanted, with progress when it takes long."""
-    return letters_at(place_of(job), wanted, payloads=payloads)
+def dead_letters_of(job: str, chosen: DeadLetterFilter, *, values: bool) -> "DeadLetterTopic":
+    """The dead letters of a job that match, with progress when it takes long."""
+    return dead_letters_in(topic_of(job), chosen, values=values)
 
 
-def letters_at(place: Place, wanted: Wanted, *, payloads: bool) -> "Found":
-    """The letters at a place that are wanted, with progress when it takes long."""
-    from sage_connectors import dead_letters
+def dead_letters_in(
+    place: TopicOfJob, chosen: DeadLetterFilter, *, values: bool
+) -> "DeadLetterTopic":
+    """The dead letters in a topic that match, with progress when it takes long."""
+    from sage_connectors.dead_letters import message_count, read_dead_letters
 
-    began, total = time.monotonic(), dead_letters.size(place.topic, place.servers)
+    started_s, total = time.monotonic(), message_count(place.topic, place.servers)
     with Console(stderr=True, highlight=False).status(Text("")) as status:
         status.stop()
 
-        def told(messages: int) -> None:
-            if time.monotonic() - began > QUIET_S and messages % 100 == 0:
+        def show_progress(messages: int) -> None:
+            if time.monotonic() - started_s > QUIET_S and messages % 100 == 0:
                 status.start()
                 status.update(Text(f"{place.topic}: {messages:,} of about {total:,} messages"))
 
-        return dead_letters.find(
-            place.topic, place.servers, wanted=wanted, payloads=payloads, on_progress=told
+        return read_dead_letters(
+            place.topic, place.servers, chosen=chosen, values=values, on_progress=show_progress
         )
 
 
 def _servers() -> str:
-    """The Kafka of this stack, or the one that is named; never a stranger's on the usual port."""
+    """The Kafka of this stack, or the one in the environment; never another one on that port."""
     if "SAGE_KAFKA_SERVERS" not in os.environ and not (sage_home() / "stack.json").exists():
         raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_KAFKA_SERVERS")
     return Settings.load().kafka_servers
