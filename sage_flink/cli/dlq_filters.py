@@ -85,8 +85,8 @@ def topic_of(job: str) -> TopicOfJob:
     """
     from sage_connectors import Kafka
 
-    if job.endswith(pipelines.YAML) or job in pipelines.jobs():
-        graph = pipelines.graph(job)
+    if job.endswith(pipelines.FILES) or job in pipelines.jobs():
+        graph = pipelines.load(job)
         sink = graph.dead_letters
         if not isinstance(sink, Kafka):
             raise ConfigError(

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sage_flink.flow.call_options import PRIORITIES, Admission, Batching, Retry
+from sage_flink.flow.call_options import Admission, Batching, Retry
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sage_flink.platform.cluster import FlinkOptions
 
 __all__ = [
-    "PRIORITIES",
     "Admission",
     "Batch",
     "BatchLimits",

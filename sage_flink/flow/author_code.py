@@ -1,7 +1,8 @@
-"""What can be known of an author's code before it runs: where it is, and what it cannot be.
+"""Static checks of an author's functions: location, asynchronous kinds, state lost at a restart.
 
-Byte code says what a function assigns, and its closure, globals and attributes say what it holds.
-Only what is certain is reported: state that is hidden in an object of a foreign class is not found.
+Byte code shows the names that a function assigns; closure, globals and attributes show the objects
+that it keeps. Only certain findings are reported: state inside an object of another class is not
+found.
 """
 
 import contextlib
@@ -74,8 +75,7 @@ def asynchronous(function: Any) -> str:
 def lost_state(function: Any) -> Iterator[str]:
     """What the function keeps from record to record outside of any checkpoint, in words.
 
-    Attributes that ``open`` assigns are left out: the author says by that that they start fresh
-    with every start of the job.
+    Attributes that ``open`` assigns are left out: they are meant to start fresh with the job.
     """
     function = unwrap(function)
     code, owner = code_of(function), _owner(function)
@@ -86,13 +86,13 @@ def lost_state(function: Any) -> Iterator[str]:
     for name, value in held.items():
         if kind := _volatile(value):
             yield f"{name!r} is {kind}"
-    for name in dict.fromkeys(_changed(code, held, has_self=owner is not None)):
+    for name in dict.fromkeys(_changes(code, held, has_self=owner is not None)):
         if name not in fresh:
             yield f"{name!r} changes from record to record"
 
 
 def _owner(function: Any) -> Any:
-    """The object whose attributes the function can reach; None for a plain function."""
+    """The object of a bound method or a callable object; None for a plain function."""
     while isinstance(function, functools.partial):
         function = unwrap(function.func)
     if inspect.ismethod(function):
@@ -152,8 +152,8 @@ def _volatile(value: Any) -> str:
     return ""
 
 
-def _changed(code: CodeType, held: dict[str, Any], *, has_self: bool) -> Iterator[str]:
-    """The names that the code assigns outside of itself, or whose containers it fills."""
+def _changes(code: CodeType, held: dict[str, Any], *, has_self: bool) -> Iterator[str]:
+    """The names outside of the code that it assigns, or that are containers and it fills."""
     own = code.co_varnames[:1] if has_self else ()
     for one in _codes(code):
         before = ""

@@ -1,4 +1,4 @@
-"""How a call behaves besides its request: retries, batches of embeddings, admission to the pool."""
+"""Options of a call: retries, batches of embeddings, admission to the pool."""
 
 import math
 import re
@@ -43,7 +43,7 @@ class Batching:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the pool's admission and scheduling know about a call.
+    """The input of the pool's admission and scheduling.
 
     ``tenant`` and ``priority`` (one of PRIORITIES) are the step's; a record's own headers take
     precedence. The deadline is the record's arrival at the call plus ``slack_s`` (None: the call's

@@ -80,11 +80,11 @@ class Writer(Protocol):
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Store the records; return only after the store has acknowledged them.
 
-        Idempotent by record id: writing a record again changes nothing. Returns those that the
+        Idempotent by record id: writing a record again has no effect. Returns those that the
         store refused for good; the others are stored.
 
         Raises:
-            Retryable: nothing is known to be stored; the same call may succeed later.
+            Retryable: the records may not be stored; the same call may succeed later.
         """
 
     def close(self) -> None:
@@ -145,8 +145,8 @@ class FlinkSink(Protocol):
 class SharedSink(Protocol):
     """A native sink with a topic that can share a transaction with the sinks of other topics.
 
-    Sinks whose ``topics_sink()`` are equal can be replaced by that one sink: their records then
-    become visible in one transaction.
+    Sinks with equal ``topics_sink()`` can be replaced by that one sink: their records then become
+    visible in one transaction.
     """
 
     @property

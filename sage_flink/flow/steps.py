@@ -124,7 +124,7 @@ def _reason(error: Exception, author: object) -> str:
 
 
 def _line(error: Exception, author: object) -> str:
-    """The last line of the traceback in the author's file; of any file where that has none."""
+    """The last line of the traceback in the author's file, or else in any file."""
     code = code_of(author)
     places = [
         (frame.f_code.co_filename, line)

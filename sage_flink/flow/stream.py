@@ -39,7 +39,7 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """The name of the step whose output this is."""
+        """The name of the last step."""
         return self.nodes[-1].name
 
     def flat_map(self, name: str, function: Function) -> "Stream":

@@ -70,7 +70,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "union": (Union, "", ""),
     "write": (Write, "into", "sink"),
 }
-#: Verbs whose function is wrapped before it becomes that of a FlatMap.
+#: Verbs with a wrapper around the function of the FlatMap.
 WRAPPERS: dict[str, type[Map | Filter]] = {"map": Map, "filter": Filter}
 #: Key, or verb with a wrapper -> the methods of which a spec in that place has at least one.
 PLACES: dict[str, tuple[str, ...]] = {
@@ -210,7 +210,7 @@ def _read(step: Any, words: Vocabulary) -> Node:
             raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(place, words)}")
         spec = _build(where, place, step[key], words, key)
         values[spec_field] = WRAPPERS[verb](spec) if verb in WRAPPERS else spec
-    node: Node = kind(**_typed(where, kind, {"name": name, **values}, ready=spec_field))
+    node: Node = kind(**_check_fields(where, kind, {"name": name, **values}, ready=spec_field))
     return node
 
 
@@ -228,14 +228,14 @@ def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "
         )
     if not isinstance(fields or {}, dict):
         raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
-    values = _typed(where, kind, fields or {})
+    values = _check_fields(where, kind, fields or {})
     try:
         return kind(**values)
     except SageError as error:
         raise PipelineError(f"{where}: {error}") from error
 
 
-def _typed(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
+def _check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     if unknown := sorted(str(name) for name in values if name not in fields):
         raise PipelineError(
@@ -267,7 +267,7 @@ def _value(where: str, name: str, value: Any, hint: Any) -> Any:
 def _options(where: str, name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, dict):
         raise PipelineError(f"{where}: {name} must be named fields, got {value!r:.100}")
-    fields = _typed(f"{where}: {name}", kind, value)
+    fields = _check_fields(f"{where}: {name}", kind, value)
     try:
         return kind(**fields)
     except SageError as error:
@@ -281,7 +281,7 @@ def _fits(kind: type, place: str) -> bool:
 
 
 def _function_places(kind: Any) -> set[str]:
-    """The places of a function, by the return type of its ``__call__``; all where it has none."""
+    """The places of a function, by the return type of its ``__call__``; all without one."""
     returned = inspect.signature(kind.__call__).return_annotation
     if returned is inspect.Signature.empty or isinstance(returned, str):
         return {"with", *WRAPPERS}

@@ -58,12 +58,12 @@ class Chat:
         Raises:
             Rejected: the record has no messages.
         """
-        return msgspec.json.encode(self._asked(record))
+        return msgspec.json.encode(self._fields(record))
 
     def request_streamed(self, record: Record) -> bytes:
         """The same request, asking for a stream with its usage at the end."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        return msgspec.json.encode(self._asked(record) | options)
+        return msgspec.json.encode(self._fields(record) | options)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with the answer's text, the reason it ended, and the tokens it took."""
@@ -86,7 +86,7 @@ class Chat:
         """A collector for one streamed answer."""
         return ChatPieces()
 
-    def _asked(self, record: Record) -> dict[str, Any]:
+    def _fields(self, record: Record) -> dict[str, Any]:
         messages = require_field(record, self.messages, list)
         if not messages:
             raise Rejected(f"field {self.messages!r} is empty")

@@ -1,6 +1,6 @@
 """Embedding: one text of the record becomes one vector.
 
-The call gathers texts of many records into one request; see ``flow.ports.CallSpec``.
+The call batches texts of many records into one request; see ``flow.ports.CallSpec``.
 Source: OpenAI API reference, POST /v1/embeddings.
 """
 
@@ -17,9 +17,9 @@ from sage_flink.common.values import require_mapping, require_text
 class Embed:
     """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes.
 
-    ``title`` names a field whose text is embedded in front of it: a chunk from the middle of a
-    document then knows what it belongs to. A vector of other than ``dim`` numbers is refused; 0 is
-    any.
+    ``title`` names a field with a text that is embedded in front of it, so that a chunk from the
+    middle of a document keeps its context. A vector of other than ``dim`` numbers is refused; 0
+    accepts any.
     """
 
     model: str
@@ -37,7 +37,7 @@ class Embed:
 
     @property
     def mode(self) -> Literal["embed"]:
-        """Texts are gathered across records."""
+        """Texts are batched across records."""
         return "embed"
 
     @property

@@ -65,14 +65,14 @@ class Rerank:
         documents = require_field(record, self.documents, list)
         try:
             results = msgspec.json.decode(body)["results"]
-            ranking = [_ranked(result, len(documents)) for result in results]
+            ranking = [_entry(result, len(documents)) for result in results]
         except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
             raise Rejected(f"{self.model}: the answer is not a ranking: {error}") from error
         ranking.sort(key=lambda entry: -entry["relevance_score"])
         return record.replace(value={**require_mapping(record), self.into: ranking[: self.top_n]})
 
 
-def _ranked(result: dict[str, Any], documents: int) -> dict[str, Any]:
+def _entry(result: dict[str, Any], documents: int) -> dict[str, Any]:
     index, score = result["index"], result["relevance_score"]
     if not isinstance(index, int) or not 0 <= index < documents:
         raise IndexError(f"index {index!r} of {documents} documents")

@@ -80,7 +80,7 @@ def _delete(record: Record, doc: str) -> Record:
 
 def _tombstone_id(key: bytes | None) -> str:
     if not key:
-        raise Rejected("the message has no value (a tombstone) and no key that says of what")
+        raise Rejected("the message has no value (a tombstone) and no key with the document's id")
     try:
         return _text({"key": key.decode()}, "key", ID_CHARS_MAX)
     except UnicodeDecodeError as error:

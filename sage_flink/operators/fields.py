@@ -37,7 +37,7 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """For ``filter``: the records whose ``field`` equals ``equals``; a missing field does not."""
+    """For ``filter``: the records where ``field`` equals ``equals``; a missing field does not."""
 
     field: str
     equals: str | int | float | bool

@@ -32,14 +32,14 @@ class RagPrompt:
             Rejected: question, earlier messages or passages are missing or of another kind.
         """
         used = require_field(record, "passages", list)[: self.passages_max]
-        context = "\n\n".join(self._cited(number, p) for number, p in enumerate(used, 1))
+        context = "\n\n".join(self._cite(number, p) for number, p in enumerate(used, 1))
         asked = f"Context:\n{context}\n\nQuestion: {require_field(record, 'question', str)}"
         system = {"role": "system", "content": self.instructions}
         earlier = require_field(record, "messages", list)
         messages = [system, *earlier, {"role": "user", "content": asked}]
         return (record.replace(value={**require_mapping(record), "messages": messages}),)
 
-    def _cited(self, number: int, passage: Mapping[str, Any]) -> str:
+    def _cite(self, number: int, passage: Mapping[str, Any]) -> str:
         text = require_field(passage, "text", str)[: self.passage_chars_max]
         return f"[{number}] {require_field(passage, 'title', str)}\n{text}"
 
@@ -61,9 +61,9 @@ class AnswerWithSources:
         for passage in require_field(record, "passages", list):
             source = _source(passage)
             nearest.setdefault(source["doc"], source)
-        asked = {name: require_field(record, name, str) for name in ("id", "question", "answer")}
-        told = {name: require_field(record, name, object) for name in ("usage", "finish_reason")}
-        return (record.replace(value={**asked, "sources": list(nearest.values()), **told}),)
+        question = {name: require_field(record, name, str) for name in ("id", "question", "answer")}
+        outcome = {name: require_field(record, name, object) for name in ("usage", "finish_reason")}
+        return (record.replace(value={**question, "sources": list(nearest.values()), **outcome}),)
 
 
 def _source(passage: Mapping[str, Any]) -> dict[str, Any]:

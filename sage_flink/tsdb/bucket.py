@@ -117,20 +117,20 @@ def point_of(record: Record) -> Point:
         raise Rejected(f"value must be a mapping with 'measurement' and 'fields', got {got}")
     tags = _mapping(value, "tags", {})
     timestamp_ns = value.get("timestamp_ns", record.timestamp_ms * 1_000_000)
-    _need(isinstance(value.get("measurement"), str), "measurement", "text", value)
+    _require(isinstance(value.get("measurement"), str), "measurement", "text", value)
     whole = isinstance(timestamp_ns, int) and not isinstance(timestamp_ns, bool)
-    _need(whole, "timestamp_ns", "an integer", value)
-    _need(all(isinstance(v, str) for v in tags.values()), "tags", "of text values", value)
+    _require(whole, "timestamp_ns", "an integer", value)
+    _require(all(isinstance(v, str) for v in tags.values()), "tags", "of text values", value)
     return Point(value["measurement"], tags, _mapping(value, "fields", None), timestamp_ns)
 
 
 def _mapping(value: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]:
     found = value.get(key, default)
     named = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
-    _need(named, key, "a mapping with names of text", value)
+    _require(named, key, "a mapping with names of text", value)
     return dict(found)
 
 
-def _need(condition: bool, key: str, required: str, value: Mapping[str, Any]) -> None:
+def _require(condition: bool, key: str, required: str, value: Mapping[str, Any]) -> None:
     if not condition:
         raise Rejected(f"value[{key!r}] must be {required}, got {value.get(key)!r}"[:300])

@@ -7,7 +7,7 @@ import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import Record
 from sage_flink.operators import EncodeJson
-from sage_jobs.entry import run, told
+from sage_jobs.entry import report_errors, run
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,5 @@ def main(
 
 
 if __name__ == "__main__":
-    with told("numbered"):
+    with report_errors("numbered"):
         run(main)

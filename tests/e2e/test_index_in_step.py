@@ -134,7 +134,7 @@ def test_a_tombstone_with_an_empty_key_is_dead_lettered_and_harms_no_document(fe
     fed.messages += 1
     wait_until(lambda: len(fed.ingest.letters()) == 1, 60, "the dead letter")
 
-    assert "no key that says of what" in fed.ingest.letters()[0].reason
+    assert "no key with the document's id" in fed.ingest.letters()[0].reason
     assert fed.held() == held
 
 

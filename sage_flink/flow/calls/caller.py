@@ -46,7 +46,7 @@ class Caller:
 
         Takes at most ``timeout_s``, and ``attempts_max`` requests that reached the pool (more where
         a batch is bisected, see :mod:`~sage_flink.flow.calls.embedding_batcher`). A record with an
-        empty body is returned unchanged; one whose deadline has passed fails without a request.
+        empty body is returned unchanged; one past its deadline fails without a request.
         """
         node, request = self._node, self._request
         body = catch_failure(node.name, record, lambda: request_body(record, request), request)
@@ -92,7 +92,7 @@ class Caller:
                     retry, error = retry.after(tried), tried.error
                     pause_s = retry.pause_s(tried, random.random())  # noqa: S311
                     resumed = asyncio.get_running_loop().time() + pause_s
-                    # With no time for another attempt, this error says more than a timeout would.
+                    # Without time for another attempt this error is more specific than a timeout.
                     late = resumed >= (budget.when() or 0)
                     if late or not retry.allows(tried.classification):
                         return CallResult(tried.body, retry.made, error)

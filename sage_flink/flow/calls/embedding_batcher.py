@@ -42,7 +42,7 @@ class _EmbeddingBatch(NamedTuple):
     texts: list[PendingText]
     retry: RetryPolicy
 
-    def unsettled(self) -> "_EmbeddingBatch":
+    def without_settled(self) -> "_EmbeddingBatch":
         return self._replace(texts=[text for text in self.texts if not text.result.done()])
 
 
@@ -93,7 +93,7 @@ class EmbeddingBatcher:
     def _next(self) -> _EmbeddingBatch | None:
         """The next batch to send: retries first, then the buffer with the oldest text."""
         while self._retries:
-            batch = self._retries.popleft().unsettled()
+            batch = self._retries.popleft().without_settled()
             if batch.texts:
                 return batch
         batching, now = self._node.batching, asyncio.get_running_loop().time()
@@ -157,14 +157,14 @@ class EmbeddingBatcher:
     def _retry(self, batch: _EmbeddingBatch, tried: Attempt) -> None:
         """Send the batch again, or its halves, after a pause where it helps; or fail its texts."""
         assert tried.error is not None
-        batch = batch._replace(retry=batch.retry.after(tried)).unsettled()
+        batch = batch._replace(retry=batch.retry.after(tried)).without_settled()
         kind, again = tried.classification, batch.retry.allows(tried.classification)
         pause_s = batch.retry.pause_s(tried, random.random()) if kind.retryable else 0.0  # noqa: S311
         end = asyncio.get_running_loop().time() + pause_s
         last = not again and (len(batch.texts) == 1 or not kind.content_may_be_the_cause)
         for text in batch.texts:
             text.error = tried.error
-            # With no time for another attempt, this error says more than a timeout would.
+            # Without time for another attempt this error is more specific than a timeout.
             if last or text.end <= end:
                 text.settle(tried.error)
         if pause_s:
@@ -180,7 +180,7 @@ class EmbeddingBatcher:
         self._pump()
 
     def _bisect(self, batch: _EmbeddingBatch) -> None:
-        texts = batch.unsettled().texts
+        texts = batch.without_settled().texts
         middle = (len(texts) + 1) // 2
         for half in (texts[:middle], texts[middle:]):
             if half:

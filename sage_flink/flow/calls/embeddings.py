@@ -95,7 +95,7 @@ def read(model: str, body: bytes, count: int) -> list[bytes | PoolError]:
 def of_one_size(
     slots: Sequence[bytes | PoolError], seen: Counter[int], dim: int = 0
 ) -> list[bytes | PoolError]:
-    """The same slots, with an error in place of a vector whose size differs from the call's.
+    """The same slots, with an error in place of each vector of another size.
 
     The size is ``dim`` numbers; where that is 0, the most frequent one in ``seen``, to which these
     vectors are added first.
@@ -120,7 +120,7 @@ def _vector(row: _Row) -> bytes | PoolError:
             packed = b64decode(row.embedding, validate=True)
         except binascii.Error:
             return _wrong("an embedding that is not base64")
-    else:  # null is how a JSON writer says NaN
+    else:  # JSON writers put null in place of NaN
         packed = array("f", (math.nan if n is None else n for n in row.embedding)).tobytes()
     if not packed or len(packed) % _FLOAT_BYTES:
         return _wrong(f"an embedding of {len(packed)} bytes, which are no float32s")

@@ -63,6 +63,6 @@ def backoff_s(attempts: int, retry_after_s: float, chance: float) -> float:
 
 
 def out_of_time(limit_s: float, last: SageError | None) -> PoolTimeout:
-    """The error of a call whose budget is used up, with the error of its last attempt."""
+    """The error of a call that used up its budget, with the error of its last attempt."""
     message = f"; the last attempt: {last}" if last else ""
     return PoolTimeout(f"no answer within {limit_s:.4g} s{message}")

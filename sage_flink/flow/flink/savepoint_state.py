@@ -14,7 +14,7 @@ from py4j.protocol import Py4JJavaError
 
 from sage_flink.common.errors import ConfigError, PipelineError
 
-#: The operators that a step can have besides its own are called ``<step>.<part>``.
+#: Additional operators of a step are called ``<step>.<part>``.
 PARTS = frozenset({"account", "batch", "request", "answer", "tally"})
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
@@ -47,8 +47,8 @@ def require_all_restored(
 ) -> None:
     """Refuse to lose state: every operator of ``states`` is in ``uids``, or its step in ``drop``.
 
-    ``uids`` are those of the new job's operators that can have state, ``drop`` the steps whose
-    state may be dropped.
+    ``uids`` are those of the new job's operators that can have state, ``drop`` the steps that
+    may lose theirs.
 
     Raises:
         PipelineError: state would be lost (the message names its steps, the new steps, and the

@@ -30,7 +30,7 @@ Item = Record | bytes
 
 
 class Step:
-    """One step of a stage. ``takes_records`` says whether its input is a record or raw bytes.
+    """One step of a stage. ``takes_records``: its input is a record, not raw bytes.
 
     ``counts_as`` is the node of the graph and the counters of the step's input and output. The
     three numbers are those of the current element; the stage resets them.
@@ -45,10 +45,10 @@ class Step:
         self.read = self.emitted = self.dead_lettered = 0
 
     def open(self, context: RuntimeContext, job: str) -> None:
-        """Create the step's resources on the worker; the default creates none."""
+        """Create the step's resources on the worker; the default is empty."""
 
     def close(self) -> None:
-        """Close the step's resources; the default has none."""
+        """Close the step's resources; the default is empty."""
 
     def outcomes(self, item: Any) -> Iterator[Item | FailedRecord]:
         """The items and failures that the step makes from ``item``."""

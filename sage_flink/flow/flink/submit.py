@@ -64,8 +64,8 @@ def submit(
 
     Inside ``flink run`` the job is sent to that command's cluster, else to ``settings.flink_url``.
     With ``options.savepoint`` it resumes from that state. Request ids and Kafka transactions
-    follow the job's name, so a job that keeps its name keeps its ids. ``job`` is the job whose
-    request ids and dead letters these are: itself, unless it is the replay of another one.
+    follow the job's name, so a job that keeps its name keeps its ids; in a replay, request ids and
+    dead letters belong to the replayed ``job``.
     ``in_one_transaction`` buffers the output of the native sinks until the end of the input and
     writes it in one transaction: either all of it becomes visible or no part of it.
 
@@ -74,8 +74,7 @@ def submit(
             lost; no job was started.
         ConfigError: the native jar or the savepoint is missing, or ``flink_url`` is not an address.
         StackError: the cluster rejected the job.
-        StoreUnavailable: a server that the job needs does not respond, such as Kafka; no job was
-            started.
+        StoreUnavailable: a server that the job needs, such as Kafka, does not respond.
     """
     settings = settings or Settings.load()
     options = options or FlinkOptions()
@@ -84,14 +83,8 @@ def submit(
         one_transaction(graph)
     options = _with_state_paths(options, name, settings)
     env = environment(options, settings)
-    compile_graph(
-        graph,
-        env,
-        job=job or name,
-        settings=settings,
-        run=name,
-        in_one_transaction=in_one_transaction,
-    )
+    one = in_one_transaction
+    compile_graph(graph, env, job=job or name, settings=settings, run=name, in_one_transaction=one)
     # Not env.execute_async: the plan that is checked is the plan that is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
     _need_state_fits(plan, options)

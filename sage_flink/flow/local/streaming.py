@@ -14,7 +14,7 @@ OnDelta = Callable[[str, str], Awaitable[None]]
 
 @runtime_checkable
 class Streamable(Protocol):
-    """A call spec whose answer can be streamed."""
+    """A call spec with answers that can be streamed."""
 
     def request_streamed(self, record: Record) -> bytes:
         """The body of a request for a stream."""
