@@ -22,9 +22,9 @@ from sage_gateway.batches import Desk
 from sage_gateway.cache import Cache
 from sage_gateway.cache.response_cache import store_of
 from sage_gateway.config import presets
-from sage_gateway.config.pool_file import chosen_file, load
+from sage_gateway.config.pool_file import choose_file, load
 from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
-from sage_gateway.controlplane.engine_state import Records
+from sage_gateway.controlplane.engine_state import EngineStateStore
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.engines import KNOWN, Engine
 from sage_gateway.forwarding.forwarder import Proxy
@@ -40,7 +40,7 @@ from sage_gateway.observability.tracing import tracing
 from sage_gateway.pipelines import flow_pipeline, registry
 from sage_gateway.pipelines.pool_client import Transport
 from sage_gateway.replay import Recorder
-from sage_gateway.replay.trace import head_of
+from sage_gateway.replay.trace import header_of
 from sage_gateway.storage.points import BUCKET, Points
 from sage_gateway.tenants import Keys, Tenants, local_key
 from sage_gateway.tenants.stores import store
@@ -59,7 +59,7 @@ def build(
     engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
     factories: Mapping[str, registry.Factory] = flow_pipeline.FACTORIES,
-    records: Records | None = None,
+    records: EngineStateStore | None = None,
     bucket: Bucket = BUCKET,
     requests: RequestLog | None = None,
 ) -> Front:
@@ -71,7 +71,7 @@ def build(
         ConfigError: a model's weights or an engine's environment are not there.
     """
     folder = settings.home / "logs"
-    pool = Pool(spec, engines, models=settings.models, logs=folder, records=records)
+    pool = Pool(spec, engines, models=settings.models, logs=folder, store=records)
     proxy = Proxy()
     searches = Searches(open_store)
     metrics = Metrics(pool, requests)
@@ -134,7 +134,7 @@ def build(
 def _recorder(spec: PoolSpec) -> Recorder | None:
     named = os.environ.get("SAGE_POOL_TRACE")
     trace = TraceSpec(path=Path(named)) if named else spec.trace
-    return Recorder(trace.path, head_of(spec, trace.sample)) if trace else None
+    return Recorder(trace.path, header_of(spec, trace.sample)) if trace else None
 
 
 def serve(front: Front, listener: socket.socket) -> None:
@@ -169,10 +169,10 @@ def main() -> None:
         try:
             settings = Settings.load()
             given = presets.path(args.preset) if args.preset else args.pool
-            spec = load(chosen_file(given, settings.home), KNOWN)
+            spec = load(choose_file(given, settings.home), KNOWN)
             listener = held.enter_context(listen(args.host, args.port))
             host, port = listener.getsockname()[:2]
-            records = Records(settings.home / "run" / f"gateway-{port}")
+            records = EngineStateStore(settings.home / "run" / f"gateway-{port}")
             kept = records if records.open() else None
             keys = Keys.of(local_key(settings))
             front = build(settings, spec, keys, records=kept, requests=requests)

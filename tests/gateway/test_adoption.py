@@ -18,7 +18,13 @@ import yaml
 from redis_server import free_port
 from waiting import ended, wait_until
 
-from sage_gateway.controlplane.engine_state import Record, Records, Wanted, created_s, digest
+from sage_gateway.controlplane.engine_state import (
+    EngineRecord,
+    EngineStateStore,
+    WantedState,
+    created_s,
+    digest,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -200,19 +206,19 @@ def test_two_gateways_of_one_home_leave_each_others_engines_alone(tmp_path: Path
         one.end(signal.SIGTERM)
 
 
-def record(**more: Any) -> Record:
+def record(**more: Any) -> EngineRecord:
     me = os.getpid()
-    known = {"model": "a/b", "place": 0, "pid": me, "created_s": created_s(me), "port": 1}
-    return Record.model_validate({**known, "digest": "x", "owner": me, **more})
+    known = {"model": "a/b", "index": 0, "pid": me, "created_s": created_s(me), "port": 1}
+    return EngineRecord.model_validate({**known, "digest": "x", "owner": me, **more})
 
 
 def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
-    records = Records(tmp_path / "run")
+    records = EngineStateStore(tmp_path / "run")
     assert records.open()
     path = records.path("a/b", 0)
-    records.keep(path, record())
+    records.write_engine(path, record())
 
-    assert list(records.found()) == [(path, record())]
+    assert list(records.running_engines()) == [(path, record())]
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     records.close()
@@ -221,23 +227,23 @@ def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', "[]"])
 def test_what_is_no_record_is_forgotten(tmp_path: Path, text: str) -> None:
-    records = Records(tmp_path)
+    records = EngineStateStore(tmp_path)
     (tmp_path / "m~0~x.json").write_text(text)
 
-    assert list(records.found()) == []
+    assert list(records.running_engines()) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_of_the_same_id_that_began_at_another_time_is_another(tmp_path: Path) -> None:
-    records = Records(tmp_path)
-    records.keep(records.path("m", 0), record(created_s=created_s(os.getpid()) - 60))
-    records.keep(records.path("m", 1), record(pid=2**22 + 1))
+    records = EngineStateStore(tmp_path)
+    records.write_engine(records.path("m", 0), record(created_s=created_s(os.getpid()) - 60))
+    records.write_engine(records.path("m", 1), record(pid=2**22 + 1))
 
-    assert list(records.found()) == []
+    assert list(records.running_engines()) == []
 
 
 def test_a_folder_has_one_gateway_at_a_time(tmp_path: Path) -> None:
-    one, two = Records(tmp_path / "run"), Records(tmp_path / "run")
+    one, two = EngineStateStore(tmp_path / "run"), EngineStateStore(tmp_path / "run")
 
     assert one.open()
     assert not two.open()
@@ -247,12 +253,12 @@ def test_a_folder_has_one_gateway_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_was_wanted_counts_only_for_the_pool_it_began_with(tmp_path: Path) -> None:
-    records = Records(tmp_path)
-    wanted = Wanted(base="b", models={}, replicas={"talk": 3})
-    records.want(wanted)
+    records = EngineStateStore(tmp_path)
+    wanted = WantedState(base="b", models={}, replicas={"talk": 3})
+    records.write_wanted(wanted)
 
-    assert records.wanted("b") == wanted
-    assert records.wanted("c") is None
+    assert records.read_wanted("b") == wanted
+    assert records.read_wanted("c") is None
 
 
 def test_a_command_line_is_known_by_its_words_and_its_environment() -> None:

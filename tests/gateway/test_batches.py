@@ -192,7 +192,7 @@ def test_a_cancelled_batch_keeps_what_was_answered_and_lets_go_of_the_rest(
 
         assert client.batches.cancel(batch.id).status == "cancelling"
         batch = ended(client, batch.id)
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0)
 
         assert batch.status == "cancelled"
         assert batch.cancelling_at <= batch.cancelled_at

@@ -10,7 +10,13 @@ import pytest
 
 from sage_flink.common import ConfigError
 from sage_gateway.capacity import model_size
-from sage_gateway.capacity.memory_budget import Machine, Need, crowded, machine, mistakes
+from sage_gateway.capacity.memory_budget import (
+    Footprint,
+    Machine,
+    machine,
+    oversubscription,
+    problems,
+)
 from sage_gateway.config.pool_spec import BudgetSpec, ModelSpec, PoolSpec
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.controlplane.replica_factory import model_of
@@ -20,12 +26,12 @@ from sage_gateway.openai.error_table import status_of
 
 HERE = Machine(cores=2, memory_mb=4096)
 NONE = BudgetSpec()
-CHAT, EMBED = Need("chat", 2, 2, 1000, 500), Need("embed", 1, 1, 90, 0)
+CHAT, EMBED = Footprint("chat", 2, 2, 1000, 500), Footprint("embed", 1, 1, 90, 0)
 
 
 def test_what_fits_is_not_mentioned() -> None:
-    assert list(mistakes([CHAT, EMBED], NONE, HERE)) == []
-    assert crowded([EMBED], NONE, HERE) == ""
+    assert list(problems([CHAT, EMBED], NONE, HERE)) == []
+    assert oversubscription([EMBED], NONE, HERE) == ""
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def test_what_fits_is_not_mentioned() -> None:
     ],
 )
 def test_a_budget_is_kept_to_with_the_sum_told(budget: BudgetSpec, told: str) -> None:
-    (found,) = mistakes([CHAT, EMBED], budget, HERE)
+    (found,) = problems([CHAT, EMBED], budget, HERE)
 
     assert found.startswith(told)
 
@@ -51,27 +57,30 @@ def test_a_budget_is_kept_to_with_the_sum_told(budget: BudgetSpec, told: str) ->
 def test_without_a_budget_memory_is_the_machines_and_threads_are_a_warning() -> None:
     more = CHAT._replace(replicas=3)
 
-    assert "and this machine has 4096" in next(mistakes([more], NONE, HERE))
-    assert crowded([more], NONE, HERE) == (
+    assert "and this machine has 4096" in next(problems([more], NONE, HERE))
+    assert oversubscription([more], NONE, HERE) == (
         "CPU: chat 3 x 2 = 6 threads on 2 cores; at full load they share"
     )
-    assert list(mistakes([more], BudgetSpec(memory_mb=5000), HERE)) == []
+    assert list(problems([more], BudgetSpec(memory_mb=5000), HERE)) == []
 
 
 def test_what_is_not_wanted_takes_nothing() -> None:
-    assert list(mistakes([Need("big", 0, 64, 10**6, 10**6)], BudgetSpec(cpu_threads=1), HERE)) == []
+    assert (
+        list(problems([Footprint("big", 0, 64, 10**6, 10**6)], BudgetSpec(cpu_threads=1), HERE))
+        == []
+    )
 
 
 def test_the_memory_of_gpus_is_counted_by_itself() -> None:
-    mixed = [Need("chat", 1, 1, 0, 0, 60_000), Need("embed", 2, 1, 0, 0, 12_000)]
+    mixed = [Footprint("chat", 1, 1, 0, 0, 60_000), Footprint("embed", 2, 1, 0, 0, 12_000)]
     card = HERE._replace(gpu_mb=81_000)
 
-    assert list(mistakes(mixed[:1], NONE, card)) == []
-    assert list(mistakes(mixed, NONE, card)) == [
+    assert list(problems(mixed[:1], NONE, card)) == []
+    assert list(problems(mixed, NONE, card)) == [
         "GPU memory: chat 1 x 60000 + embed 2 x 12000 = 84000 MiB, and the GPUs here have 81000; "
         "take fewer replicas"
     ]
-    assert list(mistakes(mixed, BudgetSpec(gpu_memory_mb=90_000), HERE)) == []
+    assert list(problems(mixed, BudgetSpec(gpu_memory_mb=90_000), HERE)) == []
 
 
 def test_this_machine_has_cores_and_memory() -> None:
@@ -178,5 +187,5 @@ def test_threads_count_where_an_engine_has_weights(
     spec = ModelSpec.model_validate(heavy(tmp_path, threads=3))
     fake = ModelSpec(engine="fake", kind="chat", threads=3)
 
-    assert model_of("m", spec, ENGINES["onnx"], tmp_path).need == Need("m", 1, 3, 3, 0)
-    assert model_of("f", fake, ENGINES["fake"], tmp_path).need == Need("f", 1, 0, 0, 0)
+    assert model_of("m", spec, ENGINES["onnx"], tmp_path).footprint == Footprint("m", 1, 3, 3, 0)
+    assert model_of("f", fake, ENGINES["fake"], tmp_path).footprint == Footprint("f", 1, 0, 0, 0)

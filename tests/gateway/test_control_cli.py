@@ -19,7 +19,7 @@ def pool(start: Any, fake: Any) -> Iterator[Any]:
     models = {"talk": fake(), "ill": fake(arguments=["--no-such-option"])}
     with start(models, wait=False) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 1)
-        gateway.until(lambda: gateway.pool.models["ill"].members[0].replica.restarts > 0)
+        gateway.until(lambda: gateway.pool.models["ill"].replica_slots[0].replica.restarts > 0)
         yield gateway
 
 
@@ -76,7 +76,7 @@ def test_a_model_is_scaled_and_a_replica_drained(pool: Any) -> None:
     scaled = sage("scale", "talk", "2")
     pool.until(lambda: pool.pool.models["talk"].ready() == 2)
     drained = sage("drain", "talk/1")
-    names = lambda: [m.replica.name for m in pool.pool.models["talk"].members]  # noqa: E731
+    names = lambda: [m.replica.name for m in pool.pool.models["talk"].replica_slots]  # noqa: E731
     pool.until(lambda: names() == ["talk/0", "talk/2"])
 
     assert scaled.output == "talk: 2 wanted, 1 ready\n"

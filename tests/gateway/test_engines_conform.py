@@ -22,7 +22,7 @@ from redis_server import free_port
 from waiting import wait_until
 
 from sage_gateway import engines
-from sage_gateway.controlplane.readiness_probe import wrong
+from sage_gateway.controlplane.readiness_probe import response_error
 
 SERVER = Path(engines.__file__).with_name("serve_fake.py")
 KEY_ENV, SECRET = "SAGE_TEST_API_KEY", "sk-of-the-provider"
@@ -211,7 +211,7 @@ def test_an_engine_that_is_healthy_but_answers_nothing_is_not_ready(start: Any, 
     health = {**fake()["health"], "start_timeout_s": 3}
     model = fake(arguments=["--probe-status", "500"], health=health)
     with start({"talk": model}, wait=False) as gateway:
-        member = gateway.pool.models["talk"].members[0]
+        member = gateway.pool.models["talk"].replica_slots[0]
         gateway.until(lambda: member.replica.restarts > 0)
 
         assert member.replica.reason == (
@@ -235,7 +235,7 @@ def test_an_engine_that_is_healthy_but_answers_nothing_is_not_ready(start: Any, 
     ],
 )
 def test_an_answer_to_the_probe_is_looked_at(kind: str, body: bytes, told: str) -> None:
-    found = wrong(kind, body, 2)
+    found = response_error(kind, body, 2)
 
     assert told in found
     assert bool(told) == bool(found)

@@ -23,7 +23,7 @@ POOL = "{engine_grace_s: 0.1, models: {talk: {engine: fake, kind: chat}}}"
 
 
 def pid(gateway: Any, replica: int = 0) -> int:
-    found: int = gateway.pool.models["talk"].members[replica].process.pid
+    found: int = gateway.pool.models["talk"].replica_slots[replica].process.pid
     return found
 
 
@@ -67,7 +67,11 @@ def test_a_hung_engine_is_killed_and_started_again(start: Any, fake: Any) -> Non
         old = pid(gateway)
         os.kill(old, signal.SIGSTOP)
         gateway.until(
-            lambda: pid(gateway) != old if gateway.pool.models["talk"].members[0].process else False
+            lambda: (
+                pid(gateway) != old
+                if gateway.pool.models["talk"].replica_slots[0].process
+                else False
+            )
         )
         gateway.until(gateway.healthy)
 
@@ -90,7 +94,7 @@ def test_before_an_engine_is_ready_the_answer_is_503_with_a_time_to_wait(
 
 def test_an_engine_that_cannot_start_is_tried_ever_more_slowly(start: Any, fake: Any) -> None:
     with start({"talk": fake(arguments=["--no-such-option"])}, wait=False) as gateway:
-        replica = lambda: gateway.pool.models["talk"].members[0].replica  # noqa: E731
+        replica = lambda: gateway.pool.models["talk"].replica_slots[0].replica  # noqa: E731
         gateway.until(lambda: replica().restarts >= 2)
 
         assert replica().reason == "exited with 2"
@@ -156,7 +160,7 @@ def test_an_engine_whose_command_line_breaks_later_is_tried_again(start: Any, fa
     odd = Engine(kinds=frozenset({"chat"}), argv=moody, weights=False)
     model = {**fake(health={"backoff_first_s": 0.5}), "engine": "odd"}
     with start({"talk": model}, engines={"odd": odd}, wait=False) as gateway:
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].replica.restarts == 1)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].replica.restarts == 1)
         reasons = gateway.client.get("/health").json()["models"]["talk"]["reasons"]
         gateway.until(gateway.healthy)
 

@@ -21,7 +21,7 @@ from sage_gateway.controlplane.replica_factory import models_of
 from sage_gateway.engines import ENGINES
 from sage_gateway.models.model import Model
 from sage_gateway.replicas.circuit_breaker import Breaker, Circuit
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 
 CHAT = "/v1/chat/completions"
 CHAT_COSTS = 5  # tokens, as the fake engine says
@@ -35,7 +35,7 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 
 
 def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
-    return gateway.pool.models[model].members[replica]
+    return gateway.pool.models[model].replica_slots[replica]
 
 
 def both_ready(gateway: Any, model: str = "talk") -> None:
@@ -86,12 +86,12 @@ def test_while_one_is_trusted_who_finds_it_full_waits_rather_than_ask_an_open_ci
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=1, health=RARELY)}) as gateway:
         both_ready(gateway)
-        member(gateway).breaker = Breaker(Circuit.OPEN, retry_at_s=time.monotonic() + 60)
+        member(gateway).set_breaker(Breaker(Circuit.OPEN, retry_at_s=time.monotonic() + 60))
         asks = [callers.submit(gateway.chat, "sleep 0.1") for _ in range(5)]
         ends = [ask.result().status_code for ask in asks]
 
         assert ends == [200] * 5
-        assert gateway.pool.models["talk"].queue.ended["let_go"] > 0
+        assert gateway.pool.models["talk"].queue.outcomes["dispatched"] > 0
         assert [gateway.seen("talk", i)["requests"] for i in range(2)] == [0, 5]
 
 
@@ -104,7 +104,9 @@ def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPo
         for engine in engines:
             engine.send_signal(signal.SIGSTOP)
         asks = [callers.submit(gateway.client.post, "/v1/embeddings", json=body) for _ in range(2)]
-        gateway.until(lambda: all(m.in_flight for m in gateway.pool.models["vectors"].members))
+        gateway.until(
+            lambda: all(m.in_flight for m in gateway.pool.models["vectors"].replica_slots)
+        )
         time.sleep(0.2)
         assert waiting(gateway, "vectors") == 0
         for engine in engines:
@@ -114,21 +116,25 @@ def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPo
         assert sum(gateway.seen("vectors", i)["requests"] for i in range(2)) == 2
 
 
-def model_of(rows: list[tuple[State, int, bool, int, Circuit]]) -> Model:
+def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:
     spec = {"engine": "fake", "kind": "chat", "concurrency": 3, "replicas": max(1, len(rows))}
     pool = PoolSpec.model_validate({"models": {"talk": spec}})
     model = models_of(pool, ENGINES, Path())["talk"]
-    for one, (state, in_flight, suspect, missed, circuit) in zip(model.members, rows, strict=True):
-        one.replica = replace(one.replica, state=state, missed=missed)
-        one.in_flight, one.suspect = in_flight, suspect
-        one.breaker = Breaker(circuit, retry_at_s=time.monotonic() + 60, trials=2)
+    for one, (state, in_flight, suspect, missed, circuit) in zip(
+        model.replica_slots, rows, strict=True
+    ):
+        one.set_replica(replace(one.replica, state=state, missed=missed))
+        for _ in range(in_flight):
+            one.acquire()
+        one.set_suspect(suspect)
+        one.set_breaker(Breaker(circuit, retry_at_s=time.monotonic() + 60, trials=2))
     return model
 
 
 @given(
     rows=st.lists(
         st.tuples(
-            st.sampled_from([State.READY, State.STARTING, State.FAILED]),
+            st.sampled_from([ReplicaState.READY, ReplicaState.STARTING, ReplicaState.FAILED]),
             st.integers(0, 4),
             st.booleans(),
             st.integers(0, 1),
@@ -139,14 +145,14 @@ def model_of(rows: list[tuple[State, int, bool, int, Circuit]]) -> Model:
     )
 )
 def test_the_queue_and_the_choice_agree_on_whether_there_is_room(
-    rows: list[tuple[State, int, bool, int, Circuit]],
+    rows: list[tuple[ReplicaState, int, bool, int, Circuit]],
 ) -> None:
     model = model_of(rows)
 
-    room, index = model.room_beyond(0), model.choose()
+    room, index = model.has_room(0), model.choose()
 
     assert room == (index is not None)
-    assert index is None or model.members[index].in_flight < 3
+    assert index is None or model.replica_slots[index].in_flight < 3
 
 
 def made_key(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
@@ -207,7 +213,7 @@ def test_who_hangs_up_in_the_queue_pays_nothing_and_holds_nothing(start: Any, fa
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
                     asked(gateway, "echo hi", own, timeout=0.2)
-            gateway.until(lambda: gateway.pool.models["talk"].queue.ended["left"] == 3)
+            gateway.until(lambda: gateway.pool.models["talk"].queue.outcomes["cancelled"] == 3)
         gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
 
         assert spent(gateway, own) == CHAT_COSTS

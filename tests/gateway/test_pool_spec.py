@@ -7,7 +7,7 @@ import pytest
 
 import sage_gateway
 from sage_flink.common import ConfigError
-from sage_gateway.config.pool_file import SHIPPED, chosen_file, load
+from sage_gateway.config.pool_file import SHIPPED, choose_file, load
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.engines import ENGINES, Engine, Launch
 
@@ -31,7 +31,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
         (
             "models: {m: {engine: nope, kind: chat}}",
-            "models.m.engine: 'nope' is none of",
+            "models.m.engine: 'nope' is not one of",
         ),
         (
             "models: {m: {engine: fake, kind: chat, slots: 0}}",
@@ -129,11 +129,11 @@ def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) 
 
 def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:
     given = tmp_path / "given.yaml"
-    assert chosen_file(None, tmp_path) == SHIPPED
+    assert choose_file(None, tmp_path) == SHIPPED
 
     (tmp_path / "pool.yaml").write_text(GOOD)
-    assert chosen_file(None, tmp_path) == tmp_path / "pool.yaml"
-    assert chosen_file(given, tmp_path) == given
+    assert choose_file(None, tmp_path) == tmp_path / "pool.yaml"
+    assert choose_file(given, tmp_path) == given
 
     with pytest.raises(ConfigError, match="give --pool a file that exists"):
         load(given, ENGINES)
@@ -150,7 +150,7 @@ def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
 
     assert str(caught.value).splitlines() == [
         f"{file}: 5 mistakes",
-        "  models.a b: a name has letters, digits and . _ : / - only, 128 at most, and begins with "
+        "  models.a b: a name has letters, digits and . _ : / - only, 128 at most, and starts with "
         "a letter or digit, got 'a b'",
         "  models.m.engine: is missing; add it",
         "  models.m.kind: must be 'chat', 'embedding' or 'rerank', got 'song'",

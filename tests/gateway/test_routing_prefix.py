@@ -6,17 +6,17 @@ from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.openai.schema import BODY_BYTES_MAX
-from sage_gateway.replicas.lifecycle import State
-from sage_gateway.routing import Candidate, Hints, Router
+from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.routing import Candidate, Router, RoutingHints
 from sage_gateway.routing.prefix import (
     BLOCK_BYTES,
     CUTS,
     LINKS_MAX,
     POLICY,
-    Seen,
-    bound,
-    chained,
+    SentPrefixes,
+    hash_chain,
     learn,
+    load_limit,
     read,
 )
 
@@ -28,11 +28,11 @@ def router() -> Router:
 
 
 def at_work(*loads: int) -> list[Candidate]:
-    return [Candidate(i, State.READY, load) for i, load in enumerate(loads)]
+    return [Candidate(i, ReplicaState.READY, load) for i, load in enumerate(loads)]
 
 
-def hints(text: str) -> Hints:
-    return Hints(chain=chained(text.encode()))
+def hints(text: str) -> RoutingHints:
+    return RoutingHints(chain=hash_chain(text.encode()))
 
 
 def chat(*contents: str, **more: object) -> bytes:
@@ -69,11 +69,11 @@ def test_a_conversation_stays_on_one_replica_while_that_has_a_slot_free(
 def test_no_beginning_brings_a_replica_above_its_bound_or_is_led_away_below_it(
     loads: list[int], beginnings: list[str]
 ) -> None:
-    policy, seen = POLICY, Seen(SLOTS)
+    policy, seen = POLICY, SentPrefixes(SLOTS)
     holders: dict[str, set[int]] = {}
     for name in beginnings:
         candidates = at_work(*loads)
-        most = bound(candidates, SLOTS)
+        most = load_limit(candidates, SLOTS)
         index = policy.choose(candidates, hints(name * 600), seen)
         seen = policy.learn(seen, hints(name * 600), index)
         light = {i for i in holders.get(name, set()) if loads[i] < most}
@@ -122,15 +122,15 @@ def test_a_common_beginning_that_is_a_small_part_gathers_nobody() -> None:
 
 
 def test_a_prompt_shorter_than_a_block_goes_to_the_least_busy() -> None:
-    assert read((), chat("hello")) == Hints()
-    assert router().choose(at_work(1, 0), Hints()) == 1
+    assert read((), chat("hello")) == RoutingHints()
+    assert router().choose(at_work(1, 0), RoutingHints()) == 1
 
 
 def test_the_whole_prompt_counts_and_its_end_changes_only_the_last_link() -> None:
     long = tale(40_000)
 
-    chain = chained(long.encode())
-    other = chained((long[: CUTS[len(chain) - 1] - 1] + "#").encode())
+    chain = hash_chain(long.encode())
+    other = hash_chain((long[: CUTS[len(chain) - 1] - 1] + "#").encode())
 
     assert chain[:-1] == other[:-1]
     assert chain[-1] != other[-1]
@@ -138,7 +138,7 @@ def test_the_whole_prompt_counts_and_its_end_changes_only_the_last_link() -> Non
 
 
 def test_the_first_byte_changes_every_link() -> None:
-    chain, other = chained(b"a" + b"x" * 5000), chained(b"b" + b"x" * 5000)
+    chain, other = hash_chain(b"a" + b"x" * 5000), hash_chain(b"b" + b"x" * 5000)
 
     assert not set(chain) & set(other)
 
@@ -162,11 +162,11 @@ def test_what_an_engine_renders_is_what_counts() -> None:
 
 
 def test_what_is_remembered_has_a_limit_and_short_beginnings_are_kept_longest() -> None:
-    seen = Seen(SLOTS)
+    seen = SentPrefixes(SLOTS)
     own = hints("a" * BLOCK_BYTES * 3)
     learn(seen, own, 1)
     for i in range(LINKS_MAX - 1):
-        learn(seen, Hints(chain=(b"%d" % i,)), 0)
+        learn(seen, RoutingHints(chain=(b"%d" % i,)), 0)
 
     assert len(seen.links) == LINKS_MAX
     assert own.chain[0] in seen.links

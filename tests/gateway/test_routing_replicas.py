@@ -13,15 +13,15 @@ import httpx
 import pytest
 
 from sage_gateway.replicas.circuit_breaker import RUN_MAX, Circuit
-from sage_gateway.replicas.lifecycle import State
-from sage_gateway.routing import Candidate, Hints
+from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.routing import Candidate, RoutingHints
 from sage_gateway.routing.rendezvous import choose
 
 RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check comes to help
 
 
 def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
-    return gateway.pool.models[model].members[replica]
+    return gateway.pool.models[model].replica_slots[replica]
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def hung(of: Any) -> Iterator[None]:
 
 
 def all_ready(gateway: Any) -> bool:
-    return all(m.ready() == len(m.members) for m in gateway.pool.models.values())
+    return all(m.ready() == len(m.replica_slots) for m in gateway.pool.models.values())
 
 
 def asked(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
@@ -60,8 +60,8 @@ def talk(gateway: Any, session: str) -> httpx.Response:
 
 def of_first() -> str:
     """A session whose replica is the first, while that is well."""
-    both = [Candidate(i, State.READY, 0) for i in range(2)]
-    return next(str(n) for n in range(99) if choose(both, Hints(b"%d" % n), None) == 0)
+    both = [Candidate(i, ReplicaState.READY, 0) for i in range(2)]
+    return next(str(n) for n in range(99) if choose(both, RoutingHints(b"%d" % n), None) == 0)
 
 
 def test_a_killed_one_of_two_fails_no_request_under_load(start: Any, fake: Any) -> None:

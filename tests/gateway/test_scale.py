@@ -53,7 +53,7 @@ def replicas(gateway: Any) -> dict[str, Any]:
 
 def settled(gateway: Any, count: int, model: str = "talk") -> bool:
     found = gateway.pool.models[model]
-    return found.ready() == len(found.members) == count
+    return found.ready() == len(found.replica_slots) == count
 
 
 def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
@@ -61,7 +61,7 @@ def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
         assert scaled(pool, 3).json()["wanted"] == 3
         pool.until(lambda: settled(pool, 3))
         pids = {r["pid"] for r in replicas(pool).values()}
-        busy = lambda: all(m.in_flight for m in pool.pool.models["talk"].members)  # noqa: E731
+        busy = lambda: all(m.in_flight for m in pool.pool.models["talk"].replica_slots)  # noqa: E731
         pool.until(busy)
         scaled(pool, 1)
         pool.until(lambda: settled(pool, 1))
@@ -79,7 +79,7 @@ def test_what_is_in_flight_at_a_drained_replica_is_answered_whole(pool: Any) -> 
     pool.until(lambda: settled(pool, 2))
     with ThreadPoolExecutor(4) as callers:
         asks = [callers.submit(pool.chat, "sleep 1") for _ in range(4)]
-        pool.until(lambda: [m.in_flight for m in pool.pool.models["talk"].members] == [2, 2])
+        pool.until(lambda: [m.in_flight for m in pool.pool.models["talk"].replica_slots] == [2, 2])
         scaled(pool, 1)
         states = {name: r["state"] for name, r in replicas(pool).items()}
         answers = [ask.result().status_code for ask in asks]
@@ -141,14 +141,14 @@ def test_the_replicas_of_a_removed_model_end(pool: Any, fake: Any) -> None:
     pool.client.put("/pool/models/brief", json=fake(replicas=2))
     pool.until(lambda: settled(pool, 2, "brief"))
     model = pool.pool.models["brief"]
-    engines = [member.process for member in model.members]
+    engines = [member.process for member in model.replica_slots]
     with ThreadPoolExecutor(1) as caller:
         ask = caller.submit(pool.chat, "sleep 0.3", model="brief")
-        pool.until(lambda: any(member.in_flight for member in model.members))
+        pool.until(lambda: any(member.in_flight for member in model.replica_slots))
         pool.client.delete("/pool/models/brief")
 
         assert ask.result().status_code == 200
-    pool.until(lambda: not model.members)
+    pool.until(lambda: not model.replica_slots)
     assert all(engine.returncode is not None for engine in engines)
 
 
@@ -183,7 +183,7 @@ def test_models_and_replicas_are_told_as_they_are(pool: Any) -> None:
         ("DELETE", "/pool/models/nope", None, 404, "there are talk, vectors"),
         ("DELETE", "/pool/models/other-name", None, 409, "is an alias of 'talk'"),
         ("PUT", "/pool/models/bad name", {"engine": "fake", "kind": "chat"}, 400, "pattern"),
-        ("PUT", "/pool/models/m", {"engine": "nope", "kind": "chat"}, 400, "is none of fake"),
+        ("PUT", "/pool/models/m", {"engine": "nope", "kind": "chat"}, 400, "is not one of fake"),
         ("PUT", "/pool/models/m", {"engine": "fake"}, 400, "kind: Field required"),
         ("PUT", "/pool/models/m", {"engine": "onnx", "kind": "chat"}, 400, "serves kind embedding"),
         (

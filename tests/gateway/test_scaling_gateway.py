@@ -71,7 +71,7 @@ def test_what_was_asked_is_recorded_without_its_text(start: Any, fake: Any, tmp_
         gateway.chat("status 500")
     trace = read(path)
 
-    assert trace.head.models["talk"].policy == "slo"
+    assert trace.header.models["talk"].policy == "slo"
     assert [row.status for row in trace.rows] == [200, 200, 502]
     assert [row.ttft_s is None for row in trace.rows] == [True, False, True]
     assert trace.rows[0].used == 5

@@ -13,17 +13,17 @@ from prometheus_client import CollectorRegistry
 from sage_flink.tsdb import bucket
 from sage_flink.tsdb.memory import forget
 from sage_gateway.autoscaling.loop import Autoscaler
-from sage_gateway.autoscaling.streams import Job, Operator
+from sage_gateway.autoscaling.streams import JobStatus, Operator
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.controlplane.replica_factory import models_of
 from sage_gateway.engines import ENGINES
 from sage_gateway.errors import Conflict, GatewayError
 from sage_gateway.models.model import Model
-from sage_gateway.replicas.lifecycle import Probed, State, advance, born
-from sage_gateway.scheduling import PLAIN
+from sage_gateway.replicas.lifecycle import ProbeResult, ReplicaState, advance
+from sage_gateway.scheduling import DEFAULT_HINTS
 from sage_gateway.storage.points import Points
 
-SLOW = Job(
+SLOW = JobStatus(
     "ingest",
     lag=500,
     lag_rate=50.0,
@@ -32,7 +32,7 @@ SLOW = Job(
 
 
 class Replicas:
-    """Owns the members of a model: one more is ready after a moment, one in surplus leaves."""
+    """Owns the replicas of a model: a new one is ready after 50 ms, a surplus one is removed."""
 
     def __init__(self, model: Model, room: int = 64) -> None:
         self.model = model
@@ -45,31 +45,28 @@ class Replicas:
             why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
             raise Conflict(why, code="does_not_fit")
         self.asked.append(replicas)
-        self.model.wanted, members = replicas, self.model.members
-        del members[replicas:]
-        while len(members) < replicas:
-            [made] = _models()["talk"].members
-            made.replica = born(f"talk/{len(members)}", time.monotonic())
-            made.freed = self.model.queue.pump
-            members.append(made)
+        self.model.wanted, slots = replicas, self.model.replica_slots
+        for slot in slots[replicas:]:
+            self.model.remove_slot(slot)
+        while len(slots) < replicas:
+            self.model.add_slot(len(slots))
         asyncio.get_running_loop().call_later(0.05, self.ready)
 
     def ready(self) -> None:
-        for member in self.model.members:
-            member.replica = advance(
-                member.replica, Probed(True), time.monotonic(), self.model.spec.health
-            )
-        self.model.queue.pump()
+        for slot in self.model.replica_slots:
+            now_s, health = time.monotonic(), self.model.spec.health
+            slot.set_replica(advance(slot.replica, ProbeResult(True), now_s, health))
+        self.model.queue.dispatch()
 
 
 class Cluster:
     """Knows one job, or is away."""
 
-    def __init__(self, *jobs: Job) -> None:
+    def __init__(self, *jobs: JobStatus) -> None:
         self.jobs = {job.name: job for job in jobs}
         self.asked: list[frozenset[str]] = []
 
-    async def read(self, names: frozenset[str], _: float) -> dict[str, Job]:
+    async def read(self, names: frozenset[str], _: float) -> dict[str, JobStatus]:
         self.asked.append(names)
         if not self.jobs:
             raise OSError("away")
@@ -91,7 +88,8 @@ async def scaled(
     model = models["talk"]
     owner = Replicas(model, room)
     owner.ready()
-    del model.members[first:]
+    for slot in model.replica_slots[first:]:
+        model.remove_slot(slot)
     model.wanted = first
     registry = CollectorRegistry()
     points = Points(bucket("scaling", store=store), registry)
@@ -116,26 +114,28 @@ async def until(wanted: Callable[[], bool], seconds: float = 10.0) -> None:
 
 async def ask(model: Model, seconds: float = 0.05) -> None:
     """One request, as the service makes it."""
-    model.load.asked(time.monotonic(), "ingest")
-    await model.queue.enter(PLAIN, 10)
-    member = next(m for m in model.members if m.replica.state is State.READY and m.room())
-    member.in_flight += 1
+    model.load.record_request(time.monotonic(), "ingest")
+    await model.queue.admit(DEFAULT_HINTS, 10)
+    member = next(
+        m for m in model.replica_slots if m.replica.state is ReplicaState.READY and m.room()
+    )
+    member.acquire()
     await asyncio.sleep(seconds)
-    member.in_flight -= 1
-    model.load.ended({}, time.monotonic())
-    member.freed()
+    member.release()
+    model.load.record_response({}, time.monotonic())
+    member.on_room_freed()
 
 
 def causes(autoscaler: Autoscaler) -> set[str]:
-    return {one["cause"] for one in autoscaler.journal.told("talk", 200)}
+    return {one["cause"] for one in autoscaler.decisions.newest("talk", 200)}
 
 
 async def test_under_load_replicas_come_and_afterwards_they_go_down_to_none() -> None:
     async with scaled(Cluster()) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(model.members) == 3)
+        await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
-        await until(lambda: not model.members)
+        await until(lambda: not model.replica_slots)
 
         assert owner.asked[-1] == 0
         assert {"queue_wait", "idle"} <= causes(autoscaler)
@@ -170,10 +170,10 @@ async def test_what_does_not_fit_is_told_and_nobody_waits_for_it() -> None:
             async with asyncio.timeout(10):
                 await ask(model)
         assert "budget" in causes(autoscaler)
-        [told] = [o for o in autoscaler.journal.told("talk", 9) if o["cause"] == "budget"]
+        [told] = [o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "budget"]
 
         assert "1 replicas need 1 GB, 0 are free" in told["words"]
-        assert await model.queue.enter(PLAIN, 10) is None  # the forwarding says why
+        assert await model.queue.admit(DEFAULT_HINTS, 10) is None  # the forwarding says why
 
 
 async def test_a_dry_run_decides_and_does_nothing() -> None:
@@ -190,7 +190,7 @@ async def test_a_slow_step_of_a_calling_job_is_named_and_nothing_is_added() -> N
     async with scaled(cluster) as (model, owner, autoscaler):
         await ask(model)
         await until(lambda: "not_the_pool" in causes(autoscaler))
-        [told] = [o for o in autoscaler.journal.told("talk", 9) if o["cause"] == "not_the_pool"]
+        [told] = [o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "not_the_pool"]
 
         assert "operator map of job ingest is (busy 0.99" in told["words"]
         assert told["inputs"]["lag"] == 500
@@ -202,7 +202,7 @@ async def test_a_cluster_that_is_away_stands_in_nobody_s_way() -> None:
     cluster = Cluster()
     async with scaled(cluster, idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(cluster.asked) > 1 and len(model.members) == 3)
+        await until(lambda: len(cluster.asked) > 1 and len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
 
         assert owner.asked
@@ -228,7 +228,7 @@ async def test_a_store_that_is_away_costs_the_points_alone(
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))  # no key there
     async with scaled(Cluster(), store="influxdb", idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(model.members) == 3)
+        await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
 
         assert owner.asked
@@ -241,6 +241,6 @@ async def test_another_model_of_the_same_name_begins_anew() -> None:
         await asyncio.sleep(0.1)
         autoscaler._models["talk"] = _models(min=1)["talk"]  # type: ignore[index]
         await asyncio.sleep(0.2)
-        [told] = autoscaler.journal.told("talk", 1)
+        [told] = autoscaler.decisions.newest("talk", 1)
 
         assert told["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less

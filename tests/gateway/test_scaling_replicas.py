@@ -55,7 +55,7 @@ def test_replicas_follow_the_load_down_to_none_and_no_request_fails(start: Any, 
         model = gateway.pool.models["talk"]
         with load(gateway, 6) as statuses:
             gateway.until(lambda: model.ready() == 3, 30)
-        gateway.until(lambda: not model.members, 60)
+        gateway.until(lambda: not model.replica_slots, 60)
         began = time.monotonic()
         first = gateway.chat("echo back")
 

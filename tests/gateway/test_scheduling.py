@@ -60,7 +60,7 @@ def test_requests_beyond_the_replicas_room_wait_and_are_answered(
 
     assert statuses == {200}
     assert 'sage_gateway_queue_length{model="talk"} 5.0' in page
-    assert 'sage_gateway_queue_ended_total{how="let_go",model="talk"} 5.0' in after
+    assert 'sage_gateway_queue_ended_total{outcome="dispatched",model="talk"} 5.0' in after
     assert 'sage_gateway_queue_wait_seconds_count{model="talk"} 5.0' in after
 
 
@@ -88,7 +88,7 @@ def test_a_caller_who_hangs_up_leaves_the_queue_at_once(start: Any, fake: Any) -
                 headers={"Authorization": f"Bearer {KEY}"},
                 timeout=httpx.Timeout(10, read=0.3),
             )
-        gateway.until(lambda: queue_of(gateway).ended["left"] == 1, 1.0)
+        gateway.until(lambda: queue_of(gateway).outcomes["cancelled"] == 1, 1.0)
 
         assert len(queue_of(gateway)) == 0
         assert gateway.seen()["requests"] == 1
@@ -130,7 +130,7 @@ def test_no_caller_sees_one_of_two_full_engines_die(
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
         asks = [callers.submit(asked, gateway, "sleep 0.05") for _ in range(100)]
         gateway.until(lambda: sum(a.done() for a in asks) > 20)
-        os.kill(gateway.pool.models["talk"].members[0].process.pid, signal.SIGKILL)
+        os.kill(gateway.pool.models["talk"].replica_slots[0].process.pid, signal.SIGKILL)
 
         assert {a.result().status_code for a in asks} == {200}
 
@@ -141,7 +141,7 @@ def test_room_that_comes_with_a_replica_is_used(
     slow = fake(replicas=2, concurrency=1, arguments=["--load-s", "0.5"])
     with start({"talk": slow}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
-        os.kill(gateway.pool.models["talk"].members[0].process.pid, signal.SIGKILL)
+        os.kill(gateway.pool.models["talk"].replica_slots[0].process.pid, signal.SIGKILL)
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 1)
         with busy(gateway):
             second = callers.submit(asked, gateway, "echo hi")
@@ -155,7 +155,7 @@ def test_a_measured_limit_rises_when_all_of_it_was_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor, stream: bool
 ) -> None:
     with start({"talk": fake(concurrency="auto")}) as gateway:
-        member = gateway.pool.models["talk"].members[0]
+        member = gateway.pool.models["talk"].replica_slots[0]
         before = member.concurrency
         ask: Callable[[], Any] = lambda: gateway.chat("sleep 0.2", stream=stream)  # noqa: E731
         answers = [callers.submit(ask) for _ in range(20)]

@@ -23,9 +23,9 @@ from benchmark_sage.b9_workload import (
     max_min,
 )
 from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.scheduling import POLICIES, Ticket, slo
+from sage_gateway.scheduling import POLICIES, QueuedRequest, slo
 from sage_gateway.scheduling.adaptive import BORROWED_TOKENS
-from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line
+from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, ClassQueues, PolicyQueue
 
 SECONDS, GRACE_S, PROMPT_TOKENS = 8.0, 1.0, 25
 ARRIVES, ENDS, GIVES_UP = range(3)
@@ -34,7 +34,7 @@ ARRIVES, ENDS, GIVES_UP = range(3)
 def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
     """The pool under a policy, at ``load`` times what it can do; the guess of the work is right."""
     policy, end_s = POLICIES[name](), SECONDS + GRACE_S
-    lanes, free, order = Lanes(policy), REPLICAS * SLOTS, count()
+    lanes, free, order = ClassQueues(policy), REPLICAS * SLOTS, count()
     dues, found, tickets = arrivals(load, SECONDS, seed), {}, {}
     events = [(due.at_s, next(order), ARRIVES, number) for number, due in enumerate(dues)]
     while events:
@@ -44,7 +44,7 @@ def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
             break
         if what == ARRIVES:
             source = due.source
-            made = tickets[number] = Ticket(
+            made = tickets[number] = QueuedRequest(
                 number,
                 now_s,
                 source.name,
@@ -54,8 +54,8 @@ def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
                 source.tokens * TOKEN_S,
             )
             lanes.push(made)
-            if policy.expires:
-                at_s = made.deadline_s - slo.SURE * made.work_s
+            if policy.enforces_deadlines:
+                at_s = made.deadline_s - slo.CERTAIN_WORK_SHARE * made.work_s
                 heapq.heappush(events, (at_s, next(order), GIVES_UP, number))
         elif what == ENDS:
             free += 1
@@ -64,7 +64,7 @@ def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
             found[number] = Outcome(due, False, now_s - due.at_s)
         while free and lanes:
             ticket = lanes.pop(now_s)
-            if policy.expires and slo.expired(ticket, now_s):
+            if policy.enforces_deadlines and slo.is_expired(ticket, now_s):
                 policy.charge(ticket, -ticket.tokens)
                 found[ticket.number] = Outcome(
                     dues[ticket.number], False, now_s - dues[ticket.number].at_s
@@ -95,19 +95,19 @@ def test_without_contention_no_policy_costs_anything() -> None:
 
 
 def test_an_interactive_request_goes_before_those_whose_turn_it_would_be() -> None:
-    line = Line(POLICIES["adaptive"]())
+    line = PolicyQueue(POLICIES["adaptive"]())
     for number in range(6):
-        line.push(Ticket(number, 0.0, f"pipeline {number % 3}", tokens=100))
-    line.push(Ticket(6, 1.0, "user", priority=0, tokens=100))
+        line.push(QueuedRequest(number, 0.0, f"pipeline {number % 3}", tokens=100))
+    line.push(QueuedRequest(6, 1.0, "user", priority=0, tokens=100))
 
     assert line.pop(1.0).number == 6
 
 
 def test_who_calls_everything_interactive_is_ahead_once_and_then_has_its_share() -> None:
-    line, numbers = Line(POLICIES["adaptive"]()), count()
+    line, numbers = PolicyQueue(POLICIES["adaptive"]()), count()
     for _ in range(400):
         for tenant, priority in (("pushy", 0), ("patient", 2)):
-            line.push(Ticket(next(numbers), 0.0, tenant, priority, tokens=100))
+            line.push(QueuedRequest(next(numbers), 0.0, tenant, priority, tokens=100))
 
     served = [line.pop(0.0).tenant for _ in range(400)]
 
@@ -117,11 +117,11 @@ def test_who_calls_everything_interactive_is_ahead_once_and_then_has_its_share()
 
 
 def test_who_would_be_late_is_held_back_but_not_for_ever() -> None:
-    lanes = Lanes(POLICIES["slo"]())
-    late = Ticket(0, 0.0, deadline_s=10.0, work_s=2.0)
+    lanes = ClassQueues(POLICIES["slo"]())
+    late = QueuedRequest(0, 0.0, deadline_s=10.0, work_s=2.0)
     lanes.push(late)
     for number in range(1, 3 * BACKGROUND_EVERY):
-        lanes.push(Ticket(number, 0.0, deadline_s=60.0, work_s=2.0))
+        lanes.push(QueuedRequest(number, 0.0, deadline_s=60.0, work_s=2.0))
 
     first = [lanes.pop(8.5).number for _ in range(2 * BACKGROUND_EVERY)]
 
@@ -130,8 +130,8 @@ def test_who_would_be_late_is_held_back_but_not_for_ever() -> None:
 
 
 def test_who_would_be_late_is_let_go_where_nobody_else_waits() -> None:
-    lanes = Lanes(POLICIES["adaptive"]())
-    late = Ticket(0, 0.0, deadline_s=10.0, work_s=2.0)
+    lanes = ClassQueues(POLICIES["adaptive"]())
+    late = QueuedRequest(0, 0.0, deadline_s=10.0, work_s=2.0)
     lanes.push(late)
 
     assert lanes.pop(8.5) is late
@@ -139,8 +139,8 @@ def test_who_would_be_late_is_let_go_where_nobody_else_waits() -> None:
 
 
 def test_a_late_one_that_leaves_is_gone() -> None:
-    lanes = Lanes(POLICIES["slo"]())
-    late, timely = Ticket(0, 0.0, deadline_s=1.0, work_s=2.0), Ticket(1, 0.0)
+    lanes = ClassQueues(POLICIES["slo"]())
+    late, timely = QueuedRequest(0, 0.0, deadline_s=1.0, work_s=2.0), QueuedRequest(1, 0.0)
     for ticket in (late, timely):
         lanes.push(ticket)
     lanes.pop(0.5)
@@ -151,9 +151,9 @@ def test_a_late_one_that_leaves_is_gone() -> None:
 
 
 def test_a_policy_that_does_not_mind_deadlines_holds_nobody_back() -> None:
-    lanes = Lanes(POLICIES["fifo"]())
+    lanes = ClassQueues(POLICIES["fifo"]())
     for number in range(3):
-        lanes.push(Ticket(number, float(number), deadline_s=0.0, work_s=9.0))
+        lanes.push(QueuedRequest(number, float(number), deadline_s=0.0, work_s=9.0))
 
     assert [lanes.pop(5.0).number for _ in range(3)] == [0, 1, 2]
 

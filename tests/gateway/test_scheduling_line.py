@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.scheduling import POLICIES, Ticket
-from sage_gateway.scheduling.class_queues import STALE_MIN, Line
+from sage_gateway.scheduling import POLICIES, QueuedRequest
+from sage_gateway.scheduling.class_queues import STALE_MIN, PolicyQueue
 
 ONE_ORDER = ["fifo", "priority", "slo", "cost"]
 tickets = st.tuples(st.integers(0, 4), st.floats(0.0, 60.0), st.integers(1, 2000))
@@ -20,14 +20,14 @@ def test_a_line_is_in_the_order_of_rank_and_arrival(
     name: str, steps: list[str], drawn: list[tuple[int, float, int]], seed: int
 ) -> None:
     policy, dice = POLICIES[name](), random.Random(seed)
-    line, waiting = Line(policy), list[Ticket]()
+    line, waiting = PolicyQueue(policy), list[QueuedRequest]()
     rank = policy.ranks[0]
 
     for number, step in enumerate(steps):
         if step == "push":
             priority, slack_s, tokens = drawn[number % len(drawn)]
             deadline_s = number + slack_s
-            made = Ticket(number, float(number), "t", priority, deadline_s, tokens)
+            made = QueuedRequest(number, float(number), "t", priority, deadline_s, tokens)
             line.push(made)
             waiting.append(made)
         elif waiting and step == "leave":
@@ -43,8 +43,8 @@ def test_a_line_is_in_the_order_of_rank_and_arrival(
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_entries_of_those_who_left_never_outgrow_those_who_wait(name: str) -> None:
-    line = Line(POLICIES[name]())
-    many = [Ticket(n, float(n), f"t{n % 7}", n % 4, n + 30.0, 10) for n in range(5000)]
+    line = PolicyQueue(POLICIES[name]())
+    many = [QueuedRequest(n, float(n), f"t{n % 7}", n % 4, n + 30.0, 10) for n in range(5000)]
 
     for ticket in many:
         line.push(ticket)

@@ -9,27 +9,33 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.scheduling import PLAIN, POLICIES, Ticket, expected_tokens, wished
-from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line, full
+from sage_gateway.scheduling import (
+    DEFAULT_HINTS,
+    POLICIES,
+    QueuedRequest,
+    expected_tokens,
+    read_hints,
+)
+from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, ClassQueues, PolicyQueue, is_full
 from sage_gateway.scheduling.queued_request import BACKGROUND, NORMAL
-from sage_gateway.scheduling.slo import expired
+from sage_gateway.scheduling.slo import is_expired
 
 INTERACTIVE = PRIORITIES.index("interactive")
 LOW = PRIORITIES.index("low")
 NAMES = sorted(POLICIES)
 
 
-def order(name: str, *tickets: Ticket, now_s: float = 0.0) -> list[int]:
+def order(name: str, *tickets: QueuedRequest, now_s: float = 0.0) -> list[int]:
     """The numbers of ``tickets`` as they are let go when all of them wait."""
-    line = Line(POLICIES[name]())
+    line = PolicyQueue(POLICIES[name]())
     for ticket in tickets:
         line.push(ticket)
     return [line.pop(now_s).number for _ in tickets]
 
 
-def ticket(number: int, arrived_s: float | None = None, **more: object) -> Ticket:
+def ticket(number: int, arrived_s: float | None = None, **more: object) -> QueuedRequest:
     arrived = float(number) if arrived_s is None else arrived_s
-    return replace(Ticket(number, arrived), **more)  # type: ignore[arg-type]
+    return replace(QueuedRequest(number, arrived), **more)  # type: ignore[arg-type]
 
 
 def jain(shares: list[float]) -> float:
@@ -74,9 +80,9 @@ def test_slo_does_not_starve_a_request_without_a_deadline() -> None:
 def test_a_request_is_expired_once_the_engine_could_not_be_halfway_by_its_deadline() -> None:
     asked = ticket(0, deadline_s=10.0, work_s=4.0)
 
-    assert not expired(asked, 7.9)
-    assert expired(asked, 8.1)
-    assert not expired(ticket(0), 1e9)
+    assert not is_expired(asked, 7.9)
+    assert is_expired(asked, 8.1)
+    assert not is_expired(ticket(0), 1e9)
 
 
 def test_cost_lets_the_cheapest_go_first_but_the_dearest_ages() -> None:
@@ -103,7 +109,7 @@ def test_fair_counts_tokens_and_not_requests() -> None:
 
 
 def test_who_was_away_has_saved_nothing_up() -> None:
-    line = Line(POLICIES["fair"]())
+    line = PolicyQueue(POLICIES["fair"]())
     for n in range(50):
         line.push(ticket(n, tenant="busy"))
     for _ in range(40):
@@ -118,7 +124,7 @@ def test_who_was_away_has_saved_nothing_up() -> None:
 
 def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None:
     policy = POLICIES["fair"]()
-    line = Line(policy)
+    line = PolicyQueue(policy)
     longer = ticket(0, tenant="longer", tokens=10)
     line.push(longer)
     line.push(ticket(1, tenant="as-told", tokens=10))
@@ -133,7 +139,7 @@ def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None
 
 
 def test_a_tenant_who_leaves_the_queue_gets_its_tokens_back() -> None:
-    line = Line(POLICIES["fair"]())
+    line = PolicyQueue(POLICIES["fair"]())
     gone = ticket(0, tenant="a", tokens=1000)
     line.push(gone)
     line.push(ticket(1, tenant="b", tokens=10))
@@ -163,7 +169,7 @@ def test_adaptive_lets_a_deadline_in_danger_go_first_every_second_turn_at_most()
 
 
 def test_background_is_held_back_but_for_every_twentieth_turn() -> None:
-    lanes = Lanes(POLICIES["fifo"]())
+    lanes = ClassQueues(POLICIES["fifo"]())
     for n in range(3):
         lanes.push(ticket(n, priority=BACKGROUND))
     for n in range(3, 60):
@@ -179,18 +185,18 @@ def test_background_is_held_back_but_for_every_twentieth_turn() -> None:
 
 
 def test_who_lost_a_replica_goes_before_all_others() -> None:
-    lanes = Lanes(POLICIES["slo"]())
+    lanes = ClassQueues(POLICIES["slo"]())
     lanes.push(ticket(0, deadline_s=0.1))
-    lanes.push(ticket(1, returned=True))
+    lanes.push(ticket(1, retry=True))
 
     assert lanes.pop(0.0).number == 1
 
 
 def test_background_fills_half_of_a_queue_at_most() -> None:
-    assert full(10, 0, background=False, queue_max=10)
-    assert not full(9, 9, background=False, queue_max=10)
-    assert full(5, 5, background=True, queue_max=10)
-    assert not full(8, 4, background=True, queue_max=10)
+    assert is_full(10, 0, background=False, queue_max=10)
+    assert not is_full(9, 9, background=False, queue_max=10)
+    assert is_full(5, 5, background=True, queue_max=10)
+    assert not is_full(8, 4, background=True, queue_max=10)
 
 
 @pytest.mark.parametrize(
@@ -206,23 +212,23 @@ def test_background_fills_half_of_a_queue_at_most() -> None:
 def test_wishes_are_read_from_the_headers_that_a_flink_call_sends(
     headers: list[tuple[bytes, bytes]], tenant: str, priority: int
 ) -> None:
-    found = wished(headers)
+    found = read_hints(headers)
 
     assert (found.tenant, found.priority) == (tenant, priority)
 
 
 def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_none() -> None:
-    assert wished([(b"x-sage-deadline-ms", b"1500")]).deadline_s == 1.5
+    assert read_hints([(b"x-sage-deadline-ms", b"1500")]).deadline_s == 1.5
     for odd in (b"", b"-1", b"soon", b"1.5", b"9" * 16):
-        assert wished([(b"x-sage-deadline-ms", odd)]).deadline_s == math.inf
+        assert read_hints([(b"x-sage-deadline-ms", odd)]).deadline_s == math.inf
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-sage-tenant", b"x-sage-priority"]), st.binary())))
 def test_no_header_can_break_the_reading_of_wishes(headers: list[tuple[bytes, bytes]]) -> None:
-    found = wished(headers)
+    found = read_hints(headers)
 
     assert found.priority in range(len(PRIORITIES))
-    assert (found is PLAIN) == (not headers)
+    assert (found is DEFAULT_HINTS) == (not headers)
 
 
 def test_a_request_costs_at_least_one_token() -> None:
@@ -240,11 +246,11 @@ tickets = st.builds(
 )
 
 
-def numbered(drawn: list[tuple[float, str, int, int, float]]) -> list[Ticket]:
+def numbered(drawn: list[tuple[float, str, int, int, float]]) -> list[QueuedRequest]:
     now, made = 0.0, []
     for number, (gap, tenant, priority, tokens, slack) in enumerate(drawn):
         now += gap
-        made.append(Ticket(number, now, tenant, priority, now + slack, tokens))
+        made.append(QueuedRequest(number, now, tenant, priority, now + slack, tokens))
     return made
 
 
@@ -253,9 +259,9 @@ def numbered(drawn: list[tuple[float, str, int, int, float]]) -> list[Ticket]:
 def test_every_ticket_leaves_once_in_whatever_order_they_come_and_go(
     name: str, drawn: list[tuple[float, str, int, int, float]], turns: list[int]
 ) -> None:
-    lanes = Lanes(POLICIES[name]())
+    lanes = ClassQueues(POLICIES[name]())
     left: list[int] = []
-    pushed: list[Ticket] = []
+    pushed: list[QueuedRequest] = []
     steps = [*turns, *[1] * len(drawn)]
     for made, step in zip(numbered(drawn), steps, strict=False):
         lanes.push(made)
@@ -280,9 +286,9 @@ def test_none_starves_under_a_load_that_never_lets_up(
     name: str, victim: tuple[float, str, int, int, float], rivals: list[tuple[str, int]]
 ) -> None:
     """One leaves and one comes, ten a second, all cheap, urgent and of the worst classes for it."""
-    lanes = Lanes(POLICIES[name]())
+    lanes = ClassQueues(POLICIES[name]())
     _, tenant, priority, tokens, slack = victim
-    lanes.push(Ticket(0, 0.0, tenant, priority, slack, tokens))
+    lanes.push(QueuedRequest(0, 0.0, tenant, priority, slack, tokens))
     for n in range(1, 20):
         lanes.push(rival(n, 0.0, rivals))
 
@@ -294,15 +300,15 @@ def test_none_starves_under_a_load_that_never_lets_up(
     pytest.fail(f"{name} let 2980 others go first")
 
 
-def rival(number: int, now_s: float, kinds: list[tuple[str, int]]) -> Ticket:
+def rival(number: int, now_s: float, kinds: list[tuple[str, int]]) -> QueuedRequest:
     tenant, priority = kinds[number % len(kinds)]
-    return Ticket(number, now_s, tenant, priority, now_s + 3.0, tokens=5)
+    return QueuedRequest(number, now_s, tenant, priority, now_s + 3.0, tokens=5)
 
 
 @given(sizes=st.lists(st.integers(10, 500), min_size=2, max_size=6))
 def test_fair_shares_of_tokens_have_a_jain_index_of_at_least_nine_tenths(sizes: list[int]) -> None:
     """Each tenant keeps twenty requests of a size of its own in the queue; one leaves at a time."""
-    line = Line(POLICIES["fair"]())
+    line = PolicyQueue(POLICIES["fair"]())
     number = 0
     for tenant, size in enumerate(sizes):
         for _ in range(20):

@@ -4,11 +4,18 @@ import asyncio
 
 import pytest
 
-from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Wishes, giving_way
-from sage_gateway.scheduling.preemption import Turns
+from sage_gateway.scheduling import (
+    DEFAULT_HINTS,
+    POLICIES,
+    Queue,
+    QueueLimits,
+    RequestHints,
+    run_preemptible,
+)
+from sage_gateway.scheduling.preemption import PreemptibleRequests
 from sage_gateway.scheduling.queued_request import BACKGROUND
 
-BEHIND = Wishes(priority=BACKGROUND)
+BACKGROUND_HINTS = RequestHints(priority=BACKGROUND)
 
 
 class Replica:
@@ -17,14 +24,14 @@ class Replica:
     def __init__(self, places: int, slots: int | None = None) -> None:
         self.free = places
         self.idle = places if slots is None else slots
-        bounds = Bounds(100, 30.0)
+        bounds = QueueLimits(100, 30.0)
         self.queue = Queue(
             "m",
             POLICIES["fifo"](),
             bounds,
-            room=lambda taken: self.free > taken,
-            ready=lambda: 1,
-            spare=lambda taken: min(self.free, self.idle) > taken,
+            has_room=lambda taken: self.free > taken,
+            ready_replicas=lambda: 1,
+            has_background_room=lambda taken: min(self.free, self.idle) > taken,
         )
         self.ends: dict[str, asyncio.Event] = {}
         self.begun: list[str] = []
@@ -38,17 +45,19 @@ class Replica:
         finally:
             self.free += 1
             self.idle += 1
-            self.queue.pump()
+            self.queue.dispatch()
         return name
 
     async def user(self, name: str) -> str:
-        await self.queue.enter(PLAIN, 10)
+        await self.queue.admit(DEFAULT_HINTS, 10)
         return await self.serve(name)
 
     async def background(self, name: str) -> str:
-        await self.queue.enter(BEHIND, 10)
-        return await giving_way(
-            self.queue.turns, lambda: self.serve(name), lambda: self.queue.resume(BEHIND, 10)
+        await self.queue.admit(BACKGROUND_HINTS, 10)
+        return await run_preemptible(
+            self.queue.preemptible,
+            lambda: self.serve(name),
+            lambda: self.queue.requeue_preempted(BACKGROUND_HINTS, 10),
         )
 
     def end(self, name: str) -> None:
@@ -72,7 +81,7 @@ async def test_who_waits_gets_the_place_of_the_youngest_background_request() -> 
     await settled()
 
     assert replica.begun == ["old", "young", "user", "young"]
-    assert replica.queue.turns.preempted == 1
+    assert replica.queue.preemptible.preempted == 1
     for name in ("old", "young"):
         replica.end(name)
     assert await asyncio.gather(user, *behind) == ["user", "old", "young"]
@@ -91,7 +100,7 @@ async def test_with_room_or_among_themselves_nobody_gives_way() -> None:
     for name in ("a", "user", "b"):
         replica.end(name)
     assert await asyncio.gather(*tasks) == ["a", "user", "b"]
-    assert replica.queue.turns.preempted == 0
+    assert replica.queue.preemptible.preempted == 0
 
 
 async def test_who_gave_way_is_before_all_other_background_and_after_all_others() -> None:
@@ -106,7 +115,7 @@ async def test_who_gave_way_is_before_all_other_background_and_after_all_others(
         await settled()
 
     assert replica.begun == ["first", "user 1", "user 2", "first", "second", "third"]
-    assert replica.queue.turns.preempted == 1
+    assert replica.queue.preemptible.preempted == 1
     await asyncio.gather(*tasks)
 
 
@@ -126,7 +135,7 @@ async def test_after_three_times_it_runs_to_its_end() -> None:
         await settled()
 
     assert await behind == "batch"
-    assert replica.queue.turns.preempted == 3
+    assert replica.queue.preemptible.preempted == 3
 
 
 async def test_a_caller_who_goes_while_it_gives_way_is_gone() -> None:
@@ -152,14 +161,14 @@ async def test_a_cancelled_caller_is_not_taken_for_one_who_gives_way() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await behind
-    assert replica.queue.turns.preempted == 0
+    assert replica.queue.preemptible.preempted == 0
 
 
 async def test_an_answer_that_comes_in_the_same_moment_counts() -> None:
-    turns = Turns()
+    requests = PreemptibleRequests()
 
     async def work() -> str:
-        with turns.begin():
+        with requests.section():
             try:
                 await asyncio.sleep(30)
             except asyncio.CancelledError:
@@ -168,11 +177,11 @@ async def test_an_answer_that_comes_in_the_same_moment_counts() -> None:
 
     task = asyncio.create_task(work())
     await settled()
-    turns.give_way(1)
+    requests.preempt_until(1)
 
     assert await task == "answered all the same"
     assert task.cancelling() == 0
-    turns.give_way(1)  # nobody is left
+    requests.preempt_until(1)  # nobody is left
 
 
 async def test_no_more_give_way_than_wait() -> None:
@@ -183,7 +192,7 @@ async def test_no_more_give_way_than_wait() -> None:
     users = [asyncio.create_task(replica.user(f"user {i}")) for i in range(2)]
     await settled()
 
-    assert replica.queue.turns.preempted == 2
+    assert replica.queue.preemptible.preempted == 2
     assert replica.begun[4:] == ["user 0", "user 1"]
     for name in ("0", "1", "2", "3", "user 0", "user 1"):
         replica.end(name)
@@ -202,7 +211,7 @@ async def test_of_those_who_gave_way_too_often_one_runs_at_a_time() -> None:
         await user
         await settled()
 
-    assert replica.queue.turns.preempted == 6
+    assert replica.queue.preemptible.preempted == 6
     assert replica.free == 1
     for name in ("a", "b"):
         replica.end(name)
@@ -218,7 +227,7 @@ async def test_background_takes_only_what_is_computed_at_once_and_leaves_that_to
     user = asyncio.create_task(replica.user("user"))
     await settled()
     assert replica.begun == ["a", "b", "user"]
-    assert (replica.idle, replica.queue.turns.preempted, len(replica.queue)) == (0, 1, 2)
+    assert (replica.idle, replica.queue.preemptible.preempted, len(replica.queue)) == (0, 1, 2)
 
     for name in ("user", "a", "b", "c"):
         replica.end(name)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Ticket, Wishes
+from sage_gateway.scheduling import (
+    DEFAULT_HINTS,
+    POLICIES,
+    Queue,
+    QueuedRequest,
+    QueueLimits,
+    RequestHints,
+)
 
 
 class Replicas:
@@ -29,19 +36,21 @@ class Replicas:
         return self.up
 
     def queue(self, policy: str = "fifo", queue_max: int = 100, timeout_s: float = 30.0) -> Queue:
-        bounds = Bounds(queue_max, timeout_s)
-        return Queue("m", POLICIES[policy](), bounds, room=self.beyond, ready=self.ready)
+        bounds = QueueLimits(queue_max, timeout_s)
+        return Queue(
+            "m", POLICIES[policy](), bounds, has_room=self.beyond, ready_replicas=self.ready
+        )
 
-    async def ask(self, queue: Queue, name: str = "", wishes: Wishes = PLAIN) -> None:
+    async def ask(self, queue: Queue, name: str = "", wishes: RequestHints = DEFAULT_HINTS) -> None:
         """One request: it enters, and holds its place until ``answer``."""
-        await queue.enter(wishes, 10)
+        await queue.admit(wishes, 10)
         self.free -= 1
         self.order.append(name)
 
     def answer(self, queue: Queue) -> None:
         """One of those at the replicas is answered."""
         self.free += 1
-        queue.pump()
+        queue.dispatch()
 
 
 def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
@@ -70,7 +79,7 @@ async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["async
 async def test_with_room_and_nobody_waiting_a_request_just_passes() -> None:
     queue = Replicas(1).queue()
 
-    assert not suspends(queue.enter(PLAIN, 10))
+    assert not suspends(queue.admit(DEFAULT_HINTS, 10))
     assert len(queue) == 0
 
 
@@ -84,7 +93,7 @@ async def test_who_waits_is_let_go_in_turn_as_room_comes() -> None:
         await settled()
 
     assert replicas.order == ["a", "b", "c"]
-    assert queue.ended["let_go"] == 3
+    assert queue.outcomes["dispatched"] == 3
 
 
 async def test_room_is_not_given_twice_while_the_first_is_on_its_way() -> None:
@@ -94,7 +103,7 @@ async def test_room_is_not_given_twice_while_the_first_is_on_its_way() -> None:
 
     replicas.answer(queue)
 
-    assert suspends(queue.enter(PLAIN, 10))
+    assert suspends(queue.admit(DEFAULT_HINTS, 10))
     await first
     assert replicas.free == 0
 
@@ -111,7 +120,7 @@ async def test_a_caller_who_hangs_up_leaves_at_once() -> None:
     await stays
 
     assert replicas.order == ["stays"]
-    assert queue.ended["left"] == 1
+    assert queue.outcomes["cancelled"] == 1
 
 
 @pytest.mark.parametrize("first", ["room", "hang-up"])
@@ -135,7 +144,7 @@ async def test_beyond_the_bound_the_answer_is_429_with_whole_seconds_to_wait() -
     tasks = await waiting(queue, *(replicas.ask(queue) for _ in range(2)))
 
     with pytest.raises(GatewayError, match="2 requests wait already; try again in 1 s") as caught:
-        await queue.enter(PLAIN, 10)
+        await queue.admit(DEFAULT_HINTS, 10)
 
     assert (status_of(caught.value), caught.value.code) == (429, "rate_limit_exceeded")
     assert caught.value.retry_after_s == 1
@@ -149,17 +158,17 @@ async def test_who_waited_too_long_is_told_to_come_back() -> None:
     queue = Replicas(0).queue(timeout_s=0.05)
 
     with pytest.raises(GatewayError, match=r"no room within 0\.05 s") as caught:
-        await queue.enter(PLAIN, 10)
+        await queue.admit(DEFAULT_HINTS, 10)
 
     assert (status_of(caught.value), caught.value.code) == (429, "queue_timeout")
-    assert queue.ended["timed_out"] == 1
+    assert queue.outcomes["timed_out"] == 1
 
 
 async def test_without_a_ready_replica_nobody_waits() -> None:
     replicas = Replicas(0)
     replicas.up = 0
 
-    assert not suspends(replicas.queue().enter(PLAIN, 10))
+    assert not suspends(replicas.queue().admit(DEFAULT_HINTS, 10))
 
 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
@@ -167,35 +176,40 @@ async def test_an_expired_request_is_a_504_even_where_there_is_room(policy: str)
     queue = Replicas(9).queue(policy)
 
     with pytest.raises(GatewayError, match="give it more time") as caught:
-        await queue.enter(Wishes(deadline_s=time.time() - 1), 10)
+        await queue.admit(RequestHints(deadline_s=time.time() - 1), 10)
 
     assert status_of(caught.value) == 504
-    assert queue.ended["expired"] == 1
+    assert queue.outcomes["expired"] == 1
 
 
 async def test_a_deadline_that_passes_in_the_queue_is_a_504_at_that_time() -> None:
     queue = Replicas(0).queue("slo")
 
     with pytest.raises(GatewayError) as caught:
-        await queue.enter(Wishes(deadline_s=time.time() + 0.05), 10)
+        await queue.admit(RequestHints(deadline_s=time.time() + 0.05), 10)
 
     assert status_of(caught.value) == 504
     assert len(queue) == 0
 
 
 async def test_fifo_minds_no_deadline() -> None:
-    assert not suspends(Replicas(1).queue().enter(Wishes(deadline_s=0.0), 10))
+    assert not suspends(Replicas(1).queue().admit(RequestHints(deadline_s=0.0), 10))
 
 
 async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() -> None:
     replicas = Replicas(0)
     queue = replicas.queue("slo")
-    queue.settle(Ticket(0, 0.0, tokens=10), time.monotonic() - 10, {})  # a second a token
-    soon, later = Wishes(deadline_s=time.time() + 4), Wishes(deadline_s=time.time() + 400)
+    queue.record_usage(
+        QueuedRequest(0, 0.0, tokens=10), time.monotonic() - 10, {}
+    )  # a second a token
+    soon, later = (
+        RequestHints(deadline_s=time.time() + 4),
+        RequestHints(deadline_s=time.time() + 400),
+    )
     fine = asyncio.create_task(replicas.ask(queue, "fine", later))
 
     with pytest.raises(GatewayError, match="or would be before it is answered"):
-        await queue.enter(soon, 10)
+        await queue.admit(soon, 10)
     replicas.answer(queue)
     await fine
 
@@ -216,11 +230,11 @@ async def _overslept(policy: str, late: list[bool]) -> tuple[int, int]:
     replicas = Replicas(0)
     queue = replicas.queue(policy)
     now_s = time.time()
-    wishes = [Wishes(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
+    wishes = [RequestHints(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
     tasks = await waiting(queue, *(replicas.ask(queue, "", wish) for wish in wishes))
     time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop stands still
     replicas.free = len(late)
-    queue.pump()
+    queue.dispatch()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     return len(replicas.order), sum(
         isinstance(e, GatewayError) and status_of(e) == 504 for e in ended
@@ -231,7 +245,7 @@ async def test_who_lost_its_replica_waits_before_all_others() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (other,) = await waiting(queue, replicas.ask(queue, "other"))
-    back = asyncio.create_task(queue.again())
+    back = asyncio.create_task(queue.requeue_retry())
     await settled()
 
     replicas.answer(queue)
@@ -243,14 +257,14 @@ async def test_who_lost_its_replica_waits_before_all_others() -> None:
 
 
 async def test_who_lost_its_replica_goes_on_at_once_where_another_has_room() -> None:
-    assert not suspends(Replicas(1).queue().again())
+    assert not suspends(Replicas(1).queue().requeue_retry())
 
 
 steps = st.lists(st.sampled_from(["ask", "answer", "leave", "run", "urgent", "batch"]), max_size=60)
 KINDS = {
-    "ask": PLAIN,
-    "urgent": Wishes("b", 0, time.time() + 1000),
-    "batch": Wishes("c", 4),
+    "ask": DEFAULT_HINTS,
+    "urgent": RequestHints("b", 0, time.time() + 1000),
+    "batch": RequestHints("c", 4),
 }
 
 
@@ -287,4 +301,4 @@ async def _lived(policy: str, steps: list[str], free: int) -> None:
     refused = sum(isinstance(e, GatewayError) for e in ended)
     left = sum(isinstance(e, asyncio.CancelledError) for e in ended)
     assert len(replicas.order) + refused + left == len(tasks)
-    assert refused == queue.ended["refused"]
+    assert refused == queue.outcomes["rejected"]

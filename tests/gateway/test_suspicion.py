@@ -20,11 +20,11 @@ def pair(start: Any) -> Any:
 
 
 def member(gateway: Any, replica: int = 0) -> Any:
-    return gateway.pool.models["talk"].members[replica]
+    return gateway.pool.models["talk"].replica_slots[replica]
 
 
 def doubted(gateway: Any) -> bool:
-    found: bool = member(gateway).doubted(time.monotonic())
+    found: bool = member(gateway).degraded(time.monotonic())
     return found
 
 
@@ -53,6 +53,6 @@ def test_a_slow_check_says_nothing_about_the_other_replica(pair: Any) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         pair.until(lambda: doubted(pair), 5)
-        assert not member(pair, 1).doubted(time.monotonic())
+        assert not member(pair, 1).degraded(time.monotonic())
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -43,7 +43,7 @@ def gateway(start: Any) -> Iterator[Any]:
     }
     began = time.monotonic()
     with start({"talk": model}, wait=False) as gateway:
-        replica = lambda: gateway.pool.models["talk"].members[0].replica  # noqa: E731
+        replica = lambda: gateway.pool.models["talk"].replica_slots[0].replica  # noqa: E731
         gateway.until(lambda: gateway.healthy() or replica().restarts, START_S)
         assert not replica().restarts, replica().reason
         print(f"\nhealthy after {time.monotonic() - began:.0f} s, {memory_mb(gateway)} MB")
@@ -52,7 +52,7 @@ def gateway(start: Any) -> Iterator[Any]:
 
 def memory_mb(gateway: Any) -> int:
     """The memory of the engine and its own processes, each shared page counted once."""
-    engine = psutil.Process(gateway.pool.models["talk"].members[0].process.pid)
+    engine = psutil.Process(gateway.pool.models["talk"].replica_slots[0].process.pid)
     family = (engine, *engine.children(recursive=True))
     return sum(process.memory_full_info().pss for process in family) >> 20
 

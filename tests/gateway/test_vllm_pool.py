@@ -81,7 +81,7 @@ def become_ready(gateway: Any) -> None:
     beside: list[float] = []
     while len(took) < 2:
         for name in ("talk", "vectors"):
-            replica = gateway.pool.models[name].members[0].replica
+            replica = gateway.pool.models[name].replica_slots[0].replica
             assert not replica.restarts, replica.reason
             if replica.state == "ready":
                 took.setdefault(name, time.monotonic() - began)
@@ -168,13 +168,13 @@ def states(gateway: Any) -> dict[str, str]:
 
 def processes(gateway: Any, model: str) -> list[psutil.Process]:
     """The engine's, and what it has started."""
-    engine = psutil.Process(gateway.pool.models[model].members[0].process.pid)
+    engine = psutil.Process(gateway.pool.models[model].replica_slots[0].process.pid)
     return [engine, *engine.children(recursive=True)]
 
 
 def said(gateway: Any, model: str, counter: str) -> float:
     """A counter of the engine's own metrics."""
-    page = httpx.get(gateway.pool.models[model].members[0].url("/metrics")).text
+    page = httpx.get(gateway.pool.models[model].replica_slots[0].url("/metrics")).text
     found = re.findall(rf"^{counter}(?:{{.*}})? (\S+)$", page, re.MULTILINE)
     assert found, f"no {counter} among {len(page)} characters"
     return sum(map(float, found))

@@ -17,11 +17,12 @@ import aiohttp
 from sage_gateway.errors import EngineFailed, EngineLost, EngineTimeout, GatewayError, NoReplica
 from sage_gateway.forwarding.engine_client import Asking, Client, Response
 from sage_gateway.forwarding.replica_call import Call
-from sage_gateway.models.model import Member, Model
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
 from sage_gateway.openai.error_table import error_event
 from sage_gateway.openai.schema import engine_error, tokens
 from sage_gateway.requests.response import Answer, Stream
-from sage_gateway.routing import Headers, Hints
+from sage_gateway.routing import Headers, RoutingHints
 
 TRIES = 2
 EVENT_BYTES_MAX = 8 << 20
@@ -40,7 +41,7 @@ class Job(NamedTuple):
     body: bytes
     headers: Mapping[str, str]
     stream: bool
-    hints: Hints
+    hints: RoutingHints
 
 
 class Proxy:
@@ -119,7 +120,7 @@ class Proxy:
             if index is None:
                 break
             tried.append(index)
-            member = model.at(index)
+            member = model.slot(index)
             try:
                 return await ask(model, member, self._request(job, member))
             except Lost:
@@ -129,7 +130,7 @@ class Proxy:
                 raise EngineTimeout(f"{model.name}: no answer within {seconds:g} s") from error
         raise _nobody(model)
 
-    def _request(self, job: Job, member: Member) -> Asking:
+    def _request(self, job: Job, member: ReplicaSlot) -> Asking:
         assert self._session is not None
         client = cast("Client", member.session or self._session)  # as Client says
         return client.post(
@@ -151,16 +152,16 @@ async def _chosen(job: Job, tried: list[int], *, elsewhere: bool) -> int | None:
     """The replica for the next try, which may wait for one with room; ``elsewhere`` it does not."""
     model = job.model
     if elsewhere:
-        index = model.choose(job.hints, tried) if model.queue.passes() else None
+        index = model.choose(job.hints, tried) if model.queue.can_bypass() else None
         return None if index in tried else index
     index = model.choose(job.hints, tried)
     while index is None and model.ready():
-        await model.queue.again()
+        await model.queue.requeue_retry()
         index = model.choose(job.hints, tried)
     return index
 
 
-async def _ask(model: Model, member: Member, request: Asking) -> Answer:
+async def _ask(model: Model, member: ReplicaSlot, request: Asking) -> Answer:
     with Call(member) as call:
         try:
             async with request as response:
@@ -176,7 +177,7 @@ async def _ask(model: Model, member: Member, request: Asking) -> Answer:
     return Answer(200, found, used=tokens(found))
 
 
-async def _ask_stream(model: Model, member: Member, request: Asking) -> Stream:
+async def _ask_stream(model: Model, member: ReplicaSlot, request: Asking) -> Stream:
     """A stream whose first bytes have come; until then a lost replica is tried elsewhere."""
     async with contextlib.AsyncExitStack() as stack:
         call = stack.enter_context(Call(member))
@@ -201,7 +202,7 @@ async def _ask_stream(model: Model, member: Member, request: Asking) -> Stream:
     raise AssertionError("the stack swallows nothing")
 
 
-def _error(member: Member, status: int, body: bytes, model: str) -> GatewayError:
+def _error(member: ReplicaSlot, status: int, body: bytes, model: str) -> GatewayError:
     """What it means to the caller, whose own key a remote engine has never seen."""
     if member.launch.target is not None and status in (401, 403):
         message = f"{model}: the remote engine refused this gateway; its key_env may be wrong"
@@ -247,11 +248,11 @@ async def _events(
 
 
 def _nobody(model: Model) -> GatewayError:
-    if not model.members:
+    if not model.replica_slots:
         why = f"{model.name} has no replicas now; `sage pool scale {model.name} 1` starts one"
         return NoReplica(why, retry_after_s=1)
     if not model.ready():
-        state = model.members[0].replica
+        state = model.replica_slots[0].replica
         why = f"{model.name} has no ready replica ({state.state}{': ' * bool(state.reason)}"
         return NoReplica(f"{why}{state.reason}); try again", retry_after_s=1)
     why = f"{model.name}: the engine went away before it answered; try again"

@@ -48,11 +48,11 @@ from sage_gateway.requests.response import Answer, Stream, refused
 from sage_gateway.scheduling import (
     ANSWER_TOKENS,
     Headers,
-    Ticket,
-    Wishes,
+    QueuedRequest,
+    RequestHints,
     expected_tokens,
-    giving_way,
-    wished,
+    read_hints,
+    run_preemptible,
 )
 from sage_gateway.vector_stores.search import Searches
 
@@ -160,8 +160,8 @@ class Service:
                 return await _mounted(mount, ask, loaded(body))
         model = self._model(ask, path)
         watch.model = model.name
-        if ask.model != model.upstream():
-            body = renamed(body, model.upstream())
+        if ask.model != model.engine_model_name():
+            body = renamed(body, model.engine_model_name())
         stream = isinstance(ask, ChatAsk | CompletionAsk) and bool(ask.stream)
         forward = partial(
             self.proxy.forward,
@@ -173,30 +173,30 @@ class Service:
             headers=caller.headers,
             traceparent=watch.traceparent,
         )
-        wishes = wished(caller.headers, caller.tenant)
+        wishes = read_hints(caller.headers, caller.tenant)
         expected = _expected(ask, len(body), model)
         ticket = await self._admitted(model, expected, wishes, watch)
         if not (wishes.background and _named(caller)):
             return await forward()
 
         async def resume() -> None:
-            await model.queue.resume(wishes, expected)
+            await model.queue.requeue_preempted(wishes, expected)
             if ticket is not None:
-                watch.settle = partial(model.queue.settle, ticket, time.monotonic())
+                watch.settle = partial(model.queue.record_usage, ticket, time.monotonic())
 
-        return await giving_way(model.queue.turns, forward, resume)
+        return await run_preemptible(model.queue.preemptible, forward, resume)
 
     async def _admitted(
-        self, model: Model, tokens: int, wishes: Wishes, watch: Watch
-    ) -> Ticket | None:
+        self, model: Model, tokens: int, wishes: RequestHints, watch: Watch
+    ) -> QueuedRequest | None:
         """Return when a replica has room; it is kept only for who takes it without an await."""
         load = watch.load = model.load
-        load.asked(time.monotonic(), "" if wishes.background else wishes.job)
+        load.record_request(time.monotonic(), "" if wishes.background else wishes.job)
         if self.recorder is not None:
-            watch.taken = self.recorder.take(model.name, wishes, tokens)
-        ticket = await model.queue.enter(wishes, tokens)
+            watch.taken = self.recorder.start(model.name, wishes, tokens)
+        ticket = await model.queue.admit(wishes, tokens)
         if watch.taken is not None:
-            watch.taken.let_go()
+            watch.taken.mark_dispatched()
         if watch.traced is not None:
             watch.traced.let_go()
         if ticket is None:
@@ -204,7 +204,7 @@ class Service:
             return None
         now_s = time.monotonic()
         self.metrics.queue_wait.labels(model.name).observe(now_s - ticket.arrived_s)
-        watch.settle = partial(model.queue.settle, ticket, now_s)
+        watch.settle = partial(model.queue.record_usage, ticket, now_s)
         if not ticket.background:
             load.waits.add(now_s - ticket.arrived_s)
         return ticket

@@ -11,9 +11,9 @@ from sage_gateway.controlplane.pool import Pool
 from sage_gateway.models.load import Load
 from sage_gateway.observability.logs import RequestLog
 from sage_gateway.observability.tracing import Traced
-from sage_gateway.replay.recorder import Taken
+from sage_gateway.replay.recorder import RequestRecording
 from sage_gateway.replicas.circuit_breaker import Circuit
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -94,10 +94,10 @@ class Metrics:
             labels=["replica", "circuit"],
         )
         for name, model in self._pool.models.items():
-            now = [m.replica.state for m in model.members]
-            for state in State:
+            now = [m.replica.state for m in model.replica_slots]
+            for state in ReplicaState:
                 states.add_metric([name, state], now.count(state))
-        for model, member in self._pool.members():
+        for model, member in self._pool.replica_slots():
             waiting.add_metric([model.name, member.replica.name], member.in_flight)
             limits.add_metric([model.name, member.replica.name], member.concurrency)
             restarts.add_metric([member.replica.name], member.replica.restarts)
@@ -116,8 +116,8 @@ class Metrics:
         )
         ended = CounterMetricFamily(
             "sage_gateway_queue_ended",
-            "Requests by how their waiting ended: let_go, refused, expired, timed_out, left",
-            labels=["model", "how"],
+            "Requests that left the queue, by outcome",
+            labels=["model", "outcome"],
         )
         preempted = CounterMetricFamily(
             "sage_gateway_queue_preempted",
@@ -125,10 +125,10 @@ class Metrics:
             labels=["model"],
         )
         for name, model in self._pool.models.items():
-            preempted.add_metric([name], model.queue.turns.preempted)
+            preempted.add_metric([name], model.queue.preemptible.preempted)
             length.add_metric([name], len(model.queue))
-            for how, count in model.queue.ended.items():
-                ended.add_metric([name, how], count)
+            for outcome, count in model.queue.outcomes.items():
+                ended.add_metric([name, outcome], count)
         yield length
         yield ended
         yield preempted
@@ -169,7 +169,7 @@ class Watch:
         self.model = "-"
         self.request_id = self.tenant = ""
         self.load: Load | None = None
-        self.taken: Taken | None = None
+        self.taken: RequestRecording | None = None
         self.traced: Traced | None = None
         self.settle: Callable[[Mapping[str, int]], None] | None = None
 
@@ -199,7 +199,7 @@ class Watch:
         if status == 200:
             self._answered(tokens or {}, seconds)
         if self.taken is not None:
-            self.taken.end(status, tokens or {}, self._first)
+            self.taken.finish(status, tokens or {}, self._first)
         if self.traced is not None:
             self.traced.end(status, self.model, tokens or {})
         if self._metrics.log.wants(status):
@@ -217,7 +217,7 @@ class Watch:
         if self.settle is not None:
             self.settle(used)
         if self.load is not None:
-            self.load.ended(used, time.monotonic())
+            self.load.record_response(used, time.monotonic())
             if self._first:
                 ttft_s = self._first - self._begun
-                self.load.streamed(ttft_s, seconds - ttft_s, used.get("out", 0))
+                self.load.record_stream(ttft_s, seconds - ttft_s, used.get("out", 0))

@@ -1,15 +1,15 @@
-"""Requests of one session (``x-session-id``) go to the same replica while it has room."""
+"""Requests of one session (``x-session-id``) are sent to the same replica while it has room."""
 
 from sage_gateway.routing.least_loaded import start
-from sage_gateway.routing.policy import Headers, Hints, Policy
-from sage_gateway.routing.rendezvous import choose, named
+from sage_gateway.routing.policy import Headers, RoutingHints, RoutingPolicy
+from sage_gateway.routing.rendezvous import choose, key_from_header
 
 HEADER = b"x-session-id"
 
 
-def read(headers: Headers, _: bytes) -> Hints:
+def read(headers: Headers, _: bytes) -> RoutingHints:
     """The session."""
-    return named(headers, HEADER)
+    return key_from_header(headers, HEADER)
 
 
-POLICY: Policy[None] = Policy(choose=choose, start=start, read=read)
+POLICY: RoutingPolicy[None] = RoutingPolicy(choose=choose, start=start, read=read)

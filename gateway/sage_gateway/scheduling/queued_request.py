@@ -1,4 +1,4 @@
-"""A request that may have to wait: what its caller said of it, and what it is expected to cost."""
+"""A queued request: the hints in its headers and its expected cost in tokens."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ NORMAL = PRIORITIES.index(PRIORITY)
 BACKGROUND = PRIORITIES.index("background")
 
 BYTES_A_TOKEN = 4
-ANSWER_TOKENS = 256  # of a generation that names no limit; corrected once the engine has counted
+ANSWER_TOKENS = 256  # of a generation without a limit; corrected once the engine has counted
 TENANT_CHARS_MAX = 100
 JOB_CHARS_MAX = 200
 
@@ -23,10 +23,11 @@ _READ = frozenset({_TENANT, _PRIORITY, _DEADLINE, _BACKGROUND, _JOB})
 _CLASSES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
 
 
-class Wishes(msgspec.Struct, frozen=True, gc=False):
-    """What a caller says of a request. ``priority``: its place in PRIORITIES, 0 first.
+class RequestHints(msgspec.Struct, frozen=True, gc=False):
+    """Scheduling hints of a caller. ``priority``: an index into PRIORITIES, 0 first.
 
-    ``deadline_s`` is of the epoch; infinite where none is named. ``job``: the Flink job that asks.
+    ``deadline_s``: seconds of the epoch, infinite without a deadline. ``job``: the calling Flink
+    job.
     """
 
     tenant: str = ""
@@ -36,19 +37,18 @@ class Wishes(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def background(self) -> bool:
-        """Whether it may wait for ever, and give way to others when it runs."""
+        """Whether it may wait without limit, and be preempted when it runs."""
         return self.priority == BACKGROUND
 
 
-PLAIN = Wishes()
+DEFAULT_HINTS = RequestHints()
 
 
-class Ticket(msgspec.Struct, frozen=True, gc=False):
-    """One request that waits. Times are of the monotonic clock; numbers rise with the arrivals.
+class QueuedRequest(msgspec.Struct, frozen=True, gc=False):
+    """One request of a queue. Times are of the monotonic clock; numbers rise with the arrivals.
 
-    ``tokens``: how many it is expected to cost, prompt and answer, at least 1. ``work_s``: how long
-    an engine is expected to take over it. ``returned``: it was let go once, and lost its replica.
-    ``resumed``: it was let go once, and gave way to others.
+    ``tokens``: its expected cost, prompt and answer, at least 1. ``work_s``: how long an engine is
+    expected to take. ``retry``: its replica was lost. ``preempted``: it was preempted.
     """
 
     number: int
@@ -58,36 +58,37 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     deadline_s: float = math.inf
     tokens: int = 1
     work_s: float = 0.0
-    returned: bool = False
-    resumed: bool = False
+    retry: bool = False
+    preempted: bool = False
 
     @property
     def background(self) -> bool:
-        """Whether it may wait for ever."""
+        """Whether it may wait without limit."""
         return self.priority == BACKGROUND
 
 
-def wished(headers: Headers, tenant: str = "") -> Wishes:
-    """The wishes in a request's headers, whose names are in lower case; the last of a name counts.
+def read_hints(headers: Headers, tenant: str = "") -> RequestHints:
+    """The hints in a request's headers (names in lower case); the last of equal names counts.
 
-    ``tenant`` is the caller's, where a key has told it; else ``x-sage-tenant`` is believed. That,
-    ``x-sage-priority`` (one of PRIORITIES), ``x-sage-deadline-ms`` (since the epoch) and
-    ``x-sage-job`` are those of a Flink call; ``x-background: 1`` is the class ``background``. A
-    value that cannot be read is as none: a request is not refused for how it asks to be treated.
+    ``tenant``: the tenant of the caller's key; without one the header ``x-sage-tenant`` is used. A
+    Flink call sends that, ``x-sage-priority`` (one of PRIORITIES), ``x-sage-deadline-ms`` (since
+    the epoch) and ``x-sage-job``; ``x-background: 1`` is the class ``background``. An unreadable
+    value is ignored: a request is never refused for its hints.
     """
     found = {name: value for name, value in headers if name in _READ}
     if not found:
-        return Wishes(tenant=tenant) if tenant else PLAIN
-    late = found.get(_DEADLINE, b"")
-    named = _CLASSES.get(found.get(_PRIORITY, b""), NORMAL)
-    return Wishes(
+        return RequestHints(tenant=tenant) if tenant else DEFAULT_HINTS
+    deadline_ms = found.get(_DEADLINE, b"")
+    priority = _CLASSES.get(found.get(_PRIORITY, b""), NORMAL)
+    valid = deadline_ms.isdigit() and len(deadline_ms) <= 15
+    return RequestHints(
         tenant=tenant or found.get(_TENANT, b"").decode("latin-1")[:TENANT_CHARS_MAX],
-        priority=BACKGROUND if found.get(_BACKGROUND) == b"1" else named,
-        deadline_s=int(late) / 1000 if late.isdigit() and len(late) <= 15 else math.inf,
+        priority=BACKGROUND if found.get(_BACKGROUND) == b"1" else priority,
+        deadline_s=int(deadline_ms) / 1000 if valid else math.inf,
         job=found.get(_JOB, b"").decode("latin-1")[:JOB_CHARS_MAX],
     )
 
 
 def expected_tokens(body_bytes: int, answer_tokens_max: int) -> int:
-    """A rough count from what is known before the call; 4 bytes a token of the prompt."""
+    """An estimate from what is known before the call; 4 bytes per token of the prompt."""
     return max(1, body_bytes // BYTES_A_TOKEN + answer_tokens_max)
