@@ -51,7 +51,7 @@ class Cluster(ThreadingHTTPServer):
             case "/accumulators":
                 counts = self.stated.pop(0) if len(self.stated) > 1 else self.stated[0]
                 books = json.dumps({"counts": counts, "opening": {}})
-                one = {"name": "sage.account", "type": "Books", "value": books}
+                one = {"name": "sage.account", "type": "CountersAccumulator", "value": books}
                 return {"user-task-accumulators": [one] if counts else []}
 
 

@@ -1,0 +1,38 @@
+"""A source and a sink in memory: for tests, notebooks, and the gateway's request path."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sage_flink.common.records import Record
+from sage_flink.flow.ports import BatchLimits, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ListSource:
+    """A source that yields the records of a tuple, in their order."""
+
+    rows: tuple[Record, ...]
+
+    def records(self) -> Iterable[Record]:
+        """The records, in the order of ``rows``."""
+        return self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class ListSink:
+    """A sink that keeps what is written, newest per id: ``rows`` maps id to record."""
+
+    rows: dict[str, Record] = field(default_factory=dict, compare=False)
+    batch: BatchLimits = field(default_factory=BatchLimits)
+
+    def writer(self) -> "ListSink":
+        """This sink itself: there is no client to open."""
+        return self
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        """Keep the records; refuses none."""
+        self.rows.update((record.id, record) for record in records)
+        return ()
+
+    def close(self) -> None:
+        """Does nothing: there is no client to close."""
