@@ -1,4 +1,4 @@
-"""A gateway that is killed, and the next one, which takes its engines over."""
+"""A gateway is killed, and the next one adopts its engines."""
 
 import os
 import signal
@@ -111,7 +111,7 @@ def left(home: Path) -> list[int]:
     return found
 
 
-def test_the_next_gateway_takes_the_engines_over_and_starts_none(tmp_path: Path) -> None:
+def test_the_next_gateway_adopts_the_engines_and_starts_none(tmp_path: Path) -> None:
     with gateway(tmp_path) as one:
         one.start()
         before = one.pids()
@@ -126,7 +126,7 @@ def test_the_next_gateway_takes_the_engines_over_and_starts_none(tmp_path: Path)
         assert max(before) in one.pids()
 
 
-def test_what_was_wanted_at_run_time_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_the_wanted_state_survives_a_kill(tmp_path: Path) -> None:
     with gateway(tmp_path) as one:
         one.start()
         one.ask("POST", "/pool/models/talk/scale", json={"replicas": 3})
@@ -150,7 +150,7 @@ def test_an_ordered_stop_leaves_no_engine_and_no_record(tmp_path: Path) -> None:
         assert not one.folder.exists()
 
 
-def test_what_the_pool_no_longer_has_is_ended_and_started_as_it_is_now(tmp_path: Path) -> None:
+def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path: Path) -> None:
     other = {**POOL, "gone": {"engine": "fake", "kind": "chat"}}
     with gateway(tmp_path) as one:
         one.start(other, ready=3)
@@ -162,7 +162,7 @@ def test_what_the_pool_no_longer_has_is_ended_and_started_as_it_is_now(tmp_path:
         wait_until(lambda: all(map(ended, before)), 5, "the old ones to end")
 
 
-def test_a_hung_engine_is_not_taken_over(tmp_path: Path) -> None:
+def test_a_hung_engine_is_not_adopted(tmp_path: Path) -> None:
     models = {"talk": {**POOL["talk"], "health": {"timeout_s": 0.5}}}
     with gateway(tmp_path) as one:
         one.start(models)
@@ -176,7 +176,7 @@ def test_a_hung_engine_is_not_taken_over(tmp_path: Path) -> None:
         assert hung not in one.pids()
 
 
-def test_engines_that_nobody_takes_over_end_when_their_grace_is_over(tmp_path: Path) -> None:
+def test_engines_without_a_gateway_end_after_their_grace_time(tmp_path: Path) -> None:
     with gateway(tmp_path, grace_s=1.0) as one:
         one.start()
         one.end(signal.SIGKILL)
@@ -212,7 +212,7 @@ def record(**more: Any) -> EngineRecord:
     return EngineRecord.model_validate({**known, "digest": "x", "owner": me, **more})
 
 
-def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
+def test_a_record_is_private_and_is_read_back_unchanged(tmp_path: Path) -> None:
     records = EngineStateStore(tmp_path / "run")
     assert records.open()
     path = records.path("a/b", 0)
@@ -226,7 +226,7 @@ def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', "[]"])
-def test_what_is_no_record_is_forgotten(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_record_is_removed(tmp_path: Path, text: str) -> None:
     records = EngineStateStore(tmp_path)
     (tmp_path / "m~0~x.json").write_text(text)
 
@@ -234,7 +234,7 @@ def test_what_is_no_record_is_forgotten(tmp_path: Path, text: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_of_the_same_id_that_began_at_another_time_is_another(tmp_path: Path) -> None:
+def test_a_process_with_the_same_id_and_another_start_time_is_another(tmp_path: Path) -> None:
     records = EngineStateStore(tmp_path)
     records.write_engine(records.path("m", 0), record(created_s=created_s(os.getpid()) - 60))
     records.write_engine(records.path("m", 1), record(pid=2**22 + 1))
@@ -252,7 +252,7 @@ def test_a_folder_has_one_gateway_at_a_time(tmp_path: Path) -> None:
     one.close()
 
 
-def test_what_was_wanted_counts_only_for_the_pool_it_began_with(tmp_path: Path) -> None:
+def test_the_wanted_state_is_read_only_for_the_same_pool_file(tmp_path: Path) -> None:
     records = EngineStateStore(tmp_path)
     wanted = WantedState(base="b", models={}, replicas={"talk": 3})
     records.write_wanted(wanted)
@@ -261,7 +261,7 @@ def test_what_was_wanted_counts_only_for_the_pool_it_began_with(tmp_path: Path) 
     assert records.read_wanted("c") is None
 
 
-def test_a_command_line_is_known_by_its_words_and_its_environment() -> None:
+def test_the_digest_covers_the_command_line_and_its_environment() -> None:
     assert digest(["a", "b"], {}) != digest(["a b"], {})
     assert digest(["a"], {"x": "1", "y": "2"}) == digest(["a"], {"y": "2", "x": "1"})
     assert digest(["a"], {"x": "1"}) != digest(["a"], {})

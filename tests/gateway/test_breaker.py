@@ -1,4 +1,4 @@
-"""A replica's circuit, without a replica."""
+"""The circuit breaker of a replica, as pure functions."""
 
 from collections.abc import Callable
 
@@ -45,7 +45,7 @@ def test_a_run_of_failures_opens_the_circuit() -> None:
     assert OPEN.circuit is Circuit.OPEN
 
 
-def test_a_share_of_failures_opens_it_once_enough_calls_are_known() -> None:
+def test_a_share_of_failures_opens_the_circuit_after_a_window_of_calls() -> None:
     assert after(".xx" * 3).circuit is Circuit.CLOSED
     assert after("." * WINDOW + ".xx" * 4).circuit is Circuit.CLOSED
     assert after("." * WINDOW + ".xx" * 5).circuit is Circuit.OPEN
@@ -57,7 +57,7 @@ def test_an_open_circuit_is_not_trusted_until_its_pause_is_over() -> None:
     assert on_send(OPEN, PAUSE_FIRST_S - 0.01) == OPEN
 
 
-def test_half_open_lets_a_few_calls_try_and_closes_when_they_are_answered() -> None:
+def test_a_half_open_circuit_closes_after_successful_trials() -> None:
     trying = OPEN
     for _ in range(TRIALS):
         assert is_trusted(trying, PAUSE_FIRST_S)
@@ -69,7 +69,7 @@ def test_half_open_lets_a_few_calls_try_and_closes_when_they_are_answered() -> N
     assert on_success(once, once.epoch).circuit is Circuit.CLOSED
 
 
-def test_a_trial_that_fails_opens_it_again_for_twice_as_long_up_to_a_limit() -> None:
+def test_a_failed_trial_opens_the_circuit_for_twice_as_long_up_to_a_limit() -> None:
     pauses, breaker = [], OPEN
     for _ in range(8):
         now_s = breaker.retry_at_s
@@ -79,7 +79,7 @@ def test_a_trial_that_fails_opens_it_again_for_twice_as_long_up_to_a_limit() -> 
     assert pauses == [2, 4, 8, 16, *[PAUSE_MAX_S] * 4]
 
 
-def test_a_trial_whose_caller_hangs_up_leaves_its_place_to_another() -> None:
+def test_a_cancelled_trial_can_be_repeated() -> None:
     trying = OPEN
     for _ in range(TRIALS):
         trying = on_send(trying, PAUSE_FIRST_S)
@@ -87,7 +87,7 @@ def test_a_trial_whose_caller_hangs_up_leaves_its_place_to_another() -> None:
     assert is_trusted(on_cancel(trying, trying.epoch), PAUSE_FIRST_S)
 
 
-def test_what_a_call_of_an_older_epoch_came_to_changes_nothing() -> None:
+def test_the_outcome_of_a_call_of_an_older_epoch_is_ignored() -> None:
     early = Breaker()
     trying = on_send(OPEN, PAUSE_FIRST_S)
 
@@ -97,12 +97,12 @@ def test_what_a_call_of_an_older_epoch_came_to_changes_nothing() -> None:
         assert on_cancel(now, early.epoch) == now
 
 
-def test_a_new_process_has_no_past() -> None:
+def test_the_breaker_of_a_new_process_has_no_history() -> None:
     assert is_trusted(reset(OPEN), 0.0)
     assert after("x" * (RUN_MAX - 1), reset(OPEN)).circuit is Circuit.CLOSED
 
 
-def test_a_replica_that_answers_costs_no_new_value() -> None:
+def test_a_success_after_successes_creates_no_new_breaker() -> None:
     settled = after("." * WINDOW)
 
     assert called(settled, True) is settled
@@ -117,7 +117,7 @@ STEPS: list[Step] = [
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.floats(0, 20))))
-def test_whatever_comes_in_whatever_order_trust_returns(
+def test_successful_calls_close_the_circuit_after_any_history(
     story: list[tuple[Step, int, float]],
 ) -> None:
     breaker, now_s = Breaker(), 0.0

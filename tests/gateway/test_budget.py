@@ -1,4 +1,4 @@
-"""What does not fit is refused before it is started, with the arithmetic."""
+"""Models that do not fit are refused before their start, with the arithmetic."""
 
 import io
 import json
@@ -29,7 +29,7 @@ NONE = BudgetSpec()
 CHAT, EMBED = Footprint("chat", 2, 2, 1000, 500), Footprint("embed", 1, 1, 90, 0)
 
 
-def test_what_fits_is_not_mentioned() -> None:
+def test_a_pool_that_fits_has_no_problems() -> None:
     assert list(problems([CHAT, EMBED], NONE, HERE)) == []
     assert oversubscription([EMBED], NONE, HERE) == ""
 
@@ -48,13 +48,13 @@ def test_what_fits_is_not_mentioned() -> None:
         ),
     ],
 )
-def test_a_budget_is_kept_to_with_the_sum_told(budget: BudgetSpec, told: str) -> None:
+def test_a_budget_is_enforced_and_the_error_shows_the_sum(budget: BudgetSpec, told: str) -> None:
     (found,) = problems([CHAT, EMBED], budget, HERE)
 
     assert found.startswith(told)
 
 
-def test_without_a_budget_memory_is_the_machines_and_threads_are_a_warning() -> None:
+def test_without_a_budget_memory_is_limited_by_the_machine_and_threads_are_a_warning() -> None:
     more = CHAT._replace(replicas=3)
 
     assert "and this machine has 4096" in next(problems([more], NONE, HERE))
@@ -64,14 +64,14 @@ def test_without_a_budget_memory_is_the_machines_and_threads_are_a_warning() -> 
     assert list(problems([more], BudgetSpec(memory_mb=5000), HERE)) == []
 
 
-def test_what_is_not_wanted_takes_nothing() -> None:
+def test_a_model_with_zero_replicas_takes_no_resources() -> None:
     assert (
         list(problems([Footprint("big", 0, 64, 10**6, 10**6)], BudgetSpec(cpu_threads=1), HERE))
         == []
     )
 
 
-def test_the_memory_of_gpus_is_counted_by_itself() -> None:
+def test_gpu_memory_is_counted_separately() -> None:
     mixed = [Footprint("chat", 1, 1, 0, 0, 60_000), Footprint("embed", 2, 1, 0, 0, 12_000)]
     card = HERE._replace(gpu_mb=81_000)
 
@@ -110,7 +110,7 @@ HEADER: dict[str, tuple[int, bytes]] = {
 }
 
 
-def test_the_kv_cache_of_a_token_is_told_by_a_gguf_header(tmp_path: Path) -> None:
+def test_the_kv_cache_of_a_token_is_read_from_a_gguf_header(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(gguf(**HEADER) + b"weights")
 
@@ -119,7 +119,7 @@ def test_the_kv_cache_of_a_token_is_told_by_a_gguf_header(tmp_path: Path) -> Non
     assert model_size.metadata(io.BytesIO(gguf(**HEADER)))["general.architecture"] == "llama"
 
 
-def test_the_kv_cache_of_a_token_is_told_by_a_folders_config(tmp_path: Path) -> None:
+def test_the_kv_cache_of_a_token_is_read_from_a_folders_config(tmp_path: Path) -> None:
     config = {"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 8}))
 
@@ -129,7 +129,7 @@ def test_the_kv_cache_of_a_token_is_told_by_a_folders_config(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content", [b"", b"GGUF", b"PK", gguf(**HEADER)[:60], b"GGUF" + b"\xff" * 40]
 )
-def test_a_header_that_says_nothing_counts_nothing(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_header_counts_as_zero(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "m"
     file.write_bytes(content)
 
@@ -157,7 +157,7 @@ def test_a_pool_that_does_not_fit_is_refused_before_the_start(
         pool(tmp_path, monkeypatch, memory_mb=5)
 
 
-def test_more_replicas_than_fit_are_refused_and_fewer_never(
+def test_more_replicas_than_fit_are_refused_but_fewer_never(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits = pool(tmp_path, monkeypatch, memory_mb=10)
@@ -170,7 +170,7 @@ def test_more_replicas_than_fit_are_refused_and_fewer_never(
     fits.scale("m", 0)
 
 
-def test_a_model_that_does_not_fit_beside_the_others_is_refused(
+def test_a_model_that_does_not_fit_with_the_others_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits = pool(tmp_path, monkeypatch, memory_mb=8)
@@ -180,7 +180,7 @@ def test_a_model_that_does_not_fit_beside_the_others_is_refused(
     assert list(fits.models) == ["m"]
 
 
-def test_threads_count_where_an_engine_has_weights(
+def test_threads_count_for_engines_with_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGE_ENGINES_PYTHON", "/bin/true")

@@ -1,4 +1,4 @@
-"""The parts of a pool together: full replicas, one of them ill, and whose requests wait."""
+"""The parts of a pool together: full replicas, one of them failing, and queued requests."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def waiting(gateway: Any, model: str = "talk") -> int:
 
 
 @pytest.mark.parametrize("routing", ["least_loaded", "round_robin", "prefix", "session"])
-def test_a_killed_one_of_two_under_a_full_queue_fails_no_request(
+def test_killing_one_of_two_replicas_under_a_full_queue_fails_no_request(
     start: Any, fake: Any, callers: ThreadPoolExecutor, routing: str
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=2, routing=routing)}) as gateway:
@@ -60,7 +60,7 @@ def test_a_killed_one_of_two_under_a_full_queue_fails_no_request(
     assert ends == {200: 120}
 
 
-def test_a_hung_one_with_a_full_queue_stalls_no_other_model(
+def test_a_hung_replica_with_a_full_queue_does_not_stall_other_models(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     hung = fake(concurrency=2, queue_max=8, health=RARELY, timeout_s=20)
@@ -81,7 +81,7 @@ def test_a_hung_one_with_a_full_queue_stalls_no_other_model(
     assert ends == {200: 10, 429: 10}
 
 
-def test_while_one_is_trusted_who_finds_it_full_waits_rather_than_ask_an_open_circuit(
+def test_a_request_is_queued_for_a_healthy_replica_rather_than_sent_to_an_open_circuit(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=1, health=RARELY)}) as gateway:
@@ -144,7 +144,7 @@ def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:
         max_size=4,
     )
 )
-def test_the_queue_and_the_choice_agree_on_whether_there_is_room(
+def test_the_queue_and_the_router_agree_on_whether_there_is_room(
     rows: list[tuple[ReplicaState, int, bool, int, Circuit]],
 ) -> None:
     model = model_of(rows)
@@ -192,7 +192,7 @@ def busy(gateway: Any) -> Iterator[None]:
         ({"policy": "slo"}, {"x-sage-deadline-ms": "1"}, 504),
     ],
 )
-def test_who_is_refused_by_the_queue_pays_nothing_and_holds_nothing(
+def test_a_request_rejected_by_the_queue_is_not_charged_and_reserves_no_tokens(
     start: Any, fake: Any, model: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
     with start({"talk": fake(concurrency=1, **model)}) as gateway:
@@ -206,7 +206,9 @@ def test_who_is_refused_by_the_queue_pays_nothing_and_holds_nothing(
         assert spent(gateway, own) == CHAT_COSTS
 
 
-def test_who_hangs_up_in_the_queue_pays_nothing_and_holds_nothing(start: Any, fake: Any) -> None:
+def test_a_request_cancelled_in_the_queue_is_not_charged_and_reserves_no_tokens(
+    start: Any, fake: Any
+) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         own = made_key(gateway, "acme", tokens_per_day=300)
         with busy(gateway):
@@ -219,7 +221,7 @@ def test_who_hangs_up_in_the_queue_pays_nothing_and_holds_nothing(start: Any, fa
         assert spent(gateway, own) == CHAT_COSTS
 
 
-def test_shares_are_those_of_the_keys_tenants_whatever_a_header_says(
+def test_fair_shares_use_the_tenant_of_the_key_and_ignore_the_header(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1, policy="fair")}) as gateway:

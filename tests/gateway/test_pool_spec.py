@@ -1,4 +1,4 @@
-"""``pool.yaml``: what is taken, and what a wrong one is told."""
+"""``pool.yaml``: its valid forms, and the errors of invalid ones."""
 
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
     ],
 )
-def test_a_wrong_pool_file_is_told_in_one_line_that_names_the_place(
+def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
     tmp_path: Path, text: str, told: str
 ) -> None:
     file = tmp_path / "pool.yaml"
@@ -115,7 +115,7 @@ def test_concurrency_is_a_number_or_measured(tmp_path: Path) -> None:
     assert (models["b"].policy, models["b"].queue_max) == ("fifo", 1024)
 
 
-def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) -> None:
+def test_a_tenant_has_only_the_limits_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(GOOD + "\ntenants: {acme: {requests_per_minute: 600, tokens_per_month: 5}}")
 
@@ -127,7 +127,7 @@ def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) 
     }
 
 
-def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:
+def test_the_pool_option_precedes_the_file_in_the_home_and_the_shipped_one(tmp_path: Path) -> None:
     given = tmp_path / "given.yaml"
     assert choose_file(None, tmp_path) == SHIPPED
 
@@ -139,7 +139,7 @@ def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path
         load(given, ENGINES)
 
 
-def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
+def test_every_mistake_is_reported_in_plain_words(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(
         "models: {a b: {engine: fake, kind: chat}, m: {kind: song, threads: many}}\nextra: 1"
@@ -159,7 +159,7 @@ def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
     ]
 
 
-def test_every_contradiction_is_told(tmp_path: Path) -> None:
+def test_every_contradiction_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(
         "models: {a: {engine: x, kind: chat}, b: {engine: fake, kind: chat, aliases: [a, b]}}"
@@ -190,7 +190,7 @@ def newcomer() -> Engine:
 
 
 @pytest.mark.parametrize(("name", "engine"), [*sorted(ENGINES.items()), ("newcomer", newcomer())])
-def test_an_engine_is_told_its_name_its_port_its_weights_and_what_the_model_adds(
+def test_a_command_line_has_the_models_name_port_weights_and_arguments(
     name: str, engine: Engine
 ) -> None:
     for kind in engine.kinds:

@@ -1,4 +1,4 @@
-"""Recorded requests run again: simulated time, the queue's own policies, and what came of it."""
+"""Replay of recorded requests: simulated time, the gateway's policies, and the figures."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def recorded(
     return read(path)
 
 
-def test_an_hour_of_waiting_takes_no_time() -> None:
+def test_an_hour_of_simulated_waiting_takes_no_time() -> None:
     async def hour() -> float:
         await asyncio.sleep(3600)
         return asyncio.get_running_loop().time()
@@ -67,7 +67,7 @@ def test_an_hour_of_waiting_takes_no_time() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_waiting_for_nothing_is_an_error_and_does_not_hang() -> None:
+def test_waiting_without_a_timer_is_an_error_and_does_not_hang() -> None:
     async def forever() -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -78,25 +78,25 @@ def test_waiting_for_nothing_is_an_error_and_does_not_hang() -> None:
         runner.run(forever())
 
 
-def test_waits_are_those_of_a_single_server() -> None:
+def test_the_waits_equal_those_of_a_single_server() -> None:
     found = simulated([row(0.0), row(0.5), row(0.6, 3.0), row(9.0)], setup())
 
     assert [one.waited_s for one in found] == pytest.approx([0.0, 0.5, 1.4, 0.0])
 
 
-def test_two_slots_are_two_servers() -> None:
+def test_two_slots_behave_as_two_servers() -> None:
     found = simulated([row(0.0), row(0.0), row(0.0)], setup(slots=2))
 
     assert [one.waited_s for one in found] == pytest.approx([0.0, 0.0, 1.0])
 
 
-def test_who_is_beyond_the_bound_is_refused() -> None:
+def test_requests_beyond_the_queue_limit_are_refused() -> None:
     found = simulated([row(0.0) for _ in range(4)], setup(queue_max=2))
 
     assert [one.status for one in found] == [200, 200, 200, 429]
 
 
-def test_slo_serves_the_hurried_first_and_refuses_who_is_too_late() -> None:
+def test_slo_serves_the_least_slack_first_and_refuses_overdue_requests() -> None:
     rows = [row(0.0, 5.0), row(0.1), row(0.2, deadline_s=6.5), row(0.3, deadline_s=2.0)]
 
     fifo, slo = (simulated(rows, setup(policy)) for policy in ("fifo", "slo"))
@@ -106,7 +106,7 @@ def test_slo_serves_the_hurried_first_and_refuses_who_is_too_late() -> None:
     assert slo[3].status == 504
 
 
-def test_one_that_was_not_answered_takes_what_its_tokens_took_others() -> None:
+def test_a_request_without_a_recorded_time_takes_the_usual_time_of_its_tokens() -> None:
     rows = [row(0.0, 2.0), row(5.0, None, status=429)]
 
     assert pace_s(rows) == pytest.approx(0.2)
@@ -131,7 +131,7 @@ arrivals = st.lists(
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @settings(deadline=None, max_examples=25)
 @given(rows=arrivals, slots=st.integers(1, 3))
-def test_every_request_ends_once_and_no_server_is_idle_while_one_waits(
+def test_every_request_ends_once_and_no_server_is_idle_while_requests_are_queued(
     policy: str, rows: list[TraceRow], slots: int
 ) -> None:
     found = simulated(rows, setup(policy, slots))
@@ -152,7 +152,7 @@ def _last_end(rows: list[TraceRow], slots: int, order: list[tuple[float, float]]
     return max(free)
 
 
-def test_figures_count_what_came_of_it() -> None:
+def test_the_figures_count_the_outcomes() -> None:
     outcomes = [
         RequestOutcome(row(0, tenant="a", deadline_s=2.0), 0.0, 0.5, 1.0),
         RequestOutcome(row(0, tenant="b", deadline_s=2.0), 0.0, 1.5, 1.0),
@@ -169,7 +169,7 @@ def test_figures_count_what_came_of_it() -> None:
     ]
 
 
-def test_a_recording_holds_what_a_replay_needs(tmp_path: Path) -> None:
+def test_a_trace_contains_what_a_replay_needs(tmp_path: Path) -> None:
     urgent = RequestHints("acme", 0, time.time() + 9)
 
     trace = recorded(tmp_path / "t.jsonl", [(urgent, 200), (RequestHints(), 429)])
@@ -197,7 +197,7 @@ def test_a_sample_is_even(tmp_path: Path) -> None:
     assert taken == [False, False, False, True] * 3
 
 
-def test_a_full_file_makes_way_for_a_new_one(tmp_path: Path) -> None:
+def test_a_full_trace_file_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     for _ in range(3):
         trace = recorded(path, [(RequestHints(), 200)], bytes_max=10)
@@ -240,7 +240,7 @@ def test_scaling_is_replayed_with_the_decisions_of_the_pool() -> None:
     assert moved.replicas < 3
 
 
-def test_a_model_that_goes_to_zero_is_woken_in_a_replay_too() -> None:
+def test_a_model_scaled_to_zero_starts_again_in_a_replay() -> None:
     rows = (row(0.0), row(600.0), row(1200.0))
     trace = Trace(scaled(min=0, idle_s=60), rows)
 
@@ -251,7 +251,7 @@ def test_a_model_that_goes_to_zero_is_woken_in_a_replay_too() -> None:
     assert 4900 < found.classes[0].wait_ms_p99 < 6100
 
 
-def test_a_recording_holds_the_scaling(tmp_path: Path) -> None:
+def test_a_trace_contains_the_scaling(tmp_path: Path) -> None:
     trace = recorded(tmp_path / "t.jsonl", [(RequestHints(), 200)], scaled(max=3))
 
     assert trace.header == scaled(max=3)
@@ -269,7 +269,7 @@ def test_an_unknown_policy_is_an_error_that_lists_them() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", '{"sage_pool_trace": 9, "models": {}}\n', "x\n"])
-def test_what_is_no_trace_is_told_so(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_trace_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(text)
 
@@ -277,7 +277,7 @@ def test_what_is_no_trace_is_told_so(tmp_path: Path, text: str) -> None:
         read(path)
 
 
-def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     recorded(path, [(RequestHints(), 200), (RequestHints(), 200)])
     path.write_bytes(path.read_bytes()[:-5])
@@ -305,7 +305,7 @@ def test_the_command_shows_both_side_by_side(tmp_path: Path) -> None:
     ]
 
 
-def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_reports_errors(tmp_path: Path) -> None:
     found = sage(str(tmp_path / "none.jsonl"), "--policy", "slo")
 
     assert found.exit_code != 0

@@ -1,4 +1,4 @@
-"""The life of a replica, without a replica."""
+"""The lifecycle of a replica, as pure functions."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_replica_that_never_answers_has_failed_when_its_time_to_start_is_over(
     assert "10 s" in late.reason
 
 
-def test_a_few_missed_checks_are_forgiven_and_forgotten() -> None:
+def test_a_good_check_resets_the_missed_checks() -> None:
     replica = lived(
         (1, ProbeResult(True)),
         (2, ProbeResult(False)),
@@ -61,7 +61,7 @@ def test_a_hung_replica_fails_after_the_last_check_allowed() -> None:
     assert replica.retry_at_s == 5
 
 
-def test_a_replica_without_a_process_has_failed_and_says_why() -> None:
+def test_a_replica_without_a_process_has_failed_with_a_reason() -> None:
     replica = lived((1, StartFailed("no memory")))
 
     assert (replica.state, replica.reason) == (ReplicaState.FAILED, "cannot start: no memory")
@@ -79,7 +79,7 @@ def test_each_failure_in_a_row_waits_longer_up_to_a_limit() -> None:
     assert (replica.restarts, replica.retry_at_s) == (2, 3)
 
 
-def test_a_replica_that_was_stable_starts_its_back_off_anew() -> None:
+def test_the_back_off_of_a_stable_replica_is_reset() -> None:
     shaky = lived(
         (0, ProcessExited(1)),
         (1, ProcessStarted()),
@@ -92,7 +92,7 @@ def test_a_replica_that_was_stable_starts_its_back_off_anew() -> None:
 
 
 @pytest.mark.parametrize("before", [(), ((1.0, ProbeResult(True)),)])
-def test_a_stop_drains_and_the_exit_that_follows_is_no_failure(
+def test_a_stop_drains_and_the_following_exit_is_not_a_failure(
     before: tuple[tuple[float, ReplicaEvent], ...],
 ) -> None:
     draining = lived(*before, (2, StopRequested()))
@@ -134,7 +134,7 @@ EVENTS: list[ReplicaEvent] = [
 
 @pytest.mark.parametrize("state", ReplicaState)
 @pytest.mark.parametrize("event", EVENTS, ids=repr)
-def test_every_event_in_every_state_does_what_the_table_says(
+def test_every_event_in_every_state_follows_the_table(
     state: ReplicaState, event: ReplicaEvent
 ) -> None:
     before = Replica("m/0", state, since_s=0.0)

@@ -1,4 +1,4 @@
-"""Which replica gets the next request."""
+"""The routing policies: which replica gets the next request."""
 
 import time
 from collections.abc import Sequence
@@ -55,17 +55,17 @@ def test_the_ready_replica_with_the_fewest_requests_is_chosen() -> None:
     assert chosen([ready(0, 3), ready(1, 2), starting]) == 1
 
 
-def test_one_that_is_degraded_is_the_last_choice() -> None:
+def test_a_degraded_replica_is_the_last_choice() -> None:
     assert chosen([ready(0, 0, degraded=True), ready(1, 7)]) == 1
     assert chosen([ready(0, 0, degraded=True)]) == 0
 
 
-def test_a_second_try_goes_to_another_replica_if_there_is_one() -> None:
+def test_a_second_try_uses_another_replica_if_there_is_one() -> None:
     assert chosen([ready(0, 0), ready(1, 5, degraded=True)], tried=[0]) == 1
     assert chosen([ready(0, 0)], tried=[0]) == 0
 
 
-def test_a_second_try_goes_back_only_where_no_other_has_room() -> None:
+def test_a_second_try_uses_the_same_replica_only_if_no_other_has_room() -> None:
     assert chosen([ready(0, 0), ready(1, 8)], tried=[0]) == 0
     assert chosen([ready(0, 0, degraded=True), ready(1, 8)], tried=[0]) is None
 
@@ -78,7 +78,7 @@ def test_without_room_there_is_no_choice() -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 @given(candidates=replicas, key=st.binary(max_size=8), tried=st.sets(st.integers(0, 11)))
-def test_no_policy_chooses_a_replica_that_is_not_ready_or_is_full_or_is_less_trusted(
+def test_no_policy_chooses_a_replica_that_is_not_ready_or_full_or_of_a_lower_tier(
     name: str, candidates: list[Candidate], key: bytes, tried: set[int]
 ) -> None:
     hints = RoutingHints(key, (key, b"and more"))
@@ -93,7 +93,7 @@ def test_no_policy_chooses_a_replica_that_is_not_ready_or_is_full_or_is_less_tru
         assert index is None or (index in best and best <= open_)
 
 
-def test_round_robin_takes_one_after_the_other_and_passes_over_the_full_one() -> None:
+def test_round_robin_takes_one_after_the_other_and_skips_full_replicas() -> None:
     by_turns = router("round_robin")
     candidates = [ready(0, 5), ready(1, 0), ready(2, 8), ready(3, 1)]
 
@@ -103,7 +103,7 @@ def test_round_robin_takes_one_after_the_other_and_passes_over_the_full_one() ->
 
 
 @given(candidates=busy, seed=st.integers(0, 2**64 - 1))
-def test_power_of_two_never_chooses_the_busier_of_the_two_it_drew(
+def test_power_of_two_never_chooses_the_busier_of_its_two_candidates(
     candidates: list[Candidate], seed: int
 ) -> None:
     drawn = power_of_two.draw_two(len(candidates), seed)
@@ -152,7 +152,7 @@ def test_a_new_replica_takes_its_share_of_keys_and_moves_no_others() -> None:
 @pytest.mark.parametrize(
     ("name", "header"), [("session", b"x-session-id"), ("key_group", b"x-key-group")]
 )
-def test_a_key_is_read_from_its_header_and_without_one_the_least_busy_is_chosen(
+def test_a_key_is_read_from_its_header_and_without_one_the_least_loaded_is_chosen(
     name: str, header: bytes
 ) -> None:
     by_key = router(name)
@@ -165,7 +165,7 @@ def test_a_key_is_read_from_its_header_and_without_one_the_least_busy_is_chosen(
     assert by_key.choose(candidates, nameless) == 1
 
 
-def test_a_session_whose_replica_is_full_goes_to_the_next_and_comes_back() -> None:
+def test_a_session_moves_while_its_replica_is_full_and_returns() -> None:
     by_session = router("session")
     free = [ready(0, 0), ready(1, 0), ready(2, 0)]
     own = by_session.choose(free, RoutingHints(b"s"))

@@ -1,4 +1,4 @@
-"""Several replicas behind one model, some of them ill: what callers see."""
+"""Several replicas of one model, some of them failing: what clients observe."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ def of_first() -> str:
     return next(str(n) for n in range(99) if choose(both, RoutingHints(b"%d" % n), None) == 0)
 
 
-def test_a_killed_one_of_two_fails_no_request_under_load(start: Any, fake: Any) -> None:
+def test_killing_one_of_two_replicas_fails_no_request_under_load(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         with ThreadPoolExecutor(8) as callers:
@@ -76,7 +76,7 @@ def test_a_killed_one_of_two_fails_no_request_under_load(start: Any, fake: Any) 
     assert ends == {200: 120}
 
 
-def test_a_hung_one_of_two_fails_no_request(start: Any, fake: Any) -> None:
+def test_a_hung_replica_of_two_fails_no_request(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         with hung(member(gateway)), ThreadPoolExecutor(8) as callers:
@@ -102,7 +102,7 @@ def test_a_hung_engine_never_stalls_another_model(start: Any, fake: Any) -> None
         assert sorted(took_s)[20] < 0.5
 
 
-def test_a_replica_that_never_answers_is_left_alone_and_tried_again_later(
+def test_a_replica_that_never_answers_is_avoided_and_tried_again_later(
     start: Any, fake: Any
 ) -> None:
     model = fake(replicas=2, routing="session", health=RARELY, timeout_s=1)
@@ -138,7 +138,7 @@ def test_requests_that_make_every_engine_fail_do_not_close_the_model(
         assert gateway.chat("echo hi").status_code == 200
 
 
-def test_a_refusal_is_an_answer(start: Any, fake: Any) -> None:
+def test_a_refusal_does_not_open_the_circuit(start: Any, fake: Any) -> None:
     with start({"talk": fake()}) as gateway:
         for _ in range(2 * RUN_MAX):
             assert gateway.chat("status 422").status_code == 400
@@ -151,7 +151,7 @@ def test_a_refusal_is_an_answer(start: Any, fake: Any) -> None:
 @pytest.mark.parametrize(
     ("routing", "header"), [("session", "x-session-id"), ("key_group", "x-key-group")]
 )
-def test_what_carries_the_same_key_goes_to_the_same_replica(
+def test_requests_with_the_same_key_are_sent_to_the_same_replica(
     start: Any, fake: Any, routing: str, header: str
 ) -> None:
     with start({"vectors": fake("embedding", replicas=3, routing=routing)}) as gateway:
@@ -166,7 +166,7 @@ def test_what_carries_the_same_key_goes_to_the_same_replica(
         assert min(asked(gateway, 3, "vectors")) > 0
 
 
-def test_a_conversation_goes_where_its_beginning_went(start: Any, fake: Any) -> None:
+def test_a_conversation_is_sent_to_the_replica_of_its_prefix(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2, routing="prefix")}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         with ThreadPoolExecutor(1) as other:
@@ -209,7 +209,7 @@ def test_a_hedged_request_is_answered_by_the_replica_that_is_not_hung(
         assert took_s < 3
 
 
-def test_a_request_that_is_answered_in_time_is_not_asked_twice(start: Any, fake: Any) -> None:
+def test_a_request_that_is_answered_in_time_is_not_hedged(start: Any, fake: Any) -> None:
     model = fake("embedding", replicas=2, hedge_after_ms=5000)
     with start({"vectors": model}) as gateway:
         gateway.until(lambda: all_ready(gateway))
@@ -232,7 +232,7 @@ def test_a_hedge_without_a_second_replica_waits_for_the_first(start: Any, fake: 
         assert asked(gateway, 1, "vectors") == [1]
 
 
-def test_a_caller_who_hangs_up_ends_both_askings_of_a_hedge(start: Any, fake: Any) -> None:
+def test_a_disconnect_cancels_both_requests_of_a_hedge(start: Any, fake: Any) -> None:
     model = fake("embedding", replicas=2, health=RARELY, hedge_after_ms=20)
     with start({"vectors": model}) as gateway:
         gateway.until(lambda: all_ready(gateway))

@@ -1,4 +1,4 @@
-"""Models and replicas that come and go while the gateway serves."""
+"""Models and replicas that are added and removed while the gateway serves."""
 
 import threading
 import time
@@ -56,7 +56,7 @@ def settled(gateway: Any, count: int, model: str = "talk") -> bool:
     return found.ready() == len(found.replica_slots) == count
 
 
-def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
+def test_scaling_from_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
     with load(pool) as ends:
         assert scaled(pool, 3).json()["wanted"] == 3
         pool.until(lambda: settled(pool, 3))
@@ -74,7 +74,7 @@ def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
     assert list(replicas(pool)) == ["talk/0"]
 
 
-def test_what_is_in_flight_at_a_drained_replica_is_answered_whole(pool: Any) -> None:
+def test_requests_in_flight_at_a_drained_replica_are_answered_completely(pool: Any) -> None:
     scaled(pool, 2)
     pool.until(lambda: settled(pool, 2))
     with ThreadPoolExecutor(4) as callers:
@@ -89,7 +89,7 @@ def test_what_is_in_flight_at_a_drained_replica_is_answered_whole(pool: Any) -> 
     pool.until(lambda: settled(pool, 1))
 
 
-def test_a_drained_replica_is_replaced_before_it_goes(pool: Any) -> None:
+def test_a_drained_replica_is_replaced_before_it_stops(pool: Any) -> None:
     old = replicas(pool)["talk/0"]["pid"]
     with load(pool) as ends:
         answer = pool.client.post("/pool/replicas/talk/0/drain")
@@ -100,7 +100,7 @@ def test_a_drained_replica_is_replaced_before_it_goes(pool: Any) -> None:
     assert replicas(pool)["talk/1"]["pid"] != old
 
 
-def test_to_none_and_back_who_waits_is_answered_first(pool: Any) -> None:
+def test_scaling_to_zero_and_back_answers_queued_requests_first(pool: Any) -> None:
     with ThreadPoolExecutor(6) as callers:
         asks = [callers.submit(pool.chat, "sleep 0.2") for _ in range(6)]
         pool.until(lambda: len(pool.pool.models["talk"].queue) == 4)
@@ -152,7 +152,7 @@ def test_the_replicas_of_a_removed_model_end(pool: Any, fake: Any) -> None:
     assert all(engine.returncode is not None for engine in engines)
 
 
-def test_models_and_replicas_are_told_as_they_are(pool: Any) -> None:
+def test_models_and_replicas_are_listed_with_their_state(pool: Any) -> None:
     (model,) = pool.client.get("/pool/models").json()["data"]
     replica = replicas(pool)["talk/0"]
     now = {k: replica[k] for k in ("state", "reason", "in_flight", "limit", "restarts", "circuit")}
@@ -202,7 +202,7 @@ def test_models_and_replicas_are_told_as_they_are(pool: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_and_told(
+def test_an_invalid_change_is_refused_with_the_reason(
     gateway: Any, method: str, path: str, body: Any, status: int, told: str
 ) -> None:
     answer = gateway.client.request(method, path, json=body)

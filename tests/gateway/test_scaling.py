@@ -1,4 +1,4 @@
-"""How many replicas a model should have: the decision as a table, and what holds for all of it."""
+"""The scaling decision, as a table and as properties."""
 
 from dataclasses import replace
 from typing import Any
@@ -156,15 +156,15 @@ def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
     assert found.inputs is inputs
 
 
-def test_too_few_come_back_into_the_bounds() -> None:
+def test_fewer_replicas_than_the_minimum_are_corrected() -> None:
     assert decided(Inputs(replicas=0), min=2).replicas == 2
 
 
-def test_a_model_that_may_not_be_at_zero_stays() -> None:
+def test_a_model_with_a_minimum_of_one_stays_at_one() -> None:
     assert decided(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
 
 
-def test_the_words_name_the_operator_that_holds_a_job_up() -> None:
+def test_the_words_name_the_bottleneck_of_a_job() -> None:
     words = decided(under(LONELY, jobs=(job("map"),))).words
 
     assert words == (
@@ -173,13 +173,13 @@ def test_the_words_name_the_operator_that_holds_a_job_up() -> None:
     )
 
 
-def test_a_call_at_its_capacity_is_told_so() -> None:
+def test_the_words_name_a_call_at_its_capacity() -> None:
     words = decided(under(LONELY, jobs=(job("embed"),))).words
 
     assert words.endswith("raise its capacity, because the pool has room")
 
 
-def test_the_words_tell_the_figures() -> None:
+def test_the_words_contain_the_figures() -> None:
     words = decided(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
 
     assert words == (
@@ -187,13 +187,13 @@ def test_the_words_tell_the_figures() -> None:
     )
 
 
-def test_a_dry_run_says_so_and_decides_the_same() -> None:
+def test_a_dry_run_is_marked_and_decides_the_same() -> None:
     inputs = under(CALM, queue_wait_ms_p99=900, **FULL)
 
     assert decided(inputs, dry_run=True) == replace(decided(inputs), dry_run=True)
 
 
-def test_what_the_owner_refuses_is_a_cause_and_runs_the_cool_down() -> None:
+def test_a_rejection_by_the_pool_is_a_cause_and_starts_the_cool_down() -> None:
     found = reject(decided(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free")
 
     assert (found.action, found.replicas, found.cause) == ("hold", 2, Cause.BUDGET)
@@ -212,14 +212,16 @@ def test_surplus_must_last() -> None:
 
 
 @pytest.mark.parametrize(("slow", "found"), [("read", "read"), ("map", "map"), ("write", "write")])
-def test_the_bottleneck_is_the_busy_one_behind_those_backpressured(slow: str, found: str) -> None:
+def test_the_bottleneck_is_the_busy_operator_behind_backpressured_ones(
+    slow: str, found: str
+) -> None:
     one = bottleneck(job(slow))
 
     assert one is not None
     assert one.name == found
 
 
-def test_a_busy_operator_that_holds_nobody_up_is_no_bottleneck() -> None:
+def test_a_busy_operator_without_backpressure_is_not_a_bottleneck() -> None:
     calm = tuple(replace(one, backpressured=0.0) for one in operators("map"))
 
     assert bottleneck(JobStatus("ingest", operators=calm)) is None
@@ -273,7 +275,9 @@ specs = st.builds(
 
 
 @given(specs, some_inputs, st.floats(0, 1e3))
-def test_never_outside_the_bounds(spec: ScalingSpec, inputs: Inputs, now_s: float) -> None:
+def test_a_decision_is_never_outside_the_bounds(
+    spec: ScalingSpec, inputs: Inputs, now_s: float
+) -> None:
     found = decide(spec, inputs, ScalingState(), now_s)
 
     assert spec.min <= found.replicas <= spec.max
@@ -281,7 +285,7 @@ def test_never_outside_the_bounds(spec: ScalingSpec, inputs: Inputs, now_s: floa
 
 
 @given(specs, st.lists(st.tuples(some_inputs, st.floats(0, 20)), max_size=30))
-def test_never_flaps(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> None:
+def test_decisions_do_not_flap(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> None:
     now_s, changed_s, replicas, state = 0.0, None, spec.min, ScalingState()
     for inputs, pause_s in ticks:
         now_s += pause_s
@@ -294,7 +298,7 @@ def test_never_flaps(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> No
 
 
 @given(specs, some_inputs, st.floats(0, 1e6), st.floats(0, 200))
-def test_longer_waits_never_mean_fewer(
+def test_longer_waits_never_mean_fewer_replicas(
     spec: ScalingSpec, inputs: Inputs, more_ms: float, since_s: float
 ) -> None:
     longer = replace(inputs, queue_wait_ms_p99=inputs.queue_wait_ms_p99 + more_ms)
@@ -306,7 +310,9 @@ def test_longer_waits_never_mean_fewer(
 
 
 @given(specs, some_inputs, few)
-def test_more_who_wait_never_mean_fewer(spec: ScalingSpec, inputs: Inputs, more: int) -> None:
+def test_more_queued_requests_never_mean_fewer_replicas(
+    spec: ScalingSpec, inputs: Inputs, more: int
+) -> None:
     more_wait = replace(inputs, queue_length=inputs.queue_length + more)
 
     few_, many = (decide(spec, i, LONG_AGO, 0.0) for i in (inputs, more_wait))
@@ -315,7 +321,7 @@ def test_more_who_wait_never_mean_fewer(spec: ScalingSpec, inputs: Inputs, more:
 
 
 @given(specs, some_inputs)
-def test_nothing_is_added_for_a_slow_step_while_the_pool_has_room(
+def test_no_replica_is_added_for_a_slow_step_while_the_pool_has_room(
     spec: ScalingSpec, inputs: Inputs
 ) -> None:
     idle = replace(

@@ -1,4 +1,4 @@
-"""Scaling over HTTP: what a gateway tells of its decisions, counts for them, and records."""
+"""Scaling over HTTP: decisions, their inputs, and the recorded trace."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_wrong_limit_is_a_400(gateway: Any, limit: str) -> None:
     assert gateway.client.get("/pool/decisions", params={"limit": limit}).status_code == 400
 
 
-def test_streams_are_timed_and_jobs_are_known_but_those_in_the_background(
+def test_streams_are_measured_and_jobs_are_recorded_except_in_the_background(
     start: Any, fake: Any
 ) -> None:
     body = {"model": "talk", "messages": [{"role": "user", "content": "echo a b c"}]}
@@ -63,7 +63,7 @@ def test_streams_are_timed_and_jobs_are_known_but_those_in_the_background(
         assert list(load.jobs) == ["ingest"]
 
 
-def test_what_was_asked_is_recorded_without_its_text(start: Any, fake: Any, tmp_path: Path) -> None:
+def test_requests_are_recorded_without_their_text(start: Any, fake: Any, tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     with start({"talk": fake(policy="slo")}, pool={"trace": {"path": str(path)}}) as gateway:
         gateway.chat("echo a secret")

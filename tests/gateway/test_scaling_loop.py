@@ -1,4 +1,4 @@
-"""The loop that scales: real models, queues and counters; the replicas are states, no processes."""
+"""The autoscaler with real models, queues and counters; replicas are states, not processes."""
 
 import asyncio
 import contextlib
@@ -130,7 +130,7 @@ def causes(autoscaler: Autoscaler) -> set[str]:
     return {one["cause"] for one in autoscaler.decisions.newest("talk", 200)}
 
 
-async def test_under_load_replicas_come_and_afterwards_they_go_down_to_none() -> None:
+async def test_replicas_are_added_under_load_and_removed_to_zero_afterwards() -> None:
     async with scaled(Cluster()) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
         await until(lambda: len(model.replica_slots) == 3)
@@ -141,7 +141,7 @@ async def test_under_load_replicas_come_and_afterwards_they_go_down_to_none() ->
         assert {"queue_wait", "idle"} <= causes(autoscaler)
 
 
-async def test_a_request_for_none_waits_for_the_first_and_is_served() -> None:
+async def test_a_request_to_a_model_at_zero_is_queued_and_served() -> None:
     async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, _):
         await asyncio.sleep(0.1)
         assert owner.asked == []
@@ -150,7 +150,7 @@ async def test_a_request_for_none_waits_for_the_first_and_is_served() -> None:
         assert owner.asked[0] == 1
 
 
-async def test_one_is_called_at_once_and_not_at_the_next_turn() -> None:
+async def test_a_request_to_a_model_at_zero_wakes_the_autoscaler() -> None:
     async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, autoscaler):
         await asyncio.sleep(0.1)
         autoscaler._interval_s = 30.0
@@ -162,7 +162,7 @@ async def test_one_is_called_at_once_and_not_at_the_next_turn() -> None:
         assert owner.asked == [1]
 
 
-async def test_what_does_not_fit_is_told_and_nobody_waits_for_it() -> None:
+async def test_a_rejected_replica_is_logged_and_requests_do_not_wait_for_it() -> None:
     once = {"up_cooldown_s": 60, "queue_timeout_s": 0.5}
     async with scaled(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
         await asyncio.sleep(0.1)
@@ -176,7 +176,7 @@ async def test_what_does_not_fit_is_told_and_nobody_waits_for_it() -> None:
         assert await model.queue.admit(DEFAULT_HINTS, 10) is None  # the forwarding says why
 
 
-async def test_a_dry_run_decides_and_does_nothing() -> None:
+async def test_a_dry_run_decides_without_scaling() -> None:
     async with scaled(Cluster(), dry_run=True, idle_s=60) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(20)]
         await until(lambda: "queue_wait" in causes(autoscaler))
@@ -185,7 +185,7 @@ async def test_a_dry_run_decides_and_does_nothing() -> None:
         assert owner.asked == []
 
 
-async def test_a_slow_step_of_a_calling_job_is_named_and_nothing_is_added() -> None:
+async def test_the_slow_step_of_a_calling_job_is_named_and_no_replica_is_added() -> None:
     cluster = Cluster(SLOW)
     async with scaled(cluster) as (model, owner, autoscaler):
         await ask(model)
@@ -198,7 +198,7 @@ async def test_a_slow_step_of_a_calling_job_is_named_and_nothing_is_added() -> N
         assert not any(count > 1 for count in owner.asked)
 
 
-async def test_a_cluster_that_is_away_stands_in_nobody_s_way() -> None:
+async def test_an_unavailable_cluster_does_not_stop_the_scaling() -> None:
     cluster = Cluster()
     async with scaled(cluster, idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
@@ -222,7 +222,7 @@ async def test_every_decision_is_a_point_with_its_inputs() -> None:
     )
 
 
-async def test_a_store_that_is_away_costs_the_points_alone(
+async def test_an_unavailable_store_loses_only_the_points(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))  # no key there
@@ -234,7 +234,7 @@ async def test_a_store_that_is_away_costs_the_points_alone(
         assert owner.asked
 
 
-async def test_another_model_of_the_same_name_begins_anew() -> None:
+async def test_another_model_of_the_same_name_starts_with_a_new_state() -> None:
     async with scaled(Cluster(), idle_s=60) as (model, _, autoscaler):
         for _ in range(5):
             await ask(model, 0.0)

@@ -1,4 +1,4 @@
-"""What a model did, from its counters; what Flink's REST API says of a job; what is told of it."""
+"""The counters of a model, the pages of Flink's REST API, and the decision log."""
 
 import doctest
 import math
@@ -63,7 +63,7 @@ def test_rates_and_waits_are_those_of_the_window() -> None:
     assert found.idle_s == 0.5
 
 
-def test_what_is_older_than_the_window_is_forgotten() -> None:
+def test_readings_older_than_the_window_are_dropped() -> None:
     did, window = Load(active_s=0.0), Window()
     window.read(did, ONE, 0.0, ())
     did.waits.add(9.0)
@@ -74,7 +74,7 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert found.queue_wait_ms_p99 == 0.0
 
 
-def test_the_window_begins_anew_with_another_number_of_replicas() -> None:
+def test_the_window_is_cleared_when_the_number_of_replicas_changes() -> None:
     did, window = Load(active_s=0.0), Window()
     window.read(did, ONE, 0.0, ())
     did.waits.add(9.0)
@@ -85,7 +85,7 @@ def test_the_window_begins_anew_with_another_number_of_replicas() -> None:
     assert (found.queue_wait_ms_p99, found.arrival_rate, found.in_flight) == (0.0, 0.0, 3)
 
 
-def test_for_how_long_somebody_waited_is_counted() -> None:
+def test_the_time_with_queued_requests_is_counted() -> None:
     did, window = Load(active_s=0.0), Window()
     waiting = replace(ONE, queue_length=2)
     for at_s, standing in enumerate([ONE, waiting, waiting, ONE, waiting]):
@@ -94,7 +94,7 @@ def test_for_how_long_somebody_waited_is_counted() -> None:
     assert found.waited_s == 3.0
 
 
-def test_so_many_jobs_are_remembered_and_no_more() -> None:
+def test_the_number_of_remembered_jobs_is_bounded() -> None:
     did = Load()
     for number in range(JOBS_MAX + 10):
         did.record_request(1.0, f"job {number}")
@@ -132,7 +132,7 @@ def test_a_job_s_tasks_are_read_with_their_order_and_their_calls() -> None:
     ]
 
 
-def test_a_job_without_steps_calls_nobody_as_far_as_one_knows() -> None:
+def test_a_job_without_known_steps_has_no_calls() -> None:
     assert calls_of({}) == frozenset()
 
 
@@ -159,7 +159,7 @@ STEADY = decide(SPEC, Inputs(replicas=1, ready=1, limit=4, in_flight=1), Scaling
 ADDED = decide(SPEC, Inputs(replicas=0, queue_length=1), ScalingState(), 0.0)
 
 
-def test_the_journal_tells_the_newest_first_and_folds_what_does_not_change() -> None:
+def test_the_decision_log_is_newest_first_and_folds_repeated_holds() -> None:
     journal = DecisionLog()
     new = [journal.add(*one) for one in [("a", ADDED, 1.0), ("a", STEADY, 2.0), ("b", STEADY, 2.5)]]
     again = journal.add("a", STEADY, 3.0)
@@ -173,7 +173,7 @@ def test_the_journal_tells_the_newest_first_and_folds_what_does_not_change() -> 
     assert [(e["since"], e["at"]) for e in journal.newest("a", 1)] == [(2.0, 3.0)]
 
 
-def test_the_journal_is_bounded() -> None:
+def test_the_decision_log_is_bounded() -> None:
     journal = DecisionLog()
     for second in range(3 * DECISIONS_MAX):
         journal.add("a", ADDED, float(second))

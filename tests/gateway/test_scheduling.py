@@ -1,4 +1,4 @@
-"""Queues in front of real engine processes: what callers see of them."""
+"""Queues in front of real engine processes: what clients observe."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def waiting(gateway: Any, count: int) -> None:
     gateway.until(lambda: len(queue_of(gateway)) == count)
 
 
-def test_requests_beyond_the_replicas_room_wait_and_are_answered(
+def test_requests_beyond_the_replicas_room_are_queued_and_answered(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
@@ -64,7 +64,7 @@ def test_requests_beyond_the_replicas_room_wait_and_are_answered(
     assert 'sage_gateway_queue_wait_seconds_count{model="talk"} 5.0' in after
 
 
-def test_beyond_the_queues_bound_the_answer_is_429_at_once(
+def test_a_full_queue_answers_429_immediately(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1, queue_max=1)}) as gateway:
@@ -79,7 +79,7 @@ def test_beyond_the_queues_bound_the_answer_is_429_at_once(
         assert second.result().status_code == 200
 
 
-def test_a_caller_who_hangs_up_leaves_the_queue_at_once(start: Any, fake: Any) -> None:
+def test_a_request_leaves_the_queue_when_its_caller_hangs_up(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway, busy(gateway):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
@@ -94,7 +94,7 @@ def test_a_caller_who_hangs_up_leaves_the_queue_at_once(start: Any, fake: Any) -
         assert gateway.seen()["requests"] == 1
 
 
-def test_an_expired_request_is_a_504_that_never_reached_the_engine(start: Any, fake: Any) -> None:
+def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fake: Any) -> None:
     def due(in_ms: int) -> dict[str, str]:
         return {"x-sage-deadline-ms": str(int(time.time() * 1000) + in_ms)}
 
@@ -108,7 +108,7 @@ def test_an_expired_request_is_a_504_that_never_reached_the_engine(start: Any, f
         assert gateway.seen()["requests"] == 1
 
 
-def test_background_is_held_back_while_others_wait(
+def test_background_is_deferred_while_other_requests_are_queued(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
@@ -135,7 +135,7 @@ def test_no_caller_sees_one_of_two_full_engines_die(
         assert {a.result().status_code for a in asks} == {200}
 
 
-def test_room_that_comes_with_a_replica_is_used(
+def test_the_room_of_a_restarted_replica_is_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     slow = fake(replicas=2, concurrency=1, arguments=["--load-s", "0.5"])
@@ -151,7 +151,7 @@ def test_room_that_comes_with_a_replica_is_used(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_measured_limit_rises_when_all_of_it_was_used(
+def test_a_measured_limit_rises_when_it_was_fully_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor, stream: bool
 ) -> None:
     with start({"talk": fake(concurrency="auto")}) as gateway:

@@ -1,4 +1,4 @@
-"""Several pipelines and users on one pool: who is served, in time, and how fairly; simulated.
+"""Several pipelines and users on one pool: latency, deadlines and fairness; simulated.
 
 The workload is that of benchmark B9, and so are the figures; the engines are a clock.
 """
@@ -94,7 +94,7 @@ def test_without_contention_no_policy_costs_anything() -> None:
     assert {found["jain"] for found in alone} == {1.0}
 
 
-def test_an_interactive_request_goes_before_those_whose_turn_it_would_be() -> None:
+def test_an_interactive_request_precedes_the_next_ones_by_fair_shares() -> None:
     line = PolicyQueue(POLICIES["adaptive"]())
     for number in range(6):
         line.push(QueuedRequest(number, 0.0, f"pipeline {number % 3}", tokens=100))
@@ -103,7 +103,7 @@ def test_an_interactive_request_goes_before_those_whose_turn_it_would_be() -> No
     assert line.pop(1.0).number == 6
 
 
-def test_who_calls_everything_interactive_is_ahead_once_and_then_has_its_share() -> None:
+def test_a_tenant_with_interactive_requests_only_is_ahead_once_and_then_has_its_share() -> None:
     line, numbers = PolicyQueue(POLICIES["adaptive"]()), count()
     for _ in range(400):
         for tenant, priority in (("pushy", 0), ("patient", 2)):
@@ -116,7 +116,7 @@ def test_who_calls_everything_interactive_is_ahead_once_and_then_has_its_share()
     assert abs(served[ahead + 1 :].count("pushy") - served[ahead + 1 :].count("patient")) <= 2
 
 
-def test_who_would_be_late_is_held_back_but_not_for_ever() -> None:
+def test_an_overdue_request_is_deferred_but_not_without_limit() -> None:
     lanes = ClassQueues(POLICIES["slo"]())
     late = QueuedRequest(0, 0.0, deadline_s=10.0, work_s=2.0)
     lanes.push(late)
@@ -129,7 +129,7 @@ def test_who_would_be_late_is_held_back_but_not_for_ever() -> None:
     assert 0 in first
 
 
-def test_who_would_be_late_is_let_go_where_nobody_else_waits() -> None:
+def test_an_overdue_request_is_dispatched_if_no_other_is_queued() -> None:
     lanes = ClassQueues(POLICIES["adaptive"]())
     late = QueuedRequest(0, 0.0, deadline_s=10.0, work_s=2.0)
     lanes.push(late)
@@ -138,7 +138,7 @@ def test_who_would_be_late_is_let_go_where_nobody_else_waits() -> None:
     assert len(lanes) == 0
 
 
-def test_a_late_one_that_leaves_is_gone() -> None:
+def test_an_overdue_request_can_be_discarded() -> None:
     lanes = ClassQueues(POLICIES["slo"]())
     late, timely = QueuedRequest(0, 0.0, deadline_s=1.0, work_s=2.0), QueuedRequest(1, 0.0)
     for ticket in (late, timely):
@@ -150,7 +150,7 @@ def test_a_late_one_that_leaves_is_gone() -> None:
     assert len(lanes) == 0
 
 
-def test_a_policy_that_does_not_mind_deadlines_holds_nobody_back() -> None:
+def test_a_policy_without_deadlines_defers_no_request() -> None:
     lanes = ClassQueues(POLICIES["fifo"]())
     for number in range(3):
         lanes.push(QueuedRequest(number, float(number), deadline_s=0.0, work_s=9.0))
@@ -164,7 +164,7 @@ def test_fair_shares_are_max_min() -> None:
     assert jain([]) == 0.0
 
 
-def test_the_figures_tell_late_answers_from_useful_ones() -> None:
+def test_the_figures_distinguish_late_answers_from_useful_ones() -> None:
     user = next(s for s in SOURCES if s.name in USERS)
     due = replace(arrivals(1, 1.0, 1)[0], source=user)
     outcomes = [Outcome(due, True, 0.5), Outcome(due, True, 1.5), Outcome(due, False, 0.1)]

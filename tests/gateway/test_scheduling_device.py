@@ -1,4 +1,4 @@
-"""Models on one device: each has its share, and users of all go before background of all."""
+"""Models on one device: each has its share, and the foreground of all precedes background."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ uses = st.builds(
 
 
 @given(concurrency=st.integers(1, 16), mine=uses, others=st.lists(uses, max_size=3))
-def test_room_is_never_more_than_there_is(
+def test_there_is_no_room_on_a_full_device(
     concurrency: int, mine: DeviceUsage, others: list[DeviceUsage]
 ) -> None:
     busy = mine.busy + sum(other.busy for other in others)
@@ -45,7 +45,7 @@ def test_room_is_never_more_than_there_is(
 
 
 @given(concurrency=st.integers(2, 16), others=st.lists(uses, min_size=1, max_size=1))
-def test_who_has_nothing_has_room_as_soon_as_there_is_any(
+def test_a_model_without_requests_has_room_unless_the_device_is_full(
     concurrency: int, others: list[DeviceUsage]
 ) -> None:
     busy = sum(other.busy for other in others)
@@ -54,7 +54,7 @@ def test_who_has_nothing_has_room_as_soon_as_there_is_any(
 
 
 @given(concurrency=st.integers(2, 16), share=st.sampled_from([1.0, 3.0]))
-def test_one_alone_takes_all_but_a_place(concurrency: int, share: float) -> None:
+def test_a_model_alone_takes_all_slots_but_one(concurrency: int, share: float) -> None:
     busy = 0
     while has_room(concurrency, DeviceUsage(share, busy, 0), [DeviceUsage(1.0, 0, 0)]):
         busy += 1
@@ -139,7 +139,7 @@ async def running(*works: Any) -> Any:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_under_load_of_both_each_comes_to_its_share() -> None:
+async def test_under_load_each_model_reaches_its_share() -> None:
     device = SharedDevice(8)
     chat, embed = SimulatedModel(device, 3.0), SimulatedModel(device, 1.0)
 
@@ -158,7 +158,7 @@ async def test_under_load_of_both_each_comes_to_its_share() -> None:
         assert (chat.busy, embed.busy) == (6, 2)
 
 
-async def test_background_of_one_gives_way_to_users_of_the_other() -> None:
+async def test_background_of_one_model_is_preempted_for_users_of_the_other() -> None:
     device = SharedDevice(4)
     chat, embed = SimulatedModel(device), SimulatedModel(device)
 
@@ -170,7 +170,7 @@ async def test_background_of_one_gives_way_to_users_of_the_other() -> None:
         assert (chat.busy, embed.busy) == (1, 3)
 
 
-async def test_who_leaves_while_waiting_makes_room_for_the_other() -> None:
+async def test_a_cancelled_queued_request_frees_its_reserved_slot() -> None:
     device = SharedDevice(2)
     chat, embed = SimulatedModel(device), SimulatedModel(device)
 
@@ -184,7 +184,7 @@ async def test_who_leaves_while_waiting_makes_room_for_the_other() -> None:
             assert (chat.busy, embed.busy) == (1, 0), "a place is left to who has none"
 
 
-def test_a_model_names_a_device_that_is_listed() -> None:
+def test_a_models_device_must_be_listed() -> None:
     models = {"talk": {"engine": "remote", "kind": "chat", "device": "gpu1"}}
     spec = PoolSpec.model_validate({"models": models, "devices": {"gpu0": {"concurrency": 4}}})
 

@@ -1,4 +1,4 @@
-"""The measured concurrency of a replica, on made-up engines; and the drain of a queue."""
+"""The measured concurrency limit, on simulated engines; and the service rate of a queue."""
 
 import math
 import random
@@ -68,7 +68,7 @@ def test_answers_of_many_lengths_do_not_mislead_it(noise: float) -> None:
     assert 12 < max(limit.value, limit.before) < 80
 
 
-def test_an_engine_without_a_knee_gets_all_that_is_allowed() -> None:
+def test_an_engine_without_a_knee_gets_the_maximum() -> None:
     assert max(values(ConcurrencyLimit(), engine(10_000), 40_000)) == CONCURRENCY_MAX
 
 
@@ -81,7 +81,7 @@ def test_an_engine_that_slows_down_gets_less_and_longer_prompts_get_their_room_b
     assert max(longer.value, longer.before) > 40
 
 
-def test_a_limit_that_nobody_comes_near_stays() -> None:
+def test_an_unused_limit_stays() -> None:
     limit = ConcurrencyLimit()
     for _ in range(1000):
         limit = record_latency(limit, 0.1, 2)
@@ -89,7 +89,7 @@ def test_a_limit_that_nobody_comes_near_stays() -> None:
     assert limit.value == START
 
 
-def test_a_lost_engine_halves_it_and_there_is_always_room_for_one() -> None:
+def test_a_lost_engine_halves_the_limit_but_one_request_is_always_allowed() -> None:
     assert record_loss(ConcurrencyLimit()).concurrency == START / 2
 
     limit = ConcurrencyLimit()
@@ -120,7 +120,7 @@ def let_go(
 
 
 @pytest.mark.parametrize("per_s", [0.5, 3.0, 200.0])
-def test_the_rate_is_that_of_those_let_go(per_s: float) -> None:
+def test_the_service_rate_is_that_of_dispatched_requests(per_s: float) -> None:
     assert per_second(let_go(per_s, 60.0), 60.0) == pytest.approx(per_s, rel=0.15)
 
 
@@ -132,13 +132,13 @@ def test_the_rate_is_known_after_a_few_and_follows_within_seconds() -> None:
     assert per_second(faster, 80.0) > 80
 
 
-def test_an_hour_in_which_nobody_waited_changes_nothing() -> None:
+def test_an_hour_with_an_empty_queue_does_not_change_the_rate() -> None:
     busy = let_go(50.0, 30.0)
 
     assert per_second(resume(busy, 3630.0), 3630.0) == pytest.approx(per_second(busy, 30.0))
 
 
-def test_an_engine_that_stalls_is_to_be_asked_ever_later() -> None:
+def test_retry_after_grows_while_an_engine_stalls() -> None:
     busy = let_go(10.0, 30.0)
 
     waits = [retry_after_s(busy, 100, 30.0 + stalled_s) for stalled_s in (0, 10, 30, 1000)]
@@ -157,7 +157,7 @@ def test_retry_after_is_the_queue_over_the_rate_in_whole_seconds() -> None:
 
 
 @given(st.lists(st.floats(0, 50), max_size=30), st.integers(0, 10**6), st.floats(0, 1e5))
-def test_retry_after_is_always_a_time_one_can_wait(
+def test_retry_after_is_always_between_one_second_and_the_maximum(
     gaps: list[float], queue: int, idle_s: float
 ) -> None:
     drain, now = ServiceRate(), 0.0

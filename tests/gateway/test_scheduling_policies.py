@@ -1,4 +1,4 @@
-"""Who goes next: policies over tickets, without a clock and without a gateway."""
+"""The scheduling policies, without a clock and without a gateway."""
 
 import math
 from collections import Counter
@@ -43,26 +43,26 @@ def jain(shares: list[float]) -> float:
     return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
 
 
-def test_fifo_lets_go_by_arrival_whatever_the_rest_says() -> None:
+def test_fifo_dispatches_in_the_order_of_arrival_only() -> None:
     urgent = ticket(2, priority=INTERACTIVE, deadline_s=0.0)
 
     assert order("fifo", ticket(0), ticket(1, tokens=9000), urgent) == [0, 1, 2]
 
 
-def test_priority_lets_the_more_urgent_class_go_first() -> None:
+def test_priority_dispatches_the_more_urgent_class_first() -> None:
     waiting = [ticket(n, 0.0, priority=3 - n) for n in range(4)]
 
     assert order("priority", *waiting) == [3, 2, 1, 0]
 
 
-def test_a_low_request_passes_interactive_ones_that_came_fifteen_seconds_later() -> None:
+def test_a_low_request_precedes_interactive_ones_that_arrived_fifteen_seconds_later() -> None:
     low = ticket(0, 0.0, priority=LOW)
     sooner, later = (ticket(n, at, priority=INTERACTIVE) for n, at in ((1, 14.0), (2, 16.0)))
 
     assert order("priority", low, sooner, later) == [1, 0, 2]
 
 
-def test_slo_lets_the_least_slack_go_first_and_slack_counts_the_work() -> None:
+def test_slo_dispatches_the_least_slack_first_and_slack_counts_the_work() -> None:
     relaxed = ticket(0, deadline_s=60.0)
     short = ticket(1, deadline_s=20.0)
     long = ticket(2, deadline_s=25.0, work_s=15.0)
@@ -85,14 +85,14 @@ def test_a_request_is_expired_once_the_engine_could_not_be_halfway_by_its_deadli
     assert not is_expired(ticket(0), 1e9)
 
 
-def test_cost_lets_the_cheapest_go_first_but_the_dearest_ages() -> None:
+def test_cost_dispatches_the_cheapest_first_but_expensive_requests_age() -> None:
     dear = ticket(0, 0.0, tokens=1000)
     cheap = [ticket(n, float(n), tokens=10) for n in (1, 5, 11)]
 
     assert order("cost", dear, *cheap) == [1, 5, 0, 11]
 
 
-def test_fair_takes_turns_however_many_one_tenant_sends() -> None:
+def test_fair_alternates_between_tenants_however_many_requests_one_sends() -> None:
     many = [ticket(n, 0.0, tenant="loud", tokens=10) for n in range(6)]
     few = [ticket(n, 1.0, tenant="quiet", tokens=10) for n in (6, 7)]
 
@@ -108,7 +108,7 @@ def test_fair_counts_tokens_and_not_requests() -> None:
     assert sum(n < 4 for n in first) == 2
 
 
-def test_who_was_away_has_saved_nothing_up() -> None:
+def test_an_idle_tenant_has_not_saved_tokens_up() -> None:
     line = PolicyQueue(POLICIES["fair"]())
     for n in range(50):
         line.push(ticket(n, tenant="busy"))
@@ -138,7 +138,7 @@ def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None
     assert [line.pop(0.0).number for _ in range(7)][-1] == 2
 
 
-def test_a_tenant_who_leaves_the_queue_gets_its_tokens_back() -> None:
+def test_a_discarded_request_is_not_charged() -> None:
     line = PolicyQueue(POLICIES["fair"]())
     gone = ticket(0, tenant="a", tokens=1000)
     line.push(gone)
@@ -160,7 +160,7 @@ def test_adaptive_is_fifo_for_one_tenant_and_fair_for_several() -> None:
     assert order("adaptive", *several)[:2] == [0, 4]
 
 
-def test_adaptive_lets_a_deadline_in_danger_go_first_every_second_turn_at_most() -> None:
+def test_adaptive_dispatches_a_deadline_in_danger_first_every_second_time_at_most() -> None:
     calm = [ticket(n, 0.0, deadline_s=1000.0) for n in range(4)]
     hurried = [ticket(n, 0.0, deadline_s=15.0) for n in (4, 5)]
 
@@ -168,7 +168,7 @@ def test_adaptive_lets_a_deadline_in_danger_go_first_every_second_turn_at_most()
     assert order("adaptive", *calm, *hurried, now_s=10.0) == [4, 0, 5, 1, 2, 3]
 
 
-def test_background_is_held_back_but_for_every_twentieth_turn() -> None:
+def test_background_is_deferred_except_for_every_twentieth_dispatch() -> None:
     lanes = ClassQueues(POLICIES["fifo"]())
     for n in range(3):
         lanes.push(ticket(n, priority=BACKGROUND))
@@ -184,7 +184,7 @@ def test_background_is_held_back_but_for_every_twentieth_turn() -> None:
     ]
 
 
-def test_who_lost_a_replica_goes_before_all_others() -> None:
+def test_a_retry_precedes_all_other_requests() -> None:
     lanes = ClassQueues(POLICIES["slo"]())
     lanes.push(ticket(0, deadline_s=0.1))
     lanes.push(ticket(1, retry=True))
@@ -192,7 +192,7 @@ def test_who_lost_a_replica_goes_before_all_others() -> None:
     assert lanes.pop(0.0).number == 1
 
 
-def test_background_fills_half_of_a_queue_at_most() -> None:
+def test_background_fills_at_most_half_of_a_queue() -> None:
     assert is_full(10, 0, background=False, queue_max=10)
     assert not is_full(9, 9, background=False, queue_max=10)
     assert is_full(5, 5, background=True, queue_max=10)
@@ -209,7 +209,7 @@ def test_background_fills_half_of_a_queue_at_most() -> None:
         ([(b"x-sage-tenant", b"claimed"), (b"x-sage-tenant", b"known")], "known", NORMAL),
     ],
 )
-def test_wishes_are_read_from_the_headers_that_a_flink_call_sends(
+def test_hints_are_read_from_the_headers_that_a_flink_call_sends(
     headers: list[tuple[bytes, bytes]], tenant: str, priority: int
 ) -> None:
     found = read_hints(headers)
@@ -217,14 +217,14 @@ def test_wishes_are_read_from_the_headers_that_a_flink_call_sends(
     assert (found.tenant, found.priority) == (tenant, priority)
 
 
-def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_none() -> None:
+def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_ignored() -> None:
     assert read_hints([(b"x-sage-deadline-ms", b"1500")]).deadline_s == 1.5
     for odd in (b"", b"-1", b"soon", b"1.5", b"9" * 16):
         assert read_hints([(b"x-sage-deadline-ms", odd)]).deadline_s == math.inf
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-sage-tenant", b"x-sage-priority"]), st.binary())))
-def test_no_header_can_break_the_reading_of_wishes(headers: list[tuple[bytes, bytes]]) -> None:
+def test_any_header_value_can_be_read(headers: list[tuple[bytes, bytes]]) -> None:
     found = read_hints(headers)
 
     assert found.priority in range(len(PRIORITIES))
@@ -256,7 +256,7 @@ def numbered(drawn: list[tuple[float, str, int, int, float]]) -> list[QueuedRequ
 
 @pytest.mark.parametrize("name", NAMES)
 @given(drawn=st.lists(tickets, max_size=60), turns=st.lists(st.integers(0, 3), max_size=60))
-def test_every_ticket_leaves_once_in_whatever_order_they_come_and_go(
+def test_every_request_leaves_once_in_any_order_of_pushes_pops_and_discards(
     name: str, drawn: list[tuple[float, str, int, int, float]], turns: list[int]
 ) -> None:
     lanes = ClassQueues(POLICIES[name]())
@@ -282,7 +282,7 @@ def test_every_ticket_leaves_once_in_whatever_order_they_come_and_go(
     victim=tickets,
     rivals=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4)), min_size=1, max_size=4),
 )
-def test_none_starves_under_a_load_that_never_lets_up(
+def test_no_request_starves_under_constant_load(
     name: str, victim: tuple[float, str, int, int, float], rivals: list[tuple[str, int]]
 ) -> None:
     """One leaves and one comes, ten a second, all cheap, urgent and of the worst classes for it."""

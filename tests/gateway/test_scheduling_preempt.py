@@ -1,4 +1,4 @@
-"""Background work at a replica gives way to who waits, and loses nothing but the work begun."""
+"""Background requests at a replica are preempted for queued ones, and lose only engine work."""
 
 import asyncio
 
@@ -69,7 +69,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_waits_gets_the_place_of_the_youngest_background_request() -> None:
+async def test_a_queued_request_preempts_the_youngest_background_request() -> None:
     replica = Replica(2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("old", "young")]
     await settled()
@@ -88,7 +88,7 @@ async def test_who_waits_gets_the_place_of_the_youngest_background_request() -> 
     assert (replica.free, len(replica.queue)) == (2, 0)
 
 
-async def test_with_room_or_among_themselves_nobody_gives_way() -> None:
+async def test_background_is_not_preempted_with_room_or_for_background() -> None:
     replica = Replica(2)
     tasks = [asyncio.create_task(replica.background("a"))]
     await settled()
@@ -103,7 +103,7 @@ async def test_with_room_or_among_themselves_nobody_gives_way() -> None:
     assert replica.queue.preemptible.preempted == 0
 
 
-async def test_who_gave_way_is_before_all_other_background_and_after_all_others() -> None:
+async def test_a_preempted_request_precedes_other_background_and_follows_the_foreground() -> None:
     replica = Replica(1)
     tasks = [asyncio.create_task(replica.background("first"))]
     await settled()
@@ -119,7 +119,7 @@ async def test_who_gave_way_is_before_all_other_background_and_after_all_others(
     await asyncio.gather(*tasks)
 
 
-async def test_after_three_times_it_runs_to_its_end() -> None:
+async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
     await settled()
@@ -138,7 +138,7 @@ async def test_after_three_times_it_runs_to_its_end() -> None:
     assert replica.queue.preemptible.preempted == 3
 
 
-async def test_a_caller_who_goes_while_it_gives_way_is_gone() -> None:
+async def test_a_caller_can_hang_up_during_the_preemption() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
     await settled()
@@ -153,7 +153,7 @@ async def test_a_caller_who_goes_while_it_gives_way_is_gone() -> None:
     assert (replica.free, len(replica.queue)) == (1, 0)
 
 
-async def test_a_cancelled_caller_is_not_taken_for_one_who_gives_way() -> None:
+async def test_a_cancelled_request_does_not_count_as_preempted() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
     await settled()
@@ -164,7 +164,7 @@ async def test_a_cancelled_caller_is_not_taken_for_one_who_gives_way() -> None:
     assert replica.queue.preemptible.preempted == 0
 
 
-async def test_an_answer_that_comes_in_the_same_moment_counts() -> None:
+async def test_an_answer_at_the_moment_of_the_preemption_counts() -> None:
     requests = PreemptibleRequests()
 
     async def work() -> str:
@@ -184,7 +184,7 @@ async def test_an_answer_that_comes_in_the_same_moment_counts() -> None:
     requests.preempt_until(1)  # nobody is left
 
 
-async def test_no_more_give_way_than_wait() -> None:
+async def test_at_most_as_many_are_preempted_as_are_queued() -> None:
     replica = Replica(4)
     behind = [asyncio.create_task(replica.background(str(i))) for i in range(4)]
     await settled()
@@ -199,7 +199,7 @@ async def test_no_more_give_way_than_wait() -> None:
     await asyncio.gather(*users, *behind)
 
 
-async def test_of_those_who_gave_way_too_often_one_runs_at_a_time() -> None:
+async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> None:
     replica = Replica(2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b")]
     await settled()
@@ -218,7 +218,7 @@ async def test_of_those_who_gave_way_too_often_one_runs_at_a_time() -> None:
     assert await asyncio.gather(*behind) == ["a", "b"]
 
 
-async def test_background_takes_only_what_is_computed_at_once_and_leaves_that_to_others() -> None:
+async def test_background_takes_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
     replica = Replica(100, slots=2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b", "c")]
     await settled()
@@ -235,7 +235,7 @@ async def test_background_takes_only_what_is_computed_at_once_and_leaves_that_to
     assert replica.begun == ["a", "b", "user", "b", "c"]
 
 
-async def test_beside_users_who_never_wait_background_still_gets_a_turn() -> None:
+async def test_background_is_dispatched_even_if_users_always_bypass_the_queue() -> None:
     replica = Replica(100, slots=1)
     first = asyncio.create_task(replica.user("user 0"))
     await settled()

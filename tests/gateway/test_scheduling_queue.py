@@ -1,4 +1,4 @@
-"""A model's queue: who is let go, and that each who waits ends once. The replicas are a number."""
+"""A model's queue: the order of dispatch, and one outcome per request. Replicas are a number."""
 
 import asyncio
 import time
@@ -76,14 +76,14 @@ async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["async
     return tasks
 
 
-async def test_with_room_and_nobody_waiting_a_request_just_passes() -> None:
+async def test_a_request_bypasses_an_empty_queue_when_there_is_room() -> None:
     queue = Replicas(1).queue()
 
     assert not suspends(queue.admit(DEFAULT_HINTS, 10))
     assert len(queue) == 0
 
 
-async def test_who_waits_is_let_go_in_turn_as_room_comes() -> None:
+async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     tasks = await waiting(queue, *(replicas.ask(queue, name) for name in "abc"))
@@ -96,7 +96,7 @@ async def test_who_waits_is_let_go_in_turn_as_room_comes() -> None:
     assert queue.outcomes["dispatched"] == 3
 
 
-async def test_room_is_not_given_twice_while_the_first_is_on_its_way() -> None:
+async def test_the_room_of_a_dispatched_request_is_not_given_away_again() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (first,) = await waiting(queue, replicas.ask(queue, "first"))
@@ -108,7 +108,7 @@ async def test_room_is_not_given_twice_while_the_first_is_on_its_way() -> None:
     assert replicas.free == 0
 
 
-async def test_a_caller_who_hangs_up_leaves_at_once() -> None:
+async def test_a_cancelled_request_leaves_the_queue() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     gone, stays = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "stays"))
@@ -124,7 +124,7 @@ async def test_a_caller_who_hangs_up_leaves_at_once() -> None:
 
 
 @pytest.mark.parametrize("first", ["room", "hang-up"])
-async def test_one_who_hangs_up_just_as_it_is_let_go_hands_its_room_on(first: str) -> None:
+async def test_a_request_cancelled_while_it_is_dispatched_frees_its_room(first: str) -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     gone, after = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "after"))
@@ -138,7 +138,7 @@ async def test_one_who_hangs_up_just_as_it_is_let_go_hands_its_room_on(first: st
     assert replicas.order == ["after"]
 
 
-async def test_beyond_the_bound_the_answer_is_429_with_whole_seconds_to_wait() -> None:
+async def test_a_full_queue_answers_429_with_whole_seconds_to_wait() -> None:
     replicas = Replicas(0)
     queue = replicas.queue(queue_max=2)
     tasks = await waiting(queue, *(replicas.ask(queue) for _ in range(2)))
@@ -154,7 +154,7 @@ async def test_beyond_the_bound_the_answer_is_429_with_whole_seconds_to_wait() -
     assert len(queue) == 0
 
 
-async def test_who_waited_too_long_is_told_to_come_back() -> None:
+async def test_a_request_that_times_out_in_the_queue_is_a_429() -> None:
     queue = Replicas(0).queue(timeout_s=0.05)
 
     with pytest.raises(GatewayError, match=r"no room within 0\.05 s") as caught:
@@ -164,7 +164,7 @@ async def test_who_waited_too_long_is_told_to_come_back() -> None:
     assert queue.outcomes["timed_out"] == 1
 
 
-async def test_without_a_ready_replica_nobody_waits() -> None:
+async def test_without_a_ready_replica_requests_are_not_queued() -> None:
     replicas = Replicas(0)
     replicas.up = 0
 
@@ -172,7 +172,7 @@ async def test_without_a_ready_replica_nobody_waits() -> None:
 
 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
-async def test_an_expired_request_is_a_504_even_where_there_is_room(policy: str) -> None:
+async def test_an_expired_request_is_a_504_even_with_room(policy: str) -> None:
     queue = Replicas(9).queue(policy)
 
     with pytest.raises(GatewayError, match="give it more time") as caught:
@@ -192,11 +192,11 @@ async def test_a_deadline_that_passes_in_the_queue_is_a_504_at_that_time() -> No
     assert len(queue) == 0
 
 
-async def test_fifo_minds_no_deadline() -> None:
+async def test_fifo_ignores_deadlines() -> None:
     assert not suspends(Replicas(1).queue().admit(RequestHints(deadline_s=0.0), 10))
 
 
-async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() -> None:
+async def test_slo_refuses_a_request_that_cannot_meet_its_deadline_and_serves_the_next() -> None:
     replicas = Replicas(0)
     queue = replicas.queue("slo")
     queue.record_usage(
@@ -219,7 +219,7 @@ async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
 @settings(deadline=None, max_examples=20)
 @given(late=st.lists(st.booleans(), min_size=1, max_size=8))
-def test_none_is_let_go_after_its_deadline(policy: str, late: list[bool]) -> None:
+def test_no_request_is_dispatched_after_its_deadline(policy: str, late: list[bool]) -> None:
     served, refused = asyncio.run(_overslept(policy, late))
 
     assert (served, refused) == (late.count(False), late.count(True))
@@ -241,7 +241,7 @@ async def _overslept(policy: str, late: list[bool]) -> tuple[int, int]:
     )
 
 
-async def test_who_lost_its_replica_waits_before_all_others() -> None:
+async def test_a_retry_is_queued_ahead_of_all_other_requests() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (other,) = await waiting(queue, replicas.ask(queue, "other"))
@@ -256,7 +256,7 @@ async def test_who_lost_its_replica_waits_before_all_others() -> None:
     await other
 
 
-async def test_who_lost_its_replica_goes_on_at_once_where_another_has_room() -> None:
+async def test_a_retry_is_not_queued_if_another_replica_has_room() -> None:
     assert not suspends(Replicas(1).queue().requeue_retry())
 
 
@@ -271,7 +271,7 @@ KINDS = {
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @settings(deadline=None, max_examples=60)
 @given(steps=steps, free=st.integers(0, 2))
-def test_nothing_is_lost_and_no_room_is_given_twice(
+def test_every_request_ends_once_and_no_room_is_given_twice(
     policy: str, steps: list[str], free: int
 ) -> None:
     asyncio.run(_lived(policy, steps, free))

@@ -1,4 +1,4 @@
-"""A replica that hangs: left alone within two seconds, and not killed for being slow."""
+"""A hung replica gets no requests within two seconds, and a slow one is not killed."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def doubted(gateway: Any) -> bool:
     return found
 
 
-def test_a_hung_replica_is_doubted_within_two_seconds_and_sent_nothing_more(pair: Any) -> None:
+def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests(pair: Any) -> None:
     pid = member(pair).process.pid
     before = pair.seen(replica=0)["requests"]
     os.kill(pid, signal.SIGSTOP)
@@ -48,7 +48,7 @@ def test_a_hung_replica_is_doubted_within_two_seconds_and_sent_nothing_more(pair
     assert (member(pair).process.pid, member(pair).replica.restarts) == (pid, 0)
 
 
-def test_a_slow_check_says_nothing_about_the_other_replica(pair: Any) -> None:
+def test_a_slow_check_does_not_affect_the_other_replica(pair: Any) -> None:
     pid = member(pair).process.pid
     os.kill(pid, signal.SIGSTOP)
     try:

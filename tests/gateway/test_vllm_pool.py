@@ -1,6 +1,6 @@
-"""vLLM's chat and embeddings beside llama.cpp, all their lives in the hands of the control plane.
+"""vLLM's chat and embeddings next to llama.cpp, all managed by the control plane.
 
-Five minutes and 6 GB, so only where it is asked for, as ``test_vllm.py``::
+Five minutes and 6 GB, so it runs on request only, as ``test_vllm.py``::
 
     bash infra/vllm.sh
     SAGE_TEST_VLLM=1 python -m pytest -m service -s tests/gateway/test_vllm_pool.py
@@ -58,7 +58,7 @@ VECTORS = {
 WITHOUT_END = {"ignore_eos": True, "temperature": 0}
 
 
-def test_vllm_is_started_routed_to_drained_and_stopped_beside_llamacpp(start: Any) -> None:
+def test_vllm_is_started_routed_to_drained_and_stopped_next_to_llamacpp(start: Any) -> None:
     with start({"light": LLAMACPP}) as gateway:
         for name, spec in (("talk", TALK), ("vectors", VECTORS)):
             assert gateway.client.put(f"/pool/models/{name}", json=spec).status_code == 201

@@ -1,4 +1,4 @@
-"""What is to be done for a model, as a table and as laws over every small model there can be."""
+"""The reconciler, as a table and as laws over every small model."""
 
 import itertools
 from collections.abc import Sequence
@@ -44,13 +44,13 @@ def slots(*states: ReplicaState, leaving: Sequence[int] = ()) -> list[SlotView]:
         (slots(R, R), 0, ReconcileActions(drain=(1, 0))),
     ],
 )
-def test_what_is_missing_is_started_and_what_serves_least_goes_first(
+def test_missing_replicas_are_started_and_the_least_useful_surplus_is_drained(
     now: list[SlotView], wanted: int, todo: ReconcileActions
 ) -> None:
     assert reconcile(now, wanted, waiting=False) == todo
 
 
-def test_the_last_ready_one_stays_until_nobody_waits() -> None:
+def test_the_last_ready_replica_stays_until_the_queue_is_empty() -> None:
     assert reconcile(slots(R, R), 0, waiting=True) == ReconcileActions(drain=(1,))
     assert reconcile(slots(R), 0, waiting=True) == ReconcileActions()
     assert reconcile(slots(R), 0, waiting=False) == ReconcileActions(drain=(0,))
@@ -60,7 +60,7 @@ MODELS = st.lists(st.tuples(st.sampled_from(list(ReplicaState)), st.booleans()),
 
 
 @given(rows=MODELS, wanted=st.integers(0, 6), waiting=st.booleans())
-def test_of_the_ready_ones_never_fewer_remain_than_are_wanted(
+def test_never_fewer_ready_replicas_remain_than_are_wanted(
     rows: list[tuple[ReplicaState, bool]], wanted: int, waiting: bool
 ) -> None:
     now = [SlotView(i, state, leaving) for i, (state, leaving) in enumerate(rows)]
@@ -75,7 +75,7 @@ def test_of_the_ready_ones_never_fewer_remain_than_are_wanted(
     assert not set(todo.start) & {slot.slot_index for slot in now}
 
 
-def test_what_is_done_is_not_asked_for_again_and_all_ends_as_wanted() -> None:
+def test_actions_are_not_repeated_and_reach_the_wanted_state() -> None:
     kinds = list(itertools.product(ReplicaState, (False, True)))
     for rows in itertools.chain.from_iterable(
         itertools.product(kinds, repeat=size) for size in range(4)

@@ -1,4 +1,4 @@
-"""A line with its heaps lets go in the order that sorting all who wait would give."""
+"""A policy queue with its heaps dispatches in the order that sorting would give."""
 
 import random
 
@@ -16,7 +16,7 @@ steps = st.lists(st.sampled_from(["push", "push", "pop", "leave"]), max_size=120
 
 @pytest.mark.parametrize("name", ONE_ORDER)
 @given(steps=steps, drawn=st.lists(tickets, min_size=1, max_size=20), seed=st.integers(0, 99))
-def test_a_line_is_in_the_order_of_rank_and_arrival(
+def test_a_queue_is_in_the_order_of_rank_and_arrival(
     name: str, steps: list[str], drawn: list[tuple[int, float, int]], seed: int
 ) -> None:
     policy, dice = POLICIES[name](), random.Random(seed)
@@ -42,7 +42,7 @@ def test_a_line_is_in_the_order_of_rank_and_arrival(
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
-def test_entries_of_those_who_left_never_outgrow_those_who_wait(name: str) -> None:
+def test_stale_heap_entries_are_bounded_by_the_queued_requests(name: str) -> None:
     line = PolicyQueue(POLICIES[name]())
     many = [QueuedRequest(n, float(n), f"t{n % 7}", n % 4, n + 30.0, 10) for n in range(5000)]
 
