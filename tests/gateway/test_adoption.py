@@ -87,7 +87,7 @@ class Gateway:
 
 @contextmanager
 def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
-    """Killed in the end with all that it may have left."""
+    """Killed at the end with all of its processes."""
     found = Gateway(home, **more)
     try:
         yield found
@@ -96,10 +96,10 @@ def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
             found.end(signal.SIGKILL)
         for file in found.folder.glob("*.json"):
             file.unlink(missing_ok=True)  # nobody wants them: their watchers end them
-        wait_until(lambda: not left(home), 10, f"engines of {home} to end")
+        wait_until(lambda: not processes_of(home), 10, f"engines of {home} to end")
 
 
-def left(home: Path) -> list[int]:
+def processes_of(home: Path) -> list[int]:
     """Every process that was started from ``home``."""
     found = []
     for process in psutil.process_iter():
@@ -146,7 +146,7 @@ def test_an_ordered_stop_leaves_no_engine_and_no_record(tmp_path: Path) -> None:
         one.end(signal.SIGTERM)
 
         assert time.monotonic() - began < 10
-        wait_until(lambda: not left(tmp_path), 2, "all to end with the gateway")
+        wait_until(lambda: not processes_of(tmp_path), 2, "all to end with the gateway")
         assert not one.folder.exists()
 
 
@@ -181,9 +181,9 @@ def test_engines_without_a_gateway_end_after_their_grace_time(tmp_path: Path) ->
         one.start()
         one.end(signal.SIGKILL)
         time.sleep(0.3)
-        assert left(tmp_path)
+        assert processes_of(tmp_path)
 
-        wait_until(lambda: not left(tmp_path), 10, "the engines to end by themselves")
+        wait_until(lambda: not processes_of(tmp_path), 10, "the engines to end by themselves")
         assert not list(one.folder.glob("*.json"))
 
 

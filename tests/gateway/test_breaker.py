@@ -22,7 +22,7 @@ from sage_gateway.replicas.circuit_breaker import (
 )
 
 
-def called(breaker: Breaker, good: bool, now_s: float = 0.0) -> Breaker:
+def after_call(breaker: Breaker, good: bool, now_s: float = 0.0) -> Breaker:
     """One call from its sending to its end."""
     out = on_send(breaker, now_s)
     return on_success(out, out.epoch) if good else on_failure(out, out.epoch, now_s)
@@ -32,7 +32,7 @@ def after(marks: str, breaker: Breaker | None = None, now_s: float = 0.0) -> Bre
     """The breaker after calls one by one: ``.`` is answered, ``x`` is not."""
     found = breaker or Breaker()
     for mark in marks:
-        found = called(found, mark == ".", now_s)
+        found = after_call(found, mark == ".", now_s)
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_failed_trial_opens_the_circuit_for_twice_as_long_up_to_a_limit() -> N
     pauses, breaker = [], OPEN
     for _ in range(8):
         now_s = breaker.retry_at_s
-        breaker = called(breaker, False, now_s)
+        breaker = after_call(breaker, False, now_s)
         pauses.append(breaker.retry_at_s - now_s)
 
     assert pauses == [2, 4, 8, 16, *[PAUSE_MAX_S] * 4]
@@ -105,7 +105,7 @@ def test_the_breaker_of_a_new_process_has_no_history() -> None:
 def test_a_success_after_successes_creates_no_new_breaker() -> None:
     settled = after("." * WINDOW)
 
-    assert called(settled, True) is settled
+    assert after_call(settled, True) is settled
 
 
 Step = Callable[[Breaker, int, float], Breaker]

@@ -119,7 +119,7 @@ async def test_a_program_that_cannot_be_run_is_reported_in_the_engines_log(tmp_p
     assert "cannot run /no/such/program: No such file" in (tmp_path / "log").read_text()
 
 
-def broken(launch: Launch) -> list[str]:
+def broken_argv(launch: Launch) -> list[str]:
     raise KeyError(launch.spec.arguments[0])
 
 
@@ -130,7 +130,7 @@ def absent(_: Launch) -> list[str]:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (broken, "engine odd gives no command line: KeyError('--more')"),
+        (broken_argv, "engine odd gives no command line: KeyError('--more')"),
         (absent, "no program no-such-program for engine odd"),
     ],
 )

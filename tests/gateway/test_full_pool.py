@@ -24,8 +24,8 @@ from sage_gateway.replicas.circuit_breaker import Breaker, Circuit
 from sage_gateway.replicas.lifecycle import ReplicaState
 
 CHAT = "/v1/chat/completions"
-CHAT_COSTS = 5  # tokens, as the fake engine says
-RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check comes to help
+CHAT_COSTS = 5  # tokens, as the fake engine reports
+RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check interferes
 
 
 @pytest.fixture
@@ -162,14 +162,14 @@ def made_key(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
     return {"Authorization": f"Bearer {made['key']}"}
 
 
-def asked(gateway: Any, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+def post_chat(gateway: Any, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
     messages = [{"role": "user", "content": content}]
     body = {"model": "talk", "messages": messages, "max_tokens": 1}
     found: httpx.Response = gateway.client.post(CHAT, json=body, headers=headers, **more)
     return found
 
 
-def spent(gateway: Any, headers: dict[str, str]) -> int:
+def tokens_used(gateway: Any, headers: dict[str, str]) -> int:
     lines = gateway.client.get("/v1/usage", headers=headers).json()["data"]
     return sum(line["total_tokens"] for line in lines)
 
@@ -198,12 +198,12 @@ def test_a_request_rejected_by_the_queue_is_not_charged_and_reserves_no_tokens(
     with start({"talk": fake(concurrency=1, **model)}) as gateway:
         own = made_key(gateway, "acme", tokens_per_day=300)
         with busy(gateway):
-            ends = [asked(gateway, "echo hi", own | headers) for _ in range(5)]
-        gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
+            ends = [post_chat(gateway, "echo hi", own | headers) for _ in range(5)]
+        gateway.until(lambda: post_chat(gateway, "echo hi", own).status_code == 200)
 
         assert {end.status_code for end in ends} == {status}
         assert "insufficient_quota" not in {end.json()["error"]["code"] for end in ends}
-        assert spent(gateway, own) == CHAT_COSTS
+        assert tokens_used(gateway, own) == CHAT_COSTS
 
 
 def test_a_request_cancelled_in_the_queue_is_not_charged_and_reserves_no_tokens(
@@ -214,11 +214,11 @@ def test_a_request_cancelled_in_the_queue_is_not_charged_and_reserves_no_tokens(
         with busy(gateway):
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
-                    asked(gateway, "echo hi", own, timeout=0.2)
+                    post_chat(gateway, "echo hi", own, timeout=0.2)
             gateway.until(lambda: gateway.pool.models["talk"].queue.outcomes["cancelled"] == 3)
-        gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
+        gateway.until(lambda: post_chat(gateway, "echo hi", own).status_code == 200)
 
-        assert spent(gateway, own) == CHAT_COSTS
+        assert tokens_used(gateway, own) == CHAT_COSTS
 
 
 def test_fair_shares_use_the_tenant_of_the_key_and_ignore_the_header(
@@ -229,7 +229,7 @@ def test_fair_shares_use_the_tenant_of_the_key_and_ignore_the_header(
         order: list[str] = []
 
         def ask(name: str, headers: dict[str, str]) -> None:
-            assert asked(gateway, "sleep 0.1", headers).status_code == 200
+            assert post_chat(gateway, "sleep 0.1", headers).status_code == 200
             order.append(name)
 
         with busy(gateway):

@@ -171,7 +171,7 @@ def test_every_contradiction_is_reported(tmp_path: Path) -> None:
     assert str(caught.value).count("\n  ") == 3
 
 
-def written(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str]]:
+def command_line(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str]]:
     """A launch as the pool would make it, and the engine's command line for it."""
     model = {"engine": name, "kind": kind, "arguments": ["--more", "2"]}
     spec = PoolSpec.model_validate({"models": {"the-model": model}}).models["the-model"]
@@ -194,7 +194,7 @@ def test_a_command_line_has_the_models_name_port_weights_and_arguments(
     name: str, engine: Engine
 ) -> None:
     for kind in engine.kinds:
-        launch, line = written(engine, name, kind)
+        launch, line = command_line(engine, name, kind)
 
         assert all(isinstance(part, str) for part in line)
         assert line[-2:] == ["--more", "2"]

@@ -31,7 +31,7 @@ def client() -> Iterator[openai.OpenAI]:
         yield client
 
 
-def embedded(client: openai.OpenAI, texts: list[str], **more: Any) -> list[Any]:
+def embed(client: openai.OpenAI, texts: list[str], **more: Any) -> list[Any]:
     page = client.embeddings.create(model="minilm", input=texts, **more)
     assert [item.index for item in page.data] == list(range(len(texts)))
     return [item.embedding for item in page.data]
@@ -71,7 +71,7 @@ def test_a_streamed_chat_has_chunks_and_a_finish_reason(client: openai.OpenAI) -
 
 def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(client: openai.OpenAI) -> None:
     texts = ["a cat sleeps", "the stock market fell " * 30, "a kitten naps", "x"]
-    cat, market, kitten, _ = vectors = embedded(client, texts)
+    cat, market, kitten, _ = vectors = embed(client, texts)
 
     assert {len(vector) for vector in vectors} == {384}
     assert all(math.isclose(cosine(v, v), 1, abs_tol=1e-4) for v in vectors)
@@ -81,15 +81,15 @@ def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(client: openai.Op
 def test_base64_and_floats_are_equal_and_independent_of_the_batch(
     client: openai.OpenAI,
 ) -> None:
-    floats = embedded(client, ["one", "two"], encoding_format="float")
-    packed = embedded(client, ["two"], encoding_format="base64")[0]
+    floats = embed(client, ["one", "two"], encoding_format="float")
+    packed = embed(client, ["two"], encoding_format="base64")[0]
     unpacked = struct.unpack("<384f", base64.b64decode(packed))
 
     assert unpacked == pytest.approx(floats[1], abs=1e-5)
 
 
 def test_many_long_texts_are_truncated_and_answered(client: openai.OpenAI) -> None:
-    assert len(embedded(client, ["word " * 400] * 20 + ["short"])) == 21
+    assert len(embed(client, ["word " * 400] * 20 + ["short"])) == 21
 
 
 @pytest.mark.parametrize("wrong", [[], ["a", ""], [["x"]], [1.5]])
@@ -166,7 +166,7 @@ def test_a_killed_engine_is_back_and_serves_again(client: openai.OpenAI) -> None
         assert time.monotonic() < end
         time.sleep(0.1)
 
-    assert len(embedded(client, ["back again"])) == 1
+    assert len(embed(client, ["back again"])) == 1
 
 
 def engine_back(url: str, old: int) -> bool:

@@ -33,7 +33,7 @@ def setup(policy: str = "fifo", slots: int = 1, queue_max: int = 1000) -> Replay
     return ReplaySetup(policy, 1, slots, QueueLimits(queue_max, 1e6))
 
 
-def simulated(rows: list[TraceRow], setup: ReplaySetup) -> list[RequestOutcome]:
+def outcomes_of(rows: list[TraceRow], setup: ReplaySetup) -> list[RequestOutcome]:
     return simulate.run_trace(rows, setup).outcomes
 
 
@@ -41,17 +41,17 @@ def row(at_s: float, service_s: float | None = 1.0, **more: Any) -> TraceRow:
     return TraceRow(arrived_s=1e9 + at_s, model="talk", tokens=10, service_s=service_s, **more)
 
 
-def recorded(
-    path: Path, rows: list[tuple[RequestHints, int]], head: TraceHeader = HEAD, **more: Any
+def record_trace(
+    path: Path, rows: list[tuple[RequestHints, int]], header: TraceHeader = HEAD, **more: Any
 ) -> Trace:
-    recorder = Recorder(path, head, **more)
+    recorder = Recorder(path, header, **more)
     recorder.open()
-    for wishes, status in rows:
-        taken = recorder.start("talk", wishes, 10)
-        if taken is not None:
+    for hints, status in rows:
+        recording = recorder.start("talk", hints, 10)
+        if recording is not None:
             if status == 200:
-                taken.mark_dispatched()
-            taken.finish(status, {"in": 3, "out": 2} if status == 200 else {}, 0.0)
+                recording.mark_dispatched()
+            recording.finish(status, {"in": 3, "out": 2} if status == 200 else {}, 0.0)
     recorder.close()
     return read(path)
 
@@ -79,19 +79,19 @@ def test_waiting_without_a_timer_is_an_error_and_does_not_hang() -> None:
 
 
 def test_the_waits_equal_those_of_a_single_server() -> None:
-    found = simulated([row(0.0), row(0.5), row(0.6, 3.0), row(9.0)], setup())
+    found = outcomes_of([row(0.0), row(0.5), row(0.6, 3.0), row(9.0)], setup())
 
     assert [one.waited_s for one in found] == pytest.approx([0.0, 0.5, 1.4, 0.0])
 
 
 def test_two_slots_behave_as_two_servers() -> None:
-    found = simulated([row(0.0), row(0.0), row(0.0)], setup(slots=2))
+    found = outcomes_of([row(0.0), row(0.0), row(0.0)], setup(slots=2))
 
     assert [one.waited_s for one in found] == pytest.approx([0.0, 0.0, 1.0])
 
 
 def test_requests_beyond_the_queue_limit_are_refused() -> None:
-    found = simulated([row(0.0) for _ in range(4)], setup(queue_max=2))
+    found = outcomes_of([row(0.0) for _ in range(4)], setup(queue_max=2))
 
     assert [one.status for one in found] == [200, 200, 200, 429]
 
@@ -99,7 +99,7 @@ def test_requests_beyond_the_queue_limit_are_refused() -> None:
 def test_slo_serves_the_least_slack_first_and_refuses_overdue_requests() -> None:
     rows = [row(0.0, 5.0), row(0.1), row(0.2, deadline_s=6.5), row(0.3, deadline_s=2.0)]
 
-    fifo, slo = (simulated(rows, setup(policy)) for policy in ("fifo", "slo"))
+    fifo, slo = (outcomes_of(rows, setup(policy)) for policy in ("fifo", "slo"))
 
     assert [one.in_time for one in fifo] == [True, True, False, False]
     assert [one.in_time for one in slo] == [True, True, True, False]
@@ -110,7 +110,7 @@ def test_a_request_without_a_recorded_time_takes_the_usual_time_of_its_tokens() 
     rows = [row(0.0, 2.0), row(5.0, None, status=429)]
 
     assert pace_s(rows) == pytest.approx(0.2)
-    assert simulated(rows, setup())[1].service_s == pytest.approx(2.0)
+    assert outcomes_of(rows, setup())[1].service_s == pytest.approx(2.0)
 
 
 arrivals = st.lists(
@@ -134,7 +134,7 @@ arrivals = st.lists(
 def test_every_request_ends_once_and_no_server_is_idle_while_requests_are_queued(
     policy: str, rows: list[TraceRow], slots: int
 ) -> None:
-    found = simulated(rows, setup(policy, slots))
+    found = outcomes_of(rows, setup(policy, slots))
 
     assert [one.row for one in found] == rows
     assert all(one.status == 200 for one in found)
@@ -143,7 +143,7 @@ def test_every_request_ends_once_and_no_server_is_idle_while_requests_are_queued
 
 
 def _last_end(rows: list[TraceRow], slots: int, order: list[tuple[float, float]]) -> float:
-    """When the last is done if the servers take these in this order, and never wait themselves."""
+    """The end of the last request if the servers take them in this order without idling."""
     free = [0.0] * slots
     for begun_s, service_s in order:
         at = free.index(min(free))
@@ -172,7 +172,7 @@ def test_the_figures_count_the_outcomes() -> None:
 def test_a_trace_contains_what_a_replay_needs(tmp_path: Path) -> None:
     urgent = RequestHints("acme", 0, time.time() + 9)
 
-    trace = recorded(tmp_path / "t.jsonl", [(urgent, 200), (RequestHints(), 429)])
+    trace = record_trace(tmp_path / "t.jsonl", [(urgent, 200), (RequestHints(), 429)])
 
     first, second = trace.rows
     assert (first.tenant, first.priority, first.tokens, first.used) == (
@@ -189,18 +189,18 @@ def test_a_trace_contains_what_a_replay_needs(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_even(tmp_path: Path) -> None:
-    head = TraceHeader(1, HEAD.models, sample=0.25)
-    recorder = Recorder(tmp_path / "t.jsonl", head)
+    header = TraceHeader(1, HEAD.models, sample=0.25)
+    recorder = Recorder(tmp_path / "t.jsonl", header)
 
-    taken = [recorder.start("talk", RequestHints(), 1) is not None for _ in range(12)]
+    recording = [recorder.start("talk", RequestHints(), 1) is not None for _ in range(12)]
 
-    assert taken == [False, False, False, True] * 3
+    assert recording == [False, False, False, True] * 3
 
 
 def test_a_full_trace_file_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     for _ in range(3):
-        trace = recorded(path, [(RequestHints(), 200)], bytes_max=10)
+        trace = record_trace(path, [(RequestHints(), 200)], bytes_max=10)
 
     assert len(trace.rows) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t.jsonl", "t.jsonl.1"]
@@ -220,7 +220,7 @@ def bursts() -> tuple[TraceRow, ...]:
     return tuple(row(at / 4) for at in range(240)) + tuple(row(60 + at) for at in range(0, 540, 20))
 
 
-def scaled(**scaling: Any) -> TraceHeader:
+def scaling_header(**scaling: Any) -> TraceHeader:
     model = {"engine": "fake", "kind": "chat", "concurrency": 1, "queue_timeout_s": 600}
     wanted = {"max": 6, "down_cooldown_s": 30, **scaling}
     spec = PoolSpec.model_validate({"models": {"talk": model | {"scaling": wanted}}})
@@ -228,7 +228,7 @@ def scaled(**scaling: Any) -> TraceHeader:
 
 
 def test_scaling_is_replayed_with_the_decisions_of_the_pool() -> None:
-    trace = Trace(scaled(), bursts())
+    trace = Trace(scaling_header(), bursts())
 
     (fixed,), (moved,) = (
         list(replay(trace, "fifo", Overrides(scaling=on))) for on in (False, True)
@@ -242,7 +242,7 @@ def test_scaling_is_replayed_with_the_decisions_of_the_pool() -> None:
 
 def test_a_model_scaled_to_zero_starts_again_in_a_replay() -> None:
     rows = (row(0.0), row(600.0), row(1200.0))
-    trace = Trace(scaled(min=0, idle_s=60), rows)
+    trace = Trace(scaling_header(min=0, idle_s=60), rows)
 
     [found] = replay(trace, "fifo", Overrides(scaling=True))
 
@@ -252,9 +252,9 @@ def test_a_model_scaled_to_zero_starts_again_in_a_replay() -> None:
 
 
 def test_a_trace_contains_the_scaling(tmp_path: Path) -> None:
-    trace = recorded(tmp_path / "t.jsonl", [(RequestHints(), 200)], scaled(max=3))
+    trace = record_trace(tmp_path / "t.jsonl", [(RequestHints(), 200)], scaling_header(max=3))
 
-    assert trace.header == scaled(max=3)
+    assert trace.header == scaling_header(max=3)
     assert [one.replicas_max for one in replay(trace, "fifo", Overrides(scaling=True))] == [1]
 
 
@@ -279,7 +279,7 @@ def test_a_file_that_is_not_a_trace_is_an_error(tmp_path: Path, text: str) -> No
 
 def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    recorded(path, [(RequestHints(), 200), (RequestHints(), 200)])
+    record_trace(path, [(RequestHints(), 200), (RequestHints(), 200)])
     path.write_bytes(path.read_bytes()[:-5])
 
     assert len(read(path).rows) == 1
@@ -291,7 +291,7 @@ def sage(*words: str) -> Any:
 
 def test_the_command_shows_both_side_by_side(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    recorded(path, [(RequestHints("a"), 200), (RequestHints("b", 0), 200)])
+    record_trace(path, [(RequestHints("a"), 200), (RequestHints("b", 0), 200)])
 
     table = sage(str(path), "--policy", "slo", "--concurrency", "1").output
     told = json.loads(sage(str(path), "--policy", "priority", "--json").output)
@@ -317,7 +317,7 @@ def test_under_a_steady_load_the_replicas_settle(seed: int) -> None:
     random = Random(seed)
     at_s = accumulate(random.expovariate(10.0) for _ in range(6000))
     rows = tuple(row(at, random.expovariate(1.0)) for at in at_s)
-    [model] = scaled(max=10, down_cooldown_s=60).models.values()
+    [model] = scaling_header(max=10, down_cooldown_s=60).models.values()
     scaling = ScalingSpec.model_validate(model.scaling)
 
     found = simulate.run_trace(rows, ReplaySetup("fifo", 1, 4, QueueLimits(10_000, 600), scaling))

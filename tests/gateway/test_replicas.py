@@ -24,7 +24,7 @@ LIMITS = HealthSpec(
 )
 
 
-def lived(*events: tuple[float, ReplicaEvent]) -> Replica:
+def replica_after(*events: tuple[float, ReplicaEvent]) -> Replica:
     replica = new_replica("m/0", 0.0)
     for now_s, event in events:
         replica = advance(replica, event, now_s, LIMITS)
@@ -32,19 +32,21 @@ def lived(*events: tuple[float, ReplicaEvent]) -> Replica:
 
 
 def test_a_replica_is_ready_once_its_health_path_answers() -> None:
-    assert lived((1, ProbeResult(False))).state is ReplicaState.STARTING
-    assert lived((1, ProbeResult(False)), (2, ProbeResult(True))).state is ReplicaState.READY
+    assert replica_after((1, ProbeResult(False))).state is ReplicaState.STARTING
+    assert (
+        replica_after((1, ProbeResult(False)), (2, ProbeResult(True))).state is ReplicaState.READY
+    )
 
 
 def test_a_replica_that_never_answers_has_failed_when_its_time_to_start_is_over() -> None:
-    late = lived((9, ProbeResult(False)), (10, ProbeResult(False)))
+    late = replica_after((9, ProbeResult(False)), (10, ProbeResult(False)))
 
     assert late.state is ReplicaState.FAILED
     assert "10 s" in late.reason
 
 
 def test_a_good_check_resets_the_missed_checks() -> None:
-    replica = lived(
+    replica = replica_after(
         (1, ProbeResult(True)),
         (2, ProbeResult(False)),
         (3, ProbeResult(False)),
@@ -55,18 +57,19 @@ def test_a_good_check_resets_the_missed_checks() -> None:
 
 
 def test_a_hung_replica_fails_after_the_last_check_allowed() -> None:
-    replica = lived((1, ProbeResult(True)), *((t, ProbeResult(False)) for t in (2, 3, 4)))
+    replica = replica_after((1, ProbeResult(True)), *((t, ProbeResult(False)) for t in (2, 3, 4)))
 
     assert replica.state is ReplicaState.FAILED
     assert replica.retry_at_s == 5
 
 
 def test_a_replica_without_a_process_has_failed_with_a_reason() -> None:
-    replica = lived((1, StartFailed("no memory")))
+    replica = replica_after((1, StartFailed("no memory")))
 
     assert (replica.state, replica.reason) == (ReplicaState.FAILED, "cannot start: no memory")
     assert (
-        lived((1, StartFailed("no memory")), (2, ProcessStarted())).state is ReplicaState.STARTING
+        replica_after((1, StartFailed("no memory")), (2, ProcessStarted())).state
+        is ReplicaState.STARTING
     )
 
 
@@ -74,13 +77,13 @@ def test_each_failure_in_a_row_waits_longer_up_to_a_limit() -> None:
     assert [backoff_s(n, LIMITS) for n in range(5)] == [1, 2, 4, 5, 5]
     assert backoff_s(10_000, LIMITS) == 5
 
-    replica = lived((0, ProcessExited(1)), (1, ProcessStarted()), (1, ProcessExited(1)))
+    replica = replica_after((0, ProcessExited(1)), (1, ProcessStarted()), (1, ProcessExited(1)))
 
     assert (replica.restarts, replica.retry_at_s) == (2, 3)
 
 
 def test_the_back_off_of_a_stable_replica_is_reset() -> None:
-    shaky = lived(
+    shaky = replica_after(
         (0, ProcessExited(1)),
         (1, ProcessStarted()),
         (2, ProbeResult(True)),
@@ -95,7 +98,7 @@ def test_the_back_off_of_a_stable_replica_is_reset() -> None:
 def test_a_stop_drains_and_the_following_exit_is_not_a_failure(
     before: tuple[tuple[float, ReplicaEvent], ...],
 ) -> None:
-    draining = lived(*before, (2, StopRequested()))
+    draining = replica_after(*before, (2, StopRequested()))
 
     assert draining.state is ReplicaState.DRAINING
     assert advance(draining, ProbeResult(True), 3, LIMITS).state is ReplicaState.DRAINING
@@ -103,7 +106,7 @@ def test_a_stop_drains_and_the_following_exit_is_not_a_failure(
 
 
 def test_a_stopped_replica_stays_stopped() -> None:
-    stopped = lived((0, ProcessExited(1)), (1, StopRequested()))
+    stopped = replica_after((0, ProcessExited(1)), (1, StopRequested()))
 
     for event in (ProcessStarted(), ProbeResult(True), ProcessExited(0), StopRequested()):
         assert advance(stopped, event, 9, LIMITS) == stopped

@@ -31,7 +31,7 @@ def router(name: str = "least_loaded") -> Router:
     return Router(ModelSpec(engine="fake", kind="chat", routing=name))
 
 
-def chosen(candidates: Sequence[Candidate], *, tried: Sequence[int] = ()) -> int | None:
+def choose(candidates: Sequence[Candidate], *, tried: Sequence[int] = ()) -> int | None:
     return router().choose(candidates, NO_HINTS, tried=tried)
 
 
@@ -52,28 +52,28 @@ busy = st.lists(st.integers(0, 50), min_size=1, max_size=20).map(
 def test_the_ready_replica_with_the_fewest_requests_is_chosen() -> None:
     starting = Candidate(2, ReplicaState.STARTING, 0)
 
-    assert chosen([ready(0, 3), ready(1, 2), starting]) == 1
+    assert choose([ready(0, 3), ready(1, 2), starting]) == 1
 
 
 def test_a_degraded_replica_is_the_last_choice() -> None:
-    assert chosen([ready(0, 0, degraded=True), ready(1, 7)]) == 1
-    assert chosen([ready(0, 0, degraded=True)]) == 0
+    assert choose([ready(0, 0, degraded=True), ready(1, 7)]) == 1
+    assert choose([ready(0, 0, degraded=True)]) == 0
 
 
 def test_a_second_try_uses_another_replica_if_there_is_one() -> None:
-    assert chosen([ready(0, 0), ready(1, 5, degraded=True)], tried=[0]) == 1
-    assert chosen([ready(0, 0)], tried=[0]) == 0
+    assert choose([ready(0, 0), ready(1, 5, degraded=True)], tried=[0]) == 1
+    assert choose([ready(0, 0)], tried=[0]) == 0
 
 
 def test_a_second_try_uses_the_same_replica_only_if_no_other_has_room() -> None:
-    assert chosen([ready(0, 0), ready(1, 8)], tried=[0]) == 0
-    assert chosen([ready(0, 0, degraded=True), ready(1, 8)], tried=[0]) is None
+    assert choose([ready(0, 0), ready(1, 8)], tried=[0]) == 0
+    assert choose([ready(0, 0, degraded=True), ready(1, 8)], tried=[0]) is None
 
 
 def test_without_room_there_is_no_choice() -> None:
-    assert chosen([ready(0, 8), ready(1, 8)]) is None
-    assert chosen([]) is None
-    assert chosen([ready(0, 8), ready(1, 0, degraded=True)]) is None
+    assert choose([ready(0, 8), ready(1, 8)]) is None
+    assert choose([]) is None
+    assert choose([ready(0, 8), ready(1, 0, degraded=True)]) is None
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -125,7 +125,7 @@ def test_power_of_two_draws_every_replica_about_equally_often() -> None:
     assert all(1800 < count < 2200 for count in counts)
 
 
-def placed(candidates: Sequence[Candidate]) -> dict[bytes, int]:
+def placement(candidates: Sequence[Candidate]) -> dict[bytes, int]:
     return {key: rendezvous.choose(candidates, RoutingHints(key), None) for key in KEYS}
 
 
@@ -133,16 +133,16 @@ def placed(candidates: Sequence[Candidate]) -> dict[bytes, int]:
 def test_a_lost_replicas_keys_move_and_no_others(lost: int) -> None:
     candidates = [ready(i, 0) for i in range(5)]
 
-    before = placed(candidates)
-    after = placed([c for c in candidates if c.slot_index != lost])
+    before = placement(candidates)
+    after = placement([c for c in candidates if c.slot_index != lost])
 
     assert {k for k in KEYS if before[k] != after[k]} == {k for k in KEYS if before[k] == lost}
     assert {after[k] for k in KEYS if before[k] == lost} == {0, 1, 2, 3, 4} - {lost}
 
 
 def test_a_new_replica_takes_its_share_of_keys_and_moves_no_others() -> None:
-    before = placed([ready(i, 0) for i in range(4)])
-    after = placed([ready(i, 0) for i in range(5)])
+    before = placement([ready(i, 0) for i in range(4)])
+    after = placement([ready(i, 0) for i in range(5)])
 
     moved = {k for k in KEYS if before[k] != after[k]}
     assert {after[k] for k in moved} == {4}

@@ -40,7 +40,7 @@ def all_ready(gateway: Any) -> bool:
     return all(m.ready() == len(m.replica_slots) for m in gateway.pool.models.values())
 
 
-def asked(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
+def request_counts(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
     return [gateway.seen(model, i)["requests"] for i in range(replicas)]
 
 
@@ -117,12 +117,12 @@ def test_a_replica_that_never_answers_is_avoided_and_tried_again_later(
         assert first == [504] * RUN_MAX
         assert then == 200
 
-        def closed() -> bool:
+        def is_closed() -> bool:
             talk(gateway, of_first())
             return member(gateway).breaker.circuit is Circuit.CLOSED
 
-        gateway.until(closed)
-        assert asked(gateway, 2)[1] >= 1
+        gateway.until(is_closed)
+        assert request_counts(gateway, 2)[1] >= 1
 
 
 def test_requests_that_make_every_engine_fail_do_not_close_the_model(
@@ -158,12 +158,12 @@ def test_requests_with_the_same_key_are_sent_to_the_same_replica(
         gateway.until(lambda: all_ready(gateway))
         for _ in range(10):
             embed(gateway, **{header: "17"})
-        same = asked(gateway, 3, "vectors")
+        same = request_counts(gateway, 3, "vectors")
         for key in range(30):
             embed(gateway, **{header: str(key)})
 
         assert sorted(same) == [0, 0, 10]
-        assert min(asked(gateway, 3, "vectors")) > 0
+        assert min(request_counts(gateway, 3, "vectors")) > 0
 
 
 def test_a_conversation_is_sent_to_the_replica_of_its_prefix(start: Any, fake: Any) -> None:
@@ -180,7 +180,7 @@ def test_a_conversation_is_sent_to_the_replica_of_its_prefix(start: Any, fake: A
             busy.result()
             gateway.chat(said)
 
-        assert asked(gateway, 2) == [1, 7]
+        assert request_counts(gateway, 2) == [1, 7]
 
 
 @pytest.mark.parametrize("routing", ["round_robin", "power_of_two"])
@@ -190,7 +190,7 @@ def test_requests_without_a_key_are_spread(start: Any, fake: Any, routing: str) 
         for _ in range(24):
             gateway.chat("echo hi")
 
-        assert min(asked(gateway, 2)) >= (12 if routing == "round_robin" else 1)
+        assert min(request_counts(gateway, 2)) >= (12 if routing == "round_robin" else 1)
 
 
 def test_a_hedged_request_is_answered_by_the_replica_that_is_not_hung(
@@ -215,7 +215,7 @@ def test_a_request_that_is_answered_in_time_is_not_hedged(start: Any, fake: Any)
         gateway.until(lambda: all_ready(gateway))
         assert [embed(gateway).status_code for _ in range(10)] == [200] * 10
 
-        assert sum(asked(gateway, 2, "vectors")) == 10
+        assert sum(request_counts(gateway, 2, "vectors")) == 10
 
 
 def test_a_hedge_without_a_second_replica_waits_for_the_first(start: Any, fake: Any) -> None:
@@ -229,7 +229,7 @@ def test_a_hedge_without_a_second_replica_waits_for_the_first(start: Any, fake: 
                 time.sleep(0.2)
             assert answer.result().status_code == 200
 
-        assert asked(gateway, 1, "vectors") == [1]
+        assert request_counts(gateway, 1, "vectors") == [1]
 
 
 def test_a_disconnect_cancels_both_requests_of_a_hedge(start: Any, fake: Any) -> None:

@@ -41,7 +41,7 @@ def load(gateway: Any, content: str = "sleep 0.02") -> Iterator[Counter[int]]:
                 ask.result()
 
 
-def scaled(gateway: Any, replicas: int, model: str = "talk") -> httpx.Response:
+def scale(gateway: Any, replicas: int, model: str = "talk") -> httpx.Response:
     path = f"/pool/models/{model}/scale"
     answer: httpx.Response = gateway.client.post(path, json={"replicas": replicas})
     return answer
@@ -51,20 +51,20 @@ def replicas(gateway: Any) -> dict[str, Any]:
     return {r["id"]: r for r in gateway.client.get("/pool/replicas").json()["data"]}
 
 
-def settled(gateway: Any, count: int, model: str = "talk") -> bool:
+def is_settled(gateway: Any, count: int, model: str = "talk") -> bool:
     found = gateway.pool.models[model]
     return found.ready() == len(found.replica_slots) == count
 
 
 def test_scaling_from_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
     with load(pool) as ends:
-        assert scaled(pool, 3).json()["wanted"] == 3
-        pool.until(lambda: settled(pool, 3))
+        assert scale(pool, 3).json()["wanted"] == 3
+        pool.until(lambda: is_settled(pool, 3))
         pids = {r["pid"] for r in replicas(pool).values()}
         busy = lambda: all(m.in_flight for m in pool.pool.models["talk"].replica_slots)  # noqa: E731
         pool.until(busy)
-        scaled(pool, 1)
-        pool.until(lambda: settled(pool, 1))
+        scale(pool, 1)
+        pool.until(lambda: is_settled(pool, 1))
         time.sleep(0.3)
         pool.until(lambda: ends.total() > 50)  # a slow machine takes its time
 
@@ -75,18 +75,18 @@ def test_scaling_from_one_to_three_to_one_under_load_fails_no_request(pool: Any)
 
 
 def test_requests_in_flight_at_a_drained_replica_are_answered_completely(pool: Any) -> None:
-    scaled(pool, 2)
-    pool.until(lambda: settled(pool, 2))
+    scale(pool, 2)
+    pool.until(lambda: is_settled(pool, 2))
     with ThreadPoolExecutor(4) as callers:
         asks = [callers.submit(pool.chat, "sleep 1") for _ in range(4)]
         pool.until(lambda: [m.in_flight for m in pool.pool.models["talk"].replica_slots] == [2, 2])
-        scaled(pool, 1)
+        scale(pool, 1)
         states = {name: r["state"] for name, r in replicas(pool).items()}
         answers = [ask.result().status_code for ask in asks]
 
     assert states == {"talk/0": "ready", "talk/1": "draining"}
     assert answers == [200] * 4
-    pool.until(lambda: settled(pool, 1))
+    pool.until(lambda: is_settled(pool, 1))
 
 
 def test_a_drained_replica_is_replaced_before_it_stops(pool: Any) -> None:
@@ -104,12 +104,12 @@ def test_scaling_to_zero_and_back_answers_queued_requests_first(pool: Any) -> No
     with ThreadPoolExecutor(6) as callers:
         asks = [callers.submit(pool.chat, "sleep 0.2") for _ in range(6)]
         pool.until(lambda: len(pool.pool.models["talk"].queue) == 4)
-        scaled(pool, 0)
+        scale(pool, 0)
         answers = [ask.result().status_code for ask in asks]
-    pool.until(lambda: settled(pool, 0))
+    pool.until(lambda: is_settled(pool, 0))
     none = pool.chat("echo hi")
-    scaled(pool, 1)
-    pool.until(lambda: settled(pool, 1))
+    scale(pool, 1)
+    pool.until(lambda: is_settled(pool, 1))
 
     assert answers == [200] * 6
     assert (none.status_code, none.json()["error"]["code"]) == (503, "not_ready")
@@ -120,11 +120,11 @@ def test_scaling_to_zero_and_back_answers_queued_requests_first(pool: Any) -> No
 def test_a_model_is_added_changed_and_removed_while_others_serve(pool: Any, fake: Any) -> None:
     with load(pool) as ends:
         added = pool.client.put("/pool/models/org/new:1", json=fake())
-        pool.until(lambda: settled(pool, 1, "org/new:1"))
+        pool.until(lambda: is_settled(pool, 1, "org/new:1"))
         answer = pool.chat("echo there", model="org/new:1")
         before = replicas(pool)["talk/0"]["pid"]
         changed = pool.client.put("/pool/models/talk", json=fake(concurrency=2, slots=8))
-        pool.until(lambda: settled(pool, 1) and replicas(pool).get("talk/1"))
+        pool.until(lambda: is_settled(pool, 1) and replicas(pool).get("talk/1"))
         removed = pool.client.delete("/pool/models/org/new:1")
 
     assert (added.status_code, changed.status_code, removed.status_code) == (201, 200, 200)
@@ -139,7 +139,7 @@ def test_a_model_is_added_changed_and_removed_while_others_serve(pool: Any, fake
 
 def test_the_replicas_of_a_removed_model_end(pool: Any, fake: Any) -> None:
     pool.client.put("/pool/models/brief", json=fake(replicas=2))
-    pool.until(lambda: settled(pool, 2, "brief"))
+    pool.until(lambda: is_settled(pool, 2, "brief"))
     model = pool.pool.models["brief"]
     engines = [member.process for member in model.replica_slots]
     with ThreadPoolExecutor(1) as caller:

@@ -48,7 +48,7 @@ def job(slow: str, rate: float = 40.0) -> JobStatus:
     return JobStatus("ingest", lag=9000, lag_rate=rate, operators=operators(slow))
 
 
-def decided(inputs: Inputs, state: ScalingState = LONG_AGO, **spec: Any) -> Decision:
+def decision_on(inputs: Inputs, state: ScalingState = LONG_AGO, **spec: Any) -> Decision:
     return decide(SPEC.model_copy(update=spec), inputs, state, now_s=0.0)
 
 
@@ -148,7 +148,7 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
 def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
     inputs, replicas, cause = row
 
-    found = decided(inputs)
+    found = decision_on(inputs)
 
     assert (found.replicas, found.cause) == (replicas, cause)
     sign = (found.replicas > inputs.replicas) - (found.replicas < inputs.replicas)
@@ -157,15 +157,15 @@ def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
 
 
 def test_fewer_replicas_than_the_minimum_are_corrected() -> None:
-    assert decided(Inputs(replicas=0), min=2).replicas == 2
+    assert decision_on(Inputs(replicas=0), min=2).replicas == 2
 
 
 def test_a_model_with_a_minimum_of_one_stays_at_one() -> None:
-    assert decided(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
+    assert decision_on(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
 
 
 def test_the_words_name_the_bottleneck_of_a_job() -> None:
-    words = decided(under(LONELY, jobs=(job("map"),))).words
+    words = decision_on(under(LONELY, jobs=(job("map"),))).words
 
     assert words == (
         "the pool is not the bottleneck: "
@@ -174,13 +174,13 @@ def test_the_words_name_the_bottleneck_of_a_job() -> None:
 
 
 def test_the_words_name_a_call_at_its_capacity() -> None:
-    words = decided(under(LONELY, jobs=(job("embed"),))).words
+    words = decision_on(under(LONELY, jobs=(job("embed"),))).words
 
     assert words.endswith("raise its capacity, because the pool has room")
 
 
 def test_the_words_contain_the_figures() -> None:
-    words = decided(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
+    words = decision_on(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
 
     assert words == (
         "queue wait 1,840 ms, target 500; 6 queued; 5.0 requests/s arrive, 5.0 are served"
@@ -190,11 +190,13 @@ def test_the_words_contain_the_figures() -> None:
 def test_a_dry_run_is_marked_and_decides_the_same() -> None:
     inputs = under(CALM, queue_wait_ms_p99=900, **FULL)
 
-    assert decided(inputs, dry_run=True) == replace(decided(inputs), dry_run=True)
+    assert decision_on(inputs, dry_run=True) == replace(decision_on(inputs), dry_run=True)
 
 
 def test_a_rejection_by_the_pool_is_a_cause_and_starts_the_cool_down() -> None:
-    found = reject(decided(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free")
+    found = reject(
+        decision_on(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free"
+    )
 
     assert (found.action, found.replicas, found.cause) == ("hold", 2, Cause.BUDGET)
     assert found.words == "add to 3 was refused: needs 9 GB, 2 are free"

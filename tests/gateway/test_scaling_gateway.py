@@ -19,7 +19,7 @@ def decisions(gateway: Any, **params: Any) -> list[dict[str, Any]]:
     return found
 
 
-def asked(gateway: Any) -> dict[str, Any]:
+def latest_inputs(gateway: Any) -> dict[str, Any]:
     """What the newest decision knew, after one more request."""
     gateway.chat("echo hello")
     inputs: dict[str, Any] = decisions(gateway)[0]["inputs"]
@@ -30,7 +30,7 @@ def test_a_model_that_scales_has_decisions_with_their_inputs_and_others_have_non
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake(scaling=SCALING), "fixed": fake()}) as gateway:
-        gateway.until(lambda: asked(gateway)["arrival_rate"] > 0)
+        gateway.until(lambda: latest_inputs(gateway)["arrival_rate"] > 0)
         found = decisions(gateway)
 
         assert {one["model"] for one in found} == {"talk"}

@@ -81,7 +81,7 @@ def _models(queue_timeout_s: float = 5.0, **scaling: Any) -> dict[str, Model]:
 
 
 @contextlib.asynccontextmanager
-async def scaled(
+async def autoscaled_model(
     cluster: Cluster, *, room: int = 64, first: int = 1, store: str = "memory", **scaling: Any
 ) -> AsyncIterator[tuple[Model, Replicas, Autoscaler]]:
     models = _models(**({"up_cooldown_s": 0.1, "down_cooldown_s": 0.3, "idle_s": 0.5} | scaling))
@@ -116,14 +116,14 @@ async def ask(model: Model, seconds: float = 0.05) -> None:
     """One request, as the service makes it."""
     model.load.record_request(time.monotonic(), "ingest")
     await model.queue.admit(DEFAULT_HINTS, 10)
-    member = next(
+    slot = next(
         m for m in model.replica_slots if m.replica.state is ReplicaState.READY and m.room()
     )
-    member.acquire()
+    slot.acquire()
     await asyncio.sleep(seconds)
-    member.release()
+    slot.release()
     model.load.record_response({}, time.monotonic())
-    member.on_room_freed()
+    slot.on_room_freed()
 
 
 def causes(autoscaler: Autoscaler) -> set[str]:
@@ -131,7 +131,7 @@ def causes(autoscaler: Autoscaler) -> set[str]:
 
 
 async def test_replicas_are_added_under_load_and_removed_to_zero_afterwards() -> None:
-    async with scaled(Cluster()) as (model, owner, autoscaler):
+    async with autoscaled_model(Cluster()) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
         await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
@@ -142,7 +142,7 @@ async def test_replicas_are_added_under_load_and_removed_to_zero_afterwards() ->
 
 
 async def test_a_request_to_a_model_at_zero_is_queued_and_served() -> None:
-    async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, _):
+    async with autoscaled_model(Cluster(), first=0, idle_s=60) as (model, owner, _):
         await asyncio.sleep(0.1)
         assert owner.asked == []
         await asyncio.gather(*(ask(model) for _ in range(3)))
@@ -151,7 +151,7 @@ async def test_a_request_to_a_model_at_zero_is_queued_and_served() -> None:
 
 
 async def test_a_request_to_a_model_at_zero_wakes_the_autoscaler() -> None:
-    async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, autoscaler):
+    async with autoscaled_model(Cluster(), first=0, idle_s=60) as (model, owner, autoscaler):
         await asyncio.sleep(0.1)
         autoscaler._interval_s = 30.0
         await asyncio.sleep(0.1)
@@ -164,20 +164,20 @@ async def test_a_request_to_a_model_at_zero_wakes_the_autoscaler() -> None:
 
 async def test_a_rejected_replica_is_logged_and_requests_do_not_wait_for_it() -> None:
     once = {"up_cooldown_s": 60, "queue_timeout_s": 0.5}
-    async with scaled(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
+    async with autoscaled_model(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
         await asyncio.sleep(0.1)
         with pytest.raises(GatewayError):
             async with asyncio.timeout(10):
                 await ask(model)
         assert "budget" in causes(autoscaler)
-        [told] = [o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "budget"]
+        [newest] = [o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "budget"]
 
-        assert "1 replicas need 1 GB, 0 are free" in told["words"]
-        assert await model.queue.admit(DEFAULT_HINTS, 10) is None  # the forwarding says why
+        assert "1 replicas need 1 GB, 0 are free" in newest["words"]
+        assert await model.queue.admit(DEFAULT_HINTS, 10) is None  # forwarding reports the reason
 
 
 async def test_a_dry_run_decides_without_scaling() -> None:
-    async with scaled(Cluster(), dry_run=True, idle_s=60) as (model, owner, autoscaler):
+    async with autoscaled_model(Cluster(), dry_run=True, idle_s=60) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(20)]
         await until(lambda: "queue_wait" in causes(autoscaler))
         await asyncio.gather(*asks)
@@ -187,20 +187,22 @@ async def test_a_dry_run_decides_without_scaling() -> None:
 
 async def test_the_slow_step_of_a_calling_job_is_named_and_no_replica_is_added() -> None:
     cluster = Cluster(SLOW)
-    async with scaled(cluster) as (model, owner, autoscaler):
+    async with autoscaled_model(cluster) as (model, owner, autoscaler):
         await ask(model)
         await until(lambda: "not_the_pool" in causes(autoscaler))
-        [told] = [o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "not_the_pool"]
+        [newest] = [
+            o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "not_the_pool"
+        ]
 
-        assert "operator map of job ingest is (busy 0.99" in told["words"]
-        assert told["inputs"]["lag"] == 500
+        assert "operator map of job ingest is (busy 0.99" in newest["words"]
+        assert newest["inputs"]["lag"] == 500
         assert cluster.asked[-1] == {"ingest"}
         assert not any(count > 1 for count in owner.asked)
 
 
 async def test_an_unavailable_cluster_does_not_stop_the_scaling() -> None:
     cluster = Cluster()
-    async with scaled(cluster, idle_s=60) as (model, owner, _):
+    async with autoscaled_model(cluster, idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
         await until(lambda: len(cluster.asked) > 1 and len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
@@ -211,7 +213,7 @@ async def test_an_unavailable_cluster_does_not_stop_the_scaling() -> None:
 async def test_every_decision_is_a_point_with_its_inputs() -> None:
     forget("scaling")
     store = bucket("scaling", store="memory").open()
-    async with scaled(Cluster()) as (model, _, _):
+    async with autoscaled_model(Cluster()) as (model, _, _):
         await ask(model)
         await asyncio.sleep(0.1)
     found = store.query("pool_decision", tags={"model": "talk"})
@@ -226,7 +228,7 @@ async def test_an_unavailable_store_loses_only_the_points(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))  # no key there
-    async with scaled(Cluster(), store="influxdb", idle_s=60) as (model, owner, _):
+    async with autoscaled_model(Cluster(), store="influxdb", idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
         await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
@@ -235,12 +237,12 @@ async def test_an_unavailable_store_loses_only_the_points(
 
 
 async def test_another_model_of_the_same_name_starts_with_a_new_state() -> None:
-    async with scaled(Cluster(), idle_s=60) as (model, _, autoscaler):
+    async with autoscaled_model(Cluster(), idle_s=60) as (model, _, autoscaler):
         for _ in range(5):
             await ask(model, 0.0)
         await asyncio.sleep(0.1)
         autoscaler._models["talk"] = _models(min=1)["talk"]  # type: ignore[index]
         await asyncio.sleep(0.2)
-        [told] = autoscaler.decisions.newest("talk", 1)
+        [newest] = autoscaler.decisions.newest("talk", 1)
 
-        assert told["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less
+        assert newest["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less

@@ -20,7 +20,9 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def asked(gateway: Any, content: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+def post_chat(
+    gateway: Any, content: str, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
     body = {"model": "talk", "messages": [{"role": "user", "content": content}]}
     found: httpx.Response = gateway.client.post(
         "/v1/chat/completions", json=body, headers=dict(headers or {})
@@ -52,7 +54,7 @@ def test_requests_beyond_the_replicas_room_are_queued_and_answered(
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         with busy(gateway):
-            others = [callers.submit(asked, gateway, "echo hi") for _ in range(5)]
+            others = [callers.submit(post_chat, gateway, "echo hi") for _ in range(5)]
             waiting(gateway, 5)
             page = gateway.client.get("/metrics").text
         statuses = {other.result().status_code for other in others}
@@ -69,9 +71,9 @@ def test_a_full_queue_answers_429_immediately(
 ) -> None:
     with start({"talk": fake(concurrency=1, queue_max=1)}) as gateway:
         with busy(gateway):
-            second = callers.submit(asked, gateway, "echo hi")
+            second = callers.submit(post_chat, gateway, "echo hi")
             waiting(gateway, 1)
-            third = asked(gateway, "echo hi")
+            third = post_chat(gateway, "echo hi")
 
         assert third.status_code == 429
         assert int(third.headers["retry-after"]) >= 1
@@ -99,9 +101,9 @@ def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fa
         return {"x-sage-deadline-ms": str(int(time.time() * 1000) + in_ms)}
 
     with start({"talk": fake(concurrency=1, policy="slo")}) as gateway:
-        at_once = asked(gateway, "echo hi", due(-1))
+        at_once = post_chat(gateway, "echo hi", due(-1))
         with busy(gateway):
-            in_the_queue = asked(gateway, "echo hi", due(200))
+            in_the_queue = post_chat(gateway, "echo hi", due(200))
 
         assert (at_once.status_code, in_the_queue.status_code) == (504, 504)
         assert in_the_queue.json()["error"]["code"] == "deadline_exceeded"
@@ -113,9 +115,9 @@ def test_background_is_deferred_while_other_requests_are_queued(
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         with busy(gateway):
-            batch = callers.submit(asked, gateway, "echo batch", {"x-background": "1"})
+            batch = callers.submit(post_chat, gateway, "echo batch", {"x-background": "1"})
             waiting(gateway, 1)
-            user = callers.submit(asked, gateway, "echo user")
+            user = callers.submit(post_chat, gateway, "echo user")
             waiting(gateway, 2)
         user.result()
         batch.result()
@@ -128,7 +130,7 @@ def test_no_caller_sees_one_of_two_full_engines_die(
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=2)}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
-        asks = [callers.submit(asked, gateway, "sleep 0.05") for _ in range(100)]
+        asks = [callers.submit(post_chat, gateway, "sleep 0.05") for _ in range(100)]
         gateway.until(lambda: sum(a.done() for a in asks) > 20)
         os.kill(gateway.pool.models["talk"].replica_slots[0].process.pid, signal.SIGKILL)
 
@@ -144,7 +146,7 @@ def test_the_room_of_a_restarted_replica_is_used(
         os.kill(gateway.pool.models["talk"].replica_slots[0].process.pid, signal.SIGKILL)
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 1)
         with busy(gateway):
-            second = callers.submit(asked, gateway, "echo hi")
+            second = callers.submit(post_chat, gateway, "echo hi")
             waiting(gateway, 1)
 
             assert second.result().status_code == 200

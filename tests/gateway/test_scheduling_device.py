@@ -63,7 +63,7 @@ def test_a_model_alone_takes_all_slots_but_one(concurrency: int, share: float) -
 
 
 class SimulatedModel:
-    """A model without engines: requests last until they are told to end."""
+    """A model without engines: requests run until the test ends them."""
 
     def __init__(self, device: SharedDevice, share: float = 1.0) -> None:
         self.busy, self.most, self.share = 0, 0, share
@@ -122,7 +122,7 @@ class SimulatedModel:
         )
 
 
-async def settled() -> None:
+async def settle() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -130,7 +130,7 @@ async def settled() -> None:
 @contextlib.asynccontextmanager
 async def running(*works: Any) -> Any:
     tasks = [asyncio.create_task(work) for work in works]
-    await settled()
+    await settle()
     try:
         yield tasks
     finally:
@@ -148,13 +148,13 @@ async def test_under_load_each_model_reaches_its_share() -> None:
         assert chat.busy == 1
         for _ in range(20):
             embed.ends[0].set()
-            await settled()
+            await settle()
             assert embed.busy + chat.busy == 8
             if chat.busy == 6:
                 break
         assert (chat.busy, embed.busy) == (6, 2)
         chat.ends[0].set()
-        await settled()
+        await settle()
         assert (chat.busy, embed.busy) == (6, 2)
 
 
@@ -178,9 +178,9 @@ async def test_a_cancelled_queued_request_frees_its_reserved_slot() -> None:
         assert (chat.busy, embed.busy) == (1, 1)
         async with running(chat.user()):
             second.cancel()
-            await settled()
+            await settle()
             embed.ends[0].set()
-            await settled()
+            await settle()
             assert (chat.busy, embed.busy) == (1, 0), "a place is left to who has none"
 
 

@@ -35,7 +35,7 @@ def engine(knee: int, base_s: float = 0.1) -> Latency:
 def run(
     limit: ConcurrencyLimit, latency: Latency, answers: int, noise: float = 0.0
 ) -> ConcurrencyLimit:
-    """The limit after so many answers of an engine that is kept full."""
+    """The limit after ``answers`` responses of an engine that is kept full."""
     dice = random.Random(1)
     for _ in range(answers):
         seconds = latency(limit.concurrency) * dice.lognormvariate(0, noise)
@@ -109,37 +109,37 @@ def test_whatever_is_measured_the_limit_stays_in_its_bounds(trace: list[tuple[fl
         assert math.isfinite(limit.value)
 
 
-def let_go(
-    per_s: float, seconds: float, drain: ServiceRate | None = None, from_s: float = 0.0
+def dispatch(
+    per_s: float, seconds: float, measured: ServiceRate | None = None, from_s: float = 0.0
 ) -> ServiceRate:
-    """The drain after ``seconds`` of ``per_s``, somebody waiting all the time."""
-    drain = resume(drain or ServiceRate(), from_s)
+    """The measured rate after ``seconds`` of ``per_s`` with a queue that is never empty."""
+    measured = resume(measured or ServiceRate(), from_s)
     for n in range(1, int(per_s * seconds) + 1):
-        drain = record(drain, from_s + n / per_s)
-    return drain
+        measured = record(measured, from_s + n / per_s)
+    return measured
 
 
 @pytest.mark.parametrize("per_s", [0.5, 3.0, 200.0])
 def test_the_service_rate_is_that_of_dispatched_requests(per_s: float) -> None:
-    assert per_second(let_go(per_s, 60.0), 60.0) == pytest.approx(per_s, rel=0.15)
+    assert per_second(dispatch(per_s, 60.0), 60.0) == pytest.approx(per_s, rel=0.15)
 
 
 def test_the_rate_is_known_after_a_few_and_follows_within_seconds() -> None:
-    assert per_second(let_go(10.0, 0.5), 0.5) == pytest.approx(10.0, rel=0.05)
+    assert per_second(dispatch(10.0, 0.5), 0.5) == pytest.approx(10.0, rel=0.05)
 
-    faster = let_go(100.0, 20.0, let_go(10.0, 60.0), from_s=60.0)
+    faster = dispatch(100.0, 20.0, dispatch(10.0, 60.0), from_s=60.0)
 
     assert per_second(faster, 80.0) > 80
 
 
 def test_an_hour_with_an_empty_queue_does_not_change_the_rate() -> None:
-    busy = let_go(50.0, 30.0)
+    busy = dispatch(50.0, 30.0)
 
     assert per_second(resume(busy, 3630.0), 3630.0) == pytest.approx(per_second(busy, 30.0))
 
 
 def test_retry_after_grows_while_an_engine_stalls() -> None:
-    busy = let_go(10.0, 30.0)
+    busy = dispatch(10.0, 30.0)
 
     waits = [retry_after_s(busy, 100, 30.0 + stalled_s) for stalled_s in (0, 10, 30, 1000)]
 
@@ -149,7 +149,7 @@ def test_retry_after_grows_while_an_engine_stalls() -> None:
 
 
 def test_retry_after_is_the_queue_over_the_rate_in_whole_seconds() -> None:
-    busy = let_go(20.0, 60.0)
+    busy = dispatch(20.0, 60.0)
 
     assert retry_after_s(busy, 0, 60.0) == 1
     assert retry_after_s(busy, 399, 60.0) in (20, 21)
@@ -160,12 +160,12 @@ def test_retry_after_is_the_queue_over_the_rate_in_whole_seconds() -> None:
 def test_retry_after_is_always_between_one_second_and_the_maximum(
     gaps: list[float], queue: int, idle_s: float
 ) -> None:
-    drain, now = ServiceRate(), 0.0
+    measured, now = ServiceRate(), 0.0
     for gap in gaps:
         now += gap
-        drain = record(drain, now)
+        measured = record(measured, now)
 
-    found = retry_after_s(drain, queue, now + idle_s)
+    found = retry_after_s(measured, queue, now + idle_s)
 
     assert isinstance(found, int)
     assert 1 <= found <= RETRY_MAX_S

@@ -19,7 +19,7 @@ BACKGROUND_HINTS = RequestHints(priority=BACKGROUND)
 
 
 class Replica:
-    """So many places, a queue before them, and requests that last until they are told to end."""
+    """A replica with slots and a queue; requests run until the test ends them."""
 
     def __init__(self, places: int, slots: int | None = None) -> None:
         self.free = places
@@ -64,7 +64,7 @@ class Replica:
         self.ends.setdefault(name, asyncio.Event()).set()
 
 
-async def settled() -> None:
+async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -72,13 +72,13 @@ async def settled() -> None:
 async def test_a_queued_request_preempts_the_youngest_background_request() -> None:
     replica = Replica(2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("old", "young")]
-    await settled()
+    await settle()
 
     user = asyncio.create_task(replica.user("user"))
-    await settled()
+    await settle()
     assert replica.begun == ["old", "young", "user"]
     replica.end("user")
-    await settled()
+    await settle()
 
     assert replica.begun == ["old", "young", "user", "young"]
     assert replica.queue.preemptible.preempted == 1
@@ -91,10 +91,10 @@ async def test_a_queued_request_preempts_the_youngest_background_request() -> No
 async def test_background_is_not_preempted_with_room_or_for_background() -> None:
     replica = Replica(2)
     tasks = [asyncio.create_task(replica.background("a"))]
-    await settled()
+    await settle()
     tasks.append(asyncio.create_task(replica.user("user")))
     tasks.append(asyncio.create_task(replica.background("b")))
-    await settled()
+    await settle()
 
     assert replica.begun == ["a", "user"]
     for name in ("a", "user", "b"):
@@ -106,13 +106,13 @@ async def test_background_is_not_preempted_with_room_or_for_background() -> None
 async def test_a_preempted_request_precedes_other_background_and_follows_the_foreground() -> None:
     replica = Replica(1)
     tasks = [asyncio.create_task(replica.background("first"))]
-    await settled()
+    await settle()
     tasks += [asyncio.create_task(replica.background(name)) for name in ("second", "third")]
     tasks += [asyncio.create_task(replica.user(name)) for name in ("user 1", "user 2")]
-    await settled()
+    await settle()
     for name in ("user 1", "user 2", "first", "second", "third"):
         replica.end(name)
-        await settled()
+        await settle()
 
     assert replica.begun == ["first", "user 1", "user 2", "first", "second", "third"]
     assert replica.queue.preemptible.preempted == 1
@@ -122,17 +122,17 @@ async def test_a_preempted_request_precedes_other_background_and_follows_the_for
 async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     for i in range(4):
         user = asyncio.create_task(replica.user(f"user {i}"))
-        await settled()
+        await settle()
         gave_way = replica.begun[-1] == f"user {i}"
         assert gave_way == (i < 3)
         replica.end(f"user {i}")
         if not gave_way:
             replica.end("batch")
         assert await user == f"user {i}"
-        await settled()
+        await settle()
 
     assert await behind == "batch"
     assert replica.queue.preemptible.preempted == 3
@@ -141,7 +141,7 @@ async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
 async def test_a_caller_can_hang_up_during_the_preemption() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     user = asyncio.create_task(replica.user("user"))
     await asyncio.sleep(0)
     behind.cancel()
@@ -156,7 +156,7 @@ async def test_a_caller_can_hang_up_during_the_preemption() -> None:
 async def test_a_cancelled_request_does_not_count_as_preempted() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     behind.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -176,21 +176,21 @@ async def test_an_answer_at_the_moment_of_the_preemption_counts() -> None:
         return "gave way"
 
     task = asyncio.create_task(work())
-    await settled()
+    await settle()
     requests.preempt_until(1)
 
     assert await task == "answered all the same"
     assert task.cancelling() == 0
-    requests.preempt_until(1)  # nobody is left
+    requests.preempt_until(1)  # no request is left
 
 
 async def test_at_most_as_many_are_preempted_as_are_queued() -> None:
     replica = Replica(4)
     behind = [asyncio.create_task(replica.background(str(i))) for i in range(4)]
-    await settled()
+    await settle()
 
     users = [asyncio.create_task(replica.user(f"user {i}")) for i in range(2)]
-    await settled()
+    await settle()
 
     assert replica.queue.preemptible.preempted == 2
     assert replica.begun[4:] == ["user 0", "user 1"]
@@ -202,14 +202,14 @@ async def test_at_most_as_many_are_preempted_as_are_queued() -> None:
 async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> None:
     replica = Replica(2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b")]
-    await settled()
+    await settle()
     for i in range(7):
         user = asyncio.create_task(replica.user(f"user {i}"))
-        await settled()
+        await settle()
         assert replica.begun[-1] == f"user {i}"
         replica.end(f"user {i}")
         await user
-        await settled()
+        await settle()
 
     assert replica.queue.preemptible.preempted == 6
     assert replica.free == 1
@@ -221,11 +221,11 @@ async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> N
 async def test_background_takes_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
     replica = Replica(100, slots=2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b", "c")]
-    await settled()
+    await settle()
     assert replica.begun == ["a", "b"]
 
     user = asyncio.create_task(replica.user("user"))
-    await settled()
+    await settle()
     assert replica.begun == ["a", "b", "user"]
     assert (replica.idle, replica.queue.preemptible.preempted, len(replica.queue)) == (0, 1, 2)
 
@@ -238,15 +238,15 @@ async def test_background_takes_only_free_slots_of_the_engine_and_is_preempted_t
 async def test_background_is_dispatched_even_if_users_always_bypass_the_queue() -> None:
     replica = Replica(100, slots=1)
     first = asyncio.create_task(replica.user("user 0"))
-    await settled()
+    await settle()
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     for i in range(1, 25):
         user = asyncio.create_task(replica.user(f"user {i}"))
-        await settled()
+        await settle()
         replica.end(f"user {i}")
         await user
-        await settled()
+        await settle()
 
     assert "batch" in replica.begun
     for name in ("user 0", "batch"):

@@ -22,7 +22,7 @@ from sage_gateway.scheduling import (
 
 
 class Replicas:
-    """Room for so many requests at the replicas of one model."""
+    """The replicas of one model, as a number of free slots."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -41,9 +41,9 @@ class Replicas:
             "m", POLICIES[policy](), bounds, has_room=self.beyond, ready_replicas=self.ready
         )
 
-    async def ask(self, queue: Queue, name: str = "", wishes: RequestHints = DEFAULT_HINTS) -> None:
+    async def ask(self, queue: Queue, name: str = "", hints: RequestHints = DEFAULT_HINTS) -> None:
         """One request: it enters, and holds its place until ``answer``."""
-        await queue.admit(wishes, 10)
+        await queue.admit(hints, 10)
         self.free -= 1
         self.order.append(name)
 
@@ -54,7 +54,7 @@ class Replicas:
 
 
 def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
-    """Whether it has to wait; it is run as far as it goes without the loop."""
+    """Whether the coroutine suspends; it runs without the loop."""
     try:
         entering.send(None)
     except StopIteration:
@@ -63,7 +63,7 @@ def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
     return True
 
 
-async def settled() -> None:
+async def settle() -> None:
     """Everything that can run has run."""
     for _ in range(5):
         await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def settled() -> None:
 
 async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
     tasks = [asyncio.create_task(ask) for ask in asks]
-    await settled()
+    await settle()
     assert len(queue) == len(tasks)
     return tasks
 
@@ -90,7 +90,7 @@ async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> Non
 
     for _ in tasks:
         replicas.answer(queue)
-        await settled()
+        await settle()
 
     assert replicas.order == ["a", "b", "c"]
     assert queue.outcomes["dispatched"] == 3
@@ -114,7 +114,7 @@ async def test_a_cancelled_request_leaves_the_queue() -> None:
     gone, stays = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "stays"))
 
     gone.cancel()
-    await settled()
+    await settle()
     assert len(queue) == 1
     replicas.answer(queue)
     await stays
@@ -132,7 +132,7 @@ async def test_a_request_cancelled_while_it_is_dispatched_frees_its_room(first: 
     steps = [lambda: replicas.answer(queue), gone.cancel]
     for step in steps if first == "room" else reversed(steps):
         step()
-    await settled()
+    await settle()
 
     assert after.done()
     assert replicas.order == ["after"]
@@ -150,7 +150,7 @@ async def test_a_full_queue_answers_429_with_whole_seconds_to_wait() -> None:
     assert caught.value.retry_after_s == 1
     for task in tasks:
         task.cancel()
-    await settled()
+    await settle()
     assert len(queue) == 0
 
 
@@ -220,19 +220,19 @@ async def test_slo_refuses_a_request_that_cannot_meet_its_deadline_and_serves_th
 @settings(deadline=None, max_examples=20)
 @given(late=st.lists(st.booleans(), min_size=1, max_size=8))
 def test_no_request_is_dispatched_after_its_deadline(policy: str, late: list[bool]) -> None:
-    served, refused = asyncio.run(_overslept(policy, late))
+    served, refused = asyncio.run(_dispatch_after_sleep(policy, late))
 
     assert (served, refused) == (late.count(False), late.count(True))
 
 
-async def _overslept(policy: str, late: list[bool]) -> tuple[int, int]:
-    """Room comes for all at a time at which no timer could tell that some deadlines are over."""
+async def _dispatch_after_sleep(policy: str, late: list[bool]) -> tuple[int, int]:
+    """All room is freed before a timer can expire the missed deadlines."""
     replicas = Replicas(0)
     queue = replicas.queue(policy)
     now_s = time.time()
-    wishes = [RequestHints(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
-    tasks = await waiting(queue, *(replicas.ask(queue, "", wish) for wish in wishes))
-    time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop stands still
+    hints = [RequestHints(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
+    tasks = await waiting(queue, *(replicas.ask(queue, "", hint) for hint in hints))
+    time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop is blocked on purpose
     replicas.free = len(late)
     queue.dispatch()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -246,7 +246,7 @@ async def test_a_retry_is_queued_ahead_of_all_other_requests() -> None:
     queue = replicas.queue()
     (other,) = await waiting(queue, replicas.ask(queue, "other"))
     back = asyncio.create_task(queue.requeue_retry())
-    await settled()
+    await settle()
 
     replicas.answer(queue)
     await back
@@ -274,10 +274,10 @@ KINDS = {
 def test_every_request_ends_once_and_no_room_is_given_twice(
     policy: str, steps: list[str], free: int
 ) -> None:
-    asyncio.run(_lived(policy, steps, free))
+    asyncio.run(_run_steps(policy, steps, free))
 
 
-async def _lived(policy: str, steps: list[str], free: int) -> None:
+async def _run_steps(policy: str, steps: list[str], free: int) -> None:
     replicas = Replicas(free)
     queue = replicas.queue(policy, queue_max=5)
     tasks: list[asyncio.Task[None]] = []
@@ -288,14 +288,14 @@ async def _lived(policy: str, steps: list[str], free: int) -> None:
             case "leave" if tasks:
                 tasks[len(tasks) // 2].cancel()
             case "run":
-                await settled()
+                await settle()
             case "ask" | "urgent" | "batch":
                 tasks.append(asyncio.create_task(replicas.ask(queue, step, KINDS[step])))
         assert replicas.free >= 0
-    await settled()
+    await settle()
     while len(queue):
         replicas.answer(queue)
-        await settled()
+        await settle()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
 
     refused = sum(isinstance(e, GatewayError) for e in ended)

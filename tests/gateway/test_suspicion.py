@@ -23,7 +23,7 @@ def member(gateway: Any, replica: int = 0) -> Any:
     return gateway.pool.models["talk"].replica_slots[replica]
 
 
-def doubted(gateway: Any) -> bool:
+def is_degraded(gateway: Any) -> bool:
     found: bool = member(gateway).degraded(time.monotonic())
     return found
 
@@ -34,7 +34,7 @@ def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
-        pair.until(lambda: doubted(pair), 5)
+        pair.until(lambda: is_degraded(pair), 5)
         took_s = time.monotonic() - began
         ends = [pair.chat("echo hi").status_code for _ in range(20)]
         in_flight = member(pair).in_flight
@@ -43,7 +43,7 @@ def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests
 
     assert took_s < HUNG_S + 0.5  # of a loaded machine's own
     assert (ends, in_flight) == ([200] * 20, 0)
-    pair.until(lambda: not doubted(pair), 5)
+    pair.until(lambda: not is_degraded(pair), 5)
     assert pair.seen(replica=0)["requests"] == before
     assert (member(pair).process.pid, member(pair).replica.restarts) == (pid, 0)
 
@@ -52,7 +52,7 @@ def test_a_slow_check_does_not_affect_the_other_replica(pair: Any) -> None:
     pid = member(pair).process.pid
     os.kill(pid, signal.SIGSTOP)
     try:
-        pair.until(lambda: doubted(pair), 5)
+        pair.until(lambda: is_degraded(pair), 5)
         assert not member(pair, 1).degraded(time.monotonic())
     finally:
         os.kill(pid, signal.SIGCONT)
