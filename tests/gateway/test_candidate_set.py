@@ -101,7 +101,7 @@ def test_a_candidate_set_equals_all_eligible_replicas_after_any_changes(
 
         all_ = [slot.candidate(now_s) for slot in replicas.slots]
         ready = [slot for slot in replicas.slots if slot.replica.state is ReplicaState.READY]
-        first_tier = [slot for slot in ready if not slot.degraded(now_s)] or ready
+        first_tier = [slot for slot in ready if not slot.is_degraded(now_s)] or ready
         assert list(candidates.available((), now_s)) == eligible(all_)
         assert list(candidates.available(tried, now_s)) == eligible(all_, tried=tried)
         assert candidates.room(now_s) == sum(slot.room() for slot in first_tier)

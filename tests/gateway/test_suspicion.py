@@ -24,7 +24,7 @@ def member(gateway: Any, replica: int = 0) -> Any:
 
 
 def is_degraded(gateway: Any) -> bool:
-    found: bool = member(gateway).degraded(time.monotonic())
+    found: bool = member(gateway).is_degraded(time.monotonic())
     return found
 
 
@@ -53,6 +53,6 @@ def test_a_slow_check_does_not_affect_the_other_replica(pair: Any) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         pair.until(lambda: is_degraded(pair), 5)
-        assert not member(pair, 1).degraded(time.monotonic())
+        assert not member(pair, 1).is_degraded(time.monotonic())
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -41,7 +41,7 @@ class EmbeddingsBody(msgspec.Struct):
     dimensions: int | None = None
 
 
-class InvalidRequestError(Exception):
+class RequestError(Exception):
     """The request is wrong: HTTP 400 with this message."""
 
 
@@ -77,9 +77,8 @@ class OnnxModel:
         for at, row in enumerate(rows):
             ids[at, : len(row)] = row
             mask[at, : len(row)] = 1
-        output: Vectors = self.session.run(
-            ["embedding"], {"input_ids": ids, "attention_mask": mask}
-        )[0]
+        feed = {"input_ids": ids, "attention_mask": mask}
+        output: Vectors = self.session.run(["embedding"], feed)[0]
         return output
 
 
@@ -166,9 +165,8 @@ class EmbeddingScheduler:
             batch = self.batches.popleft()
             rows = [job.rows[row] for job, row in batch]
             try:
-                store_vectors(
-                    batch, await loop.run_in_executor(self.pool, self.model.vectors, rows)
-                )
+                vectors = await loop.run_in_executor(self.pool, self.model.vectors, rows)
+                store_vectors(batch, vectors)
             except Exception as error:  # of the model: only the requests of this batch fail
                 for job in {job for job, _ in batch if not job.done.done()}:
                     job.done.set_exception(error)
@@ -185,32 +183,29 @@ def store_vectors(batch: list[JobRow], vectors: Vectors) -> None:
 
 
 def parse(body: bytes, dim: int) -> tuple[list[str], str]:
-    """The texts and the encoding of a request; InvalidRequestError if they are not served."""
+    """The texts and the encoding of a request; RequestError if they are not served."""
     try:
         fields = msgspec.json.decode(body, type=EmbeddingsBody)
     except msgspec.DecodeError as error:
-        raise InvalidRequestError(f"the body is not an embeddings request: {error}") from error
+        raise RequestError(f"the body is not an embeddings request: {error}") from error
     texts = [fields.input] if isinstance(fields.input, str) else fields.input
     if not 0 < len(texts) <= TEXTS_MAX:
-        raise InvalidRequestError(f"input must hold 1 to {TEXTS_MAX} texts, got {len(texts)}")
+        raise RequestError(f"input must hold 1 to {TEXTS_MAX} texts, got {len(texts)}")
     if "" in texts:
-        raise InvalidRequestError(f"input[{texts.index('')}] is empty; leave it out")
-    if fields.encoding_format not in (None, "float", "base64"):
-        raise InvalidRequestError(
-            f"encoding_format must be float or base64, got {fields.encoding_format!r}"
-        )
+        raise RequestError(f"input[{texts.index('')}] is empty; leave it out")
+    encoding = "float" if fields.encoding_format is None else fields.encoding_format
+    if encoding not in ("float", "base64"):
+        raise RequestError(f"encoding_format must be float or base64, got {encoding!r}")
     if fields.dimensions not in (None, dim):
-        raise InvalidRequestError(f"dimensions must be {dim}, the size of this model's vectors")
-    return texts, fields.encoding_format or "float"
+        raise RequestError(f"dimensions must be {dim}, the size of this model's vectors")
+    return texts, encoding
 
 
 def response_body(name: str, vectors: Vectors, encoding: str, tokens: int) -> bytes:
     """OpenAI's list of embeddings."""
     encode = (lambda v: base64.b64encode(v.tobytes()).decode()) if encoding == "base64" else None
-    data = [
-        {"object": "embedding", "index": i, "embedding": encode(v) if encode else v}
-        for i, v in enumerate(vectors)
-    ]
+    items = map(encode, vectors) if encode else vectors
+    data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(items)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     page = {"object": "list", "data": data, "model": name, "usage": usage}
     return orjson.dumps(page, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -233,13 +228,12 @@ class EmbeddingApp:
         try:
             texts, encoding = parse(await read_body(receive), self.scheduler.model.dim)
             vectors, tokens = await self.until_disconnect(receive, self.scheduler.embed(texts))
-        except InvalidRequestError as error:
+        except RequestError as error:
             return await send_json(send, 400, error_body(str(error), "invalid_request_error"))
         except Exception as error:  # a client never gets a stack trace
             print(f"embedding failed: {error!r}", flush=True)
-            return await send_json(
-                send, 500, error_body(f"the model failed: {error}", "server_error")
-            )
+            body = error_body(f"the model failed: {error}", "server_error")
+            return await send_json(send, 500, body)
         return await send_json(send, 200, response_body(self.name, vectors, encoding, tokens))
 
     async def until_disconnect(self, receive: Receive, work: Awaitable[Embeddings]) -> Embeddings:
@@ -250,18 +244,18 @@ class EmbeddingApp:
         disconnect.cancel()
         if not working.done():
             working.cancel()
-            raise InvalidRequestError("the client disconnected")
+            raise RequestError("the client disconnected")
         return working.result()
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The request's body; InvalidRequestError if it is larger than ``BODY_BYTES_MAX``."""
+    """The request's body; RequestError if it is larger than ``BODY_BYTES_MAX``."""
     body = bytearray()
     while True:
         event = await receive()
         body += event.get("body", b"")
         if len(body) > BODY_BYTES_MAX:
-            raise InvalidRequestError(f"the body is larger than {BODY_BYTES_MAX} bytes")
+            raise RequestError(f"the body is larger than {BODY_BYTES_MAX} bytes")
         if not event.get("more_body"):
             return bytes(body)
 

@@ -112,7 +112,7 @@ def _replica(model: Model, member: ReplicaSlot, now_s: float) -> dict[str, Any]:
         "state": replica.state,
         "reason": replica.reason,
         "leaving": replica.leaving,
-        "doubted": member.degraded(now_s),
+        "doubted": member.is_degraded(now_s),
         "state_s": round(now_s - replica.since_s, 1),
         "pid": engine.pid if engine is not None and runs else None,
         "url": member.url(""),

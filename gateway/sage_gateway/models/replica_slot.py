@@ -91,7 +91,7 @@ class ReplicaSlot:
         """How many more requests it takes now."""
         return max(0, self.concurrency - self.in_flight)
 
-    def degraded(self, now_s: float) -> bool:
+    def is_degraded(self, now_s: float) -> bool:
         """Whether routing prefers every other replica.
 
         It lost a request or missed a check since its last good check, or its circuit is not closed.
@@ -107,4 +107,4 @@ class ReplicaSlot:
     def candidate(self, now_s: float) -> Candidate:
         """This replica as routing sees it."""
         state, load = self.replica.state, self.in_flight
-        return Candidate(self.index, state, load, self.degraded(now_s), load < self.concurrency)
+        return Candidate(self.index, state, load, self.is_degraded(now_s), load < self.concurrency)

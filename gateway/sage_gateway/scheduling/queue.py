@@ -148,13 +148,10 @@ class Queue:
         if self._try_bypass(hints) or not (self._ready_replicas() or self._expects_replica()):
             return None
         request = self._request(hints, tokens)
-        if is_full(
-            len(self._queues),
-            len(self._queues.background),
-            background=request.background,
-            queue_max=self._limits.queue_max,
-        ):
-            self.rejections += not request.background
+        queued, background = len(self._queues), request.background
+        queued_background, queue_max = len(self._queues.background), self._limits.queue_max
+        if is_full(queued, queued_background, background=background, queue_max=queue_max):
+            self.rejections += not background
             why = f"no room, and {len(self)} requests wait already"
             raise self._queue_full("rejected", why, "rate_limit_exceeded")
         await self._wait(request)
