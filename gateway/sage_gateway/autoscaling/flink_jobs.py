@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from sage_flink.platform.balance import STEPS, steps_of
+from sage_flink.platform.record_accounting import STEPS, decode_steps
 from sage_gateway.autoscaling.streams import JobStatus, Operator
 
 BUSY, BACKPRESSURED, LAG = "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond", ".pendingRecords"
@@ -121,7 +121,9 @@ def calls_of(parameters: Mapping[str, str]) -> frozenset[str]:
     """The names of the steps that call the pool, from a job's global parameters."""
     text = parameters.get(STEPS)
     return (
-        frozenset(step.name for step in steps_of(text) if step.kind == "call") if text else NO_CALLS
+        frozenset(step.name for step in decode_steps(text) if step.kind == "call")
+        if text
+        else NO_CALLS
     )
 
 
