@@ -24,8 +24,8 @@ class MicroBatchOperatorTest {
     private static final long MANY_BYTES = 1 << 20;
 
     @Test
-    void aBatchGoesOutWhenItIsFullOfItems() throws Exception {
-        try (var operator = opened(3, MANY_BYTES, 1000)) {
+    void aBatchIsEmittedWhenItIsFull() throws Exception {
+        try (var operator = openOperator(3, MANY_BYTES, 1000)) {
             send(operator, 0, 7);
 
             assertEquals(List.of(ids(0, 3), ids(3, 6)), batches(operator));
@@ -35,7 +35,7 @@ class MicroBatchOperatorTest {
     @Test
     void aBatchStaysWithinItsBytes() throws Exception {
         int one = record(0).length;
-        try (var operator = opened(100, 2 * one + 1, 1000)) {
+        try (var operator = openOperator(100, 2 * one + 1, 1000)) {
             send(operator, 0, 5);
 
             assertEquals(List.of(ids(0, 2), ids(2, 4)), batches(operator));
@@ -43,8 +43,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void aRecordLargerThanABatchGoesAlone() throws Exception {
-        try (var operator = opened(100, 1, 1000)) {
+    void aRecordLargerThanABatchIsABatchOfItsOwn() throws Exception {
+        try (var operator = openOperator(100, 1, 1000)) {
             send(operator, 0, 2);
 
             assertEquals(List.of(ids(0, 1), ids(1, 2)), batches(operator));
@@ -52,8 +52,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void theOldestRecordWaitsNoLongerThanLinger() throws Exception {
-        try (var operator = opened(100, MANY_BYTES, 50)) {
+    void theOldestRecordWaitsNoLongerThanTheLinger() throws Exception {
+        try (var operator = openOperator(100, MANY_BYTES, 50)) {
             operator.setProcessingTime(1000);
             send(operator, 0, 1);
             operator.setProcessingTime(1040);
@@ -67,8 +67,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void aTimerOfAFullBatchDoesNotCutTheNextShort() throws Exception {
-        try (var operator = opened(2, MANY_BYTES, 50)) {
+    void theTimerOfAFullBatchDoesNotEmitTheNextOne() throws Exception {
+        try (var operator = openOperator(2, MANY_BYTES, 50)) {
             operator.setProcessingTime(1000);
             send(operator, 0, 2);
             operator.setProcessingTime(1030);
@@ -83,8 +83,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void theEndOfTheInputSendsTheRest() throws Exception {
-        try (var operator = opened(100, MANY_BYTES, 1000)) {
+    void theEndOfInputEmitsTheLastBatch() throws Exception {
+        try (var operator = openOperator(100, MANY_BYTES, 1000)) {
             send(operator, 0, 20);
 
             operator.endInput();
@@ -94,9 +94,9 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void whatWaitsSurvivesARestartAndLingersAgain() throws Exception {
+    void pendingRecordsSurviveARestartAndLingerAgain() throws Exception {
         OperatorSubtaskState snapshot;
-        try (var operator = opened(3, MANY_BYTES, 50)) {
+        try (var operator = openOperator(3, MANY_BYTES, 50)) {
             send(operator, 0, 5);
             snapshot = operator.snapshot(1, 1);
         }
@@ -112,7 +112,7 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void twoSubtasksBecomeOneWithoutLoss() throws Exception {
+    void pendingRecordsOfTwoSubtasksAreRestoredInOne() throws Exception {
         List<OperatorSubtaskState> snapshots = new ArrayList<>();
         for (int subtask = 0; subtask < 2; subtask++) {
             try (var operator = harness(3, MANY_BYTES, 50, 2, subtask)) {
@@ -160,7 +160,7 @@ class MicroBatchOperatorTest {
         assertEquals("step 'rows': items_max must be at least 1, got 0", error.getMessage());
     }
 
-    private static OneInputStreamOperatorTestHarness<byte[], byte[]> opened(
+    private static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(
             int itemsMax, long bytesMax, long lingerMs) throws Exception {
         var harness = harness(itemsMax, bytesMax, lingerMs, 1, 0);
         harness.open();

@@ -14,8 +14,8 @@ import org.junit.jupiter.api.Test;
 class EndOfInputBufferOperatorTest {
 
     @Test
-    void nothingLeavesBeforeTheEndAndThenAllInOrder() throws Exception {
-        try (var operator = opened(null)) {
+    void allRecordsAreEmittedInOrderAtTheEndOfInput() throws Exception {
+        try (var operator = openOperator(null)) {
             send(operator, 1, 2, 3);
             assertEquals(List.of(), sent(operator));
 
@@ -26,22 +26,22 @@ class EndOfInputBufferOperatorTest {
     }
 
     @Test
-    void whatIsHeldSurvivesARestartAndIsSentOnce() throws Exception {
+    void bufferedRecordsSurviveARestartAndAreEmittedOnce() throws Exception {
         OperatorSubtaskState before;
         OperatorSubtaskState after;
-        try (var operator = opened(null)) {
+        try (var operator = openOperator(null)) {
             send(operator, 1, 2);
             before = operator.snapshot(1, 1);
             operator.endInput();
             after = operator.snapshot(2, 2);
         }
 
-        try (var operator = opened(before)) {
+        try (var operator = openOperator(before)) {
             send(operator, 3);
             operator.endInput();
             assertEquals(List.of(1, 2, 3), sent(operator));
         }
-        try (var operator = opened(after)) {
+        try (var operator = openOperator(after)) {
             operator.endInput();
             assertEquals(List.of(), sent(operator));
         }
@@ -53,7 +53,7 @@ class EndOfInputBufferOperatorTest {
                 IllegalArgumentException.class, () -> EndOfInputBufferOperator.wire(List.of(), List.of(), "held"));
     }
 
-    private static OneInputStreamOperatorTestHarness<byte[], byte[]> opened(
+    private static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(
             OperatorSubtaskState state) throws Exception {
         var operator =
                 new OneInputStreamOperatorTestHarness<>(

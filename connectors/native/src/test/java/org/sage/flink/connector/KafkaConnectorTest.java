@@ -39,7 +39,7 @@ class KafkaConnectorTest {
     }
 
     @Test
-    void aTombstoneWithoutKeyOrTimestampIsReadToo() {
+    void aTombstoneWithoutKeyOrTimestampIsDecoded() {
         WireRecord read = read(null, null, ConsumerRecord.NO_TIMESTAMP, new RecordHeaders());
 
         assertNull(read.value());
@@ -84,9 +84,9 @@ class KafkaConnectorTest {
     }
 
     @Test
-    void aSinkWithoutATopicTakesTheOneThatTheRecordIsAddressedTo() throws Exception {
+    void aSinkWithoutATopicUsesTheTopicHeaderOfTheRecord() throws Exception {
         WireRecord record = new WireRecord("i", null, 0, null, Map.of("h", new byte[1]), "");
-        byte[] addressed = new EndOfInputBufferOperator.Addressed("there").map(record.encode());
+        byte[] addressed = new EndOfInputBufferOperator.TopicHeaderFunction("there").map(record.encode());
 
         ProducerRecord<byte[], byte[]> out = new KafkaWireSerializationSchema("").serialize(addressed, null, null);
 

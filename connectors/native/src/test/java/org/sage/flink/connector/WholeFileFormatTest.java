@@ -28,7 +28,7 @@ class WholeFileFormatTest {
     @TempDir Path folder;
 
     @Test
-    void everyVisibleFileOfTheSuffixesIsOneRecord() throws Exception {
+    void everyVisibleFileWithASuffixIsOneRecord() throws Exception {
         write("a.md", "alpha");
         write("deep/b.MD", "beta");
         write("c.bin", "other suffix");
@@ -50,7 +50,7 @@ class WholeFileFormatTest {
     }
 
     @Test
-    void foldersBelowAreLeftOutUnlessAskedFor() throws Exception {
+    void subfoldersAreListedOnlyIfRecursive() throws Exception {
         write("a.md", "alpha");
         write("deep/b.md", "beta");
 
@@ -59,7 +59,7 @@ class WholeFileFormatTest {
     }
 
     @Test
-    void aFileAboveTheLimitSaysItsSizeInsteadOfItsBytes() throws Exception {
+    void aFileAboveTheLimitHasItsSizeInsteadOfItsContent() throws Exception {
         write("at.txt", "12345");
         write("above.txt", "123456");
         WholeFileFormat format = new WholeFileFormat(folder.toString(), 5);
@@ -74,7 +74,7 @@ class WholeFileFormatTest {
     }
 
     @Test
-    void aFileThatIsGoneSaysWhy() throws Exception {
+    void aMissingFileHasTheReasonInAHeader() throws Exception {
         WireRecord gone = only(format().createReader(new Configuration(), split("gone.txt", 0)));
 
         assertNull(gone.value());
