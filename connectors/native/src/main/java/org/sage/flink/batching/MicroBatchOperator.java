@@ -17,6 +17,7 @@ import org.apache.flink.streaming.api.operators.BoundedOneInput;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.sage.flink.wire.WireBatch;
+import org.sage.flink.wire.WireRecord;
 
 /**
  * Operator that collects wire records into batches: a MessagePack array of records each, in the
@@ -98,7 +99,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
                         .histogram("batch_items", new DescriptiveStatisticsHistogram(HISTOGRAM_WINDOW));
         // After a restore at a smaller parallelism the state can hold several batches.
         for (byte[] record : state.get()) {
-            add(record);
+            add(WireRecord.upgrade(record));
         }
     }
 

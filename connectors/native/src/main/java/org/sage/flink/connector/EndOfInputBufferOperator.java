@@ -2,9 +2,7 @@ package org.sage.flink.connector;
 
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
@@ -57,7 +55,9 @@ public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[
             all = all == null ? one : all.union(one);
         }
         return all.transform(
-                        name, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO, new EndOfInputBufferOperator())
+                        name,
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
+                        new EndOfInputBufferOperator())
                 .setParallelism(1)
                 .uid(name);
     }
@@ -74,7 +74,7 @@ public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[
                                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO));
         buffer = new ArrayList<>();
         for (byte[] record : state.get()) {
-            buffer.add(record);
+            buffer.add(WireRecord.upgrade(record));
         }
     }
 
@@ -110,16 +110,9 @@ public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[
 
         @Override
         public byte[] map(byte[] element) {
-            WireRecord record = WireRecord.decode(element);
-            Map<String, byte[]> headers = new LinkedHashMap<>(record.headers());
-            headers.put(KafkaWireSerializationSchema.TOPIC, topic.getBytes(StandardCharsets.UTF_8));
-            return new WireRecord(
-                            record.id(),
-                            record.value(),
-                            record.timestampMs(),
-                            record.key(),
-                            headers,
-                            record.origin())
+            byte[] header = topic.getBytes(StandardCharsets.UTF_8);
+            return WireRecord.decode(element)
+                    .withHeader(KafkaWireSerializationSchema.TOPIC, header)
                     .encode();
         }
     }

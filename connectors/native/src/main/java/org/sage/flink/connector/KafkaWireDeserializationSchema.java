@@ -17,7 +17,8 @@ import org.sage.flink.wire.WireRecord;
  * headers with the same name the last one is kept. Never throws on content. One record in, one out,
  * in order.
  */
-public final class KafkaWireDeserializationSchema implements KafkaRecordDeserializationSchema<byte[]> {
+public final class KafkaWireDeserializationSchema
+        implements KafkaRecordDeserializationSchema<byte[]> {
 
     private static final long serialVersionUID = 1L;
 

@@ -6,19 +6,18 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerR
 import org.sage.flink.wire.WireRecord;
 
 /**
- * Wire records as Kafka records of one topic; of the topic that the header {@code sage-topic} names
- * (and that does not travel on) where this one's is empty. The key is the record's key, else its id in UTF-8, so
- * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
- * tombstone). Kafka sets the timestamp where the record has none.
+ * Wire records to Kafka records of one topic. If that topic is empty, the header {@code sage-topic}
+ * names the topic of each record; it is not written to Kafka. The key is the record's key, else its
+ * id in UTF-8, so that a compacted topic keeps one row per id. The value must be bytes, text (as
+ * UTF-8) or nil (a tombstone). Kafka sets the timestamp of a record without one.
  *
- * <p>A removal (see {@link WireRecord#isRemoval}) is left out: it speaks to stores that hold rows
- * of documents, and no topic does.
+ * <p>Accepts upserts only: a topic has no rows of documents that a delete could remove.
  */
 public final class KafkaWireSerializationSchema implements KafkaRecordSerializationSchema<byte[]> {
 
     private static final long serialVersionUID = 1L;
 
-    /** The header that names the topic, for a sink that has none of its own. */
+    /** The header that names the topic, for a sink without a fixed topic. */
     static final String TOPIC = "sage-topic";
 
     private final String topic;
@@ -28,19 +27,22 @@ public final class KafkaWireSerializationSchema implements KafkaRecordSerializat
     }
 
     /**
-     * The Kafka record of a wire record, null for a removal, which Flink's writer leaves out;
-     * Kafka's partitioner chooses the partition by key.
+     * The Kafka record of a wire record; Kafka's partitioner chooses the partition by key.
      *
-     * @throws IllegalArgumentException on a value that is not yet encoded, no topic, or bytes that
-     *     are no wire record: the pipeline is wrong, and the job fails rather than lose the record
+     * @throws IllegalArgumentException on a delete, a value that is not yet encoded, no topic, or
+     *     bytes that are not a wire record: the pipeline is wrong, and the job fails rather than
+     *     lose the record
      */
     @Override
     public ProducerRecord<byte[], byte[]> serialize(
             byte[] element, KafkaSinkContext context, Long timestamp) {
-        if (WireRecord.isRemoval(element)) {
-            return null;
-        }
         WireRecord record = WireRecord.decode(element);
+        if (record.isDelete()) {
+            throw new IllegalArgumentException(
+                    "record '"
+                            + record.id()
+                            + "': a topic takes no deletes; put DropDeletes() before the sink");
+        }
         byte[] key =
                 record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);
         Long timestampMs = record.timestampMs() > 0 ? record.timestampMs() : null;

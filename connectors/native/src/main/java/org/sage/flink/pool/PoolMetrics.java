@@ -16,7 +16,7 @@ import org.apache.flink.runtime.metrics.DescriptiveStatisticsHistogram;
  * @param urlsAway suspended endpoints
  * @param attempts HTTP requests
  * @param retries HTTP requests that repeat an earlier one
- * @param failed records whose call result has a reason
+ * @param failed records with a failed call
  * @param tokensIn prompt tokens, from the {@code usage} of the responses
  * @param tokensOut completion tokens, from the {@code usage} of the responses
  * @param latencyMs from the arrival of a record to its result

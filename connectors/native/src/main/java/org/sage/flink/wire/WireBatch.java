@@ -3,7 +3,7 @@ package org.sage.flink.wire;
 import java.nio.ByteBuffer;
 import java.util.List;
 
-/** The wire form of a batch: a MessagePack array whose elements are wire records. */
+/** The wire form of a batch: a MessagePack array of wire records. */
 public final class WireBatch {
 
     private static final int HEADER_BYTES_MAX = 5;

@@ -262,7 +262,8 @@ class EmbeddingBatcherFaultsTest {
         }
     }
 
-    private static FakePool.Response unless(String bad, FakePool.Response response, FakePool.Request request) {
+    private static FakePool.Response unless(
+            String bad, FakePool.Response response, FakePool.Request request) {
         if (!request.texts().contains(bad)) {
             return FakePool.embeddings(request.texts());
         }

@@ -4,12 +4,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 import org.apache.flink.api.common.typeutils.base.array.BytePrimitiveArraySerializer;
 import org.apache.flink.runtime.checkpoint.OperatorSubtaskState;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.streaming.util.OneInputStreamOperatorTestHarness;
 import org.junit.jupiter.api.Test;
+import org.sage.flink.wire.WireRecord;
 
 class EndOfInputBufferOperatorTest {
 
@@ -48,9 +50,27 @@ class EndOfInputBufferOperatorTest {
     }
 
     @Test
+    void recordsInTheStateOfAnOlderJobAreUpgraded() throws Exception {
+        OperatorSubtaskState snapshot;
+        try (var operator = openOperator(null)) {
+            byte[] withoutKind = HexFormat.of().parseHex("96a172c000c080a16f");
+            operator.processElement(new StreamRecord<>(withoutKind));
+            snapshot = operator.snapshot(1, 1);
+        }
+
+        try (var operator = openOperator(snapshot)) {
+            operator.endInput();
+
+            byte[] upgraded = operator.extractOutputValues().get(0);
+            assertEquals("r", WireRecord.decode(upgraded).id());
+        }
+    }
+
+    @Test
     void eachStreamNeedsItsTopic() {
         assertThrows(
-                IllegalArgumentException.class, () -> EndOfInputBufferOperator.wire(List.of(), List.of(), "held"));
+                IllegalArgumentException.class,
+                () -> EndOfInputBufferOperator.wire(List.of(), List.of(), "held"));
     }
 
     private static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(

@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.ArrayList;
-import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -72,29 +71,44 @@ class KafkaConnectorTest {
     }
 
     @Test
-    void aRemovalIsNoMessage() {
-        // In Python: encode(Record(id="r", value=Removal("a", "v2").value(), origin="o")).
-        byte[] removal =
-                HexFormat.of()
-                        .parseHex(
-                                "96a17281a72464656c65746582a3646f63a161a46b656570a2763200c080"
-                                        + "a16f");
+    void aDeleteFailsTheJobRatherThanBecomeAMessage() {
+        WireRecord delete =
+                new WireRecord("r", null, 0, null, Map.of(), "o", "delete", "a", "v2");
 
-        assertNull(new KafkaWireSerializationSchema("out").serialize(removal, null, null));
+        Exception error = assertThrows(IllegalArgumentException.class, () -> write(delete));
+
+        assertEquals(
+                "record 'r': a topic takes no deletes; put DropDeletes() before the sink",
+                error.getMessage());
     }
 
     @Test
     void aSinkWithoutATopicUsesTheTopicHeaderOfTheRecord() throws Exception {
         WireRecord record = new WireRecord("i", null, 0, null, Map.of("h", new byte[1]), "");
-        byte[] addressed = new EndOfInputBufferOperator.TopicHeaderFunction("there").map(record.encode());
+        byte[] addressed =
+                new EndOfInputBufferOperator.TopicHeaderFunction("there").map(record.encode());
 
-        ProducerRecord<byte[], byte[]> out = new KafkaWireSerializationSchema("").serialize(addressed, null, null);
+        ProducerRecord<byte[], byte[]> out =
+                new KafkaWireSerializationSchema("").serialize(addressed, null, null);
 
         assertEquals("there", out.topic());
         assertEquals(1, out.headers().toArray().length);
         assertThrows(
                 IllegalArgumentException.class,
                 () -> new KafkaWireSerializationSchema("").serialize(record.encode(), null, null));
+    }
+
+    @Test
+    void addressingADeleteToATopicKeepsItsKind() throws Exception {
+        WireRecord delete =
+                new WireRecord("i", null, 0, null, Map.of(), "", "delete", "document", "v2");
+
+        byte[] addressed =
+                new EndOfInputBufferOperator.TopicHeaderFunction("there").map(delete.encode());
+
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> new KafkaWireSerializationSchema("").serialize(addressed, null, null));
     }
 
     @Test
