@@ -19,7 +19,7 @@ import org.sage.flink.testing.CallHarness.Output;
 import org.sage.flink.testing.CallHarness;
 import org.sage.flink.testing.FakePool;
 
-/** A text that cannot be embedded fails, once and alone; the others of its request do not. */
+/** A text that cannot be embedded fails alone; the other texts of its batch succeed. */
 @Timeout(30)
 class EmbeddingBatcherFaultsTest {
 
@@ -53,9 +53,9 @@ class EmbeddingBatcherFaultsTest {
             List<Output> outputs = call(config(pool.url(), EMBED + LINGER), texts);
 
             assertOnlyFailed(outputs, 5);
-            // all of them twice, their halves once each, and the guilty one alone twice
+            // the whole batch twice, each half once, and the poison text alone twice
             int requests = 2 + 2 + 2 + 1 + 2;
-            // a kept connection that breaks without a word is tried once more on a new one
+            // a reused connection that breaks without a response is replaced once by a new one
             int most = response.startsWith("0") ? 2 * requests : requests;
             int got = pool.requests.size();
             assertTrue(requests <= got && got <= most, "requests: " + got);

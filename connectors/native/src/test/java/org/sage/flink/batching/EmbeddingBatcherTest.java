@@ -19,7 +19,7 @@ import org.junit.jupiter.api.Timeout;
 import org.sage.flink.testing.CallHarness.Output;
 import org.sage.flink.testing.FakePool;
 
-/** Which texts go together, when, and under which headers. */
+/** The composition, timing and headers of embedding batches. */
 @Timeout(30)
 class EmbeddingBatcherTest {
 

@@ -173,7 +173,7 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void aLimitBelowOneIsRefusedBeforeAnythingRuns() {
+    void aLimitBelowOneIsRejectedAtBuildTime() {
         Exception error =
                 assertThrows(
                         IllegalArgumentException.class,

@@ -27,7 +27,7 @@ import org.sage.flink.testing.CallHarness;
 import org.sage.flink.testing.FakePool;
 import org.sage.flink.testing.RawServer;
 
-/** What a checkpoint holds, and what a cancelled job leaves behind. */
+/** The content of a checkpoint, and the connections after a job is cancelled. */
 @Timeout(30)
 class PoolAsyncFunctionStateTest {
 

@@ -24,7 +24,7 @@ import org.sage.flink.testing.CallHarness.Output;
 import org.sage.flink.testing.CallHarness;
 import org.sage.flink.testing.FakePool;
 
-/** What goes in and out: a question each, an envelope each. */
+/** One result for each request: its content, its order, and failures as results. */
 @Timeout(30)
 class PoolAsyncFunctionTest {
 
@@ -118,7 +118,7 @@ class PoolAsyncFunctionTest {
     @ParameterizedTest
     @ValueSource(strings = {"post", "embed"})
     void aRequestWithAnEmptyBodyPassesThroughInOrder(String mode) throws Exception {
-        try (FakePool pool = new FakePool((n, request) -> answer(request))) {
+        try (FakePool pool = new FakePool((n, request) -> respond(request))) {
             String more = "\"ordered\":true,\"linger_ms\":100,\"model\":\"m\",\"mode\":\"" + mode;
 
             List<Output> outputs = call(config(pool.url(), more + "\""), "{}", "", "{}");
@@ -192,10 +192,10 @@ class PoolAsyncFunctionTest {
 
     private static FakePool.Response slowly(FakePool.Request request) throws InterruptedException {
         Thread.sleep(request.body().contains("slow") ? 400 : 0);
-        return answer(request);
+        return respond(request);
     }
 
-    private static FakePool.Response answer(FakePool.Request request) {
+    private static FakePool.Response respond(FakePool.Request request) {
         return request.body().contains("input")
                 ? FakePool.embeddings(request.texts())
                 : new FakePool.Response(200, "{}");

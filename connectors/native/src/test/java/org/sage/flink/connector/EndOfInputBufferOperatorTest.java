@@ -19,11 +19,11 @@ class EndOfInputBufferOperatorTest {
     void allRecordsAreEmittedInOrderAtTheEndOfInput() throws Exception {
         try (var operator = openOperator(null)) {
             send(operator, 1, 2, 3);
-            assertEquals(List.of(), sent(operator));
+            assertEquals(List.of(), output(operator));
 
             operator.endInput();
 
-            assertEquals(List.of(1, 2, 3), sent(operator));
+            assertEquals(List.of(1, 2, 3), output(operator));
         }
     }
 
@@ -41,11 +41,11 @@ class EndOfInputBufferOperatorTest {
         try (var operator = openOperator(before)) {
             send(operator, 3);
             operator.endInput();
-            assertEquals(List.of(1, 2, 3), sent(operator));
+            assertEquals(List.of(1, 2, 3), output(operator));
         }
         try (var operator = openOperator(after)) {
             operator.endInput();
-            assertEquals(List.of(), sent(operator));
+            assertEquals(List.of(), output(operator));
         }
     }
 
@@ -94,7 +94,7 @@ class EndOfInputBufferOperatorTest {
         }
     }
 
-    private static List<Integer> sent(OneInputStreamOperatorTestHarness<byte[], byte[]> operator) {
+    private static List<Integer> output(OneInputStreamOperatorTestHarness<byte[], byte[]> operator) {
         List<Integer> found = new ArrayList<>();
         operator.extractOutputValues().forEach(value -> found.add((int) value[0]));
         return found;

@@ -54,8 +54,8 @@ class WholeFileFormatTest {
         write("a.md", "alpha");
         write("deep/b.md", "beta");
 
-        assertEquals(List.of("a.md"), listed(false));
-        assertEquals(List.of("a.md", "b.md"), listed(true));
+        assertEquals(List.of("a.md"), fileNames(false));
+        assertEquals(List.of("a.md", "b.md"), fileNames(true));
     }
 
     @Test
@@ -106,7 +106,7 @@ class WholeFileFormatTest {
                 new CheckpointedPosition(CheckpointedPosition.NO_OFFSET, emitted));
     }
 
-    private List<String> listed(boolean recursive) throws IOException {
+    private List<String> fileNames(boolean recursive) throws IOException {
         var root = new org.apache.flink.core.fs.Path(folder.toUri());
         return new VisibleFileEnumerator(List.of(), recursive)
                 .enumerateSplits(new org.apache.flink.core.fs.Path[] {root}, 1).stream()

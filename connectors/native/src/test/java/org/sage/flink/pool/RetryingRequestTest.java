@@ -21,7 +21,7 @@ import org.sage.flink.testing.CallHarness;
 import org.sage.flink.testing.FakePool;
 import org.sage.flink.testing.RawServer;
 
-/** What is asked again, how often, where, and what is said when it is given up. */
+/** Which failures are retried, how often, at which endpoint, and the reason at the end. */
 @Timeout(30)
 class RetryingRequestTest {
 
@@ -202,8 +202,8 @@ class RetryingRequestTest {
             List<Output> outputs = call(config(List.of(sick.url(), well.url()), more), bodies);
 
             assertEquals(40, outputs.stream().filter(output -> output.status() == 200).count());
-            // the harness lets all in at once: those under way when the first failure came
-            assertTrue(sick.requests.size() <= 25, "asked in vain: " + sick.requests.size());
+            // the harness sends all requests together: some are in flight at the first failure
+            assertTrue(sick.requests.size() <= 25, "requests to the failing endpoint: " + sick.requests.size());
             assertTrue(well.requests.size() >= 40);
         }
     }

@@ -56,7 +56,7 @@ public final class FakePool implements AutoCloseable {
 
     /** The response to the n-th request, counted from 0. */
     public interface Script {
-        public Response answer(int n, Request requests) throws Exception;
+        public Response respond(int n, Request request) throws Exception;
     }
 
     public final List<Request> requests = new CopyOnWriteArrayList<>();
@@ -109,7 +109,7 @@ public final class FakePool implements AutoCloseable {
             requests.add(request);
         }
         try {
-            Response response = script.answer(n, request);
+            Response response = script.respond(n, request);
             byte[] answer = response.body().getBytes(StandardCharsets.UTF_8);
             response.headers().forEach(exchange.getResponseHeaders()::set);
             exchange.sendResponseHeaders(response.status(), answer.length == 0 ? -1 : answer.length);

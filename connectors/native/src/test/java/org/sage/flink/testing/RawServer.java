@@ -59,7 +59,7 @@ public final class RawServer implements AutoCloseable {
         try (socket) {
             byte[] buffer = new byte[1 << 16];
             InputStream in = socket.getInputStream();
-            while (in.read(buffer) > 0) { // a small request comes in one piece
+            while (in.read(buffer) > 0) { // a small request arrives in one read
                 requestArrived.countDown();
                 socket.getOutputStream().write(answer.getBytes(StandardCharsets.ISO_8859_1));
                 if (closes) {
