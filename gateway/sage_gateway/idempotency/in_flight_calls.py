@@ -84,11 +84,11 @@ class Once:
             self._counts.calls["refused"].inc()
             raise _reused()
         if run.cut:
-            self._counts.calls["passed"].inc()
+            self._counts.calls["bypassed"].inc()
             return await ask()
         self._adopt(run)
         found = await run.heard("joined")
-        self._counts.calls[run.mark or "joined"].inc()
+        self._counts.calls["replayed" if run.mark == "hit" else "coalesced"].inc()
         return found
 
     def _begin(self, ticket: Ticket, ask: Ask) -> Run:
@@ -103,11 +103,11 @@ class Once:
         try:
             found = await self._claimed(run, ticket)
             if isinstance(found, Recorded):
-                self._counts.calls["joined" if run.mark else "hit"].inc()
+                self._counts.calls["coalesced" if run.mark else "replayed"].inc()
                 return run.replayed(found)
             run.mark = None
             claimed = found is None
-            self._counts.calls["asked" if claimed else "passed"].inc()
+            self._counts.calls["dispatched" if claimed else "bypassed"].inc()
             kept = await self._asked(run, ticket, await ask(), claimed)
         except asyncio.CancelledError:
             run.failed(NoReplica("this call was ended; ask again", retry_after_s=1))
@@ -185,7 +185,7 @@ class Once:
             self._abort(run)
             return
         self._orphans.add(run)
-        self._counts.orphans.inc()
+        self._counts.detached.inc()
         loop = asyncio.get_running_loop()
         run.timer = loop.call_later(limits.grace_s, self._abort, run)
 
@@ -196,7 +196,7 @@ class Once:
             run.timer = None
         if run in self._orphans:
             self._orphans.remove(run)
-            self._counts.orphans.dec()
+            self._counts.detached.dec()
 
     def _abort(self, run: Run) -> None:
         """End it now. It cannot be joined from here on, though its task ends a little later."""

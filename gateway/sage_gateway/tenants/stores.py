@@ -1,4 +1,4 @@
-"""Which store tenants have: beside the ledger's, for the same reason."""
+"""Choice of the tenants' store: the same kind as the idempotency store's, for the same reason."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from sage_gateway.tenants.store_protocol import Store
 
 
 def store(spec: LedgerSpec, folder: Path) -> Store:
-    """Redis where several gateways share a ledger, else a file in ``folder``."""
+    """Redis where several gateways share an idempotency store, else a file in ``folder``."""
     if spec.store == "redis":
         from sage_gateway.tenants.redis import RedisStore
 

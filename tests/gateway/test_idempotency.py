@@ -203,8 +203,8 @@ def test_a_call_that_nobody_comes_back_to_is_aborted_after_its_grace(start: Any,
         caller.hang_up("sleep 30", new_id())
         gateway.until(lambda: caller.aborted() == 1, 5.0)
 
-        assert caller.counted("sage_gateway_ledger_orphans_aborted_total") == 1
-        assert caller.counted("sage_gateway_ledger_orphans ") == 0
+        assert caller.counted("sage_gateway_ledger_detached_aborted_total") == 1
+        assert caller.counted("sage_gateway_ledger_detached ") == 0
 
 
 def test_no_more_orphans_than_there_is_room_for_go_on(start: Any, fake: Any) -> None:
@@ -215,7 +215,7 @@ def test_no_more_orphans_than_there_is_room_for_go_on(start: Any, fake: Any) -> 
         caller.hang_up("sleep 30", new_id())
         gateway.until(lambda: caller.aborted() == 1, 5.0)
 
-        assert caller.counted("sage_gateway_ledger_orphans ") == 1
+        assert caller.counted("sage_gateway_ledger_detached ") == 1
         assert said(caller.ask("sleep 3", own)) in ("joined", "hit")
         assert caller.asked() == 2
 
@@ -378,10 +378,10 @@ def test_metrics_tell_what_the_ledger_did(start: Any, fake: Any) -> None:
             caller.ask("echo hi", own)
         text = gateway.client.get("/metrics").text
 
-    assert 'sage_gateway_ledger_calls_total{outcome="asked"} 1.0' in text
-    assert 'sage_gateway_ledger_calls_total{outcome="hit"} 2.0' in text
-    assert 'sage_gateway_ledger_calls_total{outcome="joined"} 0.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="dispatched"} 1.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="replayed"} 2.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="coalesced"} 0.0' in text
     assert "sage_gateway_ledger_records_total 1.0" in text
     assert "sage_gateway_ledger_write_seconds_count 1.0" in text
-    assert 'sage_gateway_ledger_evictions_total{kept="generations"} 0.0' in text
-    assert 'sage_gateway_ledger_bytes{kept="generations"}' in text
+    assert 'sage_gateway_ledger_evictions_total{store="generations"} 0.0' in text
+    assert 'sage_gateway_ledger_bytes{store="generations"}' in text

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sage_gateway.idempotency.counters import Counts
 from sage_gateway.idempotency.resilient_store import Away, Keeper
 from sage_gateway.idempotency.sqlite import SqliteStore
-from sage_gateway.idempotency.sqlite_tables import Rows
+from sage_gateway.idempotency.sqlite_tables import AnswerBlocks
 from sage_gateway.idempotency.store_protocol import Recorded
 
 CHAT = "/v1/chat/completions"
@@ -116,10 +116,10 @@ def test_a_locked_file_costs_no_wait_and_no_answer_and_has_them_all_later(
         assert all(answer.elapsed.total_seconds() < 0.4 for answer in answers)
         assert errors(gateway.client) == 0
 
-    rows = Rows(file, ttl_s=60, bytes_max=1 << 20, file_bytes_max=1 << 22)
-    rows.open()
-    assert len(rows.known) == 21
-    rows.close()
+    blocks = AnswerBlocks(file, ttl_s=60, bytes_max=1 << 20, file_bytes_max=1 << 22)
+    blocks.open()
+    assert len(blocks.places) == 21
+    blocks.close()
 
 
 def test_a_folder_that_cannot_be_written_costs_no_answer(
