@@ -9,23 +9,23 @@ import pytest
 from redis_server import redis_server
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.cache.memory import MemoryStore
-from sage_gateway.cache.redis import RedisStore
-from sage_gateway.cache.store_protocol import ROW_BYTES, Store
+from sage_gateway.cache.memory import MemoryCacheStore
+from sage_gateway.cache.redis import RedisCacheStore
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 
-Made = Callable[[int], Store]
+Made = Callable[[int], CacheStore]
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.service)])
 async def made(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Made]:
     """Makes a store of so many bytes."""
     if request.param == "memory":
-        yield lambda bytes_max: MemoryStore(bytes_max=bytes_max)
+        yield lambda bytes_max: MemoryCacheStore(bytes_max=bytes_max)
         return
-    stores: list[Store] = []
+    stores: list[CacheStore] = []
 
-    def redis_store(bytes_max: int) -> Store:
-        stores.append(RedisStore(url, bytes_max=bytes_max))
+    def redis_store(bytes_max: int) -> CacheStore:
+        stores.append(RedisCacheStore(url, bytes_max=bytes_max))
         return stores[-1]
 
     with redis_server(tmp_path) as url:
@@ -97,7 +97,7 @@ async def test_an_answer_larger_than_all_room_is_not_kept(made: Made) -> None:
 
 
 async def test_a_redis_that_is_away_is_told_as_such_and_without_its_password() -> None:
-    store = RedisStore("redis://:secret@127.0.0.1:1/0", bytes_max=1000)
+    store = RedisCacheStore("redis://:secret@127.0.0.1:1/0", bytes_max=1000)
     for ask in (store.get(key()), store.put(key(), b"x", 1)):
         with pytest.raises(StoreUnavailable) as caught:
             await ask

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from sage_flink.common import StoreUnavailable
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import Key, Scope
-from sage_gateway.tenants.limits import Cost, Refusal
-from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row, Store
+from sage_gateway.tenants.limits import Cost, LimitRefusal
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, TenantStore, UsageKey
 
 NOON_S = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 DAY = 20261124
@@ -36,26 +36,26 @@ def key(id_: str = "key-1") -> Key:
 
 def call(
     *, most: int = 10, likely: int | None = None, record_key: bytes = b"", **limits: int
-) -> Call:
+) -> MeteredCall:
     cost = Cost(most if likely is None else likely, most)
-    return Call("key-1", LimitsSpec(**limits), "acme", NONE, cost, record_key)
+    return MeteredCall("key-1", LimitsSpec(**limits), "acme", NONE, cost, record_key)
 
 
 def charge(tokens: int, *, day: int = DAY, job: str = "", requests: int = 1) -> Charge:
-    return Charge(Row(day, "acme", "key-1", "talk", job), requests, tokens - 1, 1)
+    return Charge(UsageKey(day, "acme", "key-1", "talk", job), requests, tokens - 1, 1)
 
 
-async def is_admitted(store: Store, what: Call) -> bool:
-    return isinstance(await store.admit(what), Held)
+async def is_admitted(store: TenantStore, what: MeteredCall) -> bool:
+    return isinstance(await store.admit(what), Hold)
 
 
-async def spend(store: Store, what: Call, tokens: int, *, day: int = DAY) -> None:
+async def spend(store: TenantStore, what: MeteredCall, tokens: int, *, day: int = DAY) -> None:
     held = await store.admit(what)
-    assert isinstance(held, Held), held
+    assert isinstance(held, Hold), held
     await store.settle(held, charge(tokens, day=day))
 
 
-async def total_usage(store: Store) -> int:
+async def total_usage(store: TenantStore) -> int:
     return sum(one.tokens for one in await store.usage(DAY, DAY + 1))
 
 
@@ -93,10 +93,10 @@ async def test_a_budget_holds_the_maximum_and_charges_what_was_used(
 ) -> None:
     async with tenants(clock=Clock()) as store:
         first = await store.admit(call(most=60, **{limit: 100}))
-        assert isinstance(first, Held)
+        assert isinstance(first, Hold)
 
         refusal = await store.admit(call(most=41, **{limit: 100}))
-        assert refusal == Refusal("key key-1", limit, 100, 1.0)
+        assert refusal == LimitRefusal("key key-1", limit, 100, 1.0)
         assert await is_admitted(store, call(most=40, **{limit: 100}))
         await store.settle(first, charge(20))
 
@@ -107,7 +107,7 @@ async def test_a_budget_holds_the_maximum_and_charges_what_was_used(
 async def test_a_call_without_an_answer_is_not_charged(tenants: Any) -> None:
     async with tenants(clock=Clock()) as store:
         held = await store.admit(call(most=100, tokens_per_day=100))
-        assert isinstance(held, Held)
+        assert isinstance(held, Hold)
 
         await store.settle(held, None)
 
@@ -124,8 +124,8 @@ async def test_a_budget_is_full_again_in_the_next_period(tenants: Any) -> None:
         clock.now_s += 12 * 3600
         next_day = await store.admit(call(most=6, tokens_per_day=10, tokens_per_month=15))
 
-        assert refused == Refusal("key key-1", "tokens_per_day", 10, 12 * 3600)
-        assert next_day == Refusal("key key-1", "tokens_per_month", 15, 6 * 86_400)
+        assert refused == LimitRefusal("key key-1", "tokens_per_day", 10, 12 * 3600)
+        assert next_day == LimitRefusal("key key-1", "tokens_per_month", 15, 6 * 86_400)
         assert await is_admitted(store, call(most=5, tokens_per_day=10, tokens_per_month=15))
         clock.now_s += 6 * 86_400
         assert await is_admitted(store, call(most=5, tokens_per_day=10, tokens_per_month=15))
@@ -137,7 +137,7 @@ async def test_limits_of_a_tenant_apply_to_all_its_keys(tenants: Any) -> None:
         other = replace(one, key="key-2")
         assert await is_admitted(store, one)
 
-        assert await store.admit(other) == Refusal("tenant acme", "tokens_per_day", 100, 1.0)
+        assert await store.admit(other) == LimitRefusal("tenant acme", "tokens_per_day", 100, 1.0)
         assert await is_admitted(store, replace(other, tenant="zeta"))
 
 
@@ -151,7 +151,7 @@ async def test_requests_per_minute_are_replenished_one_by_one(tenants: Any) -> N
         clock.now_s += 10
         after = [await is_admitted(store, ask) for _ in range(2)]
 
-        assert refused == Refusal("key key-1", "requests_per_minute", 6, 10.0)
+        assert refused == LimitRefusal("key key-1", "requests_per_minute", 6, 10.0)
         assert after == [True, False]
 
 
@@ -160,8 +160,8 @@ async def test_tokens_per_minute_are_estimated_and_then_corrected(tenants: Any) 
     async with tenants(clock=clock) as store:
         ask = call(most=400, likely=60, tokens_per_minute=100)
         held = await store.admit(ask)
-        assert isinstance(held, Held)
-        assert await store.admit(ask) == Refusal("key key-1", "tokens_per_minute", 100, 12.0)
+        assert isinstance(held, Hold)
+        assert await store.admit(ask) == LimitRefusal("key key-1", "tokens_per_minute", 100, 12.0)
 
         await store.settle(held, charge(10))
         assert await is_admitted(store, ask)
@@ -180,7 +180,7 @@ async def test_usage_is_summed_by_day_tenant_key_model_and_job(tenants: Any) -> 
 
         found = await store.usage(DAY - 1, DAY)
 
-        row = Row(DAY, "acme", "key-1", "talk", "b")
+        row = UsageKey(DAY, "acme", "key-1", "talk", "b")
         assert [one.tokens for one in found] == [2, 7, 10]
         assert found[2] == Charge(row, 2, 8, 2)
 
@@ -198,7 +198,7 @@ async def test_concurrent_calls_never_exceed_the_budget(tenants: Any) -> None:
 
         async def one() -> int:
             held = await store.admit(call(most=9, tokens_per_day=500))
-            if isinstance(held, Refusal):
+            if isinstance(held, LimitRefusal):
                 return 0
             await asyncio.sleep(0)
             await store.settle(held, charge(7))
@@ -222,7 +222,7 @@ async def test_a_charge_by_a_dead_gateway_is_reversed_when_its_call_is_repeated(
 
     async with tenants(clock=Clock()) as store:
         held = await store.admit(ask)
-        assert isinstance(held, Held)
+        assert isinstance(held, Hold)
         await store.settle(held, None)
         assert await total_usage(store) == 0
 
@@ -249,7 +249,7 @@ async def test_holds_of_a_dead_gateway_expire_and_its_late_charge_is_refused(
     ask = call(most=60, tokens_per_day=100)
     async with tenants(clock=Clock()) as dead, tenants(clock=Clock()) as alive:
         held = await dead.admit(ask)
-        assert isinstance(held, Held)
+        assert isinstance(held, Hold)
         assert not await is_admitted(alive, ask)
         dead._renewing.cancel()
 

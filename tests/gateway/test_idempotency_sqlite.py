@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_gateway.idempotency.sqlite_tables import BLOCK_SHARE, AnswerBlocks, StoredAnswer
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded
+from sage_gateway.idempotency.store_protocol import ROW_BYTES, RecordedAnswer
 
 BYTES_MAX = 1 << 20
 
@@ -36,8 +36,8 @@ def stored(n: int, body: bytes = b"{}", *, age_s: float = 0.0) -> StoredAnswer:
     return StoredAnswer(b"key %d" % n, b"digest", False, time.time() - age_s, body)
 
 
-def recorded(body: bytes = b"{}") -> Recorded:
-    return Recorded(b"digest", False, body)
+def recorded(body: bytes = b"{}") -> RecordedAnswer:
+    return RecordedAnswer(b"digest", False, body)
 
 
 def count_blocks(path: Path) -> int:

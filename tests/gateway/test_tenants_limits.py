@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.openai.schema import ChatRequest, decode
-from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, used
+from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, token_usage
 from sage_gateway.tenants.limits import (
     AccountState,
     Cost,
-    Refusal,
+    LimitRefusal,
     charge,
     hold,
     refusal,
@@ -25,8 +25,8 @@ from sage_gateway.tenants.limits import (
     remaining_s,
     replenish,
 )
-from sage_gateway.tenants.sqlite import SqliteStore
-from sage_gateway.tenants.store_protocol import Call, Charge, Row
+from sage_gateway.tenants.sqlite import SqliteTenantStore
+from sage_gateway.tenants.store_protocol import Charge, MeteredCall, UsageKey
 
 NOON_S = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 DAY = 20261124
@@ -85,7 +85,7 @@ def test_spent_and_held_never_exceed_a_budget(calls: list[tuple[Cost, int]], bud
 )
 def test_an_exhausted_budget_says_when_its_period_ends(limit: str, seconds: float) -> None:
     assert remaining_s(limit, NOON_S) == seconds
-    assert Refusal("k", limit, 5, seconds).error().retry_after_s == seconds
+    assert LimitRefusal("k", limit, 5, seconds).error().retry_after_s == seconds
 
 
 def test_a_clock_that_is_set_back_frees_no_budget_and_blocks_no_rate() -> None:
@@ -136,7 +136,7 @@ def test_the_most_a_chat_can_cost_is_its_bytes_and_its_completions(
 def test_usage_reported_by_an_engine_is_capped_at_the_hold(
     said: dict[str, int], cost: Cost, body: bytes
 ) -> None:
-    assert 0 <= used(said, body=body, deltas=3, most=cost.most).total <= cost.most
+    assert 0 <= token_usage(said, body=body, deltas=3, most=cost.most).total <= cost.most
 
 
 def test_the_cost_of_vectors_is_that_of_their_texts() -> None:
@@ -157,8 +157,8 @@ class Drill:
         self.answered: dict[bytes, int] = {}
         self.up = asyncio.Event()
 
-    def new_store(self) -> SqliteStore:
-        return SqliteStore(self.file, clock=lambda: NOON_S)
+    def new_store(self) -> SqliteTenantStore:
+        return SqliteTenantStore(self.file, clock=lambda: NOON_S)
 
     async def begin(self) -> None:
         """Start a gateway life."""
@@ -186,9 +186,9 @@ class Drill:
         """Make one call; whether to repeat it. Each step may be the last of this life."""
         await self.up.wait()
         store, most = self.store, self.dice.randint(1, 60)
-        call = Call("k", self.limits, "t", LimitsSpec(), Cost(1, most), record_key)
+        call = MeteredCall("k", self.limits, "t", LimitsSpec(), Cost(1, most), record_key)
         held = await store.admit(call)
-        if isinstance(held, Refusal):
+        if isinstance(held, LimitRefusal):
             return False
         await asyncio.sleep(0)
         if store is not self.store or await self.may_crash(0.05):
@@ -197,7 +197,7 @@ class Drill:
         if self.dice.random() < 0.1:
             await store.settle(held, None)
             return True
-        await store.settle(held, Charge(Row(DAY, "t", "k", "m", ""), 1, took, 0))
+        await store.settle(held, Charge(UsageKey(DAY, "t", "k", "m", ""), 1, took, 0))
         if store is not self.store or await self.may_crash(0.05):
             return True
         self.recorded[record_key] = took

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sage_gateway.tenants.sqlite_tables import REVERSIBLE_S, ChargeEntry, UsageTables
-from sage_gateway.tenants.store_protocol import Charge, Row
+from sage_gateway.tenants.store_protocol import Charge, UsageKey
 
 DAY = 20261124
-ROW = Row(DAY, "acme", "key-1", "talk", "")
+ROW = UsageKey(DAY, "acme", "key-1", "talk", "")
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from sage_flink.tsdb import Point, bucket
 from sage_flink.tsdb.port import flaw
-from sage_gateway.tenants.store_protocol import Charge, Row
+from sage_gateway.tenants.store_protocol import Charge, UsageKey
 from sage_gateway.tenants.usage_points import usage_points
 
 NOW = datetime(2026, 11, 24, 14, 3, 27, tzinfo=UTC)
 
 
 def charge(day: int = 20261124, requests: int = 3, job: str = "ingest") -> Charge:
-    return Charge(Row(day, "acme", "key-1", "talk", job), requests, 30, 12)
+    return Charge(UsageKey(day, "acme", "key-1", "talk", job), requests, 30, 12)
 
 
 def points(*charges: Charge, now: datetime = NOW) -> list[Point]:

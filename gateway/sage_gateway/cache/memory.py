@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from typing_extensions import override
 
-from sage_gateway.cache.store_protocol import ROW_BYTES, Store
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 
 
-class MemoryStore(Store):
+class MemoryCacheStore(CacheStore):
     """The cached answers of one process; lost when it ends."""
 
     def __init__(self, *, bytes_max: int, clock: Callable[[], float] = time.monotonic) -> None:

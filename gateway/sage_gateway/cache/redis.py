@@ -7,7 +7,7 @@ import time
 
 from typing_extensions import override
 
-from sage_gateway.cache.store_protocol import ROW_BYTES, Store
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 from sage_gateway.storage.redis import RedisConnection
 
 PREFIX = b"{sage:cache}:"
@@ -33,7 +33,7 @@ end
 """
 
 
-class RedisStore(Store):
+class RedisCacheStore(CacheStore):
     """The Redis at ``url``."""
 
     def __init__(self, url: str, *, bytes_max: int) -> None:

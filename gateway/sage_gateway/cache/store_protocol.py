@@ -6,7 +6,7 @@ from typing import Protocol
 ROW_BYTES = 128
 
 
-class Store(Protocol):
+class CacheStore(Protocol):
     """Bounded by bytes, ``ROW_BYTES`` added for each answer; the eviction order is up to the store.
 
     All methods but ``close`` may raise ``StoreUnavailable``.
@@ -17,7 +17,7 @@ class Store(Protocol):
         ...
 
     async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
-        """Store ``answer`` for ``ttl_s``, in place of an earlier one."""
+        """CacheStore ``answer`` for ``ttl_s``, in place of an earlier one."""
         ...
 
     async def close(self) -> None:

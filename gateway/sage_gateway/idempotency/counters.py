@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from sage_gateway.idempotency.store_protocol import Store
+from sage_gateway.idempotency.store_protocol import IdempotencyStore
 
 WRITE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 OUTCOMES = (
@@ -20,7 +20,7 @@ OUTCOMES = (
 )
 
 
-class Counts:
+class IdempotencyMetrics:
     """Counters of the calls with an id; the sizes of the stores are read at each scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -58,7 +58,7 @@ class Counts:
             "Detached calls that were aborted: after their grace time, or above the limit",
             registry=registry,
         )
-        self.stores: dict[str, Store] = {}
+        self.stores: dict[str, IdempotencyStore] = {}
         registry.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:

@@ -11,10 +11,15 @@ from collections.abc import Callable
 
 from typing_extensions import override
 
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running, Store
+from sage_gateway.idempotency.store_protocol import (
+    ROW_BYTES,
+    IdempotencyStore,
+    RecordedAnswer,
+    RunningCall,
+)
 
 
-class MemoryStore(Store):
+class MemoryIdempotencyStore(IdempotencyStore):
     """The answers of one process; lost when it ends."""
 
     def __init__(
@@ -23,7 +28,7 @@ class MemoryStore(Store):
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._clock = clock
-        self._answers: OrderedDict[bytes, tuple[float, Recorded]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[float, RecordedAnswer]] = OrderedDict()
         self._claims: dict[bytes, bytes] = {}
         self._bytes = 0
         self._evictions = 0
@@ -43,17 +48,17 @@ class MemoryStore(Store):
         pass
 
     @override
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
         self._evict()
         if known := self._answers.get(key):
             return known[1]
         if key in self._claims:
-            return Running(self._claims[key])
+            return RunningCall(self._claims[key])
         self._claims[key] = digest
         return None
 
     @override
-    async def record(self, key: bytes, answer: Recorded) -> None:
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
         self._claims.pop(key, None)
         if key not in self._answers:
             self._answers[key] = (self._clock(), answer)

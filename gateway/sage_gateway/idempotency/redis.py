@@ -15,7 +15,12 @@ import time
 from typing_extensions import override
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running, Store
+from sage_gateway.idempotency.store_protocol import (
+    ROW_BYTES,
+    IdempotencyStore,
+    RecordedAnswer,
+    RunningCall,
+)
 from sage_gateway.storage.redis import TIMEOUT_S, RedisConnection
 
 PREFIX = b"{sage:ledger}:"
@@ -68,7 +73,7 @@ end
 """
 
 
-class RedisStore(Store):
+class RedisIdempotencyStore(IdempotencyStore):
     """The Redis at ``url``."""
 
     def __init__(
@@ -107,7 +112,7 @@ class RedisStore(Store):
         await self._read_total()
 
     @override
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
         lease = self._owner + digest
         keys = [ANSWER + key, LEASE + key]
         kind, value = await self._redis.run(CLAIM, keys, [lease, self._lease_ms])
@@ -115,11 +120,13 @@ class RedisStore(Store):
             self._claims.add(key)
             return None
         if kind == 2:
-            return Running(value[OWNER_BYTES:])
-        return Recorded(value[1 : 1 + DIGEST_BYTES], value[:1] == b"s", value[1 + DIGEST_BYTES :])
+            return RunningCall(value[OWNER_BYTES:])
+        return RecordedAnswer(
+            value[1 : 1 + DIGEST_BYTES], value[:1] == b"s", value[1 + DIGEST_BYTES :]
+        )
 
     @override
-    async def record(self, key: bytes, answer: Recorded) -> None:
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
         packed = (b"s" if answer.stream else b"w") + answer.digest + answer.body
         size = len(answer.body) + ROW_BYTES
         now_us = time.time_ns() // 1000

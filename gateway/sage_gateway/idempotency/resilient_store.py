@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from sage_gateway.idempotency.counters import Counts
-from sage_gateway.idempotency.store_protocol import Recorded, Running, Store
+from sage_gateway.idempotency.counters import IdempotencyMetrics
+from sage_gateway.idempotency.store_protocol import IdempotencyStore, RecordedAnswer, RunningCall
 
 log = logging.getLogger("sage.gateway")
 
@@ -23,18 +23,18 @@ CLOSE_S = 2.0
 REST_S = 5.0
 
 
-class Away(Enum):
+class Unavailable(Enum):
     """Returned in place of an answer while the store is unavailable."""
 
-    AWAY = auto()
+    UNAVAILABLE = auto()
 
 
-class Keeper:
+class ResilientStore:
     """A store whose methods raise cancellation only."""
 
-    def __init__(self, store: Store, counts: Counts) -> None:
+    def __init__(self, store: IdempotencyStore, metrics: IdempotencyMetrics) -> None:
         self._store = store
-        self._counts = counts
+        self._metrics = metrics
         self._rests_until_s = 0.0
 
     async def open(self) -> None:
@@ -43,17 +43,19 @@ class Keeper:
             async with asyncio.timeout(OPEN_S):
                 await self._store.open()
 
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | Away | None:
-        """As :meth:`Store.claim`."""
+    async def claim(
+        self, key: bytes, digest: bytes
+    ) -> RecordedAnswer | RunningCall | Unavailable | None:
+        """As :meth:`IdempotencyStore.claim`."""
         if self._rests():
-            return Away.AWAY
+            return Unavailable.UNAVAILABLE
         try:
             return await self._store.claim(key, digest)
         except Exception as error:
             self._rest("look up an answer", error)
-            return Away.AWAY
+            return Unavailable.UNAVAILABLE
 
-    async def record(self, key: bytes, answer: Recorded) -> bool:
+    async def record(self, key: bytes, answer: RecordedAnswer) -> bool:
         """Record ``answer``; whether that succeeded."""
         if self._rests():
             return False
@@ -63,8 +65,8 @@ class Keeper:
         except Exception as error:
             self._rest("record an answer", error)
             return False
-        self._counts.write_seconds.observe(time.perf_counter() - start)
-        self._counts.records.inc()
+        self._metrics.write_seconds.observe(time.perf_counter() - start)
+        self._metrics.records.inc()
         return True
 
     async def release(self, key: bytes) -> None:
@@ -90,7 +92,7 @@ class Keeper:
 
     def _rest(self, action: str, error: Exception) -> None:
         """Count the error, log it, and skip the store for ``REST_S``."""
-        self._counts.errors.inc()
+        self._metrics.errors.inc()
         if not self._rests():
             reason = str(error) or type(error).__name__
             message = "idempotency: cannot %s (%s); answering without the store for %g s"

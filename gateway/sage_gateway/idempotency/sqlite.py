@@ -16,7 +16,12 @@ from typing_extensions import override
 
 from sage_flink.common import StoreUnavailable
 from sage_gateway.idempotency.sqlite_tables import AnswerBlocks, StoredAnswer
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running, Store
+from sage_gateway.idempotency.store_protocol import (
+    ROW_BYTES,
+    IdempotencyStore,
+    RecordedAnswer,
+    RunningCall,
+)
 from sage_gateway.runtime.worker_thread import WorkerThread
 from sage_gateway.storage.write_ahead_log import BYTES_MAX, WriteAheadLog
 
@@ -24,7 +29,7 @@ EVICT_EVERY_S = 1.0
 READ_TIMEOUT_S = 2.0
 
 
-class SqliteStore(Store):
+class SqliteIdempotencyStore(IdempotencyStore):
     """The file at ``path``, which never grows beyond ``file_bytes_max``."""
 
     def __init__(
@@ -66,7 +71,7 @@ class SqliteStore(Store):
         await self._open_file()
 
     @override
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
         if not self._ready:
             await self._open_file()
         unwritten = self._unwritten.get(key)
@@ -78,12 +83,12 @@ class SqliteStore(Store):
             if found:
                 return found
         if key in self._claims:
-            return Running(self._claims[key])
+            return RunningCall(self._claims[key])
         self._claims[key] = digest
         return None
 
     @override
-    async def record(self, key: bytes, answer: Recorded) -> None:
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
         if not self._ready:
             await self._open_file()
         if key not in self._unwritten:

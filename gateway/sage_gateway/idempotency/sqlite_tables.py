@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded
+from sage_gateway.idempotency.store_protocol import ROW_BYTES, RecordedAnswer
 
 log = logging.getLogger("sage.gateway")
 
@@ -56,9 +56,9 @@ class StoredAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     at: float
     body: bytes
 
-    def recorded(self) -> Recorded:
+    def recorded(self) -> RecordedAnswer:
         """The answer."""
-        return Recorded(self.digest, self.stream, self.body)
+        return RecordedAnswer(self.digest, self.stream, self.body)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -105,7 +105,7 @@ class AnswerBlocks:
         if self.bytes_held > self._bytes_max:
             self.evict()
 
-    def find(self, key: bytes) -> Recorded | None:
+    def find(self, key: bytes) -> RecordedAnswer | None:
         """The answer of ``key``. One that is too old is forgotten, so that a new one can follow."""
         place = self.places.get(key)
         if place is None:

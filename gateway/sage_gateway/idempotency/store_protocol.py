@@ -12,7 +12,7 @@ import msgspec
 ROW_BYTES = 128
 
 
-class Recorded(msgspec.Struct, frozen=True, gc=False):
+class RecordedAnswer(msgspec.Struct, frozen=True, gc=False):
     """A complete answer and the digest of the request body that it answers.
 
     ``stream``: ``body`` is server-sent events, the last of them ``[DONE]``.
@@ -23,13 +23,13 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-class Running(msgspec.Struct, frozen=True, gc=False):
+class RunningCall(msgspec.Struct, frozen=True, gc=False):
     """A call in flight, for a request body of this digest."""
 
     digest: bytes
 
 
-class Store(Protocol):
+class IdempotencyStore(Protocol):
     """Bounded by bytes and by age; the oldest answer is evicted first.
 
     Every method but ``close`` may raise ``StoreUnavailable`` or ``TimeoutError``; the caller then
@@ -51,7 +51,7 @@ class Store(Protocol):
         """Open the store. Answers recorded before a crash are found afterwards."""
         ...
 
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
         """The answer or the call in flight of ``key``.
 
         None: the caller has now claimed the key, until ``record`` or ``release``. Claims of a
@@ -59,7 +59,7 @@ class Store(Protocol):
         """
         ...
 
-    async def record(self, key: bytes, answer: Recorded) -> None:
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
         """Keep ``answer`` and end the claim. On return it survives ``kill -9`` of this process.
 
         A later answer to the same key is ignored.

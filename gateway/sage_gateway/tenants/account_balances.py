@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants import limits
 from sage_gateway.tenants.keys import NO_LIMITS, Key
-from sage_gateway.tenants.limits import AccountState, Refusal
-from sage_gateway.tenants.store_protocol import Call, Charge, account_names
+from sage_gateway.tenants.limits import AccountState, LimitRefusal
+from sage_gateway.tenants.store_protocol import Charge, MeteredCall, account_names
 
 
 class AccountBalances:
@@ -19,7 +19,7 @@ class AccountBalances:
         self._clock = clock
         self._accounts: dict[str, AccountState] = {}
 
-    def admit(self, call: Call) -> Refusal | None:
+    def admit(self, call: MeteredCall) -> LimitRefusal | None:
         """Hold the call's cost in both accounts, or return the limit that refuses it."""
         now_s = self._clock()
         found: list[tuple[str, AccountState]] = []
@@ -32,7 +32,7 @@ class AccountBalances:
             self._accounts[name] = limits.hold(account, call.cost)
         return None
 
-    def release(self, call: Call, tokens: int) -> None:
+    def release(self, call: MeteredCall, tokens: int) -> None:
         """End the hold, and correct the rate to the ``tokens`` that the call used."""
         for name, _ in _limited_accounts(call):
             self._accounts[name] = limits.release(self._accounts[name], call.cost, tokens)
@@ -62,6 +62,6 @@ class AccountBalances:
         return self._accounts.get(name, AccountState())
 
 
-def _limited_accounts(call: Call) -> list[tuple[str, LimitsSpec]]:
+def _limited_accounts(call: MeteredCall) -> list[tuple[str, LimitsSpec]]:
     """The accounts that have a limit."""
     return [account for account in call.accounts() if account[1] is not NO_LIMITS]

@@ -16,7 +16,7 @@ BYTES_A_TOKEN = 4
 TEMPLATE_TOKENS = 64
 
 
-class Used(msgspec.Struct, frozen=True, gc=False):
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer."""
 
     prompt_tokens: int
@@ -53,11 +53,11 @@ def embedding(body: bytes) -> Cost:
     return Cost(min(prompt_likely(body), most), most)
 
 
-def used(found: Mapping[str, int], *, body: bytes, deltas: int, most: int) -> Used:
+def token_usage(found: Mapping[str, int], *, body: bytes, deltas: int, most: int) -> TokenUsage:
     """What an answer cost: as the engine says, else as counted; never more than was held.
 
     An engine that says too much is not believed: that would spend what nobody held back.
     """
     prompt = found["in"] if "in" in found else prompt_likely(body)
     prompt = min(prompt, most)
-    return Used(prompt, min(found.get("out", deltas), most - prompt))
+    return TokenUsage(prompt, min(found.get("out", deltas), most - prompt))

@@ -45,7 +45,7 @@ class AccountState(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class LimitRefusal:
     """The limit that refuses a call, its account, and for how long it will."""
 
     account: str
@@ -67,14 +67,14 @@ class Refusal:
 
 def refusal(
     account: AccountState, limits: LimitsSpec, cost: Cost, *, name: str, now_s: float
-) -> Refusal | None:
+) -> LimitRefusal | None:
     """The limit that refuses the call, or None. ``account`` comes from :func:`replenish`."""
     rates = (
         ("requests_per_minute", limits.requests_per_minute, account.requests_debt, 1),
         ("tokens_per_minute", limits.tokens_per_minute, account.tokens_debt, cost.likely),
     )
     over = [
-        Refusal(name, limit, allowed, excess * MINUTE_S / allowed)
+        LimitRefusal(name, limit, allowed, excess * MINUTE_S / allowed)
         for limit, allowed, debt, tokens in rates
         if allowed is not None and (excess := debt + min(tokens, allowed) - allowed) > 0
     ]
@@ -88,7 +88,7 @@ def refusal(
         if allowed is not None and spent + account.tokens_held + cost.most > allowed:
             fits_later = spent + cost.most <= allowed  # when other calls release their holds
             wait_s = 1.0 if fits_later else remaining_s(limit, now_s)
-            return Refusal(name, limit, allowed, wait_s)
+            return LimitRefusal(name, limit, allowed, wait_s)
     return None
 
 
@@ -147,13 +147,13 @@ def charge(account: AccountState, tokens: int, day: int) -> AccountState:
     )
 
 
-def limited(limits: LimitsSpec) -> bool:
+def has_limit(limits: LimitsSpec) -> bool:
     """Whether any limit is set."""
     rates = limits.requests_per_minute is not None or limits.tokens_per_minute is not None
-    return rates or budgeted(limits)
+    return rates or has_token_budget(limits)
 
 
-def budgeted(limits: LimitsSpec) -> bool:
+def has_token_budget(limits: LimitsSpec) -> bool:
     """Whether a token budget is set."""
     return limits.tokens_per_day is not None or limits.tokens_per_month is not None
 

@@ -7,11 +7,11 @@ from typing_extensions import override
 
 from sage_gateway.tenants.account_balances import AccountBalances
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Refusal
-from sage_gateway.tenants.store_protocol import Call, Charge, Held, Store, summed
+from sage_gateway.tenants.limits import LimitRefusal
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, TenantStore, sum_charges
 
 
-class MemoryStore(Store):
+class MemoryTenantStore(TenantStore):
     """The store of one process; lost with it, so a charge is never reversed after a crash."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
@@ -35,11 +35,11 @@ class MemoryStore(Store):
         return self._balances.keys.pop(key_id, None) is not None
 
     @override
-    async def admit(self, call: Call) -> Held | Refusal:
-        return self._balances.admit(call) or Held(call, "")
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
+        return self._balances.admit(call) or Hold(call, "")
 
     @override
-    async def settle(self, held: Held, charge: Charge | None) -> None:
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
         self._balances.release(held.call, charge.tokens if charge else 0)
         if charge:
             await self.add([charge])
@@ -47,7 +47,7 @@ class MemoryStore(Store):
     @override
     async def add(self, charges: Sequence[Charge]) -> None:
         self._balances.charge(charges)
-        self._usage = summed([*self._usage, *charges])
+        self._usage = sum_charges([*self._usage, *charges])
 
     @override
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:

@@ -18,8 +18,8 @@ from sage_gateway.requests.request import ApiKey, Handler, Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.tenants.cost import embedding, generation
 from sage_gateway.tenants.keys import NO_LIMITS
-from sage_gateway.tenants.limits import Cost, Refusal, budgeted, limited
-from sage_gateway.tenants.store_protocol import Call, Held
+from sage_gateway.tenants.limits import Cost, LimitRefusal, has_limit, has_token_budget
+from sage_gateway.tenants.store_protocol import Hold, MeteredCall
 from sage_gateway.tenants.tenants import Tenants, account_name
 from sage_gateway.tenants.usage_charge import UsageCharge, budget_unavailable
 
@@ -83,21 +83,21 @@ class Quota:
             await charge.response(answer)
         return answer
 
-    async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Held | None:
+    async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Hold | None:
         """The hold of ``cost``; None without limits, or with rates only whose store is away."""
         limits = self._limits.get(request.tenant, NO_LIMITS)
-        if not limited(key.limits) and not limited(limits):
+        if not has_limit(key.limits) and not has_limit(limits):
             return None
-        budget = budgeted(key.limits) or budgeted(limits)
+        budget = has_token_budget(key.limits) or has_token_budget(limits)
         record_key = request.record_key if budget else b""
-        call = Call(key.id, key.limits, request.tenant, limits, cost, record_key)
+        call = MeteredCall(key.id, key.limits, request.tenant, limits, cost, record_key)
         try:
             found = await self._tenants.store.admit(call)
         except StoreUnavailable as error:
             if budget:
                 raise budget_unavailable() from error
             return None
-        if isinstance(found, Refusal):
+        if isinstance(found, LimitRefusal):
             self._refusals.labels(found.limit).inc()
             raise found.error()
         return found

@@ -24,16 +24,16 @@ from sage_flink.common import StoreUnavailable
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.storage.redis import TIMEOUT_S, RedisConnection
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Refusal, days, period, remaining_s
+from sage_gateway.tenants.limits import LimitRefusal, days, period, remaining_s
 from sage_gateway.tenants.scripts import ADD, ADMIT, SETTLE
 from sage_gateway.tenants.store_protocol import (
-    Call,
     Charge,
-    Held,
-    Row,
-    Store,
+    Hold,
+    MeteredCall,
+    TenantStore,
+    UsageKey,
     account_names,
-    summed,
+    sum_charges,
 )
 
 PREFIX = "{sage:tenants}:"
@@ -47,7 +47,7 @@ USAGE_TTL_S = 400 * 86_400
 KEY = TypeAdapter(Key)
 
 
-class RedisStore(Store):
+class RedisTenantStore(TenantStore):
     """The Redis at ``url``."""
 
     def __init__(
@@ -99,7 +99,7 @@ class RedisStore(Store):
             return bool((await transaction.execute())[0])
 
     @override
-    async def admit(self, call: Call) -> Held | Refusal:
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
         if not self._life:
             await self._renew_leases()
         now_s, life = self._clock(), self._life
@@ -112,17 +112,17 @@ class RedisStore(Store):
             result, *rest = await self._redis.run(ADMIT, keys, [*fixed, *limits])
         if result == 0:
             self._calls[life] += 1
-            return Held(call, life)
+            return Hold(call, life)
         if result == 2:
             self._end_life(life)
             raise StoreUnavailable("this gateway was away for too long; ask again")
         account, limit, allowed, wait_ms = rest
         name = LIMITS[limit - 1]
         wait_s = wait_ms / 1000 if wait_ms >= 0 else remaining_s(name, now_s)
-        return Refusal(names[account - 1], name, allowed, wait_s)
+        return LimitRefusal(names[account - 1], name, allowed, wait_s)
 
     @override
-    async def settle(self, held: Held, charge: Charge | None) -> None:
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
         names = [name for name, _ in held.call.accounts()]
         day, month = period(self._clock())
         keys = [*(ACCOUNT + name for name in names), LEASE + held.by, *_charge_key(held.call)]
@@ -153,7 +153,7 @@ class RedisStore(Store):
                 pipeline.hgetall(f"{USAGE}{day}")
             pages = await pipeline.execute()
         by_day = zip(all_days, pages, strict=True)
-        return summed([charge for day, page in by_day for charge in _charges(day, page)])
+        return sum_charges([charge for day, page in by_day for charge in _charges(day, page)])
 
     @override
     async def close(self) -> None:
@@ -198,7 +198,7 @@ class RedisStore(Store):
             self._life = ""
 
 
-def _charge_key(call: Call) -> list[str]:
+def _charge_key(call: MeteredCall) -> list[str]:
     return [CHARGE + call.record_key.hex()] if call.record_key else []
 
 
@@ -224,4 +224,4 @@ def _charges(day: int, page: dict[bytes, bytes]) -> list[Charge]:
     counts: dict[bytes, list[int]] = {}
     for name, count in page.items():
         counts.setdefault(name[1:], [0, 0, 0])[places[name[:1]]] = int(count)
-    return [Charge(Row(day, *json.loads(name)), *three) for name, three in counts.items()]
+    return [Charge(UsageKey(day, *json.loads(name)), *three) for name, three in counts.items()]

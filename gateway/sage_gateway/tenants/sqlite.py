@@ -19,12 +19,12 @@ from sage_gateway.runtime.worker_thread import WorkerThread
 from sage_gateway.storage.write_ahead_log import WriteAheadLog
 from sage_gateway.tenants.account_balances import AccountBalances
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Refusal, period
+from sage_gateway.tenants.limits import LimitRefusal, period
 from sage_gateway.tenants.sqlite_tables import ChargeEntry, UsageTables
-from sage_gateway.tenants.store_protocol import Call, Charge, Held, Store
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, TenantStore
 
 
-class SqliteStore(Store):
+class SqliteTenantStore(TenantStore):
     """The file at ``path``; one process at a time."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -59,16 +59,16 @@ class SqliteStore(Store):
         return existed
 
     @override
-    async def admit(self, call: Call) -> Held | Refusal:
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
         if not self._loaded:
             await self._load()
         if charge := self._reversible.get(call.record_key):
             self._charge(_negative(charge), call.record_key)
             del self._reversible[call.record_key]
-        return self._balances.admit(call) or Held(call, "")
+        return self._balances.admit(call) or Hold(call, "")
 
     @override
-    async def settle(self, held: Held, charge: Charge | None) -> None:
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
         tokens = 0
         try:
             if charge is not None:

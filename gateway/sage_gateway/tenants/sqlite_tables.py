@@ -18,7 +18,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.store_protocol import Charge, Row, summed
+from sage_gateway.tenants.store_protocol import Charge, UsageKey, sum_charges
 
 SCHEMA_VERSION = 2
 COLUMNS = "day, tenant, key, model, job, requests, prompt_tokens, completion_tokens"
@@ -86,7 +86,7 @@ class UsageTables:
             db.execute("BEGIN IMMEDIATE")
             if segment <= self.last_segment():
                 return
-            sums = summed([entry.charge for entry in entries])
+            sums = sum_charges([entry.charge for entry in entries])
             for at in range(0, len(sums), ROWS_A_STATEMENT):
                 some = sums[at : at + ROWS_A_STATEMENT]
                 values = [value for charge in some for value in _flat(charge)]
@@ -99,9 +99,9 @@ class UsageTables:
             db.execute("DELETE FROM used WHERE day < ?", (int(oldest),))
 
     def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
-        """The usage of these days, one sum for each :class:`Row`, sorted."""
+        """The usage of these days, one sum for each :class:`UsageKey`, sorted."""
         found = self._database().execute(SELECT, (first_day, last_day))
-        return tuple(Charge(Row(*row[:5]), *row[5:]) for row in found)
+        return tuple(Charge(UsageKey(*row[:5]), *row[5:]) for row in found)
 
     def reversible_charges(self) -> dict[bytes, Charge]:
         """The named charges of the last process's last moments, without those already reversed."""

@@ -25,10 +25,10 @@ import msgspec
 
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Cost, Refusal
+from sage_gateway.tenants.limits import Cost, LimitRefusal
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
+class MeteredCall(msgspec.Struct, frozen=True, gc=False):
     """A call to be admitted: two accounts, each with its limits, and the cost.
 
     ``record_key``: its key in the idempotency store; empty if its answer is not recorded.
@@ -47,15 +47,15 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         return (key, self.key_limits), (tenant, self.tenant_limits)
 
 
-class Held(msgspec.Struct, frozen=True, gc=False):
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """An admitted call; ``by`` is the gateway life that holds its cost."""
 
-    call: Call
+    call: MeteredCall
     by: str
 
 
-class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The key that usage is summed by; ``day`` is as 20261124."""
+class UsageKey(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The key that usage is sum_charges by; ``day`` is as 20261124."""
 
     day: int
     tenant: str
@@ -67,7 +67,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Charge(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Usage: a number of requests and of tokens."""
 
-    row: Row
+    row: UsageKey
     requests: int
     prompt_tokens: int
     completion_tokens: int
@@ -78,7 +78,7 @@ class Charge(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return self.prompt_tokens + self.completion_tokens
 
 
-class Store(Protocol):
+class TenantStore(Protocol):
     """All methods but ``close`` may raise ``StoreUnavailable``. All are called on one event loop.
 
     The methods that concern a call return within seconds. What an account has spent on a day is
@@ -101,14 +101,14 @@ class Store(Protocol):
         """Delete a key; whether it existed. Its usage stays."""
         ...
 
-    async def admit(self, call: Call) -> Held | Refusal:
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
         """Hold the cost of a call, in both accounts or in neither.
 
         A recent charge for the same call by a gateway that died is reversed first.
         """
         ...
 
-    async def settle(self, held: Held, charge: Charge | None) -> None:
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
         """End the hold and charge the call, unless ``charge`` is None.
 
         On return the charge survives ``kill -9``. The hold ends in any case.
@@ -124,7 +124,7 @@ class Store(Protocol):
         ...
 
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
-        """The usage of these days, one sum for each :class:`Row`, in their order."""
+        """The usage of these days, one sum for each :class:`UsageKey`, in their order."""
         ...
 
     async def close(self) -> None:
@@ -138,9 +138,9 @@ def account_names(tenant: str, key: str) -> tuple[str, str]:
     return f"key {key}", f"tenant {tenant}"
 
 
-def summed(charges: Sequence[Charge]) -> tuple[Charge, ...]:
-    """One charge for each :class:`Row`, sorted, without those whose sums are all 0."""
-    sums: dict[Row, tuple[int, int, int]] = {}
+def sum_charges(charges: Sequence[Charge]) -> tuple[Charge, ...]:
+    """One charge for each :class:`UsageKey`, sorted, without those whose sums are all 0."""
+    sums: dict[UsageKey, tuple[int, int, int]] = {}
     for charge in charges:
         requests, prompt, completion = sums.get(charge.row, (0, 0, 0))
         sums[charge.row] = (
@@ -152,5 +152,5 @@ def summed(charges: Sequence[Charge]) -> tuple[Charge, ...]:
     return tuple(Charge(row, *counts) for row, counts in ordered if any(counts))
 
 
-def _order(row: Row) -> tuple[int, str, str, str, str]:
+def _order(row: UsageKey) -> tuple[int, str, str, str, str]:
     return row.day, row.tenant, row.key, row.model, row.job

@@ -17,7 +17,7 @@ from sage_gateway.requests.request import Headers
 from sage_gateway.tenants import scopes
 from sage_gateway.tenants.keys import Key, Keys, Scope
 from sage_gateway.tenants.limits import period
-from sage_gateway.tenants.store_protocol import Charge, Held, Row, Store, summed
+from sage_gateway.tenants.store_protocol import Charge, Hold, TenantStore, UsageKey, sum_charges
 from sage_gateway.tenants.usage_charge import Payer
 
 log = logging.getLogger("sage.gateway")
@@ -30,7 +30,7 @@ NAME_CHARS_MAX = 128
 class Tenants:
     """``open`` on the loop that serves. Keys that were read stay known while the store is away."""
 
-    def __init__(self, keys: Keys, store: Store) -> None:
+    def __init__(self, keys: Keys, store: TenantStore) -> None:
         self.keys = keys
         self.store = store
         self._pending: dict[Payer, tuple[int, int, int]] = {}
@@ -64,10 +64,10 @@ class Tenants:
         """Write what was counted since the last flush."""
         pending, self._pending = self._pending, {}
         day, _ = period(time.time())
-        charges = [Charge(Row(day, *payer), *counts) for payer, counts in pending.items()]
+        charges = [Charge(UsageKey(day, *payer), *counts) for payer, counts in pending.items()]
         try:
             if charges:
-                await self.store.add(summed(charges))
+                await self.store.add(sum_charges(charges))
         except StoreUnavailable:
             for payer, counts in pending.items():
                 self.count(payer, counts)
@@ -88,15 +88,15 @@ class Tenants:
             a, b, c = self._pending.get(payer, (0, 0, 0))
             self._pending[payer] = (a + counts[0], b + counts[1], c + counts[2])
 
-    async def settle(self, held: Held, charge: Charge) -> None:
+    async def settle(self, held: Hold, charge: Charge) -> None:
         """End a hold and charge the call; on return the charge outlives ``kill -9``.
 
         Raises:
-            StoreUnavailable: as :meth:`Store.settle`.
+            StoreUnavailable: as :meth:`TenantStore.settle`.
         """
         await self.store.settle(held, charge)
 
-    def settle_later(self, held: Held, charge: Charge | None) -> None:
+    def settle_later(self, held: Hold, charge: Charge | None) -> None:
         """End a hold without waiting: the answer does not depend on it."""
         task = asyncio.create_task(self._logged(self.store.settle(held, charge)))
         self._tasks.add(task)

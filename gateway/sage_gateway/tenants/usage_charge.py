@@ -7,9 +7,9 @@ from typing import Protocol
 from sage_flink.common import StoreUnavailable
 from sage_gateway.errors import GatewayError, StoreAway
 from sage_gateway.requests.response import Response, StreamFacts
-from sage_gateway.tenants.cost import Used, used
-from sage_gateway.tenants.limits import Cost, budgeted, period
-from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row
+from sage_gateway.tenants.cost import TokenUsage, token_usage
+from sage_gateway.tenants.limits import Cost, has_token_budget, period
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, UsageKey
 
 #: Tenant, key, model and job that a call is charged to.
 Payer = tuple[str, str, str, str]
@@ -21,10 +21,10 @@ class Accounts(Protocol):
     def count(self, payer: Payer, counts: tuple[int, int, int]) -> None:
         """Count requests, prompt and completion tokens of a call without limits."""
 
-    def settle_later(self, held: Held, charge: Charge | None) -> None:
+    def settle_later(self, held: Hold, charge: Charge | None) -> None:
         """End a hold without waiting for the store."""
 
-    async def settle(self, held: Held, charge: Charge) -> None:
+    async def settle(self, held: Hold, charge: Charge) -> None:
         """End a hold and charge the call; on return the charge outlives ``kill -9``."""
 
 
@@ -37,7 +37,7 @@ class UsageCharge:
     __slots__ = ("_accounts", "_body", "_cost", "_held", "_open", "_payer")
 
     def __init__(
-        self, accounts: Accounts, payer: Payer, held: Held | None, cost: Cost, body: bytes
+        self, accounts: Accounts, payer: Payer, held: Hold | None, cost: Cost, body: bytes
     ) -> None:
         self._accounts = accounts
         self._payer = payer
@@ -52,7 +52,7 @@ class UsageCharge:
         Raises:
             StoreAway: a budget's charge could not be written.
         """
-        await self._charge(used(found.used, body=self._body, deltas=0, most=self._cost.most))
+        await self._charge(token_usage(found.used, body=self._body, deltas=0, most=self._cost.most))
 
     def cancel(self) -> None:
         """Charge nothing: there is no answer."""
@@ -84,15 +84,17 @@ class UsageCharge:
             self.cancel()
             return
         most = self._cost.most
-        await self._charge(used(facts.used, body=self._body, deltas=facts.events, most=most))
+        await self._charge(token_usage(facts.used, body=self._body, deltas=facts.events, most=most))
 
-    async def _charge(self, spent: Used) -> None:
+    async def _charge(self, spent: TokenUsage) -> None:
         self._open = False
         if self._held is None:
             self._accounts.count(self._payer, (1, spent.prompt_tokens, spent.completion_tokens))
             return
         day, _ = period(time.time())
-        charge = Charge(Row(day, *self._payer), 1, spent.prompt_tokens, spent.completion_tokens)
+        charge = Charge(
+            UsageKey(day, *self._payer), 1, spent.prompt_tokens, spent.completion_tokens
+        )
         if not has_budget(self._held.call):
             self._accounts.settle_later(self._held, charge)
             return
@@ -102,9 +104,9 @@ class UsageCharge:
             raise budget_unavailable() from error
 
 
-def has_budget(call: Call) -> bool:
+def has_budget(call: MeteredCall) -> bool:
     """Whether the key or the tenant of a call has a token budget."""
-    return budgeted(call.key_limits) or budgeted(call.tenant_limits)
+    return has_token_budget(call.key_limits) or has_token_budget(call.tenant_limits)
 
 
 def budget_unavailable() -> StoreAway:
