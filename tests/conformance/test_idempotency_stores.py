@@ -108,7 +108,7 @@ async def test_the_oldest_answer_is_evicted_beyond_the_size_limit(ledger: Any) -
             return store.bytes_held == 10_000
 
         assert await eventually(fits)
-        assert store.evicted == 3
+        assert store.evictions == 3
         found = [isinstance(await store.claim(n, DIGEST), RecordedAnswer) for n in names]
         assert found == [False] * 3 + [True] * 10
 

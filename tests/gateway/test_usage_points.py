@@ -1,4 +1,4 @@
-"""Usage in the time-series store: the day's sums, which may be written any number of times."""
+"""Usage points: sums of a day, which may be written any number of times."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_flink.tsdb import Point, bucket
-from sage_flink.tsdb.port import flaw
+from sage_flink.tsdb.time_series_store import flaw
 from sage_gateway.tenants.store_protocol import Charge, UsageKey
 from sage_gateway.tenants.usage_points import usage_points
 
@@ -27,7 +27,7 @@ def at(when: datetime) -> int:
     return int(when.timestamp()) * 1_000_000_000
 
 
-def test_a_point_is_the_day_s_sum_at_the_beginning_of_a_minute() -> None:
+def test_a_point_is_the_sum_of_its_day_at_the_start_of_a_minute() -> None:
     [found] = points(charge())
 
     assert found.measurement == "pool_usage"
@@ -36,7 +36,7 @@ def test_a_point_is_the_day_s_sum_at_the_beginning_of_a_minute() -> None:
     assert found.timestamp_ns == at(NOW.replace(second=0))
 
 
-def test_a_day_that_is_over_has_its_sum_at_its_last_minute() -> None:
+def test_a_past_day_has_its_sum_at_its_last_minute() -> None:
     [found] = points(charge(20261123))
 
     assert found.timestamp_ns == at(datetime(2026, 11, 23, 23, 59, tzinfo=UTC))

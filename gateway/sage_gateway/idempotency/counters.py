@@ -71,6 +71,6 @@ class IdempotencyMetrics:
         )
         for name, store in self.stores.items():
             stored.add_metric([name], store.bytes_held)
-            evicted.add_metric([name], store.evicted)
+            evicted.add_metric([name], store.evictions)
         yield stored
         yield evicted

@@ -40,7 +40,7 @@ class MemoryIdempotencyStore(IdempotencyStore):
 
     @property
     @override
-    def evicted(self) -> int:
+    def evictions(self) -> int:
         return self._evictions
 
     @override

@@ -102,7 +102,7 @@ class RedisIdempotencyStore(IdempotencyStore):
 
     @property
     @override
-    def evicted(self) -> int:
+    def evictions(self) -> int:
         return self._evictions
 
     @override

@@ -61,7 +61,7 @@ class SqliteIdempotencyStore(IdempotencyStore):
 
     @property
     @override
-    def evicted(self) -> int:
+    def evictions(self) -> int:
         return self._blocks.evictions
 
     @override
@@ -76,7 +76,7 @@ class SqliteIdempotencyStore(IdempotencyStore):
             await self._open_file()
         unwritten = self._unwritten.get(key)
         if unwritten is not None and unwritten.at >= time.time() - self._ttl_s:
-            return unwritten.recorded()
+            return unwritten.answer()
         if key in self._blocks.places:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 found = await self._thread(self._blocks.find, key)

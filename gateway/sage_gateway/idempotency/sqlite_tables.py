@@ -56,7 +56,7 @@ class StoredAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     at: float
     body: bytes
 
-    def recorded(self) -> RecordedAnswer:
+    def answer(self) -> RecordedAnswer:
         """The answer."""
         return RecordedAnswer(self.digest, self.stream, self.body)
 
@@ -114,9 +114,9 @@ class AnswerBlocks:
         row = self._database().execute(query, (place // ANSWERS_A_BLOCK,)).fetchone()
         if row is None:
             return None
-        answer = _decode(row[0])[place % ANSWERS_A_BLOCK]
-        if answer.at >= time.time() - self._ttl_s:
-            return answer.recorded()
+        stored = _decode(row[0])[place % ANSWERS_A_BLOCK]
+        if stored.at >= time.time() - self._ttl_s:
+            return stored.answer()
         del self.places[key]
         self.evictions += 1
         return None

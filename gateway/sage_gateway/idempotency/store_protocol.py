@@ -43,7 +43,7 @@ class IdempotencyStore(Protocol):
         ...
 
     @property
-    def evicted(self) -> int:
+    def evictions(self) -> int:
         """How many answers this store has evicted, by size or age, since it was opened."""
         ...
 

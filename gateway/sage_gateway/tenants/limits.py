@@ -97,8 +97,8 @@ def replenish(account: AccountState, limits: LimitsSpec, now_s: float) -> Accoun
     passed_s = max(0.0, now_s - account.at_s)
     return replace(
         roll_over(account, now_s),
-        requests_debt=_reduced(account.requests_debt, limits.requests_per_minute, passed_s),
-        tokens_debt=_reduced(account.tokens_debt, limits.tokens_per_minute, passed_s),
+        requests_debt=_reduce(account.requests_debt, limits.requests_per_minute, passed_s),
+        tokens_debt=_reduce(account.tokens_debt, limits.tokens_per_minute, passed_s),
         at_s=_later(account.at_s, now_s),
     )
 
@@ -198,5 +198,5 @@ def _later(at_s: float, now_s: float) -> float:
     return at_s if 0 < at_s - now_s < MINUTE_S else now_s
 
 
-def _reduced(debt: float, per_minute: int | None, passed_s: float) -> float:
+def _reduce(debt: float, per_minute: int | None, passed_s: float) -> float:
     return 0.0 if per_minute is None else max(0.0, debt - passed_s * per_minute / MINUTE_S)

@@ -1,8 +1,8 @@
-"""Quota: holds back what a call may cost, sends it on, and charges what it did cost.
+"""Quota: holds what a call may cost, passes it on, and charges its actual cost.
 
-Only calls that reach an engine are held back and charged: an answer that is replayed, or shared
-with the same call in flight, costs nothing. Calls of a key and a tenant without limits are counted
-only; a crash may lose a second of these counts, never of a budget.
+Only calls that reach an engine are charged: an answer that is replayed, or coalesced with the same
+call in flight, is free. Calls of a key and a tenant without limits are only counted; a crash may
+lose a second of these counts, never of a budget.
 """
 
 from collections.abc import Collection, Mapping
@@ -64,14 +64,14 @@ class Quota:
             GatewayError: as the next handler.
         """
         found = self._cost(request)
-        if found is None:  # inference says why
+        if found is None:  # inference returns the error
             return await self._next.handle(request)
         model, cost = found
         key = request.key
         assert key is not None, "requests without a key are refused before"
-        held = await self._hold(request, key, cost)
+        hold = await self._hold(request, key, cost)
         payer = request.tenant, key.id, model, self._job(request.job)
-        charge = UsageCharge(self._tenants, payer, held, cost, request.body)
+        charge = UsageCharge(self._tenants, payer, hold, cost, request.body)
         try:
             answer = await self._next.handle(request)
         except BaseException:
@@ -84,7 +84,7 @@ class Quota:
         return answer
 
     async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Hold | None:
-        """The hold of ``cost``; None without limits, or with rates only whose store is away."""
+        """The hold of ``cost``; None without limits, or with rates only while the store is down."""
         limits = self._limits.get(request.tenant, NO_LIMITS)
         if not has_limit(key.limits) and not has_limit(limits):
             return None
@@ -103,7 +103,7 @@ class Quota:
         return found
 
     def _cost(self, request: Request) -> tuple[str, Cost] | None:
-        """The model that will answer, and the cost; None where there is no such model."""
+        """The model that will answer, and the cost; None if the model does not exist."""
         payload, body = request.payload, request.body
         assert payload is not None, "requests that cannot be read are refused before"
         if isinstance(payload, SearchRequest):
@@ -119,11 +119,11 @@ class Quota:
         context = model.spec.context_tokens if model else self._pool.context_tokens_max()
         return name, generation(payload, body, context)
 
-    def _job(self, shown: str) -> str:
-        """The job's name in the usage; only ``JOBS_MAX`` jobs are told apart, the rest is other."""
-        if not shown:
+    def _job(self, name: str) -> str:
+        """The job's name in the usage; beyond ``JOBS_MAX`` names it is ``other``."""
+        if not name:
             return ""
-        job = account_name(shown)
+        job = account_name(name)
         if job not in self._jobs and len(self._jobs) >= JOBS_MAX:
             return "other"
         self._jobs.add(job)
