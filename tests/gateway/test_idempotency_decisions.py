@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sage_gateway.idempotency.decisions import (
     IdempotencyKey,
-    Step,
+    NextStep,
     idempotency_key,
     may_detach,
     step_for,
@@ -98,11 +98,11 @@ def test_an_answer_is_replayed_for_its_own_body_only(
     step = step_for(IdempotencyKey(b"k", b"a"), known)
 
     if known is None:
-        assert step is Step.DISPATCH
+        assert step is NextStep.DISPATCH
     elif known.digest == b"a":
-        assert step is (Step.REPLAY if isinstance(known, RecordedAnswer) else Step.WAIT)
+        assert step is (NextStep.REPLAY if isinstance(known, RecordedAnswer) else NextStep.WAIT)
     else:
-        assert step is Step.REFUSE
+        assert step is NextStep.REFUSE
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,14 @@ def test_a_past_day_has_its_sum_at_its_last_minute() -> None:
     assert found.timestamp_ns == at(datetime(2026, 11, 23, 23, 59, tzinfo=UTC))
 
 
-def test_who_asks_without_a_job_has_a_point_too() -> None:
+def test_usage_without_a_job_has_a_point_too() -> None:
     [found] = points(charge(job=""))
 
     assert flaw(found) == ""
 
 
 @given(st.lists(st.integers(0, 90), min_size=1, max_size=20))
-def test_writing_again_within_a_minute_never_makes_more(seconds: list[int]) -> None:
+def test_writing_again_within_a_minute_adds_no_point(seconds: list[int]) -> None:
     name = uuid.uuid4().hex
     store = bucket(name, store="memory").open()
     times = [NOW + timedelta(seconds=s) for s in seconds]
@@ -61,7 +61,7 @@ def test_writing_again_within_a_minute_never_makes_more(seconds: list[int]) -> N
     assert found[-1].fields["requests"] == len(times) - 1
 
 
-def test_a_gateway_tells_what_was_used_at_the_latest_when_it_ends(start: Any, fake: Any) -> None:
+def test_a_gateway_reports_all_usage_before_it_ends(start: Any, fake: Any) -> None:
     where = bucket(uuid.uuid4().hex, store="memory")
     job = {"x-sage-job": "ingest"}
     body = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}

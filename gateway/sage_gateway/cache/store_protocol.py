@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-#: What an answer counts besides its bytes; bounds the number of tiny ones.
+#: Bytes counted for an answer in addition to its own; bounds the number of tiny ones.
 ROW_BYTES = 128
 
 

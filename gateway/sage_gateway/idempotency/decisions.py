@@ -37,7 +37,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
 
-class Step(Enum):
+class NextStep(Enum):
     """What to do with a call, given what the store has under its key."""
 
     DISPATCH = auto()
@@ -60,13 +60,13 @@ def idempotency_key(
     return IdempotencyKey(_hash(parts), digest)
 
 
-def step_for(key: IdempotencyKey, known: RecordedAnswer | RunningCall | None) -> Step:
+def step_for(key: IdempotencyKey, known: RecordedAnswer | RunningCall | None) -> NextStep:
     """The next step; a call with another body never gets the recorded answer."""
     if known is None:
-        return Step.DISPATCH
+        return NextStep.DISPATCH
     if known.digest != key.digest:
-        return Step.REFUSE
-    return Step.REPLAY if isinstance(known, RecordedAnswer) else Step.WAIT
+        return NextStep.REFUSE
+    return NextStep.REPLAY if isinstance(known, RecordedAnswer) else NextStep.WAIT
 
 
 def may_detach(*, detached: int, detached_max: int, grace_s: float, recordable: bool) -> bool:

@@ -22,7 +22,7 @@ from sage_gateway.errors import GatewayError, IdempotencyKeyReused, InternalErro
 from sage_gateway.idempotency.counters import IdempotencyMetrics
 from sage_gateway.idempotency.decisions import (
     IdempotencyKey,
-    Step,
+    NextStep,
     may_detach,
     step_for,
 )
@@ -132,15 +132,15 @@ class InFlightCalls:
             if isinstance(known, Unavailable):
                 return known
             match step_for(call.key, known):
-                case Step.DISPATCH:
+                case NextStep.DISPATCH:
                     return None
-                case Step.REPLAY:
+                case NextStep.REPLAY:
                     assert isinstance(known, RecordedAnswer)
                     return known
-                case Step.REFUSE:
+                case NextStep.REFUSE:
                     self._metrics.calls["refused"].inc()
                     raise _key_reused()
-                case Step.WAIT:
+                case NextStep.WAIT:
                     call.source = COALESCED
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, POLL_MAX_S)

@@ -1,6 +1,6 @@
 """Idempotency store in memory: the reference of the protocol, and the store of cheap answers.
 
-Embeddings and reranks are always kept here, not beside the generations: an engine computes them
+Embeddings and reranks are always kept here, not with the generations: an engine computes them
 again in milliseconds, and many vectors must not evict answers that took seconds. The oldest answer
 is evicted first and evictions are counted, which ``cachetools`` does not offer.
 """

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-#: What an answer counts besides its bytes; bounds the number of tiny ones.
+#: Bytes counted for an answer in addition to its own; bounds the number of tiny ones.
 ROW_BYTES = 128
 
 
@@ -33,7 +33,7 @@ class IdempotencyStore(Protocol):
     """Bounded by bytes and by age; the oldest answer is evicted first.
 
     Every method but ``close`` may raise ``StoreUnavailable`` or ``TimeoutError``; the caller then
-    goes on without the store. Except for ``open`` and ``close`` they return within seconds. All
+    continues without the store. Except for ``open`` and ``close`` they return within seconds. All
     are called on one event loop.
     """
 
