@@ -1,7 +1,7 @@
 """The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS, LEDGERS or TENANTS.
+POOLS, IDEMPOTENCY_STORES or TENANTS.
 """
 
 import contextlib
@@ -263,19 +263,19 @@ def _endpoint() -> web.Application:
     return app
 
 
-LEDGERS = [
+IDEMPOTENCY_STORES = [
     pytest.param("memory", id="memory"),
     pytest.param("sqlite", id="sqlite"),
     pytest.param("redis", id="redis", marks=SERVICE),
 ]
-OpenLedger = Callable[..., AbstractAsyncContextManager[IdempotencyStore]]
+OpenIdempotencyStore = Callable[..., AbstractAsyncContextManager[IdempotencyStore]]
 
 
-@pytest.fixture(params=LEDGERS)
-def ledger(
+@pytest.fixture(params=IDEMPOTENCY_STORES)
+def open_store(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OpenLedger]:
-    """Opens the same empty ledger again and again: ``async with ledger(ttl_s=..., bytes_max=...)``.
+) -> Iterator[OpenIdempotencyStore]:
+    """Opens the same empty store repeatedly: ``async with open_store(ttl_s=..., bytes_max=...)``.
 
     The one in memory is empty each time.
     """

@@ -43,17 +43,17 @@ async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 10) 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("body", [b"", b"{}", bytes(range(256)), b"x" * 100_000])
 async def test_a_recorded_answer_is_found_byte_for_byte(
-    ledger: Any, body: bytes, stream: bool
+    open_store: Any, body: bytes, stream: bool
 ) -> None:
-    async with ledger() as store:
+    async with open_store() as store:
         name = key()
         await claim_and_record(store, name, answer(body, stream=stream))
 
         assert await store.claim(name, DIGEST) == answer(body, stream=stream)
 
 
-async def test_a_claim_is_seen_by_the_next_until_it_is_released(ledger: Any) -> None:
-    async with ledger() as store:
+async def test_a_claim_is_seen_by_the_next_until_it_is_released(open_store: Any) -> None:
+    async with open_store() as store:
         name = key()
 
         assert await store.claim(name, DIGEST) is None
@@ -63,8 +63,8 @@ async def test_a_claim_is_seen_by_the_next_until_it_is_released(ledger: Any) -> 
         assert await store.claim(key(), DIGEST) is None
 
 
-async def test_releasing_twice_or_without_a_claim_changes_nothing(ledger: Any) -> None:
-    async with ledger() as store:
+async def test_releasing_twice_or_without_a_claim_changes_nothing(open_store: Any) -> None:
+    async with open_store() as store:
         name = key()
         await claim_and_record(store, name, answer())
 
@@ -74,8 +74,8 @@ async def test_releasing_twice_or_without_a_claim_changes_nothing(ledger: Any) -
         assert await store.claim(name, DIGEST) == answer()
 
 
-async def test_the_first_answer_of_a_key_stays(ledger: Any) -> None:
-    async with ledger() as store:
+async def test_the_first_answer_of_a_key_stays(open_store: Any) -> None:
+    async with open_store() as store:
         name = key()
         await claim_and_record(store, name, answer(b"first"))
         await store.record(name, answer(b"second"))
@@ -84,8 +84,8 @@ async def test_the_first_answer_of_a_key_stays(ledger: Any) -> None:
         assert store.bytes_held == len(b"first") + ROW_BYTES
 
 
-async def test_concurrent_answers_are_all_recorded(ledger: Any) -> None:
-    async with ledger() as store:
+async def test_concurrent_answers_are_all_recorded(open_store: Any) -> None:
+    async with open_store() as store:
         names = [key() for _ in range(300)]
         await asyncio.gather(*(claim_and_record(store, n, answer(n)) for n in names))
 
@@ -97,9 +97,9 @@ async def test_concurrent_answers_are_all_recorded(ledger: Any) -> None:
         assert await eventually(counted)
 
 
-async def test_the_oldest_answer_is_evicted_beyond_the_size_limit(ledger: Any) -> None:
+async def test_the_oldest_answer_is_evicted_beyond_the_size_limit(open_store: Any) -> None:
     size = 1000 - ROW_BYTES
-    async with ledger(bytes_max=10_000) as store:
+    async with open_store(bytes_max=10_000) as store:
         names = [key() for _ in range(13)]
         for name in names:
             await claim_and_record(store, name, answer(b"x" * size))
@@ -113,8 +113,8 @@ async def test_the_oldest_answer_is_evicted_beyond_the_size_limit(ledger: Any) -
         assert found == [False] * 3 + [True] * 10
 
 
-async def test_an_expired_answer_is_not_found_and_can_be_recorded_again(ledger: Any) -> None:
-    async with ledger(ttl_s=0.3) as store:
+async def test_an_expired_answer_is_not_found_and_can_be_recorded_again(open_store: Any) -> None:
+    async with open_store(ttl_s=0.3) as store:
         name = key()
         await claim_and_record(store, name, answer(b"old"))
 
@@ -127,14 +127,14 @@ async def test_an_expired_answer_is_not_found_and_can_be_recorded_again(ledger: 
 
 
 async def test_answers_survive_a_restart_but_claims_do_not(
-    ledger: Any, request: pytest.FixtureRequest
+    open_store: Any, request: pytest.FixtureRequest
 ) -> None:
     done, claimed = key(), key()
-    async with ledger() as store:
+    async with open_store() as store:
         await claim_and_record(store, done, answer())
         await store.claim(claimed, DIGEST)
 
-    async with ledger() as store:
+    async with open_store() as store:
         durable = "memory" not in request.node.name
         assert await store.claim(done, DIGEST) == (answer() if durable else None)
         assert await store.claim(claimed, DIGEST) is None

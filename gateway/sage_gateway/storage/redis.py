@@ -8,7 +8,7 @@ import redis.asyncio as redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from sage_flink.common import StoreUnavailable
+from sage_flink.common import ConfigError, StoreUnavailable
 
 CONNECTIONS_MAX = 64
 TIMEOUT_S = 1.0
@@ -20,17 +20,23 @@ class RedisConnection:
     A call waits ``timeout_s`` at most for each of: a connection of the pool, the server, its
     answer. Errors are ``StoreUnavailable`` with ``name`` in the message, but never the URL, which
     may contain a password.
+
+    Raises:
+        ConfigError: ``url`` is not the URL of a Redis.
     """
 
     def __init__(self, url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._name = name
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS_MAX,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-        )
+        try:
+            pool = redis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS_MAX,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+            )
+        except ValueError as error:
+            raise ConfigError(f"ledger.url: {error}") from error
         self._client = redis.Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
 
