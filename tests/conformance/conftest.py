@@ -26,7 +26,7 @@ from sage_connectors import files, http_pool
 from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
-from sage_flink.db.vectors import packed
+from sage_flink.db.vectors import pack
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
@@ -98,9 +98,9 @@ def rows_into(store: str) -> Iterator[SinkCase]:
     spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
 
     def value(n: int) -> Any:
-        return {"vector": packed([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
+        return {"vector": pack([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
 
-    yield SinkCase(spec, value, {"vector": packed([1.0])}, lambda: spec.open().count())
+    yield SinkCase(spec, value, {"vector": pack([1.0])}, lambda: spec.open().count())
     vectors_in_memory.forget(spec.name)
     if store != "memory":
         spec.open().drop()  # type: ignore[attr-defined]
