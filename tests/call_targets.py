@@ -15,7 +15,7 @@ from benchmark_sage.mock_engine import MockEngine
 from sage_connectors import HttpPool
 from sage_flink.common import Failed, Record, Settings
 from sage_flink.flow import FlinkOptions, Graph, Outcome
-from sage_flink.flow.memory import Given
+from sage_flink.flow.lists import ListSource
 
 JOB = "conformance-call"
 KEY = "the-key"
@@ -70,11 +70,6 @@ def on_native(branches: list[Branch], url: str, folder: Path) -> None:
     on_flink(branches, url, folder, FlinkOptions(**MINI))
 
 
-def on_fallback(branches: list[Branch], url: str, folder: Path) -> None:
-    """PyFlink's operator on a MiniCluster."""
-    on_flink(branches, url, folder, FlinkOptions(**MINI, calls="python"))
-
-
 MINI: dict[str, Any] = {"target": "local", "checkpoint_interval_s": 1.0, "restarts_max": 0}
 
 
@@ -96,7 +91,7 @@ def on_flink(
 
 
 Target = Callable[[list[Branch], str, Path], None]
-TARGETS: dict[str, Target] = {"local": on_local, "fallback": on_fallback, "native": on_native}
+TARGETS: dict[str, Target] = {"local": on_local, "native": on_native}
 
 
 def ran(
@@ -128,7 +123,7 @@ def _object(body: str) -> dict[str, Any]:
 
 def _graph(branches: list[Branch], folder: Path) -> Graph:
     ends = [
-        sage.flow.read(f"{branch.name}.in", Given(branch.records))
+        sage.flow.read(f"{branch.name}.in", ListSource(branch.records))
         .call(branch.name, branch.spec, **branch.call)
         .write(f"{branch.name}.out", _out(folder, branch))
         for branch in branches

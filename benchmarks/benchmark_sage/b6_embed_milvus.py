@@ -22,8 +22,8 @@ from benchmark_sage.results import Headline, Result, result
 from sage_connectors import http_pool
 from sage_connectors.kafka_client import delete_topic, feed
 from sage_flink.common import Record, Settings, sage_home
-from sage_flink.flow.local import embed
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
+from sage_flink.flow.local.runner import embed
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import corpus, rag_ingest
@@ -74,12 +74,12 @@ def workload(texts_max: int) -> tuple[list[Message], list[Record]]:
     """
     nodes = rag_ingest.build().nodes
     ends = next(place for place, node in enumerate(nodes) if node.name == "split")
-    graph = sage.flow.Stream(nodes[: ends + 1]).write("chunks", Collected())
+    graph = sage.flow.Stream(nodes[: ends + 1]).write("chunks", ListSink())
     messages: list[Message] = []
     chunks: list[Record] = []
     for once, document in _again(corpus.python_reference()):
         message = corpus.message({**document, "id": f"{document['id']}/{once}"})
-        given = Given((Record(id="given", value=message[1]),))
+        given = ListSource((Record(id="given", value=message[1]),))
         made = asyncio.run(sage.flow.run(graph, sources={"documents": given})).written["chunks"]
         if len(chunks) + len(made) > texts_max:
             break

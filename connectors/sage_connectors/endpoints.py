@@ -8,7 +8,7 @@ asked always.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sage_flink.flow.attempts import backoff_s
+from sage_flink.flow.calls.classification import backoff_s
 
 
 @dataclass(slots=True)

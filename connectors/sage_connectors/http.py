@@ -18,7 +18,7 @@ from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout
 from sage_flink.common.openai import error_message, retry_after_s
 from sage_flink.common.settings import Settings
 from sage_flink.flow import Reply
-from sage_flink.flow.attempts import verdict_of
+from sage_flink.flow.calls.classification import verdict_of
 
 RESPONSE_BYTES_MAX = 32 << 20
 CONNECT_TIMEOUT_S = 10.0

@@ -22,11 +22,11 @@ import sage_flink as sage
 from sage_connectors.kafka_client import committed, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
 from sage_flink.common.letters import REPLAYED
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.platform import stack
+from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.job_accounting import job_balance
 from sage_flink.platform.record_accounting import Balance
-from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import corpus, rag_ingest
 from sage_jobs.ask import ask
 from sage_jobs.entry import told
@@ -142,11 +142,11 @@ def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
     """The chunk ids that the job will write, from the job's own steps run in this process."""
     nodes = rag_ingest.build(config).nodes
     ends = next(place for place, node in enumerate(nodes) if node.name == "split")
-    graph = sage.flow.Stream(nodes[: ends + 1]).write("chunks", Collected())
+    graph = sage.flow.Stream(nodes[: ends + 1]).write("chunks", ListSink())
     given = tuple(
         Record(id=f"given/{n}", value=value, key=key) for n, (key, value) in enumerate(messages)
     )
-    outcome = asyncio.run(sage.flow.run(graph, sources={"documents": Given(given)}))
+    outcome = asyncio.run(sage.flow.run(graph, sources={"documents": ListSource(given)}))
     chunks = frozenset(record.id for record in outcome.written["chunks"])
     return Expected(chunks, frozenset(failed.id for failed in outcome.failed))
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,9 +11,6 @@ from rich.text import Text
 
 import sage_flink as sage
 from sage_flink.common import SageError
-
-#: Who makes a job's calls to the pool: the Java operator, or PyFlink's own.
-Calls = Literal["native", "python"]
 
 
 @contextmanager
@@ -75,10 +72,6 @@ def _flink_options(
         list[str] | None,
         typer.Option(metavar="STEP", help="A step gone from the pipeline: its state may go too."),
     ] = None,
-    calls: Annotated[
-        Calls,
-        typer.Option(help="Who calls the pool: the Java operator, or PyFlink's own, slower."),
-    ] = "native",
     bundle_ms: Annotated[
         int,
         typer.Option(
@@ -92,6 +85,5 @@ def _flink_options(
         parallelism=parallelism,
         savepoint=from_savepoint,
         drop_state=tuple(drop_state or ()),
-        calls=calls,
         bundle_s=bundle_ms / 1000,
     )

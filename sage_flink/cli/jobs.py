@@ -44,7 +44,7 @@ def submit(
     """Start a pipeline as a Flink job.
 
     Options after the pipeline go to it: `sage jobs submit rag_ingest --help` lists them. All jobs
-    of sage know --parallelism, --from-savepoint, --drop-state and --calls.
+    of sage know --parallelism, --from-savepoint and --drop-state.
     """
     if pipeline == "--help":
         print(context.get_help())

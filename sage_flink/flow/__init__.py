@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
-from sage_flink.flow.local import Outcome, run
+from sage_flink.flow.local.runner import Outcome, run
 from sage_flink.flow.ports import BatchLimits, Pool, Refusal, Reply, Sink, Source, Writer
 from sage_flink.flow.stream import Stream, pipeline, read, union
-from sage_flink.flow.yaml import from_yaml, to_yaml, vocabulary
+from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 
 if TYPE_CHECKING:
-    from sage_flink.flow.flink_submit import submit
+    from sage_flink.flow.flink.submit import submit
     from sage_flink.platform.cluster import FlinkOptions
 
 __all__ = [
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     """PyFlink is loaded by the first use of ``submit``, not by building a graph."""
     if name in {"submit", "FlinkOptions"}:
         try:
-            from sage_flink.flow import flink_submit
+            from sage_flink.flow.flink import submit
             from sage_flink.platform import cluster
         except ModuleNotFoundError as error:
             from sage_flink.common.errors import ConfigError
@@ -61,5 +61,5 @@ def __getattr__(name: str) -> Any:
             raise ConfigError(
                 "Flink's Python package is missing: pip install 'sage-flink[flink]'"
             ) from error
-        return flink_submit.submit if name == "submit" else cluster.FlinkOptions
+        return submit.submit if name == "submit" else cluster.FlinkOptions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

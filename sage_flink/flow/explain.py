@@ -1,11 +1,11 @@
 """A graph as text or as a Mermaid flowchart.
 
->>> from sage_flink.flow.memory import Collected, Given
+>>> from sage_flink.flow.lists import ListSink, ListSource
 >>> from sage_flink.flow.stream import read
->>> print(explain(read("in", Given(())).write("out", Collected())))
-in         read      Given(given=())
+>>> print(explain(read("in", ListSource(())).write("out", ListSink())))
+in         read      ListSource(rows=())
 out.batch  batch     <- in; 500 items, 4000000 bytes, 0.05 s
-out        write     <- out.batch; Collected()
+out        write     <- out.batch; ListSink()
 """
 
 import dataclasses

@@ -16,7 +16,7 @@ from sage_flink.common.errors import PipelineError, Rejected
 from sage_flink.common.letters import Posted, marker_message
 from sage_flink.common.records import Record, encode
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
-from sage_flink.flow.memory import Given
+from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
 
 
@@ -117,7 +117,7 @@ def _behind(graph: Graph, entering: Mapping[str, Sequence[Record]]) -> list[Node
     for node in graph.nodes:
         inputs = tuple(source[name] for name in node.inputs if name in source)
         if node.name in entering:
-            letters = Read(f"{node.name}.letters", Given(tuple(entering[node.name])))
+            letters = Read(f"{node.name}.letters", ListSource(tuple(entering[node.name])))
             nodes.append(letters)
             inputs = (*inputs, letters.name)
         if not inputs:
@@ -147,5 +147,5 @@ def _markers(taken: Sequence[Posted], topic: FlinkSink) -> tuple[Node, Node]:
         for posted in taken
         for position in (posted.position, *posted.also)
     )
-    read = Read(f"{REPLAYED}.read", Given(markers))
+    read = Read(f"{REPLAYED}.read", ListSource(markers))
     return read, Write(REPLAYED, read.name, topic)

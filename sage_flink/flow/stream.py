@@ -1,8 +1,8 @@
 """The fluent builder: a verb a node. The nodes check their arguments; the builder ties them.
 
->>> from sage_flink.flow.memory import Collected, Given
->>> out = Collected()
->>> graph = read("in", Given(())).flat_map("twice", lambda r: [r.value] * 2).write("out", out)
+>>> from sage_flink.flow.lists import ListSink, ListSource
+>>> out = ListSink()
+>>> graph = read("in", ListSource(())).flat_map("twice", lambda r: [r.value] * 2).write("out", out)
 >>> [node.name for node in graph.nodes]
 ['in', 'twice', 'out.batch', 'out']
 """

@@ -13,13 +13,8 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import ConfigError
-from sage_flink.common.need import need
 from sage_flink.common.settings import Settings
 
-#: Smallest bundle where PyFlink's async operator makes the calls: it waits for all calls of a
-#: bundle before it ends the bundle (8,000 calls of 50 ms, capacity 64, slots busy: 0.12 at 64
-#: elements, 0.55 at PyFlink's 1000, 0.81 at this).
-BUNDLE_ITEMS_OF_CALLS = 100_000
 #: Read at import, before PyFlink starts its own JVM, which sets the same variable.
 INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
 BUFFER_TIMEOUT_MS = 5
@@ -42,10 +37,6 @@ class FlinkOptions:
     savepoint is not changed. ``drop_state`` names steps that the pipeline no longer has and whose
     state may be dropped. ``checkpoints`` is the folder of this job's checkpoints; empty means the
     cluster's.
-
-    ``calls`` selects the operator that makes the pipeline's calls: ``native`` is the Java operator,
-    ``python`` the slower fallback on PyFlink's own (``flow.flink_fallback``). With ``python`` the
-    native jar may be missing: then sinks get batches of one record, and Kafka is not available.
     """
 
     target: Literal["remote", "local"] = "remote"
@@ -57,11 +48,6 @@ class FlinkOptions:
     savepoint: str = ""
     drop_state: tuple[str, ...] = ()
     checkpoints: str = ""
-    calls: Literal["native", "python"] = "native"
-
-    def __post_init__(self) -> None:
-        known = self.calls in ("native", "python")
-        need(known, "options", "calls", "'native' or 'python'", self.calls, ConfigError)
 
 
 def native_jar(settings: Settings) -> Path:
@@ -73,15 +59,12 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     """An environment with the native jar, exactly-once checkpoints and small Python bundles.
 
     Raises:
-        ConfigError: the jar is missing, and ``options.calls`` needs it.
+        ConfigError: the jar is missing.
     """
     jar = native_jar(settings)
-    if not jar.exists() and options.calls == "native":
-        raise ConfigError(
-            f"the native operators are missing ({jar}); run `bash infra/setup.sh`, "
-            "or use FlinkOptions(calls='python')"
-        )
-    jars = [jar] if jar.exists() else []
+    if not jar.exists():
+        raise ConfigError(f"the native operators are missing ({jar}); run `bash infra/setup.sh`")
+    jars = [jar]
     # `flink run` adds PyFlink's operators to a job's jars by itself; nothing else does.
     if not INSIDE_FLINK_RUN:
         jars += Path(pyflink.__file__).parent.glob("opt/flink-python-*.jar")
@@ -136,16 +119,13 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "execution.checkpointing.dir": options.checkpoints,
         "execution.state-recovery.path": options.savepoint,
     }
-    items = options.bundle_items
-    if options.calls == "python":
-        items = max(items, BUNDLE_ITEMS_OF_CALLS)
     return {
         **{key: value for key, value in state.items() if value},
         "execution.state-recovery.ignore-unclaimed-state": str(bool(options.drop_state)).lower(),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),
-        "python.fn-execution.bundle.size": str(items),
+        "python.fn-execution.bundle.size": str(options.bundle_items),
         # A call is a task of its own, so Flink's 100 ms would be added before and after it.
         "execution.buffer-timeout.interval": f"{BUFFER_TIMEOUT_MS} ms",
         "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",

@@ -27,7 +27,7 @@ from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
 from sage_flink.db.vectors import packed
-from sage_flink.flow.memory import Given
+from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
@@ -54,7 +54,7 @@ DIM = 8
 
 
 def given(tmp_path: Path) -> Source:
-    return Given((Record("a", b"1", origin="a"), Record("b", b"2", origin="b")))
+    return ListSource((Record("a", b"1", origin="a"), Record("b", b"2", origin="b")))
 
 
 def in_folder(tmp_path: Path) -> Source:

@@ -219,7 +219,7 @@ def is_embedded(run: Ran, engine: MockEngine, *ids: str) -> bool:
 
 
 def vector_of(engine: MockEngine, text: str) -> bytes:
-    from sage_flink.flow import embeddings
+    from sage_flink.flow.calls import embeddings
 
     harmless = embeddings.request("reference", [text])
     body = httpx.post(f"{engine.url}/v1/embeddings", content=harmless, timeout=60).content

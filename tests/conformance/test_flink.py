@@ -24,7 +24,7 @@ from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record, Rejected, Settings, decode, encode
 from sage_flink.common.records import derived_id
 from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
-from sage_flink.flow.memory import Given
+from sage_flink.flow.lists import ListSource
 
 pytestmark = [
     pytest.mark.flink,
@@ -203,7 +203,7 @@ def test_a_call_spreads_over_gateways_and_tells_who_asks(tmp_path: Path) -> None
     refused: list[dict[str, str]] = []
     sink = Appended(str(tmp_path / "records"))
     graph = (
-        sage.flow.read("in", Given(tuple(records)))
+        sage.flow.read("in", ListSource(tuple(records)))
         .call("ask", Asked(), capacity=8, timeout_s=20, tenant="t1", slack_s=60)
         .write("out", sink)
         .dead_letters_to(Discarded())

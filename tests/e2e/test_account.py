@@ -24,7 +24,7 @@ import sage_flink as sage
 from sage_connectors import kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record, Settings, sage_home
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DecodeDocument, chunk, measure
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
@@ -93,9 +93,9 @@ def messages():
 def expected():
     """What each step must count, from the steps themselves, run here."""
     given = [Record(id=str(n), value=v, key=k) for n, (k, v) in enumerate(messages())]
-    read = sage.flow.read("in", Given(tuple(given)))
+    read = sage.flow.read("in", ListSource(tuple(given)))
     graph = read.flat_map("decode", DecodeDocument()).flat_map("split", SPLIT)
-    outcome = asyncio.run(sage.flow.run(graph.write("out", Collected())))
+    outcome = asyncio.run(sage.flow.run(graph.write("out", ListSink())))
     chunks = outcome.written["out"]
     poisoned = sum("poison" in record.value["text"] for record in chunks)
     bad = len(outcome.failed)

@@ -17,7 +17,7 @@ import sage_flink as sage
 from sage_connectors import http_pool
 from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import rag_answer, rag_ingest
 from sage_jobs.rag_ingest import RagIngest
@@ -40,7 +40,7 @@ FACTS = {
 def collection():
     """Three documents, put in by the job's own graph, run in process on the real servers."""
     name = f"t{uuid.uuid4().hex[:10]}"
-    given = Given(
+    given = ListSource(
         tuple(
             Record(id=f"given/{doc}", value=json.dumps({"id": doc, "text": text}).encode())
             for doc, text in FACTS.items()
@@ -53,7 +53,7 @@ def collection():
                 rag_ingest.build(RagIngest(collection=name)),
                 pool=pool,
                 sources={"documents": given},
-                sinks={"telemetry": Collected()},
+                sinks={"telemetry": ListSink()},
             )
 
     outcome = asyncio.run(ingest())

@@ -18,7 +18,7 @@ from waiting import wait_until
 
 from sage_connectors import http_pool
 from sage_flink.common import sage_home
-from sage_flink.flow.local import embed
+from sage_flink.flow.local.runner import embed
 from sage_flink.platform import stack
 from sage_jobs import corpus
 from sage_jobs.demo import expect

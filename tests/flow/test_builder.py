@@ -5,10 +5,10 @@ import pytest
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import PipelineError
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DecodeDocument
 
-GIVEN = Given(())
+GIVEN = ListSource(())
 
 
 def same(record):
@@ -23,7 +23,7 @@ EMBED = sage.embed(model="m")
 
 
 def test_a_sink_without_a_batch_gets_one_from_its_own_limits():
-    graph = sage.flow.read("in", GIVEN).write("out", Collected())
+    graph = sage.flow.read("in", GIVEN).write("out", ListSink())
 
     assert [node.name for node in graph.nodes] == ["in", "out.batch", "out"]
 
@@ -31,7 +31,7 @@ def test_a_sink_without_a_batch_gets_one_from_its_own_limits():
 def test_a_batch_before_the_sink_is_kept():
     stream = sage.flow.read("in", GIVEN).batch("b", items_max=2, bytes_max=10, linger_s=1)
 
-    assert [node.name for node in stream.write("out", Collected()).nodes] == ["in", "b", "out"]
+    assert [node.name for node in stream.write("out", ListSink()).nodes] == ["in", "b", "out"]
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_a_batch_before_the_sink_is_kept():
             lambda s: s.flat_map("x", DecodeDocument),
             "step 'x': function must be a callable taking a Record, and an object: DecodeDocument(",
         ),
-        (lambda s: s.write("x", Collected), "step 'x': sink must be .*, and an object: Collected("),
+        (lambda s: s.write("x", ListSink), "step 'x': sink must be .*, and an object: ListSink("),
         (lambda s: s.flat_map("a\nb", same), "step name: must be on one line"),
         (lambda s: s.flat_map("dead-letters", same), "step name: 'dead-letters' is the step for"),
         (
-            lambda s: s.write("w", Collected()).dead_letters_to("d"),
+            lambda s: s.write("w", ListSink()).dead_letters_to("d"),
             "pipeline: dead_letters must be a sink such as",
         ),
         (lambda s: sage.flow.Read("r", [1]), r"step 'r': source must be a source with records()"),
@@ -89,15 +89,15 @@ def test_a_wrong_argument_is_named_with_what_came(build, message):
 def test_branches_share_their_common_steps():
     head = sage.flow.read("in", GIVEN).flat_map("f", same)
 
-    graph = sage.flow.pipeline(head.write("a", Collected()), head.write("b", Collected()))
+    graph = sage.flow.pipeline(head.write("a", ListSink()), head.write("b", ListSink()))
 
     assert [n.name for n in graph.nodes] == ["in", "f", "a.batch", "a", "b.batch", "b"]
 
 
 def test_two_different_steps_of_one_name_are_refused():
     head = sage.flow.read("in", GIVEN)
-    left = head.flat_map("f", same).write("a", Collected())
-    right = head.flat_map("f", other).write("b", Collected())
+    left = head.flat_map("f", same).write("a", ListSink())
+    right = head.flat_map("f", other).write("b", ListSink())
 
     with pytest.raises(PipelineError, match="'f': two different steps carry this name"):
         sage.flow.pipeline(left, right)
@@ -117,8 +117,8 @@ def test_a_stream_without_an_end_is_told_how_to_end(use):
 
 def test_branches_with_two_places_for_failed_records_are_refused():
     head = sage.flow.read("in", GIVEN)
-    left = head.write("a", Collected()).dead_letters_to(kafka("left"))
-    right = head.write("b", Collected()).dead_letters_to(kafka("right"))
+    left = head.write("a", ListSink()).dead_letters_to(kafka("left"))
+    right = head.write("b", ListSink()).dead_letters_to(kafka("right"))
 
     with pytest.raises(PipelineError, match=r"send failed records to .*left.* and to .*right.*;"):
         sage.flow.pipeline(left, right)
@@ -127,7 +127,7 @@ def test_branches_with_two_places_for_failed_records_are_refused():
 
 def test_branches_with_one_place_for_failed_records_keep_it():
     head = sage.flow.read("in", GIVEN)
-    left = head.write("a", Collected())
-    right = head.write("b", Collected()).dead_letters_to(kafka("letters"))
+    left = head.write("a", ListSink())
+    right = head.write("b", ListSink()).dead_letters_to(kafka("letters"))
 
     assert sage.flow.pipeline(left, right).dead_letters == kafka("letters")

@@ -13,8 +13,9 @@ import pytest
 import sage_flink as sage
 from sage_flink.common import PoolError, Record
 from sage_flink.common.errors import PoolAway
-from sage_flink.flow import Call, Reply, embeddings
-from sage_flink.flow.calls import Caller
+from sage_flink.flow import Call, Reply
+from sage_flink.flow.calls import embeddings
+from sage_flink.flow.calls.caller import Caller
 
 CHAT = sage.chat(model="m")
 

@@ -9,10 +9,10 @@ import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import PipelineError
 from sage_flink.flow import Batch, FlatMap, Graph, Read, Write
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 
-READ = Read("in", Given(()))
-OUT = Collected()
+READ = Read("in", ListSource(()))
+OUT = ListSink()
 
 
 def same(record):
@@ -26,7 +26,7 @@ def findings(graph, target="local"):
 
 
 def test_a_sound_graph_comes_back():
-    graph = sage.flow.read("in", Given(())).write("out", OUT)
+    graph = sage.flow.read("in", ListSource(())).write("out", OUT)
 
     assert sage.flow.check(graph, "local") is graph
 
@@ -50,7 +50,7 @@ def test_only_a_sink_reads_from_a_batch():
 
 
 def test_flink_needs_a_place_for_failed_records():
-    graph = sage.flow.read("in", Given(())).write("out", OUT)
+    graph = sage.flow.read("in", ListSource(())).write("out", OUT)
 
     text = findings(graph, "flink")
 
@@ -74,7 +74,7 @@ def test_dead_letters_have_a_topic_of_their_own(topic, step):
 
 def test_a_function_that_cannot_travel_is_named_with_its_line():
     lock = threading.Lock()
-    stream = sage.flow.read("in", Given(())).flat_map("f", lambda r: [lock])
+    stream = sage.flow.read("in", ListSource(())).flat_map("f", lambda r: [lock])
 
     text = findings(stream.write("out", OUT), "flink")
 
@@ -83,12 +83,12 @@ def test_a_function_that_cannot_travel_is_named_with_its_line():
 
 
 @dataclass(frozen=True)
-class Locked(Collected):
+class Locked(ListSink):
     lock: object = field(default_factory=threading.Lock, compare=False)
 
 
 def test_a_sink_that_cannot_travel_is_named():
-    graph = sage.flow.read("in", Given(())).write("out", Locked())
+    graph = sage.flow.read("in", ListSource(())).write("out", Locked())
 
     assert "step 'out': its sink cannot be sent to a worker" in findings(graph, "flink")
 
@@ -98,7 +98,7 @@ def test_a_call_that_cannot_travel_is_named():
     class LockedEmbed(type(sage.embed(model="m"))):
         lock: object = field(default_factory=threading.Lock)
 
-    stream = sage.flow.read("in", Given(()))
+    stream = sage.flow.read("in", ListSource(()))
     graph = stream.call("embed", LockedEmbed("m"), capacity=1, timeout_s=1).write("out", OUT)
 
     assert "step 'embed': its call cannot be sent to a worker" in findings(graph, "flink")
@@ -124,7 +124,7 @@ def test_flink_writes_single_records_to_a_sink_of_its_own():
 @pytest.mark.parametrize("part", ["request", "answer"])
 def test_a_step_cannot_be_called_like_a_part_of_a_call(part):
     graph = (
-        sage.flow.read("in", Given(()))
+        sage.flow.read("in", ListSource(()))
         .call("embed", sage.embed(model="m"), capacity=1, timeout_s=1)
         .flat_map(f"embed.{part}", same)
         .write("out", kafka("t"))

@@ -12,7 +12,7 @@ from sage_connectors import kafka
 from sage_flink import db, inference, operators, tsdb
 from sage_flink.common import PipelineError
 from sage_flink.flow import Node
-from sage_flink.flow.yaml import VERBS
+from sage_flink.flow.yaml_form import VERBS
 from sage_flink.operators import DecodeDocument, chunk
 
 WORDS = sage.flow.vocabulary(sage_connectors, db, tsdb, inference, operators)

@@ -8,12 +8,12 @@ import pytest
 import sage_flink as sage
 from sage_flink.common import PipelineError, PoolError, Record, Rejected
 from sage_flink.flow import Reply
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.inference import EchoPool
 
 
 def words(*texts):
-    return Given(tuple(Record(id=f"r{i}", value={"text": t}) for i, t in enumerate(texts)))
+    return ListSource(tuple(Record(id=f"r{i}", value={"text": t}) for i, t in enumerate(texts)))
 
 
 class Flaky:
@@ -37,7 +37,7 @@ async def test_each_record_gets_the_vector_of_its_own_text():
     graph = (
         sage.flow.read("in", words("a b", "c"))
         .call("embed", sage.embed(model="m"), capacity=8, timeout_s=5)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=EchoPool())
@@ -53,7 +53,7 @@ async def test_a_record_that_raises_fails_alone_with_its_reason_and_place():
         yield 1 / len(record.value["text"])
 
     graph = sage.flow.read("in", words("ok", "bad", "")).flat_map("f", shout)
-    outcome = await sage.flow.run(graph.write("out", Collected()))
+    outcome = await sage.flow.run(graph.write("out", ListSink()))
 
     assert [r.value for r in outcome.written["out"]] == [0.5]
     assert [(f.id, f.step, f.attempts) for f in outcome.failed] == [("r1", "f", 1), ("r2", "f", 1)]
@@ -66,7 +66,7 @@ async def test_a_function_that_raises_late_leaves_nothing_behind():
         yield 1
         raise ValueError("late")
 
-    graph = sage.flow.read("in", words("x")).flat_map("f", half).write("out", Collected())
+    graph = sage.flow.read("in", words("x")).flat_map("f", half).write("out", ListSink())
     outcome = await sage.flow.run(graph)
 
     assert outcome.written["out"] == []
@@ -75,11 +75,11 @@ async def test_a_function_that_raises_late_leaves_nothing_behind():
 
 async def test_a_busy_pool_is_asked_again_with_the_same_request_id():
     pool = Flaky(failures=2)
-    asked = Given((Record(id="r0", value={"messages": [{"role": "user", "content": "x"}]}),))
+    asked = ListSource((Record(id="r0", value={"messages": [{"role": "user", "content": "x"}]}),))
     graph = (
         sage.flow.read("in", asked)
         .call("say", sage.chat(model="m"), capacity=1, timeout_s=20)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=pool)
@@ -95,7 +95,7 @@ async def test_a_final_error_is_not_asked_again_and_is_kept():
     graph = (
         sage.flow.read("in", words("x"))
         .call("embed", sage.embed(model="m"), capacity=1, timeout_s=20)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=pool)
@@ -116,7 +116,7 @@ async def test_an_ordered_call_keeps_the_order_of_the_stream():
     graph = (
         sage.flow.read("in", words(*"abcdefgh"))
         .call("embed", sage.embed(model="m"), capacity=8, timeout_s=5, ordered=True)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=Slowing(0))
@@ -130,11 +130,13 @@ async def test_a_streamed_answer_comes_in_pieces_and_as_a_whole():
     async def hear(step, text):
         heard.append((step, text))
 
-    given = Given((Record(id="q", value={"messages": [{"role": "user", "content": "to be"}]}),))
+    given = ListSource(
+        (Record(id="q", value={"messages": [{"role": "user", "content": "to be"}]}),)
+    )
     graph = (
         sage.flow.read("in", given)
         .call("say", sage.chat(model="m"), capacity=1, timeout_s=5)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=EchoPool(), on_delta=hear)
@@ -144,8 +146,8 @@ async def test_a_streamed_answer_comes_in_pieces_and_as_a_whole():
 
 
 async def test_a_step_can_be_given_another_source_and_sink():
-    graph = sage.flow.read("in", words("x")).write("out", Collected())
-    other = Collected()
+    graph = sage.flow.read("in", words("x")).write("out", ListSink())
+    other = ListSink()
 
     await sage.flow.run(graph, sources={"in": words("a", "b")}, sinks={"out": other})
 
@@ -158,15 +160,17 @@ async def test_a_call_without_a_pool_is_refused_before_anything_runs():
     )
 
     with pytest.raises(PipelineError, match="calls the model pool"):
-        await sage.flow.run(graph.write("out", Collected()))
+        await sage.flow.run(graph.write("out", ListSink()))
 
 
 @pytest.mark.parametrize("title", ["", "title"])
 async def test_a_request_that_cannot_be_made_fails_its_record_alone(title):
     graph = (
-        sage.flow.read("in", Given((Record("a", {"text": "x", "title": "T"}), Record("b", {}))))
+        sage.flow.read(
+            "in", ListSource((Record("a", {"text": "x", "title": "T"}), Record("b", {})))
+        )
         .call("embed", sage.embed(model="m", title=title), capacity=2, timeout_s=5)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=EchoPool())
@@ -179,7 +183,7 @@ async def test_a_title_that_is_missing_rejects_the_record():
     graph = (
         sage.flow.read("in", words("x"))
         .call("embed", sage.embed(model="m", title="title"), capacity=1, timeout_s=5)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=EchoPool())
@@ -195,7 +199,7 @@ async def test_a_spec_that_falls_over_a_record_fails_it_alone():
     graph = (
         sage.flow.read("in", words("x"))
         .call("embed", Fragile("m"), capacity=1, timeout_s=5)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=EchoPool())
@@ -211,7 +215,7 @@ async def test_an_answer_that_is_no_page_of_embeddings_fails_its_record():
     graph = (
         sage.flow.read("in", words("x"))
         .call("embed", sage.embed(model="m"), capacity=1, timeout_s=5)
-        .write("out", Collected())
+        .write("out", ListSink())
     )
 
     outcome = await sage.flow.run(graph, pool=Odd(0))
@@ -223,7 +227,7 @@ async def test_an_answer_that_is_no_page_of_embeddings_fails_its_record():
 async def test_a_function_that_returns_one_value_is_told_to_return_a_list(one):
     graph = sage.flow.read("in", words("x")).flat_map("f", lambda r: one)
 
-    outcome = await sage.flow.run(graph.write("out", Collected()))
+    outcome = await sage.flow.run(graph.write("out", ListSink()))
 
     kind = type(one).__name__
     reason = f"the function returned {kind}; return a list, or yield"
@@ -236,7 +240,7 @@ async def test_a_stream_without_an_end_is_not_run():
 
 
 async def test_a_list_is_no_source():
-    graph = sage.flow.read("in", words("x")).write("out", Collected())
+    graph = sage.flow.read("in", words("x")).write("out", ListSink())
 
     with pytest.raises(PipelineError, match="step 'in': source must be a source with records"):
         await sage.flow.run(graph, sources={"in": [1, 2]})

@@ -13,7 +13,7 @@ from sage_flink.common import Failed, PipelineError, Record, Rejected
 from sage_flink.common.letters import Marker, Posted, letter_message, read
 from sage_flink.flow import Batch, Union, Write
 from sage_flink.flow.graph import REPLAYED
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.replay import one_transaction, replay
 
 LETTERS = kafka("job.dead-letters")
@@ -43,11 +43,11 @@ def letter(step, id_="a", value=1):
 
 def branched():
     """in -> a -> b -> out, and a -> c -> both <- d <- in; both -> other."""
-    start = sage.flow.read("in", Given(()))
+    start = sage.flow.read("in", ListSource(()))
     a = start.flat_map("a", Faulty())
-    first = a.flat_map("b", Faulty()).write("out", Collected())
+    first = a.flat_map("b", Faulty()).write("out", ListSink())
     both = sage.flow.union("both", a.flat_map("c", Faulty()), start.flat_map("d", Faulty()))
-    return sage.flow.pipeline(first, both.write("other", Collected()), dead_letters=LETTERS)
+    return sage.flow.pipeline(first, both.write("other", ListSink()), dead_letters=LETTERS)
 
 
 def drawn(graph):
@@ -145,7 +145,7 @@ def test_with_no_letter_left_there_is_nothing_to_run():
 
 
 def test_letters_need_a_topic_that_can_be_marked():
-    graph = sage.flow.read("in", Given(())).flat_map("a", Faulty()).write("out", Collected())
+    graph = sage.flow.read("in", ListSource(())).flat_map("a", Faulty()).write("out", ListSink())
 
     with pytest.raises(PipelineError, match="a replay marks letters in their topic"):
         replay(graph, [letter("a")])
@@ -153,7 +153,7 @@ def test_letters_need_a_topic_that_can_be_marked():
 
 @given(refused=st.sets(st.sampled_from("pqrstuv")))
 async def test_a_run_and_the_replay_of_its_letters_write_what_one_sound_run_writes(refused):
-    records = Given(tuple(Record(x, x, origin=x) for x in "pqrstuv"))
+    records = ListSource(tuple(Record(x, x, origin=x) for x in "pqrstuv"))
 
     def of(graph, refusing):
         function = {"b": Faulty(frozenset(refusing)), "d": Faulty(frozenset(refusing))}
@@ -166,13 +166,13 @@ async def test_a_run_and_the_replay_of_its_letters_write_what_one_sound_run_writ
 
     sound = await sage.flow.run(branched(), sources={"in": records})
     # What `a` makes of a record has an id of its own; refuse some of those too.
-    inner = {r.child("a", n, 0).id for r in records.given if r.id in refused for n in range(2)}
+    inner = {r.child("a", n, 0).id for r in records.rows if r.id in refused for n in range(2)}
     first = await sage.flow.run(of(branched(), refused | inner), sources={"in": records})
     plan = replay(branched(), posted(*first.failed))
 
     second = {"out": [], "other": []}
     if plan.graph is not None:
-        ran = await sage.flow.run(plan.graph, sinks={REPLAYED: Collected()})
+        ran = await sage.flow.run(plan.graph, sinks={REPLAYED: ListSink()})
         second = {name: ran.written.get(name, []) for name in second}
 
     for sink in ("out", "other"):
@@ -182,10 +182,10 @@ async def test_a_run_and_the_replay_of_its_letters_write_what_one_sound_run_writ
 
 def test_native_sinks_share_a_transaction_with_the_letters_or_are_refused():
     def graph(sink):
-        return sage.flow.read("in", Given(())).write("out", sink).dead_letters_to(LETTERS)
+        return sage.flow.read("in", ListSource(())).write("out", sink).dead_letters_to(LETTERS)
 
     one_transaction(graph(kafka("out")))
-    one_transaction(graph(Collected()))
+    one_transaction(graph(ListSink()))
     with pytest.raises(PipelineError, match="step 'out': its sink and the dead letters must be"):
         one_transaction(graph(kafka("out", "elsewhere:9092")))
 

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 from sage_flink.common import Record, Rejected, decode, encode  # noqa: E402
 from sage_flink.common.records import encode_many  # noqa: E402
 from sage_flink.flow import BatchLimits, FlatMap, Refusal  # noqa: E402
-from sage_flink.flow.flink_steps import FlatMapStep, Stage, WriteStep  # noqa: E402
+from sage_flink.flow.flink.python_steps import FlatMapStep  # noqa: E402
+from sage_flink.flow.flink.stage import Stage  # noqa: E402
+from sage_flink.flow.flink.write_step import WriteStep  # noqa: E402
 
 
 def times(record):

@@ -40,7 +40,7 @@ class Away:
 
 
 def opened(sink, slept):
-    from sage_flink.flow.flink_steps import WriteStep
+    from sage_flink.flow.flink.write_step import WriteStep
 
     step, counters = WriteStep("vectors", sink, sleep=slept.append), Metrics()
     step.open(counters)

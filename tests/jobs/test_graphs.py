@@ -6,7 +6,7 @@ import pytest
 
 import sage_flink as sage
 from sage_flink.common import Record
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.inference import EchoPool
 from sage_jobs import corpus, rag_answer, rag_ingest
 
@@ -18,12 +18,12 @@ def test_a_job_is_a_sound_graph_for_flink(job):
 
 async def test_a_question_is_answered_with_its_sources():
     question = Record(id="questions/0/1", value=b'{"question": "what is a tuple?"}')
-    answers = Collected()
+    answers = ListSink()
 
     outcome = await sage.flow.run(
         rag_answer.build(),
         pool=EchoPool(passages=("a tuple is a sequence", "a list is a sequence")),
-        sources={"questions": Given((question,))},
+        sources={"questions": ListSource((question,))},
         sinks={"answers": answers},
     )
 

@@ -13,7 +13,7 @@ from sage_flink.common import Record
 from sage_flink.db import collection
 from sage_flink.db import memory as vectors_in_memory
 from sage_flink.flow import BatchLimits
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.ports import Reply
 from sage_flink.inference import EchoPool
 from sage_flink.inference.memory import DIM
@@ -56,8 +56,8 @@ def ingested(messages, sink):
         sage.flow.run(
             rag_ingest.build(CONFIG),
             pool=Poisoned(),
-            sources={"documents": Given(tuple(messages))},
-            sinks={"vectors": sink, "telemetry": Collected()},
+            sources={"documents": ListSource(tuple(messages))},
+            sinks={"vectors": sink, "telemetry": ListSink()},
         )
     )
 

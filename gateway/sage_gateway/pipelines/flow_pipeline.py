@@ -9,7 +9,7 @@ import orjson
 
 from sage_flink import flow
 from sage_flink.common import Record, Rejected, Settings
-from sage_flink.flow.memory import Collected, Given
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_gateway.pipelines.registry import Factory, Mount, OnDelta, Reply
 from sage_jobs import rag_answer
 
@@ -29,7 +29,7 @@ class Answerer:
             PoolError: a call to the pool failed.
         """
         record = Record(id=f"ask-{secrets.token_hex(12)}", value=_question(body))
-        answers = Collected()
+        answers = ListSink()
 
         async def hear(step: str, text: str) -> None:
             assert on_delta is not None
@@ -39,7 +39,7 @@ class Answerer:
             self.graph,
             job="gateway",
             pool=self.pool,
-            sources={"questions": Given((record,))},
+            sources={"questions": ListSource((record,))},
             sinks={"answers": answers},
             on_delta=hear if on_delta else None,
         )

@@ -8,25 +8,25 @@ from sage_flink.flow.ports import BatchLimits, Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A source of the records given, in their order."""
+class ListSource:
+    """A source that yields the records of a tuple, in their order."""
 
-    given: tuple[Record, ...]
+    rows: tuple[Record, ...]
 
     def records(self) -> Iterable[Record]:
-        """The records, in the order given."""
-        return self.given
+        """The records, in the order of ``rows``."""
+        return self.rows
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class ListSink:
     """A sink that keeps what is written, newest per id: ``rows`` maps id to record."""
 
     rows: dict[str, Record] = field(default_factory=dict, compare=False)
     batch: BatchLimits = field(default_factory=BatchLimits)
 
-    def writer(self) -> "Collected":
-        """Itself: there is nothing to open."""
+    def writer(self) -> "ListSink":
+        """This sink itself: there is no client to open."""
         return self
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
@@ -35,4 +35,4 @@ class Collected:
         return ()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing: there is no client to close."""

@@ -7,20 +7,17 @@ wire form. A step's name is its operator's name and uid. Lowering, a node each:
 Read      native source; a source that only Python can read becomes a collection
 FlatMap   Python process function, failures to a side output
 Call      Python request step -> Java async call (a task of its own) -> Python answer step;
-          with ``calls="python"``: PyFlink's async call -> Python step (flow.flink_fallback)
-Batch     Java micro-batch operator, pending records in operator state; without the jar of these:
-          batches of one record
+Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
 Union     union
 ========  ==========================================================================
 
 Neighbouring Python steps share one operator. Failures of all steps are united and written to the
-graph's dead-letter sink. What goes in and out is counted by :mod:`~sage_flink.flow.flink_account`.
+graph's dead-letter sink. What goes in and out is counted by
+:mod:`~sage_flink.flow.flink.accounting`.
 """
 
 import json
-import logging
-from functools import partial
 from typing import NamedTuple, assert_never
 
 from pyflink.common import WatermarkStrategy
@@ -30,18 +27,10 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
-from sage_flink.flow.flink_account import Account
-from sage_flink.flow.flink_fallback import AloneStep, LetterStep, OutcomeStep, called, of_jar
-from sage_flink.flow.flink_steps import (
-    BYTES,
-    FAILED,
-    AnswerStep,
-    FlatMapStep,
-    RequestStep,
-    Stage,
-    Step,
-    WriteStep,
-)
+from sage_flink.flow.flink.accounting import Account
+from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
+from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step
+from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
     Batch,
@@ -58,15 +47,6 @@ from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Sour
 #: The operator that holds back what a replay writes, and the sink behind it.
 HELD = "held"
 
-log = logging.getLogger("sage.flow")
-
-
-class Native(NamedTuple):
-    """Which operators are Java's: the calls, and whatever else the native jar brings."""
-
-    calls: bool = True
-    jar: bool = True
-
 
 def compile_graph(
     graph: Graph,
@@ -76,14 +56,9 @@ def compile_graph(
     settings: Settings,
     run: str = "",
     at_once: bool = False,
-    native: Native = Native(),  # noqa: B008 - a frozen value
 ) -> None:
-    """Add the operators of ``graph`` to ``env``; starts nothing.
-
-    Raises:
-        ConfigError: an end of the graph needs the native jar, and it is missing.
-    """
-    _Compiler(graph, env, job, settings, run or job, at_once, native).compile()
+    """Add the operators of ``graph`` to ``env``; starts nothing."""
+    _Compiler(graph, env, job, settings, run or job, at_once).compile()
 
 
 class _Stage(NamedTuple):
@@ -102,15 +77,14 @@ class _Compiler:
         settings: Settings,
         run: str,
         at_once: bool,
-        native: Native,
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
-        self.run, self.at_once, self.native = run, at_once, native
+        self.run, self.at_once = run, at_once
         self.held: list[tuple[DataStream, SharedSink]] = []
         self.streams: dict[str, DataStream] = {}
         self.open: dict[str, _Stage] = {}  # by the name of their last step, to be extended
         self.failed: list[DataStream] = []
-        self.account = Account(graph, kept=native.jar)
+        self.account = Account(graph)
 
     def compile(self) -> None:
         for node in self.graph.nodes:
@@ -130,7 +104,10 @@ class _Compiler:
             self._native_sink(letters, DEAD_LETTERS, sink)
         elif isinstance(sink, Sink):
             letters = self.account.tally(letters, DEAD_LETTERS, "read", "written")
-            steps = (AloneStep(f"{DEAD_LETTERS}.batch"), LetterStep(DEAD_LETTERS, sink))
+            steps = (
+                SingleRecordBatchStep(f"{DEAD_LETTERS}.batch"),
+                DeadLetterWriteStep(DEAD_LETTERS, sink),
+            )
             stage = Stage(steps, self.job, self.run, counted=False)
             letters.process(stage, BYTES).name(DEAD_LETTERS).uid(DEAD_LETTERS)
 
@@ -141,19 +118,11 @@ class _Compiler:
                 self.streams[node.name] = counted
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
-            case Call() if not self.native.calls:
-                urls = self.settings.gateway_urls
-                given = self.account.tally(self._stream(node.input), node.name, "read", "asked")
-                out = called(given, node, job=self.job, urls=urls)
-                self.open[node.name] = _Stage(out, (OutcomeStep(node),))
             case Call():
                 asked = f"{node.name}.request"
                 self._python(node.input, asked, RequestStep(node, self.job))
                 answered = _Stage(self._call(node, self._stream(asked)), (AnswerStep(node),))
                 self.open[node.name] = answered
-            case Batch() if not self.native.jar:
-                log.warning("step %r: no native jar, so batches of one record", node.name)
-                self._python(node.input, node.name, AloneStep(node.name))
             case Batch():
                 self.streams[node.name] = self._batch(node)
             case Union():
@@ -182,7 +151,7 @@ class _Compiler:
             stage = self.open.pop(name)
             label = ", ".join(step.name for step in stage.steps)
             last = stage.steps[-1].name
-            made = Stage(stage.steps, self.job, self.run, counted=self.native.jar)
+            made = Stage(stage.steps, self.job, self.run)
             out = stage.stream.process(made, BYTES).name(label).uid(last)
             self.streams[name] = self.account.stage(out, last, made.straight())
             # Not PyFlink's get_side_output: it adds a Python operator that does nothing.
@@ -193,8 +162,8 @@ class _Compiler:
     def _read(self, node: Read) -> DataStream:
         jvm, j_env = get_gateway().jvm, self.env._j_stream_execution_environment
         source, j_bytes = node.source, BYTES.get_java_type_info()
-        if isinstance(source, FlinkSource) and (self.native.jar or not isinstance(source, Source)):
-            j_source = of_jar(node.name, self.native.jar, lambda: source.flink_source(jvm))
+        if isinstance(source, FlinkSource):
+            j_source = source.flink_source(jvm)
             watermarks = WatermarkStrategy.no_watermarks()._j_watermark_strategy
             j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
             return DataStream(j_stream).uid(node.name)
@@ -241,8 +210,7 @@ class _Compiler:
             self.held.append((stream, sink))
             return
         prefix = f"sage-{self.run}-{name}"
-        opened = partial(sink.flink_sink, get_gateway().jvm, transaction_prefix=prefix)
-        j_sink = of_jar(name, self.native.jar, opened)
+        j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
         stream.sink_to(PySink(j_sink)).name(name).uid(name)
 
     def _held_sink(self) -> None:

@@ -36,10 +36,9 @@ from sage_flink.platform.record_accounting import (
 
 
 class Account:
-    """The tallies of a job while it is compiled; nothing is counted where it is not ``kept``."""
+    """The record counters of a job while it is compiled."""
 
-    def __init__(self, graph: Graph, *, kept: bool = True) -> None:
-        self.kept = kept  # the operators are of the native jar
+    def __init__(self, graph: Graph) -> None:
         self.steps = steps(graph)
         self.receipts: list[DataStream] = []
 
@@ -49,8 +48,6 @@ class Account:
 
     def stage(self, stream: DataStream, name: str, straight: list[str]) -> DataStream:
         """The stream without its receipts, each record counted in all counters ``straight``."""
-        if not self.kept:
-            return stream
         native = get_gateway().jvm.org.sage.flink.Tally
         counted = native.wire(stream._j_data_stream, f"{name}.tally", straight)
         self.receipts.append(native.receipts(counted))
@@ -58,8 +55,6 @@ class Account:
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
         """Add the account to the job, and the steps to its parameters for who reads it."""
-        if not self.kept:
-            return
         written = encode_steps(self.steps)
         native = get_gateway().jvm.org.sage.flink.Account
         native.wire(self.receipts, counter_names(self.steps), written)

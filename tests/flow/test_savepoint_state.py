@@ -3,7 +3,7 @@
 import pytest
 
 from sage_flink.common import PipelineError
-from sage_flink.flow.flink_state import Held, need_all_taken_up
+from sage_flink.flow.flink.savepoint_state import Held, need_all_taken_up
 
 HELD = [
     Held("numbers", 300),

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sage_flink.common.errors import PoolError
-from sage_flink.flow import embeddings
-from sage_flink.flow.attempts import Attempt, Post, Verdict, attempt, out_of_time
-from sage_flink.flow.gathered import ATTEMPT, Answer, Lane, Text, headers_of, lane_of
+from sage_flink.flow.calls import embeddings
+from sage_flink.flow.calls.classification import Attempt, Post, Verdict, attempt, out_of_time
+from sage_flink.flow.calls.retry_policy import Tries
+from sage_flink.flow.calls.tenant_buffers import ATTEMPT, Answer, Lane, Text, headers_of, lane_of
 from sage_flink.flow.graph import Call
-from sage_flink.flow.tries import Tries
 
 #: Gathered requests in flight of one call.
 REQUESTS_MAX = 4

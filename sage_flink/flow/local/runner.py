@@ -14,9 +14,9 @@ from typing import Protocol, assert_never, runtime_checkable
 from sage_flink.common.errors import PipelineError, PoolError, Rejected, SageError
 from sage_flink.common.records import Failed, Record
 from sage_flink.common.removal import goes_past, removal
-from sage_flink.flow import embeddings
-from sage_flink.flow.attempts import judged
-from sage_flink.flow.calls import Caller
+from sage_flink.flow.calls import embeddings
+from sage_flink.flow.calls.caller import Caller
+from sage_flink.flow.calls.classification import judged
 from sage_flink.flow.check import check
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
 from sage_flink.flow.ports import Pool, Reply, Sink, Source, Writer

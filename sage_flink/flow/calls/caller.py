@@ -1,7 +1,7 @@
 """A Call node over a pool, in Python: a record in, the record with its answer or its failure out.
 
-One for the in-process target and for Flink's fallback; the native operator (``connectors/native``)
-keeps the same rules, and one conformance suite runs on all three. How many records are in flight
+For the in-process target; the native operator (``connectors/native``)
+keeps the same rules, and one conformance suite runs on both. How many records are in flight
 and in which order they leave is the target's business; all else is decided here: the budget, the
 attempts, the headers, the gathering, and that a failure is a value.
 """
@@ -15,12 +15,12 @@ import msgspec
 
 from sage_flink.common.errors import PoolTimeout, SageError
 from sage_flink.common.records import Failed, Record
-from sage_flink.flow.attempts import Post, attempt, out_of_time
-from sage_flink.flow.gather import Gather
-from sage_flink.flow.gathered import ATTEMPT, DEADLINE, Answer
+from sage_flink.flow.calls.classification import Post, attempt, out_of_time
+from sage_flink.flow.calls.embedding_batcher import Gather
+from sage_flink.flow.calls.retry_policy import Tries
+from sage_flink.flow.calls.tenant_buffers import ATTEMPT, DEADLINE, Answer
 from sage_flink.flow.graph import Call
 from sage_flink.flow.steps import call_headers, guarded, question
-from sage_flink.flow.tries import Tries
 
 
 class Caller:
@@ -47,9 +47,9 @@ class Caller:
     async def answer(self, record: Record) -> Record | Failed:
         """The record with its answer, or its dead letter with the attempts made.
 
-        At most ``timeout_s``, and ``attempts_max`` requests that were heard (more where a gathered
-        request is taken apart, see :mod:`~sage_flink.flow.gather`). A record with nothing to ask,
-        an empty body, comes back untouched; one whose deadline is past fails without a call.
+        At most ``timeout_s``, and ``attempts_max`` requests that were heard (more where a batch is
+        bisected, see :mod:`~sage_flink.flow.calls.embedding_batcher`). A record with an empty body
+        comes back untouched; one whose deadline is past fails without a call.
         """
         node = self._node
         body = guarded(node.name, record, lambda: question(record, self._request))

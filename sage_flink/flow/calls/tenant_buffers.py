@@ -1,6 +1,7 @@
 """The texts that wait to be gathered into embedding requests, and what a request says of its own.
 
-Values and queues without a clock or a wire; :mod:`~sage_flink.flow.gather` drives them.
+Values and queues without a clock or a wire; :mod:`~sage_flink.flow.calls.embedding_batcher` drives
+them.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ say, calls wait for it as long as they have time, and the stream waits for them.
 
 from dataclasses import dataclass, replace
 
-from sage_flink.flow.attempts import Attempt, Verdict, backoff_s
+from sage_flink.flow.calls.classification import Attempt, Verdict, backoff_s
 
 _AWAY_STEP_MAX = 4  # trying for a connection costs little: be there within 0.8 s of the pool
 

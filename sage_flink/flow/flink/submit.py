@@ -12,12 +12,12 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
-from sage_flink.flow.flink import Native, compile_graph
-from sage_flink.flow.flink_state import need_all_taken_up, planned, saved
+from sage_flink.flow.flink.compile import compile_graph
+from sage_flink.flow.flink.savepoint_state import need_all_taken_up, planned, saved
 from sage_flink.flow.graph import Graph, Read, Write
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
-from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment, native_jar
+from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import (
     StateFolders,
@@ -66,7 +66,7 @@ def submit(
     Raises:
         PipelineError: the graph cannot run on Flink, or a job of this name runs, or state would be
             lost; nothing was started.
-        ConfigError: the native jar is missing where it is needed, or ``flink_url`` is no address,
+        ConfigError: the native jar is missing, or ``flink_url`` is no address,
             or there is no such savepoint.
         StackError: the cluster does not take the job.
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
@@ -77,16 +77,7 @@ def submit(
         one_transaction(graph)
     options = _placed(options or FlinkOptions(), name, settings)
     env = environment(options, settings)
-    native = Native(calls=options.calls == "native", jar=native_jar(settings).exists())
-    compile_graph(
-        graph,
-        env,
-        job=job or name,
-        settings=settings,
-        run=name,
-        at_once=at_once,
-        native=native,
-    )
+    compile_graph(graph, env, job=job or name, settings=settings, run=name, at_once=at_once)
     # Not env.execute_async: what is looked at is what is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
     _need_state_fits(plan, options)
