@@ -82,7 +82,7 @@ def pytest_terminal_summary(terminalreporter, config):
             Console(width=120).print(table(title, columns, rows))
     if path := option(config, "--drill-results"):
         repeats, seed = option(config, "--drill-repeats"), option(config, "--drill-seed")
-        results.keep(path, config.drill_rows, repeats=repeats, seed=seed or 0)
+        results.save_rows(path, config.drill_rows, repeats=repeats, seed=seed or 0)
 
 
 def table(title, columns, rows):

@@ -22,10 +22,10 @@ def test_rubbish_is_a_letter_and_never_a_row(run, kind):
         lambda running: None, name=f"bad_answer_{kind}", more=bad, attempts_max=2, ids=120
     )
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.restarts == 0
-    assert sorted(letter["id"] for letter in outcome.letters) == [id_ for id_, _ in bad]
-    assert {letter["step"] for letter in outcome.letters} <= steps
+    assert sorted(letter["id"] for letter in outcome.dead_letters) == [id_ for id_, _ in bad]
+    assert {letter["step"] for letter in outcome.dead_letters} <= steps
 
 
 def test_vectors_out_of_order_find_their_texts(run):
@@ -33,5 +33,5 @@ def test_vectors_out_of_order_find_their_texts(run):
 
     outcome = run(lambda running: None, name="bad_answer_shuffled", more=odd, ids=120)
 
-    assert outcome.closes, outcome
-    assert outcome.letters == []
+    assert outcome.balanced, outcome
+    assert outcome.dead_letters == []

@@ -7,9 +7,9 @@ def test_failing_calls_become_letters_and_nothing_is_lost(run, cluster):
 
     outcome = run(lambda running: None, name="failing_calls", more=bad, attempts_max=1)
 
-    assert outcome.closes, outcome
-    assert sorted(letter["id"] for letter in outcome.letters) == [id_ for id_, _ in bad]
-    assert {letter["step"] for letter in outcome.letters} == {"generate"}
+    assert outcome.balanced, outcome
+    assert sorted(letter["id"] for letter in outcome.dead_letters) == [id_ for id_, _ in bad]
+    assert {letter["step"] for letter in outcome.dead_letters} == {"generate"}
 
 
 def test_the_last_record_before_a_quiet_checkpoint_is_not_lost(run):
@@ -18,5 +18,5 @@ def test_the_last_record_before_a_quiet_checkpoint_is_not_lost(run):
 
     outcome = run(lambda running: None, name="failing_last", more=bad, more_last=True, ids=60)
 
-    assert outcome.closes, outcome
-    assert [letter["id"] for letter in outcome.letters] == ["bad/last"]
+    assert outcome.balanced, outcome
+    assert [letter["id"] for letter in outcome.dead_letters] == ["bad/last"]

@@ -19,8 +19,8 @@ def test_with_a_second_engine_a_killed_one_fails_no_request(run, cluster, seed):
 
     outcome = run(fault, name="engine_one_of_two", model="mock-pair", attempts_max=1)
 
-    assert outcome.closes, outcome
-    assert outcome.letters == []
+    assert outcome.balanced, outcome
+    assert outcome.dead_letters == []
 
 
 def test_the_only_engine_away_for_a_while_loses_nothing(run, cluster):
@@ -37,8 +37,8 @@ def test_the_only_engine_away_for_a_while_loses_nothing(run, cluster):
 
     outcome = run(fault, name="engine_only_one")
 
-    assert outcome.closes, outcome
-    assert outcome.letters == []
+    assert outcome.balanced, outcome
+    assert outcome.dead_letters == []
     assert outcome.notes["traffic_s"] <= 5
 
 

@@ -4,5 +4,5 @@
 def test_a_killed_jobmanager_loses_nothing_and_doubles_nothing(run):
     outcome = run(lambda running: running.cluster.kill("jobmanager", "java"), name="jobmanager")
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.first_output_s <= 30

@@ -19,9 +19,13 @@ def test_poison_is_dead_lettered_once_and_good_records_are_untouched(run):
 
     outcome = run(lambda running: None, name="poison", raw=poison)
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.restarts == 0
-    assert len({letter["id"] for letter in outcome.letters}) == len(outcome.letters) == len(POISON)
-    steps = sorted(letter["step"] for letter in outcome.letters)
+    assert (
+        len({letter["id"] for letter in outcome.dead_letters})
+        == len(outcome.dead_letters)
+        == len(POISON)
+    )
+    steps = sorted(letter["step"] for letter in outcome.dead_letters)
     assert steps == sorted(step for _, step in POISON.values())
-    assert all(letter["reason"] for letter in outcome.letters)
+    assert all(letter["reason"] for letter in outcome.dead_letters)

@@ -16,7 +16,7 @@ from benchmark_sage.b9_workload import (
     SOURCES,
     TOKEN_S,
     USERS,
-    Outcome,
+    RequestOutcome,
     arrivals,
     figures,
     jain,
@@ -59,20 +59,20 @@ def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
                 heapq.heappush(events, (at_s, next(order), GIVES_UP, number))
         elif what == ENDS:
             free += 1
-            found[number] = Outcome(due, True, now_s - due.at_s)
+            found[number] = RequestOutcome(due, True, now_s - due.at_s)
         elif lanes.discard(tickets[number]):
-            found[number] = Outcome(due, False, now_s - due.at_s)
+            found[number] = RequestOutcome(due, False, now_s - due.at_s)
         while free and lanes:
             ticket = lanes.pop(now_s)
             if policy.expires and slo.expired(ticket, now_s):
                 policy.charge(ticket, -ticket.tokens)
-                found[ticket.number] = Outcome(
+                found[ticket.number] = RequestOutcome(
                     dues[ticket.number], False, now_s - dues[ticket.number].at_s
                 )
                 continue
             free -= 1
             heapq.heappush(events, (now_s + ticket.work_s, next(order), ENDS, ticket.number))
-    left = {n: Outcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
+    left = {n: RequestOutcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
     return figures([*(left | found).values()], end_s)
 
 
@@ -167,7 +167,11 @@ def test_fair_shares_are_max_min() -> None:
 def test_the_figures_tell_late_answers_from_useful_ones() -> None:
     user = next(s for s in SOURCES if s.name in USERS)
     due = replace(arrivals(1, 1.0, 1)[0], source=user)
-    outcomes = [Outcome(due, True, 0.5), Outcome(due, True, 1.5), Outcome(due, False, 0.1)]
+    outcomes = [
+        RequestOutcome(due, True, 0.5),
+        RequestOutcome(due, True, 1.5),
+        RequestOutcome(due, False, 0.1),
+    ]
 
     found = figures(outcomes, due.at_s + 2.0)
 
