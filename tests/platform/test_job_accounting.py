@@ -51,7 +51,7 @@ class FlinkRestFake(ThreadingHTTPServer):
             case "/accumulators":
                 counts = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
                 snapshot = json.dumps({"counts": counts, "opening": {}})
-                one = {"name": "sage.account", "type": "CounterSnapshot", "value": snapshot}
+                one = {"name": "sage.account", "type": "CountersAccumulator", "value": snapshot}
                 return {"user-task-accumulators": [one] if counts else []}
 
 

@@ -48,15 +48,15 @@ class Account:
 
     def stage(self, stream: DataStream, name: str, straight: list[str]) -> DataStream:
         """The stream without its receipts, each record counted in all counters ``straight``."""
-        native = get_gateway().jvm.org.sage.flink.Tally
+        native = get_gateway().jvm.org.sage.flink.counters.RecordCounterOperator
         counted = native.wire(stream._j_data_stream, f"{name}.tally", straight)
-        self.receipts.append(native.receipts(counted))
+        self.receipts.append(native.deltas(counted))
         return DataStream(counted)
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
         """Add the account to the job, and the steps to its parameters for who reads it."""
         written = encode_steps(self.steps)
-        native = get_gateway().jvm.org.sage.flink.Account
+        native = get_gateway().jvm.org.sage.flink.counters.JobCountersOperator
         native.wire(self.receipts, counter_names(self.steps), written)
         config = env.get_config()
         config.set_global_job_parameters({**config.get_global_job_parameters(), STEPS: written})

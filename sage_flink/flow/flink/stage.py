@@ -5,7 +5,7 @@ for each step (PyFlink itself does not chain operators that have side outputs). 
 the side output ``FAILED``.
 
 A stage counts in line with its output: where an element went straight through, one in and one out
-of every step, the Java operator behind it (``Tally``) counts it by the record that comes. Of every
+of every step, ``RecordCounterOperator`` behind it counts it by the record that comes. Of every
 other element the stage tells the difference in a receipt on the same output, which goes no further
 than that operator. So the counts are as exact as the records, and cost next to nothing.
 """
@@ -58,7 +58,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     """Steps one after the other in one operator, counted apart.
 
     Its letters are of ``job``; ``run`` is the Flink job it runs in, another one in a replay. What
-    is not ``counted`` has no Tally behind it, which would take the receipts out.
+    is not ``counted`` has no counter operator behind it, which would take the counter deltas out.
     """
 
     def __init__(
