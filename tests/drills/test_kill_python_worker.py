@@ -1,7 +1,7 @@
 """kill -9 of the Python worker of a slot in the middle of the stream."""
 
 
-def test_a_killed_python_worker_loses_nothing_and_doubles_nothing(run):
+def test_a_killed_python_worker_loses_and_duplicates_no_record(run):
     outcome = run(
         lambda running: running.cluster.kill("taskmanager", "beam_boot"), name="python_worker"
     )

@@ -1,4 +1,4 @@
-"""Poison among good records: each in the dead-letter topic once, and no restart."""
+"""Poison records among good ones: each is dead-lettered once, without a restart."""
 
 from benchmark_sage.recovery import event
 
