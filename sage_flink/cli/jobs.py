@@ -27,7 +27,7 @@ JOB_ID = re.compile(r"[0-9a-f]{32}")
 app = typer.Typer(help="Flink jobs: submit, list, account, stop, rescale.", no_args_is_help=True)
 
 
-# What comes after the pipeline, `--help` too, is the job's own; so nothing here is an option.
+# All arguments after the pipeline, `--help` too, belong to the job, so submit has no options.
 @app.command(
     "submit",
     add_help_option=False,
@@ -43,13 +43,13 @@ def submit(
 ) -> None:
     """Start a pipeline as a Flink job.
 
-    Options after the pipeline go to it: `sage jobs submit rag_ingest --help` lists them. All jobs
-    of sage know --parallelism, --from-savepoint and --drop-state.
+    Options after the pipeline are its own: `sage jobs submit rag_ingest --help` lists them. All
+    jobs of sage take --parallelism, --from-savepoint and --drop-state.
     """
     if pipeline == "--help":
         print(context.get_help())
     elif pipeline.startswith("-"):
-        raise ConfigError(f"the pipeline comes first, then its options; got {pipeline!r}")
+        raise ConfigError(f"give the pipeline first, then its options; got {pipeline!r}")
     elif pipeline.endswith(YAML):
         _submit_yaml(pipeline, context.args)
     else:
@@ -117,21 +117,21 @@ def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> N
 
 
 def _submit_yaml(path: str, words: list[str]) -> None:
-    def submitted(name: str = Path(path).stem, options: Any = None) -> None:
+    def submit_yaml(name: str = Path(path).stem, options: Any = None) -> None:
         """Start the pipeline of the YAML file as a Flink job."""
         from sage_flink import flow
 
         graph = pipelines.graph(path)
         flink_url()
-        _say_submitted(flow.submit(graph, name=name, options=options))
+        _print_submitted(flow.submit(graph, name=name, options=options))
 
-    entry.run(submitted, words, program=f"sage jobs submit {path}")
+    entry.run(submit_yaml, words, program=f"sage jobs submit {path}")
 
 
 def _submit_program(pipeline: str, options: list[str]) -> None:
-    """A job is its own process: PyFlink keeps one JVM a process, and a job may call it as it likes.
+    """Run the job in its own process: PyFlink has one JVM per process, and a job may configure it.
 
-    It says itself what is wrong, so its words and its status are passed on as they are.
+    The job reports its own errors, so its output and exit status are passed on unchanged.
     """
     program = pipeline.endswith(".py")
     if not program:
@@ -143,7 +143,7 @@ def _submit_program(pipeline: str, options: list[str]) -> None:
         flink_url()
     with console.status(Text(f"submitting {pipeline}")):
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    *said, last = done.stdout.splitlines() or [""]
+    *lines, last = done.stdout.splitlines() or [""]
     if done.returncode:
         print(done.stdout, end="")
         print(done.stderr, end="", file=sys.stderr)
@@ -151,17 +151,17 @@ def _submit_program(pipeline: str, options: list[str]) -> None:
     if not JOB_ID.fullmatch(last.strip()):
         print(done.stdout, end="")
         return
-    for line in said:
+    for line in lines:
         print(line)
-    _say_submitted(last.strip())
+    _print_submitted(last.strip())
 
 
-def _say_submitted(job_id: str) -> None:
+def _print_submitted(job_id: str) -> None:
     print(f"job {job_id}; see {Settings.load().flink_url}/#/job/running/{job_id}")
 
 
 def flink_url() -> str:
-    """The cluster of this stack, or the one that is named; never a stranger's on the usual port."""
+    """The address of this stack's cluster, or SAGE_FLINK_URL; never another one's default port."""
     if "SAGE_FLINK_URL" not in os.environ and not (sage_home() / "stack.json").exists():
         raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_FLINK_URL")
     return Settings.load().flink_url

@@ -1,4 +1,4 @@
-"""``sage explain``, and how a command finds the pipeline that it is given by name or path."""
+"""``sage explain``, and the lookup of a pipeline by name or path for all commands."""
 
 import importlib
 from pathlib import Path
@@ -15,7 +15,7 @@ def explain(
     pipeline: Annotated[str, typer.Argument(help="A job of sage_jobs, or a YAML file.")],
     form: Annotated[str, typer.Option(help="text, mermaid or yaml.")] = "text",
 ) -> None:
-    """Draw a pipeline; starts nothing."""
+    """Draw a pipeline without starting it."""
     from sage_flink import flow
 
     steps = graph(pipeline)
@@ -29,7 +29,7 @@ def explain(
 
 
 def graph(pipeline: str) -> Any:
-    """The graph of a job of sage_jobs, or of the YAML file at this path."""
+    """The graph of a job of sage_jobs, or of a YAML file."""
     if pipeline.endswith(YAML):
         from sage_flink import flow
 
@@ -41,14 +41,14 @@ def _text(path: str) -> str:
     try:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
-            f"{path}: {said}; give the path of a YAML file, or a job: {', '.join(jobs())}"
+            f"{path}: {reason}; give the path of a YAML file, or a job: {', '.join(jobs())}"
         ) from error
 
 
 def job(name: str) -> Any:
-    """The module of the job called ``name``; it has ``build`` and ``main``."""
+    """The module of the job called ``name``, with its functions ``build`` and ``main``."""
     if name not in jobs():
         raise ConfigError(
             f"no job {name!r}; give one of {', '.join(jobs())}, or the path of a YAML file"
@@ -63,7 +63,7 @@ def job(name: str) -> Any:
 
 
 def jobs() -> list[str]:
-    """The modules of sage_jobs that have a ``build``; found without loading them."""
+    """The names of the modules of sage_jobs with a ``build``; does not import them."""
     import sage_jobs
 
     modules = Path(sage_jobs.__path__[0]).glob("*.py")
