@@ -25,7 +25,7 @@ CALL_TOKENS_MAX = len(chat("echo 1000000")) + 64 + 2  # the reservation of a cal
 AWAY_S = 1.0
 
 
-@pytest.ledger.parametrize("share", [1.0, 0.75], ids=["enough", "too_little"])
+@pytest.mark.parametrize("share", [1.0, 0.75], ids=["enough", "too_little"])
 async def test_the_spent_tokens_equal_the_usage_of_all_answers(tmp_path, load, keep, share):
     ids = max(IDS_MIN, load["ids"])
     room = CALLERS * CALL_TOKENS_MAX if share == 1 else 0

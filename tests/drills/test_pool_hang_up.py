@@ -11,7 +11,7 @@ AT_ONCE = 8
 ABORTED_S = 1.0
 
 
-@pytest.ledger.parametrize("stream", [False, True], ids=["unary", "streamed"])
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
 async def test_a_client_disconnect_stops_the_engines_work(tmp_path, load, keep, within, stream):
     took_s = []
     with pool(tmp_path) as gateway:
