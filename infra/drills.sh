@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Every drill in its full form: 10,000 ids, three times each, on a stack of its own.
+# Every drill in its full form: 10,000 ids, three times each, on a separate stack.
 #
 #   bash infra/drills.sh                       some hours; writes benchmarks/results/B10.json
-#   bash infra/drills.sh -k taskmanager        one of them; any option of pytest goes here
-#   bash infra/drills.sh -k pool               those of the model pool: no stack, 20 minutes
+#   bash infra/drills.sh -k taskmanager        one of them; takes any option of pytest
+#   bash infra/drills.sh -k pool               the drills of the model pool: no stack, 20 minutes
 #
 # The short form of each is part of infra/test.sh.
 set -euo pipefail

@@ -1,10 +1,10 @@
-"""B11, the scheduler: how long does the gateway take to decide who goes next, and where?
+"""B11: how long the gateway's scheduler takes to choose the next request and its replica.
 
-No engine, no socket: the gateway's own queue lines, policies, replicas and router, over 1 to 1,000
-simulated replicas and up to 100,000 requests that wait. A decision is what follows when a request
-ends: its replica has room, one of those who wait is taken out, its hints are read, a replica is
-chosen and takes it. Every replica has room, which is the most there is to choose from. What comes
-into the line instead is timed apart (``enter``).
+No engine, no socket: the gateway's own class queues, policies, replicas and router, with 1 to 1,000
+simulated replicas and up to 100,000 queued requests. A decision follows the end of a request: its
+replica has room, the scheduler takes one queued request, reads its hints, chooses a replica and
+assigns it. Every replica has room, so the choice is as large as possible. Adding a request to the
+queue is timed separately (``enter``).
 
 Each scheduling policy with the default routing, each routing policy with the default scheduling.
 """
@@ -53,24 +53,24 @@ def run(*, repeats: int, records: int = 1000, quick: bool = False) -> Result:
         for kind, name in arms:
             cells = sides[kind].setdefault(name, {})
             spec = ModelSpec(engine="mock", kind="chat", concurrency=ROOM, **_policy(kind, name))
-            for cell, row in measured(spec, replicas, queued, decisions, SEED + number):
+            for cell, row in cells_of(spec, replicas, queued, decisions, SEED + number):
                 cells.setdefault(cell, []).append(row)
-            pace.tell(f"repeat {number + 1}/{repeats}  {kind} {name:<13}", cells[LARGEST][-1])
+            pace.report(f"repeat {number + 1}/{repeats}  {kind} {name:<13}", cells[LARGEST][-1])
     return result("B11", seed=SEED, repeats=repeats, sides=sides, headline=headline(sides))
 
 
-def measured(
+def cells_of(
     spec: ModelSpec, replicas: tuple[int, ...], queued: tuple[int, ...], decisions: int, seed: int
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Every cell, ``REPLICAS x QUEUED``, with its milliseconds."""
+    """Each cell ``REPLICAS x QUEUED`` with its milliseconds."""
     for waiting in queued:
-        line = Line(spec, waiting, seed)
+        line = SimulatedQueue(spec, waiting, seed)
         for many in replicas:
-            yield f"{many} x {waiting}", line.decided(model(spec, many, seed), decisions)
+            yield f"{many} x {waiting}", line.time_decisions(model(spec, many, seed), decisions)
 
 
 def model(spec: ModelSpec, replicas: int, seed: int) -> Model:
-    """A model of ready replicas, each with some requests in flight and room for more."""
+    """A model with ready replicas, each with some requests in flight and room for more."""
     dice = random.Random(seed)
     launch = Launch("m", spec, None, 1, Path("python"))
     found = Model("m", spec, ENGINES[spec.engine], launch, Footprint("m", 1, 1, 0, 0))
@@ -84,8 +84,8 @@ def model(spec: ModelSpec, replicas: int, seed: int) -> Model:
     return found
 
 
-class Line:
-    """So many requests that wait, with tenants, classes, deadlines and lengths of their own."""
+class SimulatedQueue:
+    """Class queues with ``waiting`` requests of random tenants, classes, deadlines and lengths."""
 
     def __init__(self, spec: ModelSpec, waiting: int, seed: int) -> None:
         self._dice = random.Random(seed)
@@ -95,8 +95,8 @@ class Line:
         for _ in range(waiting):
             self._queues.push(self._ticket())
 
-    def decided(self, of: Model, decisions: int) -> dict[str, float]:
-        """Milliseconds of ``decisions`` decisions; the line is as long after each as before."""
+    def time_decisions(self, of: Model, decisions: int) -> dict[str, float]:
+        """Milliseconds of ``decisions`` decisions; each leaves the queue as long as before."""
         took_ns, entered_ns = [], []
         for _ in range(decisions):
             took_ns.append(self._decision(of, self._busy(of), self._dice.choice(self._asks)))

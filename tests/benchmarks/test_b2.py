@@ -1,4 +1,4 @@
-"""B2 on the local stack, small: every side runs to its end and loses nothing."""
+"""B2 on the local stack, small: every side runs to its end and loses no record."""
 
 import pytest
 

@@ -16,7 +16,7 @@ from benchmark_sage.b9_workload import (
     SOURCES,
     TOKEN_S,
     USERS,
-    Outcome,
+    RequestOutcome,
     arrivals,
     figures,
     jain,
@@ -59,20 +59,20 @@ def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
                 heapq.heappush(events, (at_s, next(order), GIVES_UP, number))
         elif what == ENDS:
             free += 1
-            found[number] = Outcome(due, True, now_s - due.at_s)
+            found[number] = RequestOutcome(due, True, now_s - due.at_s)
         elif queues.discard(requests[number]):
-            found[number] = Outcome(due, False, now_s - due.at_s)
+            found[number] = RequestOutcome(due, False, now_s - due.at_s)
         while free and queues:
             request = queues.pop(now_s)
             if policy.enforces_deadlines and slo.is_expired(request, now_s):
                 policy.charge(request, -request.tokens)
-                found[request.number] = Outcome(
+                found[request.number] = RequestOutcome(
                     dues[request.number], False, now_s - dues[request.number].at_s
                 )
                 continue
             free -= 1
             heapq.heappush(events, (now_s + request.work_s, next(order), ENDS, request.number))
-    left = {n: Outcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
+    left = {n: RequestOutcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
     return figures([*(left | found).values()], end_s)
 
 
@@ -167,7 +167,11 @@ def test_fair_shares_are_max_min() -> None:
 def test_the_figures_distinguish_late_answers_from_useful_ones() -> None:
     user = next(s for s in SOURCES if s.name in USERS)
     due = replace(arrivals(1, 1.0, 1)[0], source=user)
-    outcomes = [Outcome(due, True, 0.5), Outcome(due, True, 1.5), Outcome(due, False, 0.1)]
+    outcomes = [
+        RequestOutcome(due, True, 0.5),
+        RequestOutcome(due, True, 1.5),
+        RequestOutcome(due, False, 0.1),
+    ]
 
     found = figures(outcomes, due.at_s + 2.0)
 
