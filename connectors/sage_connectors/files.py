@@ -58,7 +58,8 @@ class Files:
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``FileSource<byte[]>``; every TaskManager must see the folder."""
         root = str(Path(self.folder).absolute())
-        return jvm.org.sage.flink.WholeFile.source(root, list(self.suffixes), self.recursive)
+        native = jvm.org.sage.flink.connector.WholeFileFormat
+        return native.source(root, list(self.suffixes), self.recursive)
 
     def _below(self, folder: Path) -> Iterator[Path]:
         wanted = tuple(suffix.lower() for suffix in self.suffixes)

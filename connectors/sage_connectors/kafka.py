@@ -63,13 +63,14 @@ class Kafka:
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``KafkaSource<byte[]>`` of encoded records."""
         servers = servers_of(self.servers)
-        native = jvm.org.sage.flink.Kafka
+        native = jvm.org.sage.flink.connector.KafkaConnector
         return native.source(servers, self.topic, self.group, self.start, self.bounded)
 
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         """The Java ``KafkaSink<byte[]>`` of encoded records."""
         servers = servers_of(self.servers)
-        native, open_ms = jvm.org.sage.flink.Kafka, transaction_timeout_ms(servers)
+        native = jvm.org.sage.flink.connector.KafkaConnector
+        open_ms = transaction_timeout_ms(servers)
         return native.sink(servers, self.topic, self.delivery, transaction_prefix, open_ms)
 
     def shared(self) -> "KafkaTopics":
@@ -86,7 +87,8 @@ class KafkaTopics:
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         """The Java ``KafkaSink<byte[]>`` of encoded records, each with a header ``sage-topic``."""
         servers = servers_of(self.servers)
-        native, open_ms = jvm.org.sage.flink.Kafka, transaction_timeout_ms(servers)
+        native = jvm.org.sage.flink.connector.KafkaConnector
+        open_ms = transaction_timeout_ms(servers)
         return native.sink(servers, "", "exactly_once", transaction_prefix, open_ms)
 
 

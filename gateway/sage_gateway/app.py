@@ -18,7 +18,7 @@ from sage_flink.common import ConfigError, SageError, Settings
 from sage_flink.tsdb import Bucket
 from sage_gateway.autoscaling.flink_jobs import FlinkJobs
 from sage_gateway.autoscaling.loop import Autoscaler
-from sage_gateway.batches import Desk
+from sage_gateway.batches import BatchService
 from sage_gateway.cache import Cache
 from sage_gateway.cache.response_cache import store_of
 from sage_gateway.config import presets
@@ -88,11 +88,11 @@ def build(
     service.mounts.update(registry.load(settings, Transport(service), factories))
     cache = Cache(spec.cache, store_of(spec.cache, spec.ledger), metrics.registry)
     accounted = Accounted(tenants, service, ledger, cache)
-    desk = Desk(
+    batches = BatchService(
         spec.batches,
         settings.home / "data" / "gateway",
-        ask=accounted.line,
-        known=service.knows,
+        send=accounted.line,
+        is_known_model=service.knows,
         registry=metrics.registry,
     )
 
@@ -107,11 +107,11 @@ def build(
             recorder.open()
         await autoscaler.open()
         await usage.open()
-        await desk.open()
+        await batches.open()
         try:
             yield
         finally:
-            await desk.close()
+            await batches.close()
             await autoscaler.close()
             await usage.close()
             await asyncio.to_thread(points.close)
@@ -127,7 +127,10 @@ def build(
                 await asyncio.to_thread(traces.close)
 
     return Front(
-        tenants, service, accounted, admin_api.build(service, tenants, desk, autoscaler, lifespan)
+        tenants,
+        service,
+        accounted,
+        admin_api.build(service, tenants, batches, autoscaler, lifespan),
     )
 
 

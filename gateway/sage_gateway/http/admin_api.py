@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 from sage_flink.common import SageError
 from sage_gateway.autoscaling.loop import Autoscaler
-from sage_gateway.batches import Desk
+from sage_gateway.batches import BatchService
 from sage_gateway.errors import GatewayError, InvalidRequest, NotFound
 from sage_gateway.http import batches_api as batch_routes
 from sage_gateway.http import decisions_api as decisions
@@ -31,7 +31,11 @@ TITLE, VERSION = "sage gateway", "0.1.0"
 
 
 def build(
-    service: Service, tenants: Tenants, desk: Desk, autoscaler: Autoscaler, lifespan: Lifespan
+    service: Service,
+    tenants: Tenants,
+    batches: BatchService,
+    autoscaler: Autoscaler,
+    lifespan: Lifespan,
 ) -> FastAPI:
     """The application behind the front."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
@@ -65,7 +69,7 @@ def build(
     keys_api.add(app, tenants)
     pool_api.add(app, service.pool)
     decisions.add(app, autoscaler)
-    batch_routes.add(app, desk)
+    batch_routes.add(app, batches)
     for kind in (GatewayError, SageError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _failed)
     app.openapi = lambda: openapi_document.document(app, TITLE, VERSION)  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ HTTP (:mod:`front`) and the lines of batches (:mod:`batches`) come in here.
 
 from collections.abc import Awaitable, Sequence
 
-from sage_gateway.batches.batch_store import Owned
+from sage_gateway.batches.batch_store import OwnedBatch
 from sage_gateway.cache import Cache
 from sage_gateway.cache.response_cache import wished_ttl_s
 from sage_gateway.errors import GatewayError, InvalidKey
@@ -60,7 +60,7 @@ class Accounted:
         except GatewayError as error:
             return refused(error)
 
-    async def line(self, owned: Owned, path: str, request_id: str, body: bytes) -> Answer:
+    async def line(self, owned: OwnedBatch, path: str, request_id: str, body: bytes) -> Answer:
         """The answer to a line of a batch, as background work of its tenant and its key."""
         key = self._tenants.keys.named(owned.key)
         if key is None:

@@ -1,7 +1,7 @@
 """One request to the pool and what it means: answered, worth asking again, or refused for good.
 
 Values throughout: whatever a request comes to, nothing here raises. The rules are the Java call's
-too (``connectors/native``, Reply and Backoff), so that every target retries alike.
+too (``connectors/native``, HttpReply and Backoff), so that every target retries alike.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

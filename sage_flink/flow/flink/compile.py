@@ -174,7 +174,7 @@ class _Compiler:
         return DataStream(j_env.fromData(given, j_bytes)).name(node.name).uid(node.name)
 
     def _call(self, node: Call, asked: DataStream) -> DataStream:
-        native = get_gateway().jvm.org.sage.flink.PoolCall
+        native = get_gateway().jvm.org.sage.flink.call.PoolAsyncFunction
         config = json.dumps(
             {
                 "name": node.name,
@@ -198,7 +198,7 @@ class _Compiler:
         return DataStream(native.wire(asked._j_data_stream, config))
 
     def _batch(self, node: Batch) -> DataStream:
-        native = get_gateway().jvm.org.sage.flink.MicroBatch
+        native = get_gateway().jvm.org.sage.flink.batching.MicroBatchOperator
         stream = self.account.tally(self._stream(node.input), node.name, "read")._j_data_stream
         linger_ms = max(1, round(node.linger_s * 1000))
         return DataStream(native.wire(stream, node.name, node.items_max, node.bytes_max, linger_ms))
@@ -220,6 +220,7 @@ class _Compiler:
         for stream, sink in self.held:
             streams.add(stream._j_data_stream)
             topics.add(sink.topic)
-        held = DataStream(jvm.org.sage.flink.Held.wire(streams, topics, HELD))
+        native = jvm.org.sage.flink.connector.EndOfInputBufferOperator
+        held = DataStream(native.wire(streams, topics, HELD))
         shared = self.held[0][1].shared().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
         held.sink_to(PySink(shared)).name(f"{HELD}.write").uid(f"{HELD}.write").set_parallelism(1)

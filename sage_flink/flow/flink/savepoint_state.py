@@ -20,7 +20,7 @@ PARTS = frozenset({"account", "batch", "request", "answer", "tally"})
 COMMITTER = "Sink Committer: "
 #: Python operators: whatever a savepoint holds under their uid, they do not read it.
 #: Parts of the class names of operators that hold nothing between two checkpoints.
-STATELESS = (".operators.python.", "org.sage.flink.Tally")
+STATELESS = (".operators.python.", "org.sage.flink.counters.RecordCounterOperator")
 
 
 @dataclass(frozen=True, slots=True)

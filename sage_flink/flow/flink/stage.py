@@ -5,7 +5,7 @@ for each step (PyFlink itself does not chain operators that have side outputs). 
 the side output ``FAILED``.
 
 A stage counts in line with its output: where an element went straight through, one in and one out
-of every step, the Java operator behind it (``Tally``) counts it by the record that comes. Of every
+of every step, ``RecordCounterOperator`` behind it counts it by the record that comes. Of every
 other element the stage tells the difference in a receipt on the same output, which goes no further
 than that operator. So the counts are as exact as the records, and cost next to nothing.
 """
@@ -20,7 +20,7 @@ from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
 from sage_flink.common.letters import letter_message
 from sage_flink.common.records import Failed, Record, decode, encode
-from sage_flink.platform.balance import counter
+from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -40,7 +40,7 @@ class Step:
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
         node, read, emitted = counts_as
-        self.counters = [counter(node, what) for what in (read, emitted, "dead_lettered")]
+        self.counters = [counter_name(node, what) for what in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
     def open(self, context: RuntimeContext) -> None:
@@ -58,7 +58,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     """Steps one after the other in one operator, counted apart.
 
     Its letters are of ``job``; ``run`` is the Flink job it runs in, another one in a replay. What
-    is not ``counted`` has no Tally behind it, which would take the receipts out.
+    is not ``counted`` has no counter operator behind it, which would take the counter deltas out.
     """
 
     def __init__(

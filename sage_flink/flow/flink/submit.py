@@ -19,7 +19,12 @@ from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
 from sage_flink.platform.flink_rest import FlinkRest
-from sage_flink.platform.savepoints import StateFolders, folders_of, resolved, tidy
+from sage_flink.platform.savepoints import (
+    StateFolders,
+    delete_old_checkpoints,
+    folders_of,
+    resolve_state,
+)
 
 
 @contextmanager
@@ -93,12 +98,12 @@ def _placed(options: FlinkOptions, name: str, settings: Settings) -> FlinkOption
     """
     if options.target != "remote" or INSIDE_FLINK_RUN:
         nowhere = StateFolders("", "")
-        return replace(options, savepoint=resolved(options.savepoint, name, nowhere))
+        return replace(options, savepoint=resolve_state(options.savepoint, name, nowhere))
     with FlinkRest(settings.flink_url) as rest:
         _alone(name, rest)
         folders = folders_of(name, rest)
-        uri = resolved(options.savepoint, name, folders)
-        tidy(rest, name)
+        uri = resolve_state(options.savepoint, name, folders)
+        delete_old_checkpoints(rest, name)
     return replace(options, savepoint=uri, checkpoints=folders.checkpoints)
 
 

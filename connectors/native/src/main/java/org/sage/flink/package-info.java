@@ -1,9 +1,8 @@
 /**
- * The operators of sage that Python cannot express, and the connectors it cannot reach.
+ * The Flink operators and connectors of sage that Python cannot express.
  *
- * <p>Everything that crosses between Python and Java is {@code byte[]}; its content is MessagePack.
- * A record is the array of six of {@link org.sage.flink.WireRecord}; a call is {@link
- * org.sage.flink.Question} and its answer {@link org.sage.flink.Envelope}. Classes that Python
- * constructs take strings, numbers, booleans and lists only.
+ * <p>Layers, the lower ones first: {@code wire} (bytes that cross between Python and the JVM),
+ * {@code pool} (client of the model pool), {@code batching}, {@code call}; {@code counters} and
+ * {@code connector} use {@code wire} alone.
  */
 package org.sage.flink;

@@ -1,0 +1,164 @@
+package org.sage.flink.batching;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ScheduledFuture;
+import org.apache.flink.api.common.state.ListState;
+import org.apache.flink.api.common.state.ListStateDescriptor;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.metrics.Histogram;
+import org.apache.flink.runtime.metrics.DescriptiveStatisticsHistogram;
+import org.apache.flink.runtime.state.StateInitializationContext;
+import org.apache.flink.runtime.state.StateSnapshotContext;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.BoundedOneInput;
+import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.sage.flink.wire.WireBatch;
+
+/**
+ * Wire records gathered into batches: one MessagePack array of records each, in the order of
+ * arrival within a subtask.
+ *
+ * <p>A batch goes out when it holds {@code itemsMax} records, when another record would take it
+ * beyond {@code bytesMax} (a single larger record goes alone), when its oldest record has waited
+ * {@code lingerMs}, and at the end of the input. What waits is operator state: it survives a
+ * checkpoint exactly once and is dealt out among the subtasks when the parallelism changes.
+ *
+ * <p>Watermarks pass by the records that wait, and a batch has no timestamp: put it after the steps
+ * of event time, before a sink.
+ */
+public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
+        implements OneInputStreamOperator<byte[], byte[]>, BoundedOneInput {
+
+    private static final long serialVersionUID = 1L;
+
+    private static final int HISTOGRAM_WINDOW = 1000;
+
+    private final int itemsMax;
+    private final long bytesMax;
+    private final long lingerMs;
+
+    private transient ListState<byte[]> state;
+    private transient List<byte[]> pending;
+    private transient long pendingBytes;
+    private transient ScheduledFuture<?> linger;
+    private transient Histogram batchItems;
+
+    public MicroBatchOperator(int itemsMax, long bytesMax, long lingerMs) {
+        this.itemsMax = itemsMax;
+        this.bytesMax = bytesMax;
+        this.lingerMs = lingerMs;
+    }
+
+    /**
+     * The stream with this operator at its end, named {@code name}, uid the same.
+     *
+     * @throws IllegalArgumentException on a limit below 1
+     */
+    public static SingleOutputStreamOperator<byte[]> wire(
+            DataStream<byte[]> in, String name, int itemsMax, long bytesMax, long lingerMs) {
+        atLeastOne(name, "items_max", itemsMax);
+        atLeastOne(name, "bytes_max", bytesMax);
+        atLeastOne(name, "linger_ms", lingerMs);
+        return in.transform(
+                        name,
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
+                        new MicroBatchOperator(itemsMax, bytesMax, lingerMs))
+                .uid(name);
+    }
+
+    private static void atLeastOne(String step, String limit, long value) {
+        if (value < 1) {
+            throw new IllegalArgumentException(
+                    "step '" + step + "': " + limit + " must be at least 1, got " + value);
+        }
+    }
+
+    @Override
+    public void initializeState(StateInitializationContext context) throws Exception {
+        super.initializeState(context);
+        // The serializer is named: a descriptor by class would take Kryo's word for byte[].
+        state =
+                context.getOperatorStateStore()
+                        .getListState(
+                                new ListStateDescriptor<>(
+                                        "pending",
+                                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO));
+    }
+
+    @Override
+    public void open() throws Exception {
+        super.open();
+        pending = new ArrayList<>();
+        batchItems =
+                getMetricGroup()
+                        .histogram("batch_items", new DescriptiveStatisticsHistogram(HISTOGRAM_WINDOW));
+        // After a smaller parallelism than before there may be several batches in what is restored.
+        for (byte[] record : state.get()) {
+            add(record);
+        }
+    }
+
+    @Override
+    public void processElement(StreamRecord<byte[]> element) {
+        add(element.getValue());
+    }
+
+    @Override
+    public void snapshotState(StateSnapshotContext context) throws Exception {
+        super.snapshotState(context);
+        state.update(pending);
+    }
+
+    @Override
+    public void endInput() {
+        emit();
+    }
+
+    private void add(byte[] record) {
+        if (pendingBytes + record.length > bytesMax) {
+            emit();
+        }
+        pending.add(record);
+        pendingBytes += record.length;
+        if (pending.size() >= itemsMax || pendingBytes >= bytesMax) {
+            emit();
+        } else if (pending.size() == 1) {
+            startLinger();
+        }
+    }
+
+    private void startLinger() {
+        List<byte[]> batch = pending;
+        linger =
+                getProcessingTimeService()
+                        .registerTimer(
+                                getProcessingTimeService().getCurrentProcessingTime() + lingerMs,
+                                // A cancelled timer may already stand in the mailbox: it must not
+                                // cut the batch after its own short.
+                                time -> {
+                                    if (batch == pending) {
+                                        emit();
+                                    }
+                                });
+    }
+
+    private void emit() {
+        if (pending.isEmpty()) {
+            return;
+        }
+        if (linger != null) {
+            linger.cancel(false);
+            linger = null;
+        }
+        List<byte[]> batch = pending;
+        int bytes = Math.toIntExact(pendingBytes);
+        pending = new ArrayList<>(batch.size());
+        pendingBytes = 0;
+        batchItems.update(batch.size());
+        output.collect(new StreamRecord<>(WireBatch.encode(batch, bytes)));
+    }
+}

@@ -1,0 +1,36 @@
+package org.sage.flink.call;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.Optional;
+
+/** Where a worker finds the pool's API key: never in the job graph, which anyone may read. */
+final class ApiKey {
+
+    private ApiKey() {}
+
+    /**
+     * The environment variable's value, else the content of {@code $SAGE_HOME/keyFile}, else
+     * nothing. Read on the worker, when the operator opens.
+     *
+     * @throws IOException when the file is there and cannot be read
+     */
+    static Optional<String> find(Map<String, String> environment, String keyEnv, String keyFile)
+            throws IOException {
+        String key = environment.getOrDefault(keyEnv, "").strip();
+        if (!key.isEmpty()) {
+            return Optional.of(key);
+        }
+        String home = environment.getOrDefault("SAGE_HOME", "");
+        if (home.isEmpty() || keyFile.isEmpty()) {
+            return Optional.empty();
+        }
+        Path file = Path.of(home, keyFile);
+        if (!Files.exists(file)) {
+            return Optional.empty();
+        }
+        return Optional.of(Files.readString(file).strip()).filter(found -> !found.isEmpty());
+    }
+}

@@ -1,0 +1,41 @@
+package org.sage.flink.connector;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.connector.kafka.source.reader.deserializer.KafkaRecordDeserializationSchema;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
+import org.apache.flink.util.Collector;
+import org.sage.flink.wire.CallResult;
+import org.sage.flink.wire.WireRecord;
+
+/**
+ * Kafka records as wire records: id and origin are {@code topic/partition/offset}, the value is the
+ * raw bytes (nil for a tombstone), a header without a value has an empty one, and of headers with
+ * the same name the last counts. Never throws on content. One record in, one out, in order.
+ */
+public final class KafkaWireDeserializationSchema implements KafkaRecordDeserializationSchema<byte[]> {
+
+    private static final long serialVersionUID = 1L;
+
+    @Override
+    public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<byte[]> out) {
+        String id = record.topic() + '/' + record.partition() + '/' + record.offset();
+        Map<String, byte[]> headers = new LinkedHashMap<>();
+        for (Header header : record.headers()) {
+            headers.put(header.key(), header.value() == null ? CallResult.NO_BODY : header.value());
+        }
+        // Kafka says -1 where the broker keeps no timestamp; a record's 0 means the same.
+        long timestampMs = Math.max(0, record.timestamp());
+        out.collect(
+                new WireRecord(id, record.value(), timestampMs, record.key(), headers, id)
+                        .encode());
+    }
+
+    @Override
+    public TypeInformation<byte[]> getProducedType() {
+        return PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO;
+    }
+}

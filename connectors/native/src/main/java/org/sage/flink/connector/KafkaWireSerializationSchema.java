@@ -1,0 +1,68 @@
+package org.sage.flink.connector;
+
+import java.nio.charset.StandardCharsets;
+import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
+import org.sage.flink.wire.WireRecord;
+
+/**
+ * Wire records as Kafka records of one topic; of the topic that the header {@code sage-topic} names
+ * (and that does not travel on) where this one's is empty. The key is the record's key, else its id in UTF-8, so
+ * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
+ * tombstone). Kafka sets the timestamp where the record has none.
+ *
+ * <p>A removal (see {@link WireRecord#isRemoval}) is left out: it speaks to stores that hold rows
+ * of documents, and no topic does.
+ */
+public final class KafkaWireSerializationSchema implements KafkaRecordSerializationSchema<byte[]> {
+
+    private static final long serialVersionUID = 1L;
+
+    /** The header that names the topic, for a sink that has none of its own. */
+    static final String TOPIC = "sage-topic";
+
+    private final String topic;
+
+    public KafkaWireSerializationSchema(String topic) {
+        this.topic = topic;
+    }
+
+    /**
+     * The Kafka record of a wire record, null for a removal, which Flink's writer leaves out;
+     * Kafka's partitioner chooses the partition by key.
+     *
+     * @throws IllegalArgumentException on a value that is not yet encoded, no topic, or bytes that
+     *     are no wire record: the pipeline is wrong, and the job fails rather than lose the record
+     */
+    @Override
+    public ProducerRecord<byte[], byte[]> serialize(
+            byte[] element, KafkaSinkContext context, Long timestamp) {
+        if (WireRecord.isRemoval(element)) {
+            return null;
+        }
+        WireRecord record = WireRecord.decode(element);
+        byte[] key =
+                record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);
+        Long timestampMs = record.timestampMs() > 0 ? record.timestampMs() : null;
+        ProducerRecord<byte[], byte[]> out =
+                new ProducerRecord<>(topicOf(record), null, timestampMs, key, record.value());
+        record.headers().forEach(out.headers()::add);
+        if (topic.isEmpty()) {
+            out.headers().remove(TOPIC);
+        }
+        return out;
+    }
+
+    private String topicOf(WireRecord record) {
+        if (!topic.isEmpty()) {
+            return topic;
+        }
+        byte[] named = record.headers().get(TOPIC);
+        if (named == null) {
+            throw new IllegalArgumentException(
+                    "record '" + record.id() + "': neither the sink nor its header " + TOPIC
+                            + " names a topic");
+        }
+        return new String(named, StandardCharsets.UTF_8);
+    }
+}

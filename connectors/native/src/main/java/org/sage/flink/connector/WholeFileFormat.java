@@ -1,0 +1,155 @@
+package org.sage.flink.connector;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.connector.file.src.FileSource;
+import org.apache.flink.connector.file.src.FileSourceSplit;
+import org.apache.flink.connector.file.src.reader.BulkFormat;
+import org.apache.flink.connector.file.src.util.RecordAndPosition;
+import org.apache.flink.connector.file.src.util.SingletonResultIterator;
+import org.apache.flink.core.fs.Path;
+import org.sage.flink.wire.WireRecord;
+
+/**
+ * A file as one wire record: id and origin are its path relative to the root, the value its bytes,
+ * the timestamp its modification time, header {@code path} the full path. A file is never split,
+ * and one that was emitted before a checkpoint is not emitted again after it.
+ *
+ * <p>Never throws on content: a file above the limit has value nil and header {@code oversize} (its
+ * size in bytes, as text); one that cannot be read has value nil and header {@code unreadable} (why).
+ */
+public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit> {
+
+    private static final long serialVersionUID = 1L;
+
+    /** The limit where none is given: 64 MiB. */
+    public static final long BYTES_MAX = 64L << 20;
+
+    private final String root;
+    private final long bytesMax;
+
+    /**
+     * @param bytesMax the largest file whose bytes are read; at most 2^31 - 1024, for a value is
+     *     one array
+     */
+    public WholeFileFormat(String root, long bytesMax) {
+        if (bytesMax < 1 || bytesMax > Integer.MAX_VALUE - 1024) {
+            throw new IllegalArgumentException(
+                    "files of '" + root + "': bytes_max must be 1 to 2147482623, got " + bytesMax);
+        }
+        this.root = root;
+        this.bytesMax = bytesMax;
+    }
+
+    /** {@link #source(String, List, boolean, long)} with a limit of {@link #BYTES_MAX}. */
+    public static FileSource<byte[]> source(
+            String root, List<String> suffixes, boolean recursive) {
+        return source(root, suffixes, recursive, BYTES_MAX);
+    }
+
+    /**
+     * A bounded source of the files below {@code root} as they are when the job starts, hidden ones
+     * left out.
+     *
+     * @param suffixes for instance {@code [".md", ".txt"]}; an empty list means every file
+     * @param recursive also the files of folders below
+     */
+    public static FileSource<byte[]> source(
+            String root, List<String> suffixes, boolean recursive, long bytesMax) {
+        return FileSource.forBulkFileFormat(new WholeFileFormat(root, bytesMax), new Path(root))
+                .setFileEnumerator(VisibleFileEnumerator.provider(suffixes, recursive))
+                .build();
+    }
+
+    @Override
+    public Reader<byte[]> createReader(Configuration config, FileSourceSplit split) {
+        return new Once(() -> read(split));
+    }
+
+    @Override
+    public Reader<byte[]> restoreReader(Configuration config, FileSourceSplit split) {
+        boolean emitted =
+                split.getReaderPosition()
+                        .map(position -> position.getRecordsAfterOffset() > 0)
+                        .orElse(false);
+        return emitted ? new Once(null) : createReader(config, split);
+    }
+
+    @Override
+    public boolean isSplittable() {
+        return false;
+    }
+
+    @Override
+    public TypeInformation<byte[]> getProducedType() {
+        return PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO;
+    }
+
+    private byte[] read(FileSourceSplit split) {
+        String id = relative(split.path());
+        Map<String, byte[]> headers = new LinkedHashMap<>();
+        headers.put("path", text(split.path().getPath()));
+        byte[] value = null;
+        // The file may have grown since it was listed, so the stream has the last word on its size.
+        try (InputStream in = split.path().getFileSystem().open(split.path())) {
+            value = in.readNBytes((int) bytesMax + 1);
+            if (value.length > bytesMax) {
+                value = null;
+                long bytes = Math.max(split.fileSize(), bytesMax + 1);
+                headers.put("oversize", text(String.valueOf(bytes)));
+            }
+        } catch (IOException e) {
+            headers.put("unreadable", text(String.valueOf(e.getMessage())));
+        }
+        return new WireRecord(id, value, split.fileModificationTime(), null, headers, id).encode();
+    }
+
+    private String relative(Path file) {
+        // Only the path counts: the scheme differs between a root as given and a file as listed.
+        String base = new Path(root).getPath();
+        String path = file.getPath();
+        if (path.equals(base)) {
+            return file.getName();
+        }
+        String folder = base.endsWith("/") ? base : base + "/";
+        return path.startsWith(folder) ? path.substring(folder.length()) : path;
+    }
+
+    private static byte[] text(String value) {
+        return value.getBytes(StandardCharsets.UTF_8);
+    }
+
+    private interface Content {
+        byte[] read();
+    }
+
+    /** One batch of one record, then the end; null content: the end at once. */
+    private static final class Once implements Reader<byte[]> {
+        private Content content;
+
+        Once(Content content) {
+            this.content = content;
+        }
+
+        @Override
+        public RecordIterator<byte[]> readBatch() {
+            if (content == null) {
+                return null;
+            }
+            SingletonResultIterator<byte[]> batch = new SingletonResultIterator<>();
+            batch.set(content.read(), RecordAndPosition.NO_OFFSET, 1);
+            content = null;
+            return batch;
+        }
+
+        @Override
+        public void close() {}
+    }
+}

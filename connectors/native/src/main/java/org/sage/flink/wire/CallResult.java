@@ -1,0 +1,51 @@
+package org.sage.flink.wire;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import org.msgpack.core.MessageBufferPacker;
+import org.msgpack.core.MessagePack;
+
+/**
+ * The outcome of a call, emitted for each {@link CallRequest}. Its wire form is the MessagePack
+ * array {@code [carrier bin, status int, attempts int, reason str, body bin]}. The call succeeded
+ * exactly when the reason is empty.
+ *
+ * @param status the HTTP status; 0 when there is no usable response (no connection, out of time, a
+ *     response that breaks the protocol)
+ * @param attempts HTTP requests sent for this call
+ * @param reason why the call failed, in plain words; empty exactly when it succeeded
+ * @param body the response body or the vector; empty when there is neither
+ */
+public record CallResult(int status, int attempts, String reason, byte[] body) {
+
+    public static final byte[] NO_BODY = new byte[0];
+
+    private static final int FIELDS = 5;
+
+    public static CallResult ok(int status, int attempts, byte[] body) {
+        return new CallResult(status, attempts, "", body);
+    }
+
+    public static CallResult failure(int status, int attempts, String reason) {
+        return new CallResult(status, attempts, reason, NO_BODY);
+    }
+
+    public boolean isOk() {
+        return reason.isEmpty();
+    }
+
+    /** The wire form, with the carrier of the request that this is the result of. */
+    public byte[] encode(byte[] carrier) {
+        int length = (carrier == null ? 0 : carrier.length) + body.length;
+        try (MessageBufferPacker packer =
+                new MessagePack.PackerConfig().withBufferSize(length + 256).newBufferPacker()) {
+            packer.packArrayHeader(FIELDS);
+            WireRecord.packBytes(packer, carrier);
+            packer.packInt(status).packInt(attempts).packString(reason);
+            WireRecord.packBytes(packer, body);
+            return packer.toByteArray();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a packer over memory does no input or output
+        }
+    }
+}

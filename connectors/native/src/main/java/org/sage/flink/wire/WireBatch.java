@@ -1,0 +1,34 @@
+package org.sage.flink.wire;
+
+import java.nio.ByteBuffer;
+import java.util.List;
+
+/** The wire form of a batch: a MessagePack array whose elements are wire records. */
+public final class WireBatch {
+
+    private static final int HEADER_BYTES_MAX = 5;
+
+    private WireBatch() {}
+
+    /**
+     * The batch of these records; they are copied as they stand, for an array's elements follow its
+     * header without a frame of their own.
+     *
+     * @param bytes the records' length in all
+     */
+    public static byte[] encode(List<byte[]> records, int bytes) {
+        ByteBuffer header = ByteBuffer.allocate(HEADER_BYTES_MAX);
+        int size = records.size();
+        if (size < 16) {
+            header.put((byte) (0x90 | size)); // fixarray
+        } else if (size < 1 << 16) {
+            header.put((byte) 0xdc).putShort((short) size); // array 16
+        } else {
+            header.put((byte) 0xdd).putInt(size); // array 32
+        }
+        ByteBuffer batch = ByteBuffer.allocate(header.position() + bytes);
+        batch.put(header.flip());
+        records.forEach(batch::put);
+        return batch.array();
+    }
+}

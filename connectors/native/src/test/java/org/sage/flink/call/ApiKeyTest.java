@@ -1,0 +1,27 @@
+package org.sage.flink.call;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.TreeMap;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class ApiKeyTest {
+
+    @Test
+    void theKeyIsTheVariableElseTheFileElseNone(@TempDir Path home) throws IOException {
+        Files.writeString(home.resolve("key"), "from-file\n");
+        Map<String, String> environment = new TreeMap<>(Map.of("SAGE_HOME", home.toString()));
+
+        assertEquals("from-file", ApiKey.find(environment, "KEY", "key").orElseThrow());
+        assertTrue(ApiKey.find(environment, "KEY", "absent").isEmpty());
+        environment.put("KEY", "from-variable");
+        assertEquals("from-variable", ApiKey.find(environment, "KEY", "key").orElseThrow());
+        assertTrue(ApiKey.find(Map.of(), "KEY", "key").isEmpty());
+    }
+}

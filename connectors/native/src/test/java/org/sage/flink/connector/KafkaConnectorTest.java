@@ -1,0 +1,135 @@
+package org.sage.flink.connector;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.apache.flink.api.common.functions.util.ListCollector;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Headers;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.record.TimestampType;
+import org.junit.jupiter.api.Test;
+import org.sage.flink.wire.WireRecord;
+
+class KafkaConnectorTest {
+
+    @Test
+    void aKafkaRecordBecomesAWireRecord() {
+        RecordHeaders headers = new RecordHeaders();
+        headers.add("tenant", "a".getBytes()).add("tenant", "b".getBytes()).add("flag", null);
+
+        WireRecord read = read("key".getBytes(), "value".getBytes(), 1234, headers);
+
+        assertEquals("docs/3/42", read.id());
+        assertEquals("docs/3/42", read.origin());
+        assertArrayEquals("value".getBytes(), read.value());
+        assertEquals(1234, read.timestampMs());
+        assertArrayEquals("key".getBytes(), read.key());
+        assertArrayEquals("b".getBytes(), read.headers().get("tenant"));
+        assertArrayEquals(new byte[0], read.headers().get("flag"));
+    }
+
+    @Test
+    void aTombstoneWithoutKeyOrTimestampIsReadToo() {
+        WireRecord read = read(null, null, ConsumerRecord.NO_TIMESTAMP, new RecordHeaders());
+
+        assertNull(read.value());
+        assertNull(read.key());
+        assertEquals(0, read.timestampMs());
+    }
+
+    @Test
+    void aWireRecordBecomesAKafkaRecord() {
+        ProducerRecord<byte[], byte[]> out =
+                write(
+                        new WireRecord(
+                                "i", "v".getBytes(), 7, "k".getBytes(), Map.of("h", new byte[1]), "o"));
+
+        assertEquals("out", out.topic());
+        assertArrayEquals("k".getBytes(), out.key());
+        assertArrayEquals("v".getBytes(), out.value());
+        assertEquals(7L, out.timestamp());
+        assertArrayEquals(new byte[1], out.headers().lastHeader("h").value());
+    }
+
+    @Test
+    void withoutAKeyTheIdIsTheKeyAndNilIsATombstone() {
+        ProducerRecord<byte[], byte[]> out =
+                write(new WireRecord("né", null, 0, null, Map.of(), ""));
+
+        assertArrayEquals("né".getBytes(java.nio.charset.StandardCharsets.UTF_8), out.key());
+        assertNull(out.value());
+        assertNull(out.timestamp());
+    }
+
+    @Test
+    void aRemovalIsNoMessage() {
+        // In Python: encode(Record(id="r", value=Removal("a", "v2").value(), origin="o")).
+        byte[] removal =
+                HexFormat.of()
+                        .parseHex(
+                                "96a17281a72464656c65746582a3646f63a161a46b656570a2763200c080"
+                                        + "a16f");
+
+        assertNull(new KafkaWireSerializationSchema("out").serialize(removal, null, null));
+    }
+
+    @Test
+    void aSinkWithoutATopicTakesTheOneThatTheRecordIsAddressedTo() throws Exception {
+        WireRecord record = new WireRecord("i", null, 0, null, Map.of("h", new byte[1]), "");
+        byte[] addressed = new EndOfInputBufferOperator.Addressed("there").map(record.encode());
+
+        ProducerRecord<byte[], byte[]> out = new KafkaWireSerializationSchema("").serialize(addressed, null, null);
+
+        assertEquals("there", out.topic());
+        assertEquals(1, out.headers().toArray().length);
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> new KafkaWireSerializationSchema("").serialize(record.encode(), null, null));
+    }
+
+    @Test
+    void sourcesAndSinksAreBuiltFromNames() {
+        assertNotNull(KafkaConnector.source("localhost:1", "a,b", "g", "committed", true));
+        assertNotNull(KafkaConnector.sink("localhost:1", "t", "exactly_once", "p", 900_000));
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> KafkaConnector.source("localhost:1", "a", "g", "newest", false));
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> KafkaConnector.sink("localhost:1", "t", "once", "p", 900_000));
+    }
+
+    private static WireRecord read(byte[] key, byte[] value, long timestampMs, Headers headers) {
+        List<byte[]> out = new ArrayList<>();
+        new KafkaWireDeserializationSchema()
+                .deserialize(
+                        new ConsumerRecord<>(
+                                "docs",
+                                3,
+                                42,
+                                timestampMs,
+                                TimestampType.CREATE_TIME,
+                                0,
+                                0,
+                                key,
+                                value,
+                                headers,
+                                Optional.empty()),
+                        new ListCollector<>(out));
+        return WireRecord.decode(out.get(0));
+    }
+
+    private static ProducerRecord<byte[], byte[]> write(WireRecord record) {
+        return new KafkaWireSerializationSchema("out").serialize(record.encode(), null, null);
+    }
+}

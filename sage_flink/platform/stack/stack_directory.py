@@ -1,0 +1,134 @@
+"""Directory of one local stack: the paths of its files, and its secrets."""
+
+import hashlib
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sage_flink.common.errors import ConfigError, StackError
+
+SETUP = "run `bash infra/setup.sh`"
+# sockaddr_un holds 108 bytes; supervisord binds to a longer temporary name (".<pid>") first.
+SOCKET_PATH_BYTES_MAX = 108 - len(".4194304") - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StackDirectory:
+    """Paths inside ``$SAGE_HOME``. Only :meth:`create` makes folders."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: Path) -> "StackDirectory":
+        """The stack directory at ``root``.
+
+        Raises:
+            ConfigError: the path has a character that the servers' start scripts cannot handle.
+        """
+        root = root.absolute()
+        if bad := sorted(set(str(root)) & set("\"'`;$\\ \n:")):
+            raise ConfigError(
+                f"SAGE_HOME {root}: the path may not hold {' '.join(map(repr, bad))}, because the "
+                "servers' own start scripts split on them; set SAGE_HOME to another folder"
+            )
+        return cls(root)
+
+    def data(self, server: str) -> Path:
+        """The folder of the persistent data of ``server``."""
+        return self.root / "data" / server
+
+    def conf(self, server: str) -> Path:
+        """The folder of the generated configuration of ``server``, rewritten at every start."""
+        return self.root / "conf" / server
+
+    def log(self, server: str) -> Path:
+        """The file with the output of ``server``."""
+        return self.root / "logs" / f"{server}.log"
+
+    def key(self, name: str) -> Path:
+        """The file of the secret ``name``."""
+        return self.root / "keys" / name
+
+    @property
+    def stack_json(self) -> Path:
+        """``stack.json``: addresses and ports, read by ``Settings.load``."""
+        return self.root / "stack.json"
+
+    @property
+    def run(self) -> Path:
+        """The folder of process ids, locks and the socket of the running stack."""
+        return self.root / "run"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of the data plane."""
+        return self.root / "venv" / "flink" / "bin" / "python"
+
+    @property
+    def pyflink(self) -> Path:
+        """The folder of PyFlink, which holds Flink itself; it may not exist yet."""
+        found = sorted(
+            (self.root / "venv" / "flink" / "lib").glob("python3*/site-packages/pyflink")
+        )
+        return found[-1] if found else self.root / "venv/flink/lib/python3/site-packages/pyflink"
+
+    def require(self, path: Path) -> Path:
+        """``path``, which setup creates.
+
+        Raises:
+            StackError: it does not exist.
+        """
+        if not path.exists():
+            raise StackError(f"{path} does not exist; {SETUP}")
+        return path
+
+    @property
+    def socket(self) -> Path:
+        """supervisord's socket: inside the directory, or in a short path stored there.
+
+        A unix socket's path is limited to SOCKET_PATH_BYTES_MAX bytes.
+        """
+        inside = self.run / "supervisor.sock"
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
+            return inside
+        note = self.run / "socket"
+        if note.exists():
+            return Path(note.read_text().strip())
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        short = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return short / f"sage-{os.getuid()}-{digest}" / "supervisor.sock"
+
+    def create(self) -> None:
+        """Create the folders, private to the user, and store the path of a socket outside.
+
+        Raises:
+            StackError: the socket's folder belongs to another user.
+        """
+        for folder in (self.run, self.root / "logs", self.root / "keys"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.root / "keys").chmod(0o700)
+        socket = self.socket
+        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if socket.parent.stat().st_uid != os.getuid():
+            raise StackError(
+                f"{socket.parent} belongs to another user; "
+                "set XDG_RUNTIME_DIR or TMPDIR to a folder of yours"
+            )
+        if socket.parent != self.run:
+            (self.run / "socket").write_text(str(socket))
+
+
+def secret(directory: StackDirectory, name: str, prefix: str = "") -> str:
+    """The secret ``name``, created if missing: ``prefix`` + 32 URL-safe characters, mode 0600."""
+    path = directory.key(name)
+    if path.exists():
+        return path.read_text().strip()
+    value = prefix + secrets.token_urlsafe(24)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value + "\n")
+    return value
