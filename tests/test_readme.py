@@ -44,6 +44,7 @@ def test_every_sage_command_it_shows_is_known():
 
 
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.flink
 @pytest.mark.timeout(240)
 def test_the_pipeline_it_shows_runs():
@@ -59,6 +60,7 @@ def test_the_pipeline_it_shows_runs():
 
 
 @pytest.mark.service
+@pytest.mark.alone  # after the demo, whose documents and jobs it finds
 def test_the_question_it_asks_is_answered():
     (curl,) = re.findall(r"^curl .*?'}\s*$|^curl.*?\]}'$", TEXT, re.DOTALL | re.MULTILINE)
     bin_ = Path(sys.executable).parent

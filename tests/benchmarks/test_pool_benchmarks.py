@@ -168,6 +168,7 @@ def test_the_load_generator_counts_what_it_asked(options: list[str]) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_b9_runs_whole_without_peers(tmp_path: Path) -> None:
     kept = b9_contention.run(repeats=1, quick=True, peers=())

@@ -23,7 +23,12 @@ from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import folders_of, list_states
 
-pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.flink,
+    pytest.mark.alone,
+    pytest.mark.timeout(600),
+]
 
 RATE = 60
 SAGE = Path(sys.executable).with_name("sage")
