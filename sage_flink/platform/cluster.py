@@ -51,7 +51,7 @@ class FlinkOptions:
 
 
 def native_jar(settings: Settings) -> Path:
-    """The path of the native operators: the wheel's own jar, else the one that setup links."""
+    """Path of the native operators: the wheel's own jar, else the one that setup links."""
     packaged = Path(__file__).with_name("sage-native.jar")
     return packaged if packaged.exists() else settings.home / "lib" / "sage-native.jar"
 
