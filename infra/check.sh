@@ -28,7 +28,7 @@ check format "run \`$bin/ruff format .\`" "$bin/ruff" format --check .
 check lint "fix what is listed; \`$bin/ruff check --fix .\` does part of it" "$bin/ruff" check .
 check layers 'move the import down, or pass the value in from above' "$bin/lint-imports"
 
-# mypy has one process and the tests wait for much of their time: they run beside each other.
+# mypy is one process and the tests wait for much of their time, so both run at the same time.
 "$bin/mypy" >"$logs/types.log" 2>&1 &
 types=$!
 trap 'kill "$types" 2>/dev/null || true' EXIT

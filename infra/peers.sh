@@ -4,8 +4,9 @@
 #
 #   bash infra/peers.sh            prints one line a peer; again, it takes about a second
 #
-# Optional: 600 MB in $SAGE_CACHE (default ~/.cache/sage). A peer that cannot be had is told of, and is
-# a row that says why in the result of a benchmark; the others are made all the same. To renew the pins:
+# Optional: 600 MB in $SAGE_CACHE (default ~/.cache/sage). A peer that cannot be installed is
+# reported, and the result of a benchmark has a row with the reason; the others are still made. To renew
+# the pins:
 #   echo 'litellm[proxy]' | uv pip compile - --no-header --no-annotate -o infra/venvs/litellm.txt
 set -euo pipefail
 
@@ -45,7 +46,7 @@ make_router() { make_peer vllm-router; }
 has_nginx() { [ -x "$(PATH=$PATH:/usr/sbin command -v nginx)" ]; }
 make_nginx() { debian nginx-light; }
 
-# peer NAME LABEL: has_NAME, else make_NAME, one at a time on this machine; a failure ends nothing.
+# peer NAME LABEL: has_NAME, else make_NAME, one at a time on this machine; a failure does not stop the script.
 peer() {
   local log=$home/logs/setup/peer-$1.log
   if "has_$1"; then

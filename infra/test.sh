@@ -37,7 +37,7 @@ from sage_flink.platform.stack import status
 exit(all(part.state == "stopped" for part in status(sage_home())))'
 }
 
-# The Java tests depend on nothing but their own sources, so one pass a version is enough.
+# The Java tests depend on their own sources only, so one pass per version is enough.
 java_and_go_tests() {
   local stamp
   stamp=$cache/native/tests-passed-$(hash_tree connectors/native pom.xml src)
@@ -47,7 +47,7 @@ java_and_go_tests() {
   touch "$stamp"
 }
 
-# Bounds in seconds are measured here, so nothing else runs meanwhile.
+# These tests measure seconds, so they run without anything else.
 process_tests() {
   timed 'Gateways and engines' "$logs/processes.log" "$bin/python" -m pytest -q -n 2 \
     --dist worksteal -m 'processes and not (flink or service or browser or gpu or drill)'

@@ -1,21 +1,21 @@
-"""What holds for every test."""
+"""Settings and fixtures for all tests."""
 
 import logging
 
 import pytest
 from hypothesis import settings
 
-# A busy machine makes an example slow; the time limit of the test is there for what hangs.
+# An example may be slow on a busy machine; the time limit of each test catches hanging code.
 settings.register_profile("sage", deadline=None)
 settings.load_profile("sage")
 
 
 @pytest.fixture(autouse=True)
-def no_handler_of_beam_stays():
-    """A Python worker in this process hangs Beam's log handler on the root logger and leaves it.
+def remove_beams_log_handlers():
+    """Remove the log handlers that Beam leaves on the root logger.
 
-    Nobody reads its queue once the job has ended: the 10,000th line that anything logs then waits
-    for ever.
+    A Python worker in this process adds one for its job. After the job its queue has no reader, so
+    the 10,000th log record of any later test would block without end.
     """
     yield
     for handler in list(logging.getLogger().handlers):

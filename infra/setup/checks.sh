@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the machine must bring. All of it is looked at before anything long starts.
+# What the machine must have. Everything is checked before anything long starts.
 
 missing=()
 need() { missing+=("  $1"); }
@@ -68,5 +68,5 @@ check_machine() {
   has_mock_engine || check_go
   has_influxd || check_go_and_rust
   [ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}" \
-    '' 'Install what is named, then run the same command again; nothing was started.'
+    '' 'Install what is listed, then run the same command again.'
 }
