@@ -1,4 +1,4 @@
-"""Savepoints, rescaling, killed Flink processes on the real servers: each number is written once."""
+"""Savepoints, rescaling and kills of Flink on the real servers: each number is written once."""
 
 import json
 import os
