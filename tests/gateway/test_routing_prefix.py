@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.openai.schema import BODY_BYTES_MAX
 from sage_gateway.replicas.lifecycle import State
+from sage_gateway.requests.request import Request
 from sage_gateway.routing import Candidate, Hints, Router
 from sage_gateway.routing.prefix import (
     BLOCK_BYTES,
@@ -53,11 +54,11 @@ def test_a_conversation_stays_on_one_replica_while_that_has_a_slot_free(
 ) -> None:
     by_prefix = router()
     said = [tale(60)]
-    first = by_prefix.choose(at_work(*loads), read((), chat(*said)))
+    first = by_prefix.choose(at_work(*loads), read(Request(body=chat(*said))))
 
     for words in turns:
         said.append(tale(words, "answers"))
-        now = by_prefix.choose(at_work(*reversed(loads)), read((), chat(*said)))
+        now = by_prefix.choose(at_work(*reversed(loads)), read(Request(body=chat(*said))))
 
         assert now == first
 
@@ -122,7 +123,7 @@ def test_a_common_beginning_that_is_a_small_part_gathers_nobody() -> None:
 
 
 def test_a_prompt_shorter_than_a_block_goes_to_the_least_busy() -> None:
-    assert read((), chat("hello")) == Hints()
+    assert read(Request(body=chat("hello"))) == Hints()
     assert router().choose(at_work(1, 0), Hints()) == 1
 
 
@@ -155,10 +156,10 @@ def test_what_an_engine_renders_is_what_counts() -> None:
     completion = orjson.dumps({"model": "m", "prompt": tale(200)})
     embeddings = orjson.dumps({"model": "m", "input": [tale(200)]})
 
-    assert read((), plain) == read((), cooler)
-    assert not set(read((), plain).chain) & set(read((), with_tools).chain)
-    assert read((), completion).chain
-    assert read((), embeddings).chain
+    assert read(Request(body=plain)) == read(Request(body=cooler))
+    assert not set(read(Request(body=plain)).chain) & set(read(Request(body=with_tools)).chain)
+    assert read(Request(body=completion)).chain
+    assert read(Request(body=embeddings)).chain
 
 
 def test_what_is_remembered_has_a_limit_and_short_beginnings_are_kept_longest() -> None:

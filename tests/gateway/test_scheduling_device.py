@@ -15,8 +15,8 @@ from sage_flink.common import ConfigError
 from sage_gateway.config.pool_file import coherent
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.engines import KNOWN
+from sage_gateway.requests.request import BACKGROUND
 from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Device, Queue, Use, Wishes, giving_way
-from sage_gateway.scheduling.queued_request import BACKGROUND
 from sage_gateway.scheduling.shared_device import room
 
 BEHIND = Wishes(priority=BACKGROUND)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.scheduling import PLAIN, POLICIES, Ticket, expected_tokens, wished
+from sage_gateway.requests.request import BACKGROUND
+from sage_gateway.scheduling import POLICIES, Ticket, expected_tokens
 from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line, full
-from sage_gateway.scheduling.queued_request import BACKGROUND, NORMAL
 from sage_gateway.scheduling.slo import expired
 
 INTERACTIVE = PRIORITIES.index("interactive")
@@ -191,38 +191,6 @@ def test_background_fills_half_of_a_queue_at_most() -> None:
     assert not full(9, 9, background=False, queue_max=10)
     assert full(5, 5, background=True, queue_max=10)
     assert not full(8, 4, background=True, queue_max=10)
-
-
-@pytest.mark.parametrize(
-    ("headers", "tenant", "priority"),
-    [
-        ([], "", NORMAL),
-        ([(b"x-sage-tenant", b"acme"), (b"x-sage-priority", b"low")], "acme", LOW),
-        ([(b"x-sage-priority", b"interactive"), (b"x-background", b"1")], "", BACKGROUND),
-        ([(b"x-background", b"0"), (b"x-sage-priority", b"no such")], "", NORMAL),
-        ([(b"x-sage-tenant", b"claimed"), (b"x-sage-tenant", b"known")], "known", NORMAL),
-    ],
-)
-def test_wishes_are_read_from_the_headers_that_a_flink_call_sends(
-    headers: list[tuple[bytes, bytes]], tenant: str, priority: int
-) -> None:
-    found = wished(headers)
-
-    assert (found.tenant, found.priority) == (tenant, priority)
-
-
-def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_none() -> None:
-    assert wished([(b"x-sage-deadline-ms", b"1500")]).deadline_s == 1.5
-    for odd in (b"", b"-1", b"soon", b"1.5", b"9" * 16):
-        assert wished([(b"x-sage-deadline-ms", odd)]).deadline_s == math.inf
-
-
-@given(st.lists(st.tuples(st.sampled_from([b"x-sage-tenant", b"x-sage-priority"]), st.binary())))
-def test_no_header_can_break_the_reading_of_wishes(headers: list[tuple[bytes, bytes]]) -> None:
-    found = wished(headers)
-
-    assert found.priority in range(len(PRIORITIES))
-    assert (found is PLAIN) == (not headers)
 
 
 def test_a_request_costs_at_least_one_token() -> None:

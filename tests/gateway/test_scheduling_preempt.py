@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from sage_gateway.requests.request import BACKGROUND
 from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Wishes, giving_way
 from sage_gateway.scheduling.preemption import Turns
-from sage_gateway.scheduling.queued_request import BACKGROUND
 
 BEHIND = Wishes(priority=BACKGROUND)
 

@@ -4,14 +4,13 @@ A policy is a value of pure functions (:class:`Policy`); what it remembers is ke
 one :class:`Router`.
 """
 
-from sage_gateway.routing.policy import NO_HINTS, Candidate, Headers, Hints, Policy, eligible
+from sage_gateway.routing.policy import NO_HINTS, Candidate, Hints, Policy, eligible
 from sage_gateway.routing.router import POLICIES, Router
 
 __all__ = [
     "NO_HINTS",
     "POLICIES",
     "Candidate",
-    "Headers",
     "Hints",
     "Policy",
     "Router",

@@ -4,15 +4,15 @@ A policy chooses among what :func:`eligible` left, so none can choose a replica 
 or is full, or forget the order of trust. Candidates come in the order of their places.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.replicas.lifecycle import State
+from sage_gateway.requests.request import Request
 
-Headers = Iterable[tuple[bytes, bytes]]
 S = TypeVar("S")
 
 
@@ -48,7 +48,7 @@ class Hints(NamedTuple):
 NO_HINTS = Hints()
 
 
-def no_hints(_: Headers, __: bytes) -> Hints:
+def no_hints(_: Request) -> Hints:
     """For a policy that takes every request alike."""
     return NO_HINTS
 
@@ -63,14 +63,13 @@ class Policy(Generic[S]):
     """One way to choose.
 
     ``choose`` is pure: candidates (never none), hints and the state give the index. ``learn`` is
-    the state after that choice, ``start`` the first one. ``read`` takes the hints from a request's
-    headers (names in lower case) and body.
+    the state after that choice, ``start`` the first one. ``read`` takes the hints from a request.
     """
 
     choose: Callable[[Sequence[Candidate], Hints, S], int]
     start: Callable[[ModelSpec], S]
     learn: Callable[[S, Hints, int], S] = unchanged
-    read: Callable[[Headers, bytes], Hints] = no_hints
+    read: Callable[[Request], Hints] = no_hints
 
 
 def eligible(candidates: Sequence[Candidate], *, tried: Collection[int] = ()) -> list[Candidate]:

@@ -22,8 +22,9 @@ import msgspec
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.openai.schema import BODY_BYTES_MAX
+from sage_gateway.requests.request import Request
 from sage_gateway.routing.least_loaded import least
-from sage_gateway.routing.policy import LOAD, NO_HINTS, PLACE, Candidate, Headers, Hints, Policy
+from sage_gateway.routing.policy import LOAD, NO_HINTS, PLACE, Candidate, Hints, Policy
 
 BLOCK_BYTES = 256  # some 64 tokens; what is shorter is no beginning worth a detour
 GROWTH = 8
@@ -146,9 +147,9 @@ def learn(seen: Seen, hints: Hints, index: int) -> Seen:
     return seen
 
 
-def read(_: Headers, body: bytes) -> Hints:
-    """The chain of the prompt in ``body``, which is valid JSON."""
-    found = _PROMPT.decode(body)
+def read(request: Request) -> Hints:
+    """The chain of the prompt in the body, which is valid JSON."""
+    found = _PROMPT.decode(request.body)
     prompt = b"".join((found.tools, found.messages, found.prompt, found.input))
     return Hints(chain=chained(prompt)) if len(prompt) >= BLOCK_BYTES else NO_HINTS
 

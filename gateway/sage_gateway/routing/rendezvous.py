@@ -7,8 +7,9 @@ they return. Source: Thaler and Ravishankar, Using Name-Based Mappings to Increa
 from collections.abc import Sequence
 from hashlib import shake_128
 
+from sage_gateway.requests.request import Request
 from sage_gateway.routing.least_loaded import least
-from sage_gateway.routing.policy import NO_HINTS, PLACE, Candidate, Headers, Hints
+from sage_gateway.routing.policy import NO_HINTS, PLACE, Candidate, Hints
 
 WEIGHT_BYTES = 8
 
@@ -30,9 +31,7 @@ def weighed(key: bytes, count: int) -> memoryview:
     return memoryview(shake_128(key).digest(WEIGHT_BYTES * count)).cast("Q")
 
 
-def named(headers: Headers, name: bytes) -> Hints:
+def named(request: Request, name: bytes) -> Hints:
     """The value of header ``name`` as the key."""
-    for found, value in headers:
-        if found == name:
-            return Hints(key=value)
-    return NO_HINTS
+    key = request.headers.get(name)
+    return NO_HINTS if key is None else Hints(key=key)

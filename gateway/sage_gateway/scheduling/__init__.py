@@ -11,11 +11,9 @@ from sage_gateway.scheduling.queue import POLICIES, Bounds, Clock, Queue
 from sage_gateway.scheduling.queued_request import (
     ANSWER_TOKENS,
     PLAIN,
-    Headers,
     Ticket,
     Wishes,
     expected_tokens,
-    wished,
 )
 from sage_gateway.scheduling.shared_device import Device, Use
 
@@ -26,7 +24,6 @@ __all__ = [
     "Bounds",
     "Clock",
     "Device",
-    "Headers",
     "Limit",
     "Queue",
     "Ticket",
@@ -35,5 +32,4 @@ __all__ = [
     "concurrency_limit",
     "expected_tokens",
     "giving_way",
-    "wished",
 ]

@@ -1,26 +1,13 @@
 """A request that may have to wait: what its caller said of it, and what it is expected to cost."""
 
 import math
-from collections.abc import Iterable
 
 import msgspec
 
-from sage_flink.flow.graph import PRIORITIES, PRIORITY
-
-Headers = Iterable[tuple[bytes, bytes]]
-
-NORMAL = PRIORITIES.index(PRIORITY)
-BACKGROUND = PRIORITIES.index("background")
+from sage_gateway.requests.request import BACKGROUND, NORMAL
 
 BYTES_A_TOKEN = 4
 ANSWER_TOKENS = 256  # of a generation that names no limit; corrected once the engine has counted
-TENANT_CHARS_MAX = 100
-JOB_CHARS_MAX = 200
-
-_TENANT, _PRIORITY, _DEADLINE = b"x-sage-tenant", b"x-sage-priority", b"x-sage-deadline-ms"
-_BACKGROUND, _JOB = b"x-background", b"x-sage-job"
-_READ = frozenset({_TENANT, _PRIORITY, _DEADLINE, _BACKGROUND, _JOB})
-_CLASSES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
 
 
 class Wishes(msgspec.Struct, frozen=True, gc=False):
@@ -65,27 +52,6 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     def background(self) -> bool:
         """Whether it may wait for ever."""
         return self.priority == BACKGROUND
-
-
-def wished(headers: Headers, tenant: str = "") -> Wishes:
-    """The wishes in a request's headers, whose names are in lower case; the last of a name counts.
-
-    ``tenant`` is the caller's, where a key has told it; else ``x-sage-tenant`` is believed. That,
-    ``x-sage-priority`` (one of PRIORITIES), ``x-sage-deadline-ms`` (since the epoch) and
-    ``x-sage-job`` are those of a Flink call; ``x-background: 1`` is the class ``background``. A
-    value that cannot be read is as none: a request is not refused for how it asks to be treated.
-    """
-    found = {name: value for name, value in headers if name in _READ}
-    if not found:
-        return Wishes(tenant=tenant) if tenant else PLAIN
-    late = found.get(_DEADLINE, b"")
-    named = _CLASSES.get(found.get(_PRIORITY, b""), NORMAL)
-    return Wishes(
-        tenant=tenant or found.get(_TENANT, b"").decode("latin-1")[:TENANT_CHARS_MAX],
-        priority=BACKGROUND if found.get(_BACKGROUND) == b"1" else named,
-        deadline_s=int(late) / 1000 if late.isdigit() and len(late) <= 15 else math.inf,
-        job=found.get(_JOB, b"").decode("latin-1")[:JOB_CHARS_MAX],
-    )
 
 
 def expected_tokens(body_bytes: int, answer_tokens_max: int) -> int:
