@@ -285,9 +285,7 @@ def ledger(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def open_ledger(
-            *, ttl_s: float = 60.0, bytes_max: int = 1 << 20
-        ) -> AsyncIterator[Store]:
+        async def opened(*, ttl_s: float = 60.0, bytes_max: int = 1 << 20) -> AsyncIterator[Store]:
             store: Store
             match request.param:
                 case "memory":
@@ -305,7 +303,7 @@ def ledger(
             finally:
                 await store.close()
 
-        yield open_ledger
+        yield opened
 
 
 TENANTS = [
@@ -331,9 +329,7 @@ def tenants(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def open_tenants(
-            *, clock: Callable[[], float] = time.time
-        ) -> AsyncIterator[TenantStore]:
+        async def opened(*, clock: Callable[[], float] = time.time) -> AsyncIterator[TenantStore]:
             store: TenantStore
             match request.param:
                 case "memory":
@@ -348,4 +344,4 @@ def tenants(
             finally:
                 await store.close()
 
-        yield open_tenants
+        yield opened
