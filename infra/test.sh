@@ -77,9 +77,9 @@ fi
 wait "$beside" || { tail -60 "$logs/java-and-go.log"; die "Java or Go tests failed; the whole log: $logs/java-and-go.log"; }
 say_line 'Java and Go tests' 'passed'
 
-# Tests that share the stack, two files at a time; then those that break or measure it.
+# Tests that share the stack, in two workers; then those that break or measure it.
 on_stack='(flink or service or browser) and not gpu and not drill'
-part stack -n 2 --dist loadfile -m "$on_stack and not alone"
+part stack -n 2 --dist loadgroup -m "$on_stack and not alone"
 part alone -m "$on_stack and alone"
 stop_stack
 # The drills break a stack of their own; two stacks and their faults would not fit two cores.

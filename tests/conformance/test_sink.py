@@ -46,7 +46,7 @@ def test_a_value_shaped_like_a_delete_is_data(case: Any, shape: Any) -> None:
     refused = writer.write([Record("shape", shape)])
 
     assert [refusal.record.id for refusal in refused] == ["shape"]
-    assert case.held() == 3
+    assert case.count() == 3
     writer.close()
 
 
