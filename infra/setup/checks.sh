@@ -10,13 +10,14 @@ at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" = "$1" ]; }
 # find_python: sets python, python_version and python_build. Of the Pythons 3.11 and 3.12 on PATH and
 # in the usual places, the first that was built with optimisations; without one, the first.
 find_python() {
-  local name folder rank path version first=''
+  local name folder rank path version first='' without_uv=''
   python=''
+  [ -n "$(uv_path)" ] || without_uv=venv
   for name in python3.11 python3.12 python3 python; do
     while IFS= read -r folder; do
       [ -x "$folder/$name" ] || continue
       # A version manager's shim may be there without the version behind it.
-      IFS=$'\t' read -r rank path version < <("$folder/$name" -I -B "$repo/infra/setup/interpreter.py" </dev/null 2>/dev/null) || continue
+      IFS=$'\t' read -r rank path version < <("$folder/$name" -I -B "$repo/infra/setup/interpreter.py" $without_uv </dev/null 2>/dev/null) || continue
       first=${first:-$path}
       if [ "$rank" = 1 ]; then
         python=$path python_version=$version python_build='built with optimisations'
