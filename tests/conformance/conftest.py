@@ -1,7 +1,7 @@
 """The adapters under test, one line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS, LEDGERS or TENANTS.
+POOLS, IDEMPOTENCY_STORES or TENANTS.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
-from sage_gateway.idempotency.memory import MemoryStore
-from sage_gateway.idempotency.redis import RedisStore
-from sage_gateway.idempotency.sqlite import SqliteStore
-from sage_gateway.idempotency.store_protocol import Store
-from sage_gateway.tenants.memory import MemoryStore as TenantsInMemory
-from sage_gateway.tenants.redis import RedisStore as TenantsInRedis
-from sage_gateway.tenants.sqlite import SqliteStore as TenantsInSqlite
-from sage_gateway.tenants.store_protocol import Store as TenantStore
+from sage_gateway.idempotency.memory import MemoryIdempotencyStore
+from sage_gateway.idempotency.redis import RedisIdempotencyStore
+from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
+from sage_gateway.idempotency.store_protocol import IdempotencyStore
+from sage_gateway.tenants.memory import MemoryTenantStore
+from sage_gateway.tenants.redis import RedisTenantStore
+from sage_gateway.tenants.sqlite import SqliteTenantStore
+from sage_gateway.tenants.store_protocol import TenantStore
 
 SERVICE = pytest.mark.service
 STORES = [
@@ -263,19 +263,19 @@ def _endpoint() -> web.Application:
     return app
 
 
-LEDGERS = [
+IDEMPOTENCY_STORES = [
     pytest.param("memory", id="memory"),
     pytest.param("sqlite", id="sqlite"),
     pytest.param("redis", id="redis", marks=SERVICE),
 ]
-OpenLedger = Callable[..., AbstractAsyncContextManager[Store]]
+OpenIdempotencyStore = Callable[..., AbstractAsyncContextManager[IdempotencyStore]]
 
 
-@pytest.fixture(params=LEDGERS)
-def ledger(
+@pytest.fixture(params=IDEMPOTENCY_STORES)
+def open_store(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OpenLedger]:
-    """Opens one ledger repeatedly: ``async with ledger(ttl_s=..., bytes_max=...)``.
+) -> Iterator[OpenIdempotencyStore]:
+    """Opens the same empty store repeatedly: ``async with open_store(ttl_s=..., bytes_max=...)``.
 
     The one in memory is empty each time.
     """
@@ -285,16 +285,18 @@ def ledger(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def opened(*, ttl_s: float = 60.0, bytes_max: int = 1 << 20) -> AsyncIterator[Store]:
-            store: Store
+        async def opened(
+            *, ttl_s: float = 60.0, bytes_max: int = 1 << 20
+        ) -> AsyncIterator[IdempotencyStore]:
+            store: IdempotencyStore
             match request.param:
                 case "memory":
-                    store = MemoryStore(ttl_s=ttl_s, bytes_max=bytes_max)
+                    store = MemoryIdempotencyStore(ttl_s=ttl_s, bytes_max=bytes_max)
                 case "sqlite":
                     path = tmp_path / "ledger.sqlite"
-                    store = SqliteStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
+                    store = SqliteIdempotencyStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
                 case _:
-                    store = RedisStore(
+                    store = RedisIdempotencyStore(
                         url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0, timeout_s=20.0
                     )
             await store.open()
@@ -333,11 +335,11 @@ def tenants(
             store: TenantStore
             match request.param:
                 case "memory":
-                    store = TenantsInMemory(clock=clock)
+                    store = MemoryTenantStore(clock=clock)
                 case "sqlite":
-                    store = TenantsInSqlite(tmp_path / "tenants.sqlite", clock=clock)
+                    store = SqliteTenantStore(tmp_path / "tenants.sqlite", clock=clock)
                 case _:
-                    store = TenantsInRedis(url, lease_s=5.0, timeout_s=20.0, clock=clock)
+                    store = RedisTenantStore(url, lease_s=5.0, timeout_s=20.0, clock=clock)
             await store.open()
             try:
                 yield store
