@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from sage_flink import cli
 from sage_flink.common import ConfigError, PipelineError, StackError
 from sage_flink.platform import stack
-from sage_flink.platform.stack.parts import PARTS
+from sage_flink.platform.stack.servers import SERVERS
 
 
 @pytest.fixture(autouse=True)
@@ -182,20 +182,20 @@ def test_a_place_for_a_savepoint_needs_a_savepoint():
     assert "give --savepoint as well" in str(refused("jobs", "stop", "x", "--to", "folder"))
 
 
-def test_where_nothing_runs_ps_says_how_to_start():
+def test_ps_without_a_stack_names_the_command_to_start_it():
     done = sage("ps")
 
     assert done.exit_code == 0
-    assert "nothing runs; start with `sage up`" in done.output
-    assert {part["state"] for part in json.loads(sage("ps", "--json").output)} == {"stopped"}
+    assert "the stack is not running; start it with `sage up`" in done.output
+    assert {server["state"] for server in json.loads(sage("ps", "--json").output)} == {"stopped"}
 
 
-def test_parts_have_one_set_of_names(home):
+def test_all_commands_take_the_same_server_names(home):
     (home / "logs").mkdir()
-    for part in PARTS:
-        (home / "logs" / f"{part}.log").write_text("".join(f"{part} {n}\n" for n in range(99)))
+    for server in SERVERS:
+        (home / "logs" / f"{server}.log").write_text("".join(f"{server} {n}\n" for n in range(99)))
 
-    for name in (*PARTS, "flink"):
+    for name in (*SERVERS, "flink"):
         assert sage("url", name).exit_code == 0
         assert sage("logs", name).exit_code == 0
         assert name in sage("up", "--help").output
@@ -205,8 +205,8 @@ def test_parts_have_one_set_of_names(home):
 
 def test_the_end_of_a_log_is_printed_and_of_flinks_both(home):
     (home / "logs").mkdir()
-    for part in ("jobmanager", "taskmanager"):
-        (home / "logs" / f"{part}.log").write_text("one\ntwo\nthree\n")
+    for server in ("jobmanager", "taskmanager"):
+        (home / "logs" / f"{server}.log").write_text("one\ntwo\nthree\n")
 
     assert sage("logs", "jobmanager", "-n", "2").output == "two\nthree\n"
     assert sage("logs", "flink", "-n", "1").output == (

@@ -14,7 +14,7 @@ from sage_flink.common import Settings
 from sage_flink.tsdb import Bucket
 from sage_gateway.autoscaling.flink_jobs import FlinkJobs
 from sage_gateway.autoscaling.loop import Autoscaler
-from sage_gateway.batches import Desk
+from sage_gateway.batches import BatchService
 from sage_gateway.cache import ResponseCache
 from sage_gateway.cache.response_cache import store_of
 from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
@@ -74,7 +74,7 @@ class BackgroundParts:
     points: Points
     usage: UsagePoints
     autoscaler: Autoscaler
-    batches: Desk
+    batches: BatchService
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,13 @@ def build(
         points,
         UsagePoints(accounting.tenants, points.add),
         Autoscaler(pool.models, pool, points, flink, metrics.registry),
-        Desk(spec.batches, data, ask=lines.answer, known=catalog.knows, registry=metrics.registry),
+        BatchService(
+            spec.batches,
+            data,
+            send=lines.answer,
+            is_known_model=catalog.knows,
+            registry=metrics.registry,
+        ),
     )
 
     @contextlib.asynccontextmanager

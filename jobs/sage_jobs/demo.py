@@ -24,9 +24,9 @@ from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sag
 from sage_flink.common.letters import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.platform import stack
-from sage_flink.platform.account import account
-from sage_flink.platform.balance import Balance
 from sage_flink.platform.flink_rest import FlinkRest
+from sage_flink.platform.job_accounting import job_balance
+from sage_flink.platform.record_accounting import Balance
 from sage_jobs import corpus, rag_ingest
 from sage_jobs.ask import ask
 from sage_jobs.entry import told
@@ -126,7 +126,7 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     wait_searchable(expected, config)
     seconds = time.monotonic() - started
     counted = count(len(messages), expected, config, before)
-    balance = account(rest, rest.job(job_id), wait_s=60)
+    balance = job_balance(rest, rest.job(job_id), wait_s=60)
     for text in questions:
         console.rule(style="dim")
         ask(text, settings, console)
@@ -228,7 +228,7 @@ def report(
         ("points, all runs", counted.points_all, "InfluxDB"),
     ):
         table.add_row(stage, f"{number:,}", place)
-    closes = "closes" if balance.closes else "is open"
+    closes = "closes" if balance.balanced else "is open"
     table.add_row("account of the job", closes, "Flink: `sage jobs account rag_ingest`")
     table.add_row("fed to searchable", f"{ingest_s:.1f} s", "")
     table.add_row("the whole demo", f"{whole_s:.1f} s", "")
@@ -240,7 +240,7 @@ def report(
         f"              any user name; the password: {_short(settings.home / 'keys' / 'gateway')}\n"
         "Logs          sage logs taskmanager   (sage ps names the others)"
     )
-    if not (counted.closes and balance.closes):
+    if not (counted.closes and balance.balanced):
         raise OperatorNeeded(
             "the books do not close: see the table above, and `sage jobs account rag_ingest`"
         )

@@ -1,4 +1,4 @@
-"""The ``sage`` command: the local stack and the jobs on it. One group of commands a file."""
+"""Command line ``sage``: the local stack, its jobs and the model pool. One module per group."""
 
 from importlib.metadata import version
 from typing import Annotated
@@ -36,7 +36,7 @@ def _print_version(wanted: bool) -> None:
 def sage(
     _: Annotated[
         bool,
-        typer.Option("--version", help="Print it.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Streaming for AI on Apache Flink: the local stack, and the jobs on it."""

@@ -10,7 +10,7 @@ import typer
 
 from sage_flink.cli.dlq_letters import By, Id, Limit, Reason, Since, Step, letters_of, wanted_of
 from sage_flink.cli.dlq_replay import replay
-from sage_flink.cli.shown import AsJson, console
+from sage_flink.cli.output import AsJson, console
 from sage_flink.common import NotFound, Rejected
 from sage_flink.common.letters import Posted, kind, schema
 

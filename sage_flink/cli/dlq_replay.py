@@ -26,7 +26,7 @@ from sage_flink.cli.dlq_letters import (
     wanted_of,
 )
 from sage_flink.cli.jobs import flink_url
-from sage_flink.cli.shown import console
+from sage_flink.cli.output import console
 from sage_flink.common import ConfigError, OperatorNeeded, Retryable
 from sage_flink.common.letters import Posted, Wanted, distinct
 from sage_flink.platform.flink_rest import ENDED, FlinkRest

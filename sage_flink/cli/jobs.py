@@ -1,6 +1,5 @@
-"""``sage jobs``: submit, list, account for and cancel Flink jobs."""
+"""``sage jobs``: submit, list and cancel Flink jobs, and check their record counts."""
 
-import json
 import os
 import re
 import shutil
@@ -11,18 +10,17 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
-from sage_flink.cli import account as accounts
-from sage_flink.cli import pipelines
+from sage_flink.cli import job_balance, pipelines
+from sage_flink.cli.output import AsJson, console, print_json, print_table, table
 from sage_flink.cli.pipelines import YAML
-from sage_flink.cli.shown import AsJson, console
 from sage_flink.common import ConfigError, Settings, sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 from sage_jobs import entry
 
-#: Below so much room a failed checkpoint is put down to the disk.
+#: With less free disk space than this, a failed checkpoint is blamed on the disk.
 FREE_MIB_MIN = 64
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -61,59 +59,61 @@ def submit(
 @app.command("list")
 def list_jobs(
     as_json: AsJson = False,
-    every: Annotated[bool, typer.Option("--all", help="Ended jobs as well.")] = False,
+    all_jobs: Annotated[bool, typer.Option("--all", help="Ended jobs as well.")] = False,
 ) -> None:
     """List the jobs of the cluster, newest first."""
     with FlinkRest(flink_url()) as rest:
-        found = [job for job in rest.jobs() if every or job.state not in ENDED]
-        alarms = {job.id: _alarm(rest, job.id) for job in found}
+        jobs = [job for job in rest.jobs() if all_jobs or job.state not in ENDED]
+        failures = {job.id: _checkpoint_failure(rest, job.id) for job in jobs}
     if as_json:
-        rows = [msgspec.to_builtins(job) | {"alarm": alarms[job.id]} for job in found]
-        print(json.dumps(rows))
+        print_json([msgspec.to_builtins(job) | {"alarm": failures[job.id]} for job in jobs])
         return
-    table = Table("name", "state", "running s", "id", box=None)
-    for job in found:
-        table.add_row(job.name, job.state, f"{job.duration_ms / 1000:.0f}", job.id)
-    console.print(table if found else "no jobs; start one with `sage jobs submit rag_ingest`")
-    for job in found:
-        if why := alarms[job.id]:
-            told = f" checkpoints fail, what it writes exactly once stays invisible: {why}"
-            console.print(Text.assemble((f"{job.name}:", "red"), told), soft_wrap=True)
+    rows = table("name", "state", Column("running s", justify="right"), "id")
+    for job in jobs:
+        rows.add_row(job.name, job.state, f"{job.duration_ms / 1000:.0f}", job.id)
+    print_table(rows, empty="no jobs; start one with `sage jobs submit rag_ingest`")
+    for job in jobs:
+        if reason := failures[job.id]:
+            warning = f" checkpoints fail, so its exactly-once output stays invisible: {reason}"
+            console.print(Text.assemble((f"{job.name}:", "red"), warning), soft_wrap=True)
 
 
-def _alarm(rest: FlinkRest, job_id: str) -> str:
-    """Why the job's checkpoints fail, with the disk where that is full; empty while they do not."""
-    why = rest.alarm(job_id)
+def _checkpoint_failure(rest: FlinkRest, job_id: str) -> str:
+    """Why the job's newest checkpoint failed, with a hint if the disk is full; else empty."""
+    reason = rest.checkpoint_failure(job_id)
     folder = sage_home() / "data" / "flink" / "checkpoints"
-    if not why or not folder.exists():
-        return why
+    if not reason or not folder.exists():
+        return reason
     free_mib = shutil.disk_usage(folder).free / 2**20
-    full = f" {folder} has {free_mib:.0f} MiB free: make room." if free_mib < FREE_MIB_MIN else ""
-    return f"{why}{full} See `sage logs flink`"
+    full = f" {folder} has {free_mib:.0f} MiB free: free disk space." * (free_mib < FREE_MIB_MIN)
+    return f"{reason}{full} See `sage logs flink`"
 
 
 @app.command()
 def account(
     job: Annotated[str, typer.Argument(help="A job's name or id.")],
     as_json: AsJson = False,
-    wait_s: Annotated[float, typer.Option("--wait", min=0, help="Seconds until it closes.")] = 15,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait until it is balanced.")
+    ] = 15,
 ) -> None:
-    """Show what each step read, emitted, wrote and dead-lettered; 1 when it does not add up.
+    """Show how many records each step read, emitted, wrote and dead-lettered.
 
-    The counts are those of the last checkpoint; of a job that has ended, the last.
+    Exits with 1 when the counts are not balanced. They are those of the last checkpoint, or the
+    final ones of a job that has ended.
     """
     with FlinkRest(flink_url()) as rest:
-        accounts.show(rest, job, wait_s=wait_s, as_json=as_json)
+        job_balance.show(rest, job, wait_s=wait_s, as_json=as_json)
 
 
 @app.command()
 def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> None:
-    """End a job now; what was in flight is dropped. `stop` loses nothing."""
+    """Cancel a job now and drop its records in flight; `stop` loses no records."""
     with FlinkRest(flink_url()) as rest:
-        found = rest.job(job)
-        with console.status(Text(f"{found.name} is being cancelled")):
-            rest.cancel(found.id)
-    console.print(f"{found.name} cancelled")
+        running = rest.job(job)
+        with console.status(Text(f"cancelling {running.name}")):
+            rest.cancel(running.id)
+    console.print(f"{running.name} cancelled")
 
 
 def _submit_yaml(path: str, words: list[str]) -> None:

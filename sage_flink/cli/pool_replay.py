@@ -1,4 +1,4 @@
-"""``sage pool replay``: recorded requests under another policy, side by side with their own."""
+"""``sage pool replay``: recorded requests under another policy, compared with their own policy."""
 
 import json
 import subprocess
@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from sage_flink.cli.shown import AsJson, console
+from sage_flink.cli.output import AsJson, print_json, print_table, table
 from sage_flink.common import ConfigError
 
-Many = Annotated[int | None, typer.Option(min=1, metavar="N", help="Else as recorded.")]
+Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Default: as recorded.")]
 
 SUMS = {
     "requests": "requests",
@@ -28,52 +28,48 @@ WAITS = {"requests": "requests", "wait p50 ms": "wait_ms_p50", "p99 ms": "wait_m
 def replay(
     trace: Annotated[Path, typer.Argument(help="Recorded with `trace: {path: FILE}`.")],
     policy: Annotated[str, typer.Option(help="fifo, priority, slo, fair, cost or adaptive.")],
-    replicas: Many = None,
-    concurrency: Many = None,
-    scaling: Annotated[bool, typer.Option("--scaling", help="Replicas come and go.")] = False,
-    start_s: Annotated[float, typer.Option(min=0, help="What a new replica takes.")] = 5.0,
+    replicas: Count = None,
+    concurrency: Count = None,
+    scaling: Annotated[bool, typer.Option("--scaling", help="Simulate autoscaling.")] = False,
+    start_s: Annotated[float, typer.Option(min=0, help="Start time of a new replica.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
     """Run recorded requests through another policy, in simulated time, and show both."""
-    given = {"--replicas": replicas, "--concurrency": concurrency, "--start-s": start_s}
-    options = [word for name, value in given.items() if value for word in (name, str(value))]
-    found = _replayed(trace, policy, [*options, *["--scaling"] * scaling])
+    values = {"--replicas": replicas, "--concurrency": concurrency, "--start-s": start_s}
+    options = [word for name, value in values.items() if value for word in (name, str(value))]
+    results = _simulate(trace, policy, [*options, *["--scaling"] * scaling])
     if as_json:
-        print(json.dumps(found))
+        print_json(results)
         return
-    console.print(_whole(found))
-    console.print(_waits(found))
+    print_table(_sums(results))
+    print_table(_waits(results))
 
 
-def _whole(found: list[dict[str, Any]]) -> Table:
-    table = Table("model", "policy", box=None)
-    for name in SUMS:
-        table.add_column(name, justify="right")
-    for one in found:
-        table.add_row(one["model"], one["policy"], *(f"{one[n]:,}" for n in SUMS.values()))
-    return table
+def _sums(results: list[dict[str, Any]]) -> Table:
+    rows = table("model", "policy", numbers=SUMS)
+    for one in results:
+        rows.add_row(one["model"], one["policy"], *(f"{one[n]:,}" for n in SUMS.values()))
+    return rows
 
 
-def _waits(found: list[dict[str, Any]]) -> Table:
-    table = Table("model", "policy", "class", box=None)
-    for name in WAITS:
-        table.add_column(name, justify="right")
-    for one in found:
-        for part in one["classes"]:
-            counts = (f"{part[name]:,.0f}" for name in WAITS.values())
-            table.add_row(one["model"], one["policy"], part["priority"], *counts)
-    return table
+def _waits(results: list[dict[str, Any]]) -> Table:
+    rows = table("model", "policy", "class", numbers=WAITS)
+    for one in results:
+        for of_class in one["classes"]:
+            counts = (f"{of_class[name]:,.0f}" for name in WAITS.values())
+            rows.add_row(one["model"], one["policy"], of_class["priority"], *counts)
+    return rows
 
 
-def _replayed(trace: Path, policy: str, options: list[str]) -> list[dict[str, Any]]:
-    """The figures; the gateway's own code makes them, in a process that may import it.
+def _simulate(trace: Path, policy: str, options: list[str]) -> list[dict[str, Any]]:
+    """The results of the gateway's own replay, run in a process that may import the gateway.
 
     Raises:
-        ConfigError: what it says is wrong.
+        ConfigError: the replay failed; the message is its last line.
     """
     line = [sys.executable, "-m", "sage_gateway.replay", str(trace), "--policy", policy, *options]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(done.stderr.strip().splitlines()[-1] if done.stderr else "no replay")
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results

@@ -1,37 +1,40 @@
-"""``sage jobs`` stop, rescale, savepoints: what happens to a job's state."""
+"""``sage jobs`` stop, rescale and savepoints: the commands about a job's state."""
 
-import json
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.text import Text
 
 from sage_flink.cli.jobs import JOB_ID, flink_url
-from sage_flink.cli.shown import AsJson, console
+from sage_flink.cli.output import AsJson, console, print_json, table
 from sage_flink.common import ConfigError
 from sage_flink.platform.flink_rest import FlinkRest
-from sage_flink.platform.savepoints import drain, folders_of, found, stop_with_savepoint
+from sage_flink.platform.savepoints import drain, folders_of, list_states, stop_with_savepoint
 
-Named = Annotated[str, typer.Argument(metavar="JOB", help="A job's name or id.")]
+#: Linux's PATH_MAX.
+PATH_CHARS_MAX = 4096
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name or id.")]
 
 
 def stop(
-    job: Named,
-    savepoint: Annotated[bool, typer.Option("--savepoint", help="Keep its state instead.")] = False,
-    to: Annotated[str, typer.Option(metavar="DIR", help="Where the savepoint goes.")] = "",
+    job: JobName,
+    savepoint: Annotated[
+        bool, typer.Option("--savepoint", help="Stop now and keep the state in a savepoint.")
+    ] = False,
+    to: Annotated[str, typer.Option(metavar="DIR", help="The folder of the savepoint.")] = "",
 ) -> None:
-    """Stop a job once all that it has read is written; a new one loses nothing.
+    """Stop a job after it has written everything it read; a new job loses no records.
 
-    With --savepoint it stops at once, and what is in flight waits in the savepoint: submit the
-    pipeline with --from-savepoint to go on from it.
+    With --savepoint it stops now, and its records in flight are kept in the savepoint: submit the
+    pipeline with --from-savepoint to continue from it.
     """
     if to and not savepoint:
-        raise ConfigError("--to is where a savepoint goes: give --savepoint as well")
+        raise ConfigError("--to is the folder of a savepoint: give --savepoint as well")
     with FlinkRest(flink_url()) as rest:
         running = rest.job(job)
-        with console.status(Text(f"{running.name} is being stopped")) as status:
+        with console.status(Text(f"stopping {running.name}")) as status:
             if not savepoint:
                 drain(rest, running)
             else:
@@ -39,34 +42,40 @@ def stop(
                     rest,
                     running,
                     to=to,
-                    told=lambda so_far: status.update(Text(f"{running.name}: savepoint, {so_far}")),
+                    on_progress=lambda seconds: status.update(
+                        Text(f"{running.name}: savepoint, {seconds}")
+                    ),
                 )
     console.print(f"{running.name} stopped")
     if savepoint:
-        console.out(path, highlight=False)  # whole, whatever the terminal's width
+        console.out(path, highlight=False)  # on one line, however narrow the terminal is
 
 
 def rescale(
-    job: Named, parallelism: Annotated[int, typer.Argument(metavar="N", min=1, max=128)]
+    job: JobName, parallelism: Annotated[int, typer.Argument(metavar="N", min=1, max=128)]
 ) -> None:
     """Give each step of a running job N subtasks, from its next checkpoint on."""
     with FlinkRest(flink_url()) as rest:
-        found = rest.job(job)
-        with console.status(Text(f"{found.name} is being rescaled")):
-            rest.rescale(found.id, parallelism)
-    console.print(f"{found.name} runs at parallelism {parallelism}")
+        running = rest.job(job)
+        with console.status(Text(f"rescaling {running.name}")):
+            rest.rescale(running.id, parallelism)
+    console.print(f"{running.name} runs at parallelism {parallelism}")
 
 
-def savepoints(job: Named, as_json: AsJson = False) -> None:
-    """List what a job can go on from, newest first: savepoints and last checkpoints."""
+def savepoints(job: JobName, as_json: AsJson = False) -> None:
+    """List the savepoints and retained checkpoints of a job, newest first."""
     with FlinkRest(flink_url()) as rest:
         name = rest.job(job).name if JOB_ID.fullmatch(job) else job
-        listed = found(folders_of(name, rest))
+        states = list_states(folders_of(name, rest))
     if as_json:
-        print(json.dumps(msgspec.to_builtins(listed)))
+        print_json(states)
         return
-    for saved in listed:
-        taken = datetime.fromtimestamp(saved.taken_s).astimezone().isoformat(" ", "seconds")
-        console.out(f"{taken}  {saved.kind:<10}  {saved.path}", highlight=False)
-    if not listed:
-        console.print(f"none of {name}; make one with `sage jobs stop {name} --savepoint`")
+    if not states:
+        console.print(f"{name} has none; make one with `sage jobs stop {name} --savepoint`")
+        return
+    rows = table("taken", "kind", "path")
+    for state in states:
+        taken = datetime.fromtimestamp(state.taken_s).astimezone().isoformat(" ", "seconds")
+        rows.add_row(taken, state.kind, state.path)
+    # Paths stay on one line, so that they can be copied.
+    console.print(rows, width=PATH_CHARS_MAX, crop=False)

@@ -1,1 +1,1 @@
-"""The cluster and the local stack: where jobs run and how they are reached."""
+"""Flink cluster and local stack: the servers that jobs run on, and their clients."""

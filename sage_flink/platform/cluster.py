@@ -1,7 +1,6 @@
-"""The Flink cluster that a job goes to, as a PyFlink environment with sage's operators in it."""
+"""PyFlink execution environment of a job, with sage's native operators on its class path."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,28 +13,30 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.settings import Settings
+from sage_flink.platform.worker_python import worker_python
 
-#: Read before PyFlink starts a JVM of its own, which sets the same variable.
+#: Read at import, before PyFlink starts its own JVM, which sets the same variable.
 INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
 BUFFER_TIMEOUT_MS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlinkOptions:
-    """How a job runs: on the cluster at ``settings.flink_url`` (``remote``), or on a MiniCluster in
-    this process (``local``).
+    """Execution options of a job. It runs on the cluster at ``settings.flink_url`` (``remote``) or
+    on a MiniCluster in this process (``local``).
 
-    ``bundle_s`` bounds how long a Python stage gathers elements before it hands them on: the
-    latency that each stage adds to a trickle of records. One record of ``rag_ingest`` from Kafka
-    to a search that finds it took, p50 on two cores, 0.30 s at 10 ms (0.09 of it Milvus's own);
-    with an operator a step it was 0.39 s at 10 ms, 0.70 s at 100 ms, 2.0 s at PyFlink's default of
+    ``bundle_s`` bounds how long a Python stage collects elements before it emits them: the latency
+    that each stage adds to a trickle of records. One record of ``rag_ingest`` from Kafka to a
+    search that finds it took, p50 on two cores, 0.30 s at 10 ms (Milvus took 0.09 s of it); with
+    one operator per step it was 0.39 s at 10 ms, 0.70 s at 100 ms, 2.0 s at PyFlink's default of
     1 s. So bundles are small, and steps share operators. Python's thread mode has no bundles, but
     on JDK 17 only the first job of a TaskManager gets it; a session cluster cannot use it.
 
-    ``savepoint`` is the state to go on from: a path, a URI, or ``latest`` for the newest that a
-    job of this name left; the job's ``parallelism`` may be another than when it was taken. It is
-    left as it is. ``drop_state`` names steps that the pipeline no longer has and whose state may
-    go. ``checkpoints`` is the folder of this job's checkpoints; empty: the cluster's.
+    ``savepoint`` is the state to start from: a path, a URI, or ``latest`` for the newest state of
+    a job with this name; the job's ``parallelism`` may differ from that of the savepoint. The
+    savepoint is not changed. ``drop_state`` names steps that the pipeline no longer has and whose
+    state may be dropped. ``checkpoints`` is the folder of this job's checkpoints; empty means the
+    cluster's.
     """
 
     target: Literal["remote", "local"] = "remote"
@@ -50,8 +51,9 @@ class FlinkOptions:
 
 
 def native_jar(settings: Settings) -> Path:
-    """Where the native operators are, or would be."""
-    return settings.home / "lib" / "sage-native.jar"
+    """Path of the native operators: the wheel's own jar, else the one that setup links."""
+    packaged = Path(__file__).with_name("sage-native.jar")
+    return packaged if packaged.exists() else settings.home / "lib" / "sage-native.jar"
 
 
 def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnvironment:
@@ -91,7 +93,7 @@ def _remote(config: Configuration, url: str) -> StreamExecutionEnvironment:
 
 
 def rest_options(url: str) -> dict[str, str]:
-    """The options of Flink's client that lead to ``url``.
+    """The options of Flink's client for the cluster at ``url``.
 
     >>> rest_options("http://127.0.0.1:8081/")["rest.port"]
     '8081'
@@ -121,8 +123,8 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
     return {
         **{key: value for key, value in state.items() if value},
         "execution.state-recovery.ignore-unclaimed-state": str(bool(options.drop_state)).lower(),
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
+        "python.executable": worker_python(),
+        "python.client.executable": worker_python(),
         "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),
         "python.fn-execution.bundle.size": str(options.bundle_items),
         # Flink's 100 ms would be waited for at each side of a call, which is a task of its own.
@@ -130,13 +132,13 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.min-pause": "200 ms",
-        # A restart frees no disk: the job goes on, its last good checkpoint stays, and
-        # `sage jobs list` says why the new ones fail.
+        # A restart frees no disk space: the job continues, its last good checkpoint stays, and
+        # `sage jobs list` shows why the new ones fail.
         "execution.checkpointing.tolerable-failed-checkpoints": "1000",
-        # A cancelled or failed job can go on from its last checkpoint.
+        # A cancelled or failed job can be resubmitted from its last checkpoint.
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-        # No barrier passes a writer whose store is away, and one checkpoint that runs out of time
-        # restarts the job: harmless, but it may as well wait. Flink's default is 10 minutes.
+        # While a sink's store is unreachable no barrier passes its writer, and a checkpoint that
+        # times out restarts the job: harmless, but useless. Flink's default is 10 minutes.
         "execution.checkpointing.timeout": "1 h",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": str(options.restarts_max),

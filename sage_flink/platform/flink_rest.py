@@ -1,4 +1,4 @@
-"""Flink's REST API, as much of it as sage asks for.
+"""Client of Flink's REST API: the part of it that sage uses.
 
 Source: https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/ops/rest_api/
 """
@@ -15,8 +15,8 @@ from sage_flink.common.errors import ConfigError, StackError
 ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 
 
-class Job(msgspec.Struct, frozen=True):
-    """One job as the cluster lists it. Times are milliseconds since the epoch."""
+class FlinkJob(msgspec.Struct, frozen=True):
+    """One job in the cluster's list. Times are milliseconds since the epoch."""
 
     id: str
     name: str
@@ -27,7 +27,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class FlinkRest:
-    """A client of one cluster's REST endpoint."""
+    """Client of one cluster's REST endpoint."""
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self.url = url
@@ -39,23 +39,23 @@ class FlinkRest:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[FlinkJob]:
         """All jobs that the cluster knows, newest first.
 
         Raises:
             StackError: the cluster does not answer.
         """
         found = [
-            Job(j["jid"], j["name"], j["state"], j["start-time"], j["duration"])
+            FlinkJob(j["jid"], j["name"], j["state"], j["start-time"], j["duration"])
             for j in self._get("/jobs/overview")["jobs"]
         ]
         return sorted(found, key=lambda job: -job.started_ms)
 
-    def job(self, id_or_name: str) -> Job:
-        """The newest job of this id or name.
+    def job(self, id_or_name: str) -> FlinkJob:
+        """The newest job with this id or name.
 
         Raises:
-            ConfigError: there is none; the message lists the jobs there are.
+            ConfigError: there is no such job; the message lists the jobs of the cluster.
             StackError: the cluster does not answer.
         """
         jobs = self.jobs()
@@ -63,10 +63,10 @@ class FlinkRest:
             if id_or_name in (job.id, job.name):
                 return job
         known = ", ".join(dict.fromkeys(job.name for job in jobs)) or "none"
-        raise ConfigError(f"no job {id_or_name!r} on {self.url}; jobs there: {known}")
+        raise ConfigError(f"no job {id_or_name!r} on {self.url}; its jobs: {known}")
 
-    def running(self, name: str) -> Job | None:
-        """The job of this name that has not ended."""
+    def running(self, name: str) -> FlinkJob | None:
+        """The job with this name that has not ended; None when there is no such job."""
         return next((j for j in self.jobs() if j.name == name and j.state not in ENDED), None)
 
     def config(self) -> dict[str, str]:
@@ -78,16 +78,17 @@ class FlinkRest:
         return {entry["key"]: entry["value"] for entry in self._get("/jobmanager/config")}
 
     def drain(self, job_id: str, *, target: str = "", timeout_s: float = 120.0) -> None:
-        """Stop the job once all that it has read is written: its sources end, its calls finish.
+        """Stop the job after it has written everything it read: sources end, calls finish.
 
-        Nothing that was read is lost. A new job of the same group may read again what came after
-        the last checkpoint, since the last offsets of a draining source are not committed. Its
-        state goes to the folder ``target``, of use to nobody: its sources have ended.
+        No record that was read is lost. A new job of the same consumer group may read again the
+        records after the last checkpoint, since a draining source does not commit its last
+        offsets. Flink writes the state to the folder ``target``; no job can start from it, because
+        its sources have ended.
 
         Raises:
             StackError: it has not ended after ``timeout_s`` seconds; it still runs.
         """
-        self._send("POST", f"/jobs/{job_id}/stop", _stopped(target, drain=True))
+        self._send("POST", f"/jobs/{job_id}/stop", _stop_request(target, drain=True))
         self._wait_ended(job_id, timeout_s)
 
     def stop(
@@ -96,28 +97,32 @@ class FlinkRest:
         *,
         target: str = "",
         timeout_s: float = 600.0,
-        told: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[str], None] = lambda _: None,
     ) -> str:
-        """Stop the job with a savepoint in the folder ``target`` (empty: the cluster's); its URI.
+        """Stop the job with a savepoint in the folder ``target``, and return the savepoint's URI.
 
-        What is in flight is in the savepoint; transactions are committed. ``told`` hears now and
-        then how far it is.
+        An empty ``target`` means the cluster's folder. Records in flight are part of the
+        savepoint; transactions are committed. ``on_progress`` gets the seconds so far as text.
 
         Raises:
-            StackError: Flink's reason why there is none, or it took too long; the job may run on.
+            StackError: the savepoint failed (with Flink's reason) or took too long; the job may
+                still run.
         """
         began = time.monotonic()
-        asked = self._send("POST", f"/jobs/{job_id}/stop", _stopped(target, drain=False)).json()
-        where = f"/jobs/{job_id}/savepoints/{asked['request-id']}"
-        while (answer := self._get(where))["status"]["id"] != "COMPLETED":
+        request = _stop_request(target, drain=False)
+        trigger = self._send("POST", f"/jobs/{job_id}/stop", request).json()
+        path = f"/jobs/{job_id}/savepoints/{trigger['request-id']}"
+        while (answer := self._get(path))["status"]["id"] != "COMPLETED":
             seconds = time.monotonic() - began
             if seconds > timeout_s:
                 raise StackError(f"job {job_id}: no savepoint in {timeout_s:g} s; see {self.url}")
-            told(f"{seconds:.0f} s")
+            on_progress(f"{seconds:.0f} s")
             time.sleep(0.2)
         operation = answer["operation"]
         if "location" not in operation:
-            raise StackError(f"job {job_id}: no savepoint: {_reason(operation)}; it may still run")
+            raise StackError(
+                f"job {job_id}: no savepoint: {_root_cause(operation)}; it may still run"
+            )
         self._wait_ended(job_id, timeout_s)
         return str(operation["location"])
 
@@ -127,8 +132,8 @@ class FlinkRest:
         Steps that cannot be parallel stay as they are. Needs Flink's adaptive scheduler.
 
         Raises:
-            ConfigError: the cluster has not the slots for it; nothing was changed.
-            StackError: the cluster's scheduler cannot, or it took too long.
+            ConfigError: the cluster has too few slots for it; the job is unchanged.
+            StackError: the cluster's scheduler cannot rescale, or it took too long.
         """
         vertices = self.vertices(job_id)
         wanted = {v["id"]: min(parallelism, v["maxParallelism"]) for v in vertices}
@@ -136,8 +141,8 @@ class FlinkRest:
         slots = free + max(v["parallelism"] for v in vertices)
         if parallelism > slots:
             raise ConfigError(
-                f"job {job_id}: a parallelism of {parallelism} needs as many slots, and there are "
-                f"{slots} for it; end another job, or add TaskManagers"
+                f"job {job_id}: a parallelism of {parallelism} needs {parallelism} slots, and the "
+                f"cluster has {slots} for it; end another job, or add TaskManagers"
             )
         limits = {
             vertex: {"parallelism": {"lowerBound": 1, "upperBound": number}}
@@ -162,7 +167,7 @@ class FlinkRest:
         return all(v["tasks"]["RUNNING"] == v["parallelism"] == wanted[v["id"]] for v in now)
 
     def cancel(self, job_id: str, *, timeout_s: float = 60.0) -> None:
-        """End the job now and wait until it has ended; records in flight are dropped.
+        """Cancel the job and wait until it has ended; records in flight are dropped.
 
         Raises:
             StackError: it has not ended after ``timeout_s`` seconds.
@@ -183,7 +188,7 @@ class FlinkRest:
         return found
 
     def all_tasks_running(self, job_id: str) -> bool:
-        """Whether every subtask runs, so that records flow from end to end."""
+        """Whether every subtask runs, so that records flow from the sources to the sinks."""
         return all(v["tasks"]["RUNNING"] == v["parallelism"] for v in self.vertices(job_id))
 
     def checkpoints(self, job_id: str) -> dict[str, Any]:
@@ -192,10 +197,10 @@ class FlinkRest:
         return found
 
     def checkpoint_of(self, job_id: str, number: int) -> dict[str, dict[str, int]]:
-        """What the slowest subtask of each operator took of one checkpoint, in milliseconds.
+        """Phases of one checkpoint by operator: milliseconds of the slowest subtask.
 
-        ``start_delay`` until its first barrier came, ``alignment`` until its last, ``sync`` and
-        ``async`` to write its state. Flink remembers the last ten checkpoints.
+        ``start_delay`` lasts until the first barrier arrives, ``alignment`` until the last one;
+        ``sync`` and ``async`` write the state. Flink keeps the last ten checkpoints.
         """
         names = {vertex["id"]: vertex["name"] for vertex in self.vertices(job_id)}
         path = f"/jobs/{job_id}/checkpoints/details/{number}"
@@ -210,10 +215,10 @@ class FlinkRest:
             }
         return found
 
-    def alarm(self, job_id: str) -> str:
-        """Why the job's newest checkpoint failed; empty when it did not, or there is none.
+    def checkpoint_failure(self, job_id: str) -> str:
+        """Why the job's newest checkpoint failed; empty when it did not fail or does not exist.
 
-        A job whose checkpoints fail goes on, but what it writes exactly once stays invisible.
+        A job continues when its checkpoints fail, but its exactly-once output stays invisible.
         """
         latest = self.checkpoints(job_id).get("latest") or {}
         failed, completed = latest.get("failed"), latest.get("completed")
@@ -222,9 +227,9 @@ class FlinkRest:
         return str(failed.get("failure_message") or "a checkpoint failed")[:300]
 
     def accumulators(self, job_id: str) -> dict[str, str]:
-        """What the job's running or last attempt has accumulated: text, by name.
+        """Accumulators of the job's running or last attempt: their values as text, by name.
 
-        Of a running job a few seconds old: two heartbeats and the cache of the REST server.
+        Values of a running job are a few seconds old: two heartbeats and the REST server's cache.
         """
         found = self._get(f"/jobs/{job_id}/accumulators")["user-task-accumulators"]
         return {one["name"]: one["value"] for one in found}
@@ -235,9 +240,9 @@ class FlinkRest:
         return dict(config.get("user-config", {}))
 
     def restarts(self, job_id: str) -> int:
-        """How many failures the job was restarted after, at most the last hundred.
+        """How often the job was restarted after a failure; counts at most the last hundred.
 
-        From the exception history: the metric ``numRestarts`` is up to ten seconds old.
+        Read from the exception history, since the metric ``numRestarts`` is up to ten seconds old.
         """
         history = self._get(f"/jobs/{job_id}/exceptions?maxExceptions=100")["exceptionHistory"]
         return len(history["entries"])
@@ -260,11 +265,11 @@ class FlinkRest:
         return response
 
 
-def _stopped(target: str, *, drain: bool) -> dict[str, Any]:
+def _stop_request(target: str, *, drain: bool) -> dict[str, Any]:
     return {"drain": drain, **({"targetDirectory": target} if target else {})}
 
 
-def _reason(operation: Any) -> str:
+def _root_cause(operation: Any) -> str:
     """The innermost line of a Java exception's text."""
     text = operation.get("failure-cause", {}).get("stack-trace", "") or str(operation)
     causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]

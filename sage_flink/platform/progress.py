@@ -1,7 +1,7 @@
-"""What a person sees while several things get ready at once.
+"""Progress table: the state of several servers while they start.
 
-A terminal gets one live table; anything else gets one plain line for each thing that reaches its
-end, so that a log stays readable. The caller owns the states; nothing here decides.
+On a terminal it is one live table; elsewhere one plain line for each server that becomes ready or
+fails, so that a log stays readable. The caller owns the states; the table only shows them.
 """
 
 import time
@@ -25,8 +25,8 @@ STYLES: dict[Mark, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line: what it is, how far it is, a few words, and the seconds since the board opened."""
+class ProgressRow:
+    """One server: its name, state, a few words of detail, and seconds since the table opened."""
 
     name: str
     mark: Mark = "waiting"
@@ -35,22 +35,22 @@ class Row:
 
 
 @dataclass(slots=True)
-class Board:
-    """Rows in the order given, shown while the ``with`` block lasts.
+class ProgressTable:
+    """The rows of ``names`` in this order, shown while the ``with`` block lasts.
 
-    ``quiet`` shows nothing. A row that is ``ready`` or ``failed`` keeps its seconds.
+    ``quiet`` suppresses all output. The seconds of a ``ready`` or ``failed`` row do not change.
     """
 
     title: str
     names: list[str]
     console: Console = field(default_factory=Console)
     quiet: bool = False
-    rows: dict[str, Row] = field(init=False)
+    rows: dict[str, ProgressRow] = field(init=False)
     started: float = field(init=False)
     live: Live | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.rows = {name: Row(name) for name in self.names}
+        self.rows = {name: ProgressRow(name) for name in self.names}
         self.started = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class Board:
         """Set the state of one row; a plain line is written when it first becomes final."""
         before = self.rows[name]
         seconds = before.seconds if before.mark == mark else time.monotonic() - self.started
-        self.rows[name] = Row(name, mark, detail, seconds)
+        self.rows[name] = ProgressRow(name, mark, detail, seconds)
         if self.live is not None:
             self.live.update(self.table())
         elif not self.quiet and mark != before.mark and mark in ("ready", "failed"):
@@ -84,7 +84,12 @@ class Board:
     def table(self) -> Table:
         """The rows as a table; a row in progress shows the seconds so far."""
         table = Table(title=self.title, title_justify="left", box=None, pad_edge=False)
-        for header, justify in (("", "left"), ("part", "left"), ("seconds", "right"), ("", "left")):
+        for header, justify in (
+            ("", "left"),
+            ("server", "left"),
+            ("seconds", "right"),
+            ("", "left"),
+        ):
             table.add_column(header, justify="right" if justify == "right" else "left")
         for row in self.rows.values():
             sign, style = STYLES[row.mark]

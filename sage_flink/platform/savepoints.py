@@ -1,13 +1,14 @@
-"""Where the state of a job lies between its runs, and how a run ends in such a state.
+"""Savepoints and retained checkpoints: the state of a job between two runs.
 
-Each job has a folder by its name in the two of the cluster, so that a later run finds it::
+Each job has a folder with its name in the cluster's savepoint and checkpoint directories, so that
+a later run finds it::
 
-    <savepoints>/<job>/savepoint-*          kept until somebody deletes it
-    <savepoints>/<job>/drained/savepoint-*  of a drained run: nothing is left to go on from
+    <savepoints>/<job>/savepoint-*          kept until a user deletes it
+    <savepoints>/<job>/drained/savepoint-*  of a drained run: all records are written, so that a
+                                            later run cannot continue from it
     <checkpoints>/<job>/<job id>/chk-*      the last of a cancelled or failed run, RUNS_KEPT of them
 
-Folders on another file system than this machine's are Flink's to read: paths work there, listing
-and ``latest`` do not.
+On a file system that only the cluster can read, paths work, but listing and ``latest`` do not.
 """
 
 import shutil
@@ -18,17 +19,17 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from sage_flink.common.errors import ConfigError, NotFound
-from sage_flink.platform.flink_rest import ENDED, FlinkRest, Job
+from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
 
-#: Cancelled or failed runs of a job whose last checkpoint stays.
+#: How many cancelled or failed runs of a job keep their last checkpoint.
 RUNS_KEPT = 3
 LATEST = "latest"
 Kind = Literal["savepoint", "checkpoint", "drained"]
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """One state that lies in a file system; ``taken_s`` is seconds since the epoch."""
+class SavedState:
+    """One savepoint or checkpoint in a file system; ``taken_s`` is seconds since the epoch."""
 
     kind: Kind
     path: str
@@ -37,19 +38,19 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class StateFolders:
-    """The folders of one job, as URIs; empty where the cluster has none."""
+    """The state folders of one job, as URIs; empty where the cluster has no such directory."""
 
     savepoints: str
     checkpoints: str
 
     @property
     def drained(self) -> str:
-        """Where a drained run leaves its state."""
+        """The folder for the states of drained runs."""
         return f"{self.savepoints}/drained" if self.savepoints else ""
 
 
 def folders_of(job: str, rest: FlinkRest) -> StateFolders:
-    """The folders of the job called ``job`` on this cluster.
+    """The state folders of the job called ``job`` on this cluster.
 
     Raises:
         StackError: the cluster does not answer.
@@ -64,36 +65,36 @@ def folders_of(job: str, rest: FlinkRest) -> StateFolders:
     )
 
 
-def found(folders: StateFolders) -> list[Saved]:
-    """What a later run could go on from and what was drained, newest first.
+def list_states(folders: StateFolders) -> list[SavedState]:
+    """The states that a later run can start from, and those of drained runs, newest first.
 
     Raises:
         ConfigError: the folders are not on this machine.
     """
-    places: tuple[tuple[Kind, str, str], ...] = (
+    patterns: tuple[tuple[Kind, str, str], ...] = (
         ("savepoint", folders.savepoints, "savepoint-*"),
         ("drained", folders.drained, "savepoint-*"),
         ("checkpoint", folders.checkpoints, "*/chk-*"),
     )
-    saved = [
-        Saved(kind, path.parent.as_uri(), path.stat().st_mtime)
-        for kind, place, pattern in places
-        if place
-        for path in _local(place).glob(f"{pattern}/_metadata")
+    states = [
+        SavedState(kind, path.parent.as_uri(), path.stat().st_mtime)
+        for kind, folder, pattern in patterns
+        if folder
+        for path in _local(folder).glob(f"{pattern}/_metadata")
     ]
-    return sorted(saved, key=lambda one: -one.taken_s)
+    return sorted(states, key=lambda state: -state.taken_s)
 
 
-def resolved(wanted: str, job: str, folders: StateFolders) -> str:
-    """The URI of the state that ``wanted`` names: a path, a URI, or ``latest``.
+def resolve_state(name: str, job: str, folders: StateFolders) -> str:
+    """The URI of the state that ``name`` stands for: a path, a URI, or ``latest``.
 
     Raises:
-        NotFound: ``latest``, and the job has left nothing to go on from.
+        NotFound: ``latest``, and the job has no state to start from.
         ConfigError: ``latest``, and the folders are not on this machine.
     """
-    if wanted != LATEST:
-        return wanted if not wanted or urlsplit(wanted).scheme else Path(wanted).absolute().as_uri()
-    newest = next(iter(found(folders)), None)
+    if name != LATEST:
+        return name if not name or urlsplit(name).scheme else Path(name).absolute().as_uri()
+    newest = next(iter(list_states(folders)), None)
     if newest is None:
         raise NotFound(
             f"job {job!r} has no savepoint and no retained checkpoint; "
@@ -101,30 +102,34 @@ def resolved(wanted: str, job: str, folders: StateFolders) -> str:
         )
     if newest.kind == "drained":
         raise NotFound(
-            f"job {job!r} was drained last: all that it had read is written, and no state is left "
-            "to go on from; submit it without --from-savepoint, or name an older state of "
+            f"job {job!r} was drained last: everything it read is written, so there is no state "
+            "to start from; submit it without --from-savepoint, or name an older state from "
             f"`sage jobs savepoints {job}`"
         )
     return newest.path
 
 
 def stop_with_savepoint(
-    rest: FlinkRest, job: Job, *, to: str = "", told: Callable[[str], None] = lambda _: None
+    rest: FlinkRest,
+    job: FlinkJob,
+    *,
+    to: str = "",
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """End the job in a savepoint, without draining it; the savepoint's URI comes back.
+    """Stop the job with a savepoint, without draining it, and return the savepoint's URI.
 
-    Its records in flight are in the savepoint, and what it wrote to Kafka is committed.
+    Records in flight are part of the savepoint, and the job's output to Kafka is committed.
 
     Raises:
-        StackError: the savepoint or the end did not come about; the job may still run.
+        StackError: the savepoint failed or the job did not end; it may still run.
     """
-    target = to and resolved(to, job.name, StateFolders("", ""))
+    target = to and resolve_state(to, job.name, StateFolders("", ""))
     target = target or folders_of(job.name, rest).savepoints
-    return rest.stop(job.id, target=target, told=told)
+    return rest.stop(job.id, target=target, on_progress=on_progress)
 
 
-def drain(rest: FlinkRest, job: Job, *, timeout_s: float = 120.0) -> None:
-    """End the job once all that it has read is written; see :meth:`FlinkRest.drain`.
+def drain(rest: FlinkRest, job: FlinkJob, *, timeout_s: float = 120.0) -> None:
+    """Stop the job after it has written everything it read; see :meth:`FlinkRest.drain`.
 
     Raises:
         StackError: it has not ended after ``timeout_s`` seconds; it still runs.
@@ -132,19 +137,20 @@ def drain(rest: FlinkRest, job: Job, *, timeout_s: float = 120.0) -> None:
     folders = folders_of(job.name, rest)
     rest.drain(job.id, target=folders.drained, timeout_s=timeout_s)
     if _is_local(folders.drained):
-        _keep(_local(folders.drained).glob("savepoint-*"), 1)  # a mark for `latest`, no more
+        # One is enough: `latest` only has to see that the newest run was drained.
+        _keep(_local(folders.drained).glob("savepoint-*"), 1)
 
 
-def tidy(rest: FlinkRest, job: str) -> None:
-    """Delete what older runs of the job have left, but for the last ``RUNS_KEPT`` checkpoints."""
+def delete_old_checkpoints(rest: FlinkRest, job: str) -> None:
+    """Delete the checkpoints of all ended runs of the job except the last ``RUNS_KEPT``."""
     folders = folders_of(job, rest)
     if not _is_local(folders.checkpoints):
         return
     alive = {one.id for one in rest.jobs() if one.state not in ENDED}
     runs = [run for run in _local(folders.checkpoints).glob("*") if run.name not in alive]
-    left = [run for run in runs if any(run.glob("chk-*/_metadata"))]
-    _keep(left, RUNS_KEPT)
-    _keep((run for run in runs if run not in left), 0)
+    complete = [run for run in runs if any(run.glob("chk-*/_metadata"))]
+    _keep(complete, RUNS_KEPT)
+    _keep((run for run in runs if run not in complete), 0)
 
 
 def _keep(paths: Iterable[Path], count: int) -> None:
@@ -160,7 +166,7 @@ def _is_local(uri: str) -> bool:
 def _local(uri: str) -> Path:
     if not _is_local(uri):
         raise ConfigError(
-            f"state lies in {uri}, which is not on this machine; list it there, "
+            f"the job's state is in {uri}, which is not on this machine; list it there, "
             "and give --from-savepoint a path"
         )
     return Path(unquote(urlsplit(uri).path))

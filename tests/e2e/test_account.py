@@ -27,8 +27,8 @@ from sage_flink.common import Record, Settings, sage_home
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DecodeDocument, chunk, measure
 from sage_flink.platform import stack
-from sage_flink.platform.account import account
 from sage_flink.platform.flink_rest import FlinkRest
+from sage_flink.platform.job_accounting import job_balance
 
 pytestmark = [
     pytest.mark.service,
@@ -99,17 +99,18 @@ def expected():
     chunks = outcome.written["out"]
     poisoned = sum("poison" in record.value["text"] for record in chunks)
     bad = len(outcome.failed)
-    removals = DOCUMENTS - bad  # one behind the chunks of each document, through every step
-    made, good = len(chunks) + removals, len(chunks) + removals - poisoned
+    deletes = DOCUMENTS - bad  # one behind the chunks of each document, up to `measure`
+    made, points = len(chunks) + deletes, len(chunks) - poisoned
+    good = points + deletes
     # read, emitted, written, dead-lettered
     return {
         "documents": (DOCUMENTS, DOCUMENTS, None, None),
         "decode": (DOCUMENTS, DOCUMENTS - bad, None, bad),
         "split": (DOCUMENTS - bad, made, None, 0),
         "embed": (made, good, None, poisoned),
-        "measure": (good, good, None, 0),
-        "points.batch": (good, good, None, None),
-        "points": (good, None, good, 0),
+        "measure": (good, points, None, 0),
+        "points.batch": (points, points, None, None),
+        "points": (points, None, points, 0),
         "copy": (DOCUMENTS, None, DOCUMENTS, 0),
         "dead-letters": (bad + poisoned, None, bad + poisoned, None),
     }
@@ -176,12 +177,12 @@ def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected, caps
     rest, job_id = job
     feed(f"{name}.in", messages())
     wait_until(lambda: read_so_far(rest, job_id) >= DOCUMENTS // 3, 120, "a third is read")
-    before = account(rest, rest.job(job_id))
+    before = job_balance(rest, rest.job(job_id))
 
     kill_taskmanager()
     wait_until(lambda: rest.restarts(job_id) >= 1, 120, "the job starts again")
     wait_until(lambda: read_so_far(rest, job_id) == DOCUMENTS, 240, "all is read")
-    after = account(rest, rest.job(job_id), wait_s=60)
+    after = job_balance(rest, rest.job(job_id), wait_s=60)
 
     with capsys.disabled():
         print(f"\nbefore the kill {counted(before)}, {before.in_flight} in flight")
@@ -197,7 +198,7 @@ def read_so_far(rest, job_id):
     from sage_flink.common import StackError
 
     try:
-        return counted(account(rest, rest.job(job_id)))["documents"][0]
+        return counted(job_balance(rest, rest.job(job_id)))["documents"][0]
     except StackError:
         return -1  # it starts, or starts again
 
@@ -206,7 +207,7 @@ def test_the_command_prints_the_account_of_a_running_job(job, name, expected):
     status, said = command(name, "--json")
 
     told = json.loads(said)
-    assert (status, told["closes"], told["state"]) == (0, True, "RUNNING")
+    assert (status, told["balanced"], told["state"]) == (0, True, "RUNNING")
     assert {row["step"]: row["read"] for row in told["steps"]} == {
         step: counts[0] for step, counts in expected.items()
     }
@@ -219,8 +220,8 @@ def test_the_account_stays_when_the_job_has_stopped(job, name, expected):
     status, said = command(job_id)
 
     assert status == 0, said
-    assert f"the account of {name} (FINISHED) closes" in said
-    assert counted(account(rest, rest.job(job_id))) == expected
+    assert f"the record counts of {name} (FINISHED) are balanced" in said
+    assert counted(job_balance(rest, rest.job(job_id))) == expected
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def finished(name, pool):
 def test_influxdb_holds_the_last_counts_of_a_job_that_ended(finished, name, expected):
     rest, job_id = finished
 
-    assert counted(account(rest, rest.job(job_id))) == expected
+    assert counted(job_balance(rest, rest.job(job_id))) == expected
     for what, place in (("read", 0), ("emitted", 1), ("written", 2), ("dead_lettered", 3)):
         found = last_points(f"taskmanager_job_task_operator_step_{what}", f"{name}-bounded")
         wanted = {step: counts[place] for step, counts in expected.items()}

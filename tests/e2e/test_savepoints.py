@@ -21,7 +21,7 @@ from sage_connectors.kafka_client import delete_topic, drain, end_offsets, ensur
 from sage_flink.common import sage_home
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
-from sage_flink.platform.savepoints import folders_of, found
+from sage_flink.platform.savepoints import folders_of, list_states
 
 pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
 
@@ -193,7 +193,7 @@ def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job, capsys):
     job.wait_more()
     job.rest.cancel(job.rest.job(job.name).id)
     left_open = job.open_transactions()
-    (kept, *_) = found(folders_of(job.name, job.rest))
+    (kept, *_) = list_states(folders_of(job.name, job.rest))
     job.submit("--from-savepoint", "latest", "--mark", "second")
     job.finish()
     job.stop()

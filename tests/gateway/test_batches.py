@@ -1,4 +1,4 @@
-"""Files and batches, asked by OpenAI's own client; the engine answers as it is told."""
+"""Files and batches through OpenAI's own client; the engine answers what each line asks for."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def jsonl(*lines: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(one).encode() + b"\n" for one in lines)
 
 
-def told(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+def content_lines(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
     """The lines of an output or an error file."""
     if file_id is None:
         return []
@@ -42,25 +42,25 @@ def client_of(gateway: Any, key: str = KEY) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
 
 
-def uploaded(client: openai.OpenAI, content: bytes) -> str:
+def upload(client: openai.OpenAI, content: bytes) -> str:
     return client.files.create(file=("in.jsonl", content), purpose="batch").id
 
 
-def begun(client: openai.OpenAI, *lines: dict[str, Any], **more: Any) -> Any:
-    file_id = uploaded(client, jsonl(*lines))
+def start_batch(client: openai.OpenAI, *lines: dict[str, Any], **more: Any) -> Any:
+    file_id = upload(client, jsonl(*lines))
     return client.batches.create(
         input_file_id=file_id, endpoint=CHAT, completion_window="24h", **more
     )
 
 
-def ended(client: openai.OpenAI, batch_id: str, seconds: float = 20) -> Any:
-    return waited(client, batch_id, lambda b: b.status not in OPEN, seconds)
+def wait_for_end(client: openai.OpenAI, batch_id: str, seconds: float = 20) -> Any:
+    return wait_until(client, batch_id, lambda b: b.status not in OPEN, seconds)
 
 
 OPEN = {"validating", "in_progress", "finalizing", "cancelling"}
 
 
-def waited(
+def wait_until(
     client: openai.OpenAI, batch_id: str, wanted: Callable[[Any], bool], seconds: float = 20
 ) -> Any:
     end = time.monotonic() + seconds
@@ -70,7 +70,7 @@ def waited(
     return batch
 
 
-def test_a_file_is_kept_listed_given_back_and_deleted(client: openai.OpenAI) -> None:
+def test_a_file_is_stored_listed_downloaded_and_deleted(client: openai.OpenAI) -> None:
     content = jsonl(line("a", "echo hi"))
     file = client.files.create(file=("../../dir/in.jsonl", content), purpose="batch")
 
@@ -79,14 +79,14 @@ def test_a_file_is_kept_listed_given_back_and_deleted(client: openai.OpenAI) -> 
     assert file in client.files.list(purpose="batch").data
     assert client.files.content(file.id).content == content
     assert client.files.delete(file.id).deleted
-    for gone in (client.files.retrieve, client.files.content, client.files.delete):
+    for method in (client.files.retrieve, client.files.content, client.files.delete):
         with pytest.raises(openai.NotFoundError) as caught:
-            gone(file.id)
+            method(file.id)
         assert caught.value.code == "file_not_found"
 
 
-def test_a_list_comes_in_pages(client: openai.OpenAI) -> None:
-    ids = [uploaded(client, b"x") for _ in range(5)]
+def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
+    ids = [upload(client, b"x") for _ in range(5)]
 
     newest_first = [file.id for file in client.files.list(limit=2)]
     oldest_first = [file.id for file in client.files.list(limit=2, order="asc")]
@@ -99,15 +99,18 @@ def test_a_batch_answers_every_line_in_openais_shape(client: openai.OpenAI) -> N
     lines = [line(f"line {i}", f"echo text {i}") for i in range(20)]
     wrong = [line("overflowed", "overflow"), line("failed", "status 418")]
 
-    made = begun(client, *lines, *wrong, metadata={"of": "test"})
-    batch = ended(client, made.id)
+    made = start_batch(client, *lines, *wrong, metadata={"of": "test"})
+    batch = wait_for_end(client, made.id)
 
     assert (made.status, batch.status) == ("validating", "completed")
     assert batch.metadata == {"of": "test"}
     counts = batch.request_counts
     assert (counts.total, counts.completed, counts.failed) == (22, 20, 2)
     assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
-    output, errors = told(client, batch.output_file_id), told(client, batch.error_file_id)
+    output, errors = (
+        content_lines(client, batch.output_file_id),
+        content_lines(client, batch.error_file_id),
+    )
     assert [one["custom_id"] for one in output] == [f"line {i}" for i in range(20)]
     for i, one in enumerate(output):
         assert one["error"] is None
@@ -122,7 +125,7 @@ def test_a_batch_answers_every_line_in_openais_shape(client: openai.OpenAI) -> N
     assert client.files.retrieve(batch.output_file_id).purpose == "batch_output"
 
 
-def test_a_batch_of_embeddings(client: openai.OpenAI) -> None:
+def test_a_batch_of_embeddings_has_a_vector_a_line(client: openai.OpenAI) -> None:
     url = "/v1/embeddings"
     lines = [
         {
@@ -133,15 +136,15 @@ def test_a_batch_of_embeddings(client: openai.OpenAI) -> None:
         }
         for i in ("a", "b")
     ]
-    file_id = uploaded(client, jsonl(*lines))
+    file_id = upload(client, jsonl(*lines))
 
     batch = client.batches.create(input_file_id=file_id, endpoint=url, completion_window="24h")
-    output = told(client, ended(client, batch.id).output_file_id)
+    output = content_lines(client, wait_for_end(client, batch.id).output_file_id)
 
     assert [len(one["response"]["body"]["data"][0]["embedding"]) for one in output] == [4, 4]
 
 
-def test_mistakes_name_their_lines_and_nothing_is_asked(
+def test_invalid_lines_are_reported_by_number_and_no_line_is_sent(
     gateway: Any, client: openai.OpenAI
 ) -> None:
     before = gateway.seen()["requests"]
@@ -154,10 +157,10 @@ def test_mistakes_name_their_lines_and_nothing_is_asked(
             jsonl(line("c", "echo hi", model="gpt-9"), line("d", "echo hi", stream=True)),
         )
     )
-    file_id = uploaded(client, content)
+    file_id = upload(client, content)
 
     batch = client.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
-    batch = ended(client, batch.id)
+    batch = wait_for_end(client, batch.id)
 
     assert batch.status == "failed"
     assert [(e.line, e.code) for e in batch.errors.data] == [
@@ -173,30 +176,30 @@ def test_mistakes_name_their_lines_and_nothing_is_asked(
 
 def test_an_empty_file_fails(client: openai.OpenAI) -> None:
     batch = client.batches.create(
-        input_file_id=uploaded(client, b"\n\n"), endpoint=CHAT, completion_window="24h"
+        input_file_id=upload(client, b"\n\n"), endpoint=CHAT, completion_window="24h"
     )
 
-    assert ended(client, batch.id).errors.data[0].code == "empty_file"
+    assert wait_for_end(client, batch.id).errors.data[0].code == "empty_file"
 
 
-def test_a_cancelled_batch_keeps_what_was_answered_and_lets_go_of_the_rest(
+def test_a_cancelled_batch_keeps_its_answers_and_aborts_the_other_lines(
     start: Any, fake: Any
 ) -> None:
     pool = {"batches": {"lines_at_once": 2}, "ledger": {"grace_s": 0}}
     with start({"talk": fake()}, pool=pool) as gateway, client_of(gateway) as client:
         quick = [line(f"quick {i}", "echo hi") for i in range(5)]
-        batch = begun(client, *quick, *(line(f"slow {i}", "sleep 30") for i in range(5)))
-        waited(client, batch.id, lambda b: b.request_counts.completed == 5)
+        batch = start_batch(client, *quick, *(line(f"slow {i}", "sleep 30") for i in range(5)))
+        wait_until(client, batch.id, lambda b: b.request_counts.completed == 5)
         with pytest.raises(openai.ConflictError):
             client.files.delete(batch.input_file_id)
 
         assert client.batches.cancel(batch.id).status == "cancelling"
-        batch = ended(client, batch.id)
+        batch = wait_for_end(client, batch.id)
         gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0)
 
         assert batch.status == "cancelled"
         assert batch.cancelling_at <= batch.cancelled_at
-        names = {one["custom_id"] for one in told(client, batch.output_file_id)}
+        names = {one["custom_id"] for one in content_lines(client, batch.output_file_id)}
         assert names == {f"quick {i}" for i in range(5)}
         with pytest.raises(openai.ConflictError):
             client.batches.cancel(batch.id)
@@ -204,11 +207,11 @@ def test_a_cancelled_batch_keeps_what_was_answered_and_lets_go_of_the_rest(
         assert client.files.delete(batch.input_file_id).deleted
 
 
-def test_what_a_tenant_has_is_a_404_to_another(gateway: Any) -> None:
-    mine, other = (client_of(gateway, made_key(gateway, t)) for t in ("acme", "umbrella"))
+def test_files_and_batches_of_another_tenant_are_a_404(gateway: Any) -> None:
+    mine, other = (client_of(gateway, create_key(gateway, t)) for t in ("acme", "umbrella"))
     with mine, other:
-        batch = begun(mine, line("a", "echo hi"))
-        batch = ended(mine, batch.id)
+        batch = start_batch(mine, line("a", "echo hi"))
+        batch = wait_for_end(mine, batch.id)
 
         for ask in (
             lambda: other.files.retrieve(batch.input_file_id),
@@ -227,37 +230,39 @@ def test_what_a_tenant_has_is_a_404_to_another(gateway: Any) -> None:
         assert len(mine.batches.list().data) == 1
 
 
-def made_key(gateway: Any, tenant: str, **limits: int) -> str:
+def create_key(gateway: Any, tenant: str, **limits: int) -> str:
     wanted = {"tenant": tenant, "scopes": ["infer", "read"], "limits": limits}
     key: str = gateway.client.post("/pool/keys", json=wanted).json()["key"]
     return key
 
 
-def test_a_batch_at_its_rate_limit_waits_and_is_paid_by_its_tenant(start: Any, fake: Any) -> None:
+def test_a_batch_at_its_rate_limit_waits_and_is_charged_to_its_tenant(
+    start: Any, fake: Any
+) -> None:
     with start({"talk": fake()}) as gateway:
-        key = made_key(gateway, "acme", requests_per_minute=120)  # two a second, when used up
+        key = create_key(gateway, "acme", requests_per_minute=120)  # two a second, when used up
         gateway.until(gateway.healthy)
         with client_of(gateway, key) as client:
-            batch = begun(client, *(line(str(i), "echo hi") for i in range(122)))
-            batch = ended(client, batch.id)
+            batch = start_batch(client, *(line(str(i), "echo hi") for i in range(122)))
+            batch = wait_for_end(client, batch.id)
             usage = gateway.client.get("/v1/usage").json()["data"]
 
     assert (batch.status, batch.request_counts.completed) == ("completed", 122)
     assert [(u["tenant"], u["job"], u["requests"]) for u in usage] == [("acme", "batches", 122)]
 
 
-def test_the_lines_of_a_revoked_key_are_not_asked(start: Any, fake: Any) -> None:
+def test_lines_of_a_revoked_key_are_not_sent(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}, pool={"batches": {"lines_at_once": 1}}) as gateway:
         key = gateway.client.post("/pool/keys", json={"tenant": "acme"}).json()
         with client_of(gateway, key["key"]) as client:
-            batch = begun(client, line("first", "sleep 0.5"), line("second", "echo hi"))
+            batch = start_batch(client, line("first", "sleep 0.5"), line("second", "echo hi"))
             gateway.until(lambda: gateway.seen()["requests"] == 1)
         gateway.client.delete(f"/pool/keys/{key['id']}")
         admin = {"x-sage-tenant": "acme"}
         with client_of(gateway) as client:
             client = client.with_options(default_headers=admin)
-            batch = ended(client, batch.id)
-            errors = told(client, batch.error_file_id)
+            batch = wait_for_end(client, batch.id)
+            errors = content_lines(client, batch.error_file_id)
 
     assert batch.request_counts.completed == 1
     assert [e["response"]["status_code"] for e in errors] == [401]
@@ -295,7 +300,7 @@ def test_uploads_are_bounded_and_private(start: Any, fake: Any, tmp_path: Path) 
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
     ],
 )
-def test_a_form_that_is_no_upload_is_a_400(gateway: Any, wanted: dict[str, Any]) -> None:
+def test_a_malformed_upload_is_a_400(gateway: Any, wanted: dict[str, Any]) -> None:
     answer: httpx.Response = gateway.client.post("/v1/files", **wanted)
 
     assert answer.status_code == 400
@@ -313,24 +318,26 @@ def test_a_form_that_is_no_upload_is_a_400(gateway: Any, wanted: dict[str, Any])
         {"metadata": {"a": "x" * 513}},
     ],
 )
-def test_a_batch_that_cannot_be_is_a_400(gateway: Any, more: dict[str, Any]) -> None:
+def test_an_invalid_batch_is_a_400(gateway: Any, more: dict[str, Any]) -> None:
     wanted = {"input_file_id": "file-1", "endpoint": CHAT, "completion_window": "24h", **more}
 
     assert gateway.client.post("/v1/batches", json=wanted).status_code == 400
 
 
-def test_a_batch_goes_on_where_its_gateway_stopped(start: Any, fake: Any, tmp_path: Path) -> None:
+def test_a_batch_resumes_after_a_restart_of_its_gateway(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
     pool = {"batches": {"lines_at_once": 4}}
     lines = [line(str(i), "sleep 0.05") for i in range(60)]
     with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway) as client:
-        batch = begun(client, *lines)
-        waited(client, batch.id, lambda b: b.request_counts.completed >= 10)
+        batch = start_batch(client, *lines)
+        wait_until(client, batch.id, lambda b: b.request_counts.completed >= 10)
     (tmp_path / "data" / "gateway" / "files" / "half-written").write_text("x")
 
     with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway) as client:
-        batch = ended(client, batch.id)
+        batch = wait_for_end(client, batch.id)
         seen = gateway.seen()["requests"]
-        output = told(client, batch.output_file_id)
+        output = content_lines(client, batch.output_file_id)
 
     assert Counter(one["custom_id"] for one in output) == {str(i): 1 for i in range(60)}
     assert batch.request_counts.completed == 60

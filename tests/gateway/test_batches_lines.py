@@ -1,4 +1,4 @@
-"""What a line of a batch says, how a batch moves, and what is told of an answer."""
+"""Lines of batch files, and the state machine of a batch."""
 
 import io
 from itertools import pairwise
@@ -36,18 +36,20 @@ def batch(status: Status = Status.VALIDATING) -> Batch:
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda raw: b"\n" not in raw)))
-def test_lines_are_numbered_as_an_editor_does_and_blank_ones_are_none(raws: list[bytes]) -> None:
-    found = list(request_lines.lines_of(io.BytesIO(b"\n".join(raws))))
+def test_lines_are_numbered_as_an_editor_does_and_blank_lines_are_skipped(
+    raws: list[bytes],
+) -> None:
+    found = list(request_lines.read_lines(io.BytesIO(b"\n".join(raws))))
 
     assert [(n, raw.strip()) for n, raw in found if raw] == [
         (n, raw.strip()) for n, raw in enumerate(raws, 1) if raw.strip()
     ]
 
 
-def test_a_line_that_is_too_long_is_named_and_the_next_one_read() -> None:
+def test_a_line_that_is_too_long_is_reported_and_the_next_line_is_read() -> None:
     long = b"x" * (2 * request_lines.LINE_BYTES_MAX + 7)
 
-    found = list(request_lines.lines_of(io.BytesIO(long + b"\nshort\n" + long)))
+    found = list(request_lines.read_lines(io.BytesIO(long + b"\nshort\n" + long)))
 
     assert found == [(1, None), (2, b"short\n"), (3, None)]
 
@@ -74,9 +76,9 @@ def test_a_line_that_is_too_long_is_named_and_the_next_one_read() -> None:
         line(body={"model": "m", "x": "Y"}).replace(b'"Y"', b"[" * 100_000),
     ],
 )
-def test_what_is_no_line_is_refused(raw: bytes) -> None:
+def test_a_malformed_line_is_refused(raw: bytes) -> None:
     with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError, RecursionError)):
-        request_lines.line_in(raw)
+        request_lines.parse_line(raw)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +90,10 @@ def test_what_is_no_line_is_refused(raw: bytes) -> None:
         ({"body": {"model": "m", "stream": True}}, "stream_not_supported"),
     ],
 )
-def test_a_line_is_for_its_batch(more: dict[str, Any], code: str | None) -> None:
-    wrong = request_lines.wrong_in(request_lines.line_in(line(**more)), CHAT)
+def test_a_line_must_match_the_endpoint_of_its_batch(
+    more: dict[str, Any], code: str | None
+) -> None:
+    wrong = request_lines.find_error(request_lines.parse_line(line(**more)), CHAT)
 
     assert (wrong and wrong[0]) == code
 
@@ -107,13 +111,13 @@ def test_a_line_is_for_its_batch(more: dict[str, Any], code: str | None) -> None
         (EngineFailed("x"), 4, None),
     ],
 )
-def test_limits_are_waited_for_and_failures_tried_a_few_times(
+def test_a_rate_limit_is_retried_without_bound_and_a_failure_a_few_times(
     error: GatewayError, failures: int, wait_s: float | None
 ) -> None:
-    assert request_lines.again_in_s(error_response(error), failures) == wait_s
+    assert request_lines.retry_wait_s(error_response(error), failures) == wait_s
 
 
-def test_a_lines_id_is_its_own_and_always_the_same() -> None:
+def test_the_request_id_of_a_line_is_unique_and_stable() -> None:
     ids = {request_lines.request_id(b, n) for b in ("batch_1", "batch_2") for n in range(100)}
 
     assert len(ids) == 200
@@ -121,31 +125,31 @@ def test_a_lines_id_is_its_own_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b"[1]", b"no json", b"", b"\xff", b'{"a":\n1}'])
-def test_whatever_an_engine_answers_is_one_line_of_json(body: bytes) -> None:
-    told = request_lines.told("batch_1", 3, 'with "quotes"\n', Response(200, body))
+def test_any_engine_answer_becomes_one_line_of_json(body: bytes) -> None:
+    written = request_lines.answer_line("batch_1", 3, 'with "quotes"\n', Response(200, body))
 
-    assert told.count(b"\n") == 1
-    page = orjson.loads(told)
+    assert written.count(b"\n") == 1
+    page = orjson.loads(written)
     assert set(page) == {"id", "custom_id", "response", "error"}
     assert page["custom_id"] == 'with "quotes"\n'
     assert page["response"]["status_code"] == 200
 
 
-def test_a_batch_moves_along_its_life_and_nowhere_else() -> None:
+def test_only_the_transitions_of_the_state_machine_are_allowed() -> None:
     for before in Status:
         for after in Status:
             if after in state_machine.NEXT[before]:
-                found = state_machine.moved(batch(before), after, 7.5)
+                found = state_machine.with_status(batch(before), after, 7.5)
                 assert (found.status, getattr(found, f"{after}_at")) == (after, 7)
             else:
-                with pytest.raises(ValueError, match="does not go"):
-                    state_machine.moved(batch(before), after, 7.5)
+                with pytest.raises(ValueError, match="does not change"):
+                    state_machine.with_status(batch(before), after, 7.5)
 
 
 @given(st.data())
-def test_every_life_ends(data: st.DataObject) -> None:
+def test_every_batch_reaches_a_final_status(data: st.DataObject) -> None:
     life = [Status.VALIDATING]
-    while not state_machine.over(life[-1]):
+    while not state_machine.is_final(life[-1]):
         life.append(data.draw(st.sampled_from(sorted(state_machine.NEXT[life[-1]]))))
         assert len(life) < 6
 

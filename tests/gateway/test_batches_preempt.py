@@ -1,4 +1,4 @@
-"""A batch beside users: they hardly notice it, and it loses nothing, not even to kill -9."""
+"""A batch next to interactive requests: it hardly slows them, and it survives kill -9."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def line(number: int, content: str) -> bytes:
     return json.dumps(one).encode() + b"\n"
 
 
-def begun(client: httpx.Client, lines: list[bytes]) -> str:
+def start_batch(client: httpx.Client, lines: list[bytes]) -> str:
     """The id of a batch of these lines."""
     upload = {"file": ("in.jsonl", b"".join(lines))}
     file = client.post("/v1/files", files=upload, data={"purpose": "batch"}).json()
@@ -43,7 +43,7 @@ def completed(client: httpx.Client, batch_id: str) -> int:
     return count
 
 
-def over(client: httpx.Client, batch_id: str) -> bool:
+def is_completed(client: httpx.Client, batch_id: str) -> bool:
     return batch_of(client, batch_id)["status"] == "completed"
 
 
@@ -54,7 +54,7 @@ def answers(client: httpx.Client, batch_id: str) -> Counter[str]:
 
 
 def latencies(client: httpx.Client, count: int) -> list[float]:
-    """Of so many requests of users, one after another; in seconds, sorted."""
+    """Sorted latencies of ``count`` interactive requests, one after another; in seconds."""
     took = []
     body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.04"}]}
     for _ in range(count):
@@ -64,29 +64,29 @@ def latencies(client: httpx.Client, count: int) -> list[float]:
     return sorted(took)
 
 
-def test_users_beside_a_batch_wait_hardly_longer_than_alone(
+def test_interactive_latency_next_to_a_batch_is_hardly_higher(
     start: Any, fake: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with start({"talk": fake(concurrency=4)}) as gateway:
         alone = latencies(gateway.client, 100)
-        batch = begun(gateway.client, [line(i, "sleep 0.4") for i in range(60)])
+        batch = start_batch(gateway.client, [line(i, "sleep 0.4") for i in range(60)])
         gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 4)
-        beside = latencies(gateway.client, 100)
-        busy = not over(gateway.client, batch)
-        gateway.until(lambda: over(gateway.client, batch), 40)
+        with_batch = latencies(gateway.client, 100)
+        busy = not is_completed(gateway.client, batch)
+        gateway.until(lambda: is_completed(gateway.client, batch), 40)
         preempted = gateway.pool.models["talk"].queue.turns.preempted
         found = answers(gateway.client, batch)
 
     with capsys.disabled():
-        p50, p99 = (beside[i] / alone[i] for i in (50, 98))
-        print(f"\nusers beside a batch: p50 x {p50:.2f}, p99 x {p99:.2f}; {preempted} gave way")
+        p50, p99 = (with_batch[i] / alone[i] for i in (50, 98))
+        print(f"\nlatency with a batch: p50 x {p50:.2f}, p99 x {p99:.2f}; {preempted} preempted")
     assert busy
     assert preempted > 10
     assert found == {f"line {i}": 1 for i in range(60)}
-    assert beside[98] < 2 * alone[98] + 0.05
+    assert with_batch[98] < 2 * alone[98] + 0.05
 
 
-def test_a_background_request_with_an_id_gives_way_and_a_stream_that_has_begun_does_not(
+def test_a_background_request_with_an_id_is_preempted_but_a_started_stream_is_not(
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway, ThreadPoolExecutor(2) as callers:
@@ -118,7 +118,7 @@ def test_a_background_request_with_an_id_gives_way_and_a_stream_that_has_begun_d
         user.result()
 
 
-def test_without_an_id_a_background_request_is_left_alone(start: Any, fake: Any) -> None:
+def test_a_background_request_without_an_id_is_not_preempted(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway, ThreadPoolExecutor(1) as callers:
         body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.5"}]}
         headers = {"x-background": "1"}
@@ -131,14 +131,14 @@ def test_without_an_id_a_background_request_is_left_alone(start: Any, fake: Any)
         assert gateway.pool.models["talk"].queue.turns.preempted == 0
 
 
-def test_a_thousand_lines_and_kill_9_midway_are_a_thousand_answers(tmp_path: Path) -> None:
+def test_a_thousand_lines_with_kill_9_midway_give_a_thousand_answers(tmp_path: Path) -> None:
     lines = [line(i, f"echo answer {i}") for i in range(1000)]
     limits = {"tokens_per_day": 10**9}  # what a budget counts outlives a crash
     with gateway_process(tmp_path, {"talk": FAKE}) as (process, client):
         made = client.post("/pool/keys", json={"tenant": "acme", "limits": limits}).json()
         own = {"Authorization": f"Bearer {made['key']}"}
         client.headers.update(own)
-        batch = begun(client, lines)
+        batch = start_batch(client, lines)
         wait_until(lambda: completed(client, batch) > 200, 30, "a fifth of the batch")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -146,7 +146,7 @@ def test_a_thousand_lines_and_kill_9_midway_are_a_thousand_answers(tmp_path: Pat
     with gateway_process(tmp_path, {"talk": FAKE}) as (_, client):
         admin = dict(client.headers)
         client.headers.update(own)
-        wait_until(lambda: over(client, batch), 40, "the rest of the batch")
+        wait_until(lambda: is_completed(client, batch), 40, "the rest of the batch")
         counts = batch_of(client, batch)["request_counts"]
         found = answers(client, batch)
         usage = client.get("/v1/usage", headers=admin).json()["data"]

@@ -80,7 +80,7 @@ def test_a_model_is_scaled_and_a_replica_drained(pool: Any) -> None:
     pool.until(lambda: names() == ["talk/0", "talk/2"])
 
     assert scaled.output == "talk: 2 wanted, 1 ready\n"
-    assert drained.output.startswith("talk/1 goes when another is ready")
+    assert drained.output.startswith("talk/1 stops when another replica is ready")
     assert json.loads(sage("scale", "talk", "1", "--json").output)["wanted"] == 1
     pool.until(lambda: names() == ["talk/0"])
 
@@ -104,7 +104,7 @@ def test_a_preset_is_printed_as_a_file_to_begin_with() -> None:
     [
         (("scale", "nope", "1"), "no model 'nope' here; there are talk, ill"),
         (("drain", "talk/77"), "no replica 'talk/77' here"),
-        (("presets", "nope"), "no preset 'nope'; there are cpu-small"),
+        (("presets", "nope"), "no preset 'nope'; the presets are cpu-small"),
     ],
 )
 def test_what_cannot_be_done_is_told(words: tuple[str, ...], told: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.runtime.worker_thread import WorkerThread
 from sage_gateway.storage.write_ahead_log import Journal
 
 
@@ -34,7 +34,7 @@ class Database:
 
 
 def opened(folder: Path, database: Database, **options: int) -> Journal[str]:
-    journal = Journal(folder / "db", str, Thread("test"), database.write, **options)
+    journal = Journal(folder / "db", str, WorkerThread("test"), database.write, **options)
     journal.recover(lambda: database.number)
     return journal
 
@@ -52,7 +52,7 @@ def files(folder: Path) -> list[Path]:
 async def test_what_was_appended_is_written_soon_and_the_files_go(tmp_path: Path) -> None:
     database, told = Database(), asyncio.Event()
     journal = Journal(
-        tmp_path / "db", str, Thread("test"), database.write, lambda entries: told.set()
+        tmp_path / "db", str, WorkerThread("test"), database.write, lambda entries: told.set()
     )
 
     journal.append("a")
@@ -162,7 +162,7 @@ async def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
 
 
 async def test_an_entry_of_another_version_is_left_for_a_person(tmp_path: Path) -> None:
-    old = Journal(tmp_path / "db", int, Thread("test"), lambda number, entries: None)
+    old = Journal(tmp_path / "db", int, WorkerThread("test"), lambda number, entries: None)
     old.append(5)
 
     with pytest.raises(OSError, match="move it away"):

@@ -9,13 +9,15 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from sage_flink.platform.balance import STEPS, Step, shape
+from sage_flink.platform.record_accounting import STEPS, CountedStep, encode_steps
 from sage_flink.tsdb import Point, bucket
 from sage_gateway.autoscaling.flink_jobs import FlinkJobs
 from sage_gateway.autoscaling.streams import bottleneck
 from sage_gateway.storage.points import WAITING_MAX, Points
 
-STEPS_TEXT = shape([Step("texts", "read", ()), Step("embed", "call", ("texts",))])
+STEPS_TEXT = encode_steps(
+    [CountedStep("texts", "read", ()), CountedStep("embed", "call", ("texts",))]
+)
 PAGES: dict[str, Any] = {
     "/jobs/overview": {
         "jobs": [

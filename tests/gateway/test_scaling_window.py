@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_flink.platform.balance import STEPS, Step, shape
-from sage_flink.tsdb.port import flaw
+from sage_flink.platform.record_accounting import STEPS, CountedStep, encode_steps
+from sage_flink.tsdb.time_series_store import flaw
 from sage_gateway.autoscaling import Inputs, State, decide, flink_jobs
 from sage_gateway.autoscaling.decision_log import KEPT, Journal, point
 from sage_gateway.autoscaling.flink_jobs import Vertex, calls_of, operator, slope, vertices
@@ -121,9 +121,9 @@ PAGE = {
 
 
 def test_a_job_s_tasks_are_read_with_their_order_and_their_calls() -> None:
-    steps = [Step("documents", "read", ()), Step("embed", "call", ("documents",))]
+    steps = [CountedStep("documents", "read", ()), CountedStep("embed", "call", ("documents",))]
 
-    found = vertices(PAGE, calls_of({STEPS: shape(steps)}))
+    found = vertices(PAGE, calls_of({STEPS: encode_steps(steps)}))
 
     assert [(v.id, v.inputs, v.calls) for v in found] == [
         ("a", (), False),

@@ -63,9 +63,7 @@ def test_usage_is_a_table_of_the_days_asked(gateway: Any) -> None:
     shown = sage("usage").output.split()
 
     assert {"day", "key", "local", "requests", "prompt", "completion"} <= set(shown)
-    assert sage("usage", "--since", "2026-01-01", "--until", "2026-01-02").output == (
-        "nothing was used\n"
-    )
+    assert sage("usage", "--since", "2026-01-01", "--until", "2026-01-02").output == ("no usage\n")
 
 
 @pytest.mark.parametrize(

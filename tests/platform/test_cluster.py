@@ -1,4 +1,4 @@
-"""What the Flink target makes of the settings, before anything starts."""
+"""The Flink target's use of the settings, before anything starts."""
 
 import pytest
 
@@ -15,17 +15,17 @@ from sage_flink.platform.cluster import FlinkOptions, environment, rest_options
         ("https://flink.example", "flink.example", "443", "true"),
     ],
 )
-def test_an_address_is_host_port_and_tls(url, host, port, tls):
+def test_an_address_becomes_host_port_and_tls(url, host, port, tls):
     assert list(rest_options(url).values()) == [host, port, tls]
 
 
 @pytest.mark.parametrize("url", ["flink:8081", "http://", "http://flink:none", ""])
-def test_what_is_no_address_is_refused(url):
+def test_a_malformed_address_is_refused(url):
     with pytest.raises(ConfigError, match="flink_url must be of the form http://host:8081"):
         rest_options(url)
 
 
-def test_a_missing_jar_names_the_command_that_makes_it(tmp_path):
+def test_the_error_for_a_missing_jar_names_the_command_that_builds_it(tmp_path):
     settings = Settings(home=tmp_path)
 
     with pytest.raises(ConfigError, match=r"native operators are missing .* run `bash infra"):

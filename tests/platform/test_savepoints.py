@@ -1,4 +1,4 @@
-"""Where the states of a job lie, and which of them is the latest."""
+"""Savepoints and checkpoints of a job: how they are listed, and the choice of the latest."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 from sage_flink.common import ConfigError
 from sage_flink.common.errors import NotFound
-from sage_flink.platform.savepoints import StateFolders, found, resolved
+from sage_flink.platform.savepoints import StateFolders, list_states, resolve_state
 
 SAVEPOINTS, CHECKPOINTS = "savepoints/a b", "checkpoints/a b"
 
@@ -18,64 +18,64 @@ def folders(tmp_path):
 
 @pytest.fixture
 def lay(tmp_path):
-    """A state of the job ``a b``, so many seconds after the first."""
+    """Creates a state of the job ``a b``, some seconds after the first one."""
 
-    def laid(place, seconds):
+    def add_state(place, seconds):
         path = tmp_path / place / "_metadata"
         path.parent.mkdir(parents=True)
         path.touch()
         os.utime(path, (1_000_000 + seconds,) * 2)
         return path.parent.as_uri()
 
-    return laid
+    return add_state
 
 
-def test_states_are_listed_newest_first_with_what_they_are(folders, lay):
+def test_states_are_listed_newest_first_with_their_kind(folders, lay):
     first = lay(f"{SAVEPOINTS}/savepoint-1", 0)
     last = lay(f"{CHECKPOINTS}/0af/chk-7", 20)
     middle = lay(f"{SAVEPOINTS}/drained/savepoint-2", 10)
 
-    assert [(one.kind, one.path) for one in found(folders)] == [
+    assert [(one.kind, one.path) for one in list_states(folders)] == [
         ("checkpoint", last),
         ("drained", middle),
         ("savepoint", first),
     ]
 
 
-def test_a_state_that_is_not_whole_is_none(folders, tmp_path):
+def test_an_incomplete_state_is_not_listed(folders, tmp_path):
     (tmp_path / SAVEPOINTS / "savepoint-1").mkdir(parents=True)
 
-    assert found(folders) == []
+    assert list_states(folders) == []
 
 
 def test_latest_is_the_newest_savepoint_or_checkpoint(folders, lay):
     lay(f"{CHECKPOINTS}/0af/chk-7", 0)
     newest = lay(f"{SAVEPOINTS}/savepoint-1", 1)
 
-    assert resolved("latest", "a b", folders) == newest
+    assert resolve_state("latest", "a b", folders) == newest
 
 
-def test_without_a_state_there_is_no_latest(folders):
+def test_latest_is_refused_when_the_job_has_no_state(folders):
     with pytest.raises(NotFound, match="job 'a b' has no savepoint and no retained checkpoint"):
-        resolved("latest", "a b", folders)
+        resolve_state("latest", "a b", folders)
 
 
-def test_after_a_drain_an_older_state_is_not_taken_by_itself(folders, lay):
+def test_after_a_drain_latest_does_not_fall_back_to_an_older_state(folders, lay):
     lay(f"{SAVEPOINTS}/savepoint-1", 0)
     lay(f"{SAVEPOINTS}/drained/savepoint-2", 1)
 
     with pytest.raises(NotFound, match=r"was drained last.*sage jobs savepoints a b"):
-        resolved("latest", "a b", folders)
+        resolve_state("latest", "a b", folders)
 
 
 def test_a_path_becomes_a_uri_and_a_uri_stays(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    assert resolved("s/savepoint-1", "x", folders) == (tmp_path / "s/savepoint-1").as_uri()
-    assert resolved("s3://bucket/x", "x", folders) == "s3://bucket/x"
-    assert resolved("", "x", folders) == ""
+    assert resolve_state("s/savepoint-1", "x", folders) == (tmp_path / "s/savepoint-1").as_uri()
+    assert resolve_state("s3://bucket/x", "x", folders) == "s3://bucket/x"
+    assert resolve_state("", "x", folders) == ""
 
 
-def test_folders_that_are_elsewhere_cannot_be_listed():
+def test_folders_on_another_machine_cannot_be_listed():
     with pytest.raises(ConfigError, match="s3://bucket/x, which is not on this machine"):
-        found(StateFolders("s3://bucket/x", ""))
+        list_states(StateFolders("s3://bucket/x", ""))

@@ -1,4 +1,4 @@
-"""The stack that is up: cheap questions that change nothing."""
+"""The running stack: cheap read-only checks."""
 
 import json
 import stat
@@ -9,32 +9,34 @@ import pytest
 from sage_flink.common.settings import Settings, sage_home
 from sage_flink.platform.stack import log_path, status, up
 from sage_flink.platform.stack.kafka import speaks_kafka
-from sage_flink.platform.stack.parts import PARTS
+from sage_flink.platform.stack.servers import SERVERS
 
 pytestmark = pytest.mark.service
 
 RSS_MIB_MAX = 6 * 1024
 
 
-def test_every_part_is_ready_has_a_log_and_an_address():
-    parts = {part.name: part for part in status(sage_home())}
+def test_every_server_is_ready_and_has_a_log():
+    servers = {server.name: server for server in status(sage_home())}
 
-    assert {name: part.state for name, part in parts.items()} == dict.fromkeys(PARTS, "ready")
-    for part in parts.values():
-        assert part.pid
-        assert log_path(sage_home(), part.name) == part.log
-
-
-def test_the_stack_rests_below_six_gibibytes():
-    assert sum(part.rss_mib for part in status(sage_home())) < RSS_MIB_MAX
+    assert {name: server.state for name, server in servers.items()} == dict.fromkeys(
+        SERVERS, "ready"
+    )
+    for server in servers.values():
+        assert server.pid
+        assert log_path(sage_home(), server.name) == server.log
 
 
-def test_up_again_changes_no_process():
-    before = {part.name: part.pid for part in status(sage_home())}
+def test_the_idle_stack_uses_less_than_six_gibibytes():
+    assert sum(server.rss_mib for server in status(sage_home())) < RSS_MIB_MAX
+
+
+def test_a_second_up_changes_no_process():
+    before = {server.name: server.pid for server in status(sage_home())}
 
     after = up(sage_home(), quiet=True)
 
-    assert {part.name: part.pid for part in after} == before
+    assert {server.name: server.pid for server in after} == before
 
 
 def test_kafka_answers_at_the_address_in_the_settings():
@@ -48,7 +50,7 @@ def test_flink_offers_its_slots():
     assert (overview["taskmanagers"], overview["slots-total"]) == (1, 4)
 
 
-def test_influxdb_takes_the_key_that_the_first_start_made():
+def test_influxdb_accepts_the_key_of_the_first_start():
     settings = Settings.load()
     request = urllib.request.Request(
         f"{settings.influxdb_url}/api/v2/buckets?name=ops",

@@ -1,4 +1,4 @@
-"""Ports: the usual one where it is free, a recognisable other where not, and the same next time."""
+"""Ports: the default where it is free, else a recognisable one, and the same at the next start."""
 
 import socket
 
@@ -6,57 +6,55 @@ import pytest
 
 from sage_flink.common.errors import StackError
 from sage_flink.common.settings import Settings
-from sage_flink.platform.stack.home import Home
 from sage_flink.platform.stack.ports import (
-    USUAL,
+    DEFAULT_PORTS,
     choose,
     is_free,
-    kept_ports,
-    write_notes,
+    saved_ports,
+    write_stack_json,
 )
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 
 def only(*free):
     return lambda port: port in free
 
 
-def test_the_usual_port_is_chosen_where_it_is_free():
-    assert choose({}, free=lambda _: True) == USUAL
+def test_the_default_port_is_chosen_where_it_is_free():
+    assert choose({}, free=lambda _: True) == DEFAULT_PORTS
 
 
 def test_a_taken_port_moves_by_a_hundred():
-    ports = choose({}, free=only(9192, 9292), usual={"kafka": 9092})
+    ports = choose({}, free=only(9192, 9292), defaults={"kafka": 9092})
 
     assert ports == {"kafka": 9192}
 
 
-def test_the_choice_of_last_time_stays_while_it_is_free():
+def test_a_saved_port_is_reused_while_it_is_free():
     kept = {"kafka": 9292}
 
-    assert choose(kept, free=lambda _: True, usual={"kafka": 9092}) == kept
+    assert choose(kept, free=lambda _: True, defaults={"kafka": 9092}) == kept
 
 
-def test_a_kept_port_that_somebody_else_took_is_chosen_anew():
-    assert choose({"kafka": 9292}, free=only(9092), usual={"kafka": 9092}) == {"kafka": 9092}
+def test_a_saved_port_that_another_program_took_is_replaced():
+    assert choose({"kafka": 9292}, free=only(9092), defaults={"kafka": 9092}) == {"kafka": 9092}
 
 
 def test_the_port_of_our_own_running_server_counts_as_free_for_it():
-    ports = choose({"kafka": 9092}, ours=["kafka"], free=only(9192), usual={"kafka": 9092})
+    ports = choose({"kafka": 9092}, ours=["kafka"], free=only(9192), defaults={"kafka": 9092})
 
     assert ports == {"kafka": 9092}
 
 
-def test_no_two_servers_get_one_port():
-    ports = choose({"b": 100, "a": 100}, free=lambda _: True, usual={"a": 100, "b": 100})
+def test_no_two_servers_get_the_same_port():
+    ports = choose({"b": 100, "a": 100}, free=lambda _: True, defaults={"a": 100, "b": 100})
 
     assert ports == {"a": 100, "b": 200}
 
 
-def test_no_free_port_at_all_says_what_was_tried():
-    with pytest.raises(
-        StackError, match=r"kafka: no free port among 9092, 9192 .* end what listens"
-    ):
-        choose({}, free=lambda _: False, usual={"kafka": 9092})
+def test_the_error_without_a_free_port_names_the_ports_that_were_tried():
+    with pytest.raises(StackError, match=r"kafka: no free port among 9092, 9192 .* stop a program"):
+        choose({}, free=lambda _: False, defaults={"kafka": 9092})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -68,28 +66,28 @@ def test_a_port_with_a_listener_is_not_free(address):
         assert not is_free(server.getsockname()[1])
 
 
-def test_usual_ports_lie_below_those_that_the_system_hands_out():
-    assert max(USUAL.values()) + 100 * 90 < 32_768
-    assert len(set(USUAL.values())) == len(USUAL)
+def test_default_ports_are_below_those_that_the_system_assigns():
+    assert max(DEFAULT_PORTS.values()) + 100 * 90 < 32_768
+    assert len(set(DEFAULT_PORTS.values())) == len(DEFAULT_PORTS)
 
 
-def test_notes_are_what_settings_reads(tmp_path, monkeypatch):
+def test_settings_reads_the_addresses_in_stack_json(tmp_path, monkeypatch):
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
-    ports = {**USUAL, "kafka": 9192, "gateway": 8988}
+    ports = {**DEFAULT_PORTS, "kafka": 9192, "gateway": 8988}
 
-    write_notes(Home.at(tmp_path), ports)
+    write_stack_json(StackDirectory.at(tmp_path), ports)
 
     settings = Settings.load()
     assert (settings.kafka_servers, settings.gateway_url) == (
         "127.0.0.1:9192",
         "http://127.0.0.1:8988",
     )
-    assert kept_ports(Home.at(tmp_path)) == ports
+    assert saved_ports(StackDirectory.at(tmp_path)) == ports
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"ports": 3}', '{"ports": {"kafka": "x"}}'])
-def test_damaged_notes_count_as_none(tmp_path, text):
-    home = Home.at(tmp_path)
-    home.notes.write_text(text)
+def test_a_damaged_stack_json_counts_as_missing(tmp_path, text):
+    home = StackDirectory.at(tmp_path)
+    home.stack_json.write_text(text)
 
-    assert kept_ports(home) == {}
+    assert saved_ports(home) == {}

@@ -20,8 +20,8 @@ import yaml
 
 from benchmark_sage.recovery.workload import DIM
 from sage_flink.platform import stack
-from sage_flink.platform.stack.home import Home
-from sage_flink.platform.stack.supervise import Supervisor
+from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.supervisor import Supervisor
 
 HEALTH = {"interval_s": 0.5, "timeout_s": 1.0, "missed_max": 2, "backoff_first_s": 0.2}
 #: So long an engine outlives a gateway that was killed; a drill that fails leaves none for longer.
@@ -70,7 +70,7 @@ class Cluster:
     def away(self, part: str) -> Iterator[None]:
         """``part`` killed with -9 and kept down while the block runs; up and ready after it."""
         self.kill(part)
-        Supervisor(Home.at(self.home)).stop([part], timeout_s=30)
+        Supervisor(StackDirectory.at(self.home)).stop([part], timeout_s=30)
         try:
             yield
         finally:
@@ -111,7 +111,7 @@ class Cluster:
             self._restart("gateway")
 
     def _restart(self, part: str) -> None:
-        Supervisor(Home.at(self.home)).stop([part], timeout_s=30)
+        Supervisor(StackDirectory.at(self.home)).stop([part], timeout_s=30)
         self.up(part)
 
     def rss_mib(self, part: str) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from sage_flink.platform.balance import STEPS, steps_of
+from sage_flink.platform.record_accounting import STEPS, decode_steps
 from sage_gateway.autoscaling.streams import Job, Operator
 
 BUSY, HELD_UP, LAG = "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond", ".pendingRecords"
@@ -118,7 +118,9 @@ class FlinkJobs:
 def calls_of(parameters: Mapping[str, str]) -> frozenset[str]:
     """The names of the steps that call the pool, of a job's global parameters."""
     text = parameters.get(STEPS)
-    return frozenset(step.name for step in steps_of(text) if step.kind == "call") if text else NONE
+    return (
+        frozenset(step.name for step in decode_steps(text) if step.kind == "call") if text else NONE
+    )
 
 
 def vertices(page: Any, calls: frozenset[str]) -> tuple[Vertex, ...]:

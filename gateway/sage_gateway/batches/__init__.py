@@ -1,10 +1,11 @@
-"""Files and batches as OpenAI has them: a file of requests, run as background work.
+"""Files and batches of the OpenAI API: a file of requests, run as background work.
 
-``shapes.py`` is what is told, ``moves.py`` how a batch's state changes and ``lines.py`` what one
-line says, all pure; ``rows.py`` and ``disk.py`` keep it, ``runs.py`` is the one owner of running
-batches, ``routes.py`` the HTTP side. Files and batches are those of one gateway, in its own folder.
+``service.py`` is the service behind ``/v1/files`` and ``/v1/batches``; ``runner.py`` runs one batch
+and is the only writer of its state. ``schema.py`` (OpenAI's objects), ``state_machine.py`` and
+``request_lines.py`` are pure. ``batch_store.py`` (SQLite) and ``file_store.py`` (a folder) keep the
+data. Files and batches belong to one gateway and lie in its own folder.
 """
 
-from sage_gateway.batches.service import Desk
+from sage_gateway.batches.service import BatchService
 
-__all__ = ["Desk"]
+__all__ = ["BatchService"]

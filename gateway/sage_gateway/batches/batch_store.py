@@ -1,8 +1,8 @@
-"""Files, batches and the answers of lines in SQLite; one thread asks, nothing here is asynchronous.
+"""SQLite store of files, batches and the answers of lines. Synchronous; one thread calls it.
 
-WAL with ``synchronous=NORMAL``: what was committed outlives ``kill -9``; a power cut may cost the
-last seconds, which are then asked again. An answer and its count are one transaction, and so are
-the end of a batch and the files that it made.
+WAL with ``synchronous=NORMAL``: committed rows survive ``kill -9``; a power cut may lose the last
+seconds, and those lines are sent again. An answer and its counter are one transaction, and so are
+the end of a batch and its output files.
 """
 
 import fcntl
@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sage_gateway.batches.schema import Batch, Counts, FileObject
-from sage_gateway.batches.state_machine import over
+from sage_gateway.batches.schema import Batch, FileObject, RequestCounts
+from sage_gateway.batches.state_machine import is_final
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -33,8 +33,8 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
-    """A batch, whose it is, and the id of the key that its lines are asked with."""
+class OwnedBatch:
+    """A batch with its tenant and the id of the API key that its lines are sent with."""
 
     tenant: str
     key: str
@@ -42,81 +42,81 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Which part of a list: what comes after an id, so many, in which order."""
+class ListPage:
+    """Which part of a list to return: ``limit`` items after the id ``after``."""
 
     after: str | None
     limit: int
     newest_first: bool = True
 
 
-class Rows:
+class BatchStore:
     """The database at ``path``, of one process at a time. Methods raise ``sqlite3.Error``.
 
     Raises:
-        OSError: another gateway has it, or it cannot be had.
+        OSError: another gateway has it open, or the path cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        locked = path.with_suffix(".lock")
-        for file in (path, locked):
+        lock_path = path.with_suffix(".lock")
+        for file in (path, lock_path):
             file.touch(mode=0o600)
-        with ExitStack() as opened:
-            lock = opened.enter_context(locked.open("w"))
+        with ExitStack() as stack:
+            lock = stack.enter_context(lock_path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two would run each batch twice
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            opened.callback(self._db.close)
+            stack.callback(self._db.close)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(SCHEMA)
-            self._opened = opened.pop_all()
+            self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Close the file."""
-        self._opened.close()
+        """Close the file and release its lock."""
+        self._stack.close()
 
     # Files.
 
     def add_file(self, tenant: str, file: FileObject, *, tenant_bytes_max: int) -> bool:
-        """Keep what is told of a file; False if the tenant's files would then be too large."""
-        asked = "SELECT coalesce(sum(bytes), 0) FROM files WHERE tenant = ?"
-        held: int = self._db.execute(asked, (tenant,)).fetchone()[0]
-        if held + file.bytes > tenant_bytes_max:
+        """Add a file; False if the tenant's files would then exceed ``tenant_bytes_max``."""
+        query = "SELECT coalesce(sum(bytes), 0) FROM files WHERE tenant = ?"
+        total: int = self._db.execute(query, (tenant,)).fetchone()[0]
+        if total + file.bytes > tenant_bytes_max:
             return False
         self._insert_file(tenant, file)
         return True
 
     def file(self, tenant: str, file_id: str) -> FileObject | None:
         """The tenant's file of that id."""
-        asked = "SELECT page FROM files WHERE id = ? AND tenant = ?"
-        row = self._db.execute(asked, (file_id, tenant)).fetchone()
+        query = "SELECT page FROM files WHERE id = ? AND tenant = ?"
+        row = self._db.execute(query, (file_id, tenant)).fetchone()
         return FileObject.model_validate_json(row[0]) if row else None
 
-    def files(self, tenant: str, purpose: str | None, page: Page) -> list[FileObject]:
-        """One more than ``page.limit`` if there are more."""
+    def files(self, tenant: str, purpose: str | None, page: ListPage) -> list[FileObject]:
+        """A page of the tenant's files, and one more item if the list continues."""
         where, values = "tenant = ?", [tenant]
         if purpose:
             where, values = f"{where} AND purpose = ?", [tenant, purpose]
         found = self._list("files", "page", where, values, page)
         return [FileObject.model_validate_json(row[0]) for row in found]
 
-    def drop_file(self, tenant: str, file_id: str) -> bool | None:
-        """Whether it was there and is gone; None if an open batch reads it."""
-        asked = "SELECT 1 FROM batches WHERE tenant = ? AND input = ? AND open"
-        if self._db.execute(asked, (tenant, file_id)).fetchone():
+    def delete_file(self, tenant: str, file_id: str) -> bool | None:
+        """Delete a file; whether it existed. None, and no change, if an open batch reads it."""
+        query = "SELECT 1 FROM batches WHERE tenant = ? AND input = ? AND open"
+        if self._db.execute(query, (tenant, file_id)).fetchone():
             return None
         found = self._db.execute("DELETE FROM files WHERE id = ? AND tenant = ?", (file_id, tenant))
         return found.rowcount > 0
 
     def file_ids(self) -> set[str]:
-        """Of all files."""
+        """The ids of all files."""
         return {row[0] for row in self._db.execute("SELECT id FROM files")}
 
     # Batches.
 
-    def add_batch(self, owned: Owned) -> None:
-        """A new batch."""
+    def add_batch(self, owned: OwnedBatch) -> None:
+        """Add a new batch."""
         batch = owned.batch
         values = (batch.id, owned.tenant, owned.key, batch.input_file_id, 1, _json(batch))
         self._db.execute(
@@ -124,14 +124,14 @@ class Rows:
         )
 
     def save(self, batch: Batch) -> None:
-        """What it is now; its counts are those of its answers, but for the total."""
+        """Update a batch. Of its counts only the total is saved; the answers give the others."""
         self._db.execute(
             "UPDATE batches SET page = ?, open = ? WHERE id = ?",
-            (_json(batch), not over(batch.status), batch.id),
+            (_json(batch), not is_final(batch.status), batch.id),
         )
 
     def finish(self, tenant: str, batch: Batch, files: Sequence[FileObject]) -> None:
-        """Save its last state with the files that it made, and forget its answers."""
+        """Save the final state with the output files, and delete the answers of the lines."""
         with self._db:
             self._db.execute("BEGIN")
             for file in files:
@@ -140,51 +140,51 @@ class Rows:
             self._db.execute("DELETE FROM answers WHERE batch = ?", (batch.id,))
 
     def batch(self, tenant: str, batch_id: str) -> Batch | None:
-        """The tenant's batch of that id, with its counts as they are now."""
-        asked = "SELECT page, completed, failed FROM batches WHERE id = ? AND tenant = ?"
-        row = self._db.execute(asked, (batch_id, tenant)).fetchone()
-        return _counted(*row) if row else None
+        """The tenant's batch of that id, with its current counts."""
+        query = "SELECT page, completed, failed FROM batches WHERE id = ? AND tenant = ?"
+        row = self._db.execute(query, (batch_id, tenant)).fetchone()
+        return _batch_of(*row) if row else None
 
-    def batches(self, tenant: str, page: Page) -> list[Batch]:
-        """One more than ``page.limit`` if there are more; the newest first."""
+    def batches(self, tenant: str, page: ListPage) -> list[Batch]:
+        """A page of the tenant's batches, and one more item if the list continues."""
         columns = "page, completed, failed"
         found = self._list("batches", columns, "tenant = ?", [tenant], page)
-        return [_counted(*row) for row in found]
+        return [_batch_of(*row) for row in found]
 
-    def open_batches(self) -> list[Owned]:
-        """Those that are not over, the oldest first."""
-        asked = "SELECT tenant, key, page, completed, failed FROM batches WHERE open ORDER BY seq"
-        return [Owned(t, key, _counted(*rest)) for t, key, *rest in self._db.execute(asked)]
+    def open_batches(self) -> list[OwnedBatch]:
+        """The batches that have not ended, the oldest first."""
+        query = "SELECT tenant, key, page, completed, failed FROM batches WHERE open ORDER BY seq"
+        rows = self._db.execute(query)
+        return [OwnedBatch(tenant, key, _batch_of(*rest)) for tenant, key, *rest in rows]
 
     def count_open(self, tenant: str) -> int:
-        """How many of the tenant's are not over."""
-        asked = "SELECT count(*) FROM batches WHERE tenant = ? AND open"
-        found: int = self._db.execute(asked, (tenant,)).fetchone()[0]
+        """How many of the tenant's batches have not ended."""
+        query = "SELECT count(*) FROM batches WHERE tenant = ? AND open"
+        found: int = self._db.execute(query, (tenant,)).fetchone()[0]
         return found
 
     # Answers of lines.
 
-    def answered(self, batch_id: str) -> set[int]:
-        """The numbers of the lines that have their answer."""
-        asked = "SELECT line FROM answers WHERE batch = ?"
-        return {row[0] for row in self._db.execute(asked, (batch_id,))}
+    def answered_lines(self, batch_id: str) -> set[int]:
+        """The numbers of the lines that have an answer."""
+        query = "SELECT line FROM answers WHERE batch = ?"
+        return {row[0] for row in self._db.execute(query, (batch_id,))}
 
-    def record(self, batch_id: str, number: int, told: bytes, *, good: bool) -> None:
-        """Keep a line's answer; the first one stays."""
+    def record(self, batch_id: str, number: int, line: bytes, *, good: bool) -> None:
+        """Save a line's answer; a later answer to the same line changes nothing."""
         with self._db:
             self._db.execute("BEGIN")
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?,?,?,?)", (batch_id, number, good, told)
-            )
+            insert = "INSERT OR IGNORE INTO answers VALUES (?,?,?,?)"
+            added = self._db.execute(insert, (batch_id, number, good, line))
             column = "completed" if good else "failed"
             if added.rowcount:
                 sql = f"UPDATE batches SET {column} = {column} + 1 WHERE id = ?"  # noqa: S608
                 self._db.execute(sql, (batch_id,))
 
-    def told(self, batch_id: str, *, good: bool) -> Iterator[bytes]:
+    def answers(self, batch_id: str, *, good: bool) -> Iterator[bytes]:
         """The answers, in the order of the lines, one in memory at a time."""
-        asked = "SELECT told FROM answers WHERE batch = ? AND good = ? ORDER BY line"
-        for row in self._db.execute(asked, (batch_id, good)):
+        query = "SELECT told FROM answers WHERE batch = ? AND good = ? ORDER BY line"
+        for row in self._db.execute(query, (batch_id, good)):
             yield row[0]
 
     def _insert_file(self, tenant: str, file: FileObject) -> None:
@@ -194,7 +194,7 @@ class Rows:
         )
 
     def _list(
-        self, table: str, columns: str, where: str, values: Sequence[object], page: Page
+        self, table: str, columns: str, where: str, values: Sequence[object], page: ListPage
     ) -> list[tuple[Any, ...]]:
         """``table``, ``where`` and ``columns`` are constants of this class."""
         if page.after is not None:
@@ -202,15 +202,15 @@ class Rows:
             where += f" AND seq {sign} (SELECT seq FROM {table} WHERE id = ?)"  # noqa: S608
             values = [*values, page.after]
         order = "DESC" if page.newest_first else "ASC"
-        asked = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY seq {order} LIMIT ?"  # noqa: S608
-        return self._db.execute(asked, [*values, page.limit + 1]).fetchall()
+        query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY seq {order} LIMIT ?"  # noqa: S608
+        return self._db.execute(query, [*values, page.limit + 1]).fetchall()
 
 
-def _json(shape: BaseModel) -> str:
-    return shape.model_dump_json()
+def _json(value: BaseModel) -> str:
+    return value.model_dump_json()
 
 
-def _counted(page: str, completed: int, failed: int) -> Batch:
+def _batch_of(page: str, completed: int, failed: int) -> Batch:
     batch = Batch.model_validate_json(page)
-    counts = Counts(total=batch.request_counts.total, completed=completed, failed=failed)
+    counts = RequestCounts(total=batch.request_counts.total, completed=completed, failed=failed)
     return batch.model_copy(update={"request_counts": counts})

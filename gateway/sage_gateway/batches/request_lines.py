@@ -1,4 +1,4 @@
-"""One line of a batch's file, the request that it is, and the line that answers it: pure.
+"""Lines of a batch's input and output files: parsing, validation, retry decisions. Pure.
 
 Source: OpenAI API reference, the request input and the request output object of a batch.
 """
@@ -10,18 +10,18 @@ from typing import Annotated, BinaryIO, NamedTuple
 import msgspec
 import orjson
 
-from sage_gateway.batches.schema import Mistake
+from sage_gateway.batches.schema import BatchError
 from sage_gateway.openai.schema import BODY_BYTES_MAX
 from sage_gateway.requests.response import Response
 
-#: A body of the size that a request may have, and what stands around it.
+#: The largest body of a request, and room for the fields around it.
 LINE_BYTES_MAX = BODY_BYTES_MAX + (64 << 10)
 FAILURES_MAX = 4
 WAIT_MAX_S = 60.0
 
 
-class Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A request as it stands in the file."""
+class RequestLine(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A request as the input file has it."""
 
     custom_id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
     method: str
@@ -29,49 +29,49 @@ class Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     body: msgspec.Raw
 
 
-class Numbered(NamedTuple):
-    """A line that is not blank, and its number, from 1; None is one that is too long."""
+class NumberedLine(NamedTuple):
+    """A line that is not blank, and its number, from 1. ``raw`` is None if it is too long."""
 
     number: int
     raw: bytes | None
 
 
-class _Head(msgspec.Struct):
+class _BodyHead(msgspec.Struct):
     model: str
     stream: bool | None = None
 
 
-_LINE = msgspec.json.Decoder(Line)
-_HEAD = msgspec.json.Decoder(_Head)
+_LINE = msgspec.json.Decoder(RequestLine)
+_HEAD = msgspec.json.Decoder(_BodyHead)
 
 
-def lines_of(file: BinaryIO) -> Iterator[Numbered]:
+def read_lines(file: BinaryIO) -> Iterator[NumberedLine]:
     """The lines of a file, one in memory at a time."""
     number = 0
     while raw := file.readline(LINE_BYTES_MAX + 1):
         number += 1
-        long = len(raw) > LINE_BYTES_MAX
-        while long and not raw.endswith(b"\n") and raw:
+        too_long = len(raw) > LINE_BYTES_MAX
+        while too_long and not raw.endswith(b"\n") and raw:
             raw = file.readline(LINE_BYTES_MAX)
-        if long:
-            yield Numbered(number, None)
+        if too_long:
+            yield NumberedLine(number, None)
         elif raw.strip():
-            yield Numbered(number, raw)
+            yield NumberedLine(number, raw)
 
 
-def line_in(raw: bytes) -> Line:
-    """The line, whose body is an object that names a model.
+def parse_line(raw: bytes) -> RequestLine:
+    """The request of a line; its body is an object with a ``model``.
 
     Raises:
-        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: it is none.
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: it is not a request.
     """
     line = _LINE.decode(raw)
     _HEAD.decode(line.body)
     return line
 
 
-def wrong_in(line: Line, endpoint: str) -> tuple[str, str, str] | None:
-    """Why it cannot be a line of a batch for ``endpoint``: code, what is wrong, where."""
+def find_error(line: RequestLine, endpoint: str) -> tuple[str, str, str] | None:
+    """Why the line cannot be in a batch for ``endpoint``: code, message and param."""
     if line.method != "POST":
         return "invalid_method", f"method must be 'POST', got {line.method!r:.40}", "method"
     if line.url != endpoint:
@@ -81,62 +81,65 @@ def wrong_in(line: Line, endpoint: str) -> tuple[str, str, str] | None:
             "url",
         )
     if _HEAD.decode(line.body).stream:
-        return "stream_not_supported", "a line is answered whole; remove stream", "body.stream"
+        message = "a batch cannot stream; remove stream"
+        return "stream_not_supported", message, "body.stream"
     return None
 
 
-def model_of(line: Line) -> str:
-    """The model that is to answer it."""
+def model_of(line: RequestLine) -> str:
+    """The model that the request names."""
     return _HEAD.decode(line.body).model
 
 
-def mistake(number: int, code: str, message: str, param: str | None = None) -> Mistake:
-    """What is wrong with line ``number``."""
-    return Mistake(code=code, line=number, message=f"line {number}: {message}", param=param)
+def batch_error(number: int, code: str, message: str, param: str | None = None) -> BatchError:
+    """An error in line ``number``."""
+    return BatchError(code=code, line=number, message=f"line {number}: {message}", param=param)
 
 
 def request_id(batch_id: str, number: int) -> str:
-    """32 hex digits, the same whenever it is asked: the ledger answers a line once."""
+    """32 hex digits, the same at every call: the idempotency store answers a line once."""
     return blake2b(f"{batch_id}/{number}".encode(), digest_size=16).hexdigest()
 
 
-def again_in_s(answer: Response, failures: int) -> float | None:
-    """How long to wait before the line is asked again; None if this is its answer.
+def retry_wait_s(answer: Response, failures: int) -> float | None:
+    """How long to wait before the line is sent again; None if ``answer`` is final.
 
-    A limit, a full queue or a model that starts is waited for as long as the batch may take; what
-    fails otherwise is tried ``FAILURES_MAX`` times.
+    After a rate limit, a full queue or a starting model the line is retried until the batch
+    expires; after any other failure ``FAILURES_MAX`` times.
     """
     if answer.status < 500 and answer.status != 429:
         return None
-    named = dict(answer.headers).get(b"retry-after", b"")
-    wait_s = min(float(named) if named.isdigit() else 1.0, WAIT_MAX_S)
-    return wait_s if waits(answer) or failures < FAILURES_MAX else None
+    header = dict(answer.headers).get(b"retry-after", b"")
+    wait_s = min(float(header) if header.isdigit() else 1.0, WAIT_MAX_S)
+    return wait_s if is_not_admitted(answer) or failures < FAILURES_MAX else None
 
 
-def waits(answer: Response) -> bool:
-    """Whether only time stands between the line and its answer, and it has cost no try."""
+def is_not_admitted(answer: Response) -> bool:
+    """Whether the request was turned away before it reached an engine; not counted as a failure."""
     if answer.status not in (429, 503):
         return False
     return b'"engine_lost"' not in answer.body
 
 
-def told(batch_id: str, number: int, custom_id: str, answer: Response) -> bytes:
-    """The line of the output that gives ``answer``, an error too."""
-    asked = request_id(batch_id, number)
-    response = {"status_code": answer.status, "request_id": asked, "body": _json(answer.body)}
-    page = {"id": f"batch_req_{asked[:24]}", "custom_id": custom_id, "response": response}
+def answer_line(batch_id: str, number: int, custom_id: str, answer: Response) -> bytes:
+    """The line of the output file, or of the error file, with ``answer``."""
+    call_id = request_id(batch_id, number)
+    response = {"status_code": answer.status, "request_id": call_id, "body": _json(answer.body)}
+    page = {"id": f"batch_req_{call_id[:24]}", "custom_id": custom_id, "response": response}
     return orjson.dumps({**page, "error": None}) + b"\n"
 
 
-def untold(batch_id: str, number: int, custom_id: str, code: str, message: str) -> bytes:
-    """The line of the error file for a request that was never answered."""
+def missing_answer_line(
+    batch_id: str, number: int, custom_id: str, code: str, message: str
+) -> bytes:
+    """The line of the error file for a request without an answer."""
     error = {"code": code, "message": message}
     page = {"id": f"batch_req_{request_id(batch_id, number)[:24]}", "custom_id": custom_id}
     return orjson.dumps({**page, "response": None, "error": error}) + b"\n"
 
 
 def _json(body: bytes) -> object:
-    """The body of an answer as a part of another; an engine's may be no JSON."""
+    """The body as a JSON value; an engine's body may be anything."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

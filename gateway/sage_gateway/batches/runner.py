@@ -1,9 +1,9 @@
-"""One batch that runs, from where it stands to its end; the one owner of its state.
+"""Runner of one batch, from its saved state to its end; the only writer of that state.
 
-A line is asked as background work under an id that is always the same, so that the ledger answers
-it once, and its answer is a row before it counts. After ``kill -9`` the lines without a row are
-asked again: those whose answer was paid for come out of the ledger. The output file is made of the
-rows, in the order of the lines.
+Each line is sent as background work under an id that depends on the batch and the line alone, so
+the idempotency store answers it once. Its answer is saved before it is counted. After ``kill -9``
+the lines without a saved answer are sent again; the idempotency store replays those that the
+engine had finished. The output file is written from the saved answers, in the order of the lines.
 """
 
 import asyncio
@@ -17,86 +17,94 @@ import msgspec
 from prometheus_client import Counter
 
 from sage_gateway.batches import request_lines, state_machine
-from sage_gateway.batches.batch_store import Owned, Rows
-from sage_gateway.batches.file_store import Disk
-from sage_gateway.batches.schema import Batch, Counts, FileObject, Mistake, Mistakes, Status
+from sage_gateway.batches.batch_store import BatchStore, OwnedBatch
+from sage_gateway.batches.file_store import FileStore
+from sage_gateway.batches.schema import (
+    Batch,
+    BatchError,
+    BatchErrors,
+    FileObject,
+    RequestCounts,
+    Status,
+)
 from sage_gateway.config.pool_spec import BatchesSpec
 from sage_gateway.requests.response import Response
-from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.runtime.worker_thread import WorkerThread
 
 log = logging.getLogger("sage.gateway")
 
-MISTAKES_MAX = 100
-AGAIN_S = 5.0
-ENDS = {Status.FINALIZING: Status.COMPLETED, Status.CANCELLING: Status.CANCELLED}
-#: Asks the pool for the one who owns the batch: path, request id, body.
-Ask = Callable[[Owned, str, str, bytes], Awaitable[Response]]
+ERRORS_MAX = 100
+RETRY_S = 5.0
+FINAL_STATUS = {Status.FINALIZING: Status.COMPLETED, Status.CANCELLING: Status.CANCELLED}
+#: Sends a request to the pool for the owner of the batch: path, request id, body.
+Send = Callable[[OwnedBatch, str, str, bytes], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Works:
-    """What all runs share. ``known``: whether there is such a model.
+class BatchContext:
+    """What all runs share.
 
-    ``rooms``: by model, so that those that wait for a hung one stop no other.
+    ``model_slots``: requests in flight by model, so that a model that hangs blocks no other.
+    ``line_counter``: counts lines by outcome.
     """
 
     spec: BatchesSpec
-    thread: Thread
-    rows: Rows
-    disk: Disk
-    ask: Ask
-    known: Callable[[str], bool]
-    rooms: Mapping[str, asyncio.Semaphore]
-    ended: Counter
+    thread: WorkerThread
+    store: BatchStore
+    files: FileStore
+    send: Send
+    is_known_model: Callable[[str], bool]
+    model_slots: Mapping[str, asyncio.Semaphore]
+    line_counter: Counter
 
 
-class Run:
-    """A batch that is not over. Only this writes its state."""
+class BatchRun:
+    """A batch that has not ended, with the task that runs it."""
 
-    def __init__(self, owned: Owned, works: Works) -> None:
+    def __init__(self, owned: OwnedBatch, context: BatchContext) -> None:
         self.owned = owned
-        self._works = works
-        self.task = asyncio.create_task(self._work(), name=owned.batch.id)
+        self._context = context
+        self.task = asyncio.create_task(self._run(), name=owned.batch.id)
 
     @property
     def batch(self) -> Batch:
-        """As it stands now, but for the counts of answers."""
+        """Its current state; the store has the counts of answers."""
         return self.owned.batch
 
     async def cancel(self) -> Batch | None:
-        """Begin to cancel it, and how it then stands; None if it is too late for that."""
+        """Start to cancel it; the batch in its new state, or None if it is too late to cancel."""
         if self.batch.status not in state_machine.CANCELLABLE:
             return None
-        saved = self._moved(Status.CANCELLING)
+        saved = self._set_status(Status.CANCELLING)
         cancelling = self.batch
         self.task.cancel()
         await saved
         return cancelling
 
-    async def _work(self) -> None:
-        """To the end, whatever fails on the way: every step can be taken again."""
-        while not state_machine.over(self.batch.status):
+    async def _run(self) -> None:
+        """Run to the end. Every step can be repeated, so an unexpected error is retried."""
+        while not state_machine.is_final(self.batch.status):
             try:
-                await self._to_the_end()
+                await self._run_once()
             except Exception:
-                log.exception("%s: tried again in %g s", self.batch.id, AGAIN_S)
+                log.exception("%s: the batch failed, retrying in %g s", self.batch.id, RETRY_S)
                 with self._cancellable():
-                    await asyncio.sleep(AGAIN_S)
+                    await asyncio.sleep(RETRY_S)
 
-    async def _to_the_end(self) -> None:
+    async def _run_once(self) -> None:
         try:
             async with asyncio.timeout(max(0.0, self.batch.expires_at - time.time())):
                 with self._cancellable():
-                    await self._to_the_last_line()
+                    await self._validate_and_answer()
         except TimeoutError:
-            if self.batch.status not in ENDS:
-                await self._gather(Status.EXPIRED)
-        if self.batch.status in ENDS:
-            await self._gather(ENDS[self.batch.status])
+            if self.batch.status not in FINAL_STATUS:
+                await self._finish(Status.EXPIRED)
+        if self.batch.status in FINAL_STATUS:
+            await self._finish(FINAL_STATUS[self.batch.status])
 
     @contextlib.contextmanager
     def _cancellable(self) -> Iterator[None]:
-        """What :meth:`cancel` breaks off, and that is no error; a gateway that stops is one."""
+        """Absorb the cancellation by :meth:`cancel`; pass on that of a gateway that stops."""
         try:
             yield
         except asyncio.CancelledError:
@@ -105,141 +113,148 @@ class Run:
                 raise
             task.uncancel()
 
-    async def _to_the_last_line(self) -> None:
+    async def _validate_and_answer(self) -> None:
         if self.batch.status is Status.VALIDATING:
             try:
-                total, mistakes = await asyncio.to_thread(self._validated)
-            except FileNotFoundError:  # deleted in the moment that the batch was made
-                total, mistakes = 0, [Mistake(code="file_not_found", message="it was deleted")]
-            self._known_total(total)
-            if mistakes:
-                failed = self.batch.model_copy(update={"errors": Mistakes(data=mistakes)})
+                total, errors = await asyncio.to_thread(self._validate)
+            except FileNotFoundError:  # deleted between the check and the creation of the batch
+                total, errors = 0, [BatchError(code="file_not_found", message="it was deleted")]
+            self._set_total(total)
+            if errors:
+                failed = self.batch.model_copy(update={"errors": BatchErrors(data=errors)})
                 self.owned = replace(self.owned, batch=failed)
-            await self._moved(Status.FAILED if mistakes else Status.IN_PROGRESS)
+            await self._set_status(Status.FAILED if errors else Status.IN_PROGRESS)
         if self.batch.status is Status.IN_PROGRESS:
             await self._answer_all()
-            await self._moved(Status.FINALIZING)
+            await self._set_status(Status.FINALIZING)
 
-    def _validated(self) -> tuple[int, list[Mistake]]:
-        """How many lines there are, and the first mistakes in them. Waits for the disk."""
+    def _validate(self) -> tuple[int, list[BatchError]]:
+        """The number of lines, and the first errors in them. Blocks on the disk."""
         batch, found, ids, total = self.batch, [], set[str](), 0
-        with self._works.disk.path(batch.input_file_id).open("rb") as file:
-            for number, raw in request_lines.lines_of(file):
+        with self._context.files.path(batch.input_file_id).open("rb") as file:
+            for number, raw in request_lines.read_lines(file):
                 total += 1
-                if total > self._works.spec.lines_max:
-                    most = f"there are more than {self._works.spec.lines_max} lines"
-                    return total, [request_lines.mistake(number, "too_many_lines", most)]
-                if wrong := self._wrong(number, raw, ids):
-                    found.append(wrong)
-                if len(found) == MISTAKES_MAX:
+                if total > self._context.spec.lines_max:
+                    message = f"there are more than {self._context.spec.lines_max} lines"
+                    return total, [request_lines.batch_error(number, "too_many_lines", message)]
+                if error := self._find_error(number, raw, ids):
+                    found.append(error)
+                if len(found) == ERRORS_MAX:
                     break
         if not total:
-            found.append(Mistake(code="empty_file", message="the input file has no lines"))
+            found.append(BatchError(code="empty_file", message="the input file has no lines"))
         return total, found
 
-    def _wrong(self, number: int, raw: bytes | None, ids: set[str]) -> Mistake | None:
+    def _find_error(self, number: int, raw: bytes | None, ids: set[str]) -> BatchError | None:
         if raw is None:
-            return request_lines.mistake(
-                number, "line_too_long", f"over {request_lines.LINE_BYTES_MAX} bytes"
-            )
+            message = f"over {request_lines.LINE_BYTES_MAX} bytes"
+            return request_lines.batch_error(number, "line_too_long", message)
         try:
-            line = request_lines.line_in(raw)
+            line = request_lines.parse_line(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return request_lines.mistake(number, "invalid_json_line", str(error))
-        if wrong := request_lines.wrong_in(line, self.batch.endpoint):
-            return request_lines.mistake(number, *wrong)
+            return request_lines.batch_error(number, "invalid_json_line", str(error))
+        if found := request_lines.find_error(line, self.batch.endpoint):
+            return request_lines.batch_error(number, *found)
         if line.custom_id in ids:
-            told = f"custom_id {line.custom_id!r:.80} was there before"
-            return request_lines.mistake(number, "duplicate_custom_id", told, "custom_id")
+            message = f"an earlier line has the custom_id {line.custom_id!r:.80}"
+            return request_lines.batch_error(number, "duplicate_custom_id", message, "custom_id")
         ids.add(line.custom_id)
         model = request_lines.model_of(line)
-        if not self._works.known(model):
-            told = f"no model {model!r:.80} here"
-            return request_lines.mistake(number, "model_not_found", told, "body.model")
+        if not self._context.is_known_model(model):
+            message = f"the pool has no model {model!r:.80}"
+            return request_lines.batch_error(number, "model_not_found", message, "body.model")
         return None
 
     async def _answer_all(self) -> None:
-        """Ask every line that has no answer; some at a time, the file never whole in memory."""
-        works, batch = self._works, self.batch
-        done = await works.thread(works.rows.answered, batch.id)
-        own = asyncio.Semaphore(works.spec.lines_at_once)
-        with works.disk.path(batch.input_file_id).open("rb") as file:
+        """Send every line without an answer, ``lines_at_once`` at a time.
+
+        The file is read as lines are sent; it is never whole in memory.
+        """
+        context, batch = self._context, self.batch
+        done = await context.thread(context.store.answered_lines, batch.id)
+        slots = asyncio.Semaphore(context.spec.lines_at_once)
+        with context.files.path(batch.input_file_id).open("rb") as file:
             async with asyncio.TaskGroup() as group:
-                numbered = request_lines.lines_of(file)
-                while (at := await asyncio.to_thread(next, numbered, None)) is not None:
+                lines = request_lines.read_lines(file)
+                while (at := await asyncio.to_thread(next, lines, None)) is not None:
                     if at.number in done or at.raw is None:
                         continue
-                    await own.acquire()
-                    task = group.create_task(self._answer(at.number, request_lines.line_in(at.raw)))
-                    task.add_done_callback(lambda _: own.release())
+                    await slots.acquire()
+                    line = request_lines.parse_line(at.raw)
+                    task = group.create_task(self._answer(at.number, line))
+                    task.add_done_callback(lambda _: slots.release())
 
-    async def _answer(self, number: int, line: request_lines.Line) -> None:
-        works, batch_id = self._works, self.batch.id
-        answer = await self._asked(number, line)
+    async def _answer(self, number: int, line: request_lines.RequestLine) -> None:
+        context, batch_id = self._context, self.batch.id
+        answer = await self._send(number, line)
         good = answer.status == 200
-        told = request_lines.told(batch_id, number, line.custom_id, answer)
-        await works.thread(works.rows.record, batch_id, number, told, good=good)
-        works.ended.labels("completed" if good else "failed").inc()
+        text = request_lines.answer_line(batch_id, number, line.custom_id, answer)
+        await context.thread(context.store.record, batch_id, number, text, good=good)
+        context.line_counter.labels("completed" if good else "failed").inc()
 
-    async def _asked(self, number: int, line: request_lines.Line) -> Response:
-        """The line's answer, an error too, however long that takes."""
+    async def _send(self, number: int, line: request_lines.RequestLine) -> Response:
+        """The final answer to a line, which may be an error; retries for as long as it takes."""
         batch, body, failures = self.batch, bytes(line.body), 0
-        room = self._works.rooms[request_lines.model_of(line)]
+        slots = self._context.model_slots[request_lines.model_of(line)]
         while True:
-            async with room:
-                asked = request_lines.request_id(batch.id, number)
-                answer = await self._works.ask(self.owned, batch.endpoint, asked, body)
-            failures += not request_lines.waits(answer)
-            wait_s = request_lines.again_in_s(answer, failures)
+            async with slots:
+                request_id = request_lines.request_id(batch.id, number)
+                answer = await self._context.send(self.owned, batch.endpoint, request_id, body)
+            failures += not request_lines.is_not_admitted(answer)
+            wait_s = request_lines.retry_wait_s(answer, failures)
             if wait_s is None:
                 return answer
             await asyncio.sleep(wait_s)
 
-    async def _gather(self, last: Status) -> None:
-        """Make the files of what was answered; it ends in this state."""
-        ended = state_machine.moved(self.batch, last, time.time())
-        self.owned = replace(self.owned, batch=await self._works.thread(self._gathered, ended))
+    async def _finish(self, status: Status) -> None:
+        """Write the output files and end the batch in ``status``."""
+        final = state_machine.with_status(self.batch, status, time.time())
+        batch = await self._context.thread(self._write_files, final)
+        self.owned = replace(self.owned, batch=batch)
 
-    def _gathered(self, batch: Batch) -> Batch:
-        """The batch with its files, saved. Waits for the disk, in the thread of the rows."""
-        rows, disk, now_s = self._works.rows, self._works.disk, int(time.time())
-        parts = {
-            "output": rows.told(batch.id, good=True),
-            "error": self._errors(batch),
+    def _write_files(self, batch: Batch) -> Batch:
+        """The batch with its output files, saved. Runs on the worker thread of the store."""
+        store, files, now_s = self._context.store, self._context.files, int(time.time())
+        contents = {
+            "output": store.answers(batch.id, good=True),
+            "error": self._error_lines(batch),
         }
-        made: dict[str, FileObject] = {}
-        for name, pieces in parts.items():
-            file_id, size = disk.written(pieces)
+        created: dict[str, FileObject] = {}
+        for name, lines in contents.items():
+            file_id, size = files.write(lines)
             if not size:
-                disk.drop(file_id)
+                files.delete(file_id)
                 continue
             filename = f"{batch.id}_{name}.jsonl"
-            made[f"{name}_file_id"] = FileObject(
+            created[f"{name}_file_id"] = FileObject(
                 id=file_id, bytes=size, created_at=now_s, filename=filename, purpose="batch_output"
             )
-        batch = batch.model_copy(update={place: file.id for place, file in made.items()})
-        rows.finish(self.owned.tenant, batch, list(made.values()))
+        batch = batch.model_copy(update={field: file.id for field, file in created.items()})
+        store.finish(self.owned.tenant, batch, list(created.values()))
         return batch
 
-    def _errors(self, batch: Batch) -> Iterator[bytes]:
-        """The lines of the error file; of an expired batch those that were never answered too."""
-        rows = self._works.rows
-        yield from rows.told(batch.id, good=False)
+    def _error_lines(self, batch: Batch) -> Iterator[bytes]:
+        """The error file: failed lines, and in an expired batch those without an answer."""
+        store = self._context.store
+        yield from store.answers(batch.id, good=False)
         if batch.status is not Status.EXPIRED:
             return
-        done, why = rows.answered(batch.id), "this batch expired before the line was answered"
-        with self._works.disk.path(batch.input_file_id).open("rb") as file:
-            for number, raw in request_lines.lines_of(file):
+        done = store.answered_lines(batch.id)
+        message = "this batch expired before the line was answered"
+        with self._context.files.path(batch.input_file_id).open("rb") as file:
+            for number, raw in request_lines.read_lines(file):
                 if number not in done and raw is not None:
-                    custom_id = request_lines.line_in(raw).custom_id
-                    yield request_lines.untold(batch.id, number, custom_id, "batch_expired", why)
+                    custom_id = request_lines.parse_line(raw).custom_id
+                    yield request_lines.missing_answer_line(
+                        batch.id, number, custom_id, "batch_expired", message
+                    )
 
-    def _known_total(self, total: int) -> None:
-        batch = self.batch.model_copy(update={"request_counts": Counts(total=total)})
+    def _set_total(self, total: int) -> None:
+        batch = self.batch.model_copy(update={"request_counts": RequestCounts(total=total)})
         self.owned = replace(self.owned, batch=batch)
 
-    def _moved(self, status: Status) -> Awaitable[None]:
-        """It stands there from now on; the returned one says when that is saved."""
-        batch = state_machine.moved(self.batch, status, time.time())
+    def _set_status(self, status: Status) -> Awaitable[None]:
+        """Change the state; await the result to know that it is saved."""
+        batch = state_machine.with_status(self.batch, status, time.time())
         self.owned = replace(self.owned, batch=batch)
-        return self._works.thread(self._works.rows.save, batch)
+        return self._context.thread(self._context.store.save, batch)

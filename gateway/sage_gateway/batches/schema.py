@@ -1,4 +1,4 @@
-"""What is told of files and batches, in OpenAI's shapes. Times are whole seconds of the epoch.
+"""Files and batches as the OpenAI API returns them. Times are whole seconds since the epoch.
 
 Source: OpenAI API reference, the file object, the batch object, the batch output object.
 """
@@ -12,12 +12,12 @@ Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", 
 Purpose = Literal["batch", "batch_output"]
 
 
-class _Shape(BaseModel):
+class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FileObject(_Shape):
-    """A file that was uploaded, or that a batch has made."""
+class FileObject(_Schema):
+    """An uploaded file, or an output file of a batch."""
 
     id: str
     object: Literal["file"] = "file"
@@ -28,16 +28,16 @@ class FileObject(_Shape):
     status: Literal["processed"] = "processed"
 
 
-class FileDeleted(_Shape):
-    """A file that is no more."""
+class FileDeleted(_Schema):
+    """The answer to a deletion."""
 
     id: str
     object: Literal["file"] = "file"
     deleted: bool = True
 
 
-class FileList(_Shape):
-    """Some files."""
+class FileList(_Schema):
+    """A page of files."""
 
     object: Literal["list"] = "list"
     data: list[FileObject]
@@ -47,7 +47,7 @@ class FileList(_Shape):
 
 
 class Status(StrEnum):
-    """Where a batch stands."""
+    """The state of a batch; :mod:`sage_gateway.batches.state_machine` has the transitions."""
 
     VALIDATING = "validating"
     FAILED = "failed"
@@ -59,8 +59,8 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Mistake(_Shape):
-    """What is wrong with a line of the input; lines count from 1."""
+class BatchError(_Schema):
+    """An error in one line of the input file; lines count from 1."""
 
     code: str
     line: int | None = None
@@ -68,28 +68,28 @@ class Mistake(_Shape):
     param: str | None = None
 
 
-class Mistakes(_Shape):
+class BatchErrors(_Schema):
     """Why a batch failed."""
 
     object: Literal["list"] = "list"
-    data: list[Mistake]
+    data: list[BatchError]
 
 
-class Counts(_Shape):
-    """Requests by how they ended; ``failed`` are those in the error file."""
+class RequestCounts(_Schema):
+    """Requests by outcome; the ``failed`` ones are in the error file."""
 
     total: int = 0
     completed: int = 0
     failed: int = 0
 
 
-class Batch(_Shape):
-    """A file of requests and how far they are."""
+class Batch(_Schema):
+    """A file of requests and the progress through it."""
 
     id: str
     object: Literal["batch"] = "batch"
     endpoint: Endpoint
-    errors: Mistakes | None = None
+    errors: BatchErrors | None = None
     input_file_id: str
     completion_window: Literal["24h"]
     status: Status = Status.VALIDATING
@@ -104,12 +104,12 @@ class Batch(_Shape):
     expired_at: int | None = None
     cancelling_at: int | None = None
     cancelled_at: int | None = None
-    request_counts: Counts = Counts()
+    request_counts: RequestCounts = RequestCounts()
     metadata: dict[str, str] | None = None
 
 
-class BatchList(_Shape):
-    """Some batches, the newest first."""
+class BatchList(_Schema):
+    """A page of batches, the newest first."""
 
     object: Literal["list"] = "list"
     data: list[Batch]
@@ -122,8 +122,8 @@ Label = Annotated[str, Field(max_length=64)]
 Value = Annotated[str, Field(max_length=512)]
 
 
-class NewBatch(_Shape):
-    """A batch to be made."""
+class NewBatch(_Schema):
+    """The request for a new batch."""
 
     input_file_id: str = Field(max_length=64)
     endpoint: Endpoint

@@ -1,4 +1,4 @@
-"""A batch's life as pure functions.
+"""State machine of a batch, as pure functions.
 
 ::
 
@@ -7,8 +7,9 @@
       │   └─────────────┴─► CANCELLING ──► CANCELLED
       └──► FAILED
 
-A gateway that was killed goes on from where a batch stands. VALIDATING and IN_PROGRESS are done
-again, but for the lines that have their answer; FINALIZING and CANCELLING only gather the answers.
+After a crash the gateway resumes each batch in its saved state. VALIDATING and IN_PROGRESS are
+repeated, except for the lines that already have their answer; FINALIZING and CANCELLING only write
+the output files.
 """
 
 from collections.abc import Mapping
@@ -34,17 +35,17 @@ NEXT: Mapping[Status, frozenset[Status]] = MappingProxyType(
 CANCELLABLE = frozenset({Status.VALIDATING, Status.IN_PROGRESS})
 
 
-def moved(batch: Batch, status: Status, now_s: float) -> Batch:
-    """The batch in ``status``, since now.
+def with_status(batch: Batch, status: Status, now_s: float) -> Batch:
+    """The batch in ``status``, with the time of the transition.
 
     Raises:
-        ValueError: there is no way there from where it stands.
+        ValueError: the transition is not in ``NEXT``.
     """
     if status not in NEXT[batch.status]:
-        raise ValueError(f"a batch does not go from {batch.status} to {status}")
+        raise ValueError(f"a batch does not change from {batch.status} to {status}")
     return batch.model_copy(update={"status": status, f"{status}_at": int(now_s)})
 
 
-def over(status: Status) -> bool:
-    """Whether nothing more happens to it."""
+def is_final(status: Status) -> bool:
+    """Whether the batch has ended."""
     return not NEXT[status]

@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 from sage_flink.common import SageError
 from sage_gateway.autoscaling.loop import Autoscaler
-from sage_gateway.batches import Desk
+from sage_gateway.batches import BatchService
 from sage_gateway.controlplane.model_catalog import ModelCatalog
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.http import batches_api as batch_routes
@@ -36,7 +36,7 @@ def build(
     catalog: ModelCatalog,
     metrics: Metrics,
     tenants: Tenants,
-    desk: Desk,
+    batches: BatchService,
     autoscaler: Autoscaler,
     lifespan: Lifespan,
 ) -> FastAPI:
@@ -47,7 +47,7 @@ def build(
     keys_api.add(app, tenants)
     pool_api.add(app, catalog.pool)
     decisions.add(app, autoscaler)
-    batch_routes.add(app, desk)
+    batch_routes.add(app, batches)
     for kind in (GatewayError, SageError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _error_response)
     app.openapi = lambda: openapi_document.document(app, TITLE, VERSION)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""``/v1/files`` and ``/v1/batches`` over HTTP, as OpenAI's clients ask them."""
+"""Routes ``/v1/files`` and ``/v1/batches``, as OpenAI's clients call them."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse
 from starlette.datastructures import UploadFile
 
-from sage_gateway.batches.batch_store import Page
+from sage_gateway.batches.batch_store import ListPage
 from sage_gateway.batches.schema import (
     Batch,
     BatchList,
@@ -16,7 +16,7 @@ from sage_gateway.batches.schema import (
     NewBatch,
     Purpose,
 )
-from sage_gateway.batches.service import Desk
+from sage_gateway.batches.service import BatchService
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.http.keys_api import KEY, TENANT
 
@@ -41,21 +41,22 @@ UPLOAD: dict[str, Any] = {
 }
 CONTENT: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "what is in it",
+        "description": "the content of the file",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 After = Annotated[str | None, Query(max_length=64, description="the last id of the page before")]
 
 
-def add(app: FastAPI, desk: Desk) -> None:
-    """Put the routes into ``app``."""
-    _files(app, desk)
-    _batches(app, desk)
+def add(app: FastAPI, service: BatchService) -> None:
+    """Add the routes to ``app``."""
+    _add_upload(app, service)
+    _add_files(app, service)
+    _add_batches(app, service)
 
 
-def _files(app: FastAPI, desk: Desk) -> None:
-    @app.post(FILES, summary="Hand in a file of requests", openapi_extra=UPLOAD)
+def _add_upload(app: FastAPI, service: BatchService) -> None:
+    @app.post(FILES, summary="Upload a file of requests", openapi_extra=UPLOAD)
     async def upload(request: Request) -> FileObject:
         async with request.form(max_files=1, max_fields=1) as form:
             file, purpose = form.get("file"), form.get("purpose")
@@ -65,9 +66,11 @@ def _files(app: FastAPI, desk: Desk) -> None:
                 )
             if purpose != "batch":
                 raise InvalidRequest("purpose must be 'batch'", param="purpose")
-            return await desk.upload(_tenant(request), file.filename or "", file.file)
+            return await service.upload(_tenant(request), file.filename or "", file.file)
 
-    @app.get(FILES, summary="Your files")
+
+def _add_files(app: FastAPI, service: BatchService) -> None:
+    @app.get(FILES, summary="List your files")
     async def files(
         request: Request,
         after: After = None,
@@ -75,48 +78,51 @@ def _files(app: FastAPI, desk: Desk) -> None:
         order: Literal["asc", "desc"] = "desc",
         purpose: Purpose | None = None,
     ) -> FileList:
-        page = Page(after, limit, newest_first=order == "desc")
-        found = await desk.files(_tenant(request), purpose, page)
-        return FileList(**_listed(found, limit))
+        page = ListPage(after, limit, newest_first=order == "desc")
+        found = await service.files(_tenant(request), purpose, page)
+        return FileList(**_page_of(found, limit))
 
-    @app.get(FILES + "/{file_id}", summary="One of them")
+    @app.get(FILES + "/{file_id}", summary="Get a file's metadata")
     async def file(request: Request, file_id: str) -> FileObject:
-        return await desk.file(_tenant(request), file_id)
+        return await service.file(_tenant(request), file_id)
 
     @app.delete(FILES + "/{file_id}", summary="Delete a file")
-    async def drop(request: Request, file_id: str) -> FileDeleted:
-        return await desk.drop(_tenant(request), file_id)
+    async def delete(request: Request, file_id: str) -> FileDeleted:
+        return await service.delete(_tenant(request), file_id)
 
     @app.get(
         FILES + "/{file_id}/content",
-        summary="What is in a file",
+        summary="Get a file's content",
         response_class=FileResponse,
         responses=CONTENT,
     )
     async def content(request: Request, file_id: str) -> FileResponse:
-        path = await desk.content(_tenant(request), file_id)
+        path = await service.content(_tenant(request), file_id)
         return FileResponse(path, media_type="application/octet-stream")
 
 
-def _batches(app: FastAPI, desk: Desk) -> None:
+def _add_batches(app: FastAPI, service: BatchService) -> None:
     @app.post("/v1/batches", summary="Run a file of requests as background work")
     async def create(request: Request, wanted: NewBatch) -> Batch:
-        return await desk.create(_tenant(request), request.scope[KEY].id, wanted)
+        return await service.create(_tenant(request), request.scope[KEY].id, wanted)
 
-    @app.get("/v1/batches", summary="Your batches, the newest first")
+    @app.get("/v1/batches", summary="List your batches, the newest first")
     async def batches(
         request: Request, after: After = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
     ) -> BatchList:
-        found = await desk.batches(_tenant(request), Page(after, limit))
-        return BatchList(**_listed(found, limit))
+        found = await service.batches(_tenant(request), ListPage(after, limit))
+        return BatchList(**_page_of(found, limit))
 
-    @app.get("/v1/batches/{batch_id}", summary="How far a batch is")
+    @app.get("/v1/batches/{batch_id}", summary="Get a batch with its progress")
     async def batch(request: Request, batch_id: str) -> Batch:
-        return await desk.batch(_tenant(request), batch_id)
+        return await service.batch(_tenant(request), batch_id)
 
-    @app.post("/v1/batches/{batch_id}/cancel", summary="Cancel a batch; what is answered is kept")
+    @app.post(
+        "/v1/batches/{batch_id}/cancel",
+        summary="Cancel a batch; the answers so far become its output file",
+    )
     async def cancel(request: Request, batch_id: str) -> Batch:
-        return await desk.cancel(_tenant(request), batch_id)
+        return await service.cancel(_tenant(request), batch_id)
 
 
 def _tenant(request: Request) -> str:
@@ -124,7 +130,7 @@ def _tenant(request: Request) -> str:
     return tenant
 
 
-def _listed(found: list[Any], limit: int) -> dict[str, Any]:
-    shown = found[:limit]
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return {"data": shown, "first_id": first, "last_id": last, "has_more": len(found) > limit}
+def _page_of(found: list[Any], limit: int) -> dict[str, Any]:
+    items = found[:limit]
+    first, last = (items[0].id, items[-1].id) if items else (None, None)
+    return {"data": items, "first_id": first, "last_id": last, "has_more": len(found) > limit}

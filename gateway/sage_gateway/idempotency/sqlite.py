@@ -14,7 +14,7 @@ from pathlib import Path
 from sage_flink.common import StoreUnavailable
 from sage_gateway.idempotency.sqlite_tables import Kept, Rows
 from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running
-from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.runtime.worker_thread import WorkerThread
 from sage_gateway.storage.write_ahead_log import BYTES_MAX, Journal
 
 EVICT_EVERY_S = 1.0
@@ -30,7 +30,7 @@ class SqliteStore:
         file_max = file_bytes_max or 2 * bytes_max + (16 << 20)
         self._ttl_s = ttl_s
         self._rows = Rows(path, ttl_s=ttl_s, bytes_max=bytes_max, file_bytes_max=file_max)
-        self._thread = Thread("ledger", self._rows.failed)
+        self._thread = WorkerThread("ledger", self._rows.failed)
         self._journal = Journal(
             path,
             Kept,

@@ -1,6 +1,6 @@
 """The handlers of a request in their order: cache, idempotency, quota, inference."""
 
-from sage_gateway.batches.batch_store import Owned
+from sage_gateway.batches.batch_store import OwnedBatch
 from sage_gateway.errors import GatewayError, InvalidKey
 from sage_gateway.requests.request import Handler, Request, read_request
 from sage_gateway.requests.response import Response, StreamingResponse, error_response
@@ -37,7 +37,7 @@ class BatchRequests:
         self._keys = keys
         self._handler = handler
 
-    async def answer(self, owned: Owned, path: str, request_id: str, body: bytes) -> Response:
+    async def answer(self, owned: OwnedBatch, path: str, request_id: str, body: bytes) -> Response:
         """The answer to a line, as background work of its tenant and key; an error is one too."""
         key = self._keys.named(owned.key)
         if key is None:

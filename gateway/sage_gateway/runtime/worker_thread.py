@@ -1,4 +1,4 @@
-"""The one thread that asks a SQLite file, as the event loop sees it."""
+"""Worker thread of a SQLite file: calls from the event loop run on it, one after another."""
 
 import asyncio
 import sqlite3
@@ -13,33 +13,35 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Thread:
-    """Runs what it is called with, one after another, in the order of the calls.
+class WorkerThread:
+    """A single thread that runs calls in the order in which they were made.
 
-    ``failed`` is told of an error of the disk or of the database, on the thread.
+    ``on_error`` runs on the thread after an error of the disk or of the database.
     """
 
-    def __init__(self, name: str, failed: Callable[[Exception], None] = lambda error: None) -> None:
+    def __init__(
+        self, name: str, on_error: Callable[[Exception], None] = lambda error: None
+    ) -> None:
         self._name = name
-        self._failed = failed
+        self._on_error = on_error
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name.replace(" ", "-"))
 
     def __call__(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> Awaitable[T]:
-        """What ``work`` returns. It is under way once this has returned, awaited or not.
+        """The result of ``work``, which is queued when this returns, awaited or not.
 
         Raises:
             StoreUnavailable: the disk or the database fails.
         """
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._executor, partial(self._told, work, *args, **named))
+        return loop.run_in_executor(self._executor, partial(self._run, work, *args, **named))
 
     async def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the calls in progress and end the thread."""
         await asyncio.to_thread(self._executor.shutdown)
 
-    def _told(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    def _run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         try:
             return work(*args, **named)
         except (sqlite3.Error, OSError) as error:
-            self._failed(error)
+            self._on_error(error)
             raise StoreUnavailable(f"{self._name}: {error}") from error

@@ -27,7 +27,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.runtime.worker_thread import WorkerThread
 
 log = logging.getLogger("sage.gateway")
 
@@ -62,7 +62,7 @@ class Journal(Generic[E]):
         self,
         path: Path,
         kind: type[E],
-        thread: Thread,
+        thread: WorkerThread,
         write: Callable[[int, Sequence[E]], None],
         written: Callable[[Sequence[E]], None] = lambda entries: None,
         *,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sage_gateway.runtime.worker_thread import Thread
+from sage_gateway.runtime.worker_thread import WorkerThread
 from sage_gateway.storage.write_ahead_log import Journal
 from sage_gateway.tenants.account_balances import Books
 from sage_gateway.tenants.keys import Key
@@ -31,7 +31,7 @@ class SqliteStore:
         self._clock = clock
         self._books = Books(clock)
         self._unrecorded: dict[bytes, Charge] = {}
-        self._thread = Thread("tenants", self._failed)
+        self._thread = WorkerThread("tenants", self._failed)
         self._journal = Journal(path, Entry, self._thread, self._rows.insert)
         self._read = False
 

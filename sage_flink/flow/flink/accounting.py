@@ -25,7 +25,14 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.platform.balance import STEPS, Kind, Step, counter, counters, shape
+from sage_flink.platform.record_accounting import (
+    STEPS,
+    CountedStep,
+    Kind,
+    counter_name,
+    counter_names,
+    encode_steps,
+)
 
 
 class Account:
@@ -37,7 +44,7 @@ class Account:
 
     def tally(self, stream: DataStream, node: str, *whats: str) -> DataStream:
         """The stream, each record counted as each of ``whats`` of the step ``node``."""
-        return self.stage(stream, node, [counter(node, what) for what in whats])
+        return self.stage(stream, node, [counter_name(node, what) for what in whats])
 
     def stage(self, stream: DataStream, name: str, straight: list[str]) -> DataStream:
         """The stream without its receipts, each record counted in all counters ``straight``."""
@@ -48,17 +55,17 @@ class Account:
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
         """Add the account to the job, and the steps to its parameters for who reads it."""
-        written = shape(self.steps)
+        written = encode_steps(self.steps)
         native = get_gateway().jvm.org.sage.flink.counters.JobCountersOperator
-        native.wire(self.receipts, counters(self.steps), written)
+        native.wire(self.receipts, counter_names(self.steps), written)
         config = env.get_config()
         config.set_global_job_parameters({**config.get_global_job_parameters(), STEPS: written})
 
 
-def steps(graph: Graph) -> tuple[Step, ...]:
+def steps(graph: Graph) -> tuple[CountedStep, ...]:
     """The graph as its account sees it, the dead letters as its last step."""
-    nodes = (Step(node.name, _kind(node), node.inputs) for node in graph.nodes)
-    return (*nodes, Step(DEAD_LETTERS, "dead_letters", ()))
+    nodes = (CountedStep(node.name, _kind(node), node.inputs) for node in graph.nodes)
+    return (*nodes, CountedStep(DEAD_LETTERS, "dead_letters", ()))
 
 
 def _kind(node: Node) -> Kind:

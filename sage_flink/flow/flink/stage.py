@@ -5,7 +5,7 @@ for each step (PyFlink itself does not chain operators that have side outputs). 
 the side output ``FAILED``.
 
 A stage counts in line with its output: where an element went straight through, one in and one out
-of every step, the Java operator behind it (``RecordCounterOperator``) counts it by the record that comes. Of every
+of every step, ``RecordCounterOperator`` behind it counts it by the record that comes. Of every
 other element the stage tells the difference in a receipt on the same output, which goes no further
 than that operator. So the counts are as exact as the records, and cost next to nothing.
 """
@@ -20,7 +20,7 @@ from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
 from sage_flink.common.letters import letter_message
 from sage_flink.common.records import Failed, Record, decode, encode
-from sage_flink.platform.balance import counter
+from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
@@ -40,7 +40,7 @@ class Step:
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
         node, read, emitted = counts_as
-        self.counters = [counter(node, what) for what in (read, emitted, "dead_lettered")]
+        self.counters = [counter_name(node, what) for what in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
     def open(self, context: RuntimeContext) -> None:

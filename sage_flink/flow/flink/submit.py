@@ -12,6 +12,7 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
 from sage_flink.flow.flink.savepoint_state import need_all_taken_up, planned, saved
 from sage_flink.flow.graph import Graph, Read, Write
@@ -19,7 +20,12 @@ from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
 from sage_flink.platform.flink_rest import FlinkRest
-from sage_flink.platform.savepoints import StateFolders, folders_of, resolved, tidy
+from sage_flink.platform.savepoints import (
+    StateFolders,
+    delete_old_checkpoints,
+    folders_of,
+    resolve_state,
+)
 
 
 @contextmanager
@@ -67,10 +73,11 @@ def submit(
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
     settings = settings or Settings.load()
-    check(graph, "flink")
+    options = options or FlinkOptions()
+    graph = in_order(check(graph, "flink", parallelism=options.parallelism))
     if at_once:
         one_transaction(graph)
-    options = _placed(options or FlinkOptions(), name, settings)
+    options = _placed(options, name, settings)
     env = environment(options, settings)
     compile_graph(graph, env, job=job or name, settings=settings, run=name, at_once=at_once)
     # Not env.execute_async: what is looked at is what is sent.
@@ -93,12 +100,12 @@ def _placed(options: FlinkOptions, name: str, settings: Settings) -> FlinkOption
     """
     if options.target != "remote" or INSIDE_FLINK_RUN:
         nowhere = StateFolders("", "")
-        return replace(options, savepoint=resolved(options.savepoint, name, nowhere))
+        return replace(options, savepoint=resolve_state(options.savepoint, name, nowhere))
     with FlinkRest(settings.flink_url) as rest:
         _alone(name, rest)
         folders = folders_of(name, rest)
-        uri = resolved(options.savepoint, name, folders)
-        tidy(rest, name)
+        uri = resolve_state(options.savepoint, name, folders)
+        delete_old_checkpoints(rest, name)
     return replace(options, savepoint=uri, checkpoints=folders.checkpoints)
 
 

@@ -1,12 +1,11 @@
-"""The local stack: real servers, supervised, in one folder.
+"""Local stack: real servers as supervised processes, all files in one folder.
 
 Kafka, Flink with its ZooKeeper, Milvus, InfluxDB and the gateway run as ordinary processes under
-supervisord.
-Everything of a checkout lies in ``$SAGE_HOME``: configuration, data, logs, keys; two checkouts
-can be up side by side, each on ports of its own.
+supervisord. ``$SAGE_HOME`` holds the configuration, data, logs and keys of one checkout; the
+stacks of two checkouts can run at the same time, each on its own ports.
 """
 
 from sage_flink.platform.stack.lifecycle import down, up
-from sage_flink.platform.stack.status import PartStatus, address, log_path, processes, status
+from sage_flink.platform.stack.status import ServerStatus, address, log_path, processes, status
 
-__all__ = ["PartStatus", "address", "down", "log_path", "processes", "status", "up"]
+__all__ = ["ServerStatus", "address", "down", "log_path", "processes", "status", "up"]

@@ -1,7 +1,7 @@
 """Flink standalone from the PyFlink wheel: one JobManager, one TaskManager with four slots.
 
-A session cluster with high availability: jobs outlive the JobManager and a crash of the machine,
-and go on from their last checkpoint; ``sage down`` drains them first.
+A session cluster with high availability: jobs survive the death of the JobManager and a crash of
+the machine, and continue from their last checkpoint; ``sage down`` drains them first.
 """
 
 import shutil
@@ -12,20 +12,20 @@ import yaml
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.stack import flink_launch
-from sage_flink.platform.stack.home import Home
 from sage_flink.platform.stack.influxdb import FLINK_BUCKET, USER, token
-from sage_flink.platform.stack.part import Part, answers
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.server import Server, responds
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 SLOTS = 4
 REPORT_INTERVAL = "2 s"
-#: <logical scope>:<names>:<types> of the metrics that go to InfluxDB: the account and the calls.
+#: <logical scope>:<names>:<types> of the metrics for InfluxDB: record counters and calls.
 REPORTED = (
     "*.step:*:counter",
     "*.operator:in_flight,queued,urls_away,attempts,retries,failed,latency_ms,gathered_*,tokens_*:*",
 )
-#: Without InfluxDB, which no job needs, the reporter would log a stack trace at each interval.
-QUIET = """
+#: No job needs InfluxDB, but without it the reporter would log a stack trace at each interval.
+QUIET_REPORTER = """
 logger.reporter.name = org.apache.flink.runtime.metrics.MetricRegistryImpl
 logger.reporter.level = ERROR
 """
@@ -41,58 +41,16 @@ NO_TAGS = (
 )
 
 
-def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
-    """What differs from Flink's shipped config.yaml, as flat keys."""
-    python = str(home.python)
-    data = home.data("flink")
+def cluster_settings(directory: StackDirectory, ports: Ports) -> dict[str, Any]:
+    """Settings that differ from Flink's shipped config.yaml, as flat keys."""
+    data = directory.data("flink")
     return {
-        "jobmanager.rpc.address": "127.0.0.1",
-        "jobmanager.rpc.port": ports["flink_rpc"],
-        "jobmanager.bind-host": "127.0.0.1",
-        "high-availability.type": "zookeeper",
-        "high-availability.cluster-id": "/sage",
-        "high-availability.storageDir": (data / "ha").as_uri(),
-        "high-availability.jobmanager.port": ports["flink_rpc"],
-        "high-availability.zookeeper.quorum": f"127.0.0.1:{ports['zookeeper']}",
-        # A dead JobManager keeps its leadership until its session ends: it bounds from below how
-        # soon the next one leads. A restart of ZooKeeper alone must not be longer.
-        "high-availability.zookeeper.client.session-timeout": "5 s",
-        "high-availability.zookeeper.client.connection-timeout": "3 s",
-        "high-availability.zookeeper.client.retry-wait": "500 ms",
-        "high-availability.zookeeper.client.max-retry-attempts": 20,
-        "high-availability.zookeeper.client.tolerate-suspended-connections": True,
-        # Rescales a running job when it is asked to; the waits suit clusters whose TaskManagers
-        # come one by one.
-        "jobmanager.scheduler": "adaptive",
-        "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling": "1 s",
-        "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout": "5 s",
-        "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout": "2 s",
-        "jobmanager.memory.process.size": "1024m",
-        # It leads sooner after a death: 1.8 s of processor time to start instead of 3.0.
-        "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-        "blob.server.port": str(ports["flink_blob"]),
-        "rest.address": "127.0.0.1",
-        "rest.bind-address": "127.0.0.1",
-        "rest.port": ports["flink"],
-        "rest.bind-port": str(ports["flink"]),
-        "web.submit.enable": False,
-        "web.cancel.enable": True,
-        "taskmanager.host": "127.0.0.1",
-        "taskmanager.bind-host": "127.0.0.1",
-        "taskmanager.numberOfTaskSlots": SLOTS,
-        # JVM and Python workers together; the workers live in its managed part.
-        "taskmanager.memory.process.size": "2048m",
-        "python.executable": python,
-        "python.client.executable": python,
+        **_high_availability(data, ports),
+        **_jobmanager_settings(ports),
+        **_taskmanager_settings(str(directory.python)),
         "execution.checkpointing.dir": (data / "checkpoints").as_uri(),
         "execution.checkpointing.savepoint-dir": (data / "savepoints").as_uri(),
         "io.tmp.dirs": str(data / "tmp"),
-        # A dead TaskManager is noticed in seconds; Flink's 50 s suits clusters with long pauses.
-        "heartbeat.interval": "2 s",
-        "heartbeat.timeout": "8 s",
-        # A TaskManager that starts before its JobManager asks again after this, not after 10 s.
-        "cluster.registration.error-delay": "1 s",
-        "cluster.registration.refused-registration-delay": "1 s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
         "restart-strategy.exponential-delay.max-backoff": "5 s",
@@ -102,11 +60,71 @@ def cluster_settings(home: Home, ports: Ports) -> dict[str, Any]:
     }
 
 
+def _high_availability(data: Path, ports: Ports) -> dict[str, Any]:
+    return {
+        "high-availability.type": "zookeeper",
+        "high-availability.cluster-id": "/sage",
+        "high-availability.storageDir": (data / "ha").as_uri(),
+        "high-availability.jobmanager.port": ports["flink_rpc"],
+        "high-availability.zookeeper.quorum": f"127.0.0.1:{ports['zookeeper']}",
+        # A dead JobManager stays the leader until its ZooKeeper session expires, so this is the
+        # shortest time to a new leader. A restart of ZooKeeper alone must fit into it.
+        "high-availability.zookeeper.client.session-timeout": "5 s",
+        "high-availability.zookeeper.client.connection-timeout": "3 s",
+        "high-availability.zookeeper.client.retry-wait": "500 ms",
+        "high-availability.zookeeper.client.max-retry-attempts": 20,
+        "high-availability.zookeeper.client.tolerate-suspended-connections": True,
+    }
+
+
+def _jobmanager_settings(ports: Ports) -> dict[str, Any]:
+    return {
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": ports["flink_rpc"],
+        "jobmanager.bind-host": "127.0.0.1",
+        # The adaptive scheduler can rescale a running job; its default waits are for clusters
+        # whose TaskManagers start one after the other.
+        "jobmanager.scheduler": "adaptive",
+        "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling": "1 s",
+        "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout": "5 s",
+        "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout": "2 s",
+        "jobmanager.memory.process.size": "1024m",
+        # A restarted JobManager becomes leader sooner: 1.8 s of CPU time to start instead of 3.0.
+        "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "blob.server.port": str(ports["flink_blob"]),
+        "rest.address": "127.0.0.1",
+        "rest.bind-address": "127.0.0.1",
+        "rest.port": ports["flink"],
+        "rest.bind-port": str(ports["flink"]),
+        "web.submit.enable": False,
+        "web.cancel.enable": True,
+    }
+
+
+def _taskmanager_settings(python: str) -> dict[str, Any]:
+    return {
+        "taskmanager.host": "127.0.0.1",
+        "taskmanager.bind-host": "127.0.0.1",
+        "taskmanager.numberOfTaskSlots": SLOTS,
+        # JVM and Python workers together; the workers use its managed memory.
+        "taskmanager.memory.process.size": "2048m",
+        "python.executable": python,
+        "python.client.executable": python,
+        # A dead TaskManager is detected in seconds; Flink's 50 s is for clusters with long pauses.
+        "heartbeat.interval": "2 s",
+        "heartbeat.timeout": "8 s",
+        # A TaskManager that starts before its JobManager retries after this, not after 10 s.
+        "cluster.registration.error-delay": "1 s",
+        "cluster.registration.refused-registration-delay": "1 s",
+    }
+
+
 def reporter_settings(ports: Ports, password: str) -> dict[str, Any]:
     """Flink's InfluxDB reporter, for sage's own metrics only, into the bucket ``flink``.
 
-    Their number is bounded by the pipelines: what changes with each attempt, task or TaskManager is
-    no tag. Left are ``job_name``, ``operator_name``, ``subtask_index`` and ``step``.
+    Only the pipelines determine the number of series: values that change with each attempt, task or
+    TaskManager are excluded from the tags. The tags are ``job_name``, ``operator_name``,
+    ``subtask_index`` and ``step``.
     """
     own = {
         "factory.class": "org.apache.flink.metrics.influxdb.InfluxdbReporterFactory",
@@ -125,97 +143,102 @@ def reporter_settings(ports: Ports, password: str) -> dict[str, Any]:
     return {"metrics.reporters": "influxdb", **named}
 
 
-def merged(shipped: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``shipped`` with the flat ``changes`` put in place; what they do not name stays.
+def merge_settings(shipped: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``shipped`` as flat keys, overridden by ``changes``.
 
-    ``env.java.opts.all`` must stay: without its ``--add-opens`` every `flink run` dies with
-    InaccessibleObjectException.
+    The shipped ``env.java.opts.all`` must stay: without its ``--add-opens`` every `flink run` fails
+    with InaccessibleObjectException.
     """
-    result = flat(shipped)
+    result = flatten(shipped)
     result.update(changes)
     return result
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested YAML as dotted keys, which Flink reads as well."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            leaves.update(flat(value, f"{prefix}{key}."))
+            leaves.update(flatten(value, f"{prefix}{key}."))
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
 
 
-def write_conf(home: Home, ports: Ports) -> None:
-    """``conf/flink``: Flink's shipped folder with our config.yaml, and both command lines.
+def write_conf(directory: StackDirectory, ports: Ports) -> None:
+    """Write ``conf/flink``: Flink's shipped folder with our config.yaml, and both command lines.
 
     Raises:
         StackError: PyFlink is not installed.
     """
-    shipped, folder = home.need(home.pyflink / "conf"), home.conf("flink")
-    shutil.copytree(shipped, folder, dirs_exist_ok=True)
+    shipped, conf = directory.require(directory.pyflink / "conf"), directory.conf("flink")
+    shutil.copytree(shipped, conf, dirs_exist_ok=True)
     settings = yaml.safe_load((shipped / "config.yaml").read_text())
-    if "env.java.opts.all" not in flat(settings):
+    if "env.java.opts.all" not in flatten(settings):
         raise StackError(
             f"{shipped / 'config.yaml'} lacks env.java.opts.all; "
-            "run `bash infra/setup.sh` for a whole PyFlink"
+            "run `bash infra/setup.sh` to install a complete PyFlink"
         )
-    changes = cluster_settings(home, ports)
-    if password := token(home):
+    changes = cluster_settings(directory, ports)
+    if password := token(directory):
         changes |= reporter_settings(ports, password)
-    ours = merged(settings, changes)
-    config = folder / "config.yaml"
+    ours = merge_settings(settings, changes)
+    config = conf / "config.yaml"
     config.touch(mode=0o600)
-    config.chmod(0o600)  # it holds the token, and was copied readable for all
+    config.chmod(0o600)  # it holds the token, and the copy was readable by all users
     config.write_text(yaml.safe_dump(ours, width=10_000))
-    with (folder / "log4j-console.properties").open("a") as logged:
-        logged.write(QUIET)
+    with (conf / "log4j-console.properties").open("a") as logging:
+        logging.write(QUIET_REPORTER)
     for role in flink_launch.ENTRY:
-        flink_launch.write(home, role, ours)
-    data = home.data("flink")
-    for made in (
+        flink_launch.write(directory, role, ours)
+    data = directory.data("flink")
+    for folder in (
         data / "checkpoints",
         data / "savepoints",
         data / "ha",
         data / "tmp",
-        home.root / "logs/flink",
+        directory.root / "logs/flink",
     ):
-        made.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
 
-def jobmanager(home: Home, ports: Ports) -> Part:
-    """Flink's JobManager with its web page on ``ports['flink']``."""
+def jobmanager(directory: StackDirectory, ports: Ports) -> Server:
+    """Flink's JobManager, with its web UI on ``ports['flink']``."""
     url = f"http://127.0.0.1:{ports['flink']}"
-    return Part(
+    return Server(
         name="jobmanager",
-        command=flink_launch.command(home, "jobmanager"),
-        folder=home.data("flink"),
+        command=flink_launch.command(directory, "jobmanager"),
+        folder=directory.data("flink"),
         ports=("flink", "flink_rpc", "flink_blob"),
         url=url,
-        env=flink_launch.environment(home),
+        env=flink_launch.environment(directory),
         ready_s=120.0,
-        prepare=lambda: write_conf(home, ports),
-        ready=lambda: answers(f"{url}/overview", lambda response: response.status_code == 200),
+        prepare=lambda: write_conf(directory, ports),
+        ready=lambda: responds(f"{url}/overview", lambda response: response.status_code == 200),
     )
 
 
-def taskmanager(home: Home, ports: Ports) -> Part:
-    """Flink's TaskManager under a guard that ends its Python workers with it.
+def taskmanager(directory: StackDirectory, ports: Ports) -> Server:
+    """Flink's TaskManager, under a process guard that ends its Python workers with it.
 
-    Ready when the JobManager knows it.
+    Ready when it is registered at the JobManager.
     """
     url = f"http://127.0.0.1:{ports['flink']}"
-    guard = Path(__file__).with_name("guard.py")
-    return Part(
+    guard = Path(__file__).with_name("process_guard.py")
+    return Server(
         name="taskmanager",
-        command=(str(home.python), "-I", str(guard), *flink_launch.command(home, "taskmanager")),
-        folder=home.data("flink"),
+        command=(
+            str(directory.python),
+            "-I",
+            str(guard),
+            *flink_launch.command(directory, "taskmanager"),
+        ),
+        folder=directory.data("flink"),
         ports=(),
         url="",
-        env=flink_launch.environment(home),
+        env=flink_launch.environment(directory),
         ready_s=120.0,
-        ready=lambda: answers(
+        ready=lambda: responds(
             f"{url}/overview", lambda response: int(response.json()["taskmanagers"]) >= 1
         ),
     )

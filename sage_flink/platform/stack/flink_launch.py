@@ -1,8 +1,8 @@
-"""How Flink's two processes are started: the command line that Flink's scripts would make.
+"""Command lines of Flink's two processes, as Flink's own start scripts would build them.
 
-Those scripts start two more JVMs at each start, to read config.yaml and to work out the sizes of
-memory: 1.4 s of processor time that a restart after a death would wait for. So Flink is asked
-once, when its configuration is written, and the answer lies beside it as a file of arguments.
+Those scripts start two more JVMs at each start, to read config.yaml and to compute the memory
+sizes: 1.4 s of CPU time that would delay every restart after a crash. So the sizes are computed
+once, when the configuration is written, and stored in the same folder as a Java argument file.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sage_flink.common.errors import StackError
-from sage_flink.platform.stack.home import Home
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 Role = Literal["jobmanager", "taskmanager"]
 TIMEOUT_S = 60
@@ -26,29 +26,29 @@ SIZES: dict[Role, str] = {
 MARK = "BASH_JAVA_UTILS_EXEC_RESULT:"
 
 
-def command(home: Home, role: Role) -> tuple[str, ...]:
-    """The command of ``role``; :func:`write` makes the file that it names."""
-    return ("java", f"@{_file(home, role)}")
+def command(directory: StackDirectory, role: Role) -> tuple[str, ...]:
+    """The command of ``role``; :func:`write` creates the argument file in it."""
+    return ("java", f"@{_file(directory, role)}")
 
 
-def environment(home: Home) -> dict[str, str]:
-    """What Flink reads from its environment; the data plane's Python comes first on PATH."""
+def environment(directory: StackDirectory) -> dict[str, str]:
+    """Flink's environment variables; the data plane's Python is the first on PATH."""
     places = {"BIN": "bin", "LIB": "lib", "OPT": "opt", "PLUGINS": "plugins"}
     return {
-        **{f"FLINK_{name}_DIR": str(home.pyflink / place) for name, place in places.items()},
-        "FLINK_CONF_DIR": str(home.conf("flink")),
-        "PATH": f"{home.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        **{f"FLINK_{name}_DIR": str(directory.pyflink / place) for name, place in places.items()},
+        "FLINK_CONF_DIR": str(directory.conf("flink")),
+        "PATH": f"{directory.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
 
 
-def write(home: Home, role: Role, settings: dict[str, Any]) -> None:
-    """Write the arguments of ``role``, whose config.yaml holds ``settings``, flat.
+def write(directory: StackDirectory, role: Role, settings: dict[str, Any]) -> None:
+    """Write the argument file of ``role``; ``settings`` is the content of config.yaml, flat.
 
     Raises:
-        StackError: Flink does not like its configuration; its words are kept.
+        StackError: Flink rejects its configuration; the message holds Flink's own.
     """
-    jvm, dynamic = _sizes(home, role)
-    conf, log = home.conf("flink"), home.root / "logs" / "flink" / f"{role}.log"
+    jvm, dynamic = _sizes(directory, role)
+    conf, log = directory.conf("flink"), directory.root / "logs" / "flink" / f"{role}.log"
     log4j = (conf / "log4j-console.properties").as_uri()
     options = (settings.get(f"env.java.opts.{key}", "") for key in ("all", role))
     arguments = [
@@ -58,34 +58,36 @@ def write(home: Home, role: Role, settings: dict[str, Any]) -> None:
         f"-Dlog.file={log}",
         f"-Dlog4j.configurationFile={log4j}",
         "-classpath",
-        _classes(home),
+        _classes(directory),
         ENTRY[role],
         *dynamic.split(),
         "--configDir",
         str(conf),
     ]
-    _file(home, role).write_text("\n".join(f'"{argument}"' for argument in arguments))
+    _file(directory, role).write_text("\n".join(f'"{argument}"' for argument in arguments))
 
 
-def _file(home: Home, role: Role) -> Path:
-    return home.conf("flink") / f"{role}.args"
+def _file(directory: StackDirectory, role: Role) -> Path:
+    return directory.conf("flink") / f"{role}.args"
 
 
-def _classes(home: Home) -> str:
-    return os.pathsep.join(map(str, sorted((home.pyflink / "lib").glob("*.jar"))))
+def _classes(directory: StackDirectory) -> str:
+    return os.pathsep.join(map(str, sorted((directory.pyflink / "lib").glob("*.jar"))))
 
 
-def _sizes(home: Home, role: Role) -> tuple[str, str]:
-    """Options of the JVM, and settings worked out from the process's size."""
-    classes = os.pathsep.join((str(home.pyflink / "bin" / "bash-java-utils.jar"), _classes(home)))
+def _sizes(directory: StackDirectory, role: Role) -> tuple[str, str]:
+    """Options of the JVM, and settings that Flink computes from the size of the process."""
+    classes = os.pathsep.join(
+        (str(directory.pyflink / "bin" / "bash-java-utils.jar"), _classes(directory))
+    )
     main = "org.apache.flink.runtime.util.bash.BashJavaUtils"
-    asked = ("java", "-cp", classes, main, SIZES[role], "--configDir", str(home.conf("flink")))
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    said = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or len(said) != 2:
+    tool = ("java", "-cp", classes, main, SIZES[role], "--configDir", str(directory.conf("flink")))
+    done = subprocess.run(tool, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    results = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if done.returncode or len(results) != 2:
         raise StackError(
-            f"{role}: Flink does not take {home.conf('flink') / 'config.yaml'}: "
+            f"{role}: Flink rejects {directory.conf('flink') / 'config.yaml'}: "
             f"{(done.stderr or done.stdout).strip()[-500:]}"
         )
-    jvm, dynamic = (line.removeprefix(MARK) for line in said)
+    jvm, dynamic = (line.removeprefix(MARK) for line in results)
     return jvm, dynamic

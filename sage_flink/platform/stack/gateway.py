@@ -1,35 +1,35 @@
-"""The gateway, from its own environment, which holds no PyFlink."""
+"""Gateway of the local stack; it runs in its own environment, without PyFlink."""
 
-from sage_flink.platform.stack.home import Home, secret
-from sage_flink.platform.stack.part import Part, answers
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.server import Server, responds
+from sage_flink.platform.stack.stack_directory import StackDirectory, secret
 
 KEY_PREFIX = "sk-sage-"
 
 
-def gateway(home: Home, ports: Ports) -> Part:
-    """The OpenAI-compatible front of the model pool, on ``ports['gateway']``."""
+def gateway(directory: StackDirectory, ports: Ports) -> Server:
+    """The OpenAI-compatible API of the model pool, on ``ports['gateway']``."""
     url = f"http://127.0.0.1:{ports['gateway']}"
-    program = home.root / "venv" / "gateway" / "bin" / "sage-gateway"
+    program = directory.root / "venv" / "gateway" / "bin" / "sage-gateway"
 
     def prepare() -> None:
-        home.need(program)
-        home.data("gateway").mkdir(parents=True, exist_ok=True)
-        secret(home, "gateway", KEY_PREFIX)
+        directory.require(program)
+        directory.data("gateway").mkdir(parents=True, exist_ok=True)
+        secret(directory, "gateway", KEY_PREFIX)
 
-    return Part(
+    return Server(
         name="gateway",
         command=(str(program),),
-        folder=home.data("gateway"),
+        folder=directory.data("gateway"),
         ports=("gateway",),
         url=url,
         env={
             "SAGE_GATEWAY_PORT": str(ports["gateway"]),
-            "SAGE_ENGINES_PYTHON": str(home.root / "venv" / "engines" / "bin" / "python"),
+            "SAGE_ENGINES_PYTHON": str(directory.root / "venv" / "engines" / "bin" / "python"),
         },
         prepare=prepare,
-        # "starting" while its engines load is healthy, but not ready.
-        ready=lambda: answers(
+        # While its engines load the gateway is healthy with status "starting", but not ready.
+        ready=lambda: responds(
             f"{url}/health",
             lambda response: response.status_code == 200 and response.json()["status"] == "ok",
         ),

@@ -8,16 +8,16 @@ import uuid
 from pathlib import Path
 
 from sage_flink.common.errors import StackError
-from sage_flink.platform.stack.home import Home
-from sage_flink.platform.stack.part import PROBE_TIMEOUT_S, Part
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.server import PROBE_TIMEOUT_S, Server
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
 FORMAT_TIMEOUT_S = 60
 
 
 def properties(data: Path, ports: Ports) -> dict[str, str | int]:
-    """The broker's settings; records are kept for ever, because a replay must find them."""
+    """The broker's settings. Records are never deleted, because a replay must find them."""
     broker, controller = ports["kafka"], ports["kafka_controller"]
     return {
         "process.roles": "broker,controller",
@@ -34,7 +34,7 @@ def properties(data: Path, ports: Ports) -> dict[str, str | int]:
         "replica.fetch.max.bytes": RECORD_BYTES_MAX,
         "log.retention.ms": -1,
         "log.retention.bytes": -1,
-        # One node: no second copy to wait for, and few partitions for the broker's own topics.
+        # One node: no second replica to wait for, and few partitions for the broker's own topics.
         "default.replication.factor": 1,
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 8,
@@ -43,7 +43,7 @@ def properties(data: Path, ports: Ports) -> dict[str, str | int]:
         "transaction.state.log.num.partitions": 8,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
-        # A job that is away for longer loses the transactions that it left open.
+        # A job that is down for longer loses its open transactions.
         "transaction.max.timeout.ms": 7_200_000,
         "group.initial.rebalance.delay.ms": 0,
         # The default of 128 MiB is a quarter of the heap below.
@@ -68,50 +68,50 @@ def speaks_kafka(port: int) -> bool:
         return False
 
 
-def java(home: Home, *options: str) -> tuple[str, ...]:
+def java(directory: StackDirectory, *options: str) -> tuple[str, ...]:
     """A Java command line with the broker's jars."""
-    return ("java", *options, "-cp", f"{home.root / 'lib' / 'kafka'}/*")
+    return ("java", *options, "-cp", f"{directory.root / 'lib' / 'kafka'}/*")
 
 
-def format_command(home: Home, settings: Path, cluster: str) -> tuple[str, ...]:
+def format_command(directory: StackDirectory, settings: Path, cluster: str) -> tuple[str, ...]:
     """The command that gives an empty data folder its cluster id."""
-    tool = (*java(home), "kafka.tools.StorageTool", "format", "--ignore-formatted")
-    # The id within the word: one in 64 begins with a dash, and would be taken for an option.
+    tool = (*java(directory), "kafka.tools.StorageTool", "format", "--ignore-formatted")
+    # One id in 64 starts with a dash: as a separate argument it would be parsed as an option.
     return (*tool, f"--cluster-id={cluster}", f"--config={settings}")
 
 
-def format_storage(home: Home, settings: Path) -> None:
-    """Give an empty data folder a cluster id of its own.
+def format_storage(directory: StackDirectory, settings: Path) -> None:
+    """Give an empty data folder a new cluster id.
 
     Raises:
-        StackError: Kafka's own tool refused; its words are kept.
+        StackError: Kafka's own tool failed; the message holds its output.
     """
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = format_command(home, settings, cluster)
+    tool = format_command(directory, settings, cluster)
     done = subprocess.run(
         tool, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False
     )
     if done.returncode:
         raise StackError(
-            f"kafka: formatting {home.data('kafka')} failed: "
+            f"kafka: formatting {directory.data('kafka')} failed: "
             f"{(done.stderr or done.stdout).strip()[-500:]}; move that folder away to start empty"
         )
 
 
-def kafka(home: Home, ports: Ports) -> Part:
+def kafka(directory: StackDirectory, ports: Ports) -> Server:
     """The broker, on ``ports['kafka']``."""
-    settings = home.conf("kafka") / "server.properties"
+    settings = directory.conf("kafka") / "server.properties"
 
     def prepare() -> None:
-        home.need(home.root / "lib" / "kafka")
-        data = home.data("kafka")
+        directory.require(directory.root / "lib" / "kafka")
+        data = directory.data("kafka")
         data.mkdir(parents=True, exist_ok=True)
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(
             "".join(f"{key}={value}\n" for key, value in properties(data, ports).items())
         )
         if not (data / "meta.properties").exists():
-            format_storage(home, settings)
+            format_storage(directory, settings)
 
     options = (
         "-Xms128m",
@@ -120,10 +120,10 @@ def kafka(home: Home, ports: Ports) -> Part:
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
     )
-    return Part(
+    return Server(
         name="kafka",
-        command=(*java(home, *options), "kafka.Kafka", str(settings)),
-        folder=home.data("kafka"),
+        command=(*java(directory, *options), "kafka.Kafka", str(settings)),
+        folder=directory.data("kafka"),
         ports=("kafka", "kafka_controller"),
         url=f"127.0.0.1:{ports['kafka']}",
         prepare=prepare,

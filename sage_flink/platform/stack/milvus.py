@@ -1,7 +1,7 @@
 """Milvus 2.3 standalone: the server program of the ``milvus`` wheel, with its embedded etcd.
 
-The wheel's template of milvus.yaml is filled here and the program supervised directly, so that a
-signal reaches the server. It listens on every address of the machine for its own parts' calls;
+This module fills the wheel's template of milvus.yaml, and the program is supervised directly, so
+that a signal reaches the server. Its internal components listen on every address of the machine;
 Milvus 2.3 has no setting for that.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from sage_flink.platform.stack.home import Home
-from sage_flink.platform.stack.part import Part, answers
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.server import Server, responds
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 SERVICES = {
     "proxy": "milvus",
@@ -27,12 +27,12 @@ SERVICES = {
     "dataCoord": "milvus_data_coord",
     "dataNode": "milvus_data_node",
 }
-HOLE = re.compile(r"\{\{\s*\w+\s*(?:\(\w+\))?\s*(?::(?P<default>[^}]*))?\}\}")
+PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*(?:\(\w+\))?\s*(?::(?P<default>[^}]*))?\}\}")
 
 
 def settings(template: str, data: Path, conf: Path, ports: Ports) -> dict[str, Any]:
     """milvus.yaml: the template's defaults, our folders and ports, loopback addresses."""
-    filled = HOLE.sub(lambda hole: (hole["default"] or "").strip(), template)
+    filled = PLACEHOLDER.sub(lambda hole: (hole["default"] or "").strip(), template)
     tree: dict[str, Any] = yaml.safe_load(filled)
     tree["etcd"] |= {
         "endpoints": f"127.0.0.1:{ports['milvus_etcd']}",
@@ -44,13 +44,13 @@ def settings(template: str, data: Path, conf: Path, ports: Ports) -> dict[str, A
     tree["rocksmq"]["path"] = str(data / "rocksmq")
     for service, port in SERVICES.items():
         tree[service] |= {"ip": "127.0.0.1", "port": ports[port]}
-    # Milliseconds. A row is searchable one to two ticks after its write: 97 ms here, 200-390 ms
-    # at the default of 200.
+    # Milliseconds. A row is searchable one to two ticks after its write: 97 ms with this value,
+    # 200-390 ms with the default of 200.
     tree["proxy"]["timeTickInterval"] = 50
     tree["proxy"]["internalPort"] = ports["milvus_proxy_internal"]
     tree["log"] |= {"level": "warn", "stdout": True}
     tree["log"]["file"]["rootPath"] = ""
-    # Seconds; the default of 1800 holds a stop for as long as a query node likes.
+    # Seconds; with the default of 1800 a busy query node can delay a stop by half an hour.
     tree["common"]["gracefulStopTimeout"] = 3
     return tree
 
@@ -73,37 +73,37 @@ def etcd_settings(data: Path, ports: Ports) -> dict[str, Any]:
     }
 
 
-def write_conf(home: Home, server: Path, ports: Ports) -> None:
-    """``conf/milvus``, from the wheel's templates; and the data folders."""
-    data, conf = home.data("milvus"), home.conf("milvus")
+def write_conf(directory: StackDirectory, server: Path, ports: Ports) -> None:
+    """Write ``conf/milvus`` from the wheel's templates, and create the data folders."""
+    data, conf = directory.data("milvus"), directory.conf("milvus")
     for folder in (conf, data / "etcd", data / "files", data / "rocksmq", data / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
-    template = home.need(server / "config.yaml.template").read_text()
+    template = directory.require(server / "config.yaml.template").read_text()
     (conf / "milvus.yaml").write_text(yaml.safe_dump(settings(template, data, conf, ports)))
     (conf / "etcd.yaml").write_text(yaml.safe_dump(etcd_settings(data, ports)))
     shutil.copy(server / "glog.conf", conf / "glog.conf")
 
 
-def milvus(home: Home, ports: Ports) -> Part:
+def milvus(directory: StackDirectory, ports: Ports) -> Server:
     """The vector store, gRPC and HTTP on ``ports['milvus']``."""
-    server = home.root / "venv" / "milvus" / "server"
-    # The pid file lies in one folder for the whole machine; the alias keeps two stacks apart.
-    alias = hashlib.sha256(os.fsencode(home.root)).hexdigest()[:12]
+    server = directory.root / "venv" / "milvus" / "server"
+    # Milvus keeps pid files in one folder per machine; the alias separates two stacks.
+    alias = hashlib.sha256(os.fsencode(directory.root)).hexdigest()[:12]
     health = f"http://127.0.0.1:{ports['milvus_health']}/healthz"
-    return Part(
+    return Server(
         name="milvus",
         command=(str(server / "milvus"), "run", "standalone", "--alias", alias),
-        folder=home.data("milvus"),
+        folder=directory.data("milvus"),
         ports=tuple(name for name in ports if name.startswith("milvus")),
         url=f"http://127.0.0.1:{ports['milvus']}",
         env={
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": str(ports["milvus_health"]),
-            "MILVUSCONF": str(home.conf("milvus")),
+            "MILVUSCONF": str(directory.conf("milvus")),
             "LD_LIBRARY_PATH": str(server),
         },
-        prepare=lambda: write_conf(home, server, ports),
-        ready=lambda: answers(health, lambda response: "OK" in response.text),
+        prepare=lambda: write_conf(directory, server, ports),
+        ready=lambda: responds(health, lambda response: "OK" in response.text),
         ready_s=120.0,
         stop_s=8,
     )

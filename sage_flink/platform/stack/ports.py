@@ -1,7 +1,7 @@
-"""Which port each server listens on, chosen once and kept in ``stack.json``.
+"""TCP ports of the servers, chosen once and stored in ``stack.json``.
 
-The usual port where it is free, so that what people know works; else the first free one a
-hundred further, so that it is still recognised. A choice holds until somebody else takes it.
+The default port where it is free, so that known addresses work; else the first free one in steps
+of a hundred, so that it is still recognisable. A choice stays until another program takes the port.
 """
 
 import json
@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 
 from sage_flink.common.errors import StackError
-from sage_flink.platform.stack.home import Home
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 Ports = Mapping[str, int]
 
-# Below 32768, where Linux hands out ports of its own: a server's port there may be gone any time.
-USUAL: dict[str, int] = {
+# Below 32768: from there on Linux assigns ports to any program at any time.
+DEFAULT_PORTS: dict[str, int] = {
     "kafka": 9092,
     "kafka_controller": 9093,
     "zookeeper": 2181,
@@ -39,9 +39,9 @@ STEP, TRIES_MAX = 100, 90
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on ``port`` of every address now."""
+    """Whether a server can now listen on ``port`` of every address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Without it the minute after a server's end (TIME_WAIT) would count as taken.
+        # Without it the port would count as taken for a minute after a server's end (TIME_WAIT).
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
@@ -52,23 +52,23 @@ def is_free(port: int) -> bool:
 
 
 def choose(
-    kept: Ports,
+    saved: Ports,
     *,
     ours: Iterable[str] = (),
     free: Callable[[int], bool] = is_free,
-    usual: Ports = USUAL,
+    defaults: Ports = DEFAULT_PORTS,
 ) -> dict[str, int]:
-    """One port for each name of ``usual``, no two alike.
+    """One distinct port for each name of ``defaults``.
 
-    A port of ``kept`` stays when it is free or its name is in ``ours`` (our own server has it).
+    A port of ``saved`` stays when it is free or its name is in ``ours`` (our server listens on it).
 
     Raises:
         StackError: every candidate of a name is taken.
     """
     ours = frozenset(ours)
     chosen: dict[str, int] = {}
-    for name, first in usual.items():
-        old = kept.get(name)
+    for name, first in defaults.items():
+        old = saved.get(name)
         taken = set(chosen.values())
         if old is not None and old not in taken and (name in ours or free(old)):
             chosen[name] = old
@@ -79,24 +79,24 @@ def choose(
             last = first + STEP * (TRIES_MAX - 1)
             raise StackError(
                 f"{name}: no free port among {first}, {first + STEP} ... {last}; "
-                "end what listens there"
+                "stop a program that listens on one of them"
             )
         chosen[name] = found
     return chosen
 
 
-def kept_ports(home: Home) -> dict[str, int]:
-    """The ports noted in ``stack.json``; empty before the first start or when unreadable."""
+def saved_ports(directory: StackDirectory) -> dict[str, int]:
+    """The ports stored in ``stack.json``; empty before the first start or when unreadable."""
     try:
-        ports = json.loads(home.notes.read_text())["ports"]
+        ports = json.loads(directory.stack_json.read_text())["ports"]
         return {str(name): int(port) for name, port in ports.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # a damaged note is written anew at the next start
+        return {}  # the next start rewrites a damaged file
 
 
-def write_notes(home: Home, ports: Ports) -> None:
-    """``stack.json``: the addresses that ``Settings`` reads, and the ports."""
-    notes = {
+def write_stack_json(directory: StackDirectory, ports: Ports) -> None:
+    """Write ``stack.json``: the addresses that ``Settings`` reads, and the ports."""
+    content = {
         "gateway_url": f"http://127.0.0.1:{ports['gateway']}",
         "kafka_servers": f"127.0.0.1:{ports['kafka']}",
         "flink_url": f"http://127.0.0.1:{ports['flink']}",
@@ -105,6 +105,6 @@ def write_notes(home: Home, ports: Ports) -> None:
         "influxdb_org": "sage",
         "ports": dict(ports),
     }
-    scratch = home.notes.with_suffix(".new")
-    scratch.write_text(json.dumps(notes, indent=2) + "\n")
-    scratch.replace(home.notes)
+    scratch = directory.stack_json.with_suffix(".new")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(directory.stack_json)

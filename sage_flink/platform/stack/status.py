@@ -1,4 +1,4 @@
-"""What runs now: one value a part, for people and for tests."""
+"""Status of the local stack: one value for each server."""
 
 import time
 from dataclasses import dataclass
@@ -8,20 +8,23 @@ from typing import Literal
 import psutil
 
 from sage_flink.common.errors import ConfigError
-from sage_flink.platform.stack.guard import marked, part_names
-from sage_flink.platform.stack.home import Home
-from sage_flink.platform.stack.part import Part
-from sage_flink.platform.stack.parts import PARTS
-from sage_flink.platform.stack.ports import USUAL, kept_ports
-from sage_flink.platform.stack.supervise import Process, Supervisor
+from sage_flink.platform.stack.ports import DEFAULT_PORTS, saved_ports
+from sage_flink.platform.stack.process_guard import find_processes, server_names
+from sage_flink.platform.stack.server import Server
+from sage_flink.platform.stack.servers import SERVERS
+from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.supervisor import SupervisedProcess, Supervisor
 
 State = Literal["stopped", "starting", "ready", "restarting", "failed"]
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class PartStatus:
-    """One server. ``rss_mib`` counts its children too; ``hint`` is the next step, or empty."""
+class ServerStatus:
+    """Status of one server.
+
+    ``rss_mib`` includes its child processes; ``hint`` is the next step for the user, or empty.
+    """
 
     name: str
     state: State
@@ -35,7 +38,7 @@ class PartStatus:
 
 
 def rss_mib(pid: int) -> float:
-    """Resident memory of ``pid`` and all its children; 0 when it is gone."""
+    """Resident memory of ``pid`` and all its children; 0 after it has ended."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -46,12 +49,14 @@ def rss_mib(pid: int) -> float:
         try:
             total += member.memory_info().rss
         except psutil.Error:
-            continue  # ended meanwhile
+            continue  # it has ended
     return total / MIB
 
 
-def judge(process: Process | None, ready: bool, orphaned: bool) -> tuple[State, str]:
-    """The state and the next step, from what supervisord says and what the server answers."""
+def server_state(
+    process: SupervisedProcess | None, ready: bool, orphaned: bool
+) -> tuple[State, str]:
+    """The state and the next step, from supervisord's process state and the readiness probe."""
     if process is None:
         return (
             ("failed", "runs without its supervisor: `sage down`, then `sage up`")
@@ -62,72 +67,80 @@ def judge(process: Process | None, ready: bool, orphaned: bool) -> tuple[State, 
         return ("ready", "") if ready else ("starting", "")
     match process.state:
         case "BACKOFF":
-            return "restarting", f"dies at start ({process.word}): `sage logs {process.name}`"
+            return "restarting", f"dies at start ({process.message}): `sage logs {process.name}`"
         case "FATAL" | "UNKNOWN":
             return (
                 "failed",
-                f"given up ({process.word}): `sage logs {process.name}`, then `sage up`",
+                f"restarts exhausted ({process.message}): `sage logs {process.name}`, "
+                "then `sage up`",
             )
         case "EXITED":
-            return "restarting", f"ended by itself: `sage logs {process.name}`"
+            return "restarting", f"exited: `sage logs {process.name}`"
     return "stopped", ""
 
 
-def describe(
-    home: Home, part: Part, ports: dict[str, int], process: Process | None, orphans: set[str]
-) -> PartStatus:
-    """The status of one part; asks the server whether it is ready when it runs."""
+def server_status(
+    directory: StackDirectory,
+    server: Server,
+    ports: dict[str, int],
+    process: SupervisedProcess | None,
+    orphans: set[str],
+) -> ServerStatus:
+    """The status of one server; probes a running server for readiness."""
     running = process is not None and process.running
-    state, hint = judge(process, running and part.ready(), part.name in orphans)
+    state, hint = server_state(process, running and server.ready(), server.name in orphans)
     pid = process.pid if process is not None and running else None
-    return PartStatus(
-        name=part.name,
+    return ServerStatus(
+        name=server.name,
         state=state,
         pid=pid,
-        ports=tuple(ports[name] for name in part.ports),
-        url=part.url,
+        ports=tuple(ports[name] for name in server.ports),
+        url=server.url,
         rss_mib=rss_mib(pid) if pid else 0.0,
         uptime_s=max(0.0, time.time() - process.started_s)
         if process is not None and running
         else 0.0,
-        log=home.log(part.name),
+        log=directory.log(server.name),
         hint=hint,
     )
 
 
-def status(home: Path) -> list[PartStatus]:
-    """Every part of the stack in ``home``, running or not; takes at most a few seconds."""
-    place = Home.at(home)
-    supervisor = Supervisor(place)
-    ports = {**USUAL, **kept_ports(place)}
+def status(home: Path) -> list[ServerStatus]:
+    """Every server of the stack in ``home``, running or not; takes at most a few seconds."""
+    directory = StackDirectory.at(home)
+    supervisor = Supervisor(directory)
+    ports = {**DEFAULT_PORTS, **saved_ports(directory)}
     alive = supervisor.alive()
     processes = supervisor.processes() if alive else {}
-    orphans = set() if alive else part_names(marked({"SAGE_STACK": str(place.root)}))
-    parts = [make(place, ports) for make in PARTS.values()]
-    return [describe(place, part, ports, processes.get(part.name), orphans) for part in parts]
+    orphans = set() if alive else server_names(find_processes({"SAGE_STACK": str(directory.root)}))
+    servers = [make(directory, ports) for make in SERVERS.values()]
+    return [
+        server_status(directory, server, ports, processes.get(server.name), orphans)
+        for server in servers
+    ]
 
 
 def address(home: Path, name: str) -> str:
-    """The address of one part, whether it runs or not."""
-    place = Home.at(home)
-    return PARTS[name](place, {**USUAL, **kept_ports(place)}).url
+    """The address of one server, whether it runs or not."""
+    directory = StackDirectory.at(home)
+    return SERVERS[name](directory, {**DEFAULT_PORTS, **saved_ports(directory)}).url
 
 
-def processes(home: Path, part: str = "") -> list[psutil.Process]:
-    """The processes of one part, or of the whole stack, their children included."""
-    marks = {"SAGE_STACK": str(Home.at(home).root)}
-    return marked({**marks, "SAGE_PART": part} if part else marks)
+def processes(home: Path, server: str = "") -> list[psutil.Process]:
+    """The processes of one server, or of the whole stack, their children included."""
+    marks = {"SAGE_STACK": str(StackDirectory.at(home).root)}
+    return find_processes({**marks, "SAGE_SERVER": server} if server else marks)
 
 
 def log_path(home: Path, name: str) -> Path:
-    """The log of one part, or of ``supervisord``.
+    """The log of one server, or of ``supervisord``.
 
     Raises:
-        ConfigError: no such part, or it has not run yet.
+        ConfigError: no such server, or it has not run yet.
     """
-    if name not in PARTS and name != "supervisord":
-        raise ConfigError(f"no log for {name!r}: there are {', '.join(PARTS)} and supervisord")
-    path = Home.at(home).log(name)
+    if name not in SERVERS and name != "supervisord":
+        raise ConfigError(f"no log for {name!r}: the logs are {', '.join(SERVERS)} and supervisord")
+    path = StackDirectory.at(home).log(name)
     if not path.exists():
-        raise ConfigError(f"{path} is not there yet; run `sage up`")
+        raise ConfigError(f"{path} does not exist yet; run `sage up`")
     return path

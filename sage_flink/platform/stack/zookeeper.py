@@ -1,18 +1,18 @@
-"""ZooKeeper from Flink's own wheel: where Flink writes down what must outlive its JobManager.
+"""ZooKeeper from Flink's own wheel: it stores the state that must survive a dead JobManager.
 
-One server, a few kilobytes of data: which jobs there are, their last checkpoints, who leads. The
-bulk (job graphs, checkpoints) lies in files, which ZooKeeper only names.
+One server, a few kilobytes of data: the jobs, their last checkpoints, the current leader. The bulk
+(job graphs, checkpoints) is in files; ZooKeeper only holds their paths.
 """
 
 import os
 import socket
 from pathlib import Path
 
-from sage_flink.platform.stack.home import Home
-from sage_flink.platform.stack.part import PROBE_TIMEOUT_S, Part
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.server import PROBE_TIMEOUT_S, Server
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
-# Small, quick to start, and not in the way of two cores: it answers a few requests a second.
+# Small and quick to start: this server answers only a few requests per second.
 JAVA_OPTIONS = (
     "-Xmx48m",
     "-Xss512k",
@@ -33,18 +33,18 @@ def properties(data: Path, ports: Ports) -> dict[str, str | int]:
         "tickTime": 500,
         "maxSessionTimeout": 60_000,
         "maxClientCnxns": 100,
-        # Its own web page would need a port of its own.
+        # The admin web page would need another port.
         "admin.enableServer": "false",
         "4lw.commands.whitelist": "ruok",
         "autopurge.snapRetainCount": 3,
         "autopurge.purgeInterval": 1,
-        # Kilobytes that a new log file takes at once; the default is 64 MiB.
+        # Kilobytes that a new log file allocates; the default is 64 MiB.
         "preAllocSize": 1024,
     }
 
 
 def is_ok(port: int) -> bool:
-    """Whether a ZooKeeper on ``port`` says that it serves.
+    """Whether the ZooKeeper on ``port`` serves requests.
 
     Source: ZooKeeper administrator's guide, the four letter word ``ruok``.
     """
@@ -56,34 +56,34 @@ def is_ok(port: int) -> bool:
         return False
 
 
-def command(home: Home, settings: Path) -> tuple[str, ...]:
+def command(directory: StackDirectory, settings: Path) -> tuple[str, ...]:
     """The server's Java command line.
 
     Not Flink's zookeeper.sh, which starts two more JVMs to read its configuration.
     """
-    jars = home.pyflink / "lib"
+    jars = directory.pyflink / "lib"
     path = (*sorted(jars.glob("flink-dist-*.jar")), *sorted(jars.glob("log4j-*.jar")))
     main = "org.apache.flink.runtime.zookeeper.FlinkZooKeeperQuorumPeer"
     classes = os.pathsep.join(map(str, path))
-    given = ("--zkConfigFile", str(settings), "--peerId", "1")
-    return ("java", *JAVA_OPTIONS, "-cp", classes, main, *given)
+    arguments = ("--zkConfigFile", str(settings), "--peerId", "1")
+    return ("java", *JAVA_OPTIONS, "-cp", classes, main, *arguments)
 
 
-def zookeeper(home: Home, ports: Ports) -> Part:
+def zookeeper(directory: StackDirectory, ports: Ports) -> Server:
     """The server, on ``ports['zookeeper']``."""
-    settings = home.conf("zookeeper") / "zoo.cfg"
+    settings = directory.conf("zookeeper") / "zoo.cfg"
 
     def prepare() -> None:
-        home.need(home.pyflink / "lib")
-        for folder in (home.data("zookeeper"), settings.parent):
+        directory.require(directory.pyflink / "lib")
+        for folder in (directory.data("zookeeper"), settings.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        lines = properties(home.data("zookeeper"), ports).items()
+        lines = properties(directory.data("zookeeper"), ports).items()
         settings.write_text("".join(f"{key}={value}\n" for key, value in lines))
 
-    return Part(
+    return Server(
         name="zookeeper",
-        command=command(home, settings),
-        folder=home.data("zookeeper"),
+        command=command(directory, settings),
+        folder=directory.data("zookeeper"),
         ports=("zookeeper",),
         url=f"127.0.0.1:{ports['zookeeper']}",
         prepare=prepare,

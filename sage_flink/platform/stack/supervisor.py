@@ -1,6 +1,7 @@
-"""supervisord: its configuration as text, and a client for its socket.
+"""supervisord: its configuration as text, and a client of its XML-RPC API.
 
-It restarts what dies, with a back-off; rotates logs; and signals whole process groups.
+supervisord restarts servers that die, with a back-off; rotates their logs; and signals whole
+process groups.
 """
 
 import contextlib
@@ -10,34 +11,34 @@ import shlex
 import socket
 import subprocess
 import time
-import xmlrpc.client  # nosec B411 - our own supervisor, at a socket of our own
+import xmlrpc.client  # nosec B411 - our own supervisor, on our own socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sage_flink.common.errors import StackError
-from sage_flink.platform.stack.home import Home
-from sage_flink.platform.stack.part import Part
+from sage_flink.platform.stack.server import Server
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 RPC_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
 OPEN_FILES_WANTED = 65_536
 LOG_BYTES_MAX, LOG_BACKUPS = "10MB", 3
-# Deaths in a row, each within START_S of its start, before supervisord gives a part up (FATAL).
+# After so many deaths in a row, each within START_S of a start, supervisord stops trying (FATAL).
 START_S, RESTARTS_MAX = 3, 12
 RUNNING = frozenset({"STARTING", "RUNNING", "STOPPING"})
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """What supervisord says about one part; ``pid`` is 0 when there is none."""
+class SupervisedProcess:
+    """supervisord's view of one server; ``pid`` is 0 when it has no process."""
 
     name: str
     state: str
     pid: int
     started_s: float
-    word: str
+    message: str
 
     @property
     def running(self) -> bool:
@@ -45,66 +46,73 @@ class Process:
         return self.pid > 0 and self.state in RUNNING
 
 
-def escaped(text: str) -> str:
-    """``text`` for a value of supervisord's configuration, which expands per cent signs."""
+def escape(text: str) -> str:
+    """``text`` as a value in supervisord's configuration, which expands per cent signs."""
     return text.replace("%", "%%")
 
 
-def environment(home: Home, part: Part) -> str:
-    """The extra environment of ``part``; the marks let us find its processes whatever happened."""
-    marks = {"SAGE_HOME": str(home.root), "SAGE_STACK": str(home.root), "SAGE_PART": part.name}
-    return ",".join(f'{key}="{escaped(value)}"' for key, value in {**part.env, **marks}.items())
+def environment(directory: StackDirectory, server: Server) -> str:
+    """The extra environment of ``server``.
+
+    Its marks identify the server's processes, also after a crash of supervisord.
+    """
+    marks = {
+        "SAGE_HOME": str(directory.root),
+        "SAGE_STACK": str(directory.root),
+        "SAGE_SERVER": server.name,
+    }
+    return ",".join(f'{key}="{escape(value)}"' for key, value in {**server.env, **marks}.items())
 
 
-def program(home: Home, part: Part) -> str:
-    """The section of one part."""
+def program(directory: StackDirectory, server: Server) -> str:
+    """The configuration section of one server."""
     return f"""
-[program:{part.name}]
-command={escaped(shlex.join(part.command))}
-directory={escaped(str(part.folder))}
-environment={environment(home, part)}
+[program:{server.name}]
+command={escape(shlex.join(server.command))}
+directory={escape(str(server.folder))}
+environment={environment(directory, server)}
 autostart=false
 autorestart=true
 startsecs={START_S}
 startretries={RESTARTS_MAX}
 stopsignal=TERM
-stopwaitsecs={part.stop_s}
+stopwaitsecs={server.stop_s}
 stopasgroup=true
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={escaped(str(home.log(part.name)))}
+stdout_logfile={escape(str(directory.log(server.name)))}
 stdout_logfile_maxbytes={LOG_BYTES_MAX}
 stdout_logfile_backups={LOG_BACKUPS}
 """
 
 
-def render(home: Home, parts: Iterable[Part]) -> str:
-    """supervisord.conf; every part is in it, none starts by itself."""
+def render(directory: StackDirectory, servers: Iterable[Server]) -> str:
+    """supervisord.conf with a section for every server; supervisord starts no server by itself."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(OPEN_FILES_WANTED, hard)
     head = f"""; Written by `sage up`; changes are lost at the next start.
 [unix_http_server]
-file={escaped(str(home.socket))}
+file={escape(str(directory.socket))}
 chmod=0700
 
 [supervisord]
 identifier=sage
-directory={escaped(str(home.root))}
-logfile={escaped(str(home.log("supervisord")))}
+directory={escape(str(directory.root))}
+logfile={escape(str(directory.log("supervisord")))}
 logfile_maxbytes={LOG_BYTES_MAX}
 logfile_backups=1
-pidfile={escaped(str(home.run / "supervisord.pid"))}
+pidfile={escape(str(directory.run / "supervisord.pid"))}
 minfds={files}
 umask=077
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 """
-    return head + "".join(program(home, part) for part in parts)
+    return head + "".join(program(directory, server) for server in servers)
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+    """HTTP connection over a unix socket, with a timeout."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=RPC_TIMEOUT_S)
@@ -121,6 +129,8 @@ class UnixConnection(http.client.HTTPConnection):
             raise
 
 
+# supervisor.xmlrpc.SupervisorTransport has no timeout: `sage ps` would hang with supervisord. httpx
+# over a unix socket leaks the socket when no server listens on it (httpcore 1.0).
 class UnixTransport(xmlrpc.client.Transport):
     """XML-RPC over a unix socket."""
 
@@ -129,7 +139,7 @@ class UnixTransport(xmlrpc.client.Transport):
         self.path = path
 
     def make_connection(self, host: Any) -> UnixConnection:
-        """The connection of this call; noted where ``close`` looks for it."""
+        """The connection of this call, stored in the attribute that ``close`` reads."""
         connection = UnixConnection(self.path)
         self._connection = (host, connection)
         return connection
@@ -137,63 +147,64 @@ class UnixTransport(xmlrpc.client.Transport):
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """supervisord of one home; no connection is held between calls."""
+    """Client of one stack directory's supervisord; opens a connection for each call."""
 
-    home: Home
+    directory: StackDirectory
 
     def call(self, method: str, *arguments: object) -> Any:
-        """The answer to ``supervisor.METHOD(*arguments)``.
+        """The result of ``supervisor.METHOD(*arguments)``.
+
 
         Raises:
             StackError: supervisord does not answer, or refuses.
         """
         try:
-            transport = UnixTransport(self.home.socket)
+            transport = UnixTransport(self.directory.socket)
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
                 return getattr(server.supervisor, method)(*arguments)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise StackError(
-                f"supervisord at {self.home.socket}: {method}{arguments} failed: {error}; "
-                f"run `sage down`, then `sage up`; its log is {self.home.log('supervisord')}"
+                f"supervisord at {self.directory.socket}: {method}{arguments} failed: {error}; "
+                f"run `sage down`, then `sage up`; its log is {self.directory.log('supervisord')}"
             ) from error
 
     def alive(self) -> bool:
-        """Whether it answers."""
+        """Whether supervisord answers."""
         try:
             self.call("getState")
         except StackError:
             return False
         return True
 
-    def processes(self) -> dict[str, Process]:
-        """Every part that it knows, by name."""
+    def processes(self) -> dict[str, SupervisedProcess]:
+        """The process of every configured server, by name."""
         return {
-            info["name"]: Process(
+            info["name"]: SupervisedProcess(
                 name=info["name"],
                 state=info["statename"],
                 pid=info["pid"],
                 started_s=float(info["start"]),
-                word=info["spawnerr"] or info["description"],
+                message=info["spawnerr"] or info["description"],
             )
             for info in self.call("getAllProcessInfo")
         }
 
-    def serve(self, parts: Iterable[Part]) -> None:
-        """Have it run with the configuration of ``parts``; what runs already is left alone.
+    def serve(self, servers: Iterable[Server]) -> None:
+        """Start supervisord with the configuration of ``servers``; running servers do not change.
 
         Raises:
-            StackError: it does not come up.
+            StackError: supervisord does not start.
         """
-        settings = self.home.conf("supervisord") / "supervisord.conf"
+        settings = self.directory.conf("supervisord") / "supervisord.conf"
         settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(render(self.home, parts))
+        settings.write_text(render(self.directory, servers))
         if self.alive():
             self.reread()
             return
-        self.home.socket.unlink(missing_ok=True)
-        # It leaves for the background by itself, in a session of its own: Ctrl-C does not reach it.
+        self.directory.socket.unlink(missing_ok=True)
+        # It becomes a daemon by itself, in its own session: Ctrl-C does not reach it.
         command = (
-            str(self.home.need(self.home.python)),
+            str(self.directory.require(self.directory.python)),
             "-m",
             "supervisor.supervisord",
             "-c",
@@ -207,13 +218,13 @@ class Supervisor:
             if done.returncode or time.monotonic() > deadline:
                 raise StackError(
                     "supervisord did not start: "
-                    f"{(done.stderr or done.stdout).strip()[-500:] or 'no answer'}; "
-                    f"see {self.home.log('supervisord')}"
+                    f"{(done.stderr or done.stdout).strip()[-500:] or 'it does not answer'}; "
+                    f"see {self.directory.log('supervisord')}"
                 )
             time.sleep(0.05)
 
     def reread(self) -> None:
-        """Take over a changed configuration, for the parts that do not run."""
+        """Apply a changed configuration to the servers that do not run."""
         added, changed, _ = self.call("reloadConfig")[0]
         now = self.processes()
         for name in changed:
@@ -224,24 +235,26 @@ class Supervisor:
             self.call("addProcessGroup", name)
 
     def start(self, name: str) -> None:
-        """Start one part; returns before it is ready."""
+        """Start one server; returns before it is ready."""
         self.call("startProcess", name, False)
 
     def stop(self, names: Iterable[str], *, timeout_s: float) -> None:
-        """Stop ``names`` side by side and wait for their end; killed when they do not obey in time.
+        """Stop ``names`` in parallel and wait until they have ended.
+
+        supervisord kills a server that does not end within its ``stop_s``.
 
         Raises:
-            StackError: one still runs after ``timeout_s``.
+            StackError: a server still runs after ``timeout_s``.
         """
         now = self.processes()
         ended = {"STOPPED", "EXITED", "FATAL"}
-        going = {name for name in names if name in now and now[name].state not in ended}
-        for name in going:
-            with contextlib.suppress(StackError):  # it has ended in this moment
+        stopping = {name for name in names if name in now and now[name].state not in ended}
+        for name in stopping:
+            with contextlib.suppress(StackError):  # it ended by itself just now
                 self.call("stopProcess", name, False)
         deadline = time.monotonic() + timeout_s
-        while going := {name for name in going if self.processes()[name].running}:
+        while stopping := {name for name in stopping if self.processes()[name].running}:
             if time.monotonic() > deadline:
-                left = ", ".join(sorted(going))
-                raise StackError(f"{left} did not stop in {timeout_s:.0f} s; run `sage down` again")
+                rest = ", ".join(sorted(stopping))
+                raise StackError(f"{rest} did not stop in {timeout_s:.0f} s; run `sage down` again")
             time.sleep(0.1)

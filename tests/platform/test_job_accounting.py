@@ -1,4 +1,4 @@
-"""``sage jobs account``, asked of a small server that answers as Flink's REST does."""
+"""``sage jobs account`` against a small server that responds like Flink's REST API."""
 
 import json
 import threading
@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 from sage_flink import cli
 from sage_flink.common import ConfigError, StackError
-from sage_flink.platform.balance import STEPS, Step, shape
+from sage_flink.platform.record_accounting import STEPS, CountedStep, encode_steps
 
 JOB = "0123456789abcdef0123456789abcdef"
 PIPELINE = (
-    Step("in", "read", ()),
-    Step("ask", "call", ("in",)),
-    Step("out", "write", ("ask",)),
-    Step("dead-letters", "dead_letters", ()),
+    CountedStep("in", "read", ()),
+    CountedStep("ask", "call", ("in",)),
+    CountedStep("out", "write", ("ask",)),
+    CountedStep("dead-letters", "dead_letters", ()),
 )
 COUNTS = {
     "in.read": 1200,
@@ -33,13 +33,13 @@ COUNTS = {
 }
 
 
-class Cluster(ThreadingHTTPServer):
-    """One job, its parameters, and what it has accumulated at each further question."""
+class FlinkRestFake(ThreadingHTTPServer):
+    """One job: its parameters, and the counters that each further request returns."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.state, self.parameters = "RUNNING", {STEPS: shape(PIPELINE)}
-        self.stated = [COUNTS]
+        super().__init__(("127.0.0.1", 0), RestHandler)
+        self.state, self.parameters = "RUNNING", {STEPS: encode_steps(PIPELINE)}
+        self.snapshots = [COUNTS]
 
     def answer(self, path):
         match path.removeprefix(f"/jobs/{JOB}"):
@@ -49,13 +49,13 @@ class Cluster(ThreadingHTTPServer):
             case "/config":
                 return {"execution-config": {"user-config": self.parameters}}
             case "/accumulators":
-                counts = self.stated.pop(0) if len(self.stated) > 1 else self.stated[0]
-                books = json.dumps({"counts": counts, "opening": {}})
-                one = {"name": "sage.account", "type": "CountersAccumulator", "value": books}
+                counts = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
+                snapshot = json.dumps({"counts": counts, "opening": {}})
+                one = {"name": "sage.account", "type": "CountersAccumulator", "value": snapshot}
                 return {"user-task-accumulators": [one] if counts else []}
 
 
-class Answer(BaseHTTPRequestHandler):
+class RestHandler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps(self.server.answer(self.path)).encode()
         self.send_response(200)
@@ -64,12 +64,12 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Nothing."""
+        """Silence the log."""
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    with Cluster() as server:
+    with FlinkRestFake() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         monkeypatch.setenv("SAGE_FLINK_URL", f"http://127.0.0.1:{server.server_address[1]}")
@@ -82,7 +82,7 @@ def account(*words):
     return CliRunner().invoke(cli.app, ["jobs", "account", "asks", *words], env={"COLUMNS": "90"})
 
 
-def test_an_account_that_closes_is_a_table_and_status_0(cluster):
+def test_balanced_counts_are_a_table_and_exit_status_0(cluster):
     done = account()
 
     lines = [" ".join(line.split()) for line in done.output.splitlines()]
@@ -93,12 +93,12 @@ def test_an_account_that_closes_is_a_table_and_status_0(cluster):
         "ask 1,200 1,190 10 0",
         "out 1,190 1,190 0",
         "dead-letters 10 10",
-        "the account of asks (RUNNING) closes",
+        "the record counts of asks (RUNNING) are balanced",
     ]
 
 
-def test_a_doctored_account_names_the_place_and_ends_with_1(cluster):
-    cluster.stated = [COUNTS | {"out.written": 1189}]
+def test_a_missing_record_is_reported_with_its_step_and_exit_status_1(cluster):
+    cluster.snapshots = [COUNTS | {"out.written": 1189}]
 
     done = account("--wait", "0")
 
@@ -107,41 +107,41 @@ def test_a_doctored_account_names_the_place_and_ends_with_1(cluster):
         "does not add up: out: 1,190 read, 1,189 written + 0 dead-lettered (1 missing)"
         in done.output
     )
-    assert "(RUNNING) does not close" in done.output
+    assert "(RUNNING) are not balanced" in done.output
 
 
-def test_records_in_flight_are_waited_for(cluster):
-    under_way = {"ask.answered": 1195, "ask.emitted": 1185, "out.read": 1185, "out.written": 1185}
-    cluster.stated = [{}, COUNTS | under_way, COUNTS]
+def test_the_command_waits_for_records_in_flight(cluster):
+    in_flight = {"ask.answered": 1195, "ask.emitted": 1185, "out.read": 1185, "out.written": 1185}
+    cluster.snapshots = [{}, COUNTS | in_flight, COUNTS]
 
     done = account("--json", "--wait", "20")
 
-    assert (done.exit_code, json.loads(done.output)["closes"]) == (0, True)
-    assert cluster.stated == [COUNTS]
+    assert (done.exit_code, json.loads(done.output)["balanced"]) == (0, True)
+    assert cluster.snapshots == [COUNTS]
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("state", "text"),
     [("RUNNING", "in flight: ask 5"), ("CANCELED", "left in the last checkpoint: ask 5")],
 )
-def test_what_stays_in_flight_is_said_with_the_step(cluster, state, words):
-    under_way = {"ask.answered": 1195, "ask.emitted": 1185, "out.read": 1185, "out.written": 1185}
-    cluster.state, cluster.stated = state, [COUNTS | under_way]
+def test_records_that_stay_in_flight_are_reported_with_their_step(cluster, state, text):
+    in_flight = {"ask.answered": 1195, "ask.emitted": 1185, "out.read": 1185, "out.written": 1185}
+    cluster.state, cluster.snapshots = state, [COUNTS | in_flight]
 
     done = account("--wait", "0")
 
     assert done.exit_code == 1
-    assert words in done.output
+    assert text in done.output
     assert "does not add up" not in done.output
 
 
-def test_a_job_without_an_account_says_what_to_do(cluster):
-    cluster.stated = [{}]
+def test_the_error_for_a_job_without_counters_names_the_next_step(cluster):
+    cluster.snapshots = [{}]
     starting = account("--wait", "0").exception
     cluster.parameters = {}
     foreign = account("--wait", "0").exception
 
     assert isinstance(starting, StackError)
-    assert "no account yet" in str(starting)
+    assert "no record counters yet" in str(starting)
     assert isinstance(foreign, ConfigError)
-    assert "keeps no account" in str(foreign)
+    assert "has no record counters; submit it" in str(foreign)

@@ -1,34 +1,34 @@
-"""The balance: what adds up, what is in flight, and what is named when it does not."""
+"""Record accounting: balanced counts, records in flight, and the report of a missing record."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_flink.platform.balance import (
-    Books,
-    Step,
+from sage_flink.platform.record_accounting import (
+    CountedStep,
+    CounterSnapshot,
     balance,
-    counter,
-    counters,
-    shape,
-    steps_of,
+    counter_name,
+    counter_names,
+    decode_steps,
+    encode_steps,
 )
 
 STEPS = (
-    Step("documents", "read", ()),
-    Step("notes", "read", ()),
-    Step("all", "union", ("documents", "notes")),
-    Step("split", "flat_map", ("all",)),
-    Step("embed", "call", ("split",)),
-    Step("vectors.batch", "batch", ("embed",)),
-    Step("vectors", "write", ("vectors.batch",)),
-    Step("copy", "write", ("embed",)),
-    Step("dead-letters", "dead_letters", ()),
+    CountedStep("documents", "read", ()),
+    CountedStep("notes", "read", ()),
+    CountedStep("all", "union", ("documents", "notes")),
+    CountedStep("split", "flat_map", ("all",)),
+    CountedStep("embed", "call", ("split",)),
+    CountedStep("vectors.batch", "batch", ("embed",)),
+    CountedStep("vectors", "write", ("vectors.batch",)),
+    CountedStep("copy", "write", ("embed",)),
+    CountedStep("dead-letters", "dead_letters", ()),
 )
 
 
-def books(**changes):
-    """A job that read 10 + 5, split them into 100 but for 1, and embedded all but 3."""
+def snapshot(**changes):
+    """A job that read 10 + 5 records, split 14 of them into 100 and embedded 97 of those."""
     counts = {
         "documents": {"read": 10, "emitted": 10},
         "notes": {"read": 5, "emitted": 5},
@@ -39,14 +39,16 @@ def books(**changes):
         "copy": {"read": 97, "written": 97, "dead_lettered": 0},
         "dead-letters": {"read": 6, "written": 6},
     }
-    flat = {counter(step, what): n for step, whats in counts.items() for what, n in whats.items()}
-    return Books({**flat, **{name.replace("__", "."): n for name, n in changes.items()}})
+    flat = {
+        counter_name(step, what): n for step, whats in counts.items() for what, n in whats.items()
+    }
+    return CounterSnapshot({**flat, **{name.replace("__", "."): n for name, n in changes.items()}})
 
 
-def test_a_job_that_lost_nothing_closes():
-    found = balance(STEPS, books())
+def test_a_job_that_lost_no_record_is_balanced():
+    found = balance(STEPS, snapshot())
 
-    assert found.closes
+    assert found.balanced
     assert found.gaps == ()
     rows = {row.step: row for row in found.rows}
     assert "all" not in rows
@@ -54,8 +56,8 @@ def test_a_job_that_lost_nothing_closes():
     assert (rows["vectors.batch"].emitted, rows["vectors"].written) == (97, 95)
 
 
-def test_what_is_asked_and_what_waits_is_in_flight_and_no_gap():
-    counts = books().counts | {
+def test_calls_without_a_result_and_records_in_a_batch_are_in_flight_and_not_missing():
+    counts = snapshot().counts | {
         "embed.answered": 90,
         "embed.emitted": 88,
         "vectors.batch.read": 88,
@@ -65,10 +67,10 @@ def test_what_is_asked_and_what_waits_is_in_flight_and_no_gap():
         "vectors.written": 78,
     }
 
-    found = balance(STEPS, Books(counts))
+    found = balance(STEPS, CounterSnapshot(counts))
 
     assert found.gaps == ()
-    assert not found.closes
+    assert not found.balanced
     assert {row.step: row.in_flight for row in found.rows if row.in_flight} == {
         "embed": 9,
         "vectors.batch": 8,
@@ -77,7 +79,7 @@ def test_what_is_asked_and_what_waits_is_in_flight_and_no_gap():
 
 
 @pytest.mark.parametrize(
-    ("doctored", "gap"),
+    ("changes", "gap"),
     [
         ({"split__read": 14}, "all -> split: 15 emitted, 14 read (1 missing)"),
         ({"split__emitted": 99}, "split -> embed: 99 emitted, 100 read (1 too many)"),
@@ -89,7 +91,7 @@ def test_what_is_asked_and_what_waits_is_in_flight_and_no_gap():
             {"copy__written": 98},
             "copy: 97 read, 98 written + 0 dead-lettered (1 too many)",
         ),
-        ({"embed__asked": 98}, "embed: 1 more came out than went in"),
+        ({"embed__asked": 98}, "embed: 1 more left the step than entered it"),
         (
             {"dead-letters__read": 5, "dead-letters__written": 5},
             "all steps -> dead-letters: 6 refused, 5 read (1 missing)",
@@ -100,21 +102,21 @@ def test_what_is_asked_and_what_waits_is_in_flight_and_no_gap():
         ),
     ],
 )
-def test_each_place_where_a_record_went_missing_is_named(doctored, gap):
-    found = balance(STEPS, books(**doctored))
+def test_each_place_where_a_record_is_missing_is_reported(changes, gap):
+    found = balance(STEPS, snapshot(**changes))
 
     assert gap in found.gaps
-    assert not found.closes
+    assert not found.balanced
 
 
-def test_a_step_that_came_later_agrees_on_what_came_after_it():
-    grown = (
+def test_a_step_added_later_is_compared_only_from_then_on():
+    extended = (
         *STEPS[:3],
-        Step("clean", "flat_map", ("all",)),
-        Step("split", "flat_map", ("clean",)),
+        CountedStep("clean", "flat_map", ("all",)),
+        CountedStep("split", "flat_map", ("clean",)),
         *STEPS[4:],
     )
-    before = books().counts
+    before = snapshot().counts
     after = before | {
         "documents.read": 12,
         "documents.emitted": 12,
@@ -127,34 +129,34 @@ def test_a_step_that_came_later_agrees_on_what_came_after_it():
         "split.dead_lettered": 2,
     }
 
-    assert balance(grown, Books(after, opening=before)).closes
-    assert not balance(grown, Books(after)).closes
+    assert balance(extended, CounterSnapshot(after, opening=before)).balanced
+    assert not balance(extended, CounterSnapshot(after)).balanced
 
 
-def test_the_steps_survive_their_text_form():
-    assert steps_of(shape(STEPS)) == STEPS
+def test_steps_survive_encoding_and_decoding():
+    assert decode_steps(encode_steps(STEPS)) == STEPS
 
 
 COUNT = st.integers(0, 10**6)
 
 
 @given(st.data())
-def test_a_change_of_any_one_count_opens_the_balance(data):
-    whole = books().counts
-    name = data.draw(st.sampled_from(sorted(whole)))
+def test_changing_any_single_counter_breaks_the_balance(data):
+    counts = snapshot().counts
+    name = data.draw(st.sampled_from(sorted(counts)))
     by = data.draw(st.integers(-(10**6), 10**6).filter(bool))
 
-    assert not balance(STEPS, Books(whole | {name: whole[name] + by})).closes
+    assert not balance(STEPS, CounterSnapshot(counts | {name: counts[name] + by})).balanced
 
 
 @given(read=COUNT, dead=COUNT, lost=st.integers(1, 100))
-def test_any_flow_closes_and_any_loss_on_it_does_not(read, dead, lost):
+def test_any_complete_flow_is_balanced_and_any_loss_breaks_the_balance(read, dead, lost):
     steps = (
-        Step("in", "read", ()),
-        Step("out", "write", ("in",)),
-        Step("dead-letters", "dead_letters", ()),
+        CountedStep("in", "read", ()),
+        CountedStep("out", "write", ("in",)),
+        CountedStep("dead-letters", "dead_letters", ()),
     )
-    counts = dict.fromkeys(counters(steps), 0) | {
+    counts = dict.fromkeys(counter_names(steps), 0) | {
         "in.read": read + dead,
         "in.emitted": read + dead,
         "out.read": read + dead,
@@ -164,5 +166,5 @@ def test_any_flow_closes_and_any_loss_on_it_does_not(read, dead, lost):
         "dead-letters.written": dead,
     }
 
-    assert balance(steps, Books(counts)).closes
-    assert not balance(steps, Books(counts | {"out.written": read - lost})).closes
+    assert balance(steps, CounterSnapshot(counts)).balanced
+    assert not balance(steps, CounterSnapshot(counts | {"out.written": read - lost})).balanced

@@ -1,19 +1,19 @@
-"""The servers of the local stack, in the order in which they are shown."""
+"""Registry of the local stack's servers, in the order in which commands show them."""
 
 from collections.abc import Callable, Collection
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.platform.stack.flink import jobmanager, taskmanager
 from sage_flink.platform.stack.gateway import gateway
-from sage_flink.platform.stack.home import Home
 from sage_flink.platform.stack.influxdb import influxdb
 from sage_flink.platform.stack.kafka import kafka
 from sage_flink.platform.stack.milvus import milvus
-from sage_flink.platform.stack.part import Part
 from sage_flink.platform.stack.ports import Ports
+from sage_flink.platform.stack.server import Server
+from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.zookeeper import zookeeper
 
-PARTS: dict[str, Callable[[Home, Ports], Part]] = {
+SERVERS: dict[str, Callable[[StackDirectory, Ports], Server]] = {
     "kafka": kafka,
     "zookeeper": zookeeper,
     "jobmanager": jobmanager,
@@ -23,7 +23,7 @@ PARTS: dict[str, Callable[[Home, Ports], Part]] = {
     "gateway": gateway,
 }
 FLINK = ("jobmanager", "taskmanager")
-# None of them is of use alone: a TaskManager needs its JobManager, which needs its memory.
+# Servers that need others: a TaskManager needs its JobManager, which needs its ZooKeeper.
 GROUPS: dict[str, tuple[str, ...]] = {
     "flink": ("zookeeper", *FLINK),
     "jobmanager": ("zookeeper", "jobmanager"),
@@ -32,17 +32,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def select(only: Collection[str] | None) -> list[str]:
-    """The names of the parts that ``only`` asks for, all of them for None, with those they need.
+    """The names of the servers in ``only`` and those they need; all servers for None.
 
     Raises:
-        ConfigError: a name is not a part.
+        ConfigError: a name is not a server.
     """
     if only is None:
-        return list(PARTS)
-    if unknown := sorted(set(only) - set(PARTS) - set(GROUPS)):
+        return list(SERVERS)
+    if unknown := sorted(set(only) - set(SERVERS) - set(GROUPS)):
         raise ConfigError(
-            f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}, "
+            f"no such server: {', '.join(unknown)}; the servers are {', '.join(SERVERS)}, "
             "and flink for both of Flink's"
         )
-    wanted = {part for name in only for part in GROUPS.get(name, (name,))}
-    return [name for name in PARTS if name in wanted]
+    wanted = {server for name in only for server in GROUPS.get(name, (name,))}
+    return [name for name in SERVERS if name in wanted]

@@ -1,4 +1,4 @@
-"""The folder of one stack: where everything lies, and the keys it keeps."""
+"""Directory of one local stack: the paths of its files, and its secrets."""
 
 import hashlib
 import os
@@ -15,17 +15,17 @@ SOCKET_PATH_BYTES_MAX = 108 - len(".4194304") - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """Names inside ``$SAGE_HOME``; makes a folder only when asked."""
+class StackDirectory:
+    """Paths inside ``$SAGE_HOME``. Only :meth:`create` makes folders."""
 
     root: Path
 
     @classmethod
-    def at(cls, root: Path) -> "Home":
-        """The home at ``root``.
+    def at(cls, root: Path) -> "StackDirectory":
+        """The stack directory at ``root``.
 
         Raises:
-            ConfigError: the path has a character that the servers' scripts cannot carry.
+            ConfigError: the path has a character that the servers' start scripts cannot handle.
         """
         root = root.absolute()
         if bad := sorted(set(str(root)) & set("\"'`;$\\ \n:")):
@@ -35,30 +35,30 @@ class Home:
             )
         return cls(root)
 
-    def data(self, part: str) -> Path:
-        """The folder that holds what ``part`` must not lose."""
-        return self.root / "data" / part
+    def data(self, server: str) -> Path:
+        """The folder of the persistent data of ``server``."""
+        return self.root / "data" / server
 
-    def conf(self, part: str) -> Path:
-        """The folder of the generated configuration of ``part``; written anew at every start."""
-        return self.root / "conf" / part
+    def conf(self, server: str) -> Path:
+        """The folder of the generated configuration of ``server``, rewritten at every start."""
+        return self.root / "conf" / server
 
-    def log(self, part: str) -> Path:
-        """What ``part`` printed."""
-        return self.root / "logs" / f"{part}.log"
+    def log(self, server: str) -> Path:
+        """The file with the output of ``server``."""
+        return self.root / "logs" / f"{server}.log"
 
     def key(self, name: str) -> Path:
         """The file of the secret ``name``."""
         return self.root / "keys" / name
 
     @property
-    def notes(self) -> Path:
+    def stack_json(self) -> Path:
         """``stack.json``: addresses and ports, read by ``Settings.load``."""
         return self.root / "stack.json"
 
     @property
     def run(self) -> Path:
-        """Process ids and locks of what runs now."""
+        """The folder of process ids, locks and the socket of the running stack."""
         return self.root / "run"
 
     @property
@@ -68,25 +68,28 @@ class Home:
 
     @property
     def pyflink(self) -> Path:
-        """The folder of the installed PyFlink, which holds Flink itself; perhaps not yet there."""
+        """The folder of PyFlink, which holds Flink itself; it may not exist yet."""
         found = sorted(
             (self.root / "venv" / "flink" / "lib").glob("python3*/site-packages/pyflink")
         )
         return found[-1] if found else self.root / "venv/flink/lib/python3/site-packages/pyflink"
 
-    def need(self, path: Path) -> Path:
-        """``path``, which setup makes.
+    def require(self, path: Path) -> Path:
+        """``path``, which setup creates.
 
         Raises:
-            StackError: it is not there.
+            StackError: it does not exist.
         """
         if not path.exists():
-            raise StackError(f"{path} is not there; {SETUP}")
+            raise StackError(f"{path} does not exist; {SETUP}")
         return path
 
     @property
     def socket(self) -> Path:
-        """supervisord's socket: in the home, or in a short folder noted there if too long."""
+        """supervisord's socket: inside the directory, or in a short path stored there.
+
+        A unix socket's path is limited to SOCKET_PATH_BYTES_MAX bytes.
+        """
         inside = self.run / "supervisor.sock"
         if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
             return inside
@@ -98,11 +101,11 @@ class Home:
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         return short / f"sage-{os.getuid()}-{digest}" / "supervisor.sock"
 
-    def make(self) -> None:
-        """The folders, private to the user; the place of a socket outside is noted inside.
+    def create(self) -> None:
+        """Create the folders, private to the user, and store the path of a socket outside.
 
         Raises:
-            StackError: the socket's folder belongs to somebody else.
+            StackError: the socket's folder belongs to another user.
         """
         for folder in (self.run, self.root / "logs", self.root / "keys"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,9 +121,9 @@ class Home:
             (self.run / "socket").write_text(str(socket))
 
 
-def secret(home: Home, name: str, prefix: str = "") -> str:
-    """The secret ``name``, made when missing: ``prefix`` + 32 URL-safe characters, mode 0600."""
-    path = home.key(name)
+def secret(directory: StackDirectory, name: str, prefix: str = "") -> str:
+    """The secret ``name``, created if missing: ``prefix`` + 32 URL-safe characters, mode 0600."""
+    path = directory.key(name)
     if path.exists():
         return path.read_text().strip()
     value = prefix + secrets.token_urlsafe(24)

@@ -1,0 +1,29 @@
+"""Client of the gateway's admin API, with this machine's key."""
+
+from typing import Any
+
+import httpx
+
+from sage_flink.common import ConfigError, OperatorNeeded, Settings
+from sage_flink.common.openai import error_message
+
+TIMEOUT_S = 30.0
+
+
+def call_gateway(method: str, path: str, **options: Any) -> Any:
+    """The gateway's response, decoded from JSON.
+
+    Raises:
+        OperatorNeeded: no gateway answers.
+        ConfigError: the gateway refused the request; the message holds its own.
+    """
+    settings = Settings.load()
+    url = settings.gateway_urls[0]
+    headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+    try:
+        response = httpx.request(method, url + path, headers=headers, timeout=TIMEOUT_S, **options)
+    except httpx.TransportError as error:
+        raise OperatorNeeded(f"no gateway at {url} ({error}); run `sage up`") from error
+    if response.is_error:
+        raise ConfigError(f"{url}: {error_message(response.content, response.status_code)}")
+    return response.json()

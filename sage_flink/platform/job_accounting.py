@@ -1,0 +1,64 @@
+"""Record accounting of a job on a cluster: its counters, read over REST, running or ended."""
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from sage_flink.common.errors import ConfigError, StackError
+from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
+from sage_flink.platform.record_accounting import (
+    STEPS,
+    Balance,
+    CounterSnapshot,
+    balance,
+    decode_steps,
+)
+
+#: The accumulator in which the native counters operator publishes its snapshot.
+ACCUMULATOR = "sage.account"
+POLL_S = 0.5
+
+
+def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balance:
+    """The job's balance at its last checkpoint, or at the end of a job that has ended.
+
+    Polls for up to ``wait_s`` seconds until the job is balanced or has ended.
+
+    Raises:
+        ConfigError: the job was submitted without record counters.
+        StackError: the job has no counters yet, because its tasks start or restart.
+    """
+    found = None
+    for last in _tries(wait_s):
+        state = rest.job(job.id).state
+        ended = state in ENDED
+        steps = rest.parameters(job.id).get(STEPS)
+        # Between two attempts a job has neither parameters nor accumulators.
+        if steps is None and state in {"RUNNING", *ENDED}:
+            raise ConfigError(
+                f"job {job.name!r} has no record counters; submit it with `sage jobs submit` or "
+                "sage.flow.submit"
+            )
+        snapshot = rest.accumulators(job.id).get(ACCUMULATOR)
+        if steps and snapshot:
+            found = balance(
+                decode_steps(steps), msgspec.json.decode(snapshot, type=CounterSnapshot)
+            )
+        if last or ended or (snapshot and found and found.balanced):
+            break
+    if found is None:
+        raise StackError(
+            f"job {job.name!r} has no record counters yet, because its tasks start or restart; "
+            "try again with a longer --wait, and see `sage jobs list`"
+        )
+    return found
+
+
+def _tries(wait_s: float) -> Iterator[bool]:
+    """Yields at each try whether it is the last; ends after about ``wait_s`` seconds."""
+    deadline = time.monotonic() + wait_s
+    while (now := time.monotonic()) < deadline:
+        yield False
+        time.sleep(min(POLL_S, max(0.0, deadline - now)))
+    yield True

@@ -1,0 +1,48 @@
+"""Description of one supervised server; each server's own module builds it."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+PROBE_TIMEOUT_S = 2.0
+# Probes are plain HTTP; without this httpx would load the machine's certificates per client.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def no_op() -> None:
+    """The default of a step that a server does not need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server of the local stack: its command, ports, address and readiness probe.
+
+    ``prepare`` writes configuration and formats storage; it runs before the process, may be
+    repeated, and raises StackError when a file that setup creates is missing. ``ready`` returns
+    whether the server accepts work now and never raises. ``after_ready`` runs once the server is
+    ready.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+    ports: tuple[str, ...]
+    url: str
+    ready: Callable[[], bool]
+    env: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[], None] = no_op
+    after_ready: Callable[[], None] = no_op
+    ready_s: float = 60.0
+    stop_s: int = 10
+
+
+def responds(url: str, accept: Callable[[httpx.Response], bool]) -> bool:
+    """Whether a GET of ``url`` succeeds in time and ``accept`` returns True; uses no proxy."""
+    try:
+        with httpx.Client(verify=NO_TLS, timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
+            return accept(client.get(url))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False  # the server is not up yet, or another one listens there
