@@ -77,6 +77,7 @@ wish() {
 }
 
 started=$(now_ms)
+[ "$quiet" = yes ] || say_line "Python $python_version" "$python, $python_build"
 step uv 'uv' ''
 step flink_venv 'environment of the data plane' '1-2 minutes the first time'
 step gateway_venv 'environment of the gateway' ''

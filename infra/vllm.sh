@@ -42,7 +42,7 @@ make_vllm() {
   local uv
   uv=$(uv_path)
   rm -f "$vllm/.stamp"
-  "$vllm/bin/python" -c '' 2>/dev/null || "$uv" venv --clear --python "$python" "$vllm"
+  is_of_python "$vllm" || "$uv" venv --clear --python "$python" "$vllm"
   # The wheel asks for a build of torch that only torch's own index has; PyPI's serves as well, and
   # sound and pictures are for models that we do not serve.
   printf '%s\n' "torch==$torch_version" torch{audio,vision,codec}' ; python_version < "3"' >"$work/override.txt"

@@ -11,7 +11,7 @@
         sage.flow.read("documents", kafka("documents"))
         .flat_map("decode", DecodeDocument())
         .flat_map("split", chunk(tokens_max=200, overlap=20))
-        .call("embed", sage.embed(model="minilm"), capacity=64, timeout_s=10, ordered=True)
+        .call("embed", sage.embed(model="minilm"), capacity=64, timeout_s=10)
         .write("vectors", docs)
         .dead_letters_to(kafka("dead-letters"))
     )

@@ -29,8 +29,8 @@ from sage_gateway.engines import ENGINES, Launch
 from sage_gateway.models.model import Model
 from sage_gateway.models.replica_slot import ReplicaSlot
 from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.requests.request import Request
 from sage_gateway.routing import POLICIES as ROUTING
-from sage_gateway.routing import Headers
 from sage_gateway.scheduling import POLICIES as SCHEDULING
 from sage_gateway.scheduling import QueuedRequest
 from sage_gateway.scheduling.class_queues import ClassQueues
@@ -99,8 +99,7 @@ class Line:
         """Milliseconds of ``decisions`` decisions; the line is as long after each as before."""
         took_ns, entered_ns = [], []
         for _ in range(decisions):
-            headers, body = self._dice.choice(self._asks)
-            took_ns.append(self._decision(of, self._busy(of), headers, body))
+            took_ns.append(self._decision(of, self._busy(of), self._dice.choice(self._asks)))
             if len(self._queues):
                 ticket = self._ticket()
                 began = time.perf_counter_ns()
@@ -113,13 +112,13 @@ class Line:
             for name, share in (("p50", 0.5), ("p99", 0.99))
         }
 
-    def _decision(self, of: Model, left: ReplicaSlot, headers: Headers, body: bytes) -> int:
+    def _decision(self, of: Model, left: ReplicaSlot, request: Request) -> int:
         began = time.perf_counter_ns()
         left.release()
         assert of.has_room(0)
         if len(self._queues):
             self._queues.pop(time.monotonic())
-        index = of.choose(of.router.hints(headers, body))
+        index = of.choose(of.router.hints(request))
         assert index is not None
         of.replica_slots[index].acquire()
         return time.perf_counter_ns() - began
@@ -163,8 +162,9 @@ def _policy(kind: str, name: str) -> dict[str, Any]:
     return {"policy" if kind == "scheduling" else "routing": name}
 
 
-def _ask(number: int) -> tuple[Headers, bytes]:
+def _ask(number: int) -> Request:
     """One of a few conversations, with a session and a key group."""
     words = f"question {number} " * 120
     body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": words}]})
-    return ((b"x-session-id", b"s%d" % number), (b"x-key-group", b"%d" % number)), body
+    headers = {b"x-session-id": b"s%d" % number, b"x-key-group": b"%d" % number}
+    return Request(body=body, headers=headers)

@@ -22,7 +22,14 @@ from sage_connectors.isolate import NotTaken, isolate
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.settings import Settings
 from sage_flink.tsdb.bucket import Bucket
-from sage_flink.tsdb.port import POINTS_MAX, TIME_MAX_NS, Field, Point, RefusedPoint, flaw
+from sage_flink.tsdb.time_series_store import (
+    POINTS_MAX,
+    TIME_MAX_NS,
+    Field,
+    Point,
+    RefusedPoint,
+    flaw,
+)
 
 TIMEOUT_MS = 20_000
 #: The server cannot store these whatever is tried: bad request, too large, unprocessable.

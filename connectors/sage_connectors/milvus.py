@@ -42,11 +42,10 @@ import orjson
 
 from sage_connectors.isolate import NotTaken, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
-from sage_flink.common.removal import Removal
 from sage_flink.common.settings import Settings
 from sage_flink.db.collection import Collection
-from sage_flink.db.port import Hit, RefusedRow, Row
-from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, question
+from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
+from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, query_vector
 
 
 @contextmanager
@@ -103,7 +102,7 @@ class MilvusStore:
         )
         self._prepare(create)
 
-    def upsert(self, rows: Sequence[Row]) -> Sequence[RefusedRow]:
+    def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
         """Store the rows; acknowledged by Milvus's log, so a crash of the server keeps them."""
         refused = [RefusedRow(row.id, reason) for row in rows if (reason := self._flaw(row))]
         flawed = {row.id for row in refused}
@@ -111,12 +110,12 @@ class MilvusStore:
         guilty = isolate(list(unique.values()), self._upsert)
         return refused + [RefusedRow(row.id, reason) for row, reason in guilty]
 
-    def delete(self, removals: Sequence[Removal]) -> None:
-        """Remove the documents' rows but those of the versions kept; waits for the next tick."""
+    def delete(self, deletes: Sequence[RowDelete]) -> None:
+        """Delete the documents' rows except those of the versions kept; waits for the next tick."""
         keeps: dict[str, set[str]] = {}
-        for doc, keep in removals:
-            if doc and not labels_flaw({"doc": doc}):
-                keeps.setdefault(doc, set()).add(keep)
+        for document, version in deletes:
+            if document and not labels_flaw({"doc": document}):
+                keeps.setdefault(document, set()).add(version)
         for where in _among("doc", sorted(keeps)):
             found = self._query(where, ["id", "doc", "version"])
             stale = [row["id"] for row in found if not _kept(row, keeps[row["doc"]])]
@@ -124,9 +123,9 @@ class MilvusStore:
                 ids = stale[at : at + IDS_MAX]
                 self._asked(partial(self.client.delete, self.spec.name, ids, **REQUEST), "delete")
 
-    def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
+    def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
         """The nearest rows by HNSW; approximate, ef is at least 64 and at least twice top_k."""
-        asked = numbers(question(vector, top_k, dim=self.spec.dim))
+        asked = numbers(query_vector(vector, top_k, dim=self.spec.dim))
         answer = self._asked(
             lambda: self.client.search(
                 self.spec.name,
@@ -140,7 +139,8 @@ class MilvusStore:
             "search",
         )
         return [
-            Hit(hit["id"], float(hit["distance"]), self._said(hit["entity"])) for hit in answer[0]
+            SearchHit(hit["id"], float(hit["distance"]), self._said(hit["entity"]))
+            for hit in answer[0]
         ]
 
     def _said(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class MilvusStore:
         """Delete the collection with all its rows. For tests and tools."""
         self._asked(lambda: self.client.drop_collection(self.spec.name, **REQUEST), "drop")
 
-    def _upsert(self, rows: Sequence[Row]) -> None:
+    def _upsert(self, rows: Sequence[VectorRow]) -> None:
         data = [
             {
                 **dict.fromkeys(self.labels, ""),  # a field of the schema cannot be left out
@@ -195,7 +195,7 @@ class MilvusStore:
                 raise NotTaken(_message(error)) from error
             raise self._unavailable("upsert", error) from error
 
-    def _flaw(self, row: Row) -> str:
+    def _flaw(self, row: VectorRow) -> str:
         if not row.id or (size := len(row.id.encode(errors="replace"))) > ID_BYTES_MAX:
             got = f"{size} bytes" if row.id else "none"
             return f"id must have 1 to {ID_BYTES_MAX} bytes, got {got}"

@@ -7,20 +7,30 @@ need() { missing+=("  $1"); }
 # at_least WANT HAVE: true when version HAVE is WANT or newer.
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" = "$1" ]; }
 
-# find_python: the first Python 3.11 or 3.12 that really runs (a version manager's shim may not).
+# find_python: sets python, python_version and python_build. Of the Pythons 3.11 and 3.12 on PATH and
+# in the usual places, the first that was built with optimisations; without one, the first.
 find_python() {
-  local candidate
-  for candidate in python3.11 python3.12 python3 python; do
-    "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
-      >/dev/null 2>&1 && { "$candidate" -c 'import sys; print(sys.executable)'; return 0; }
+  local name folder rank path version first=''
+  python=''
+  for name in python3.11 python3.12 python3 python; do
+    while IFS= read -r folder; do
+      [ -x "$folder/$name" ] || continue
+      # A version manager's shim may be there without the version behind it.
+      IFS=$'\t' read -r rank path version < <("$folder/$name" -I -B "$repo/infra/setup/interpreter.py" </dev/null 2>/dev/null) || continue
+      first=${first:-$path}
+      if [ "$rank" = 1 ]; then
+        python=$path python_version=$version python_build='built with optimisations'
+        [ "$path" = "$first" ] || python_build="$python_build, as $first is not"
+        return
+      fi
+      [ -n "$python" ] || { python=$path python_version=$version python_build='built without optimisations: a third slower'; }
+    done < <(tr : '\n' <<<"$PATH:/usr/local/bin:/usr/bin")
   done
-  return 1
+  [ -n "$python" ]
 }
 
 check_python() {
-  python=$(find_python) || { need 'Python 3.11 or 3.12: apt-get install python3.11 python3.11-venv'; return; }
-  [ -n "$(uv_path)" ] || "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 \
-    || need 'the venv module of Python: apt-get install python3-venv'
+  find_python || need 'Python 3.11 or 3.12 with venv and C headers: apt-get install python3.11 python3.11-venv python3.11-dev'
 }
 
 check_java() {

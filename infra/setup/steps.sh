@@ -19,6 +19,9 @@ make_uv() {
   "$cache/uv/bin/python" -m pip install --quiet "$(pinned uv)" || { rm -rf "$cache/uv"; return 1; }
 }
 
+# is_of_python FOLDER: an environment that works and is based on the interpreter chosen now.
+is_of_python() { [ "$("$1/bin/python" -c 'import sys; print(sys._base_executable)' 2>/dev/null)" = "$python" ]; }
+
 # has_venv FOLDER HASH; make_venv FOLDER HASH INSTALL-ARGUMENTS...
 has_venv() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$2" ] && [ -x "$1/bin/python" ]; }
 make_venv() {
@@ -26,7 +29,7 @@ make_venv() {
   shift 2
   uv=$(uv_path)
   rm -f "$folder/.stamp"
-  "$folder/bin/python" -c '' 2>/dev/null || "$uv" venv --clear --python "$python" "$folder"
+  is_of_python "$folder" || "$uv" venv --clear --python "$python" "$folder"
   "$uv" pip install --python "$folder/bin/python" --constraint "$repo/infra/constraints.txt" "$@"
   printf '%s\n' "$stamp" >"$folder/.stamp"
 }

@@ -4,8 +4,8 @@ Reads a Kafka topic of documents, or a folder of files. What fails goes to the d
 
 The collection stays in step with the topic: a document written again replaces all its chunks, a
 tombstone or ``{"id": ..., "op": "delete"}`` removes them. That needs the messages of one document
-in one partition (key them by its id) and all steps in order, hence ``ordered=True``. The points of
-the telemetry stay: they say what was done.
+in one partition (key them by its id); the steps keep their order, because the collection receives
+deletes. The points of the telemetry stay: they record the work done.
 
 Run by ``sage jobs submit rag_ingest`` or ``flink run -py rag_ingest.py``.
 """
@@ -50,7 +50,6 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
             capacity=256,
             timeout_s=120,
             attempts_max=10,
-            ordered=True,
         )
     )
     vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))

@@ -14,7 +14,6 @@ from sage_flink.common.errors import (
     StoreUnavailable,
 )
 from sage_flink.common.records import Failed, Record, decode, derived_id, encode
-from sage_flink.common.removal import Removal, removal
 from sage_flink.common.settings import Settings, sage_home
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "PoolTimeout",
     "Record",
     "Rejected",
-    "Removal",
     "Retryable",
     "SageError",
     "Settings",
@@ -36,6 +34,5 @@ __all__ = [
     "decode",
     "derived_id",
     "encode",
-    "removal",
     "sage_home",
 ]

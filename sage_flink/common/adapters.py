@@ -17,7 +17,7 @@ def adapter(group: str, name: str, shipped: Mapping[str, str]) -> Any:
         ConfigError: there is none of that name (the message lists them), or its package is
             missing.
     """
-    known = {**shipped, **{point.name: point.value for point in entry_points(group=group)}}
+    known = {**{point.name: point.value for point in entry_points(group=group)}, **shipped}
     if name not in known:
         raise ConfigError(
             f"store {name!r}: {group} knows {', '.join(sorted(known))}; "

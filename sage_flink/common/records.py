@@ -1,7 +1,7 @@
-"""The record: what travels between steps, and its one wire form.
+"""The record: the element of a stream, and its wire form.
 
-A record is six plain fields; on the wire it is a MessagePack array in the order of the fields, so
-that Java operators, Python workers and checkpoints read the same bytes and nothing is unpickled.
+A record is nine plain fields; on the wire it is a MessagePack array in the order of the fields, so
+that Java operators, Python workers and checkpoints read the same bytes without unpickling.
 
 >>> r = Record(id="docs/0/7", value={"text": "hi"}, timestamp_ms=5, origin="docs/0/7")
 >>> decode(encode(r)) == r
@@ -12,12 +12,15 @@ True
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from sage_flink.common import payload
 from sage_flink.common.payload import Blob, Encoding
+
+#: As in Flink's RowKind, Debezium's ``op`` and Kafka's tombstones.
+Kind = Literal["upsert", "delete"]
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
@@ -27,6 +30,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
     :func:`derived_id` of its parent. ``value`` is anything MessagePack can say (dict, list, str,
     bytes, int, float, bool, None). ``timestamp_ms`` is event time, milliseconds since the epoch,
     never the wall clock of a worker. ``origin`` names the source record it came from.
+
+    ``kind`` says what a store does with the record: store its value (upsert), or delete the rows of
+    ``document`` except those of ``version`` (delete; an empty ``version`` keeps no row). Upserts
+    have neither field. Whether a record is a delete never depends on its value.
     """
 
     id: str
@@ -35,14 +42,29 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
     key: bytes | None = None
     headers: dict[str, bytes] = {}
     origin: str = ""
+    kind: Kind = "upsert"
+    document: str = ""
+    version: str = ""
 
     def replace(self, **changes: Any) -> "Record":
         """The same record with some fields changed."""
         return msgspec.structs.replace(self, **changes)
 
     def child(self, step: str, ordinal: int, value: Any) -> "Record":
-        """A record derived from this one by ``step``; its id is stable over replays."""
-        return self.replace(id=derived_id(self.id, step, ordinal), value=value)
+        """An upsert derived from this record by ``step``; its id is stable over replays."""
+        id_ = derived_id(self.id, step, ordinal)
+        return Record(id_, value, self.timestamp_ms, self.key, self.headers, self.origin)
+
+    def delete_of(self, document: str, *, version: str = "", id: str) -> "Record":  # noqa: A002
+        """The delete of all rows of ``document`` except those of ``version``.
+
+        It has this record's time, key, headers and origin. It has to travel behind the rows of
+        ``version``, so that a store that applies both in order always holds one version.
+
+        >>> Record("t/0/1", None).delete_of("intro", version="v2", id="d").kind
+        'delete'
+        """
+        return self.replace(id=id, value=None, kind="delete", document=document, version=version)
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -99,7 +121,7 @@ _MANY = msgspec.msgpack.Decoder(list[Record])
 
 
 def encode(record: Record) -> bytes:
-    """The record's wire form: a MessagePack array of six."""
+    """The record's wire form: a MessagePack array of nine."""
     return _ENCODER.encode(record)
 
 

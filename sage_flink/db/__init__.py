@@ -1,9 +1,17 @@
-"""sage.db: rows of text and meaning, found again by nearness.
+"""Vector store: upsert rows, search by similarity.
 
 ``collection("docs", dim=384)`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
 """
 
 from sage_flink.db.collection import Collection, collection
-from sage_flink.db.port import Hit, RefusedRow, Row, VectorStore
+from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow, VectorStore
 
-__all__ = ["Collection", "Hit", "RefusedRow", "Row", "VectorStore", "collection"]
+__all__ = [
+    "Collection",
+    "RefusedRow",
+    "RowDelete",
+    "SearchHit",
+    "VectorRow",
+    "VectorStore",
+    "collection",
+]

@@ -1,7 +1,7 @@
-"""A collection as a value: where rows go, and how a record becomes a row.
+"""A collection of a vector store as a value: a sink, and how a record becomes a row.
 
-The store behind it is found by name: an entry point of the group ``sage.db`` that takes the
-Collection and returns an open VectorStore.
+The store is found by its name: an entry point of the group ``sage.db`` that takes the Collection
+and returns an open VectorStore.
 """
 
 import logging
@@ -14,17 +14,16 @@ from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common.need import need
 from sage_flink.common.records import Record
-from sage_flink.common.removal import Removal
-from sage_flink.db.order import parts
-from sage_flink.db.port import Row, VectorStore
+from sage_flink.db.vector_store import RowDelete, VectorRow, VectorStore
 from sage_flink.db.vectors import flaw
+from sage_flink.db.write_groups import write_groups
 from sage_flink.flow.ports import BatchLimits, Refusal
 
 LOG = logging.getLogger("sage.db")
 GROUP = "sage.db"
 #: The stores that come with sage, for a checkout that is on the path but not installed.
 SHIPPED = {
-    "memory": "sage_flink.db.memory:MemoryStore",
+    "memory": "sage_flink.db.memory:MemoryVectorStore",
     "milvus": "sage_connectors.milvus:MilvusStore",
 }
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -36,11 +35,11 @@ class Collection:
     """Rows with a vector of ``dim`` float32 each, in ``store`` at ``url`` (empty: the settings').
 
     A sink: a record's value is a mapping with ``vector`` (little-endian float32 bytes); its other
-    entries become the row's fields. The row's id is the record's; an ``id`` in the value gives way
-    to it. A removal in the stream deletes rows by their fields ``doc`` and ``version``.
+    entries become the row's fields. The row's id is the record's, also where the value has an
+    ``id``. A delete removes rows by their fields ``doc`` and ``version``.
     """
 
-    takes_removals: ClassVar[bool] = True
+    supports_deletes: ClassVar[bool] = True
 
     name: str
     dim: int
@@ -58,23 +57,28 @@ class Collection:
         need(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
         need(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Where the rows are: equal for two sinks that write into the same collection."""
+        return self.store, self.url, self.name
+
     def open(self, *, create: bool = True) -> VectorStore:
-        """The store, connected; with ``create`` the collection is made when it is absent.
+        """The store, connected; with ``create`` the collection is created when it is absent.
 
         Raises:
-            NotFound: without ``create``, there is no such collection.
+            NotFound: there is no such collection, and ``create`` is false.
             ConfigError: no store of that name, its package is missing, or the collection there
                 has another dim.
-            StoreUnavailable: the server is away.
+            StoreUnavailable: the server does not answer.
         """
         opened: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)
         return opened
 
     def prepare(self) -> None:
-        """Make the collection where a job that writes into it is submitted, if the store is there.
+        """Create the collection when a job that writes into it is submitted, if the store answers.
 
-        The first record would wait for that, seconds of it, and hold checkpoints back meanwhile. A
-        store that is away is no hindrance: the job waits for it.
+        Otherwise the first record would wait seconds for it, and checkpoints would wait with it. A
+        store that does not answer does not keep the job from starting: the job waits for it.
 
         Raises:
             ConfigError: as :meth:`open`.
@@ -82,7 +86,7 @@ class Collection:
         try:
             self.open().close()
         except StoreUnavailable as error:
-            LOG.warning("collection %r is not looked at before the start: %s", self.name, error)
+            LOG.warning("collection %r is not created before the start: %s", self.name, error)
 
     def writer(self) -> "RowWriter":
         """Open the collection for writing; raises as :meth:`open` does."""
@@ -106,32 +110,32 @@ def collection(
 
 
 class RowWriter:
-    """Records into a vector store, idempotent by record id, in the order given.
+    """Writes records into a vector store, idempotent by record id, in their order.
 
-    Stores before it removes, so that a search meanwhile finds a document's old rows beside the new
-    ones and never none.
+    Stores new rows before it deletes old ones, so that a search finds rows of a document also while
+    it is updated.
     """
 
     def __init__(self, store: VectorStore, dim: int) -> None:
         self.store, self.dim = store, dim
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        """Upsert the records; those without a fitting vector, or refused by the store, come back.
+        """Apply the records; upserts without a fitting vector, or refused by the store, come back.
 
-        Removals among them are done, and refused never: what cannot be stored is not there.
+        A delete is never refused: a document whose name the store cannot hold has no rows there.
 
         Raises:
-            StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+            StoreUnavailable: no record is known to be applied; the same call may succeed later.
         """
         refused: list[Refusal] = []
-        for part in parts(records):
-            refused += self._upsert(part.rows)
-            if part.removals:
-                self.store.delete([Removal(*item) for item in part.removals.items()])
+        for group in write_groups(records):
+            refused += self._upsert(group.upserts)
+            if group.deletes:
+                self.store.delete([RowDelete(*item) for item in group.deletes.items()])
         return refused
 
     def _upsert(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        rows: list[Row] = []
+        rows: list[VectorRow] = []
         refused: list[Refusal] = []
         for record in records:
             try:
@@ -148,15 +152,15 @@ class RowWriter:
         return refused
 
     def close(self) -> None:
-        """Let go of the store. Nothing is pending."""
+        """Close the store; no write is pending."""
         self.store.close()
 
 
-def row_of(record: Record, dim: int) -> Row:
-    """The row that ``record`` stands for.
+def row_of(record: Record, dim: int) -> VectorRow:
+    """The row of an upsert.
 
     Raises:
-        Rejected: its value is no mapping, or has no vector of ``dim`` finite float32.
+        Rejected: its value is not a mapping, or has no vector of ``dim`` finite float32.
     """
     if not isinstance(record.value, Mapping):
         got = type(record.value).__name__
@@ -167,4 +171,4 @@ def row_of(record: Record, dim: int) -> Row:
     if reason := flaw(vector, dim=dim):
         raise Rejected(reason)
     fields = {k: v for k, v in record.value.items() if k not in {"id", "vector"}}
-    return Row(record.id, vector, fields)
+    return VectorRow(record.id, vector, fields)

@@ -1,7 +1,8 @@
 """The reference vector store: exact cosine search over a dict, no server.
 
 All stores of one name in this process share their rows, so that a pipeline's writer and a test's
-search see the same; nothing outlives the process. A search costs about 10 ms per 1,000 rows of 384.
+search see the same rows; they are lost when the process ends. A search
+costs about 10 ms per 1,000 rows of 384 numbers.
 """
 
 import heapq
@@ -15,63 +16,62 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage_flink.common.errors import ConfigError, NotFound
-from sage_flink.common.removal import Removal
 from sage_flink.db.collection import Collection
-from sage_flink.db.port import Hit, RefusedRow, Row
-from sage_flink.db.vectors import flaw, labels_flaw, numbers, question
+from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
+from sage_flink.db.vectors import flaw, labels_flaw, numbers, query_vector
 
 Stored = tuple[tuple[float, ...], dict[str, Any]]
 
 
 @dataclass(slots=True)
-class _Table:
+class _VectorTable:
     dim: int
     rows: dict[str, Stored] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-_TABLES: dict[str, _Table] = {}
+_TABLES: dict[str, _VectorTable] = {}
 
 
-class MemoryStore:
-    """The rows of one collection in this process; a row written is searchable at once."""
+class MemoryVectorStore:
+    """The rows of one collection in this process; a search finds a row as soon as it is written."""
 
     def __init__(self, spec: Collection, create: bool = True) -> None:
         if not create and spec.name not in _TABLES:
             raise NotFound(f"no collection {spec.name!r} in this process")
-        self.table = _TABLES.setdefault(spec.name, _Table(spec.dim))
+        self.table = _TABLES.setdefault(spec.name, _VectorTable(spec.dim))
         if self.table.dim != spec.dim:
             raise ConfigError(
                 f"collection {spec.name!r}: it has dim {self.table.dim}, got dim {spec.dim}; "
                 "use another name"
             )
 
-    def upsert(self, rows: Sequence[Row]) -> Sequence[RefusedRow]:
+    def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
         """Keep the rows, the newest per id."""
         refused = []
         with self.table.lock:
             for row in rows:
-                if reason := flaw(row.vector, dim=self.table.dim) or _unsayable(row.fields):
+                if reason := flaw(row.vector, dim=self.table.dim) or _fields_flaw(row.fields):
                     refused.append(RefusedRow(row.id, reason))
                 else:
-                    kept = _unit(numbers(row.vector)), dict(row.fields)
-                    self.table.rows[row.id] = kept
+                    self.table.rows[row.id] = _unit(numbers(row.vector)), dict(row.fields)
         return refused
 
-    def delete(self, removals: Sequence[Removal]) -> None:
-        """Remove the documents' rows but those of the versions kept."""
+    def delete(self, deletes: Sequence[RowDelete]) -> None:
+        """Delete the documents' rows except those of the versions kept."""
         with self.table.lock:
-            for doc, keep in removals:
-                stale = [i for i, (_, f) in self.table.rows.items() if _stale(f, doc, keep)]
+            for document, version in deletes:
+                rows = self.table.rows.items()
+                stale = [id_ for id_, (_, f) in rows if _is_stale(f, document, version)]
                 for id_ in stale:
                     del self.table.rows[id_]
 
-    def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
+    def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
         """The exact nearest rows."""
-        asked = _unit(numbers(question(vector, top_k, dim=self.table.dim)))
+        query = _unit(numbers(query_vector(vector, top_k, dim=self.table.dim)))
         with self.table.lock:
             rows = list(self.table.rows.items())
-        hits = (Hit(id_, _dot(asked, unit), dict(fields)) for id_, (unit, fields) in rows)
+        hits = (SearchHit(id_, _dot(query, unit), dict(fields)) for id_, (unit, fields) in rows)
         return heapq.nlargest(top_k, hits, key=lambda hit: hit.score)
 
     def count(self, ids: Collection_[str] | None = None) -> int:
@@ -88,18 +88,20 @@ def forget(name: str) -> None:
     _TABLES.pop(name, None)
 
 
-def _unsayable(fields: dict[str, Any]) -> str:
+def _fields_flaw(fields: dict[str, Any]) -> str:
     if reason := labels_flaw(fields):
         return reason
     try:
         json.dumps(fields)
     except (TypeError, ValueError) as error:
-        return f"fields cannot be said in JSON: {error}"
+        return f"fields are not JSON: {error}"
     return ""
 
 
-def _stale(fields: dict[str, Any], doc: str, keep: str) -> bool:
-    return bool(doc) and fields.get("doc") == doc and (not keep or fields.get("version") != keep)
+def _is_stale(fields: dict[str, Any], document: str, version: str) -> bool:
+    if not document or fields.get("doc") != document:
+        return False
+    return not version or fields.get("version") != version
 
 
 def _unit(vector: tuple[float, ...]) -> tuple[float, ...]:

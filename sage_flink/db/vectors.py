@@ -50,13 +50,13 @@ def labels_flaw(fields: Mapping[str, Any]) -> str:
         try:
             size = len(got.encode())
         except UnicodeEncodeError:
-            return f"field {name!r} is no Unicode text: {got!r:.100}"
+            return f"field {name!r} is not Unicode text: {got!r:.100}"
         if size > bytes_max:
             return f"field {name!r} must have at most {bytes_max} bytes, got {size}"
     return ""
 
 
-def question(vector: Sequence[float], top_k: int, *, dim: int) -> bytes:
+def query_vector(vector: Sequence[float], top_k: int, *, dim: int) -> bytes:
     """The packed vector to search for.
 
     Raises:

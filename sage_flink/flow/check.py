@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, assert_never
 
 from sage_flink.common.errors import PipelineError
+from sage_flink.flow import deletes
 from sage_flink.flow.graph import (
     REPLAYED,
     Batch,
@@ -25,8 +26,8 @@ from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 Target = Literal["flink", "local"]
 
 
-def check(graph: Graph, target: Target = "flink") -> Graph:
-    """The graph, when ``target`` can run it.
+def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Graph:
+    """The graph, when ``target`` can run it with ``parallelism`` subtasks of each step.
 
     Raises:
         PipelineError: it cannot; every finding is a line of the message.
@@ -42,6 +43,8 @@ def check(graph: Graph, target: Target = "flink") -> Graph:
             '.dead_letters_to(kafka("<job>.dead-letters")), a topic of this job alone'
         )
     findings += _apart(graph)
+    if not findings:
+        findings += deletes.findings(graph, parallelism)
     if findings:
         raise PipelineError("\n".join(findings))
     return graph

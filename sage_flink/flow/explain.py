@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, Literal, assert_never, get_args
 
 from sage_flink.common.need import need
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
     Batch,
@@ -37,7 +38,8 @@ def explain(graph: Graph, form: Form = "text") -> str:
         PipelineError: there is no such form, or the graph ends in no sink.
     """
     need(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
-    return _mermaid(finished(graph)) if form == "mermaid" else _text(finished(graph))
+    ready = in_order(finished(graph))
+    return _mermaid(ready) if form == "mermaid" else _text(ready)
 
 
 def _text(graph: Graph) -> str:

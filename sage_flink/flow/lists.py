@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sage_flink.common.records import Record
 from sage_flink.flow.ports import BatchLimits, Refusal
@@ -13,6 +14,11 @@ class ListSource:
 
     rows: tuple[Record, ...]
 
+    @property
+    def emits_deletes(self) -> bool:
+        """Whether one of the records is a delete."""
+        return any(record.kind == "delete" for record in self.rows)
+
     def records(self) -> Iterable[Record]:
         """The records, in the order of ``rows``."""
         return self.rows
@@ -20,7 +26,12 @@ class ListSource:
 
 @dataclass(frozen=True, slots=True)
 class ListSink:
-    """A sink that keeps what is written, newest per id: ``rows`` maps id to record."""
+    """A sink that keeps what is written, newest per id: ``rows`` maps id to record.
+
+    It keeps a delete as it keeps an upsert, and deletes no row for it.
+    """
+
+    supports_deletes: ClassVar[bool] = True
 
     rows: dict[str, Record] = field(default_factory=dict, compare=False)
     batch: BatchLimits = field(default_factory=BatchLimits)

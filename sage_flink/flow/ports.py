@@ -13,9 +13,23 @@ from sage_flink.common.records import Record
 
 #: A step's function: one record in, any number of values or records out. A plain value becomes a
 #: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
-#: Text, bytes and mappings are values: return a list of them, or yield. A removal goes past it
-#: unless it says ``takes_removals = True``.
+#: Text, bytes and mappings are values: return a list of them, or yield. A delete is forwarded
+#: without calling the function, unless it declares ``supports_deletes = True``.
 Function = Callable[[Record], Iterable[Any]]
+
+
+def supports_deletes(spec: object) -> bool:
+    """Whether a function or sink declares ``supports_deletes = True``: deletes are handed to it.
+
+    A function that does not is skipped by deletes; a sink that does not cannot stand where deletes
+    arrive, see :mod:`sage_flink.flow.deletes`.
+    """
+    return getattr(spec, "supports_deletes", False) is True
+
+
+def emits_deletes(spec: object) -> bool:
+    """Whether a source or function declares ``emits_deletes = True``: it may return deletes."""
+    return getattr(spec, "emits_deletes", False) is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +69,8 @@ class Writer(Protocol):
 class Sink(Protocol):
     """A place to write to, as a value.
 
-    It gets the removals in the stream (:mod:`sage_flink.common.removal`) only when it says
-    ``takes_removals = True``.
+    A sink whose writer applies records of kind ``delete`` declares ``supports_deletes = True``, and
+    may name its collection in a property ``place``: two sinks of one place write the same rows.
     """
 
     @property
@@ -69,7 +83,7 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """A place to read from, as a value."""
+    """A place to read from, as a value; ``emits_deletes = True`` when deletes are among them."""
 
     def records(self) -> Iterable[Record]:
         """The records now there, in order; bounded. Read in this process.

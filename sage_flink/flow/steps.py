@@ -8,8 +8,8 @@ from zlib import crc32
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Failed, Record, derived_id
-from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.graph import PRIORITIES, Call, FlatMap
+from sage_flink.flow.ports import emits_deletes, supports_deletes
 
 T = TypeVar("T")
 #: Headers of a record that the pool is told as they are.
@@ -22,30 +22,34 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
     """The records that ``node`` makes of ``record``, all of them or an exception.
 
     Materialised on purpose: a function that raises after its third value must not leave three
-    records in the sink and their parent in the dead-letter topic. A removal goes past a function
-    that does not take it.
+    records in the sink and their parent in the dead-letter topic. A delete is forwarded when the
+    function does not support deletes.
 
     Raises:
-        Rejected: the function returned one value where it should return many.
+        Rejected: the function returned one value where it should return many, or a delete that it
+            does not declare.
     """
-    if goes_past(node.function, record):
+    if record.kind == "delete" and not supports_deletes(node.function):
         return [record]
     made = node.function(record)
     if isinstance(made, str | bytes | Mapping | Record) or not isinstance(made, Iterable):
         kind = type(made).__name__
         raise Rejected(f"the function returned {kind}; return a list, or yield")
-    return [
+    records = [
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
         for ordinal, out in enumerate(made)
     ]
+    if not emits_deletes(node.function) and any(out.kind == "delete" for out in records):
+        raise Rejected("the function returned a delete; declare emits_deletes = True on it")
+    return records
 
 
 def question(record: Record, request: Callable[[Record], bytes]) -> bytes:
-    """The body that ``request`` makes of ``record``; empty when there is nothing to ask.
+    """The body that ``request`` makes of ``record``; empty when the call has no request to send.
 
-    A removal is never asked about: it goes through the call in its place, unanswered.
+    No request is sent for a delete: the call forwards it in its place.
     """
-    return b"" if removal(record) else request(record)
+    return b"" if record.kind == "delete" else request(record)
 
 
 def request_id(job: str, node: Call, record: Record) -> str:

@@ -17,8 +17,11 @@ spelling. Files, servers and URLs are free to name: text from a tenant needs a n
 ...   - flat_map: split
 ...     input: decode
 ...     with: {chunk: {tokens_max: 200, overlap: 20}}
-...   - flat_map: json
+...   - flat_map: rows
 ...     input: split
+...     with: drop_deletes
+...   - flat_map: json
+...     input: rows
 ...     with: encode_json
 ...   - write: chunks
 ...     input: json

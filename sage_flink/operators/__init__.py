@@ -5,13 +5,14 @@ from sage_flink.operators.decode import DecodeDocument, DecodeQuestion
 from sage_flink.operators.encode import EncodeJson
 from sage_flink.operators.measure import Measure, measure
 from sage_flink.operators.rag import AnswerWithSources, RagPrompt
-from sage_flink.operators.values import filter_, map_
+from sage_flink.operators.values import DropDeletes, filter_, map_
 
 __all__ = [
     "AnswerWithSources",
     "Chunk",
     "DecodeDocument",
     "DecodeQuestion",
+    "DropDeletes",
     "EncodeJson",
     "Measure",
     "RagPrompt",

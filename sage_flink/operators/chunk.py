@@ -3,36 +3,36 @@
 A window never cuts a word. ``overlap`` tokens stand in both neighbours, so that a sentence on the
 border is whole in one of them.
 
-Behind the chunks of a document goes a removal of its other versions. A new version may have fewer
-chunks, or one of them may fail: whatever stands in the index then is of this version alone, as
-long as records stay in order: calls with ``ordered=True``, one parallelism for all steps, and a
-rescale only when no two versions of a document are in flight (state in flight is dealt out anew).
-One split a collection: a second one would take the rows of the first for stale.
+A delete of the document's other versions follows its chunks. A new version may have fewer chunks,
+or one of them may fail: the index then holds rows of this version alone, because no step lets the
+delete overtake the rows before it (:mod:`sage_flink.flow.deletes`). Rescale a job only when no two
+versions of a document are in flight: Flink redistributes records in flight over the subtasks.
 """
 
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.records import Record, derived_id
-from sage_flink.common.removal import Removal
 from sage_flink.common.settings import Settings
 from sage_flink.common.values import field
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """``{"doc", "title", "text"}`` -> its chunks, and a removal of what was there before.
+    """``{"doc", "title", "text"}`` -> its chunks, then a delete of the document's other versions.
 
     A chunk is ``{"doc", "version", "title", "text", "ordinal", "tokens"}``, of at most
     ``tokens_max`` tokens of ``tokenizer``, which is a folder of the models' folder. ``version`` is
     a digest of the source record's place, the text and these settings: the same on every replay,
     another for a file that changed in its place or a split that changed.
     """
+
+    emits_deletes: ClassVar[bool] = True
 
     tokens_max: int
     overlap: int
@@ -48,7 +48,7 @@ class Chunk:
         )
 
     def __call__(self, record: Record) -> Iterable[dict[str, Any] | Record]:
-        """The chunks, in the order of the text, then the removal.
+        """The chunks, in the order of the text, then the delete.
 
         Raises:
             Rejected: ``doc``, ``title`` or ``text`` is missing or not a text.
@@ -67,8 +67,7 @@ class Chunk:
                 "tokens": tokens,
             }
         # An id apart from those of chunks, whatever step this is.
-        marker = derived_id(record.id, "removal", 0)
-        yield record.replace(id=marker, value=Removal(doc, version).value())
+        yield record.delete_of(doc, version=version, id=derived_id(record.id, "removal", 0))
 
     def _version(self, *of: str) -> str:
         settings = f"{self.tokenizer}/{self.tokens_max}/{self.overlap}"

@@ -6,13 +6,12 @@ shared with later kinds of message never feeds them to a job that does not know 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
-from sage_flink.common.removal import Removal
 from sage_flink.common.values import text
 
 ID_CHARS_MAX = 512
@@ -25,21 +24,23 @@ class DecodeDocument:
     Event time is ``modified_ms`` where given, else the message's. At most ``text_bytes_max`` bytes
     of text.
 
-    A deletion becomes a removal of all rows of its document: ``{"id", "op": "delete"}``, or a
-    tombstone, which is a message without a value whose key is the document's id in UTF-8.
+    A delete of all rows of a document is ``{"id", "op": "delete"}``, or a tombstone: a message
+    without a value, whose key is the document's id in UTF-8.
     """
+
+    emits_deletes: ClassVar[bool] = True
 
     text_bytes_max: int = 4_000_000
 
     def __call__(self, record: Record) -> Iterable[Record]:
         """The document, or Rejected."""
         if record.value is None:
-            return (_deletion(record, _buried(record.key)),)
+            return (_delete(record, _tombstone_id(record.key)),)
         fields = _message(record.value, "document")
         if (op := fields.get("op", "upsert")) not in {"upsert", "delete"}:
             raise Rejected(f"field 'op' must be 'upsert' or 'delete', got {op!r:.100}")
         if op == "delete":
-            return (_deletion(record, _text(fields, "id", ID_CHARS_MAX)),)
+            return (_delete(record, _text(fields, "id", ID_CHARS_MAX)),)
         body = _text(fields, "text", self.text_bytes_max)
         doc = _text(fields, "id", ID_CHARS_MAX)
         title = fields.get("title") or doc
@@ -73,11 +74,11 @@ class DecodeQuestion:
         return (record.replace(id=asked, value=value),)
 
 
-def _deletion(record: Record, doc: str) -> Record:
-    return record.replace(id=doc, value=Removal(doc).value())
+def _delete(record: Record, doc: str) -> Record:
+    return record.delete_of(doc, id=doc)
 
 
-def _buried(key: bytes | None) -> str:
+def _tombstone_id(key: bytes | None) -> str:
     if not key:
         raise Rejected("the message has no value (a tombstone) and no key that says of what")
     try:

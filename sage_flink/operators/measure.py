@@ -8,7 +8,7 @@ same millisecond share a point once in 256 million.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.need import need, need_name
@@ -20,8 +20,10 @@ from sage_flink.common.values import field
 class Measure:
     """``value[field]`` of each of ``fields`` as one point of ``measurement``.
 
-    A text counts as its length in characters.
+    A text counts as its length in characters. A delete makes no point and ends here.
     """
+
+    supports_deletes: ClassVar[bool] = True
 
     measurement: str
     fields: tuple[str, ...]
@@ -41,6 +43,8 @@ class Measure:
         Raises:
             Rejected: a field or tag is missing, or a field is neither number nor text.
         """
+        if record.kind == "delete":
+            return
         digest = blake2b(record.id.encode(), digest_size=8).digest()
         below_ms = int.from_bytes(digest[1:], "big") % 1_000_000
         yield {

@@ -9,7 +9,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sage_flink.common.records import Record
 
@@ -28,6 +28,22 @@ class _Filter:
 
     def __call__(self, record: Record) -> Iterable[Record]:
         return (record,) if self.predicate(record.value) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class DropDeletes:
+    """The upserts; deletes end here. For a sink that keeps rows of deleted documents.
+
+    >>> upsert = Record(id="a", value="x")
+    >>> [len(DropDeletes()(record)) for record in (upsert, upsert.delete_of("a", id="a"))]
+    [1, 0]
+    """
+
+    supports_deletes: ClassVar[bool] = True
+
+    def __call__(self, record: Record) -> tuple[Record, ...]:
+        """The record itself, unless it is a delete."""
+        return () if record.kind == "delete" else (record,)
 
 
 def map_(function: Callable[[Any], Any]) -> Callable[[Record], Iterable[Record]]:

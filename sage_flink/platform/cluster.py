@@ -1,7 +1,6 @@
 """PyFlink execution environment of a job, with sage's native operators on its class path."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.settings import Settings
+from sage_flink.platform.worker_python import worker_python
 
 #: Read at import, before PyFlink starts its own JVM, which sets the same variable.
 INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
@@ -51,8 +51,9 @@ class FlinkOptions:
 
 
 def native_jar(settings: Settings) -> Path:
-    """The path of the jar with the native operators, which may be missing."""
-    return settings.home / "lib" / "sage-native.jar"
+    """Path of the native operators: the wheel's own jar, else the one that setup links."""
+    packaged = Path(__file__).with_name("sage-native.jar")
+    return packaged if packaged.exists() else settings.home / "lib" / "sage-native.jar"
 
 
 def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnvironment:
@@ -122,8 +123,8 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
     return {
         **{key: value for key, value in state.items() if value},
         "execution.state-recovery.ignore-unclaimed-state": str(bool(options.drop_state)).lower(),
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
+        "python.executable": worker_python(),
+        "python.client.executable": worker_python(),
         "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),
         "python.fn-execution.bundle.size": str(options.bundle_items),
         # Flink's 100 ms would be waited for at each side of a call, which is a task of its own.

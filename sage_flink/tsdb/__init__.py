@@ -4,6 +4,6 @@
 """
 
 from sage_flink.tsdb.bucket import Bucket, bucket
-from sage_flink.tsdb.port import Field, Point, RefusedPoint, TimeSeriesStore
+from sage_flink.tsdb.time_series_store import Field, Point, RefusedPoint, TimeSeriesStore
 
 __all__ = ["Bucket", "Field", "Point", "RefusedPoint", "TimeSeriesStore", "bucket"]

@@ -13,13 +13,13 @@ from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.need import need
 from sage_flink.common.records import Record
 from sage_flink.flow.ports import BatchLimits, Refusal
-from sage_flink.tsdb.port import Point, TimeSeriesStore
+from sage_flink.tsdb.time_series_store import Point, TimeSeriesStore
 
 GROUP = "sage.tsdb"
 #: The stores that come with sage, for a checkout that is on the path but not installed.
 SHIPPED = {
     "influxdb": "sage_connectors.influxdb:InfluxStore",
-    "memory": "sage_flink.tsdb.memory:MemoryStore",
+    "memory": "sage_flink.tsdb.memory:MemoryTimeSeriesStore",
 }
 
 

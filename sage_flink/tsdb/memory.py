@@ -9,26 +9,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sage_flink.tsdb.bucket import Bucket
-from sage_flink.tsdb.port import POINTS_MAX, TIME_MAX_NS, Field, Point, RefusedPoint, flaw
+from sage_flink.tsdb.time_series_store import (
+    POINTS_MAX,
+    TIME_MAX_NS,
+    Field,
+    Point,
+    RefusedPoint,
+    flaw,
+)
 
 Identity = tuple[str, tuple[tuple[str, str], ...], int]
 
 
 @dataclass(slots=True)
-class _Table:
+class _PointTable:
     points: dict[Identity, dict[str, Field]] = field(default_factory=dict)
     types: dict[tuple[str, str], type] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-_TABLES: dict[str, _Table] = {}
+_TABLES: dict[str, _PointTable] = {}
 
 
-class MemoryStore:
+class MemoryTimeSeriesStore:
     """The points of one bucket in this process."""
 
     def __init__(self, spec: Bucket) -> None:
-        self.table = _TABLES.setdefault(spec.name, _Table())
+        self.table = _TABLES.setdefault(spec.name, _PointTable())
 
     def append(self, points: Sequence[Point]) -> Sequence[RefusedPoint]:
         """Keep the points; fields of the same identity are merged, the newest counts."""

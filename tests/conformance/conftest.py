@@ -98,7 +98,7 @@ def rows_into(store: str) -> Iterator[SinkCase]:
     spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
 
     def value(n: int) -> Any:
-        return {"vector": packed([1.0, n]), "text": f"text {n}", "id": "gives way"}
+        return {"vector": packed([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
 
     yield SinkCase(spec, value, {"vector": packed([1.0])}, lambda: spec.open().count())
     vectors_in_memory.forget(spec.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from delete_shapes import SHAPED_LIKE_DELETES
 from waiting import wait_until
 
 import sage_flink as sage
@@ -146,6 +147,20 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
     assert (found[b"k1"].timestamp_ms, found[b"k1"].headers["h"]) == (1000, b"x")
     (letter,) = (json.loads(record.value) for record in drain(dead))
     assert (letter["id"], letter["step"], letter["payload"]) == (f"{read}/0/1", "good", "bad")
+
+
+@pytest.mark.service
+def test_a_value_shaped_like_a_delete_is_a_message_of_a_topic(topics: tuple[str, str, str]) -> None:
+    read, written, dead = topics
+    values = [json.dumps(shape).encode() for shape in SHAPED_LIKE_DELETES]
+    feed(read, [(f"k{n}".encode(), value) for n, value in enumerate(values)])
+    source = kafka(read, group=read, start="earliest", bounded=True)
+    graph = sage.flow.read("in", source).write("out", kafka(written)).dead_letters_to(kafka(dead))
+
+    sage.flow.submit(graph, name=read, options=LOCAL)
+    wait_until(lambda: len(list(drain(written))) >= len(values), 120, "all messages")
+
+    assert [record.value for record in drain(written)] == values
 
 
 @dataclass(frozen=True)

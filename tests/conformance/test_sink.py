@@ -4,6 +4,7 @@ import pickle
 from typing import Any
 
 import pytest
+from delete_shapes import SHAPED_LIKE_DELETES
 
 from sage_flink.common import ConfigError, Record
 from sage_flink.db import collection
@@ -33,6 +34,20 @@ def test_writing_a_record_again_changes_nothing(case: Any) -> None:
 
     assert case.held() == 4
     again.close()
+
+
+@pytest.mark.parametrize("shape", SHAPED_LIKE_DELETES, ids=repr)
+def test_a_value_shaped_like_a_delete_is_data(case: Any, shape: Any) -> None:
+    writer = case.sink.writer()
+    writer.write(records(case, 1, 2))
+    value = {**case.value(3), **(shape if isinstance(shape, dict) else {"note": shape})}
+
+    assert list(writer.write([Record("r3", value, timestamp_ms=1003)])) == []
+    refused = writer.write([Record("shape", shape)])
+
+    assert [refusal.record.id for refusal in refused] == ["shape"]
+    assert case.held() == 3
+    writer.close()
 
 
 @pytest.mark.parametrize("bad", [None, "text", 7, [], {}, {"vector": "text"}, "the sink's own"])

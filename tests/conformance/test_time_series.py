@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sage_flink.tsdb import Bucket, Field, Point, TimeSeriesStore
-from sage_flink.tsdb.port import flaw
+from sage_flink.tsdb.time_series_store import flaw
 
 SECOND = 1_000_000_000
 NASTY = [

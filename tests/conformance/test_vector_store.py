@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis_server import free_port
 
-from sage_flink.common import ConfigError, Rejected, Removal
-from sage_flink.db import Collection, Row, VectorStore, collection
+from sage_flink.common import ConfigError, Rejected
+from sage_flink.db import Collection, RowDelete, VectorRow, VectorStore, collection
 from sage_flink.db.vectors import packed
 
 DIM = 8
@@ -19,8 +19,8 @@ NORTH = [0, 1.0, 0, 0, 0, 0, 0, 0]
 NORTH_EAST = [1.0, 1.0, 0, 0, 0, 0, 0, 0]
 
 
-def row(id_: str, vector: list[float], **fields: object) -> Row:
-    return Row(id_, packed(vector), fields)
+def row(id_: str, vector: list[float], **fields: object) -> VectorRow:
+    return VectorRow(id_, packed(vector), fields)
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 10) -> bool:
@@ -63,7 +63,7 @@ def test_a_job_may_start_while_its_store_is_away(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING):
         collection("away", dim=DIM, url=f"http://127.0.0.1:{free_port()}").prepare()
 
-    assert "'away' is not looked at before the start" in caplog.text
+    assert "'away' is not created before the start" in caplog.text
 
 
 def test_every_acknowledged_row_is_counted(store: VectorStore) -> None:
@@ -75,19 +75,19 @@ def test_every_acknowledged_row_is_counted(store: VectorStore) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Row("x", packed(EAST)[:-4]), "8 float32"),
+        (VectorRow("x", packed(EAST)[:-4]), "8 float32"),
         (row("x", [float("nan"), *EAST[1:]]), "not finite"),
         (row("x", [float("inf"), *EAST[1:]]), "not finite"),
         (row("x", [0.0] * 8), "zeros"),
         (row("x", EAST, blob=b"bytes"), "JSON"),
         (row("x", EAST, doc=7), "'doc' must be text, got int"),
         (row("x", EAST, doc="d" * 5000), "'doc' must have at most 4096 bytes, got 5000"),
-        (row("x", EAST, doc="\ud800"), "'doc' is no Unicode text"),
+        (row("x", EAST, doc="\ud800"), "'doc' is not Unicode text"),
         (row("x", EAST, version=1.5), "'version' must be text, got float"),
     ],
     ids=["dim", "nan", "inf", "zeros", "bytes", "doc", "long doc", "surrogate", "version"],
 )
-def test_a_bad_row_is_refused_alone(store: VectorStore, bad: Row, reason: str) -> None:
+def test_a_bad_row_is_refused_alone(store: VectorStore, bad: VectorRow, reason: str) -> None:
     refused = store.upsert([row("before", EAST), bad, row("after", NORTH)])
 
     assert [refusal.id for refusal in refused] == ["x"]
@@ -138,7 +138,7 @@ def test_a_collection_travels_as_a_value(vectors: Collection) -> None:
     assert pickle.loads(pickle.dumps(vectors)) == vectors
 
 
-def of(doc: str, version: str, *ordinals: int) -> list[Row]:
+def of(doc: str, version: str, *ordinals: int) -> list[VectorRow]:
     return [
         row(f"{doc}/{n}", [1.0, n, 0, 0, 0, 0, 0, 0], doc=doc, version=version) for n in ordinals
     ]
@@ -152,7 +152,7 @@ def test_a_document_loses_the_rows_of_other_versions_and_no_other_does(store: Ve
     store.upsert([*of("a", "v1", 0, 1, 2), *of("b", "v1", 0, 1), row("unlabelled", EAST)])
     store.upsert(of("a", "v2", 0))
 
-    store.delete([Removal("a", "v2"), Removal("b", "v1"), Removal("no such", "v9")])
+    store.delete([RowDelete("a", "v2"), RowDelete("b", "v1"), RowDelete("no such", "v9")])
 
     assert store.count() == 4
     assert held(store, "a/0", "a/1", "a/2") == {"a/0"}
@@ -163,27 +163,29 @@ def test_a_document_loses_the_rows_of_other_versions_and_no_other_does(store: Ve
     assert found.fields == {"doc": "a", "version": "v2"}
 
 
-def test_without_a_version_to_keep_all_rows_of_a_document_go(store: VectorStore) -> None:
+def test_a_delete_without_a_version_deletes_all_rows_of_its_document(store: VectorStore) -> None:
     store.upsert([*of("a", "v1", 0, 1), row("plain", EAST, doc="a"), *of("b", "v1", 0)])
 
-    store.delete([Removal("a")])
-    store.delete([Removal("a")])
+    store.delete([RowDelete("a")])
+    store.delete([RowDelete("a")])
 
     assert (store.count(), store.count({"b/0"})) == (1, 1)
 
 
-def test_a_row_without_a_version_is_of_none_that_is_kept(store: VectorStore) -> None:
+def test_a_row_without_a_version_is_never_kept(store: VectorStore) -> None:
     store.upsert([row("plain", EAST, doc="a"), row("none", EAST), *of("a", "v1", 1)])
 
-    store.delete([Removal("a", "v1")])
+    store.delete([RowDelete("a", "v1")])
 
     assert held(store, "plain", "none", "a/1") == {"none", "a/1"}
 
 
-def test_two_removals_of_a_document_keep_what_both_keep(store: VectorStore) -> None:
+def test_two_deletes_of_a_document_keep_what_both_keep(store: VectorStore) -> None:
     store.upsert([*of("a", "v1", 0), *of("b", "v1", 0)])
 
-    store.delete([Removal("a", "v1"), Removal("a", "v2"), Removal("b", "v1"), Removal("b", "v1")])
+    store.delete(
+        [RowDelete("a", "v1"), RowDelete("a", "v2"), RowDelete("b", "v1"), RowDelete("b", "v1")]
+    )
 
     assert held(store, "a/0", "b/0") == {"b/0"}
 
@@ -191,24 +193,24 @@ def test_two_removals_of_a_document_keep_what_both_keep(store: VectorStore) -> N
 def test_a_delete_sees_the_rows_acknowledged_just_before(store: VectorStore) -> None:
     for number in range(10):
         store.upsert(of("a", f"v{number}", *range(number * 5, number * 5 + 5)))
-        store.delete([Removal("a", f"v{number}")])
+        store.delete([RowDelete("a", f"v{number}")])
 
         assert store.count() == 5
 
 
-def test_a_row_written_after_its_deletion_stays(store: VectorStore) -> None:
+def test_a_row_written_after_a_delete_stays(store: VectorStore) -> None:
     for number in range(5):
         store.upsert(of("a", "v", 0, 1))
-        store.delete([Removal("a")])
+        store.delete([RowDelete("a")])
         store.upsert(of("a", "v", 1))
 
         assert (number, store.count()) == (number, 1)
 
 
-def test_many_documents_are_removed_at_once(store: VectorStore) -> None:
+def test_many_documents_are_deleted_in_one_call(store: VectorStore) -> None:
     store.upsert([row for n in range(500) for row in of(f"d{n}", "v1", 0, 1)])
 
-    store.delete([Removal(f"d{n}", "v1" if n % 2 else "v2") for n in range(500)])
+    store.delete([RowDelete(f"d{n}", "v1" if n % 2 else "v2") for n in range(500)])
 
     assert store.count() == 500
 
@@ -256,9 +258,9 @@ def test_nothing_in_a_name_is_an_expression(store: VectorStore) -> None:
     kept = {row.id for row in rows} - refused
     assert len(refused) == 2
     for number, name in enumerate(names):
-        store.delete([Removal(name, "v")])
+        store.delete([RowDelete(name, "v")])
         assert store.count() == len(kept) + 1, name
-        store.delete([Removal(name, 'x" or version != "y')])
+        store.delete([RowDelete(name, 'x" or version != "y')])
         # An empty name is none: nothing is of it.
         kept -= {f"r{number}"} if name else set()
         assert store.count() == len(kept) + 1, name

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from sage_flink.common import Removal
-from sage_flink.db import Collection, Row, collection
+from sage_flink.db import Collection, RowDelete, VectorRow, collection
 from sage_flink.db.vectors import packed
 
 
@@ -21,8 +20,10 @@ def test_rows_that_the_server_refuses_are_found_and_the_others_stored(
     monkeypatch.setattr(MilvusStore, "_flaw", lambda self, row: "")
     store = MilvusStore(collection(f"conformance_{uuid.uuid4().hex}", dim=2))
     good = packed([1.0, 2.0])
-    rows = [Row(f"r{n}", good, {"text": "x" * (70_000 if n == 7 else 10)}) for n in range(100)]
-    rows += [Row("i" * 600, good), Row("nan", packed([float("nan"), 1.0]))]
+    rows = [
+        VectorRow(f"r{n}", good, {"text": "x" * (70_000 if n == 7 else 10)}) for n in range(100)
+    ]
+    rows += [VectorRow("i" * 600, good), VectorRow("nan", packed([float("nan"), 1.0]))]
 
     refused = {row.id: row.reason for row in store.upsert(rows)}
 
@@ -49,17 +50,17 @@ def test_three_guilty_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Colle
 
         requests = 0
 
-        def _flaw(self, row: Row) -> str:
+        def _flaw(self, row: VectorRow) -> str:
             return ""
 
-        def _upsert(self, rows: Sequence[Row]) -> None:
+        def _upsert(self, rows: Sequence[VectorRow]) -> None:
             self.requests += 1
             super()._upsert(rows)
 
     store = Unchecked(spec)
     long = {3, 250, 499}
     rows = [
-        Row(f"r{n}", packed([1.0, n]), {"text": "x" * (70_000 if n in long else 10)})
+        VectorRow(f"r{n}", packed([1.0, n]), {"text": "x" * (70_000 if n in long else 10)})
         for n in range(500)
     ]
 
@@ -88,10 +89,10 @@ def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) ->
     before = Before(spec)
     assert before.labels == []
     vector = packed([1.0, 2.0])
-    before.upsert([Row(f"a{n}", vector, {"doc": 'a"', "text": "old"}) for n in range(5)])
+    before.upsert([VectorRow(f"a{n}", vector, {"doc": 'a"', "text": "old"}) for n in range(5)])
     store = spec.open()
-    store.upsert([Row("a0", vector, {"doc": 'a"', "version": "v2"}), Row("b", vector)])
-    store.delete([Removal('a"', "v2")])
+    store.upsert([VectorRow("a0", vector, {"doc": 'a"', "version": "v2"}), VectorRow("b", vector)])
+    store.delete([RowDelete('a"', "v2")])
 
     assert store.count() == 2
     assert store.count({"a0", "b"}) == 2

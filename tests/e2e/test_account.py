@@ -99,17 +99,18 @@ def expected():
     chunks = outcome.written["out"]
     poisoned = sum("poison" in record.value["text"] for record in chunks)
     bad = len(outcome.failed)
-    removals = DOCUMENTS - bad  # one behind the chunks of each document, through every step
-    made, good = len(chunks) + removals, len(chunks) + removals - poisoned
+    deletes = DOCUMENTS - bad  # one behind the chunks of each document, up to `measure`
+    made, points = len(chunks) + deletes, len(chunks) - poisoned
+    good = points + deletes
     # read, emitted, written, dead-lettered
     return {
         "documents": (DOCUMENTS, DOCUMENTS, None, None),
         "decode": (DOCUMENTS, DOCUMENTS - bad, None, bad),
         "split": (DOCUMENTS - bad, made, None, 0),
         "embed": (made, good, None, poisoned),
-        "measure": (good, good, None, 0),
-        "points.batch": (good, good, None, None),
-        "points": (good, None, good, 0),
+        "measure": (good, points, None, 0),
+        "points.batch": (points, points, None, None),
+        "points": (points, None, points, 0),
         "copy": (DOCUMENTS, None, DOCUMENTS, 0),
         "dead-letters": (bad + poisoned, None, bad + poisoned, None),
     }

@@ -5,7 +5,7 @@ import logging
 import pytest
 from metrics import Metrics
 
-from sage_flink.common import Record, Removal, StoreUnavailable
+from sage_flink.common import Record, StoreUnavailable
 from sage_flink.common.records import encode_many
 from sage_flink.flow.ports import BatchLimits, Refusal
 
@@ -15,7 +15,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Beam's,
 class Away:
     """A sink whose first ``times`` writes, or openings, find the store away."""
 
-    takes_removals = False
     batch = BatchLimits()
 
     def __init__(self, times, opening=False):
@@ -76,16 +75,3 @@ def test_a_store_that_is_there_counts_no_wait():
     list(step.outcomes(encode_many(BATCH)))
 
     assert counters["store_away_ms"].value == 0
-
-
-def test_a_sink_that_takes_no_removals_gets_none_and_the_count_closes():
-    sink = Away(times=0)
-    step, _ = opened(sink, [])
-    gone = Record("r", Removal("doc").value())
-
-    for batch in ([gone, Record("a", 1)], [gone]):
-        step.read += 1  # as the stage does
-        assert list(step.outcomes(encode_many(batch))) == []
-
-    assert sink.written == [[Record("a", 1)]]
-    assert step.read == step.emitted == 3

@@ -15,11 +15,10 @@ import uvicorn
 
 from sage_flink.common import Settings
 from sage_flink.tsdb import bucket
-from sage_gateway.app import build, listen
+from sage_gateway.app import listen
+from sage_gateway.composition import Gateway, build
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.controlplane.pool import Pool
-from sage_gateway.http.asgi_app import Front
-from sage_gateway.inference.service import Service
 from sage_gateway.tenants import Keys
 
 KEY = "sk-sage-test"
@@ -40,8 +39,7 @@ class Running:
     """A gateway that answers."""
 
     client: httpx.Client
-    front: Front
-    service: Service
+    gateway: Gateway
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -50,7 +48,7 @@ class Running:
 
     @property
     def pool(self) -> Pool:
-        return self.service.pool
+        return self.gateway.pool
 
     def chat(self, content: str, model: str = "talk", **more: Any) -> httpx.Response:
         messages = [{"role": "user", "content": content}]
@@ -90,10 +88,10 @@ def started(
     more.setdefault("factories", {})
     more.setdefault("bucket", bucket("pool", store="memory"))
     spec = PoolSpec.model_validate({"models": models, **rest})
-    front = build(Settings(home=home, models=home), spec, Keys.of(KEY), **more)
-    service = front._service
+    built = build(Settings(home=home, models=home), spec, Keys.of(KEY), **more)
+    app = built.asgi
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(front, http="httptools", lifespan="on", log_level="error", ws="none")
+    config = uvicorn.Config(app, http="httptools", lifespan="on", log_level="error", ws="none")
     server = uvicorn.Server(config)
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -110,7 +108,7 @@ def started(
             while not (server.started and loops):
                 assert thread.is_alive(), "the gateway did not start"
                 time.sleep(0.005)
-            running = Running(client, front, service, loops[0])
+            running = Running(client, built, loops[0])
             if wait:
                 running.until(running.healthy)
             yield running

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sage_flink.common import Settings
-from sage_gateway.inference.service import MODEL_ROUTES
+from sage_gateway.openai.routes import MODEL_ROUTES
 from sage_gateway.tenants import Keys, local_key
 
 
@@ -48,11 +48,11 @@ def test_a_browser_may_show_the_key_as_a_password(gateway: Any) -> None:
 def test_the_keys_themselves_are_not_kept() -> None:
     keys = Keys.of("secret")
 
-    found = keys.find([(b"authorization", b"bearer secret")])
+    found = keys.find({b"authorization": b"bearer secret"})
 
     assert found is not None
     assert "secret" not in repr(found) + repr(vars(keys))
-    assert keys.find([(b"authorization", b"bearer Secret")]) is None
+    assert keys.find({b"authorization": b"bearer Secret"}) is None
 
 
 def test_the_first_start_makes_a_key_prints_it_once_and_keeps_it_private(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sage_gateway.batches import request_lines, state_machine
 from sage_gateway.batches.schema import Batch, Status
 from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest, NoReplica, QueueFull
-from sage_gateway.requests.response import Answer, refused
+from sage_gateway.requests.response import Response, error_response
 
 CHAT = "/v1/chat/completions"
 
@@ -114,7 +114,7 @@ def test_a_line_must_match_the_endpoint_of_its_batch(
 def test_a_rate_limit_is_retried_without_bound_and_a_failure_a_few_times(
     error: GatewayError, failures: int, wait_s: float | None
 ) -> None:
-    assert request_lines.retry_wait_s(refused(error), failures) == wait_s
+    assert request_lines.retry_wait_s(error_response(error), failures) == wait_s
 
 
 def test_the_request_id_of_a_line_is_unique_and_stable() -> None:
@@ -126,7 +126,7 @@ def test_the_request_id_of_a_line_is_unique_and_stable() -> None:
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b"[1]", b"no json", b"", b"\xff", b'{"a":\n1}'])
 def test_any_engine_answer_becomes_one_line_of_json(body: bytes) -> None:
-    written = request_lines.answer_line("batch_1", 3, 'with "quotes"\n', Answer(200, body))
+    written = request_lines.answer_line("batch_1", 3, 'with "quotes"\n', Response(200, body))
 
     assert written.count(b"\n") == 1
     page = orjson.loads(written)

@@ -20,18 +20,18 @@ from sage_gateway.batches.schema import Batch, NewBatch, RequestCounts, Status
 from sage_gateway.config.pool_spec import BatchesSpec
 from sage_gateway.errors import EngineFailed, GatewayError, QueueFull
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.requests.response import Answer, refused
+from sage_gateway.requests.response import Response, error_response
 
 CHAT = "/v1/chat/completions"
-GOOD = Answer(200, b'{"choices":[]}')
-Pool = Callable[[str], Awaitable[Answer]]
+GOOD = Response(200, b'{"choices":[]}')
+Pool = Callable[[str], Awaitable[Response]]
 
 
 @asynccontextmanager
 async def service_in(folder: Path, pool: Pool, **spec: Any) -> AsyncIterator[BatchService]:
     """A batch service whose ``pool`` is called with the text of the line."""
 
-    async def send(_: OwnedBatch, __: str, ___: str, body: bytes) -> Answer:
+    async def send(_: OwnedBatch, __: str, ___: str, body: bytes) -> Response:
         return await pool(json.loads(body)["text"])
 
     service = BatchService(
@@ -82,12 +82,12 @@ async def lines(service: BatchService, file_id: str | None) -> list[dict[str, An
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def never(_: str) -> Answer:
+async def never(_: str) -> Response:
     await asyncio.sleep(60)
     return GOOD
 
 
-async def immediately(_: str) -> Answer:
+async def immediately(_: str) -> Response:
     return GOOD
 
 
@@ -95,7 +95,7 @@ async def test_lines_in_flight_are_bounded_and_batches_share_the_bound(tmp_path:
     running = most = 0
     order: list[str] = []
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -117,10 +117,10 @@ async def test_lines_in_flight_are_bounded_and_batches_share_the_bound(tmp_path:
 async def test_a_line_over_a_rate_limit_is_retried_until_it_is_answered(tmp_path: Path) -> None:
     asked = Counter[str]()
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         asked[text] += 1
         if text == "limited" and asked[text] < 3:
-            return refused(QueueFull("later", code="rate_limit_exceeded"))
+            return error_response(QueueFull("later", code="rate_limit_exceeded"))
         return GOOD
 
     async with service_in(tmp_path, pool) as service:
@@ -134,8 +134,8 @@ async def test_a_line_over_a_rate_limit_is_retried_until_it_is_answered(tmp_path
 
 
 async def test_a_line_that_keeps_failing_is_written_to_the_error_file(tmp_path: Path) -> None:
-    async def pool(text: str) -> Answer:
-        return refused(EngineFailed("broken", retry_after_s=0)) if text == "bad" else GOOD
+    async def pool(text: str) -> Response:
+        return error_response(EngineFailed("broken", retry_after_s=0)) if text == "bad" else GOOD
 
     async with service_in(tmp_path, pool) as service:
         batch = await start(service, "bad", "good")
@@ -162,7 +162,7 @@ async def test_lines_without_an_answer_at_expiry_are_written_to_the_error_file(
     store.add_batch(OwnedBatch("acme", "key-1", batch))
     store.close()
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         return GOOD if text == "first" else await never(text)
 
     async with service_in(tmp_path, pool) as service:
@@ -211,7 +211,7 @@ async def test_output_files_are_written_again_after_a_crash_while_writing_them(
 async def test_a_restarted_service_sends_only_the_lines_without_an_answer(tmp_path: Path) -> None:
     asked = Counter[str]()
 
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         asked[text] += 1
         await asyncio.sleep(0.01)
         return GOOD
@@ -279,7 +279,7 @@ async def test_a_second_gateway_in_the_same_folder_does_not_run_its_batches(tmp_
 
 
 async def test_a_model_that_hangs_does_not_block_another(tmp_path: Path) -> None:
-    async def pool(text: str) -> Answer:
+    async def pool(text: str) -> Response:
         return await never(text) if text.startswith("h") else GOOD
 
     async with service_in(tmp_path, pool, lines_at_once=2) as service:
@@ -293,7 +293,7 @@ async def test_a_model_that_hangs_does_not_block_another(tmp_path: Path) -> None
 async def test_a_batch_that_fails_inside_the_gateway_is_retried_and_can_be_cancelled(
     tmp_path: Path,
 ) -> None:
-    async def pool(_: str) -> Answer:
+    async def pool(_: str) -> Response:
         raise ZeroDivisionError
 
     async with service_in(tmp_path, pool) as service:

@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from sage_flink.common import Settings
-from sage_gateway.pipelines.pool_client import Transport
-from sage_gateway.pipelines.registry import OnDelta, Reply
+from sage_flink.flow import Pool
+from sage_gateway.pipelines.served_pipeline import OnDelta, PipelineReply
 
 KEY = "sk-sage-test"
 CHAT = "/v1/chat/completions"
@@ -336,14 +336,16 @@ def test_embeddings_are_answered_once_too_out_of_memory(gateway: Any) -> None:
 class Inner:
     """A pipeline that asks the pool under the id that its caller has too."""
 
-    def __init__(self, _: Settings, pool: Transport) -> None:
-        self.pool = pool
+    def __init__(self, _: Settings) -> None:
+        pass
 
-    async def answer(self, body: dict[str, Any], on_delta: OnDelta | None) -> Reply:
+    async def answer(
+        self, body: dict[str, Any], pool: Pool, on_delta: OnDelta | None
+    ) -> PipelineReply:
         own = body["metadata"]["id"]
-        status, answer, _ = await self.pool.post(CHAT, chat("echo inner"), {"x-request-id": own})
+        status, answer, _ = await pool.post(CHAT, chat("echo inner"), {"x-request-id": own})
         assert status == 200
-        return Reply("outer of " + orjson.loads(answer)["choices"][0]["message"]["content"])
+        return PipelineReply("outer of " + orjson.loads(answer)["choices"][0]["message"]["content"])
 
 
 def test_a_mounted_pipeline_and_its_inner_calls_do_not_meet(start: Any, fake: Any) -> None:

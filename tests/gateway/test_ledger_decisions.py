@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from sage_gateway.idempotency.decisions import (
     Step,
     Ticket,
-    broken,
     goes_on,
     issued,
-    keepable,
     step_for,
 )
 from sage_gateway.idempotency.store_protocol import Recorded, Running
+from sage_gateway.openai.completeness import has_error_event, is_complete
 
 HEX = "0123456789abcdef" * 2
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -32,8 +31,8 @@ def ticket(
     tenant: bytes = b"",
     **headers: str,
 ) -> Ticket | None:
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return issued(path, [(b"authorization", key), (b"x-sage-tenant", tenant), *named], body)
+    named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    return issued(path, {b"authorization": key, b"x-sage-tenant": tenant, **named}, body)
 
 
 @given(st.lists(scopes, min_size=2, max_size=2, unique=True))
@@ -43,11 +42,11 @@ def test_no_two_of_key_tenant_path_and_id_share_an_answer(
     tickets = [
         issued(
             path,
-            [
-                (b"authorization", key),
-                (b"x-sage-tenant", tenant),
-                (b"idempotency-key", b"i" + name + (b"+" if more else b"")),
-            ],
+            {
+                b"authorization": key,
+                b"x-sage-tenant": tenant,
+                b"idempotency-key": b"i" + name + (b"+" if more else b""),
+            },
             b"",
         )
         for key, tenant, path, name, more in two
@@ -116,15 +115,15 @@ def test_an_answer_is_told_for_its_own_body_only(known: Recorded | Running | Non
     ],
 )
 def test_a_200_that_is_no_finished_answer_is_not_kept(body: bytes) -> None:
-    assert not keepable(body, bytes_max=1000)
+    assert not is_complete(body, bytes_max=1000)
 
 
 @given(st.sampled_from(["choices", "data", "results"]), st.text())
 def test_a_finished_answer_is_kept_up_to_its_limit(name: str, text: str) -> None:
     body = orjson.dumps({"id": "1", name: [{"text": text}], "error": None})
 
-    assert keepable(body, bytes_max=len(body))
-    assert not keepable(body, bytes_max=len(body) - 1)
+    assert is_complete(body, bytes_max=len(body))
+    assert not is_complete(body, bytes_max=len(body) - 1)
 
 
 @given(st.text(), st.booleans())
@@ -132,8 +131,8 @@ def test_only_an_error_event_breaks_a_stream_not_a_text_about_one(text: str, lat
     event = b"data: " + orjson.dumps({"delta": {"content": text + '\n\ndata: {"error"'}}) + b"\n\n"
     error = b'data: {"error": {"message": "lost"}}\n\n'
 
-    assert not broken(event)
-    assert broken(event + error if late else error)
+    assert not has_error_event(event)
+    assert has_error_event(event + error if late else error)
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.sampled_from([0.0, 30.0]), st.booleans())

@@ -8,8 +8,10 @@ import orjson
 import pytest
 
 from sage_flink.common import PoolError, Rejected, Settings
-from sage_gateway.pipelines.pool_client import Transport
-from sage_gateway.pipelines.registry import OnDelta, Reply
+from sage_flink.flow import Pool
+from sage_gateway.pipelines.pool_client import PoolClient
+from sage_gateway.pipelines.served_pipeline import OnDelta, PipelineReply
+from sage_gateway.requests.request import Request
 
 KEY = "sk-sage-test"
 SOURCES = [{"id": "docs/1", "score": 0.9}]
@@ -18,38 +20,41 @@ SOURCES = [{"id": "docs/1", "score": 0.9}]
 class Echo:
     """A pipeline that asks the pool once and does what the question says."""
 
-    def __init__(self, _: Settings, pool: Transport) -> None:
-        self.pool = pool
+    def __init__(self, _: Settings) -> None:
         self.cancelled = 0
 
-    async def answer(self, body: dict[str, Any], on_delta: OnDelta | None) -> Reply:
+    async def answer(
+        self, body: dict[str, Any], pool: Pool, on_delta: OnDelta | None
+    ) -> PipelineReply:
         question = body["messages"][-1]["content"]
         if question == "reject":
             raise Rejected("the question is not one; ask another")
         if question == "bug":
             raise ZeroDivisionError("a secret")
         try:
-            text = await (self.told if on_delta is None else self.streamed)(question, on_delta)
+            text = await (self.whole if on_delta is None else self.streamed)(
+                question, pool, on_delta
+            )
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return Reply(text, SOURCES, {"prompt_tokens": 3, "completion_tokens": 2})
+        return PipelineReply(text, SOURCES, {"prompt_tokens": 3, "completion_tokens": 2})
 
-    async def told(self, question: str, _: OnDelta | None) -> str:
+    async def whole(self, question: str, pool: Pool, _: OnDelta | None) -> str:
         body = orjson.dumps({"model": "talk", "messages": [{"role": "user", "content": question}]})
-        status, answer, _ = await self.pool.post("/v1/chat/completions", body, {})
+        status, answer, _ = await pool.post("/v1/chat/completions", body, {})
         page = orjson.loads(answer)
         if status != 200:
             raise PoolError(page["error"]["message"], status=status)
         text: str = page["choices"][0]["message"]["content"]
         return text
 
-    async def streamed(self, question: str, on_delta: OnDelta | None) -> str:
+    async def streamed(self, question: str, pool: Pool, on_delta: OnDelta | None) -> str:
         messages = [{"role": "user", "content": question}]
         body = orjson.dumps({"model": "talk", "stream": True, "messages": messages})
         text = ""
         assert on_delta is not None
-        async for event in self.pool.stream("/v1/chat/completions", body, {}):
+        async for event in pool.stream("/v1/chat/completions", body, {}):
             for line in event.split(b"\n\n"):
                 if line.startswith(b'data: {"error"'):
                     raise PoolError("the engine broke off", status=502)
@@ -123,14 +128,16 @@ def test_a_caller_who_hangs_up_cancels_the_pipeline_and_its_calls(gateway: Any) 
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
 
-    gateway.until(lambda: gateway.service.mounts["rag"].cancelled == 1, 1.0)
+    gateway.until(lambda: gateway.gateway.inference.pipelines.by_name["rag"].cancelled == 1, 1.0)
     gateway.until(lambda: gateway.seen()["hung_up"] == before + 1, 1.0)
 
 
 def test_a_pipeline_cannot_be_asked_for_embeddings_and_cannot_ask_itself(gateway: Any) -> None:
     embedding = gateway.client.post("/v1/embeddings", json={"model": "rag", "input": "x"})
     body = orjson.dumps({"model": "rag", "messages": [{"role": "user", "content": "hi"}]})
-    inner = Transport(gateway.service).post("/v1/chat/completions", body, {})
+    pipelines = gateway.gateway.inference.pipelines
+    pool = PoolClient(pipelines._inference, Request())
+    inner = pool.post("/v1/chat/completions", body, {})
     status, *_ = asyncio.run_coroutine_threadsafe(inner, gateway.loop).result(5)
 
     assert embedding.status_code == 400

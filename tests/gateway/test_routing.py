@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.requests.request import Request
 from sage_gateway.routing import (
     POLICIES,
     Candidate,
@@ -158,8 +159,8 @@ def test_a_key_is_read_from_its_header_and_without_one_the_least_loaded_is_chose
     by_key = router(name)
     candidates = [ready(0, 3), ready(1, 1), ready(2, 2)]
 
-    named = by_key.hints([(b"accept", b"*/*"), (header, b"17")], b"{}")
-    nameless = by_key.hints([(b"accept", b"*/*")], b"{}")
+    named = by_key.hints(Request(headers={b"accept": b"*/*", header: b"17"}))
+    nameless = by_key.hints(Request(headers={b"accept": b"*/*"}))
 
     assert named == RoutingHints(b"17")
     assert by_key.choose(candidates, nameless) == 1

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.openai.schema import BODY_BYTES_MAX
 from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.requests.request import Request
 from sage_gateway.routing import Candidate, Router, RoutingHints
 from sage_gateway.routing.prefix import (
     BLOCK_BYTES,
@@ -53,11 +54,11 @@ def test_a_conversation_stays_on_one_replica_while_that_has_a_slot_free(
 ) -> None:
     by_prefix = router()
     said = [tale(60)]
-    first = by_prefix.choose(at_work(*loads), read((), chat(*said)))
+    first = by_prefix.choose(at_work(*loads), read(Request(body=chat(*said))))
 
     for words in turns:
         said.append(tale(words, "answers"))
-        now = by_prefix.choose(at_work(*reversed(loads)), read((), chat(*said)))
+        now = by_prefix.choose(at_work(*reversed(loads)), read(Request(body=chat(*said))))
 
         assert now == first
 
@@ -122,7 +123,7 @@ def test_a_common_prefix_that_is_a_small_part_of_the_prompt_does_not_count() -> 
 
 
 def test_a_prompt_shorter_than_a_block_is_sent_to_the_least_loaded() -> None:
-    assert read((), chat("hello")) == RoutingHints()
+    assert read(Request(body=chat("hello"))) == RoutingHints()
     assert router().choose(at_work(1, 0), RoutingHints()) == 1
 
 
@@ -155,10 +156,10 @@ def test_only_the_rendered_parts_of_a_body_count() -> None:
     completion = orjson.dumps({"model": "m", "prompt": tale(200)})
     embeddings = orjson.dumps({"model": "m", "input": [tale(200)]})
 
-    assert read((), plain) == read((), cooler)
-    assert not set(read((), plain).chain) & set(read((), with_tools).chain)
-    assert read((), completion).chain
-    assert read((), embeddings).chain
+    assert read(Request(body=plain)) == read(Request(body=cooler))
+    assert not set(read(Request(body=plain)).chain) & set(read(Request(body=with_tools)).chain)
+    assert read(Request(body=completion)).chain
+    assert read(Request(body=embeddings)).chain
 
 
 def test_the_prefix_state_is_bounded_and_short_prefixes_are_evicted_last() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_flink.platform.record_accounting import STEPS, CountedStep, encode_steps
-from sage_flink.tsdb.port import flaw
+from sage_flink.tsdb.time_series_store import flaw
 from sage_gateway.autoscaling import Inputs, ScalingState, decide, flink_jobs
 from sage_gateway.autoscaling.decision_log import DECISIONS_MAX, DecisionLog, point
 from sage_gateway.autoscaling.flink_jobs import Vertex, calls_of, operator, slope, vertices

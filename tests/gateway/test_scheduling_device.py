@@ -15,6 +15,7 @@ from sage_flink.common import ConfigError
 from sage_gateway.config.pool_file import validate
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.engines import KNOWN
+from sage_gateway.requests.request import BACKGROUND
 from sage_gateway.scheduling import (
     DEFAULT_HINTS,
     POLICIES,
@@ -25,7 +26,6 @@ from sage_gateway.scheduling import (
     SharedDevice,
     run_preemptible,
 )
-from sage_gateway.scheduling.queued_request import BACKGROUND
 from sage_gateway.scheduling.shared_device import has_room
 
 BACKGROUND_HINTS = RequestHints(priority=BACKGROUND)

@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sage_flink.flow.graph import PRIORITIES
+from sage_gateway.requests.request import BACKGROUND
 from sage_gateway.scheduling import (
-    DEFAULT_HINTS,
     POLICIES,
     QueuedRequest,
     expected_tokens,
-    read_hints,
 )
 from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, ClassQueues, PolicyQueue, is_full
-from sage_gateway.scheduling.queued_request import BACKGROUND, NORMAL
 from sage_gateway.scheduling.slo import is_expired
 
 INTERACTIVE = PRIORITIES.index("interactive")
@@ -197,38 +195,6 @@ def test_background_fills_at_most_half_of_a_queue() -> None:
     assert not is_full(9, 9, background=False, queue_max=10)
     assert is_full(5, 5, background=True, queue_max=10)
     assert not is_full(8, 4, background=True, queue_max=10)
-
-
-@pytest.mark.parametrize(
-    ("headers", "tenant", "priority"),
-    [
-        ([], "", NORMAL),
-        ([(b"x-sage-tenant", b"acme"), (b"x-sage-priority", b"low")], "acme", LOW),
-        ([(b"x-sage-priority", b"interactive"), (b"x-background", b"1")], "", BACKGROUND),
-        ([(b"x-background", b"0"), (b"x-sage-priority", b"no such")], "", NORMAL),
-        ([(b"x-sage-tenant", b"claimed"), (b"x-sage-tenant", b"known")], "known", NORMAL),
-    ],
-)
-def test_hints_are_read_from_the_headers_that_a_flink_call_sends(
-    headers: list[tuple[bytes, bytes]], tenant: str, priority: int
-) -> None:
-    found = read_hints(headers)
-
-    assert (found.tenant, found.priority) == (tenant, priority)
-
-
-def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_ignored() -> None:
-    assert read_hints([(b"x-sage-deadline-ms", b"1500")]).deadline_s == 1.5
-    for odd in (b"", b"-1", b"soon", b"1.5", b"9" * 16):
-        assert read_hints([(b"x-sage-deadline-ms", odd)]).deadline_s == math.inf
-
-
-@given(st.lists(st.tuples(st.sampled_from([b"x-sage-tenant", b"x-sage-priority"]), st.binary())))
-def test_any_header_value_can_be_read(headers: list[tuple[bytes, bytes]]) -> None:
-    found = read_hints(headers)
-
-    assert found.priority in range(len(PRIORITIES))
-    assert (found is DEFAULT_HINTS) == (not headers)
 
 
 def test_a_request_costs_at_least_one_token() -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from sage_gateway.requests.request import BACKGROUND
 from sage_gateway.scheduling import (
     DEFAULT_HINTS,
     POLICIES,
@@ -13,7 +14,6 @@ from sage_gateway.scheduling import (
     run_preemptible,
 )
 from sage_gateway.scheduling.preemption import PreemptibleRequests
-from sage_gateway.scheduling.queued_request import BACKGROUND
 
 BACKGROUND_HINTS = RequestHints(priority=BACKGROUND)
 

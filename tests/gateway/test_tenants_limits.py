@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import LimitsSpec
-from sage_gateway.openai.schema import CostAsk, parsed
+from sage_gateway.openai.schema import ChatRequest, decode
 from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, used
 from sage_gateway.tenants.limits import (
     Account,
@@ -126,7 +126,7 @@ def test_the_most_a_chat_can_cost_is_its_bytes_and_its_completions(
     fields: dict[str, Any], completion: int
 ) -> None:
     body = body_of(**fields)
-    cost = generation(parsed(body, CostAsk), body, 1000)
+    cost = generation(decode(body, ChatRequest), body, 1000)
 
     assert cost.most == min(len(body) + TEMPLATE_TOKENS + completion, max(1000, completion))
     assert cost.likely <= cost.most

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_flink.tsdb import Point, bucket
-from sage_flink.tsdb.port import flaw
+from sage_flink.tsdb.time_series_store import flaw
 from sage_gateway.tenants.store_protocol import Charge, Row
 from sage_gateway.tenants.usage_points import usage_points
 

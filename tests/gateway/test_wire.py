@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.openai.schema import ChatAsk, engine_error, parsed, texts_only, tokens
+from sage_gateway.openai.schema import ChatRequest, check_text_only, decode, engine_error, tokens
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from sage_gateway.openai.schema import ChatAsk, engine_error, parsed, texts_only
 )
 def test_a_wrong_request_is_a_400_that_names_the_field(body: bytes, param: str | None) -> None:
     with pytest.raises(GatewayError) as caught:
-        parsed(body, ChatAsk)
+        decode(body, ChatRequest)
 
     assert status_of(caught.value) == 400
     assert caught.value.param == param
@@ -37,7 +37,7 @@ def test_a_wrong_request_is_a_400_that_names_the_field(body: bytes, param: str |
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_request_fail_in_no_other_way(body: bytes) -> None:
     with pytest.raises(GatewayError, match=r"."):
-        parsed(body, ChatAsk)
+        decode(body, ChatRequest)
 
 
 def test_an_address_to_fetch_is_refused() -> None:
@@ -45,7 +45,7 @@ def test_an_address_to_fetch_is_refused() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
 
     with pytest.raises(GatewayError, match="only 'text' is taken"):
-        texts_only(parsed(orjson.dumps(body), ChatAsk))
+        check_text_only(decode(orjson.dumps(body), ChatRequest))
 
 
 def test_tokens_are_those_of_usage_and_no_text_can_pass_for_it() -> None:

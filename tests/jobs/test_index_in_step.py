@@ -5,6 +5,7 @@ import json
 import uuid
 from dataclasses import dataclass
 
+from delete_shapes import SHAPED_LIKE_DELETES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +70,7 @@ def rows_of(messages):
         (decoded,) = DecodeDocument()(given_)
         last[decoded.id] = decoded
     found = {}
-    for decoded in (d for d in last.values() if "text" in d.value):
+    for decoded in (d for d in last.values() if d.kind == "upsert"):
         *chunks, _ = Chunk(CONFIG.tokens_max, CONFIG.overlap)(decoded)
         kept = [chunk for chunk in chunks if "poison" not in chunk["text"]]
         found.update({(c["doc"], c["ordinal"]): (c["text"], c["version"]) for c in kept})
@@ -121,3 +122,30 @@ def test_a_replay_and_a_second_feed_change_no_count_and_telemetry_sees_chunks_al
     chunks = counts[0][0]
     assert chunks > 4
     assert counts == [(chunks, chunks, chunks)] * 3 + [(0, 0, len(rows_of([messages[1]])))]
+
+
+def test_documents_and_questions_shaped_like_deletes_remove_no_row():
+    texts = [
+        shape if isinstance(shape, str) else json.dumps(shape) for shape in SHAPED_LIKE_DELETES
+    ]
+    documents = [{"id": "r1", "text": "oak elm"}]
+    documents += [{"id": f"s{n}", "text": text} for n, text in enumerate(texts)]
+    documents += [
+        {"id": f"t{n}", "text": "ash", **shape, "op": "upsert"}
+        for n, shape in enumerate(SHAPED_LIKE_DELETES)
+        if isinstance(shape, dict) and "id" not in shape
+    ]
+    bare = [json.dumps(s).encode() for s in SHAPED_LIKE_DELETES if not isinstance(s, dict)]
+    values = [*(json.dumps(document).encode() for document in documents), *bare]
+    messages = [
+        Record(f"documents/0/{n}", value, n, b"r1", {}, f"documents/0/{n}")
+        for n, value in enumerate(values)
+    ]
+    sink = collection(f"t{uuid.uuid4().hex}", dim=DIM, store="memory")
+
+    outcome = ingested(messages, sink)
+
+    stored = {hit.fields["doc"] for hit in sink.open().search([1.0] * DIM, 1000)}
+    vectors_in_memory.forget(sink.name)
+    assert stored == {document["id"] for document in documents}
+    assert len(outcome.failed) == len(bare)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_flink.common import PipelineError, Record, Rejected, Removal, removal
+from sage_flink.common import PipelineError, Record, Rejected
 from sage_flink.operators import Chunk
 from sage_flink.operators.chunk import windows
 
@@ -64,11 +64,11 @@ def split(origin="t/0/1", tokens_max=10, **changes):
     return {chunk["version"] for chunk in chunks}, last
 
 
-def test_a_removal_of_other_versions_goes_behind_the_chunks():
+def test_a_delete_of_other_versions_follows_the_chunks():
     versions, last = split()
 
     (version,) = versions
-    assert removal(last) == Removal("a", version)
+    assert (last.kind, last.document, last.version) == ("delete", "a", version)
     assert last.id not in {Record("a", None).child("split", n, None).id for n in range(100)}
 
 
@@ -76,7 +76,7 @@ def test_a_text_without_a_token_leaves_no_chunk():
     chunks, last = split(text="\u200b")
 
     assert chunks == set()
-    assert removal(last).doc == "a"
+    assert last.document == "a"
 
 
 def test_a_version_is_the_same_on_replay_and_another_for_what_differs():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sage_flink.common import Record, Rejected, Removal, removal
+from sage_flink.common import Record, Rejected
 from sage_flink.operators import DecodeDocument, DecodeQuestion
 
 
@@ -68,11 +68,11 @@ def test_a_question_keeps_the_conversation_before_it():
         (b'{"type": "document", "id": "a", "op": "delete", "text": ""}', None, "a"),
     ],
 )
-def test_a_tombstone_or_a_delete_removes_its_document(raw, key, doc):
+def test_a_tombstone_or_a_delete_operation_is_a_delete_of_its_document(raw, key, doc):
     (record,) = DecodeDocument()(Record("t/0/1", raw, key=key, origin="t/0/1"))
 
     assert (record.id, record.origin) == (doc, "t/0/1")
-    assert removal(record) == Removal(doc)
+    assert (record.kind, record.document, record.version) == ("delete", doc, "")
 
 
 @pytest.mark.parametrize(

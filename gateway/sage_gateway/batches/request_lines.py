@@ -12,7 +12,7 @@ import orjson
 
 from sage_gateway.batches.schema import BatchError
 from sage_gateway.openai.schema import BODY_BYTES_MAX
-from sage_gateway.requests.response import Answer
+from sage_gateway.requests.response import Response
 
 #: The largest body of a request, and room for the fields around it.
 LINE_BYTES_MAX = BODY_BYTES_MAX + (64 << 10)
@@ -101,7 +101,7 @@ def request_id(batch_id: str, number: int) -> str:
     return blake2b(f"{batch_id}/{number}".encode(), digest_size=16).hexdigest()
 
 
-def retry_wait_s(answer: Answer, failures: int) -> float | None:
+def retry_wait_s(answer: Response, failures: int) -> float | None:
     """How long to wait before the line is sent again; None if ``answer`` is final.
 
     After a rate limit, a full queue or a starting model the line is retried until the batch
@@ -114,14 +114,14 @@ def retry_wait_s(answer: Answer, failures: int) -> float | None:
     return wait_s if is_not_admitted(answer) or failures < FAILURES_MAX else None
 
 
-def is_not_admitted(answer: Answer) -> bool:
+def is_not_admitted(answer: Response) -> bool:
     """Whether the request was turned away before it reached an engine; not counted as a failure."""
     if answer.status not in (429, 503):
         return False
     return b'"engine_lost"' not in answer.body
 
 
-def answer_line(batch_id: str, number: int, custom_id: str, answer: Answer) -> bytes:
+def answer_line(batch_id: str, number: int, custom_id: str, answer: Response) -> bytes:
     """The line of the output file, or of the error file, with ``answer``."""
     call_id = request_id(batch_id, number)
     response = {"status_code": answer.status, "request_id": call_id, "body": _json(answer.body)}

@@ -28,7 +28,7 @@ from sage_gateway.batches.schema import (
     Status,
 )
 from sage_gateway.config.pool_spec import BatchesSpec
-from sage_gateway.requests.response import Answer
+from sage_gateway.requests.response import Response
 from sage_gateway.runtime.worker_thread import WorkerThread
 
 log = logging.getLogger("sage.gateway")
@@ -37,7 +37,7 @@ ERRORS_MAX = 100
 RETRY_S = 5.0
 FINAL_STATUS = {Status.FINALIZING: Status.COMPLETED, Status.CANCELLING: Status.CANCELLED}
 #: Sends a request to the pool for the owner of the batch: path, request id, body.
-Send = Callable[[OwnedBatch, str, str, bytes], Awaitable[Answer]]
+Send = Callable[[OwnedBatch, str, str, bytes], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class BatchRun:
         await context.thread(context.store.record, batch_id, number, text, good=good)
         context.line_counter.labels("completed" if good else "failed").inc()
 
-    async def _send(self, number: int, line: request_lines.RequestLine) -> Answer:
+    async def _send(self, number: int, line: request_lines.RequestLine) -> Response:
         """The final answer to a line, which may be an error; retries for as long as it takes."""
         batch, body, failures = self.batch, bytes(line.body), 0
         slots = self._context.model_slots[request_lines.model_of(line)]

@@ -4,6 +4,6 @@
 where the ledger is in Redis, so that several gateways share what they keep.
 """
 
-from sage_gateway.cache.response_cache import Cache
+from sage_gateway.cache.response_cache import ResponseCache
 
-__all__ = ["Cache"]
+__all__ = ["ResponseCache"]

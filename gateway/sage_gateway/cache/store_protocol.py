@@ -4,8 +4,6 @@ from typing import Protocol
 
 #: What an answer costs besides its bytes; bounds the count of tiny ones.
 ROW_BYTES = 128
-#: How long an answer may be kept.
-TTL_S_MAX = 99_999
 
 
 class Store(Protocol):

@@ -30,7 +30,7 @@ class BrokenError(ConnectionError):
     """The connection ended, or what came on it is no HTTP, before the answer was whole."""
 
 
-class Response(asyncio.Protocol):
+class EngineResponse(asyncio.Protocol):
     """One connection, and the answer that is coming on it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,7 +49,7 @@ class Response(asyncio.Protocol):
     # What the client does.
 
     @property
-    def content(self) -> "Response":
+    def content(self) -> "EngineResponse":
         """Where the body is read from."""
         return self
 
@@ -178,7 +178,7 @@ class Response(asyncio.Protocol):
         self.whole = self.whole or self._begun
 
 
-class Asking:
+class EngineRequest:
     """``async with`` it for the connection on which the answer comes; see :meth:`Client.post`."""
 
     __slots__ = ("_address", "_client", "_connection", "_request", "_timeout")
@@ -190,9 +190,9 @@ class Asking:
         self._address = address
         self._request = request
         self._timeout = timeout
-        self._connection: Response | None = None
+        self._connection: EngineResponse | None = None
 
-    async def __aenter__(self) -> Response:
+    async def __aenter__(self) -> EngineResponse:
         connection = self._client.kept(self._address)
         if connection is None:
             connection = await self._client.connected(self._address, self._timeout.sock_connect)
@@ -223,10 +223,10 @@ class Client:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle: dict[Address, list[Response]] = {}
+        self._idle: dict[Address, list[EngineResponse]] = {}
         self._urls: dict[str, tuple[Address, bytes]] = {}
         self.deadlines = Deadlines(self._loop, LATE_MAX_S)
-        self._all: weakref.WeakSet[Response] = weakref.WeakSet()
+        self._all: weakref.WeakSet[EngineResponse] = weakref.WeakSet()
 
     def post(
         self,
@@ -236,7 +236,7 @@ class Client:
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
         allow_redirects: bool = False,
-    ) -> Asking:
+    ) -> EngineRequest:
         """POST ``data``; the answer's status has come when the block begins.
 
         Of ``timeout``, ``total`` (until the answer is whole) and ``sock_connect`` are minded.
@@ -254,9 +254,9 @@ class Client:
             raise ValueError("a header has a line break")
         length = b"content-length: %d\r\n\r\n" % len(data)
         request = b"".join((head, lines.encode("latin-1"), length, data))
-        return Asking(self, address, request, timeout)
+        return EngineRequest(self, address, request, timeout)
 
-    def kept(self, address: Address) -> Response | None:
+    def kept(self, address: Address) -> EngineResponse | None:
         """A connection that can be used at once."""
         idle = self._idle.get(address)
         while idle:
@@ -266,12 +266,12 @@ class Client:
             connection.drop()
         return None
 
-    def keep(self, address: Address, connection: Response) -> None:
+    def keep(self, address: Address, connection: EngineResponse) -> None:
         """It can be used again."""
         connection.idle_since_s = self._loop.time()
         self._idle.setdefault(address, []).append(connection)
 
-    async def connected(self, address: Address, timeout_s: float | None) -> Response:
+    async def connected(self, address: Address, timeout_s: float | None) -> EngineResponse:
         """A new connection.
 
         Raises:
@@ -280,7 +280,7 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await self._loop.create_connection(
-                    lambda: Response(self._loop), *address
+                    lambda: EngineResponse(self._loop), *address
                 )
         except (OSError, TimeoutError) as error:
             raise BrokenError(f"no connection to {address[0]}:{address[1]}: {error}") from error

@@ -1,7 +1,7 @@
-"""Forward a request to a replica: bytes in, bytes out.
+"""Forwards a request to a replica: bytes in, bytes out.
 
-One more try when a replica is lost before its answer began, as soon as another has room; after that
-nothing is repeated. A stream is handed on in whole events, so that one that breaks can still end
+One more try when a replica is lost before its answer began, as soon as another one has room; after
+that no try is repeated. A stream is passed on in whole events, so that a broken one can still end
 with an error event.
 """
 
@@ -15,26 +15,27 @@ from typing import NamedTuple, cast
 import aiohttp
 
 from sage_gateway.errors import EngineFailed, EngineLost, EngineTimeout, GatewayError, NoReplica
-from sage_gateway.forwarding.engine_client import Asking, Client, Response
-from sage_gateway.forwarding.replica_call import Call
+from sage_gateway.forwarding.engine_client import Client, EngineRequest, EngineResponse
+from sage_gateway.forwarding.replica_call import ReplicaCall
 from sage_gateway.models.model import Model
 from sage_gateway.models.replica_slot import ReplicaSlot
 from sage_gateway.openai.error_table import error_event
 from sage_gateway.openai.schema import engine_error, tokens
-from sage_gateway.requests.response import Answer, Stream
-from sage_gateway.routing import Headers, RoutingHints
+from sage_gateway.requests.request import Request
+from sage_gateway.requests.response import Response, StreamingResponse
+from sage_gateway.routing import RoutingHints
 
 TRIES = 2
 EVENT_BYTES_MAX = 8 << 20
 HEADERS: Mapping[str, str] = MappingProxyType({"content-type": "application/json"})
 
 
-class Lost(Exception):  # noqa: N818 - a verdict on a replica, turned into an GatewayError here
-    """The replica went away before its answer began."""
+class _ReplicaLost(Exception):  # noqa: N818 - raised and caught in this module
+    """The replica was lost before its answer began; another one is tried."""
 
 
-class Job(NamedTuple):
-    """A request to be forwarded: where to, what, and what routing was told of it."""
+class Outbound(NamedTuple):
+    """A request on its way to a replica of ``model``; ``hints`` are those for routing."""
 
     model: Model
     path: str
@@ -43,189 +44,190 @@ class Job(NamedTuple):
     stream: bool
     hints: RoutingHints
 
+    @classmethod
+    def of(cls, model: Model, request: Request, body: bytes, *, stream: bool) -> "Outbound":
+        """``request`` with ``body``, in which the model has the name that the engine knows."""
+        headers = HEADERS
+        if request.request_id:
+            headers = {**headers, "x-request-id": request.request_id}
+        if request.traceparent:
+            headers = {**headers, "traceparent": request.traceparent}
+        hints = model.router.hints(request)
+        return cls(model, request.path, body, headers, stream, hints)
 
-class Proxy:
-    """The data plane's client. One session; ``open`` on the loop that serves."""
+
+class Forwarder:
+    """The HTTP client of the data plane; ``open`` on the loop that serves."""
 
     def __init__(self) -> None:
-        self._session: Client | None = None
+        self._client: Client | None = None
 
     async def open(self) -> None:
         """Make the client."""
-        self._session = Client()
+        self._client = Client()
 
     async def close(self) -> None:
-        """Abort what is still running."""
-        if self._session is not None:
-            await self._session.close()
+        """Abort all requests at engines."""
+        if self._client is not None:
+            await self._client.close()
 
-    async def forward(
-        self,
-        model: Model,
-        path: str,
-        body: bytes,
-        *,
-        stream: bool,
-        request_id: str = "",
-        headers: Headers = (),
-        traceparent: str = "",
-    ) -> Answer | Stream:
-        """The engine's answer to ``body``. ``headers`` are the caller's: routing reads its own.
-        ``traceparent``: that of a sampled request.
+    async def forward(self, outbound: Outbound) -> Response | StreamingResponse:
+        """The engine's answer.
 
         Raises:
             NoReplica, QueueFull: none is ready; one was lost and no other had room in time.
             EngineFailed, EngineTimeout, InvalidRequest: the engine failed, took longer than
                 ``timeout_s``, or objects to the request.
         """
-        sent = {**HEADERS, "x-request-id": request_id} if request_id else HEADERS
-        if traceparent:
-            sent = {**sent, "traceparent": traceparent}
-        job = Job(model, path, body, sent, stream, model.router.hints(headers, body))
-        if model.spec.hedge_after_ms is None:
-            return await self._tried(job, [])
-        return await self._hedged(job, model.spec.hedge_after_ms / 1000)
+        hedge_after_ms = outbound.model.spec.hedge_after_ms
+        if hedge_after_ms is None:
+            return await self._try(outbound, [])
+        return await self._hedge(outbound, hedge_after_ms / 1000)
 
-    async def _hedged(self, job: Job, after_s: float) -> Answer | Stream:
-        """The answer that comes first, of two replicas if one takes longer than ``after_s``.
+    async def _hedge(self, outbound: Outbound, after_s: float) -> Response | StreamingResponse:
+        """The first answer, of two replicas if one takes longer than ``after_s``.
 
-        The second asking is the request's second try. The loser is cancelled, which aborts it.
+        The second replica is the request's second try. The slower call is cancelled, which aborts
+        it at its engine.
         """
         tried: list[int] = []
-        asks = [asyncio.create_task(self._tried(job, tried))]
+        calls = [asyncio.create_task(self._try(outbound, tried))]
         try:
-            done, _ = await asyncio.wait(asks, timeout=after_s)
+            done, _ = await asyncio.wait(calls, timeout=after_s)
             if not done:
-                asks.append(asyncio.create_task(self._tried(job, tried, elsewhere=True)))
-            for ask in asyncio.as_completed(asks):
+                calls.append(asyncio.create_task(self._try(outbound, tried, hedge=True)))
+            for call in asyncio.as_completed(calls):
                 with contextlib.suppress(GatewayError):
-                    return await ask
-            return asks[0].result()
+                    return await call
+            return calls[0].result()
         finally:
-            for task in asks:
+            for task in calls:
                 task.cancel()
-            await asyncio.gather(*asks, return_exceptions=True)
+            await asyncio.gather(*calls, return_exceptions=True)
 
-    async def _tried(
-        self, job: Job, tried: list[int], *, elsewhere: bool = False
-    ) -> Answer | Stream:
+    async def _try(
+        self, outbound: Outbound, tried: list[int], *, hedge: bool = False
+    ) -> Response | StreamingResponse:
         """The answer of the replica chosen, or of the next one where that is lost.
 
-        Each is noted in ``tried``. ``elsewhere``: only one that was not tried before will do.
+        Each is added to ``tried``. ``hedge``: only one that was not tried before is chosen.
         """
-        model = job.model
-        ask = _ask_stream if job.stream else _ask
+        model = outbound.model
+        call = _call_stream if outbound.stream else _call
         while len(tried) < TRIES:
-            index = await _chosen(job, tried, elsewhere=elsewhere)
+            index = await _choose(outbound, tried, hedge=hedge)
             if index is None:
                 break
             tried.append(index)
             member = model.slot(index)
             try:
-                return await ask(model, member, self._request(job, member))
-            except Lost:
+                return await call(model, member, self._request(outbound, member))
+            except _ReplicaLost:
                 continue
             except TimeoutError as error:
                 seconds = model.spec.timeout_s
                 raise EngineTimeout(f"{model.name}: no answer within {seconds:g} s") from error
-        raise _nobody(model)
+        raise _unavailable(model)
 
-    def _request(self, job: Job, member: ReplicaSlot) -> Asking:
-        assert self._session is not None
-        client = cast("Client", member.session or self._session)  # as Client says
+    def _request(self, outbound: Outbound, member: ReplicaSlot) -> EngineRequest:
+        assert self._client is not None
+        client = cast("Client", member.session or self._client)  # as Client says
+        headers = outbound.headers
         return client.post(
-            member.url(job.path),
-            data=job.body,
-            headers={**job.headers, **member.headers} if member.headers else job.headers,
-            timeout=_limit(job.model.spec.timeout_s),
+            member.url(outbound.path),
+            data=outbound.body,
+            headers={**headers, **member.headers} if member.headers else headers,
+            timeout=_timeout(outbound.model.spec.timeout_s),
             allow_redirects=False,
         )
 
 
 @lru_cache(maxsize=256)
-def _limit(timeout_s: float) -> aiohttp.ClientTimeout:
-    """To make one costs a microsecond, and every request of a model has the same."""
+def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
+    """Making one takes a microsecond, and every request of a model has the same."""
     return aiohttp.ClientTimeout(total=timeout_s, sock_connect=2.0)
 
 
-async def _chosen(job: Job, tried: list[int], *, elsewhere: bool) -> int | None:
-    """The replica for the next try, which may wait for one with room; ``elsewhere`` it does not."""
-    model = job.model
-    if elsewhere:
-        index = model.choose(job.hints, tried) if model.queue.can_bypass() else None
+async def _choose(outbound: Outbound, tried: list[int], *, hedge: bool) -> int | None:
+    """The replica for the next try; waits for room, but not for a ``hedge``."""
+    model = outbound.model
+    if hedge:
+        index = model.choose(outbound.hints, tried) if model.queue.can_bypass() else None
         return None if index in tried else index
-    index = model.choose(job.hints, tried)
+    index = model.choose(outbound.hints, tried)
     while index is None and model.ready():
         await model.queue.requeue_retry()
-        index = model.choose(job.hints, tried)
+        index = model.choose(outbound.hints, tried)
     return index
 
 
-async def _ask(model: Model, member: ReplicaSlot, request: Asking) -> Answer:
-    with Call(member) as call:
+async def _call(model: Model, member: ReplicaSlot, request: EngineRequest) -> Response:
+    with ReplicaCall(member) as call:
         try:
             async with request as response:
-                found = await response.read()
+                body = await response.read()
         except (aiohttp.ClientError, ConnectionError) as error:
-            call.lost()
-            raise Lost from error
-        _judge(call, response.status)
+            call.lose()
+            raise _ReplicaLost from error
+        _report(call, response.status)
         if response.status == 200:
-            call.finished()
+            call.finish()
     if response.status != 200:
-        raise _error(member, response.status, found, model.name)
-    return Answer(200, found, used=tokens(found))
+        raise _error(member, response.status, body, model.name)
+    return Response(200, body, used=tokens(body))
 
 
-async def _ask_stream(model: Model, member: ReplicaSlot, request: Asking) -> Stream:
-    """A stream whose first bytes have come; until then a lost replica is tried elsewhere."""
+async def _call_stream(
+    model: Model, member: ReplicaSlot, request: EngineRequest
+) -> StreamingResponse:
+    """A stream whose first bytes are there; a replica lost before them is replaced by another."""
     async with contextlib.AsyncExitStack() as stack:
-        call = stack.enter_context(Call(member))
+        call = stack.enter_context(ReplicaCall(member))
         try:
             response = await stack.enter_async_context(request)
             if response.status != 200:
-                found = await response.read()
-                _judge(call, response.status)
-                raise _error(member, response.status, found, model.name)
+                body = await response.read()
+                _report(call, response.status)
+                raise _error(member, response.status, body, model.name)
             first = await response.content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
-            call.lost()
-            raise Lost from error
+            call.lose()
+            raise _ReplicaLost from error
         if not first:
-            call.lost()
-            raise Lost
-        call.answered()
+            call.lose()
+            raise _ReplicaLost
+        call.succeed()
         events = _events(model, call, response, first)
-        held = stack.pop_all()
-        held.push_async_callback(events.aclose)
-        return Stream(events, held.aclose)
-    raise AssertionError("the stack swallows nothing")
+        resources = stack.pop_all()
+        resources.push_async_callback(events.aclose)
+        return StreamingResponse(events, resources.aclose)
+    raise AssertionError("the stack suppresses no exception")
 
 
 def _error(member: ReplicaSlot, status: int, body: bytes, model: str) -> GatewayError:
-    """What it means to the caller, whose own key a remote engine has never seen."""
+    """The client's error; its own key is never sent to a remote engine."""
     if member.launch.target is not None and status in (401, 403):
         message = f"{model}: the remote engine refused this gateway; its key_env may be wrong"
         return EngineFailed(message)
     return engine_error(status, body, model)
 
 
-def _judge(call: Call, status: int) -> None:
-    """A refusal is an answer; an engine's own failure is none."""
+def _report(call: ReplicaCall, status: int) -> None:
+    """A refusal is an answer; an engine's own failure is not."""
     if status < 500:
-        call.answered()
+        call.succeed()
     else:
-        call.erred()
+        call.err()
 
 
 async def _events(
-    model: Model, call: Call, response: Response, first: bytes
+    model: Model, call: ReplicaCall, response: EngineResponse, first: bytes
 ) -> AsyncGenerator[bytes, None]:
-    """Whole events; the last one is ``[DONE]``, or an error where the engine broke off."""
-    held = first
+    """Chunks of whole events; the last event is ``[DONE]``, or an error of a broken stream."""
+    buffered = first
     done = False
     try:
-        while chunk := held:
+        while chunk := buffered:
             whole = chunk.rfind(b"\n\n") + 2
             if whole >= 2:
                 done = chunk.endswith(b"[DONE]\n\n", 0, whole)
@@ -234,20 +236,20 @@ async def _events(
             if len(chunk) > EVENT_BYTES_MAX:
                 break
             more = await response.content.readany()
-            held = chunk + more if more else b""
+            buffered = chunk + more if more else b""
         if done:
-            call.finished()
+            call.finish()
             return
         why = "broke off"
     except TimeoutError:
         why = f"did not end within {model.spec.timeout_s:g} s"
     except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError):
         why = "was lost"
-    call.lost()
+    call.lose()
     yield error_event(EngineFailed(f"{model.name}: the answer {why}", code="stream_interrupted"))
 
 
-def _nobody(model: Model) -> GatewayError:
+def _unavailable(model: Model) -> GatewayError:
     if not model.replica_slots:
         why = f"{model.name} has no replicas now; `sage pool scale {model.name} 1` starts one"
         return NoReplica(why, retry_after_s=1)

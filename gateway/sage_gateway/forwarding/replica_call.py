@@ -17,7 +17,7 @@ from sage_gateway.scheduling import concurrency_limit
 log = logging.getLogger("sage.gateway")
 
 
-class Call:
+class ReplicaCall:
     """One request at a replica, in flight while the block runs; then its room is another's.
 
     What was not told by the end of the block is told by how it ends: an exception is a failure, but
@@ -32,7 +32,7 @@ class Call:
         self._epoch = 0
         self._told = False
 
-    def __enter__(self) -> "Call":
+    def __enter__(self) -> "ReplicaCall":
         member = self.member
         member.acquire()
         self._begun_s = time.monotonic()
@@ -43,18 +43,18 @@ class Call:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if not self._told:
             if isinstance(error, Exception):
-                self.failed()
+                self.fail()
             else:
                 self.member.set_breaker(on_cancel(self.member.breaker, self._epoch))
         self.member.release()
         self.member.on_room_freed()
 
-    def answered(self) -> None:
+    def succeed(self) -> None:
         """The engine has answered, or has begun to."""
         self._told = True
         self._turn(on_success(self.member.breaker, self._epoch))
 
-    def finished(self) -> None:
+    def finish(self) -> None:
         """The answer is whole: a measured limit learns how long it took."""
         member = self.member
         if member.limit is not None:
@@ -63,21 +63,21 @@ class Call:
                 concurrency_limit.record_latency(member.limit, seconds, member.in_flight)
             )
 
-    def erred(self) -> None:
+    def err(self) -> None:
         """The engine answered with a failure of its own, which says nothing about its room."""
         self._told = True
         self._turn(on_failure(self.member.breaker, self._epoch, time.monotonic()))
 
-    def failed(self) -> None:
+    def fail(self) -> None:
         """The engine did not answer, or not in time: a measured limit shrinks."""
-        self.erred()
+        self.err()
         if self.member.limit is not None:
             self.member.set_limit(concurrency_limit.record_loss(self.member.limit))
 
-    def lost(self) -> None:
+    def lose(self) -> None:
         """The engine went away with the request: it is checked at once, and doubted until then."""
         self.member.report_loss()
-        self.failed()
+        self.fail()
 
     def _turn(self, after: Breaker) -> None:
         before = self.member.breaker

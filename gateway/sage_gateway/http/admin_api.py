@@ -1,4 +1,4 @@
-"""The routes that need no speed, on FastAPI, and the OpenAPI document of all routes."""
+"""Admin API on FastAPI: all routes but inference, and the OpenAPI document of all routes."""
 
 import time
 from collections.abc import Callable
@@ -14,15 +14,17 @@ from starlette.routing import Match
 from sage_flink.common import SageError
 from sage_gateway.autoscaling.loop import Autoscaler
 from sage_gateway.batches import BatchService
-from sage_gateway.errors import GatewayError, InvalidRequest, NotFound
+from sage_gateway.controlplane.model_catalog import ModelCatalog
+from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.http import batches_api as batch_routes
 from sage_gateway.http import decisions_api as decisions
 from sage_gateway.http import keys_api, openapi_document, pool_api
-from sage_gateway.inference.service import Service, told
 from sage_gateway.models.model import Model
+from sage_gateway.observability.metrics import Metrics
 from sage_gateway.openai.error_table import error_of
+from sage_gateway.openai.foreign_errors import gateway_error
 from sage_gateway.replicas.lifecycle import ReplicaState
-from sage_gateway.requests.response import refused
+from sage_gateway.requests.response import error_response
 from sage_gateway.tenants import Tenants
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -31,52 +33,57 @@ TITLE, VERSION = "sage gateway", "0.1.0"
 
 
 def build(
-    service: Service,
+    catalog: ModelCatalog,
+    metrics: Metrics,
     tenants: Tenants,
     batches: BatchService,
     autoscaler: Autoscaler,
     lifespan: Lifespan,
 ) -> FastAPI:
-    """The application behind the front."""
+    """The application of all routes but inference."""
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
-    born_s = int(time.time())
+    _add_models(app, catalog)
+    _add_metrics(app, metrics)
+    keys_api.add(app, tenants)
+    pool_api.add(app, catalog.pool)
+    decisions.add(app, autoscaler)
+    batch_routes.add(app, batches)
+    for kind in (GatewayError, SageError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _error_response)
+    app.openapi = lambda: openapi_document.document(app, TITLE, VERSION)  # type: ignore[method-assign]
+    return app
+
+
+def _add_models(app: FastAPI, catalog: ModelCatalog) -> None:
+    started_s = int(time.time())
 
     @app.get("/health", summary="Whether every model has a ready replica; needs no key")
     async def health() -> JSONResponse:
-        page = health_page(service)
+        page = health_page(catalog)
         return JSONResponse(page, 200 if page["status"] == "ok" else 503)
 
     @app.get("/v1/models", summary="The models and the mounted pipelines")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(n, born_s) for n in service.names()]}
+        return {"object": "list", "data": [_model(n, started_s) for n in catalog.names()]}
 
     @app.get("/v1/models/{model:path}", summary="One of them")
     async def model(model: str) -> dict[str, Any]:
-        if not service.knows(model):
-            known = ", ".join(service.names())
-            message = f"no model {model!r} here; there are {known}"
-            raise NotFound(message, code="model_not_found", param="model")
-        return _model(model, born_s)
+        if not catalog.knows(model):
+            raise catalog.not_found(model)
+        return _model(model, started_s)
 
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get(
         "/metrics",
         summary="Counters in Prometheus' text format",
         response_class=PlainTextResponse,
     )
-    async def metrics() -> Response:
-        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
-
-    keys_api.add(app, tenants)
-    pool_api.add(app, service.pool)
-    decisions.add(app, autoscaler)
-    batch_routes.add(app, batches)
-    for kind in (GatewayError, SageError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _failed)
-    app.openapi = lambda: openapi_document.document(app, TITLE, VERSION)  # type: ignore[method-assign]
-    return app
+    async def page() -> Response:
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4")
 
 
-def health_page(service: Service) -> dict[str, Any]:
+def health_page(catalog: ModelCatalog) -> dict[str, Any]:
     """``ok``, ``starting`` (nothing has failed yet) or ``degraded``, and the replicas' states."""
     models = {
         name: {
@@ -84,16 +91,16 @@ def health_page(service: Service) -> dict[str, Any]:
             "replicas": [str(m.replica.state) for m in model.replica_slots],
             "reasons": sorted({m.replica.reason for m in model.replica_slots if m.replica.reason}),
         }
-        for name, model in service.pool.models.items()
+        for name, model in catalog.pool.models.items()
     }
-    short = [m for m in service.pool.models.values() if _short(m)]
+    short = [m for m in catalog.pool.models.values() if _short(m)]
     fresh = all(
         m.replica.state is ReplicaState.STARTING and not m.replica.restarts
         for model in short
         for m in model.replica_slots
     )
     status = "ok" if not short else "starting" if fresh else "degraded"
-    return {"status": status, "models": models, "mounted": sorted(service.mounts)}
+    return {"status": status, "models": models, "mounted": sorted(catalog.pipelines)}
 
 
 def _short(model: Model) -> bool:
@@ -115,7 +122,7 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted(method for route in found for method in route.methods or ()))
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     more = {}
     if isinstance(error, HTTPException):
         more = {"allow": _methods(request)} if error.status_code == 405 else {}
@@ -123,8 +130,8 @@ async def _failed(request: Request, error: Exception) -> Response:
         error = error_of(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):
         found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
-        told_each = "; ".join(f"{place}: {what}" if place else what for place, what in found)
-        error = InvalidRequest(told_each, param=found[0][0] or None)
-    answer = refused(told(error))
+        message = "; ".join(f"{place}: {what}" if place else what for place, what in found)
+        error = InvalidRequest(message, param=found[0][0] or None)
+    answer = error_response(gateway_error(error))
     headers = more | {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)

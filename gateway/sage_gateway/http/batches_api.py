@@ -18,8 +18,7 @@ from sage_gateway.batches.schema import (
 )
 from sage_gateway.batches.service import BatchService
 from sage_gateway.errors import InvalidRequest
-from sage_gateway.http.keys_api import KEY
-from sage_gateway.tenants.tenants import tenant_of
+from sage_gateway.http.keys_api import KEY, TENANT
 
 FILES = "/v1/files"
 UPLOAD: dict[str, Any] = {
@@ -127,7 +126,8 @@ def _add_batches(app: FastAPI, service: BatchService) -> None:
 
 
 def _tenant(request: Request) -> str:
-    return tenant_of(request.scope[KEY], dict(request.scope["headers"]))
+    tenant: str = request.scope[TENANT]
+    return tenant
 
 
 def _page_of(found: list[Any], limit: int) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from sage_gateway.cache.store_protocol import TTL_S_MAX
 from sage_gateway.config.pool_spec import LimitsSpec, Name
 from sage_gateway.errors import Conflict, InvalidRequest, NotFound
+from sage_gateway.requests.cache_control import TTL_S_MAX
 from sage_gateway.tenants.keys import LOCAL, Key, Scope, digest, fresh
 from sage_gateway.tenants.store_protocol import Charge
 from sage_gateway.tenants.tenants import Tenants
 
-#: Where the front leaves the key for these routes.
-KEY = "sage.key"
+#: Where the ASGI scope has the client's key and tenant.
+KEY, TENANT = "sage.key", "sage.tenant"
 DAYS_MAX = 400
 KEYS_MAX = 10_000
 

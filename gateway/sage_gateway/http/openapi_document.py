@@ -6,10 +6,10 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sage_gateway.inference.service import MODEL_ROUTES, SEARCH_ROUTE
-from sage_gateway.openai.schema import ChatAsk, CompletionAsk, SearchAsk
+from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE
+from sage_gateway.openai.schema import ChatRequest, CompletionRequest, SearchRequest
 
-STREAMED = (ChatAsk, CompletionAsk)
+STREAMED = (ChatRequest, CompletionRequest)
 OPEN_ROUTE = "/health"
 ERRORS = {
     "400": "wrong request",
@@ -52,7 +52,7 @@ def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
     """The document of ``app``, made once."""
     if app.openapi_schema is None:
         page = get_openapi(title=title, version=version, routes=app.routes)
-        bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchAsk}
+        bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchRequest}
         schemas, parts = msgspec.json.schema_components(
             bodies.values(), ref_template="#/components/schemas/{name}"
         )

@@ -1,5 +1,5 @@
 """The generation ledger: a call under an id is paid for once."""
 
-from sage_gateway.idempotency.service import Ledger
+from sage_gateway.idempotency.service import Idempotency
 
-__all__ = ["Ledger"]
+__all__ = ["Idempotency"]

@@ -18,18 +18,14 @@ another payload; a concurrent repeat, a 409 there, joins the running call here).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from hashlib import blake2b
-from typing import Annotated, Any
 
 import msgspec
 
 from sage_gateway.idempotency.store_protocol import Recorded, Running
 
-END = b"[DONE]\n\n"
-
-_ERROR_EVENT = b'data: {"error"'
 _NOBODYS_CONSTANT = re.compile(
     rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 )
@@ -51,9 +47,8 @@ class Step(Enum):
     REFUSE = auto()
 
 
-def issued(path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Ticket | None:
-    """The ticket of this request, None where it names no id to be answered once under."""
-    found = dict(headers)
+def issued(path: str, found: Mapping[bytes, bytes], body: bytes) -> Ticket | None:
+    """The ticket of a request with these headers, None where it names no id to be answered once."""
     traced, chosen = found.get(b"x-request-id", b""), found.get(b"idempotency-key", b"")
     by_body = traced and chosen in (b"", traced) and _NOBODYS_CONSTANT.fullmatch(traced)
     if not by_body and not chosen:
@@ -73,41 +68,12 @@ def step_for(ticket: Ticket, known: Recorded | Running | None) -> Step:
     return Step.REPLAY if isinstance(known, Recorded) else Step.WAIT
 
 
-def keepable(body: bytes, *, bytes_max: int) -> bool:
-    """Whether a 200's body is a finished answer: whole JSON with ``choices`` or ``data``.
-
-    An engine may say 200 and send an error or half a page; kept, it would defeat every retry.
-    """
-    if len(body) > bytes_max:
-        return False
-    try:
-        page = _PAGE.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-    return page.error is None and bool(page.choices or page.data or page.results)
-
-
-def broken(chunk: bytes) -> bool:
-    """Whether these events have an error among them; a line break in a text is always escaped."""
-    return chunk.startswith(_ERROR_EVENT) or b"\n" + _ERROR_EVENT in chunk
-
-
 def goes_on(*, orphans: int, orphans_max: int, grace_s: float, kept: bool) -> bool:
     """Whether a call whose last listener left goes on for its grace.
 
     ``kept``: its answer can still be recorded; without that nobody would have anything of it.
     """
     return kept and grace_s > 0 and orphans < orphans_max
-
-
-class _Page(msgspec.Struct):
-    choices: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=1 << 16)] | None = None
-    data: list[msgspec.Raw] | None = None
-    results: list[msgspec.Raw] | None = None
-    error: Any = None
-
-
-_PAGE = msgspec.json.Decoder(_Page)
 
 
 def _hashed(parts: Iterable[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from sage_gateway.errors import GatewayError
 from sage_gateway.idempotency.decisions import Ticket
 from sage_gateway.idempotency.store_protocol import Recorded
 from sage_gateway.openai.error_table import error_event
-from sage_gateway.requests.response import Answer, Stream
+from sage_gateway.requests.response import Response, StreamingResponse
 
 HEADER = b"x-sage-ledger"
 
@@ -35,7 +35,7 @@ class Run:
         self.timer: asyncio.TimerHandle | None = None
         self._bytes_max = bytes_max
         self._deserted = deserted
-        self._whole: Answer | None = None
+        self._whole: Response | None = None
         self._streams = False
         self._error: GatewayError | None = None
         self._chunks: list[bytes] = []
@@ -47,7 +47,7 @@ class Run:
 
     # What the one who asks says.
 
-    def answered(self, whole: Answer) -> None:
+    def answered(self, whole: Response) -> None:
         """The answer is there, and it is all."""
         self._whole = whole
         self.over = True
@@ -62,7 +62,7 @@ class Run:
             self.over = True
             self._tell()
         else:
-            self.answered(Answer(200, kept.body))
+            self.answered(Response(200, kept.body))
 
     def begun(self) -> None:
         """The answer comes in events."""
@@ -99,7 +99,7 @@ class Run:
 
     # What a listener does.
 
-    async def heard(self, mark: str | None) -> Answer | Stream:
+    async def heard(self, mark: str | None) -> Response | StreamingResponse:
         """The answer, or the stream from its start. ``mark`` goes into the header."""
         self.listeners += 1
         try:
@@ -116,9 +116,9 @@ class Run:
             raise self._error
         marks = self._marks(mark)
         whole = self._whole
-        return Answer(whole.status, whole.body, (*whole.headers, *marks)) if marks else whole
+        return Response(whole.status, whole.body, (*whole.headers, *marks)) if marks else whole
 
-    def _stream(self, mark: str | None) -> Stream:
+    def _stream(self, mark: str | None) -> StreamingResponse:
         place = object()
         self._places[place] = 0
         events = self._events(place)
@@ -129,7 +129,7 @@ class Run:
                 self._moved.set()
                 self._left()
 
-        return Stream(events, close, self._marks(mark))
+        return StreamingResponse(events, close, self._marks(mark))
 
     async def _events(self, place: object) -> AsyncGenerator[bytes, None]:
         while True:

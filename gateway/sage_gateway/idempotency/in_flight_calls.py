@@ -20,22 +20,20 @@ from dataclasses import dataclass
 from sage_gateway.errors import GatewayError, IdempotencyKeyReused, InternalError, NoReplica
 from sage_gateway.idempotency.counters import Counts
 from sage_gateway.idempotency.decisions import (
-    END,
     Step,
     Ticket,
-    broken,
     goes_on,
-    keepable,
     step_for,
 )
 from sage_gateway.idempotency.in_flight_call import Run
 from sage_gateway.idempotency.resilient_store import Away, Keeper
 from sage_gateway.idempotency.store_protocol import Recorded, Store
-from sage_gateway.requests.response import Answer, Stream
+from sage_gateway.openai.completeness import is_complete
+from sage_gateway.requests.response import Response, StreamFacts, StreamingResponse
 
 log = logging.getLogger("sage.gateway")
 
-Ask = Callable[[], Awaitable[Answer | Stream]]
+Ask = Callable[[], Awaitable[Response | StreamingResponse]]
 LOOK_FIRST_S = 0.02
 LOOK_MAX_S = 0.5
 
@@ -71,7 +69,7 @@ class Once:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._keeper.close()
 
-    async def answer(self, ticket: Ticket, ask: Ask) -> Answer | Stream:
+    async def answer(self, ticket: Ticket, ask: Ask) -> Response | StreamingResponse:
         """The one answer to ``ticket``, by ``ask`` only if nobody asked before.
 
         Raises:
@@ -143,28 +141,32 @@ class Once:
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, LOOK_MAX_S)
 
-    async def _asked(self, run: Run, ticket: Ticket, found: Answer | Stream, claimed: bool) -> bool:
+    async def _asked(
+        self, run: Run, ticket: Ticket, found: Response | StreamingResponse, claimed: bool
+    ) -> bool:
         """Hand the engine's answer on; whether it is kept."""
         kept = False
-        if isinstance(found, Answer):
+        if isinstance(found, Response):
             if claimed and found.status == 200:
-                fit = keepable(found.body, bytes_max=self._limits.answer_bytes_max)
+                fit = is_complete(found.body, bytes_max=self._limits.answer_bytes_max)
                 kept = await self._kept(ticket, fit, False, found.body)
             run.answered(found)
             return kept
-        whole = True
+        recording = StreamRecording(self, run, ticket)
+        if claimed:
+            found.observe(recording)
         try:
             run.begun()
-            async for chunk in found.chunks:
-                whole = whole and not broken(chunk)
-                if claimed and chunk.endswith(END) and not kept:
-                    fit = whole and not run.cut
-                    kept = await self._kept(ticket, fit, True, run.so_far() + chunk)
+            async for chunk in found:
                 await run.event(chunk)
             run.ended()
         finally:
             await found.close()
-        return kept
+        return recording.kept
+
+    async def keep_stream(self, run: Run, ticket: Ticket, last: bytes, *, fit: bool) -> bool:
+        """Record the stream of ``run`` with its ``last`` chunk; whether it is recorded."""
+        return await self._kept(ticket, fit and not run.cut, True, run.so_far() + last)
 
     async def _kept(self, ticket: Ticket, fit: bool, stream: bool, body: bytes) -> bool:
         if not fit or len(body) > self._limits.answer_bytes_max:
@@ -210,6 +212,26 @@ class Once:
         if self._running.get(run.ticket.key) is run:
             del self._running[run.ticket.key]
         self._adopt(run)
+
+
+class StreamRecording:
+    """Records a stream before its last event is handed on; ``kept``: whether it is recorded."""
+
+    __slots__ = ("_calls", "_run", "_ticket", "kept")
+
+    def __init__(self, calls: Once, run: Run, ticket: Ticket) -> None:
+        self.kept = False
+        self._calls = calls
+        self._run = run
+        self._ticket = ticket
+
+    async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
+        """Record all events, unless one of them is an error."""
+        fit = not facts.broken
+        self.kept = await self._calls.keep_stream(self._run, self._ticket, chunk, fit=fit)
+
+    async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
+        """A stream without a last event is not recorded."""
 
 
 def _reused() -> GatewayError:

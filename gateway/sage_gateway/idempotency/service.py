@@ -1,27 +1,35 @@
-"""The ledger as the front uses it: which calls are answered once, and kept where."""
+"""Idempotency: a request that names an id is answered once, and its answer is kept.
 
-from collections.abc import Iterable, Mapping
+The user-facing name is the generation ledger: an answer that was generated is paid for once.
+"""
+
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from sage_gateway.config.pool_spec import LedgerSpec
 from sage_gateway.idempotency.counters import Counts
-from sage_gateway.idempotency.decisions import Ticket, issued
-from sage_gateway.idempotency.in_flight_calls import Ask, Limits, Once
+from sage_gateway.idempotency.decisions import issued
+from sage_gateway.idempotency.in_flight_calls import Limits, Once
 from sage_gateway.idempotency.memory import MemoryStore
 from sage_gateway.idempotency.store_protocol import Store
-from sage_gateway.requests.response import Answer, Stream
+from sage_gateway.requests.request import Handler, Request
+from sage_gateway.requests.response import Response, StreamingResponse
 
 GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
 CHEAP = frozenset({"/v1/embeddings", "/v1/rerank"})
 CHEAP_BYTES_MAX = 16 << 20
 
 
-class Ledger:
-    """A ``POST`` that names an id has a ticket, and is answered once by it; others just pass."""
+class Idempotency:
+    """Handler that sends a request with an id to the next handler once; others just pass."""
 
-    def __init__(self, spec: LedgerSpec, folder: Path, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, spec: LedgerSpec, folder: Path, registry: CollectorRegistry, next_: Handler
+    ) -> None:
+        self._next = next_
         self._onces: dict[str, Once] = {}
         self._by_path: Mapping[str, Once] = {}
         if spec.store == "off":
@@ -38,7 +46,7 @@ class Ledger:
         )
 
     async def open(self) -> None:
-        """On the loop that serves; whatever is wrong with the store, this returns."""
+        """Open the stores, on the loop that serves; an unavailable store does not prevent it."""
         for once in self._onces.values():
             await once.open()
 
@@ -47,19 +55,20 @@ class Ledger:
         for once in self._onces.values():
             await once.close()
 
-    def issued(
-        self, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
-    ) -> Ticket | None:
-        """The ticket of ``POST path``; None where it is not answered once."""
-        return issued(path, headers, body) if path in self._by_path else None
-
-    async def answer(self, path: str, ticket: Ticket, ask: Ask) -> Answer | Stream:
-        """The answer to ``ticket``, issued for ``path``; by ``ask`` unless it is known or coming.
+    async def handle(self, request: Request) -> Response | StreamingResponse:
+        """The recorded answer, that of the same call in flight, or that of the next handler.
 
         Raises:
-            GatewayError: 422, the id belongs to another body.
+            IdempotencyKeyReused: the id belongs to another body.
+            GatewayError: as the next handler.
         """
-        return await self._by_path[path].answer(ticket, ask)
+        calls = self._by_path.get(request.path)
+        ticket = issued(request.path, request.headers, request.body) if calls else None
+        if calls is None or ticket is None:
+            return await self._next.handle(request)
+        if request.path in GENERATIONS:
+            request.record_key = ticket.key
+        return await calls.answer(ticket, partial(self._next.handle, request))
 
 
 def _store(spec: LedgerSpec, folder: Path) -> Store:

@@ -1,10 +1,10 @@
-"""Traces by OpenTelemetry: a span for each sampled request, the engine's own below it.
+"""OpenTelemetry traces: a span for each sampled request, the parent of the engine's own span.
 
-Off, and nothing of it loaded, until ``OTEL_EXPORTER_OTLP_ENDPOINT`` names a collector; its other
-variables hold as well. A caller whose ``traceparent`` is sampled is always followed. Of all others,
-callers without one and records of a stream, whose trace id is made of their request id, the share
-``OTEL_TRACES_SAMPLER_ARG`` is (none by default): by trace id, so that every gateway and every
-attempt agree.
+Off, and its packages not loaded, until ``OTEL_EXPORTER_OTLP_ENDPOINT`` names a collector; the other
+variables of OpenTelemetry apply as well. A request whose ``traceparent`` is sampled always has a
+span. Of the others, clients without a ``traceparent`` and records of a stream (whose trace id is
+derived from their request id), the share ``OTEL_TRACES_SAMPLER_ARG`` has one, 0 by default. The
+choice is by trace id, so that every gateway and every attempt agree.
 
 Source: W3C Trace Context, section 3.2; OpenTelemetry's semantic conventions for generative AI.
 """
@@ -16,37 +16,36 @@ from typing import TYPE_CHECKING
 
 from sage_flink.common import ConfigError
 from sage_flink.common.need import need
-from sage_gateway.routing import Headers
+from sage_gateway.requests.request import Request
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span as OtelSpan
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-TRACEPARENT, JOB = b"traceparent", b"x-sage-job"
 CHARS_MAX = 200
 
 
-class Traced:
-    """One sampled request. ``traceparent`` is what its engine is told."""
+class Span:
+    """The span of one sampled request; its engine gets ``traceparent``."""
 
     __slots__ = ("_span", "traceparent")
 
-    def __init__(self, span: "Span") -> None:
+    def __init__(self, span: "OtelSpan") -> None:
         self._span = span
         at = span.get_span_context()
         self.traceparent = f"00-{at.trace_id:032x}-{at.span_id:016x}-01"
 
-    def let_go(self) -> None:
-        """A replica has room for it."""
-        self._span.add_event("let go")
+    def dispatched(self) -> None:
+        """A replica has room for the request."""
+        self._span.add_event("dispatched")
 
-    def began(self) -> None:
+    def first_bytes(self) -> None:
         """The first bytes of a stream are there."""
         self._span.add_event("first bytes")
 
     def end(self, status: int, model: str, tokens: Mapping[str, int]) -> None:
-        """It is answered; ``tokens`` by direction, ``in`` and ``out``."""
+        """The request is over; ``tokens`` by direction, ``in`` and ``out``."""
         from opentelemetry.trace import StatusCode
 
         span = self._span
@@ -61,7 +60,7 @@ class Traced:
 
 
 class Tracing:
-    """Begins spans and hands them to the exporter, which has a thread and a bounded queue."""
+    """Starts spans for the exporter, which has its own thread and a bounded queue."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -70,26 +69,26 @@ class Tracing:
         self._tracer = provider.get_tracer("sage_gateway")
         self._extract = TraceContextTextMapPropagator().extract
 
-    def begin(self, route: str, headers: Headers, *, tenant: str, request_id: str) -> Traced | None:
-        """The request's span, None when it is not sampled. Header names are in lower case."""
+    def begin(self, request: Request) -> Span | None:
+        """The request's span; None when it is not sampled."""
         from opentelemetry.trace import SpanKind
 
-        found = dict(headers)
-        carrier = {"traceparent": _text(found.get(TRACEPARENT, b""))}
+        shown = request.headers.get(b"traceparent", b"")
+        carrier = {"traceparent": shown[:CHARS_MAX].decode("latin-1")}
         attributes = {
-            "http.route": route,
-            "sage.tenant": tenant,
-            "sage.job": _text(found.get(JOB, b"")),
-            "sage.request_id": request_id,
+            "http.route": request.route,
+            "sage.tenant": request.tenant,
+            "sage.job": request.job,
+            "sage.request_id": request.request_id,
         }
         span = self._tracer.start_span(
-            f"POST {route}",
+            f"POST {request.route}",
             context=self._extract(carrier),
             kind=SpanKind.SERVER,
             attributes={name: value for name, value in attributes.items() if value},
             start_time=time.time_ns(),
         )
-        return Traced(span) if span.is_recording() else None
+        return Span(span) if span.is_recording() else None
 
     def close(self) -> None:
         """Export what is left; blocks for as long as ``OTEL_BSP_EXPORT_TIMEOUT`` says."""
@@ -97,10 +96,10 @@ class Tracing:
 
 
 def tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None:
-    """What the environment asks for; None where it names no collector.
+    """Tracing as the environment configures it; None without a collector.
 
     Raises:
-        ConfigError: the share of sampled traces is no number between 0 and 1.
+        ConfigError: the share of sampled traces is not a number between 0 and 1.
     """
     if not any(environment.get(name) for name in ENDPOINTS):
         return None
@@ -127,7 +126,3 @@ def _share(text: str) -> float:
         share = -1.0
     need(0 <= share <= 1, "environment", "OTEL_TRACES_SAMPLER_ARG", "0 to 1", text, ConfigError)
     return share
-
-
-def _text(value: bytes) -> str:
-    return value[:CHARS_MAX].decode("latin-1")

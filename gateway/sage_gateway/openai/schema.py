@@ -1,4 +1,8 @@
-"""OpenAI's shapes, as much of them as the gateway has to read; bodies are passed on untouched."""
+"""OpenAI's request schemas, reduced to the fields that the gateway reads.
+
+Bodies are forwarded unchanged. A wrong type in a field that decides the cost of a request is
+refused here, because an engine might read it in another way.
+"""
 
 import re
 from collections.abc import Mapping
@@ -41,7 +45,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class ChatAsk(msgspec.Struct):
+class ChatRequest(msgspec.Struct):
     """``POST /v1/chat/completions``."""
 
     model: str
@@ -50,42 +54,17 @@ class ChatAsk(msgspec.Struct):
     stream_options: StreamOptions | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
+    n_predict: Count | None = None
     n: Choices | None = None
+    best_of: Choices | None = None
 
 
-class CompletionAsk(msgspec.Struct):
+class CompletionRequest(msgspec.Struct):
     """``POST /v1/completions``."""
 
     model: str
     prompt: msgspec.Raw
     stream: bool | None = False
-    max_tokens: Count | None = None
-    n: Choices | None = None
-    best_of: Choices | None = None
-
-
-class EmbeddingsAsk(msgspec.Struct):
-    """``POST /v1/embeddings``; the engine checks ``input``."""
-
-    model: str
-    input: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_TEXTS)]
-
-
-class RerankAsk(msgspec.Struct):
-    """``POST /v1/rerank``, as Cohere, Jina and vLLM have it."""
-
-    model: str
-    query: Annotated[str, msgspec.Meta(min_length=1)]
-    documents: Annotated[list[str], msgspec.Meta(min_length=1)]
-
-
-class CostAsk(msgspec.Struct):
-    """The fields of a request that its cost depends on.
-
-    A wrong type is refused here: an engine might understand it in its own way.
-    """
-
-    model: str
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     n_predict: Count | None = None
@@ -93,18 +72,34 @@ class CostAsk(msgspec.Struct):
     best_of: Choices | None = None
 
 
-class SearchAsk(msgspec.Struct, forbid_unknown_fields=True):
+class EmbeddingsRequest(msgspec.Struct):
+    """``POST /v1/embeddings``; the engine checks ``input``."""
+
+    model: str
+    input: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_TEXTS)]
+
+
+class RerankRequest(msgspec.Struct):
+    """``POST /v1/rerank``, as Cohere, Jina and vLLM have it."""
+
+    model: str
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    documents: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
     """``POST /v1/vector_stores/{name}/search``."""
 
     query: Annotated[str, msgspec.Meta(min_length=1)]
     max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
 
 
-ModelAsk = ChatAsk | CompletionAsk | EmbeddingsAsk | RerankAsk
+GenerationRequest = ChatRequest | CompletionRequest
+ModelRequest = ChatRequest | CompletionRequest | EmbeddingsRequest | RerankRequest
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
     t: msgspec.json.Decoder(t)
-    for t in (ChatAsk, CompletionAsk, EmbeddingsAsk, RerankAsk, CostAsk, SearchAsk)
+    for t in (ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest, SearchRequest)
 }
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
@@ -114,11 +109,11 @@ _TOKENS = {
 }
 
 
-def parsed(body: bytes, kind: type[T]) -> T:
+def decode(body: bytes, kind: type[T]) -> T:
     """The request in ``body``.
 
     Raises:
-        GatewayError: 400, with the name of the field where there is one.
+        InvalidRequest: it is not JSON, or not of this schema; ``param`` is the field at fault.
     """
     try:
         found: T = _DECODERS[kind].decode(body)
@@ -126,48 +121,48 @@ def parsed(body: bytes, kind: type[T]) -> T:
         place = _MISSING.search(str(error)) or _PLACE.search(str(error))
         raise InvalidRequest(str(error), param=place.group(1) if place else None) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _no_json(error) from error
+        raise _not_json(error) from error
     except RecursionError as error:
         raise InvalidRequest("the body is nested too deeply", code="invalid_json") from error
     return found
 
 
-def utf8(body: bytes) -> None:
-    """Refuse what is no UTF-8: a field that nobody reads here is not looked at by ``parsed``.
+def check_utf8(body: bytes) -> None:
+    """Refuse a body that is not UTF-8; ``decode`` skips the fields that no schema names.
 
     Raises:
-        GatewayError: 400.
+        InvalidRequest: it is not UTF-8.
     """
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise _no_json(error) from error
+        raise _not_json(error) from error
 
 
-def _no_json(error: Exception) -> GatewayError:
+def _not_json(error: Exception) -> GatewayError:
     return InvalidRequest(f"the body is not JSON: {error}", code="invalid_json")
 
 
-def loaded(body: bytes) -> dict[str, Any]:
-    """All fields of a body that was ``parsed``.
+def load_fields(body: bytes) -> dict[str, Any]:
+    """All fields of a body that ``decode`` accepted.
 
     Raises:
-        GatewayError: 400, a value that nobody reads here is none that can be written again.
+        InvalidRequest: a field that no schema names has a value that cannot be read.
     """
     try:
         found: dict[str, Any] = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise _no_json(error) from error
+        raise _not_json(error) from error
     return found
 
 
-def texts_only(ask: ChatAsk) -> None:
-    """Refuse content that is not text.
+def check_text_only(request: ChatRequest) -> None:
+    """Refuse a chat whose content is not text.
 
     Raises:
-        GatewayError: 400, with the place of the first part that is something else.
+        InvalidRequest: ``param`` is the first part that is something else.
     """
-    for i, message in enumerate(ask.messages):
+    for i, message in enumerate(request.messages):
         parts = message.content if isinstance(message.content, list) else ()
         for j, part in enumerate(parts):
             if part.type != "text":
@@ -175,13 +170,6 @@ def texts_only(ask: ChatAsk) -> None:
                 raise InvalidRequest(
                     f"{place}: only 'text' is taken, got {part.type!r}", param=place
                 )
-
-
-def renamed(body: bytes, model: str) -> bytes:
-    """``body`` with another name in ``model``."""
-    fields = loaded(body)
-    fields["model"] = model
-    return orjson.dumps(fields)
 
 
 def tokens(body: bytes) -> dict[str, int]:
@@ -195,8 +183,8 @@ def tokens(body: bytes) -> dict[str, int]:
 
 
 def engine_error(status: int, body: bytes, model: str) -> GatewayError:
-    """What an engine's error means to the caller of ``model``."""
-    message, kind = _told(body)
+    """The gateway's error for an engine's answer with an error ``status``."""
+    message, kind = _message_and_type(body)
     message = message or f"the engine answered with status {status}"
     overflow = kind == "exceed_context_size_error" or "maximum context length" in message
     if overflow or "too large to process" in message:
@@ -210,7 +198,7 @@ def engine_error(status: int, body: bytes, model: str) -> GatewayError:
     return EngineFailed(f"{model}: {message}", retry_after_s=1)
 
 
-def _told(body: bytes) -> tuple[str, str]:
+def _message_and_type(body: bytes) -> tuple[str, str]:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:

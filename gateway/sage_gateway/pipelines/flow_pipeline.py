@@ -1,7 +1,7 @@
-"""Pipelines of ``sage_jobs`` as mounts: the same graph that runs on Flink, run in this process."""
+"""Pipelines of ``sage_jobs``, served as models: the graph that runs on Flink, in this process."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +10,20 @@ import orjson
 from sage_flink import flow
 from sage_flink.common import Record, Rejected, Settings
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_gateway.pipelines.registry import Factory, Mount, OnDelta, Reply
+from sage_gateway.pipelines.registry import Factory
+from sage_gateway.pipelines.served_pipeline import OnDelta, PipelineReply, ServedPipeline
 from sage_jobs import rag_answer
 
 
 @dataclass(frozen=True, slots=True)
-class Answerer:
-    """A graph from step ``questions`` to step ``answers``, one question at a time."""
+class FlowPipeline:
+    """A graph from step ``questions`` to step ``answers``, run for one question at a time."""
 
     graph: flow.Graph
-    pool: flow.Pool
 
-    async def answer(self, body: dict[str, Any], on_delta: OnDelta | None) -> Reply:
+    async def answer(
+        self, body: dict[str, Any], pool: flow.Pool, on_delta: OnDelta | None
+    ) -> PipelineReply:
         """The reply to the last user message; the messages before it are the conversation.
 
         Raises:
@@ -31,31 +33,33 @@ class Answerer:
         record = Record(id=f"ask-{secrets.token_hex(12)}", value=_question(body))
         answers = ListSink()
 
-        async def hear(step: str, text: str) -> None:
-            assert on_delta is not None
-            await on_delta(text)
-
         outcome = await flow.run(
             self.graph,
             job="gateway",
-            pool=self.pool,
+            pool=pool,
             sources={"questions": ListSource((record,))},
             sinks={"answers": answers},
-            on_delta=hear if on_delta else None,
+            on_delta=_without_step(on_delta) if on_delta else None,
         )
         for failed in outcome.failed:
             raise outcome.errors.get(failed.id) or Rejected(failed.reason)
         reply = orjson.loads(answers.rows[record.id].value)
-        return Reply(reply["answer"], reply["sources"], reply["usage"], reply["finish_reason"])
+        return PipelineReply(
+            reply["answer"], reply["sources"], reply["usage"], reply["finish_reason"]
+        )
 
 
-def rag(settings: Settings, pool: flow.Pool) -> Mount:
+def rag(settings: Settings) -> ServedPipeline:
     """``sage_jobs.rag_answer`` as the model ``rag``."""
-    return Answerer(rag_answer.build(), pool)
+    return FlowPipeline(rag_answer.build())
 
 
-#: One more pipeline: one line here, the name that callers put into ``model`` -> what makes it.
+#: To add a pipeline, add a line: the name that requests put into ``model``, and its factory.
 FACTORIES: dict[str, Factory] = {"rag": rag}
+
+
+def _without_step(on_delta: OnDelta) -> Callable[[str, str], Awaitable[None]]:
+    return lambda _, text: on_delta(text)
 
 
 def _question(body: Mapping[str, Any]) -> bytes:

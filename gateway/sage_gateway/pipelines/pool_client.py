@@ -1,4 +1,4 @@
-"""The pool as a mounted pipeline sees it: the routes without the socket and without the key."""
+"""The pool as a served pipeline calls it: in this process, without a socket and without a key."""
 
 from collections.abc import AsyncIterator, Mapping
 
@@ -7,74 +7,76 @@ import orjson
 from sage_flink.common import PoolError
 from sage_flink.common.openai import retry_after_s
 from sage_flink.flow import Reply
-from sage_gateway.inference.service import Service
-from sage_gateway.pipelines.registry import ASKER, Asker
-from sage_gateway.requests.response import Answer, Stream
+from sage_gateway.errors import GatewayError
+from sage_gateway.openai.error_table import status_of
+from sage_gateway.openai.routes import is_inference
+from sage_gateway.requests.request import Handler, Request, read_request
+from sage_gateway.requests.response import Response, StreamingResponse, error_response
+
+#: Headers of the client's request that its pipeline's calls inherit.
+INHERITED = (b"x-sage-priority", b"x-sage-deadline-ms", b"x-sage-job", b"x-session-id")
 
 
-class Transport:
-    """Calls in this process. Paths are those of HTTP; mounted pipelines are not among the models,
+class PoolClient:
+    """Sends a pipeline's calls on behalf of ``parent``, the client's request.
 
-    so that none can call itself. Calls go around the ledger, whatever ids they carry: a pipeline
-    makes ids anew for each question, and the answer kept is its own, under its caller's id. They
-    wait and are routed as their caller's own would: with its tenant, priority, deadline, session.
+    Calls bypass idempotency, whatever ids they carry: a pipeline makes new ids for each question,
+    and the answer that is recorded is its own, under the client's id. They are queued and routed
+    like the client's own calls: with its tenant, priority, deadline and session.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, inference: Handler, parent: Request) -> None:
+        self._inference = inference
+        self._parent = parent
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """The answer. Of ``headers`` those for scheduling are read, and ``x-request-id``.
-
-        A body with ``stream: true`` gives all its events at once.
-        """
-        if not self._service.serves(path):
-            return Reply(
-                404, orjson.dumps({"error": {"message": f"no route {path}", "code": None}})
-            )
-        found = await self._asked(path, body, headers)
-        if isinstance(found, Answer):
-            return Reply(found.status, found.body, _retry_after_s(found))
+        """The reply; an error is one too. A body with ``stream: true`` gives all events at once."""
+        if not is_inference(path):
+            error = {"message": f"no route {path}", "code": None}
+            return Reply(404, orjson.dumps({"error": error}))
         try:
-            return Reply(200, b"".join([chunk async for chunk in found.chunks]))
+            found = await self._send(path, body, headers)
+        except GatewayError as error:
+            return _reply(error_response(error))
+        if isinstance(found, Response):
+            return _reply(found)
+        try:
+            return Reply(200, b"".join([chunk async for chunk in found]))
         finally:
             await found.close()
 
     async def stream(
         self, path: str, body: bytes, headers: Mapping[str, str]
     ) -> AsyncIterator[bytes]:
-        """The events of the answer, whole ones, as they come.
+        """The events of the answer, whole ones, as they arrive.
 
         Raises:
-            PoolError: the answer is an error; ``status`` is its status.
+            PoolError: the request is not answered; ``status`` is the error's.
         """
-        found = await self._asked(path, body, headers)
-        if isinstance(found, Answer):
-            if found.status != 200:
-                message = orjson.loads(found.body)["error"]["message"]
-                raise PoolError(message, status=found.status)
+        try:
+            found = await self._send(path, body, headers)
+        except GatewayError as error:
+            raise PoolError(str(error), status=status_of(error)) from error
+        if isinstance(found, Response):
             yield found.body
             return
         try:
-            async for chunk in found.chunks:
+            async for chunk in found:
                 yield chunk
         finally:
             await found.close()
 
-    async def _asked(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer | Stream:
-        asker = ASKER.get() or Asker()
-        told = {name.encode(): value.encode() for name, value in headers.items()}
-        told.update(asker.headers)
-        return await self._service.answer(
-            path,
-            body,
-            request_id=headers.get("x-request-id", ""),
-            headers=list(told.items()),
-            tenant=asker.tenant,
-            mounted=False,
-        )
+    async def _send(
+        self, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> Response | StreamingResponse:
+        parent = self._parent
+        own = {name.encode(): value.encode() for name, value in headers.items()}
+        own |= {name: parent.headers[name] for name in INHERITED if name in parent.headers}
+        if parent.traceparent:
+            own[b"traceparent"] = parent.traceparent.encode()
+        return await self._inference.handle(read_request(path, own, body, tenant=parent.tenant))
 
 
-def _retry_after_s(answer: Answer) -> float:
-    named = dict(answer.headers).get(b"retry-after", b"")
-    return retry_after_s(named.decode("ascii", "replace"))
+def _reply(found: Response) -> Reply:
+    shown = dict(found.headers).get(b"retry-after", b"")
+    return Reply(found.status, found.body, retry_after_s(shown.decode("ascii", "replace")))

@@ -1,38 +1,139 @@
-"""What a route gives back: a whole answer, or a stream that has begun."""
+"""Answers of a handler: a whole one, or a stream of server-sent events.
+
+A stream is read in one loop. Handlers that need to know how it ends (metrics, charges, recording)
+are its observers, in the order in which they were added, the innermost handler first.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 import msgspec
 
 from sage_gateway.errors import GatewayError
-from sage_gateway.openai.error_table import body_of, headers_of, status_of
+from sage_gateway.openai.completeness import END, has_error_event
+from sage_gateway.openai.error_table import body_of, error_event, headers_of, status_of
+from sage_gateway.openai.schema import tokens
 
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 DONE = b"data: [DONE]\n\n"
-NOTHING_USED: Mapping[str, int] = MappingProxyType({})
+NO_TOKENS: Mapping[str, int] = MappingProxyType({})
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A whole answer; ``used`` is what :func:`openai.schema.tokens` finds in an engine's."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
-    used: Mapping[str, int] = NOTHING_USED
+    used: Mapping[str, int] = NO_TOKENS
 
 
-@dataclass(slots=True, eq=False)
-class Stream:
-    """Server-sent events, whole ones, as they come. ``close`` must be awaited, read or not."""
+class StreamFacts(msgspec.Struct, gc=False):
+    """Facts about a stream up to its last chunk, found in one scan of each chunk.
 
-    chunks: AsyncIterator[bytes]
-    close: Callable[[], Awaitable[None]]
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    ``events``: without ``[DONE]``. ``deltas``: pieces of text. ``used``: the tokens that the engine
+    counted. ``broken``: one of the events is an error.
+    """
+
+    events: int = 0
+    deltas: int = 0
+    used: Mapping[str, int] = NO_TOKENS
+    broken: bool = False
+
+    def scan(self, chunk: bytes) -> bool:
+        """Add the facts of a chunk of whole events; whether it ends with ``[DONE]``."""
+        self.events += chunk.count(b"\n\n")
+        self.deltas += chunk.count(b'"delta":{"content"')
+        if found := tokens(chunk):
+            self.used = found
+        if has_error_event(chunk):
+            self.broken = True
+        done = chunk.endswith(END)
+        self.events -= done
+        return done
 
 
-def refused(error: GatewayError) -> Answer:
-    """The answer that tells ``error``."""
-    return Answer(status_of(error), body_of(error), (JSON, *headers_of(error)))
+class StreamObserver(Protocol):
+    """Observes a stream from its first chunk to its end."""
+
+    async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
+        """Called before ``chunk``, which ends with ``[DONE]``, is handed on.
+
+        Raises:
+            GatewayError: the stream ends with this error instead, and no later observer is called.
+        """
+        ...
+
+    async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
+        """Called once, after the last chunk (``complete``) or when the stream is abandoned."""
+        ...
+
+
+class StreamingResponse:
+    """Server-sent events in chunks of whole events; iterate over it. ``close`` must be awaited."""
+
+    __slots__ = ("_chunks", "_close", "_ended", "_facts", "_observers", "headers")
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        close: Callable[[], Awaitable[None]],
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.headers = headers
+        self._chunks = chunks
+        self._close = close
+        self._observers: list[StreamObserver] = []
+        self._facts = StreamFacts()
+        self._ended = False
+
+    def observe(self, observer: StreamObserver) -> None:
+        """Add an observer; before the first chunk is read."""
+        self._observers.append(observer)
+
+    def __aiter__(self) -> "StreamingResponse":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._observers:
+            return await anext(self._chunks)
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            await self._end(complete=True)
+            raise
+        facts = self._facts
+        if facts.scan(chunk):
+            return await self._before_done(facts, chunk)
+        return chunk
+
+    async def _before_done(self, facts: StreamFacts, chunk: bytes) -> bytes:
+        try:
+            for observer in self._observers:
+                await observer.before_done(facts, chunk)
+        except GatewayError as error:
+            facts.broken = True
+            await self._end(complete=True)
+            return error_event(error)
+        return chunk
+
+    async def close(self) -> None:
+        """Release the source; observers learn that the rest was not read, if it was not."""
+        await self._close()
+        await self._end(complete=False)
+
+    async def _end(self, *, complete: bool) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for observer in self._observers:
+            await observer.on_end(self._facts, complete=complete)
+
+
+def error_response(error: GatewayError) -> Response:
+    """The answer to a request that failed."""
+    return Response(status_of(error), body_of(error), (JSON, *headers_of(error)))

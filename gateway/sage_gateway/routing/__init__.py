@@ -10,7 +10,6 @@ policy is a file with ``POLICY`` and its name in ``pool_spec.Routing``.
 from sage_gateway.routing.policy import (
     NO_HINTS,
     Candidate,
-    Headers,
     RoutingHints,
     RoutingPolicy,
     eligible,
@@ -21,7 +20,6 @@ __all__ = [
     "NO_HINTS",
     "POLICIES",
     "Candidate",
-    "Headers",
     "Router",
     "RoutingHints",
     "RoutingPolicy",

@@ -4,16 +4,17 @@ A key's group is a function of the key and the job's maximum parallelism. It out
 parallelism, so a rescaled job finds its caches on the same replicas.
 """
 
+from sage_gateway.requests.request import Request
 from sage_gateway.routing.least_loaded import start
-from sage_gateway.routing.policy import Headers, RoutingHints, RoutingPolicy
+from sage_gateway.routing.policy import RoutingHints, RoutingPolicy
 from sage_gateway.routing.rendezvous import choose, key_from_header
 
 HEADER = b"x-key-group"
 
 
-def read(headers: Headers, _: bytes) -> RoutingHints:
+def read(request: Request) -> RoutingHints:
     """The key group."""
-    return key_from_header(headers, HEADER)
+    return key_from_header(request, HEADER)
 
 
 POLICY: RoutingPolicy[None] = RoutingPolicy(choose=choose, start=start, read=read)

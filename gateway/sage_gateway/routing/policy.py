@@ -4,15 +4,15 @@ A policy chooses among the candidates that :func:`eligible` returns, so it canno
 that is not READY or is full, or prefer a degraded one. Candidates are in the order of index.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.requests.request import Request
 
-Headers = Iterable[tuple[bytes, bytes]]
 S = TypeVar("S")
 
 
@@ -48,7 +48,7 @@ class RoutingHints(NamedTuple):
 NO_HINTS = RoutingHints()
 
 
-def no_hints(_: Headers, __: bytes) -> RoutingHints:
+def no_hints(_: Request) -> RoutingHints:
     """For a policy that treats all requests alike."""
     return NO_HINTS
 
@@ -64,13 +64,13 @@ class RoutingPolicy(Generic[S]):
 
     ``choose`` is pure: candidates (at least one), hints and the state give the index. ``learn`` is
     the state after that choice, ``start`` the initial one. ``read`` takes the hints from a
-    request's headers (names in lower case) and body.
+    request.
     """
 
     choose: Callable[[Sequence[Candidate], RoutingHints, S], int]
     start: Callable[[ModelSpec], S]
     learn: Callable[[S, RoutingHints, int], S] = keep_state
-    read: Callable[[Headers, bytes], RoutingHints] = no_hints
+    read: Callable[[Request], RoutingHints] = no_hints
 
 
 def eligible(candidates: Sequence[Candidate], *, tried: Collection[int] = ()) -> list[Candidate]:

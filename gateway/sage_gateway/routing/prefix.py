@@ -22,13 +22,13 @@ import msgspec
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.openai.schema import BODY_BYTES_MAX
+from sage_gateway.requests.request import Request
 from sage_gateway.routing.least_loaded import least
 from sage_gateway.routing.policy import (
     LOAD,
     NO_HINTS,
     SLOT_INDEX,
     Candidate,
-    Headers,
     RoutingHints,
     RoutingPolicy,
 )
@@ -155,9 +155,9 @@ def learn(sent: SentPrefixes, hints: RoutingHints, index: int) -> SentPrefixes:
     return sent
 
 
-def read(_: Headers, body: bytes) -> RoutingHints:
-    """The chain of the prompt in ``body``, which is valid JSON."""
-    found = _PROMPT.decode(body)
+def read(request: Request) -> RoutingHints:
+    """The chain of the prompt in the body, which is valid JSON."""
+    found = _PROMPT.decode(request.body)
     prompt = b"".join((found.tools, found.messages, found.prompt, found.input))
     return RoutingHints(chain=hash_chain(prompt)) if len(prompt) >= BLOCK_BYTES else NO_HINTS
 

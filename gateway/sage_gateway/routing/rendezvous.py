@@ -8,8 +8,9 @@ Increase Hit Rates (1998).
 from collections.abc import Sequence
 from hashlib import shake_128
 
+from sage_gateway.requests.request import Request
 from sage_gateway.routing.least_loaded import least
-from sage_gateway.routing.policy import NO_HINTS, SLOT_INDEX, Candidate, Headers, RoutingHints
+from sage_gateway.routing.policy import NO_HINTS, SLOT_INDEX, Candidate, RoutingHints
 
 WEIGHT_BYTES = 8
 
@@ -31,9 +32,7 @@ def key_weights(key: bytes, count: int) -> memoryview:
     return memoryview(shake_128(key).digest(WEIGHT_BYTES * count)).cast("Q")
 
 
-def key_from_header(headers: Headers, name: bytes) -> RoutingHints:
+def key_from_header(request: Request, name: bytes) -> RoutingHints:
     """The value of header ``name`` as the key."""
-    for header, value in headers:
-        if header == name:
-            return RoutingHints(key=value)
-    return NO_HINTS
+    key = request.headers.get(name)
+    return NO_HINTS if key is None else RoutingHints(key=key)

@@ -5,7 +5,8 @@ from importlib import import_module
 from typing import Any, get_args
 
 from sage_gateway.config.pool_spec import ModelSpec, Routing
-from sage_gateway.routing.policy import Candidate, Headers, RoutingHints, RoutingPolicy, eligible
+from sage_gateway.requests.request import Request
+from sage_gateway.routing.policy import Candidate, RoutingHints, RoutingPolicy, eligible
 
 POLICIES: dict[str, RoutingPolicy[Any]] = {
     name: import_module(f"sage_gateway.routing.{name}").POLICY for name in get_args(Routing)
@@ -19,9 +20,9 @@ class Router:
         self._policy = POLICIES[spec.routing]
         self._state = self._policy.start(spec)
 
-    def hints(self, headers: Headers, body: bytes) -> RoutingHints:
+    def hints(self, request: Request) -> RoutingHints:
         """The hints that the policy reads from a request."""
-        return self._policy.read(headers, body)
+        return self._policy.read(request)
 
     def choose(
         self,

@@ -15,11 +15,9 @@ from sage_gateway.scheduling.queue import POLICIES, Queue, QueueClock, QueueLimi
 from sage_gateway.scheduling.queued_request import (
     ANSWER_TOKENS,
     DEFAULT_HINTS,
-    Headers,
     QueuedRequest,
     RequestHints,
     expected_tokens,
-    read_hints,
 )
 from sage_gateway.scheduling.shared_device import DeviceUsage, SharedDevice
 
@@ -29,7 +27,6 @@ __all__ = [
     "POLICIES",
     "ConcurrencyLimit",
     "DeviceUsage",
-    "Headers",
     "Queue",
     "QueueClock",
     "QueueLimits",
@@ -38,6 +35,5 @@ __all__ = [
     "SharedDevice",
     "concurrency_limit",
     "expected_tokens",
-    "read_hints",
     "run_preemptible",
 ]

@@ -15,9 +15,10 @@ Source: Duda and Cheriton, Borrowed-Virtual-Time Scheduling (SOSP 1999).
 
 from collections.abc import Sequence
 
+from sage_gateway.requests.request import NORMAL
 from sage_gateway.scheduling import fair, slo
 from sage_gateway.scheduling.policy import SchedulingPolicy
-from sage_gateway.scheduling.queued_request import NORMAL, QueuedRequest
+from sage_gateway.scheduling.queued_request import QueuedRequest
 
 FAIR, SLO = 0, 1
 BORROWED_TOKENS = 1000

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sage_gateway.openai.schema import CostAsk
+from sage_gateway.openai.schema import GenerationRequest
 from sage_gateway.tenants.limits import Cost
 
 BYTES_A_TOKEN = 4
@@ -33,13 +33,15 @@ def prompt_likely(body: bytes) -> int:
     return len(body) // BYTES_A_TOKEN + 1
 
 
-def generation(ask: CostAsk, body: bytes, context_tokens: int) -> Cost:
+def generation(request: GenerationRequest, body: bytes, context_tokens: int) -> Cost:
     """The cost of a chat or a completion at a model with this context."""
-    limits = [n for n in (ask.max_tokens, ask.max_completion_tokens) if n is not None and n > 0]
+    limits = [
+        n for n in (request.max_tokens, request.max_completion_tokens) if n is not None and n > 0
+    ]
     longest = context_tokens
-    if limits and ask.n_predict is None:
+    if limits and request.n_predict is None:
         longest = min(max(limits), context_tokens)
-    count = max(1, ask.n or 1, ask.best_of or 1)
+    count = max(1, request.n or 1, request.best_of or 1)
     prompt = min(len(body) + TEMPLATE_TOKENS, context_tokens)
     most = min(prompt + count * longest, count * context_tokens)
     return Cost(min(prompt_likely(body) + count * longest, most), most)

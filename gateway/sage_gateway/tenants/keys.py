@@ -10,7 +10,7 @@ import contextlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -73,18 +73,18 @@ class Keys:
         """The key of that id, as long as it is not revoked."""
         return next((key for key in self._all.values() if key.id == key_id), None)
 
-    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Key | None:
+    def find(self, headers: Mapping[bytes, bytes]) -> Key | None:
         """The key that ``Authorization`` carries. Header names are lower case.
 
         As ``Bearer``, or as the password of ``Basic`` with any user name, which is how a browser
         asks for it.
         """
-        for name, value in headers:
-            if name == b"authorization":
-                shown = digest(_carried(value))
-                found = self._all.get(shown)
-                return found if found and hmac.compare_digest(found.digest, shown) else None
-        return None
+        value = headers.get(b"authorization")
+        if value is None:
+            return None
+        shown = digest(_carried(value))
+        found = self._all.get(shown)
+        return found if found and hmac.compare_digest(found.digest, shown) else None
 
 
 def digest(key: bytes) -> str:

@@ -1,72 +1,116 @@
-"""One call's bill: handed in before the end of the answer is told, whatever the answer is."""
+"""The charge for one call: written before its answer is complete, whatever the answer is."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import time
+from typing import Protocol
 
-from sage_gateway.errors import GatewayError
-from sage_gateway.idempotency.decisions import END, broken
-from sage_gateway.openai.error_table import error_event
-from sage_gateway.openai.schema import tokens
-from sage_gateway.requests.response import Answer, Stream
+from sage_flink.common import StoreUnavailable
+from sage_gateway.errors import GatewayError, StoreAway
+from sage_gateway.requests.response import Response, StreamFacts
 from sage_gateway.tenants.cost import Used, used
-from sage_gateway.tenants.limits import Cost
+from sage_gateway.tenants.limits import Cost, budgeted, period
+from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row
 
-#: What is done with the bill. It is called once; None: nothing is to be paid.
-Pay = Callable[[Used | None], Awaitable[None]]
+#: Tenant, key, model and job that a call is charged to.
+Payer = tuple[str, str, str, str]
 
 
-async def whole(answer: Answer, body: bytes, cost: Cost, pay: Pay) -> Answer:
-    """The answer, paid; an error costs nothing.
+class Accounts(Protocol):
+    """Where charges are written to."""
 
-    Raises:
-        GatewayError: it could not be paid.
+    def count(self, payer: Payer, counts: tuple[int, int, int]) -> None:
+        """Count requests, prompt and completion tokens of a call without limits."""
+
+    def settle_later(self, held: Held, charge: Charge | None) -> None:
+        """End a hold without waiting for the store."""
+
+    async def settle(self, held: Held, charge: Charge) -> None:
+        """End a hold and charge the call; on return the charge outlives ``kill -9``."""
+
+
+class UsageCharge:
+    """One call's charge, made once; an observer of its stream.
+
+    ``held``: what was held back before the call; None where the account has no limits.
     """
-    found = None
-    if answer.status == 200:
-        found = used(answer.used, body=body, deltas=0, most=cost.most)
-    await pay(found)
-    return answer
 
+    __slots__ = ("_accounts", "_body", "_cost", "_held", "_open", "_payer")
 
-def streamed(stream: Stream, body: bytes, cost: Cost, pay: Pay) -> Stream:
-    """The same stream, paid before its last event.
+    def __init__(
+        self, accounts: Accounts, payer: Payer, held: Held | None, cost: Cost, body: bytes
+    ) -> None:
+        self._accounts = accounts
+        self._payer = payer
+        self._held = held
+        self._cost = cost
+        self._body = body
+        self._open = True
 
-    A caller who hangs up pays for the events so far, a token each; one whose engine broke off pays
-    nothing. A stream that cannot be paid ends with an error.
-    """
-    events = 0
-    said: dict[str, int] = {}
-    paid = failed = False
+    async def response(self, found: Response) -> None:
+        """Charge a whole answer.
 
-    async def end() -> None:
-        nonlocal paid
-        if paid:
+        Raises:
+            StoreAway: a budget's charge could not be written.
+        """
+        await self._charge(used(found.used, body=self._body, deltas=0, most=self._cost.most))
+
+    def cancel(self) -> None:
+        """Charge nothing: there is no answer."""
+        self._open = False
+        if self._held is not None:
+            self._accounts.settle_later(self._held, None)
+
+    async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
+        """Charge the stream before its last event.
+
+        Raises:
+            StoreAway: a budget's charge could not be written.
+        """
+        await self._charge_stream(facts)
+
+    async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
+        """Charge a stream that did not reach its last event.
+
+        A client that disconnects pays for the events so far, a token each; a stream that the engine
+        broke off costs nothing.
+        """
+        with contextlib.suppress(GatewayError):  # the client is not there to see it
+            await self._charge_stream(facts)
+
+    async def _charge_stream(self, facts: StreamFacts) -> None:
+        if not self._open:
             return
-        paid = True
-        heard = bool(events) and not failed
-        count = used(said, body=body, deltas=events, most=cost.most) if heard else None
-        await pay(count)
+        if facts.broken or not facts.events:
+            self.cancel()
+            return
+        most = self._cost.most
+        await self._charge(used(facts.used, body=self._body, deltas=facts.events, most=most))
 
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        nonlocal events, said, failed
-        async for chunk in stream.chunks:
-            failed = failed or broken(chunk)
-            last = chunk.endswith(END)
-            events += chunk.count(b"\n\n") - last
-            said = tokens(chunk) or said
-            if last:
-                try:
-                    await end()
-                except GatewayError as error:
-                    yield error_event(error)
-                    return
-            yield chunk
+    async def _charge(self, spent: Used) -> None:
+        self._open = False
+        if self._held is None:
+            self._accounts.count(self._payer, (1, spent.prompt_tokens, spent.completion_tokens))
+            return
+        day, _ = period(time.time())
+        charge = Charge(Row(day, *self._payer), 1, spent.prompt_tokens, spent.completion_tokens)
+        if not has_budget(self._held.call):
+            self._accounts.settle_later(self._held, charge)
+            return
+        try:
+            await self._accounts.settle(self._held, charge)
+        except StoreUnavailable as error:
+            raise budget_unavailable() from error
 
-    async def close() -> None:
-        await counted.aclose()
-        await stream.close()
-        with contextlib.suppress(GatewayError):  # nobody listens
-            await end()
 
-    counted = chunks()
-    return Stream(counted, close, stream.headers)
+def has_budget(call: Call) -> bool:
+    """Whether the key or the tenant of a call has a token budget."""
+    return budgeted(call.key_limits) or budgeted(call.tenant_limits)
+
+
+def budget_unavailable() -> StoreAway:
+    """The store of the budgets does not respond; without it no budget can be kept to."""
+    return StoreAway(
+        "the store of the budgets does not answer now; try again, and see the gateway's log",
+        code="budget_unavailable",
+        retry_after_s=2,
+    )

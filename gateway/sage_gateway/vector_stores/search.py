@@ -1,9 +1,9 @@
-"""Search a collection by text: embed the question, ask the vector store, answer as OpenAI does."""
+"""Searches a collection by text: embeds the query, searches the vector store, answers as OpenAI."""
 
 import asyncio
 import re
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -11,9 +11,12 @@ import orjson
 
 from sage_flink.common import ConfigError, StoreUnavailable
 from sage_flink.common import NotFound as CollectionNotFound
-from sage_gateway.errors import GatewayError, InvalidRequest, NotFound
-from sage_gateway.openai.schema import SearchAsk
-from sage_gateway.requests.response import Answer
+from sage_gateway.controlplane.pool import Pool
+from sage_gateway.errors import GatewayError, InvalidRequest, NoReplica, NotFound
+from sage_gateway.openai.routes import collection_of
+from sage_gateway.openai.schema import SearchRequest
+from sage_gateway.requests.request import NO_HEADERS, Handler, Request, read_request
+from sage_gateway.requests.response import Response
 
 THREADS = 8
 OPEN_MAX = THREADS * 32
@@ -47,12 +50,11 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the connection."""
         ...
 
 
 Open = Callable[[str, int], Store]
-Embed = Callable[[str, str], Awaitable[list[float]]]
 
 
 def open_collection(name: str, dim: int) -> Store:
@@ -62,35 +64,55 @@ def open_collection(name: str, dim: int) -> Store:
     return db.collection(name, dim=dim).open(create=False)
 
 
-class Searches:
-    """The open collections, and the threads that wait for the store."""
+class VectorSearch:
+    """The open collections, and the threads that wait for the store.
 
-    def __init__(self, open_: Open) -> None:
+    ``embedder`` answers the request for the vector of a query.
+    """
+
+    def __init__(self, open_: Open, pool: Pool, embedder: Handler) -> None:
         self._open = open_
-        self._stores: dict[tuple[int, str], Store] = {}  # one a thread and name
+        self._pool = pool
+        self._embedder = embedder
+        self._stores: dict[tuple[int, str], Store] = {}  # one for each thread and name
         self._threads = ThreadPoolExecutor(THREADS, "search")
 
     def close(self) -> None:
-        """Let go of the threads and the stores."""
+        """Close the stores, without waiting for the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for store in self._stores.values():
             store.close()
         self._stores.clear()
 
-    async def answer(self, name: str, ask: SearchAsk, model: str, dim: int, embed: Embed) -> Answer:
-        """The page of hits for ``ask``, whose vector ``embed(model, text)`` makes.
+    async def answer(self, request: Request, search: SearchRequest) -> Response:
+        """The page of hits.
 
         Raises:
-            GatewayError: 404 no such collection, 503 the store does not answer.
+            NotFound: there is no such collection.
+            NoReplica: the collection's embedding model cannot be used.
+            StoreUnavailable: the store does not respond.
         """
+        name = collection_of(request.path) or ""
+        embedder = self._pool.spec.embedding_of(name)
+        model = self._pool.find(embedder)
+        if model is None or model.spec.dim is None:
+            message = f"{embedder!r} is no embedding model with a dim in pool.yaml"
+            raise NoReplica(message, retry_after_s=30)
         if not _NAME.fullmatch(name):
             raise _unknown(name, "not a name of a collection")
-        vector = await embed(model, ask.query)
+        vector = await self._embed(embedder, search.query)
         loop = asyncio.get_running_loop()
         hits = await loop.run_in_executor(
-            self._threads, self._search, name, dim, vector, ask.max_num_results
+            self._threads, self._search, name, model.spec.dim, vector, search.max_num_results
         )
-        return Answer(200, orjson.dumps(page(ask.query, hits), default=str))
+        return Response(200, orjson.dumps(page(search.query, hits), default=str))
+
+    async def _embed(self, model: str, text: str) -> list[float]:
+        body = orjson.dumps({"model": model, "input": [text], "encoding_format": "float"})
+        found = await self._embedder.handle(read_request("/v1/embeddings", NO_HEADERS, body))
+        assert isinstance(found, Response)
+        vector: list[float] = orjson.loads(found.body)["data"][0]["embedding"]
+        return vector
 
     def _search(self, name: str, dim: int, vector: list[float], top_k: int) -> Sequence[Hit]:
         place = (threading.get_ident(), name)

@@ -12,6 +12,7 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
 from sage_flink.flow.flink.savepoint_state import need_all_taken_up, planned, saved
 from sage_flink.flow.graph import Graph, Read, Write
@@ -72,10 +73,11 @@ def submit(
         StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
     """
     settings = settings or Settings.load()
-    check(graph, "flink")
+    options = options or FlinkOptions()
+    graph = in_order(check(graph, "flink", parallelism=options.parallelism))
     if at_once:
         one_transaction(graph)
-    options = _placed(options or FlinkOptions(), name, settings)
+    options = _placed(options, name, settings)
     env = environment(options, settings)
     compile_graph(graph, env, job=job or name, settings=settings, run=name, at_once=at_once)
     # Not env.execute_async: what is looked at is what is sent.

@@ -9,7 +9,6 @@ from pyflink.datastream.functions import RuntimeContext
 
 from sage_flink.common.errors import OperatorNeeded, Retryable
 from sage_flink.common.records import Failed, Record, decode_many, encode_many
-from sage_flink.common.removal import goes_past
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 
@@ -58,8 +57,7 @@ class WriteStep(Step):
     def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
         """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
         records = decode_many(item)
-        given = [record for record in records if not goes_past(self.sink, record)]
-        refused = self._stored(given) if given else ()
+        refused = self._stored(records)
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:

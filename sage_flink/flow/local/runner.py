@@ -13,11 +13,11 @@ from typing import Protocol, assert_never, runtime_checkable
 
 from sage_flink.common.errors import PipelineError, PoolError, Rejected, SageError
 from sage_flink.common.records import Failed, Record
-from sage_flink.common.removal import goes_past, removal
 from sage_flink.flow.calls import embeddings
 from sage_flink.flow.calls.caller import Caller
 from sage_flink.flow.calls.classification import judged
 from sage_flink.flow.check import check
+from sage_flink.flow.deletes import in_order
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
 from sage_flink.flow.ports import Pool, Reply, Sink, Source, Writer
 from sage_flink.flow.steps import flat_map, guarded
@@ -49,7 +49,7 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the records: written, per sink in order of arrival, or failed."""
+    """What became of the records: upserts written, per sink in order of arrival, or failed."""
 
     written: dict[str, list[Record]] = field(default_factory=dict)
     failed: list[Failed] = field(default_factory=list)
@@ -72,7 +72,7 @@ async def run(
         PipelineError: the graph cannot run in process, or a call has no pool to go to.
         Retryable: a sink did not take a batch; nothing more was read.
     """
-    graph = check(_bound(finished(graph), sources or {}, sinks or {}), "local")
+    graph = in_order(check(_bound(finished(graph), sources or {}, sinks or {}), "local"))
     if pool is None and any(isinstance(node, Call) for node in graph.nodes):
         raise PipelineError("run: the pipeline calls the model pool; pass pool=http_pool(...)")
     return await _Run(graph, job, pool, on_delta).whole()
@@ -193,11 +193,10 @@ class _Run:
         assert isinstance(node.sink, Sink)
         if node.name not in self.writers:
             self.writers[node.name] = await asyncio.to_thread(node.sink.writer)
-        given = [record for record in records if not goes_past(node.sink, record)]
-        refused = await asyncio.to_thread(self.writers[node.name].write, given)
+        refused = await asyncio.to_thread(self.writers[node.name].write, records)
         lost = {refusal.record.id for refusal in refused}
-        rows = (record for record in given if removal(record) is None)
-        self.outcome.written[node.name] += [row for row in rows if row.id not in lost]
+        upserts = (record for record in records if record.kind == "upsert")
+        self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]
         self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
 
 

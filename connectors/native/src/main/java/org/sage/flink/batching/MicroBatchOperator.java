@@ -98,7 +98,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
                         .histogram("batch_items", new DescriptiveStatisticsHistogram(HISTOGRAM_WINDOW));
         // After a smaller parallelism than before there may be several batches in what is restored.
         for (byte[] record : state.get()) {
-            add(record);
+            add(WireRecord.upgrade(record));
         }
     }
 

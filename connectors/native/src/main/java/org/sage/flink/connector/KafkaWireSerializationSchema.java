@@ -11,8 +11,7 @@ import org.sage.flink.wire.WireRecord;
  * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
  * tombstone). Kafka sets the timestamp where the record has none.
  *
- * <p>A removal (see {@link WireRecord#isRemoval}) is left out: it speaks to stores that hold rows
- * of documents, and no topic does.
+ * <p>It takes upserts only: a topic holds no rows of documents that a delete could remove.
  */
 public final class KafkaWireSerializationSchema implements KafkaRecordSerializationSchema<byte[]> {
 
@@ -28,19 +27,22 @@ public final class KafkaWireSerializationSchema implements KafkaRecordSerializat
     }
 
     /**
-     * The Kafka record of a wire record, null for a removal, which Flink's writer leaves out;
-     * Kafka's partitioner chooses the partition by key.
+     * The Kafka record of a wire record; Kafka's partitioner chooses the partition by key.
      *
-     * @throws IllegalArgumentException on a value that is not yet encoded, no topic, or bytes that
-     *     are no wire record: the pipeline is wrong, and the job fails rather than lose the record
+     * @throws IllegalArgumentException on a delete, a value that is not yet encoded, no topic, or
+     *     bytes that are not a wire record: the pipeline is wrong, and the job fails rather than
+     *     lose the record
      */
     @Override
     public ProducerRecord<byte[], byte[]> serialize(
             byte[] element, KafkaSinkContext context, Long timestamp) {
-        if (WireRecord.isRemoval(element)) {
-            return null;
-        }
         WireRecord record = WireRecord.decode(element);
+        if (record.isDelete()) {
+            throw new IllegalArgumentException(
+                    "record '"
+                            + record.id()
+                            + "': a topic takes no deletes; put DropDeletes() before the sink");
+        }
         byte[] key =
                 record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);
         Long timestampMs = record.timestampMs() > 0 ? record.timestampMs() : null;

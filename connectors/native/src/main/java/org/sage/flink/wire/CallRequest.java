@@ -39,7 +39,7 @@ public record CallRequest(byte[] carrier, String requestId, byte[] body, Map<Str
             if (fields != FIELDS && fields != FIELDS - 1) {
                 throw new IllegalArgumentException(FORM);
             }
-            byte[] carrier = WireRecord.unpackBytes(unpacker);
+            byte[] carrier = WireRecord.upgrade(WireRecord.unpackBytes(unpacker));
             String requestId = unpacker.unpackString();
             byte[] body = WireRecord.unpackBytes(unpacker);
             Map<String, String> headers =

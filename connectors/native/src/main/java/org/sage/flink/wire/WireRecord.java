@@ -3,21 +3,28 @@ package org.sage.flink.wire;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import org.msgpack.core.MessageBufferPacker;
 import org.msgpack.core.MessagePack;
 import org.msgpack.core.MessagePackException;
 import org.msgpack.core.MessageUnpacker;
+import org.msgpack.value.ImmutableArrayValue;
+import org.msgpack.value.Value;
+import org.msgpack.value.ValueFactory;
 import org.msgpack.value.ValueType;
 
 /**
- * A record whose value is bytes or nothing, and its wire form: the MessagePack array of six {@code
- * [id str, value, timestamp_ms int, key bin|nil, headers map str->bin, origin str]} that the Python
- * side reads as {@code Record}.
+ * A record whose value is bytes or null, and its wire form: the MessagePack array of nine {@code
+ * [id str, value, timestamp_ms int, key bin|nil, headers map str->bin, origin str, kind str,
+ * document str, version str]} that the Python side reads as {@code Record}.
  *
- * @param value the raw value, null for none (a Kafka tombstone)
- * @param timestampMs event time, milliseconds since the epoch, 0 for none
- * @param key null for none
+ * @param value the raw value, null for a Kafka tombstone
+ * @param timestampMs event time, milliseconds since the epoch, 0 when unknown
+ * @param key null when the record has no key
+ * @param kind {@code upsert} or {@code delete}
+ * @param document the document whose rows a delete removes; empty for an upsert
+ * @param version the version of it whose rows stay; empty when all rows are removed
  */
 public record WireRecord(
         String id,
@@ -25,11 +32,35 @@ public record WireRecord(
         long timestampMs,
         byte[] key,
         Map<String, byte[]> headers,
-        String origin) {
+        String origin,
+        String kind,
+        String document,
+        String version) {
 
-    private static final int FIELDS = 6;
+    private static final int FIELDS = 9;
 
-    private static final String REMOVAL_KEY = "$delete";
+    /** The wire form before records had a kind: without the last three fields. */
+    private static final int FIELDS_BEFORE_KIND = 6;
+
+    private static final String UPSERT = "upsert";
+    private static final String DELETE = "delete";
+
+    private static final List<String> OLD_DELETE_FIELDS = List.of("doc", "keep");
+
+    /** An upsert. */
+    public WireRecord(
+            String id,
+            byte[] value,
+            long timestampMs,
+            byte[] key,
+            Map<String, byte[]> headers,
+            String origin) {
+        this(id, value, timestampMs, key, headers, origin, UPSERT, "", "");
+    }
+
+    public boolean isDelete() {
+        return kind.equals(DELETE);
+    }
 
     /** The wire form of this record. */
     public byte[] encode() {
@@ -45,7 +76,7 @@ public record WireRecord(
                 packer.packString(header.getKey());
                 packBytes(packer, header.getValue());
             }
-            packer.packString(origin);
+            packer.packString(origin).packString(kind).packString(document).packString(version);
             return packer.toByteArray();
         } catch (IOException e) {
             throw new UncheckedIOException(e); // a packer over memory does no input or output
@@ -73,26 +104,64 @@ public record WireRecord(
                     unpacker.unpackLong(),
                     unpackBytes(unpacker),
                     unpackHeaders(unpacker),
+                    unpacker.unpackString(),
+                    unpacker.unpackString(),
+                    unpacker.unpackString(),
                     unpacker.unpackString());
         } catch (IOException | MessagePackException e) {
             throw new IllegalArgumentException("not a wire record: " + e.getMessage(), e);
         }
     }
 
-    /** Whether the value is the map of one key that the Python side writes as a removal. */
-    public static boolean isRemoval(byte[] data) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
-            if (unpacker.unpackArrayHeader() != FIELDS) {
-                return false;
-            }
-            unpacker.skipValue();
-            return unpacker.getNextFormat().getValueType() == ValueType.MAP
-                    && unpacker.unpackMapHeader() == 1
-                    && unpacker.getNextFormat().getValueType() == ValueType.STRING
-                    && unpacker.unpackString().equals(REMOVAL_KEY);
-        } catch (IOException | MessagePackException e) {
-            return false; // decode says what is wrong with it
+    /**
+     * The record in today's wire form, for records in the state of an older job: there a delete was
+     * an upsert with the value {@code {"$delete": {"doc": document, "keep": version}}}. Bytes of
+     * today's form come back as they are.
+     */
+    public static byte[] upgrade(byte[] data) {
+        if (data == null || data.length == 0 || data[0] != (byte) (0x90 | FIELDS_BEFORE_KIND)) {
+            return data;
         }
+        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data);
+                MessageBufferPacker packer =
+                        new MessagePack.PackerConfig()
+                                .withBufferSize(data.length + 256)
+                                .newBufferPacker()) {
+            ImmutableArrayValue old = unpacker.unpackValue().asArrayValue();
+            Map<Value, Value> delete = oldDelete(old.get(1));
+            packer.packArrayHeader(FIELDS);
+            for (int i = 0; i < FIELDS_BEFORE_KIND; i++) {
+                packer.packValue(i == 1 && delete != null ? ValueFactory.newNil() : old.get(i));
+            }
+            packer.packString(delete == null ? UPSERT : DELETE);
+            for (String field : OLD_DELETE_FIELDS) {
+                packer.packString(
+                        delete == null ? "" : delete.get(ValueFactory.newString(field)).toString());
+            }
+            return packer.toByteArray();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a packer over memory does no input or output
+        }
+    }
+
+    /** The fields of an old delete; null when the value is of an upsert. */
+    private static Map<Value, Value> oldDelete(Value value) {
+        Value fields =
+                value.isMapValue() && value.asMapValue().size() == 1
+                        ? value.asMapValue().map().get(ValueFactory.newString("$delete"))
+                        : null;
+        boolean named = fields != null && fields.isMapValue() && fields.asMapValue().size() == 2;
+        if (!named) {
+            return null;
+        }
+        Map<Value, Value> found = fields.asMapValue().map();
+        for (String field : OLD_DELETE_FIELDS) {
+            Value text = found.get(ValueFactory.newString(field));
+            if (text == null || !text.isStringValue()) {
+                return null;
+            }
+        }
+        return found.get(ValueFactory.newString("doc")).toString().isEmpty() ? null : found;
     }
 
     private static byte[] unpackValue(MessageUnpacker unpacker, String id) throws IOException {

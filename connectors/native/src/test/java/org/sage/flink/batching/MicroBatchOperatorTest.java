@@ -1,10 +1,12 @@
 package org.sage.flink.batching;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
@@ -108,6 +110,26 @@ class MicroBatchOperatorTest {
             restored.setProcessingTime(1000);
 
             assertEquals(List.of(ids(3, 5)), batches(restored));
+        }
+    }
+
+    @Test
+    void recordsThatAnOlderJobLeftAreBroughtIntoTodaysForm() throws Exception {
+        byte[] before = HexFormat.of().parseHex("96a172c000c080a16f");
+        OperatorSubtaskState snapshot;
+        try (var operator = opened(3, MANY_BYTES, 50)) {
+            operator.processElement(new StreamRecord<>(before));
+            snapshot = operator.snapshot(1, 1);
+        }
+
+        try (var restored = harness(3, MANY_BYTES, 50, 1, 0)) {
+            restored.initializeState(snapshot);
+            restored.open();
+            restored.endInput();
+
+            byte[] batch = restored.extractOutputValues().get(0);
+            assertArrayEquals(
+                    HexFormat.of().parseHex("91" + "99a172c000c080a16fa6757073657274a0a0"), batch);
         }
     }
 

@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.ArrayList;
-import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -72,15 +71,15 @@ class KafkaConnectorTest {
     }
 
     @Test
-    void aRemovalIsNoMessage() {
-        // In Python: encode(Record(id="r", value=Removal("a", "v2").value(), origin="o")).
-        byte[] removal =
-                HexFormat.of()
-                        .parseHex(
-                                "96a17281a72464656c65746582a3646f63a161a46b656570a2763200c080"
-                                        + "a16f");
+    void aDeleteFailsTheJobRatherThanBecomeAMessage() {
+        WireRecord delete =
+                new WireRecord("r", null, 0, null, Map.of(), "o", "delete", "a", "v2");
 
-        assertNull(new KafkaWireSerializationSchema("out").serialize(removal, null, null));
+        Exception error = assertThrows(IllegalArgumentException.class, () -> write(delete));
+
+        assertEquals(
+                "record 'r': a topic takes no deletes; put DropDeletes() before the sink",
+                error.getMessage());
     }
 
     @Test

@@ -1,0 +1,85 @@
+"""Inference by a model of the pool: wait in its queue, route to a replica, forward."""
+
+from sage_gateway.controlplane.model_catalog import ModelCatalog
+from sage_gateway.forwarding.forwarder import Forwarder, Outbound
+from sage_gateway.models.model import Model
+from sage_gateway.observability.request_tracker import RequestTracker
+from sage_gateway.openai.schema import ChatRequest, CompletionRequest, ModelRequest
+from sage_gateway.requests.request import Request
+from sage_gateway.requests.response import Response, StreamingResponse
+from sage_gateway.scheduling import ANSWER_TOKENS, RequestHints, expected_tokens, run_preemptible
+
+
+class ModelInference:
+    """Answers requests whose model is in the pool."""
+
+    def __init__(self, catalog: ModelCatalog, forwarder: Forwarder) -> None:
+        self._catalog = catalog
+        self._forwarder = forwarder
+
+    async def answer(
+        self, request: Request, payload: ModelRequest, tracker: RequestTracker
+    ) -> Response | StreamingResponse:
+        """The engine's answer.
+
+        Raises:
+            NotFound, InvalidRequest: no model of this name answers the path.
+            QueueFull, DeadlineExceeded: no replica had room in time.
+            GatewayError: as :meth:`Forwarder.forward`.
+        """
+        model = self._catalog.model_for(payload, request.path)
+        tracker.model = model.name
+        upstream = model.engine_model_name()
+        body = request.body if payload.model == upstream else request.body_for(upstream)
+        outbound = Outbound.of(model, request, body, stream=_streams(payload))
+        hints = RequestHints(request.tenant, request.priority, request.deadline_s, request.job)
+        tokens = _expected_tokens(payload, len(body), model)
+        tracker.queue(model, hints, tokens)
+        # The room is reserved for this task until its next await: it must lead to the replica.
+        tracker.dispatch(await model.queue.admit(hints, tokens))
+        if not (request.background and request.repeatable):
+            return await self._forwarder.forward(outbound)
+        call = _PreemptibleCall(self._forwarder, outbound, hints, tokens, tracker)
+        return await run_preemptible(model.queue.preemptible, call.forward, call.resume)
+
+
+class _PreemptibleCall:
+    """A background request at a replica, which users may preempt."""
+
+    __slots__ = ("_forwarder", "_hints", "_outbound", "_tokens", "_tracker")
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        outbound: Outbound,
+        hints: RequestHints,
+        tokens: int,
+        tracker: RequestTracker,
+    ) -> None:
+        self._forwarder = forwarder
+        self._outbound = outbound
+        self._hints = hints
+        self._tokens = tokens
+        self._tracker = tracker
+
+    async def forward(self) -> Response | StreamingResponse:
+        """Send it to a replica."""
+        return await self._forwarder.forward(self._outbound)
+
+    async def resume(self) -> None:
+        """Wait for room again, after it was preempted."""
+        await self._outbound.model.queue.requeue_preempted(self._hints, self._tokens)
+        self._tracker.resume()
+
+
+def _streams(payload: ModelRequest) -> bool:
+    return isinstance(payload, ChatRequest | CompletionRequest) and bool(payload.stream)
+
+
+def _expected_tokens(payload: ModelRequest, body_bytes: int, model: Model) -> int:
+    """The tokens that the request is expected to cost."""
+    if not isinstance(payload, ChatRequest | CompletionRequest):
+        return expected_tokens(body_bytes, 0)
+    named = payload.max_completion_tokens if isinstance(payload, ChatRequest) else None
+    answer = named or payload.max_tokens or ANSWER_TOKENS
+    return expected_tokens(body_bytes, min(answer, model.spec.context_tokens))

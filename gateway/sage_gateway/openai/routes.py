@@ -1,0 +1,52 @@
+"""The POST routes that a model answers, and the schema of the body of each."""
+
+from collections.abc import Mapping
+
+from sage_gateway.openai.schema import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    ModelRequest,
+    RerankRequest,
+    SearchRequest,
+    check_text_only,
+    check_utf8,
+    decode,
+)
+
+MODEL_ROUTES: Mapping[str, type[ModelRequest]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/embeddings": EmbeddingsRequest,
+    "/v1/rerank": RerankRequest,
+}
+#: The route of all searches, as the OpenAPI document and the metrics name it.
+SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
+_PREFIX, _SUFFIX = SEARCH_ROUTE.split("{name}")
+
+
+def collection_of(path: str) -> str | None:
+    """The vector store that ``path`` searches; None for every other path."""
+    if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
+        return path[len(_PREFIX) : -len(_SUFFIX)]
+    return None
+
+
+def is_inference(path: str) -> bool:
+    """Whether ``POST path`` is answered by a model."""
+    return path in MODEL_ROUTES or collection_of(path) is not None
+
+
+def decode_payload(path: str, body: bytes) -> ModelRequest | SearchRequest:
+    """The fields of ``body`` that the gateway reads, checked; ``path`` is an inference route.
+
+    Raises:
+        InvalidRequest: the body is not UTF-8 or not JSON, a field has a wrong type or is missing,
+            or the content of a message is not text.
+    """
+    check_utf8(body)
+    kind: type[ModelRequest | SearchRequest] = MODEL_ROUTES.get(path, SearchRequest)
+    payload: ModelRequest | SearchRequest = decode(body, kind)
+    if isinstance(payload, ChatRequest):
+        check_text_only(payload)
+    return payload

@@ -1,0 +1,20 @@
+"""The header ``x-sage-cache: ttl=SECONDS``."""
+
+import re
+
+from sage_gateway.errors import InvalidRequest
+
+TTL_S_MAX = 99_999
+_TTL = re.compile(rb"ttl=([1-9]\d{0,4})")
+
+
+def cache_ttl_s(value: bytes) -> int:
+    """How long the answer may be kept and given again, in seconds.
+
+    Raises:
+        InvalidRequest: the header has another form.
+    """
+    if found := _TTL.fullmatch(value):
+        return int(found[1])
+    message = f"x-sage-cache must be ttl=SECONDS, 1 to {TTL_S_MAX}"
+    raise InvalidRequest(message, code="invalid_header", param="x-sage-cache")

@@ -1,0 +1,157 @@
+"""One request, read once where it enters the gateway and handed down from handler to handler."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+
+from sage_flink.flow.graph import PRIORITIES, PRIORITY
+from sage_gateway.config.pool_spec import LimitsSpec
+from sage_gateway.errors import GatewayError
+from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE, decode_payload
+from sage_gateway.openai.schema import ModelRequest, SearchRequest, load_fields
+from sage_gateway.requests.cache_control import cache_ttl_s
+from sage_gateway.requests.response import Response, StreamingResponse
+
+NORMAL = PRIORITIES.index(PRIORITY)
+BACKGROUND = PRIORITIES.index("background")
+REQUEST_ID_CHARS_MAX = 200
+TENANT_CHARS_MAX = 100
+JOB_CHARS_MAX = 200
+
+Headers = Mapping[bytes, bytes]
+
+NO_HEADERS: Headers = MappingProxyType({})
+_PRIORITIES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
+
+
+class ApiKey(Protocol):
+    """The client's API key, as far as handlers need it."""
+
+    @property
+    def id(self) -> str:
+        """Its id, which is not the key itself."""
+        ...
+
+    @property
+    def limits(self) -> LimitsSpec:
+        """Its own rate limits and budgets."""
+        ...
+
+    @property
+    def cache_ttl_s(self) -> int:
+        """How old a cached answer may be that it is given; 0: it gets no cached answers."""
+        ...
+
+
+class Request(msgspec.Struct, eq=False):
+    """A POST to an inference route.
+
+    ``payload``: the decoded body; None where ``invalid`` says why the request cannot be read.
+    ``headers``: names in lower case; of a repeated name the last value. ``deadline_s`` is of the
+    epoch, infinite without a deadline. ``priority``: index into PRIORITIES, 0 first. ``job``: the
+    Flink job that sends it. ``cache_ttl_s``: of ``x-sage-cache``, 0 without.
+
+    Set on the way down: ``record_key`` names the idempotency record that will hold the answer;
+    ``traceparent`` is that of the request's span, empty where it is not sampled.
+    """
+
+    path: str = ""
+    body: bytes = b""
+    headers: Headers = NO_HEADERS
+    key: ApiKey | None = None
+    tenant: str = ""
+    request_id: str = ""
+    priority: int = NORMAL
+    deadline_s: float = math.inf
+    job: str = ""
+    cache_ttl_s: int = 0
+    payload: ModelRequest | SearchRequest | None = None
+    invalid: GatewayError | None = None
+    record_key: bytes = b""
+    traceparent: str = ""
+    all_fields: dict[str, Any] | None = None
+
+    @property
+    def route(self) -> str:
+        """The path as metrics and traces name it."""
+        return self.path if self.path in MODEL_ROUTES else SEARCH_ROUTE
+
+    @property
+    def background(self) -> bool:
+        """Whether it may wait without limit, and be preempted."""
+        return self.priority == BACKGROUND
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it has an id, so that it may be sent twice and is answered once."""
+        return bool(self.request_id) or b"idempotency-key" in self.headers
+
+    def fields(self) -> dict[str, Any]:
+        """All fields of the body, loaded at the first call.
+
+        Raises:
+            InvalidRequest: a field that no schema names has a value that cannot be read.
+        """
+        if self.all_fields is None:
+            self.all_fields = load_fields(self.body)
+        return self.all_fields
+
+    def body_for(self, model: str) -> bytes:
+        """The body with ``model`` as its model.
+
+        Raises:
+            InvalidRequest: as :meth:`fields`.
+        """
+        return orjson.dumps({**self.fields(), "model": model})
+
+
+class Handler(Protocol):
+    """Answers requests; handlers wrap one another: cache, idempotency, quota, inference."""
+
+    async def handle(self, request: Request) -> Response | StreamingResponse:
+        """The answer.
+
+        Raises:
+            GatewayError: the request is not answered.
+        """
+        ...
+
+
+def read_request(
+    path: str, headers: Headers, body: bytes, *, key: ApiKey | None = None, tenant: str = ""
+) -> Request:
+    """The request in a POST to ``path``; one that cannot be read has ``invalid`` set.
+
+    A scheduling header that cannot be read counts as absent: no request is refused for it. Without
+    ``tenant`` the header ``x-sage-tenant`` names it.
+    """
+    request = Request(path, body, headers, key, tenant)
+    if shown := headers.get(b"x-request-id"):
+        text = shown.decode("latin-1")[:REQUEST_ID_CHARS_MAX]
+        request.request_id = text if text.isprintable() else ""
+    _read_scheduling(request, headers)
+    try:
+        if (shown := headers.get(b"x-sage-cache")) is not None:
+            request.cache_ttl_s = cache_ttl_s(shown)
+        request.payload = decode_payload(path, body)
+    except GatewayError as error:
+        request.invalid = error.with_traceback(None)
+    return request
+
+
+def _read_scheduling(request: Request, headers: Headers) -> None:
+    if not request.tenant and (shown := headers.get(b"x-sage-tenant")):
+        request.tenant = shown.decode("latin-1")[:TENANT_CHARS_MAX]
+    if headers.get(b"x-background") == b"1":
+        request.priority = BACKGROUND
+    elif shown := headers.get(b"x-sage-priority"):
+        request.priority = _PRIORITIES.get(shown, NORMAL)
+    shown = headers.get(b"x-sage-deadline-ms", b"")
+    if shown.isdigit() and len(shown) <= 15:
+        request.deadline_s = int(shown) / 1000
+    if shown := headers.get(b"x-sage-job"):
+        request.job = shown.decode("latin-1")[:JOB_CHARS_MAX]

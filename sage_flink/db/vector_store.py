@@ -1,0 +1,89 @@
+"""The protocol of a vector store: upsert, delete, search and count rows of one collection.
+
+Vectors to be stored are little-endian float32 bytes, as the model pool returns them; a vector to
+search for is a sequence of numbers.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """A row: ``vector`` is ``dim`` little-endian float32; ``fields`` is a JSON object.
+
+    The fields ``doc`` and ``version``, where a row has them, are texts: rows are deleted by them.
+    """
+
+    id: str
+    vector: bytes
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A row that a search found: ``score`` is the cosine similarity, -1 to 1, higher is nearer."""
+
+    id: str
+    score: float
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class RefusedRow(NamedTuple):
+    """The id of a row that the store refused for good, and why."""
+
+    id: str
+    reason: str
+
+
+class RowDelete(NamedTuple):
+    """Deletes the rows of ``document`` except those of ``version``; an empty one keeps no row."""
+
+    document: str
+    version: str = ""
+
+
+class VectorStore(Protocol):
+    """An open collection. One thread at a time."""
+
+    def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
+        """Store the rows, one per id, the newest of a batch and of the store; return once stored.
+
+        The rows refused come back, all others are stored. A row is refused when its id or vector
+        does not fit the collection, or the store's format cannot hold its fields.
+
+        Raises:
+            StoreUnavailable: no row is known to be stored; the same call may succeed later.
+        """
+
+    def delete(self, deletes: Sequence[RowDelete]) -> None:
+        """Delete the rows of each document except those of the version kept; return once deleted.
+
+        A row belongs to a document by its field ``doc`` and to a version by its field ``version``;
+        a row without a version is never kept. Sees all writes acknowledged before the call. A
+        document's name is text, whatever it contains, and never an expression.
+
+        Raises:
+            StoreUnavailable: some rows may be deleted; the same call may succeed later.
+        """
+
+    def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
+        """The ``top_k`` nearest rows, nearest first; fewer when the collection has fewer.
+
+        Answers from what is searchable now: a row just written may be missing for a moment (the
+        adapter says how long).
+
+        Raises:
+            Rejected: the vector has not ``dim`` finite numbers, or ``top_k`` is not 1 to 16384.
+            StoreUnavailable: no answer; the same call may succeed later.
+        """
+
+    def count(self, ids: Collection[str] | None = None) -> int:
+        """How many rows there are, or how many of ``ids``.
+
+        Counts all writes acknowledged before the call.
+        """
+
+    def close(self) -> None:
+        """Close the client; no write is pending."""

@@ -1,0 +1,119 @@
+"""Deletes in a graph: which steps they reach, and whether each stays behind the rows it deletes.
+
+A delete applies to the rows that were written before it. So the steps between the source of a
+document and its collection have to keep their input's order, and this module sees to that:
+
+* calls on the way are ordered, whether or not the author says ``ordered=True`` (:func:`in_order`);
+* the records of one source reach a collection on one path only: after a second split, or in a union
+  of two branches, a delete of one path could remove or overtake rows of the other;
+* with several subtasks the source is one that Flink reads itself, in order within a partition; a
+  source in Python is spread over the subtasks, where two versions of a document can change places.
+
+A delete never reaches a sink that does not declare ``supports_deletes``; such a graph is refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.flow.ports import FlinkSource, emits_deletes, supports_deletes
+
+
+def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
+    """What keeps ``graph`` from applying its deletes correctly, a line each."""
+    emitters = _emitters(graph)
+    for node in graph.nodes:
+        if isinstance(node, Write) and not supports_deletes(node.sink):
+            for emitter in emitters.get(node.name, ())[:1]:
+                yield (
+                    f"step {node.name!r}: {type(node.sink).__name__} does not support deletes, and "
+                    f"step {emitter!r} emits them; put DropDeletes() before it, or write to a sink "
+                    "that supports deletes"
+                )
+    for writes in _places(graph, emitters):
+        yield from _two_paths(graph, writes)
+        if parallelism > 1:
+            yield from _spread(graph, writes, parallelism)
+
+
+def in_order(graph: Graph) -> Graph:
+    """The graph with ordered calls wherever records go to a sink that receives deletes."""
+    ordered: set[str] = set()
+    for writes in _places(graph, _emitters(graph)):
+        for write in writes:
+            ordered |= _upstream(graph, write.name)
+    if not ordered:
+        return graph
+    nodes = (
+        replace(node, ordered=True) if isinstance(node, Call) and node.name in ordered else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """By step, the steps whose deletes its output may hold (a sink: its input)."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes:
+        passed = tuple(emitter for name in node.inputs for emitter in found.get(name, ()))
+        match node:
+            case Read(source=spec) | FlatMap(function=spec):
+                ends_here = isinstance(node, FlatMap) and supports_deletes(spec)
+                own = (node.name,) if emits_deletes(spec) else ()
+                found[node.name] = own + (() if ends_here and not own else passed)
+            case Call() | Batch() | Union() | Write():
+                found[node.name] = passed
+    return found
+
+
+def _places(graph: Graph, emitters: dict[str, tuple[str, ...]]) -> list[list[Write]]:
+    """The sinks, those that write the same rows together, of the places that deletes reach."""
+    places: dict[object, list[Write]] = {}
+    for node in graph.nodes:
+        if isinstance(node, Write) and supports_deletes(node.sink):
+            places.setdefault(getattr(node.sink, "place", id(node.sink)), []).append(node)
+    return [writes for writes in places.values() if any(emitters.get(w.name) for w in writes)]
+
+
+def _two_paths(graph: Graph, writes: list[Write]) -> Iterator[str]:
+    for read in (node for node in graph.nodes if isinstance(node, Read)):
+        ends = {write.name for write in writes}
+        paths = list(islice(_paths(graph, read, ends), 2))
+        if len(paths) == 2:
+            one, other = (" > ".join(path) for path in paths)
+            yield (
+                f"step {writes[-1].name!r}: the records of {read.name!r} reach its rows on two "
+                f"paths, {one} and {other}, so a delete on one could remove or overtake rows of "
+                "the other; write one of them to another collection"
+            )
+
+
+def _spread(graph: Graph, writes: list[Write], parallelism: int) -> Iterator[str]:
+    for write in writes:
+        upstream = _upstream(graph, write.name)
+        for node in graph.nodes:
+            read_here = isinstance(node, Read) and not isinstance(node.source, FlinkSource)
+            if read_here and node.name in upstream:
+                yield (
+                    f"step {node.name!r}: its records are spread over {parallelism} subtasks, so a "
+                    f"delete could overtake rows on the way to step {write.name!r}; submit it with "
+                    "parallelism 1, or read from a source of Flink such as kafka(...)"
+                )
+
+
+def _paths(graph: Graph, node: Node, ends: set[str]) -> Iterator[tuple[str, ...]]:
+    if node.name in ends:
+        yield (node.name,)
+    for user in graph.users(node.name):
+        for path in _paths(graph, user, ends):
+            yield (node.name, *path)
+
+
+def _upstream(graph: Graph, name: str) -> set[str]:
+    """The steps whose records reach the step ``name``."""
+    found = {name}
+    for node in reversed(graph.nodes):
+        if node.name in found:
+            found.update(node.inputs)
+    return found

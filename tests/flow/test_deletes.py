@@ -1,0 +1,165 @@
+"""Deletes reach only sinks that support them, and never overtake the rows that they delete."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+import sage_flink as sage
+from sage_connectors import kafka
+from sage_flink.common import PipelineError, Record
+from sage_flink.db import collection
+from sage_flink.flow import Call, explain
+from sage_flink.flow.deletes import in_order
+from sage_flink.flow.lists import ListSink, ListSource
+from sage_flink.inference import EchoPool
+from sage_flink.operators import DecodeDocument, DropDeletes, chunk, measure
+
+SPLIT = chunk(tokens_max=20, overlap=0)
+
+
+def documents(source=None):
+    read = sage.flow.read("in", source or kafka("documents"))
+    return read.flat_map("decode", DecodeDocument())
+
+
+def embedded(stream, name="embed", **call):
+    return stream.call(name, sage.embed(model="m"), capacity=1, timeout_s=1, **call)
+
+
+def vectors(stream, name="vectors", store="docs"):
+    return stream.write(name, collection(store, dim=384))
+
+
+def findings(graph, **options):
+    graph = graph.dead_letters_to(kafka("dead"))
+    with pytest.raises(PipelineError) as caught:
+        sage.flow.check(graph, "flink", **options)
+    return str(caught.value)
+
+
+def accepted(graph, **options):
+    graph = graph.dead_letters_to(kafka("dead"))
+    return sage.flow.check(graph, "flink", **options) is graph
+
+
+@pytest.mark.parametrize(
+    ("sink", "kind"),
+    [(sage.tsdb.bucket("ops"), "Bucket"), (kafka("out"), "Kafka")],
+)
+def test_a_sink_that_does_not_support_deletes_is_refused_where_they_arrive(sink, kind):
+    text = findings(documents().write("out", sink))
+
+    assert text == (
+        f"step 'out': {kind} does not support deletes, and step 'decode' emits them; put "
+        "DropDeletes() before it, or write to a sink that supports deletes"
+    )
+
+
+def test_an_operator_that_keeps_deletes_back_makes_any_sink_possible():
+    assert accepted(documents().flat_map("rows", DropDeletes()).write("out", kafka("out")))
+    points = documents().flat_map("points", measure("m", fields=("text",)))
+    assert accepted(points.write("ops", sage.tsdb.bucket("ops")))
+
+
+def test_calls_on_the_way_to_a_sink_with_deletes_are_ordered():
+    enriched = embedded(documents(), "before")
+    split = enriched.flat_map("split", SPLIT)
+    aside = embedded(split.flat_map("rows", DropDeletes()), "aside").write("out", kafka("out"))
+    graph = sage.flow.pipeline(vectors(embedded(split)), aside)
+
+    ordered = {n.name: n.ordered for n in in_order(graph).nodes if isinstance(n, Call)}
+
+    assert ordered == {"before": True, "embed": True, "aside": False}
+    assert "ordered" in explain(graph).splitlines()[2]
+
+
+def test_a_graph_without_deletes_keeps_its_calls():
+    graph = embedded(sage.flow.read("in", kafka("in"))).write("out", kafka("out"))
+
+    assert in_order(graph) is graph
+
+
+def test_a_second_split_into_one_collection_is_refused():
+    start = documents()
+    one, other = (embedded(start.flat_map(n, SPLIT), f"embed {n}") for n in ("a", "b"))
+
+    text = findings(sage.flow.pipeline(vectors(one, "left"), vectors(other, "right")))
+
+    assert text == (
+        "step 'right': the records of 'in' reach its rows on two paths, "
+        "in > decode > a > embed a > left.batch > left and "
+        "in > decode > b > embed b > right.batch > right, so a delete on one could remove or "
+        "overtake rows of the other; write one of them to another collection"
+    )
+    apart = sage.flow.pipeline(vectors(one, "left"), vectors(other, "right", "others"))
+    assert accepted(apart)
+
+
+def test_rows_that_go_around_the_deletes_of_their_source_are_refused():
+    start = documents()
+    around = start.flat_map("rows", DropDeletes())
+    both = sage.flow.union("both", embedded(start.flat_map("split", SPLIT)), around)
+
+    assert "reach its rows on two paths, in > decode > split" in findings(vectors(both))
+
+
+def test_two_sources_may_share_a_collection():
+    one, other = (
+        sage.flow.read(name, kafka(name)).flat_map(f"decode {name}", DecodeDocument())
+        for name in ("a", "b")
+    )
+    split = sage.flow.union("both", one, other).flat_map("split", SPLIT)
+
+    assert accepted(vectors(embedded(split)))
+
+
+def test_two_sinks_with_the_same_rows_are_one_place_whatever_their_batches():
+    sink = collection("docs", dim=384)
+    smaller = dataclasses.replace(sink, batch=sage.flow.BatchLimits(items_max=7))
+
+    assert (sink == smaller, sink.place == smaller.place) == (False, True)
+
+
+def test_a_source_in_python_is_refused_with_several_subtasks():
+    graph = vectors(embedded(documents(ListSource(())).flat_map("split", SPLIT)))
+
+    assert accepted(graph)
+    text = findings(graph, parallelism=2)
+    assert text.startswith("step 'in': its records are spread over 2 subtasks, so a delete could")
+    assert accepted(vectors(embedded(documents().flat_map("split", SPLIT))), parallelism=2)
+
+
+def run(graph, **options):
+    return asyncio.run(sage.flow.run(graph, pool=EchoPool(), **options))
+
+
+def test_a_function_that_returns_a_delete_without_declaring_it_is_rejected():
+    def undeclared(record):
+        return [record.delete_of("doc", id="d")]
+
+    source = ListSource((Record("a", 1),))
+    outcome = run(sage.flow.read("in", source).flat_map("f", undeclared).write("out", ListSink()))
+
+    (failed,) = outcome.failed
+    assert failed.reason == "the function returned a delete; declare emits_deletes = True on it"
+
+
+def test_a_delete_is_forwarded_by_functions_and_calls_and_asks_no_model():
+    delete = Record("a", None, key=b"k", origin="o").delete_of("doc", version="v", id="d")
+    sink = ListSink()
+    stream = embedded(sage.flow.read("in", ListSource((delete,))), ordered=False)
+    graph = stream.flat_map("never", lambda record: 1 / 0).write("out", sink)
+
+    outcome = run(graph)
+
+    assert sink.rows == {"d": delete}
+    assert (outcome.failed, outcome.written) == ([], {"out": []})
+
+
+def test_a_child_of_any_record_is_an_upsert():
+    delete = Record("a", None).delete_of("doc", version="v", id="d")
+
+    child = delete.child("step", 0, "value")
+
+    assert (child.kind, child.document, child.version) == ("upsert", "", "")
