@@ -95,7 +95,7 @@ def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
         if found.process is not None:
             found.end(signal.SIGKILL)
         for file in found.folder.glob("*.json"):
-            file.unlink(missing_ok=True)  # nobody wants them: their watchers end them
+            file.unlink(missing_ok=True)  # without a record their watchers end them
         wait_until(lambda: not processes_of(home), 10, f"engines of {home} to end")
 
 

@@ -169,7 +169,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
 
 
 class Fatal(BaseException):
-    """What nobody catches."""
+    """An exception that is not caught."""
 
 
 def test_a_replica_without_a_supervisor_is_reported(

@@ -36,7 +36,7 @@ def queue_of(gateway: Any) -> Any:
 
 @contextlib.contextmanager
 def busy(gateway: Any) -> Iterator[None]:
-    """One request is at a replica while the block runs: a stream that goes on for 20 s."""
+    """One request is at a replica while the block runs: a stream of 20 s."""
     messages = [{"role": "user", "content": "slow"}]
     body = {"model": "talk", "stream": True, "messages": messages}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
