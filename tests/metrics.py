@@ -1,4 +1,4 @@
-"""Flink's runtime context and metric groups, as far as a Python step uses them."""
+"""Fake of Flink's runtime context and metric groups, as far as a Python step uses them."""
 
 
 class Metrics(dict):

@@ -26,7 +26,7 @@ JOB_ID = re.compile(r"[0-9a-f]{32}")
 app = typer.Typer(help="Flink jobs: submit, list, account, stop, rescale.", no_args_is_help=True)
 
 
-# What comes after the pipeline, `--help` too, is the job's own; so nothing here is an option.
+# All arguments after the pipeline, `--help` too, belong to the job, so submit has no options.
 @app.command(
     "submit",
     add_help_option=False,
@@ -51,7 +51,7 @@ def submit(
     if pipeline == "--help":
         print(context.get_help())
     elif pipeline.startswith("-"):
-        raise ConfigError(f"the pipeline comes first, then its options; got {pipeline!r}")
+        raise ConfigError(f"give the pipeline first, then its options; got {pipeline!r}")
     elif _is_program(pipeline):
         _submit_program(pipeline, context.args)
     else:
@@ -170,7 +170,7 @@ def _print_submitted(job_id: str) -> None:
 
 
 def flink_url() -> str:
-    """The cluster of this stack, or the one that is named; never a stranger's on the usual port."""
+    """The address of this stack's cluster, or SAGE_FLINK_URL; never another one's default port."""
     if "SAGE_FLINK_URL" not in os.environ and not (sage_home() / "stack.json").exists():
         raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_FLINK_URL")
     return Settings.load().flink_url

@@ -19,7 +19,7 @@ def explain(
     pipeline: Annotated[str, typer.Argument(help="A job of sage_jobs, a .py or a YAML file.")],
     form: Annotated[str, typer.Option(help="text, mermaid or yaml.")] = "text",
 ) -> None:
-    """Draw a pipeline; starts nothing."""
+    """Draw a pipeline without starting it."""
     from sage_flink import flow
 
     graph = load(pipeline)

@@ -33,6 +33,7 @@ from sage_flink.platform.job_accounting import job_balance
 pytestmark = [
     pytest.mark.service,
     pytest.mark.flink,
+    pytest.mark.alone,
     pytest.mark.timeout(400),
     # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -24,7 +24,12 @@ from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Settings, StackError, derived_id
 from sage_flink.platform.flink_rest import FlinkRest
 
-pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(420)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.flink,
+    pytest.mark.alone,
+    pytest.mark.timeout(420),
+]
 
 QUESTIONS, BROKEN, CAPACITY = 24, 2, 4
 PIPELINE = """

@@ -26,6 +26,7 @@ from sage_jobs.demo import expect
 pytestmark = [
     pytest.mark.service,
     pytest.mark.flink,
+    pytest.mark.alone,
     pytest.mark.timeout(600),
     # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
