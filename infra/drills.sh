@@ -13,6 +13,8 @@ home=${SAGE_HOME:-$repo/.sage}
 cd "$repo"
 
 bash infra/setup.sh --quiet
+# shellcheck source=infra/setup/bytecode.sh
+. infra/setup/bytecode.sh
 exec "$home/venv/flink/bin/python" -m pytest tests/drills -m drill -q \
   --drill-ids 10000 --drill-repeats 3 --drill-rate "${SAGE_DRILL_RATE:-250}" \
   --drill-results benchmarks/results "$@"

@@ -22,17 +22,18 @@ import orjson
 from benchmark_sage.pace import Pace
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import percentile
-from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.capacity.memory_budget import Need
+from sage_flink.flow.call_options import PRIORITIES
+from sage_gateway.capacity.memory_budget import Footprint
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.engines import ENGINES, Launch
-from sage_gateway.models.model import Member, Model
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.request import Request
 from sage_gateway.routing import POLICIES as ROUTING
 from sage_gateway.scheduling import POLICIES as SCHEDULING
-from sage_gateway.scheduling import Ticket
-from sage_gateway.scheduling.class_queues import Lanes
+from sage_gateway.scheduling import QueuedRequest
+from sage_gateway.scheduling.class_queues import ClassQueues
 
 SEED, ROOM, TENANTS = 1, 8, 50
 REPLICAS, QUEUED = (1, 10, 100, 1000), (0, 100, 10_000, 100_000)
@@ -72,13 +73,14 @@ def model(spec: ModelSpec, replicas: int, seed: int) -> Model:
     """A model with ready replicas, each with some requests in flight and room for more."""
     dice = random.Random(seed)
     launch = Launch("m", spec, None, 1, Path("python"))
-    found = Model("m", spec, ENGINES[spec.engine], launch, Need("m", 1, 1, 0, 0))
-    for place in range(len(found.members), replicas):
-        found.enlist(place)
-    for member in found.members:
-        member.replica = replace(member.replica, state=State.READY)
-        member.in_flight = dice.randrange(1, ROOM - 1)
-    found.ready()  # inspects every replica once, as after each change of the replicas
+    found = Model("m", spec, ENGINES[spec.engine], launch, Footprint("m", 1, 1, 0, 0))
+    for place in range(len(found.replica_slots), replicas):
+        found.add_slot(place)
+    for member in found.replica_slots:
+        member.set_replica(replace(member.replica, state=ReplicaState.READY))
+        for _ in range(dice.randrange(1, ROOM - 1)):
+            member.acquire()
+    found.ready()  # looks at every replica once, as whenever they come or go
     return found
 
 
@@ -88,20 +90,20 @@ class SimulatedQueue:
     def __init__(self, spec: ModelSpec, waiting: int, seed: int) -> None:
         self._dice = random.Random(seed)
         self._numbers = count()
-        self._lanes = Lanes(SCHEDULING[spec.policy]())
+        self._queues = ClassQueues(SCHEDULING[spec.policy]())
         self._asks = [_ask(i) for i in range(64)]
         for _ in range(waiting):
-            self._lanes.push(self._ticket())
+            self._queues.push(self._ticket())
 
     def time_decisions(self, of: Model, decisions: int) -> dict[str, float]:
         """Milliseconds of ``decisions`` decisions; each leaves the queue as long as before."""
         took_ns, entered_ns = [], []
         for _ in range(decisions):
             took_ns.append(self._decision(of, self._busy(of), self._dice.choice(self._asks)))
-            if len(self._lanes):
+            if len(self._queues):
                 ticket = self._ticket()
                 began = time.perf_counter_ns()
-                self._lanes.push(ticket)
+                self._queues.push(ticket)
                 entered_ns.append(time.perf_counter_ns() - began)
         found = {"decide": took_ns, "enter": entered_ns or [0]}
         return {
@@ -110,26 +112,26 @@ class SimulatedQueue:
             for name, share in (("p50", 0.5), ("p99", 0.99))
         }
 
-    def _decision(self, of: Model, left: Member, request: Request) -> int:
+    def _decision(self, of: Model, left: ReplicaSlot, request: Request) -> int:
         began = time.perf_counter_ns()
-        left.in_flight -= 1
-        assert of.room_beyond(0)
-        if len(self._lanes):
-            self._lanes.pop(time.monotonic())
+        left.release()
+        assert of.has_room(0)
+        if len(self._queues):
+            self._queues.pop(time.monotonic())
         index = of.choose(of.router.hints(request))
         assert index is not None
-        of.members[index].in_flight += 1
+        of.replica_slots[index].acquire()
         return time.perf_counter_ns() - began
 
-    def _busy(self, of: Model) -> Member:
-        while not (member := self._dice.choice(of.members)).in_flight:
+    def _busy(self, of: Model) -> ReplicaSlot:
+        while not (member := self._dice.choice(of.replica_slots)).in_flight:
             pass
         return member
 
-    def _ticket(self) -> Ticket:
+    def _ticket(self) -> QueuedRequest:
         dice, number = self._dice, next(self._numbers)
         now_s = time.monotonic()
-        return Ticket(
+        return QueuedRequest(
             number,
             now_s,
             tenant=f"t{dice.randrange(TENANTS)}",

@@ -18,7 +18,7 @@ from sage_gateway.batches import BatchService
 from sage_gateway.cache import ResponseCache
 from sage_gateway.cache.response_cache import store_of
 from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
-from sage_gateway.controlplane.engine_state import Records
+from sage_gateway.controlplane.engine_state import EngineStateStore
 from sage_gateway.controlplane.model_catalog import ModelCatalog
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.engines import KNOWN, Engine
@@ -36,7 +36,7 @@ from sage_gateway.observability.tracing import tracing
 from sage_gateway.pipelines import flow_pipeline, registry
 from sage_gateway.pipelines.served_pipeline import ServedPipeline
 from sage_gateway.replay import Recorder
-from sage_gateway.replay.trace import head_of
+from sage_gateway.replay.trace import header_of
 from sage_gateway.requests.request import Handler
 from sage_gateway.storage.points import BUCKET, Points
 from sage_gateway.tenants import Keys, Tenants
@@ -96,7 +96,7 @@ def build(
     engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
     factories: Mapping[str, registry.Factory] = flow_pipeline.FACTORIES,
-    records: Records | None = None,
+    records: EngineStateStore | None = None,
     bucket: Bucket = BUCKET,
     requests: RequestLog | None = None,
 ) -> Gateway:
@@ -105,41 +105,25 @@ def build(
     Raises:
         ConfigError: a model's weights or an engine's environment are not there.
     """
-    folder = settings.home / "logs"
-    pool = Pool(spec, engines, models=settings.models, logs=folder, records=records)
+    logs = settings.home / "logs"
+    pool = Pool(spec, engines, models=settings.models, logs=logs, store=records)
     catalog = ModelCatalog(pool, tuple(factories))
     metrics = Metrics(pool)
     tracking = RequestTracking(metrics, requests, recorder=_recorder(spec), tracing=tracing())
-    pipelines = registry.load(settings, factories)
-    inference = _inference(catalog, tracking, open_store, pipelines)
-    data = settings.home / "data" / "gateway"
+    inference = _inference(catalog, tracking, open_store, registry.load(settings, factories))
+    data = _data(settings)
     accounting = _accounting(spec, data, keys, catalog, inference.inference, metrics.registry)
-    points = Points(bucket, metrics.registry)
-    flink = FlinkJobs(settings.flink_url)
-    lines = BatchRequests(keys, accounting.handler)
-    background = BackgroundParts(
-        points,
-        UsagePoints(accounting.tenants, points.add),
-        Autoscaler(pool.models, pool, points, flink, metrics.registry),
-        BatchService(
-            spec.batches,
-            data,
-            send=lines.answer,
-            is_known_model=catalog.knows,
-            registry=metrics.registry,
-        ),
-    )
+    background = _background(settings, spec, bucket, catalog, metrics.registry, accounting)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with _open(pool, inference, accounting, background):
             yield
 
-    admin = admin_api.build(
-        catalog, metrics, accounting.tenants, background.batches, background.autoscaler, lifespan
-    )
+    tenants, batches = accounting.tenants, background.batches
+    admin = admin_api.build(catalog, metrics, tenants, batches, background.autoscaler, lifespan)
     file_bytes_max = spec.batches.file_bytes_max
-    asgi = GatewayApp(accounting.tenants, accounting.handler, admin, file_bytes_max=file_bytes_max)
+    asgi = GatewayApp(tenants, accounting.handler, admin, file_bytes_max=file_bytes_max)
     return Gateway(pool, inference, accounting, background, asgi)
 
 
@@ -175,6 +159,31 @@ def _accounting(
     return AccountingParts(tenants, idempotency, cache, RequestPipeline(cache, inference))
 
 
+def _background(
+    settings: Settings,
+    spec: PoolSpec,
+    bucket: Bucket,
+    catalog: ModelCatalog,
+    metrics: CollectorRegistry,
+    accounting: AccountingParts,
+) -> BackgroundParts:
+    points = Points(bucket, metrics)
+    pool, flink = catalog.pool, FlinkJobs(settings.flink_url)
+    batches = BatchService(
+        spec.batches,
+        _data(settings),
+        send=BatchRequests(accounting.tenants.keys, accounting.handler).answer,
+        is_known_model=catalog.knows,
+        registry=metrics,
+    )
+    return BackgroundParts(
+        points,
+        UsagePoints(accounting.tenants, points.add),
+        Autoscaler(pool.models, pool, points, flink, metrics),
+        batches,
+    )
+
+
 @contextlib.asynccontextmanager
 async def _open(
     pool: Pool,
@@ -207,7 +216,11 @@ async def _open(
         yield
 
 
+def _data(settings: Settings) -> Path:
+    return settings.home / "data" / "gateway"
+
+
 def _recorder(spec: PoolSpec) -> Recorder | None:
     named = os.environ.get("SAGE_POOL_TRACE")
     trace = TraceSpec(path=Path(named)) if named else spec.trace
-    return Recorder(trace.path, head_of(spec, trace.sample)) if trace else None
+    return Recorder(trace.path, header_of(spec, trace.sample)) if trace else None

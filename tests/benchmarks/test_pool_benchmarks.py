@@ -169,6 +169,7 @@ def test_the_load_generator_counts_its_requests(options: list[str]) -> None:
 
 
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_b9_runs_to_its_end_without_peers(tmp_path: Path) -> None:
     kept = b9_contention.run(repeats=1, quick=True, peers=())

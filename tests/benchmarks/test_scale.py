@@ -54,6 +54,7 @@ def test_the_slow_step_is_before_the_call() -> None:
 
 @pytest.mark.flink
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 # PyFlink leaves its client JVM and its files open until the interpreter ends.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -1,4 +1,4 @@
-"""How many replicas a model should have: the decision as a table, and what holds for all of it."""
+"""The scaling decision, as a table and as properties."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,14 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.autoscaling import Cause, Decision, Inputs, Job, Operator, State, decide, refused
+from sage_gateway.autoscaling import (
+    Cause,
+    Decision,
+    Inputs,
+    JobStatus,
+    Operator,
+    ScalingState,
+    decide,
+    reject,
+)
 from sage_gateway.autoscaling.streams import bottleneck
 from sage_gateway.config.pool_spec import ScalingSpec
 
 SPEC = ScalingSpec(
     min=0, max=4, target_queue_wait_ms=500, target_ttft_ms=800, target_tpot_ms=100, idle_s=60
 )
-LONG_AGO = State(changed_s=-1e6, calm_since_s=-1e6)
+LONG_AGO = ScalingState(changed_s=-1e6, calm_since_s=-1e6)
 CALM = Inputs(replicas=2, ready=2, in_flight=2, limit=8, arrival_rate=5, served_rate=5)
 LONELY = replace(CALM, replicas=1, ready=1, limit=4)
 
@@ -27,7 +36,7 @@ def operators(slow: str, *, calls: bool = True) -> tuple[Operator, ...]:
         Operator(
             name,
             busy=0.98 if name == slow else 0.1,
-            held_up=0.9 if i < at else 0.0,
+            backpressured=0.9 if i < at else 0.0,
             inputs=tuple(names[i - 1 : i] if i else ()),
             calls=calls and name == "embed",
         )
@@ -35,11 +44,11 @@ def operators(slow: str, *, calls: bool = True) -> tuple[Operator, ...]:
     )
 
 
-def job(slow: str, rate: float = 40.0) -> Job:
-    return Job("ingest", lag=9000, lag_rate=rate, operators=operators(slow))
+def job(slow: str, rate: float = 40.0) -> JobStatus:
+    return JobStatus("ingest", lag=9000, lag_rate=rate, operators=operators(slow))
 
 
-def decided(inputs: Inputs, state: State = LONG_AGO, **spec: Any) -> Decision:
+def decision_on(inputs: Inputs, state: ScalingState = LONG_AGO, **spec: Any) -> Decision:
     return decide(SPEC.model_copy(update=spec), inputs, state, now_s=0.0)
 
 
@@ -139,7 +148,7 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
 def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
     inputs, replicas, cause = row
 
-    found = decided(inputs)
+    found = decision_on(inputs)
 
     assert (found.replicas, found.cause) == (replicas, cause)
     sign = (found.replicas > inputs.replicas) - (found.replicas < inputs.replicas)
@@ -147,16 +156,16 @@ def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
     assert found.inputs is inputs
 
 
-def test_too_few_come_back_into_the_bounds() -> None:
-    assert decided(Inputs(replicas=0), min=2).replicas == 2
+def test_fewer_replicas_than_the_minimum_are_corrected() -> None:
+    assert decision_on(Inputs(replicas=0), min=2).replicas == 2
 
 
-def test_a_model_that_may_not_be_at_zero_stays() -> None:
-    assert decided(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
+def test_a_model_with_a_minimum_of_one_stays_at_one() -> None:
+    assert decision_on(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
 
 
-def test_the_words_name_the_operator_that_holds_a_job_up() -> None:
-    words = decided(under(LONELY, jobs=(job("map"),))).words
+def test_the_words_name_the_bottleneck_of_a_job() -> None:
+    words = decision_on(under(LONELY, jobs=(job("map"),))).words
 
     assert words == (
         "the pool is not the bottleneck: "
@@ -164,28 +173,30 @@ def test_the_words_name_the_operator_that_holds_a_job_up() -> None:
     )
 
 
-def test_a_call_at_its_capacity_is_told_so() -> None:
-    words = decided(under(LONELY, jobs=(job("embed"),))).words
+def test_the_words_name_a_call_at_its_capacity() -> None:
+    words = decision_on(under(LONELY, jobs=(job("embed"),))).words
 
-    assert words.endswith("raise its capacity, for the pool has room")
+    assert words.endswith("raise its capacity, because the pool has room")
 
 
-def test_the_words_tell_the_figures() -> None:
-    words = decided(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
+def test_the_words_contain_the_figures() -> None:
+    words = decision_on(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
 
     assert words == (
-        "queue wait 1,840 ms, target 500; 6 waiting; 5.0 requests/s come, 5.0 are answered"
+        "queue wait 1,840 ms, target 500; 6 queued; 5.0 requests/s arrive, 5.0 are served"
     )
 
 
-def test_a_dry_run_says_so_and_decides_the_same() -> None:
+def test_a_dry_run_is_marked_and_decides_the_same() -> None:
     inputs = under(CALM, queue_wait_ms_p99=900, **FULL)
 
-    assert decided(inputs, dry_run=True) == replace(decided(inputs), dry_run=True)
+    assert decision_on(inputs, dry_run=True) == replace(decision_on(inputs), dry_run=True)
 
 
-def test_what_the_owner_refuses_is_a_cause_and_runs_the_cool_down() -> None:
-    found = refused(decided(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free")
+def test_a_rejection_by_the_pool_is_a_cause_and_starts_the_cool_down() -> None:
+    found = reject(
+        decision_on(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free"
+    )
 
     assert (found.action, found.replicas, found.cause) == ("hold", 2, Cause.BUDGET)
     assert found.words == "add to 3 was refused: needs 9 GB, 2 are free"
@@ -193,7 +204,7 @@ def test_what_the_owner_refuses_is_a_cause_and_runs_the_cool_down() -> None:
 
 
 def test_surplus_must_last() -> None:
-    first = decide(SPEC, CALM, State(), 100.0)
+    first = decide(SPEC, CALM, ScalingState(), 100.0)
     busy = decide(SPEC, under(CALM, in_flight=8), first.state, 130.0)
     again = decide(SPEC, CALM, busy.state, 131.0)
     before = decide(SPEC, CALM, again.state, 131.0 + SPEC.down_cooldown_s - 0.1)
@@ -203,17 +214,19 @@ def test_surplus_must_last() -> None:
 
 
 @pytest.mark.parametrize(("slow", "found"), [("read", "read"), ("map", "map"), ("write", "write")])
-def test_the_bottleneck_is_the_busy_one_behind_those_held_up(slow: str, found: str) -> None:
+def test_the_bottleneck_is_the_busy_operator_behind_backpressured_ones(
+    slow: str, found: str
+) -> None:
     one = bottleneck(job(slow))
 
     assert one is not None
     assert one.name == found
 
 
-def test_a_busy_operator_that_holds_nobody_up_is_no_bottleneck() -> None:
-    calm = tuple(replace(one, held_up=0.0) for one in operators("map"))
+def test_a_busy_operator_without_backpressure_is_not_a_bottleneck() -> None:
+    calm = tuple(replace(one, backpressured=0.0) for one in operators("map"))
 
-    assert bottleneck(Job("ingest", operators=calm)) is None
+    assert bottleneck(JobStatus("ingest", operators=calm)) is None
 
 
 def test_every_input_is_a_field_that_a_point_can_have() -> None:
@@ -264,16 +277,18 @@ specs = st.builds(
 
 
 @given(specs, some_inputs, st.floats(0, 1e3))
-def test_never_outside_the_bounds(spec: ScalingSpec, inputs: Inputs, now_s: float) -> None:
-    found = decide(spec, inputs, State(), now_s)
+def test_a_decision_is_never_outside_the_bounds(
+    spec: ScalingSpec, inputs: Inputs, now_s: float
+) -> None:
+    found = decide(spec, inputs, ScalingState(), now_s)
 
     assert spec.min <= found.replicas <= spec.max
     assert found.words
 
 
 @given(specs, st.lists(st.tuples(some_inputs, st.floats(0, 20)), max_size=30))
-def test_never_flaps(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> None:
-    now_s, changed_s, replicas, state = 0.0, None, spec.min, State()
+def test_decisions_do_not_flap(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> None:
+    now_s, changed_s, replicas, state = 0.0, None, spec.min, ScalingState()
     for inputs, pause_s in ticks:
         now_s += pause_s
         found = decide(spec, replace(inputs, replicas=replicas), state, now_s)
@@ -285,11 +300,11 @@ def test_never_flaps(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> No
 
 
 @given(specs, some_inputs, st.floats(0, 1e6), st.floats(0, 200))
-def test_longer_waits_never_mean_fewer(
+def test_longer_waits_never_mean_fewer_replicas(
     spec: ScalingSpec, inputs: Inputs, more_ms: float, since_s: float
 ) -> None:
     longer = replace(inputs, queue_wait_ms_p99=inputs.queue_wait_ms_p99 + more_ms)
-    state = State(changed_s=0.0, calm_since_s=0.0)
+    state = ScalingState(changed_s=0.0, calm_since_s=0.0)
 
     short, long = (decide(spec, i, state, since_s) for i in (inputs, longer))
 
@@ -297,7 +312,9 @@ def test_longer_waits_never_mean_fewer(
 
 
 @given(specs, some_inputs, few)
-def test_more_who_wait_never_mean_fewer(spec: ScalingSpec, inputs: Inputs, more: int) -> None:
+def test_more_queued_requests_never_mean_fewer_replicas(
+    spec: ScalingSpec, inputs: Inputs, more: int
+) -> None:
     more_wait = replace(inputs, queue_length=inputs.queue_length + more)
 
     few_, many = (decide(spec, i, LONG_AGO, 0.0) for i in (inputs, more_wait))
@@ -306,7 +323,7 @@ def test_more_who_wait_never_mean_fewer(spec: ScalingSpec, inputs: Inputs, more:
 
 
 @given(specs, some_inputs)
-def test_nothing_is_added_for_a_slow_step_while_the_pool_has_room(
+def test_no_replica_is_added_for_a_slow_step_while_the_pool_has_room(
     spec: ScalingSpec, inputs: Inputs
 ) -> None:
     idle = replace(

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 import sage_flink as sage
 from benchmark_sage.recovery.accounting import DeliveryCounts, SinkContents, count_deliveries
 from benchmark_sage.recovery.cluster import Cluster, until
@@ -19,6 +17,7 @@ from benchmark_sage.recovery.watch import AnswerWatch
 from benchmark_sage.recovery.workload import DIM, FIRST_MS, Workload, build, event, expected_answer
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
 from sage_flink.common import Settings
+from sage_flink.common.dead_letters import from_message
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 #: Steps whose dead letters keep an id out of a sink.
@@ -172,7 +171,8 @@ def _feed(running: RunningDrill, messages: Sequence[Message], rate_per_s: float)
 
 def dead_letters(work: Workload) -> list[dict[str, Any]]:
     """The dead letters of the job."""
-    return [msgspec.json.decode(record.value) for record in drain(work.dead_letters)]
+    read = map(from_message, drain(work.dead_letters))
+    return [{"id": one.id, "step": one.step, "reason": one.reason} for one in read]
 
 
 def _finished_ids(running: RunningDrill) -> int:

@@ -23,7 +23,7 @@ from sage_gateway.models.model import Model
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.openai.error_table import error_of
 from sage_gateway.openai.foreign_errors import gateway_error
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.response import error_response
 from sage_gateway.tenants import Tenants
 
@@ -57,16 +57,16 @@ def build(
 def _add_models(app: FastAPI, catalog: ModelCatalog) -> None:
     started_s = int(time.time())
 
-    @app.get("/health", summary="Whether every model has a ready replica; needs no key")
+    @app.get("/health", summary="Check that every model has a ready replica; needs no key")
     async def health() -> JSONResponse:
         page = health_page(catalog)
         return JSONResponse(page, 200 if page["status"] == "ok" else 503)
 
-    @app.get("/v1/models", summary="The models and the mounted pipelines")
+    @app.get("/v1/models", summary="List the models and the served pipelines")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(n, started_s) for n in catalog.names()]}
 
-    @app.get("/v1/models/{model:path}", summary="One of them")
+    @app.get("/v1/models/{model:path}", summary="Get a model")
     async def model(model: str) -> dict[str, Any]:
         if not catalog.knows(model):
             raise catalog.not_found(model)
@@ -88,27 +88,27 @@ def health_page(catalog: ModelCatalog) -> dict[str, Any]:
     models = {
         name: {
             "ready": model.ready(),
-            "replicas": [str(m.replica.state) for m in model.members],
-            "reasons": sorted({m.replica.reason for m in model.members if m.replica.reason}),
+            "replicas": [str(m.replica.state) for m in model.replica_slots],
+            "reasons": sorted({m.replica.reason for m in model.replica_slots if m.replica.reason}),
         }
         for name, model in catalog.pool.models.items()
     }
     short = [m for m in catalog.pool.models.values() if _short(m)]
     fresh = all(
-        m.replica.state is State.STARTING and not m.replica.restarts
+        m.replica.state is ReplicaState.STARTING and not m.replica.restarts
         for model in short
-        for m in model.members
+        for m in model.replica_slots
     )
     status = "ok" if not short else "starting" if fresh else "degraded"
     return {"status": status, "models": models, "mounted": sorted(catalog.pipelines)}
 
 
 def _short(model: Model) -> bool:
-    """Whether none is ready that should be; one that may be at zero may also be on its way."""
+    """Whether the model lacks a ready replica; one that may scale to zero may be starting."""
     if not model.wanted or model.ready():
         return False
     scaling = model.spec.scaling
-    failed = any(member.replica.state is State.FAILED for member in model.members)
+    failed = any(member.replica.state is ReplicaState.FAILED for member in model.replica_slots)
     return scaling is None or scaling.min > 0 or failed
 
 
@@ -117,7 +117,7 @@ def _model(name: str, born_s: int) -> dict[str, Any]:
 
 
 def _methods(request: Request) -> str:
-    """Every method that the path takes: the framework tells those of its first route."""
+    """Every method that the path takes; the framework lists those of its first route only."""
     found = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted(method for route in found for method in route.methods or ()))
 

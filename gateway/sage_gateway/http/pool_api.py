@@ -1,4 +1,4 @@
-"""The management routes, for admins: what is wanted of the pool, and what there is."""
+"""Management routes for admins: the models and replicas of the pool, and changes to them."""
 
 import time
 from typing import Annotated, Any
@@ -12,14 +12,15 @@ from sage_gateway.config import presets
 from sage_gateway.config.pool_spec import ModelSpec, Name
 from sage_gateway.controlplane.pool import REPLICAS_MAX, Pool
 from sage_gateway.errors import Conflict, InvalidRequest
-from sage_gateway.models.model import Member, Model
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
 
 ModelName = Annotated[Name, Path(description="a model, or an alias of one")]
 ReplicaName = Annotated[str, Path(description="as GET /pool/replicas has it: MODEL/PLACE")]
 
 
 class Scale(BaseModel):
-    """How many replicas are wanted."""
+    """The number of replicas to have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +28,7 @@ class Scale(BaseModel):
 
 
 class _ModelPath(PathConvertor):
-    """A model's name, in which there may be slashes, but not the end of another route."""
+    """A model's name, which may contain slashes, but not the suffix of another route."""
 
     regex = r"(?!.*/scale$).*"
 
@@ -36,35 +37,44 @@ register_url_convertor("model", _ModelPath())
 
 
 def add(app: FastAPI, pool: Pool) -> None:
-    """Put the routes into ``app``."""
+    """Add the routes to ``app``."""
+    _add_lists(app, pool)
+    _add_replica_changes(app, pool)
+    _add_model_changes(app, pool)
 
-    @app.get("/pool/models", summary="The models: wanted and ready replicas, who waits")
+
+def _add_lists(app: FastAPI, pool: Pool) -> None:
+    @app.get("/pool/models", summary="List the models: wanted and ready replicas, queue length")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(model) for model in pool.models.values()]}
 
-    @app.get("/pool/replicas", summary="The replicas: state and reason, process, load")
+    @app.get("/pool/replicas", summary="List the replicas: state and reason, process, load")
     async def replicas() -> dict[str, Any]:
         now_s = time.monotonic()
-        return {"object": "list", "data": [_replica(*one, now_s) for one in pool.members()]}
+        return {"object": "list", "data": [_replica(*one, now_s) for one in pool.replica_slots()]}
 
-    @app.get("/pool/presets", summary="The pool.yaml files that are shipped, by name")
-    async def shipped() -> dict[str, Any]:
+    @app.get("/pool/presets", summary="List the shipped pool.yaml files by name")
+    async def list_presets() -> dict[str, Any]:
         found = [{"id": n, "object": "preset", "pool": presets.text(n)} for n in presets.NAMES]
         return {"object": "list", "data": found}
 
-    @app.post("/pool/models/{name:path}/scale", summary="Want so many replicas from now on")
+
+def _add_replica_changes(app: FastAPI, pool: Pool) -> None:
+    @app.post("/pool/models/{name:path}/scale", summary="Set the number of replicas")
     async def scale(name: ModelName, wanted: Scale) -> dict[str, Any]:
         pool.scale(name, wanted.replicas)
         model = pool.find(name)
         assert model is not None
         return _model(model)
 
-    @app.post("/pool/replicas/{name:path}/drain", summary="Replace a replica, then end it")
+    @app.post("/pool/replicas/{name:path}/drain", summary="Replace a replica, then stop it")
     async def drain(name: ReplicaName) -> dict[str, Any]:
         pool.drain(name)
         return {"id": name, "object": "replica", "leaving": True}
 
-    @app.put("/pool/models/{name:model}", summary="Add a model, or change one")
+
+def _add_model_changes(app: FastAPI, pool: Pool) -> None:
+    @app.put("/pool/models/{name:model}", summary="Add or change a model")
     async def put(name: ModelName, spec: ModelSpec, response: Response) -> dict[str, Any]:
         try:
             response.status_code = 201 if pool.put(name, spec) else 200
@@ -72,7 +82,7 @@ def add(app: FastAPI, pool: Pool) -> None:
             raise InvalidRequest(str(error), code="model_refused") from error
         return _model(pool.models[name])
 
-    @app.delete("/pool/models/{name:model}", summary="Remove a model; who waits is still answered")
+    @app.delete("/pool/models/{name:model}", summary="Remove a model; queued requests finish")
     async def delete(name: ModelName) -> dict[str, Any]:
         model = pool.find(name)
         if model is not None and model.name != name:
@@ -90,9 +100,9 @@ def _model(model: Model) -> dict[str, Any]:
         "kind": model.spec.kind,
         "aliases": model.spec.aliases,
         "wanted": model.wanted,
-        "replicas": len(model.members),
+        "replicas": len(model.replica_slots),
         "ready": model.ready(),
-        "in_flight": sum(member.in_flight for member in model.members),
+        "in_flight": sum(member.in_flight for member in model.replica_slots),
         "waiting": len(model.queue),
         "policy": model.spec.policy,
         "routing": model.spec.routing,
@@ -100,7 +110,7 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _replica(model: Model, member: Member, now_s: float) -> dict[str, Any]:
+def _replica(model: Model, member: ReplicaSlot, now_s: float) -> dict[str, Any]:
     """``age_s`` is that of the process, ``state_s`` how long it has been in its state."""
     replica, engine = member.replica, member.process
     runs = engine is not None and engine.returncode is None
@@ -111,7 +121,7 @@ def _replica(model: Model, member: Member, now_s: float) -> dict[str, Any]:
         "state": replica.state,
         "reason": replica.reason,
         "leaving": replica.leaving,
-        "doubted": member.doubted(now_s),
+        "doubted": member.is_degraded(now_s),
         "state_s": round(now_s - replica.since_s, 1),
         "pid": engine.pid if engine is not None and runs else None,
         "url": member.url(""),

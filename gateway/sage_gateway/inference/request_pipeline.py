@@ -13,7 +13,7 @@ class RequestPipeline:
     """Handler of every request that has an API key.
 
     ``first`` is the outermost handler, ``inference`` the innermost. A request that cannot be read
-    goes straight to inference, which reports it: no other handler needs to look at it.
+    skips the handlers between them: inference reports the error.
     """
 
     def __init__(self, first: Handler, inference: Handler) -> None:
@@ -39,7 +39,7 @@ class BatchRequests:
 
     async def answer(self, owned: OwnedBatch, path: str, request_id: str, body: bytes) -> Response:
         """The answer to a line, as background work of its tenant and key; an error is one too."""
-        key = self._keys.named(owned.key)
+        key = self._keys.by_id(owned.key)
         if key is None:
             return error_response(InvalidKey("the key of this batch was revoked"))
         headers = {

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from sage_flink.flow.graph import PRIORITIES, PRIORITY
+from sage_flink.flow.call_options import PRIORITIES, PRIORITY
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE, decode_payload
@@ -50,7 +50,7 @@ class ApiKey(Protocol):
 class Request(msgspec.Struct, eq=False):
     """A POST to an inference route.
 
-    ``payload``: the decoded body; None where ``invalid`` says why the request cannot be read.
+    ``payload``: the decoded body; absent where ``invalid`` is the reason why it cannot be read.
     ``headers``: names in lower case; of a repeated name the last value. ``deadline_s`` is of the
     epoch, infinite without a deadline. ``priority``: index into PRIORITIES, 0 first. ``job``: the
     Flink job that sends it. ``cache_ttl_s``: of ``x-sage-cache``, 0 without.
