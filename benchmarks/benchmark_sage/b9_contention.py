@@ -26,7 +26,7 @@ from benchmark_sage.b9_workload import (
     REPLICAS,
     SLOTS,
     DueRequest,
-    RequestOutcome,
+    TrafficOutcome,
     arrivals,
     figures,
 )
@@ -130,7 +130,7 @@ def run_wave(
         own = results[place :: len(wave)]
         pairs = zip(dues, own, strict=True)
         outcomes = [
-            RequestOutcome(due, one.status == 200, one.took_ms / 1000) for due, one in pairs
+            TrafficOutcome(due, one.status == 200, one.took_ms / 1000) for due, one in pairs
         ]
         refusals = sorted({_refusal(one.why) for one in own if one.why})[:3]
         shared = {"cpu_s_per_1000": round(cpu_s, 3), "rss_mib": round(proxy.rss_mib(), 1)}

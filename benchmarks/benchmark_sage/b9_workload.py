@@ -60,7 +60,7 @@ class DueRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOutcome:
+class TrafficOutcome:
     """The outcome of one request; ``took_s`` runs from its due time to its answer or failure."""
 
     due: DueRequest
@@ -87,7 +87,7 @@ def _of(source: TrafficSource, load: float, seconds: float, seed: int) -> Iterat
             yield DueRequest(at_s, source)
 
 
-def figures(outcomes: Sequence[RequestOutcome], seconds: float) -> dict[str, Any]:
+def figures(outcomes: Sequence[TrafficOutcome], seconds: float) -> dict[str, Any]:
     """The figures of one run of ``seconds``.
 
     ``p99_ms``: of the users; a request without an answer, refused or not, counts with all the

@@ -101,8 +101,8 @@ def account(
 ) -> None:
     """Show how many records each step read, emitted, wrote and dead-lettered.
 
-    Exits with 1 when the counts are not balanced. They are those of the last checkpoint, or the
-    final ones of a job that has ended.
+    Exits with 1 when the counts are not balanced. They are those of the last
+    checkpoint, or the final ones of a job that has ended.
     """
     with FlinkRest(flink_url()) as rest:
         job_balance.show(rest, job, wait_s=wait_s, as_json=as_json)

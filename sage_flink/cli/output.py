@@ -9,8 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+#: Linux's PATH_MAX.
+PATH_CHARS_MAX = 4096
+
 # No markup: names and messages hold brackets.
 console = Console(highlight=False, markup=False, emoji=False)
+_wide = Console(highlight=False, markup=False, emoji=False, width=PATH_CHARS_MAX)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -30,6 +34,10 @@ def table(*columns: str | Column, numbers: Iterable[str] = ()) -> Table:
     return Table(*texts, *counts, box=None)
 
 
-def print_table(rows: Table, empty: str = "") -> None:
-    """Print a table, or the text ``empty`` in place of a table without rows."""
-    console.print(rows if rows.row_count or not empty else empty)
+def print_table(rows: Table, empty: str = "", *, wide: bool = False) -> None:
+    """Print a table, or the text ``empty`` in place of a table without rows.
+
+    ``wide``: each row stays on one line, however narrow the console is, so that paths can be
+    copied.
+    """
+    (_wide if wide else console).print(rows if rows.row_count or not empty else empty)

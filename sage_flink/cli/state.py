@@ -7,13 +7,10 @@ import typer
 from rich.text import Text
 
 from sage_flink.cli.jobs import JOB_ID, flink_url
-from sage_flink.cli.output import AsJson, console, print_json, table
+from sage_flink.cli.output import AsJson, console, print_json, print_table, table
 from sage_flink.common import ConfigError
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import drain, folders_of, list_states, stop_with_savepoint
-
-#: Linux's PATH_MAX.
-PATH_CHARS_MAX = 4096
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name or id.")]
 
@@ -27,8 +24,8 @@ def stop(
 ) -> None:
     """Stop a job after it has written everything it read; a new job loses no records.
 
-    With --savepoint it stops now, and its records in flight are kept in the savepoint: submit the
-    pipeline with --from-savepoint to continue from it.
+    With --savepoint it stops now, and its records in flight are kept in the
+    savepoint: submit the pipeline with --from-savepoint to continue from it.
     """
     if to and not savepoint:
         raise ConfigError("--to is the folder of a savepoint: give --savepoint as well")
@@ -70,12 +67,9 @@ def savepoints(job: JobName, as_json: AsJson = False) -> None:
     if as_json:
         print_json(states)
         return
-    if not states:
-        console.print(f"{name} has none; make one with `sage jobs stop {name} --savepoint`")
-        return
     rows = table("taken", "kind", "path")
     for state in states:
         taken = datetime.fromtimestamp(state.taken_s).astimezone().isoformat(" ", "seconds")
         rows.add_row(taken, state.kind, state.path)
-    # Paths stay on one line, so that they can be copied.
-    console.print(rows, width=PATH_CHARS_MAX, crop=False)
+    empty = f"{name} has none; make one with `sage jobs stop {name} --savepoint`"
+    print_table(rows, empty, wide=True)

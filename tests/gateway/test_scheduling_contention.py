@@ -16,7 +16,7 @@ from benchmark_sage.b9_workload import (
     SOURCES,
     TOKEN_S,
     USERS,
-    RequestOutcome,
+    TrafficOutcome,
     arrivals,
     figures,
     jain,
@@ -59,20 +59,20 @@ def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
                 heapq.heappush(events, (at_s, next(order), GIVES_UP, number))
         elif what == ENDS:
             free += 1
-            found[number] = RequestOutcome(due, True, now_s - due.at_s)
+            found[number] = TrafficOutcome(due, True, now_s - due.at_s)
         elif queues.discard(requests[number]):
-            found[number] = RequestOutcome(due, False, now_s - due.at_s)
+            found[number] = TrafficOutcome(due, False, now_s - due.at_s)
         while free and queues:
             request = queues.pop(now_s)
             if policy.enforces_deadlines and slo.is_expired(request, now_s):
                 policy.charge(request, -request.tokens)
-                found[request.number] = RequestOutcome(
+                found[request.number] = TrafficOutcome(
                     dues[request.number], False, now_s - dues[request.number].at_s
                 )
                 continue
             free -= 1
             heapq.heappush(events, (now_s + request.work_s, next(order), ENDS, request.number))
-    left = {n: RequestOutcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
+    left = {n: TrafficOutcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
     return figures([*(left | found).values()], end_s)
 
 
@@ -168,9 +168,9 @@ def test_the_figures_distinguish_late_answers_from_useful_ones() -> None:
     user = next(s for s in SOURCES if s.name in USERS)
     due = replace(arrivals(1, 1.0, 1)[0], source=user)
     outcomes = [
-        RequestOutcome(due, True, 0.5),
-        RequestOutcome(due, True, 1.5),
-        RequestOutcome(due, False, 0.1),
+        TrafficOutcome(due, True, 0.5),
+        TrafficOutcome(due, True, 1.5),
+        TrafficOutcome(due, False, 0.1),
     ]
 
     found = figures(outcomes, due.at_s + 2.0)

@@ -3,7 +3,10 @@
 import os
 
 import pytest
+from typer.testing import CliRunner
 
+from sage_flink import cli
+from sage_flink.cli import state
 from sage_flink.common import ConfigError
 from sage_flink.common.errors import NotFound
 from sage_flink.platform.savepoints import StateFolders, list_states, resolve_state
@@ -79,3 +82,13 @@ def test_a_path_becomes_a_uri_and_a_uri_stays(folders, tmp_path, monkeypatch):
 def test_folders_on_another_machine_cannot_be_listed():
     with pytest.raises(ConfigError, match="s3://bucket/x, which is not on this machine"):
         list_states(StateFolders("s3://bucket/x", ""))
+
+
+def test_the_list_keeps_each_path_on_one_line(folders, lay, monkeypatch):
+    path = lay(f"{SAVEPOINTS}/savepoint-{'1' * 90}", 0)
+    monkeypatch.setattr(state, "folders_of", lambda *_: folders)
+    monkeypatch.setenv("SAGE_FLINK_URL", "http://127.0.0.1:1")
+
+    done = CliRunner().invoke(cli.app, ["jobs", "savepoints", "a b"], env={"COLUMNS": "80"})
+
+    assert [line.split()[2:] for line in done.output.splitlines()[1:]] == [["savepoint", path]]
