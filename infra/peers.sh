@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes what the benchmarks of the model pool (B4, B5, B9) are compared with: LiteLLM and vllm-router,
-# each in an environment of its own with every version pinned, and nginx from Debian.
+# Installs the peers of the model pool's benchmarks (B4, B5, B9): LiteLLM and vllm-router, each in its
+# own environment with every version pinned, and nginx from Debian.
 #
-#   bash infra/peers.sh            prints one line a peer; again, it takes about a second
+#   bash infra/peers.sh            prints one line per peer; a second run takes about a second
 #
-# Optional: 600 MB in $SAGE_CACHE (default ~/.cache/sage). A peer that cannot be had is told of, and is
-# a row that says why in the result of a benchmark; the others are made all the same. To renew the pins:
+# Optional: 600 MB in $SAGE_CACHE (default ~/.cache/sage). A peer that cannot be installed is reported,
+# and is a row with its error in a benchmark's result; the others are installed. To renew the pins:
 #   echo 'litellm[proxy]' | uv pip compile - --no-header --no-annotate -o infra/venvs/litellm.txt
 set -euo pipefail
 
@@ -30,7 +30,7 @@ mkdir -p "$cache/locks" "$home/logs/setup"
 
 hash_of_peer() { hash_of "$python" "$repo/infra/venvs/$1.txt"; }
 has_peer() { has_venv "$cache/venv/peer-$1" "$(hash_of_peer "$1")"; }
-# Not make_venv: the project's own pins are no matter of a peer's.
+# Not make_venv: the project's own pins do not apply to a peer.
 make_peer() {
   local folder=$cache/venv/peer-$1
   rm -f "$folder/.stamp"

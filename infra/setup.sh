@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes sure of everything that sage runs on: environments, servers, models, the native jar.
+# Makes everything that sage runs on: environments, servers, models, the native jar.
 #
-#   bash infra/setup.sh            prints one line a step; again, it takes about a second
+#   bash infra/setup.sh            prints one line per step; a repeat takes about a second
 #   bash infra/setup.sh --quiet    prints only what it has to make
 #
-# What can be shared is made once a user in $SAGE_CACHE (default ~/.cache/sage), the rest in
+# What can be shared is made once per user in $SAGE_CACHE (default ~/.cache/sage), the rest in
 # $SAGE_HOME (default .sage of this checkout). See infra/README.md.
 set -euo pipefail
 
@@ -38,12 +38,12 @@ engines=$cache/venv/engines-$engines_hash
 mkdir -p "$cache/locks" "$home/venv" "$home/lib" "$home/logs/setup"
 work=$(mktemp -d "$cache/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-trap 'printf "\nStopped; what was finished stays. Run the same command again to go on.\n" >&2; exit 130' INT TERM
+trap 'printf "\nStopped. Finished steps are kept; run the same command again to continue.\n" >&2; exit 130' INT TERM
 
 steps_all=12
 step_now=0
 
-# locked LOCK TEST MAKE: two clones may want the same thing at once; the second finds it made.
+# locked LOCK TEST MAKE: two clones may need the same thing at the same time; the second finds it ready.
 locked() { exec 9>"$1"; flock 9; if "$2"; then return; fi; "$3"; }
 
 # step NAME LABEL EXPECT: has_NAME, else make_NAME with its log shown when it fails.
@@ -59,11 +59,11 @@ step() {
   timed "$label" "$log" locked "$cache/locks/$1" "has_$1" "make_$1"
   [ "$timed_status" = 0 ] || {
     tail -25 "$log" >&2
-    die "setup could not make: $2" "  The whole log: $log" "  Mend what it names, then run the same command again: finished steps are kept."
+    die "setup could not make: $2" "  The whole log: $log" "  Fix what it reports, then run the same command again: finished steps are kept."
   }
 }
 
-# wish NAME LABEL WITHOUT: as step, but setup goes on WITHOUT it, and says so.
+# wish NAME LABEL CONSEQUENCE: as step, but on a failure setup prints CONSEQUENCE and continues.
 wish() {
   local log=$home/logs/setup/$1.log
   if "has_$1"; then
@@ -91,7 +91,7 @@ step native_jar 'native Flink operators' ''
 step mock_engine 'mock engine of benchmarks and drills' ''
 wish redis 'Redis server' 'apt-get install redis-server; the tests of a shared ledger need it'
 
-# Fixed names in $SAGE_HOME for what lies in the cache, so that the stack asks one folder only.
+# Fixed names in $SAGE_HOME for what lies in the cache, so that the stack looks in one folder only.
 ln -sfn "$milvus" "$home/venv/milvus"
 ln -sfn "$engines" "$home/venv/engines"
 ln -sfn "$cache/kafka-$kafka_version" "$home/lib/kafka"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test: setup, check.sh, the Java tests, then all that needs the local stack.
+# Every test: setup, check.sh, gateways and engines, Java and Go, the local stack, the drills.
 # A stack of this checkout that is up already is used and left up; else it is started and stopped.
 set -euo pipefail
 
@@ -14,6 +14,9 @@ cd "$repo"
 bash infra/setup.sh
 # shellcheck source=infra/setup/say.sh
 . infra/setup/say.sh
+# shellcheck source=infra/setup/bytecode.sh
+. infra/setup/bytecode.sh
+mkdir -p "$logs"
 
 stop_stack() {
   trap '' INT TERM
@@ -34,53 +37,56 @@ from sage_flink.platform.stack import status
 exit(all(part.state == "stopped" for part in status(sage_home())))'
 }
 
-# The Java tests depend on nothing but their own sources, so one pass a version is enough.
-java_tests() {
-  local version stamp
-  version=$(hash_tree connectors/native pom.xml src)
-  stamp=$cache/native/tests-passed-$version
-  if [ -f "$stamp" ]; then
-    say_line 'Java tests' 'passed before'
-    return
-  fi
-  timed 'Java tests' "$logs/java.log" mvn -B -q -ntp -f connectors/native/pom.xml test
-  [ "$timed_status" = 0 ] || { tail -60 "$logs/java.log"; die "Java tests failed; the whole log: $logs/java.log"; }
+# The Java tests depend on their own sources only, so one pass per version is enough.
+java_and_go_tests() {
+  local stamp
+  stamp=$cache/native/tests-passed-$(hash_tree connectors/native pom.xml src)
+  go -C benchmarks/mock_engine test ./... || return
+  [ ! -f "$stamp" ] || return 0
+  mvn -B -q -ntp -f connectors/native/pom.xml test || return
   touch "$stamp"
 }
 
+# These tests measure seconds, so they run without anything else.
 process_tests() {
   timed 'Gateways and engines' "$logs/processes.log" "$bin/python" -m pytest -q -n 2 \
     --dist worksteal -m 'processes and not (flink or service or browser or gpu or drill)'
   [ "$timed_status" = 0 ] || { cat "$logs/processes.log"; die "tests of gateways and engines failed; the whole log: $logs/processes.log"; }
 }
 
-go_tests() {
-  timed 'Go tests' "$logs/go.log" go -C benchmarks/mock_engine test ./...
-  [ "$timed_status" = 0 ] || { tail -60 "$logs/go.log"; die "Go tests failed; the whole log: $logs/go.log"; }
+# part NAME OPTION...: one run of pytest, shown and kept; its status counts for the whole.
+status=0
+part() {
+  local log=$logs/$1.log
+  shift
+  set +e
+  "$bin/python" -m pytest -rs --durations=5 "$@" 2>&1 | tee "$log"
+  [ "${PIPESTATUS[0]}" = 0 ] || status=1
+  set -e
 }
 
 bash infra/check.sh
 process_tests
-java_tests
-go_tests
 
+java_and_go_tests >"$logs/java-and-go.log" 2>&1 &
+beside=$!
 if ! stack_is_up; then
   ours=yes
   "$bin/sage" up
 fi
+wait "$beside" || { tail -60 "$logs/java-and-go.log"; die "Java or Go tests failed; the whole log: $logs/java-and-go.log"; }
+say_line 'Java and Go tests' 'passed'
 
-mkdir -p "$logs"
-set +e
-"$bin/python" -m pytest -m '(flink or service or browser) and not gpu and not drill' -rs --durations=5 2>&1 | tee "$logs/stack.log"
-status=${PIPESTATUS[0]}
+# Tests that share the stack, in two workers; then those that break or measure it.
+on_stack='(flink or service or browser) and not gpu and not drill'
+part stack -n 2 --dist loadgroup -m "$on_stack and not alone"
+part alone -m "$on_stack and alone"
 stop_stack
 # The drills break a stack of their own; two stacks and their faults would not fit two cores.
-"$bin/python" -m pytest tests/drills -m drill -rs --durations=5 2>&1 | tee "$logs/drills.log"
-drills=${PIPESTATUS[0]}
-set -e
+part drills tests/drills -m drill
 
 printf '\nunmarked tests: %s\n' "$(tail -1 "$home/logs/check/tests.log")"
 printf 'gateways and engines: %s\n' "$(tail -1 "$logs/processes.log")"
-tail -1 "$logs/stack.log"
+tail -qn 1 "$logs/stack.log" "$logs/alone.log"
 printf 'drills: %s\n' "$(tail -1 "$logs/drills.log")"
-exit "$((status > drills ? status : drills))"
+exit "$status"

@@ -33,7 +33,7 @@ command -v flock >/dev/null || need 'flock: apt-get install util-linux'
 mkdir -p "$cache/locks"
 work=$(mktemp -d "$cache/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-trap 'printf "\nStopped; what was finished stays. Run the same command again to go on.\n" >&2; exit 130' INT TERM
+trap 'printf "\nStopped. Finished steps are kept; run the same command again to continue.\n" >&2; exit 130' INT TERM
 
 vllm=$cache/venv/vllm
 vllm_hash=$(hash_of "$python" "$vllm_version" "$torch_version" "$(pinned gguf)")
@@ -80,7 +80,7 @@ step() {
   timed "$label" "$log" locked "$1"
   [ "$timed_status" = 0 ] || {
     tail -25 "$log" >&2
-    die "could not make: $2" "  The whole log: $log" '  Mend what it names, then run the same command again.'
+    die "could not make: $2" "  The whole log: $log" '  Fix what it reports, then run the same command again.'
   }
 }
 locked() { exec 9>"$cache/locks/$1"; flock 9; if "has_$1"; then return; fi; "make_$1"; }

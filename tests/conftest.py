@@ -1,21 +1,33 @@
-"""What holds for every test."""
+"""Settings and fixtures for all tests."""
 
 import logging
 
 import pytest
 from hypothesis import settings
 
-# A busy machine makes an example slow; the time limit of the test is there for what hangs.
+# An example may be slow on a busy machine; the time limit of each test catches hanging code.
 settings.register_profile("sage", deadline=None)
 settings.load_profile("sage")
 
 
-@pytest.fixture(autouse=True)
-def no_handler_of_beam_stays():
-    """A Python worker in this process hangs Beam's log handler on the root logger and leaves it.
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Keep a file in one worker of ``--dist loadgroup``: its tests share jobs, servers, a JVM.
 
-    Nobody reads its queue once the job has ended: the 10,000th line that anything logs then waits
-    for ever.
+    Only the conformance suites of the stores are spread over the workers: each of their tests waits
+    seconds for Milvus to make a collection of its own.
+    """
+    for item in items:
+        if "conformance" not in item.path.parts or item.get_closest_marker("flink"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(autouse=True)
+def remove_beams_log_handlers():
+    """Remove the log handlers that Beam leaves on the root logger.
+
+    A Python worker in this process adds one for its job. After the job its queue has no reader, so
+    the 10,000th log record of any later test would block without end.
     """
     yield
     for handler in list(logging.getLogger().handlers):

@@ -1,4 +1,4 @@
-"""The command ``sage-gateway`` as a process that can be killed."""
+"""Gateway as a separate process that a test can kill."""
 
 import os
 import subprocess
@@ -29,8 +29,8 @@ def gateway_process(
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """The process and a client of it, once all models are ready; killed with -9 afterwards.
 
-    At ``port`` it is the successor of one that was killed there.
-    ``words``: more of its command line; ``more``: of its environment; ``rest``: of ``pool.yaml``.
+    With a ``port`` it succeeds a gateway that was killed there. ``words`` are further arguments,
+    ``more`` further environment variables, ``rest`` further entries of ``pool.yaml``.
     """
     port = port or free_port()
     pool = home / f"pool-{port}.yaml"

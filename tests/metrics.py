@@ -1,4 +1,4 @@
-"""Flink's runtime context and metric groups, as far as a Python step uses them."""
+"""Fake of Flink's runtime context and metric groups, as far as a Python step uses them."""
 
 
 class Metrics(dict):
@@ -6,6 +6,12 @@ class Metrics(dict):
 
     def get_metrics_group(self):
         return self
+
+    def get_index_of_this_subtask(self):
+        return 0
+
+    def get_number_of_parallel_subtasks(self):
+        return 1
 
     def add_group(self, *_):
         return self

@@ -1,4 +1,4 @@
-"""Requests of real clients at a constant rate, and what became of each of them."""
+"""Load generator of the pool drills: requests at a constant rate, and the result of each."""
 
 import asyncio
 import itertools
@@ -15,56 +15,56 @@ import orjson
 CHAT = "/v1/chat/completions"
 PAUSE_S = 0.05
 UNANSWERED = 0
-#: What a client that is patient asks again after: no answer, or one that says "later".
+#: Statuses after which a patient client retries: no answer, or "try later".
 AGAIN = (UNANSWERED, 503)
 
-#: The n-th request, and whether there is another one after so many.
-Ask = Callable[[int], Awaitable["Turn"]]
+#: Sends the n-th request; whether to send another one after n requests.
+Ask = Callable[[int], Awaitable["ClientCall"]]
 More = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One request: when it began on the monotonic clock, how long it took, and its last answer.
+class ClientCall:
+    """One request of a client: its start on the monotonic clock, its duration, and its last answer.
 
-    ``status`` is ``UNANSWERED`` where none came; ``mark`` is its ``x-sage-ledger``.
+    ``status`` is ``UNANSWERED`` without an answer; ``ledger`` is its header ``x-sage-ledger``.
     """
 
     id_: str
-    words: str
-    begun_s: float
+    prompt: str
+    started_s: float
     took_s: float
     status: int
     body: bytes
     retry_after: str
-    mark: str
+    ledger: str
     tries: int
 
     @property
     def page(self) -> dict[str, Any]:
-        """The body of an answer."""
+        """The decoded body of the answer."""
         found: dict[str, Any] = orjson.loads(self.body)
         return found
 
     @property
-    def right(self) -> bool:
-        """Whether it is the answer to these words."""
-        verb, _, rest = self.words.partition(" ")
+    def correct(self) -> bool:
+        """Whether the answer belongs to the prompt."""
+        verb, _, rest = self.prompt.partition(" ")
         text = self.page["choices"][0]["message"]["content"]
         return bool(text == (rest if verb == "echo" else verb))
 
     @property
     def tokens(self) -> int:
-        """What it cost, as its answer says."""
+        """The tokens in the ``usage`` of the answer."""
         used: int = self.page["usage"]["total_tokens"] if self.status == 200 else 0
         return used
 
 
 class Caller:
-    """Clients with one key, each of which knows every address of the pool.
+    """Client with one key and all addresses of the pool.
 
-    They ask once; with ``patience_s`` they go on for so long under the same id, at one address
-    after the other, and as late as they are told to.
+    It sends each request once; with ``patience_s`` it retries for that time under the same id, at
+    one address after the other, and after the ``Retry-After`` of the last answer.
     """
 
     def __init__(
@@ -81,73 +81,73 @@ class Caller:
         self._patience_s = patience_s
         self._turns = itertools.count()
 
-    async def ask(self, words: str, id_: str = "") -> Turn:
-        """What the fake engine answers to ``words``."""
+    async def ask(self, prompt: str, id_: str = "") -> ClientCall:
+        """Send ``prompt`` to the fake engine, and return the call with its answer."""
         id_ = id_ or uuid.uuid4().hex
-        begun_s, first = time.monotonic(), next(self._turns)
+        started_s, first = time.monotonic(), next(self._turns)
         for tries in itertools.count(1):
             url = self._urls[(first + tries) % len(self._urls)]
-            found = await self._once(url, words, id_)
-            took_s = time.monotonic() - begun_s
+            found = await self._once(url, prompt, id_)
+            took_s = time.monotonic() - started_s
             if found[0] not in AGAIN or took_s > self._patience_s:
-                return Turn(id_, words, begun_s, took_s, *found, tries)
+                return ClientCall(id_, prompt, started_s, took_s, *found, tries)
             await asyncio.sleep(float(found[2] or PAUSE_S))
-        raise AssertionError("it counts for ever")
+        raise AssertionError("itertools.count is endless")
 
-    async def _once(self, url: str, words: str, id_: str) -> tuple[int, bytes, str, str]:
+    async def _once(self, url: str, prompt: str, id_: str) -> tuple[int, bytes, str, str]:
         headers = {**self._key, "idempotency-key": id_}
         try:
-            async with self._session.post(url + CHAT, data=chat(words), headers=headers) as answer:
-                body, told = await answer.read(), answer.headers
-                marks = told.get("retry-after", ""), told.get("x-sage-ledger", "")
-                return answer.status, body, *marks
+            async with self._session.post(url + CHAT, data=chat(prompt), headers=headers) as answer:
+                body, fields = await answer.read(), answer.headers
+                after, ledger = fields.get("retry-after", ""), fields.get("x-sage-ledger", "")
+                return answer.status, body, after, ledger
         except (aiohttp.ClientError, TimeoutError):
             return UNANSWERED, b"", "", ""
 
 
-def chat(words: str, **more: Any) -> bytes:
-    """A body."""
-    messages = [{"role": "user", "content": words}]
+def chat(prompt: str, **more: Any) -> bytes:
+    """The body of a chat request."""
+    messages = [{"role": "user", "content": prompt}]
     return orjson.dumps({"model": "talk", "messages": messages, "max_tokens": 2, **more})
 
 
 def work(n: int) -> str:
-    """The n-th of many questions: half of them take a while, and half tell themselves apart."""
+    """The n-th prompt of a load: half of them take a while, half have a unique answer."""
     return f"echo {n}" if n % 2 else "sleep 0.1"
 
 
 @asynccontextmanager
 async def client_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """As many connections as are wanted; none is kept for longer than a server does."""
+    """A session without a connection limit; it drops idle connections before the server does."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
     limit = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
         yield session
 
 
-async def open_loop(ask: Ask, *, rate_per_s: float, more: More) -> list[Turn]:
-    """One request every ``1 / rate_per_s`` seconds, whatever became of those before."""
+async def open_loop(ask: Ask, *, rate_per_s: float, more: More) -> list[ClientCall]:
+    """One request every ``1 / rate_per_s`` seconds, independent of earlier ones."""
     began_s = time.monotonic()
-    asked: list[asyncio.Task[Turn]] = []
+    asked: list[asyncio.Task[ClientCall]] = []
     while more(len(asked)):
         await asyncio.sleep(began_s + len(asked) / rate_per_s - time.monotonic())
         asked.append(asyncio.ensure_future(ask(len(asked))))
     return await asyncio.gather(*asked)
 
 
-async def closed_loop(ask: Ask, *, callers: int, more: More) -> list[Turn]:
-    """So many callers, each of whom asks again when it was answered."""
-    numbers, turns = itertools.count(), []
+async def closed_loop(ask: Ask, *, callers: int, more: More) -> list[ClientCall]:
+    """``callers`` callers, each of which sends its next request after the last answer."""
+    numbers, calls = itertools.count(), []
 
-    async def call() -> None:
+    async def caller() -> None:
         while more(n := next(numbers)):
-            turns.append(await ask(n))
+            calls.append(await ask(n))
 
-    await asyncio.gather(*(call() for _ in range(callers)))
-    return turns
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return calls
 
 
-def p99_ms(turns: Sequence[Turn]) -> float | None:
-    """Of those that were answered with 200; None where there are none."""
-    took = sorted(turn.took_s for turn in turns if turn.status == 200)
+def p99_ms(calls: Sequence[ClientCall]) -> float | None:
+    """The p99 of the calls answered with 200; None without such a call."""
+    took = sorted(call.took_s for call in calls if call.status == 200)
     return round(took[-1 - len(took) // 100] * 1000, 1) if took else None

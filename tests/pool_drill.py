@@ -1,6 +1,6 @@
-"""A drill of the model pool: a constant load, a fault in the middle of it, and the account.
+"""Drill of the model pool: a constant load, a fault in the middle of it, and counts at the end.
 
-Engines and gateways are real processes; no part of the stack is needed.
+Engines and gateways are real processes; the local stack is not needed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import httpx
 from gateway_process import KEY, gateway_process
-from open_load import CHAT, UNANSWERED, Caller, Turn, open_loop, p99_ms, work
+from open_load import CHAT, UNANSWERED, Caller, ClientCall, open_loop, p99_ms, work
 from redis_server import redis_server
 from waiting import wait_until
 
@@ -25,18 +25,18 @@ SAMPLE_S = 0.05
 TAIL_S = 1.5
 RECOVERED_S = 60.0
 LEASE_S = 2.0
-#: A hung engine is doubted as by default, and given up sooner, so that a short drill sees its end.
+#: A hung engine is restarted earlier than by default, so that even a short drill includes it.
 HEALTH = {"timeout_s": 1.0}
 PAIR = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2, "health": HEALTH}}
-#: More than any drill spends; a key with a budget is charged exactly, one without within a second.
+#: More than any drill spends. A key with a budget is charged immediately, others within a second.
 PLENTY = {"tokens_per_month": 10**9}
-NOBODY: dict[str, Any] = {"state": "gone", "doubted": True, "in_flight": 0}
+MISSING: dict[str, Any] = {"state": "gone", "doubted": True, "in_flight": 0}
 ADMIN = {"authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """One that runs, its admin's client, and a key of its own with an account of its own."""
+    """A running gateway, a client with its admin key, and a new key for the load."""
 
     process: "subprocess.Popen[bytes]"
     admin: httpx.Client
@@ -60,20 +60,20 @@ class Gateway:
         return found
 
     def knows(self, key: str) -> bool:
-        """Whether it lets this key in."""
+        """Whether the gateway accepts this key."""
         headers = {"authorization": f"Bearer {key}"}
         return self.admin.post(CHAT, headers=headers).status_code != 401
 
     def charged(self, what: str = "requests") -> int:
-        """How much the account of the key says."""
-        return charged(self.admin, self.key_id, what)
+        """The recorded usage of the key."""
+        return usage_of(self.admin, self.key_id, what)
 
 
 @contextmanager
 def pool(home: Path, models: dict[str, Any] = PAIR, **rest: Any) -> Iterator[Gateway]:
-    """A gateway, all of whose replicas are ready."""
+    """A gateway with all replicas ready."""
     with gateway_process(home, models, **rest) as (process, admin):
-        key = made_key(admin)
+        key = create_key(admin)
         found = Gateway(process, admin, key["key"], key["id"])
         wait_until(lambda: _all_ready(found), 60, "all replicas")
         yield found
@@ -81,7 +81,7 @@ def pool(home: Path, models: dict[str, Any] = PAIR, **rest: Any) -> Iterator[Gat
 
 @contextmanager
 def two_gateways(folder: Path) -> Iterator[tuple[Gateway, Gateway, Callable[[], Gateway]]]:
-    """Two that share a Redis, each with engines of its own, and what starts the first one again."""
+    """Two gateways with their own engines and a shared Redis, and a restart of the first one."""
     homes = [folder / name for name in ("one", "two")]
     for home in homes:
         home.mkdir()
@@ -93,22 +93,22 @@ def two_gateways(folder: Path) -> Iterator[tuple[Gateway, Gateway, Callable[[], 
         yield one, two, lambda: stack.enter_context(again)
 
 
-def made_key(admin: httpx.Client, **limits: int) -> dict[str, Any]:
-    """A new key with a budget."""
+def create_key(admin: httpx.Client, **limits: int) -> dict[str, Any]:
+    """Create a key with a budget."""
     answer = admin.post("/pool/keys", json={"tenant": "drill", "limits": limits or PLENTY})
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-def charged(admin: httpx.Client, key_id: str, what: str = "requests") -> int:
-    """What the account of a key says, from any gateway that shares it."""
+def usage_of(admin: httpx.Client, key_id: str, what: str = "requests") -> int:
+    """The recorded usage of a key, from any gateway that shares the store."""
     lines = admin.get("/v1/usage").json()["data"]
     return sum(line[what] for line in lines if line["key"] == key_id)
 
 
-class Watch:
-    """What ``GET path`` of a gateway says, every ``SAMPLE_S``, with its time."""
+class PoolWatch:
+    """Samples of a gateway's ``GET path``, one every ``SAMPLE_S``, with their times."""
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, list[dict[str, Any]]]] = []
@@ -122,15 +122,15 @@ class Watch:
         return {one["pid"] for one in self.now if one["state"] == "ready"}
 
     def ejected_s(self, pid: int, since_s: float) -> float:
-        """Seconds until the replica of that process is sent no more requests, for good.
+        """Seconds until the replica of that process permanently gets no more requests.
 
-        It is then not ready, or not trusted, and has no more of them in flight than before.
+        From then on it is not ready or is doubted, and its requests in flight do not increase.
         """
         out_s, in_flight = float("inf"), 0
         for at_s, replicas in self.samples:
             if at_s < since_s:
                 continue
-            one = next((one for one in replicas if one["pid"] == pid), NOBODY)
+            one = next((one for one in replicas if one["pid"] == pid), MISSING)
             chosen = one["state"] == "ready" and not one["doubted"]
             chosen = chosen or one["in_flight"] > in_flight
             out_s = float("inf") if chosen else min(out_s, at_s)
@@ -139,11 +139,11 @@ class Watch:
 
 
 @asynccontextmanager
-async def watched(
+async def watch_pool(
     session: aiohttp.ClientSession, url: str, path: str = "/pool/replicas"
-) -> AsyncIterator[Watch]:
-    """Samples from the first one on until the end of the block."""
-    watch = Watch()
+) -> AsyncIterator[PoolWatch]:
+    """Sample from before the start of the block until its end."""
+    watch = PoolWatch()
 
     async def sample() -> None:
         while True:
@@ -161,27 +161,27 @@ async def watched(
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """All requests, and the time between fault and recovery."""
+class LoadOutcome:
+    """All calls of a drill, and the times of fault and recovery."""
 
-    turns: list[Turn]
+    calls: list[ClientCall]
     fault_s: float
-    well_s: float
+    recovered_s: float
 
     @property
-    def failures(self) -> list[Turn]:
-        return [turn for turn in self.turns if turn.status != 200]
+    def failures(self) -> list[ClientCall]:
+        return [call for call in self.calls if call.status != 200]
 
     def row(self, charged: int, **more: Any) -> dict[str, Any]:
-        """The account; ``charged``: how many answers the pool was paid for."""
-        good = [turn for turn in self.turns if turn.status == 200]
-        before = [turn for turn in self.turns if turn.begun_s + turn.took_s < self.fault_s]
-        after = [turn for turn in self.turns if turn.begun_s > self.well_s]
-        during = set(self.turns) - set(before) - set(after)
+        """The drill's row; ``charged``: how many answers the pool charged for."""
+        good = [call for call in self.calls if call.status == 200]
+        before = [call for call in self.calls if call.started_s + call.took_s < self.fault_s]
+        after = [call for call in self.calls if call.started_s > self.recovered_s]
+        during = set(self.calls) - set(before) - set(after)
         return {
-            **counts(self.turns, charged),
-            "failures": len(self.turns) - len(good),
-            "statuses": dict(Counter(str(turn.status) for turn in self.turns)),
+            **counts(self.calls, charged),
+            "failures": len(self.calls) - len(good),
+            "statuses": dict(Counter(str(call.status) for call in self.calls)),
             **more,
             "p99_before_ms": p99_ms(before),
             "p99_during_ms": p99_ms(list(during)),
@@ -189,14 +189,14 @@ class Outcome:
         }
 
 
-def counts(turns: Sequence[Turn], charged: int) -> dict[str, int]:
-    """As drills count: of ``ids`` ids, without an answer, paid for again, answered wrongly."""
-    good = [turn for turn in turns if turn.status == 200]
+def counts(calls: Sequence[ClientCall], charged: int) -> dict[str, int]:
+    """The counts of a drill: calls, and those unanswered, charged twice or answered wrongly."""
+    good = [call for call in calls if call.status == 200]
     return {
-        "ids": len(turns),
-        "lost": sum(turn.status == UNANSWERED for turn in turns),
-        "duplicated": charged - len({turn.id_ for turn in good}),
-        "wrong": sum(not turn.right for turn in good),
+        "ids": len(calls),
+        "lost": sum(call.status == UNANSWERED for call in calls),
+        "duplicated": charged - len({call.id_ for call in good}),
+        "wrong": sum(not call.correct for call in good),
     }
 
 
@@ -207,41 +207,42 @@ async def under_load(
     ids: int,
     rate_per_s: float,
     moment: float,
-) -> Outcome:
-    """``fault``, begun when the part ``moment`` of the ids is asked, returns when all is well.
+) -> LoadOutcome:
+    """Apply a load and inject ``fault`` after the fraction ``moment`` of the ids.
 
-    The load goes on for ``TAIL_S`` after it, or until so many ids are asked.
+    ``fault`` returns after the recovery. The load continues for ``TAIL_S`` after that, and at least
+    until ``ids`` ids are sent.
     """
-    begun_s = ended_s = float("inf")
+    started_s = ended_s = float("inf")
 
-    async def broken() -> None:
-        nonlocal begun_s, ended_s
+    async def inject() -> None:
+        nonlocal started_s, ended_s
         await asyncio.sleep(moment * ids / rate_per_s)
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         try:
             await fault()
         finally:
             ended_s = time.monotonic()
 
-    breaking = asyncio.create_task(broken())
-    turns = await open_loop(
+    injection = asyncio.create_task(inject())
+    calls = await open_loop(
         lambda n: caller.ask(work(n)),
         rate_per_s=rate_per_s,
         more=lambda n: n < ids or time.monotonic() < ended_s + TAIL_S,
     )
-    await breaking
-    return Outcome(turns, begun_s, ended_s)
+    await injection
+    return LoadOutcome(calls, started_s, ended_s)
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return when it is so."""
+    """Return when ``condition`` is true."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what another process does
+        while not condition():  # noqa: ASYNC110 - another process changes it
             await asyncio.sleep(0.01)
 
 
-async def replaced(watch: Watch, pid: int, signal_number: int) -> None:
-    """Send the signal to an engine, and return when another is ready in its place."""
+async def replace_engine(watch: PoolWatch, pid: int, signal_number: int) -> None:
+    """Send the signal to an engine, and return when another one has replaced it."""
     os.kill(pid, signal_number)
     await until(lambda: len(watch.ready() - {pid}) == 2, RECOVERED_S)
 

@@ -1,4 +1,4 @@
-"""A Redis of the tests' own: a free port, nothing on disk, gone afterwards."""
+"""Redis server for tests: on a free port, without persistence, stopped after the block."""
 
 import shutil
 import socket
@@ -25,7 +25,7 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
-    """The URL of a server that runs as long as the block."""
+    """The URL of a server that runs during the block."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.fail("no redis-server on PATH; apt-get install redis-server, or run infra/setup.sh")

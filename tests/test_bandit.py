@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (
     "sage_flink",
@@ -14,6 +16,7 @@ SHIPPED = (
 )
 
 
+@pytest.mark.processes  # five seconds of one core: in infra/test.sh, not before each commit
 def test_bandit_finds_nothing_of_high_severity() -> None:
     bandit = Path(sys.executable).with_name("bandit")
     line = [str(bandit), "-q", "-lll", "-r", *SHIPPED]

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it says that something is wrong."""
+"""The command line: its output, and its error messages."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from sage_flink.platform.stack.servers import SERVERS
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home where no stack ever ran."""
+    """A new stack directory."""
     for name in ("KAFKA_SERVERS", "FLINK_URL", "MILVUS_URL", "INFLUXDB_URL", "GATEWAY_URL"):
         monkeypatch.delenv(f"SAGE_{name}", raising=False)
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
@@ -27,14 +27,14 @@ def sage(*words):
     return CliRunner().invoke(cli.app, words)
 
 
-def refused(*words):
+def error_of(*words):
     """The error of a command that fails."""
     done = sage(*words)
     assert done.exit_code
     return done.exception
 
 
-def said(capsys, monkeypatch, *words):
+def status_and_stderr(capsys, monkeypatch, *words):
     """Exit status and stderr of the whole program."""
     monkeypatch.setattr(sys, "argv", ["sage", *words])
     with pytest.raises(SystemExit) as ended:
@@ -61,51 +61,86 @@ def test_a_job_in_yaml_draws_the_same(job, tmp_path):
 
 @pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])
 @pytest.mark.parametrize("name", ["nope", "demo", "../x", "rag_ingest.main"])
-def test_what_is_no_job_is_told_with_the_jobs_there_are(command, name):
-    error = refused(*command, name)
+def test_the_error_for_an_unknown_job_lists_the_known_jobs(command, name):
+    error = error_of(*command, name)
 
     assert isinstance(error, ConfigError)
     assert str(error).startswith(f"no job {name!r}; give one of rag_answer, rag_ingest, or")
 
 
-def test_a_program_cannot_be_drawn():
-    assert "or the path of a YAML file" in str(refused("explain", "job.py"))
+PROGRAM = """
+import sage_flink as sage
+from sage_connectors import kafka
+from neighbour import SHOUT
+
+def build():
+    lines = sage.flow.read("in", kafka("in")).map("shout", lambda record: record.value + SHOUT)
+    return lines.write("out", kafka("out")).dead_letters_to(kafka("failed"))
+"""
 
 
-def test_a_job_whose_package_is_missing_names_the_package(tmp_path, monkeypatch):
+def test_a_py_file_is_drawn_and_submitted_by_its_build(tmp_path):
+    (tmp_path / "neighbour.py").write_text("SHOUT = b'!'\n")
+    path = tmp_path / "my_job.py"
+    path.write_text(PROGRAM)
+
+    lines = sage("explain", str(path)).output.splitlines()
+    shown = sage("jobs", "submit", str(path), "--help")
+
+    assert [line.split()[0] for line in lines] == ["in", "shout", "out", "dead-letters"]
+    assert "--parallelism" in shown.output
+    assert "my_job" in shown.output
+
+
+def test_a_py_file_without_a_pipeline_is_refused_with_what_it_needs(tmp_path):
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "odd.py").write_text("import no_such_package\n")
+
+    assert "empty.py: needs a function build()" in str(
+        error_of("explain", str(tmp_path / "empty.py"))
+    )
+    assert "odd.py needs no_such_package" in str(error_of("explain", str(tmp_path / "odd.py")))
+
+
+@pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])
+def test_a_py_file_that_is_missing_is_refused(command):
+    assert str(error_of(*command, "job.py")).startswith("job.py: No such file or directory; give")
+
+
+def test_the_error_for_a_job_with_a_missing_package_names_the_package(tmp_path, monkeypatch):
     import sage_jobs
 
     (tmp_path / "odd.py").write_text("import no_such_package\n\ndef build(): ...\n")
     monkeypatch.setattr(sage_jobs, "__path__", [str(tmp_path)])
 
-    assert "job 'odd' needs no_such_package" in str(refused("explain", "odd"))
+    assert "job 'odd' needs no_such_package" in str(error_of("explain", "odd"))
 
 
-def test_a_form_that_there_is_not_is_told():
+def test_an_unknown_form_is_refused_with_the_known_forms():
     assert "text, mermaid or yaml, got 'svg'" in str(
-        refused("explain", "rag_ingest", "--form", "svg")
+        error_of("explain", "rag_ingest", "--form", "svg")
     )
 
 
 @pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])
-def test_a_yaml_file_that_is_missing_is_told_with_what_to_give(command):
-    error = refused(*command, "nowhere.yaml")
+def test_the_error_for_a_missing_yaml_file_names_the_alternatives(command):
+    error = error_of(*command, "nowhere.yaml")
 
     assert str(error) == (
         "nowhere.yaml: No such file or directory; "
-        "give the path of a YAML file, or a job: rag_answer, rag_ingest"
+        "give the path of a .py or YAML file, or a job: rag_answer, rag_ingest"
     )
 
 
-def test_a_yaml_file_that_is_no_text_or_no_pipeline_is_told(tmp_path):
+def test_a_yaml_file_that_is_not_text_or_not_a_pipeline_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "b.yaml").write_text("steps: 3")
 
-    assert "not UTF-8 text" in str(refused("explain", str(tmp_path / "a.yaml")))
-    assert isinstance(refused("explain", str(tmp_path / "b.yaml")), PipelineError)
+    assert "not UTF-8 text" in str(error_of("explain", str(tmp_path / "a.yaml")))
+    assert isinstance(error_of("explain", str(tmp_path / "b.yaml")), PipelineError)
 
 
-def test_a_yaml_pipeline_knows_its_options(tmp_path):
+def test_a_yaml_pipeline_takes_the_options_of_a_job(tmp_path):
     (tmp_path / "p.yaml").write_text("steps: 3")
 
     shown = sage("jobs", "submit", str(tmp_path / "p.yaml"), "--help")
@@ -123,16 +158,16 @@ def test_the_error_text_keeps_its_brackets(capsys, monkeypatch):
 
     monkeypatch.setattr(stack, "up", up)
 
-    assert said(capsys, monkeypatch, "up") == (2, f"sage: {text}\n")
+    assert status_and_stderr(capsys, monkeypatch, "up") == (2, f"sage: {text}\n")
 
 
-def test_a_jobs_own_words_and_status_are_passed_on(capsys, monkeypatch):
+def test_a_jobs_own_output_and_status_are_passed_on(capsys, monkeypatch):
     words = "rag_ingest: Kafka is away:\n  one\n  two [x]\n"
     failed = SimpleNamespace(returncode=2, stdout="", stderr=words)
     monkeypatch.setenv("SAGE_FLINK_URL", "http://127.0.0.1:1")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
 
-    assert said(capsys, monkeypatch, "jobs", "submit", "rag_ingest") == (2, words)
+    assert status_and_stderr(capsys, monkeypatch, "jobs", "submit", "rag_ingest") == (2, words)
 
 
 def test_a_job_that_fails_is_one_message(home):
@@ -147,7 +182,7 @@ def test_a_job_that_fails_is_one_message(home):
     assert "Traceback" not in done.stderr
 
 
-def test_help_before_the_pipeline_is_of_submit_and_after_it_of_the_job(monkeypatch):
+def test_help_before_the_pipeline_is_that_of_submit_and_after_it_that_of_the_job(monkeypatch):
     ran = []
 
     def run(command, **_):
@@ -159,7 +194,7 @@ def test_help_before_the_pipeline_is_of_submit_and_after_it_of_the_job(monkeypat
     assert "Start a pipeline as a Flink job" in sage("jobs", "submit", "--help").output
     assert sage("jobs", "submit", "rag_ingest", "--help").exit_code == 0
     assert ran == [["-m", "sage_jobs.rag_ingest", "--help"]]
-    assert "the pipeline comes first" in str(refused("jobs", "submit", "--parallelism", "2", "x"))
+    assert "give the pipeline first" in str(error_of("jobs", "submit", "--parallelism", "2", "x"))
 
 
 @pytest.mark.parametrize(
@@ -174,12 +209,12 @@ def test_help_before_the_pipeline_is_of_submit_and_after_it_of_the_job(monkeypat
         ("submit", "rag_ingest"),
     ],
 )
-def test_without_a_stack_no_strangers_cluster_is_asked(words, home):
-    assert f"no stack in {home}; run `sage up`" in str(refused("jobs", *words))
+def test_without_a_stack_the_default_port_is_not_contacted(words, home):
+    assert f"no stack in {home}; run `sage up`" in str(error_of("jobs", *words))
 
 
-def test_a_place_for_a_savepoint_needs_a_savepoint():
-    assert "give --savepoint as well" in str(refused("jobs", "stop", "x", "--to", "folder"))
+def test_a_folder_for_a_savepoint_needs_a_savepoint():
+    assert "give --savepoint as well" in str(error_of("jobs", "stop", "x", "--to", "folder"))
 
 
 def test_ps_without_a_stack_names_the_command_to_start_it():
@@ -200,10 +235,10 @@ def test_all_commands_take_the_same_server_names(home):
         assert sage("logs", name).exit_code == 0
         assert name in sage("up", "--help").output
     for command in ("url", "logs", "up"):
-        assert "jobmanager" in str(refused(command, "redis"))
+        assert "jobmanager" in str(error_of(command, "redis"))
 
 
-def test_the_end_of_a_log_is_printed_and_of_flinks_both(home):
+def test_logs_prints_the_end_of_a_log_and_of_both_of_flinks(home):
     (home / "logs").mkdir()
     for server in ("jobmanager", "taskmanager"):
         (home / "logs" / f"{server}.log").write_text("one\ntwo\nthree\n")
@@ -222,4 +257,4 @@ def test_help_fits_eighty_columns():
     lines = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output.splitlines()
 
     assert max(map(len, lines)) <= 80
-    assert any("explain" in line and "starts nothing." in line for line in lines)
+    assert any("explain" in line and "without starting it." in line for line in lines)

@@ -1,4 +1,4 @@
-"""The tree is the list of concepts: nothing at the top that the design does not name."""
+"""The layout of the repository: its top level has exactly the entries that the design names."""
 
 import importlib
 import subprocess
@@ -22,7 +22,7 @@ TOP = {
 FOLDERS = sorted(name for name in TOP if (ROOT / name).is_dir())
 
 
-def test_the_top_holds_what_the_design_names():
+def test_the_top_level_has_exactly_the_entries_of_the_design():
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -32,7 +32,7 @@ def test_the_top_holds_what_the_design_names():
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_folder_says_what_lives_in_it_in_forty_lines(folder):
+def test_every_folder_has_a_readme_of_at_most_forty_lines(folder):
     lines = (ROOT / folder / "README.md").read_text().splitlines()
 
     assert 5 <= len(lines) <= 40
@@ -43,7 +43,7 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.parametrize(
-    "door",
+    "package",
     [
         "sage_flink",
         "sage_flink.common",
@@ -55,8 +55,8 @@ def test_the_readme_is_short():
         "sage_connectors",
     ],
 )
-def test_what_a_door_exports_is_there_and_sorted(door):
-    module = importlib.import_module(door)
+def test_the_names_that_a_package_exports_exist_and_are_sorted(package):
+    module = importlib.import_module(package)
 
     assert list(module.__all__) == sorted(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)

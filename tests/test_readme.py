@@ -22,7 +22,7 @@ PYTHON = [body for kind, body in BLOCKS if kind == "python"]
 COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.splitlines() if line]
 
 
-def test_the_scripts_it_names_are_there_and_sound():
+def test_every_script_it_names_exists_and_parses():
     scripts = {word for line in COMMANDS for word in line.split() if word.endswith(".sh")}
 
     assert scripts == {"infra/demo.sh", "infra/test.sh"}
@@ -30,7 +30,7 @@ def test_the_scripts_it_names_are_there_and_sound():
         subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
-def test_every_sage_command_it_shows_is_known():
+def test_every_sage_command_it_shows_exists():
     shown = {
         tuple(shlex.split(line, comments=True)[1:3])
         for line in COMMANDS
@@ -44,6 +44,7 @@ def test_every_sage_command_it_shows_is_known():
 
 
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.flink
 @pytest.mark.timeout(240)
 def test_the_pipeline_it_shows_runs():
@@ -59,6 +60,7 @@ def test_the_pipeline_it_shows_runs():
 
 
 @pytest.mark.service
+@pytest.mark.alone  # after the demo, whose documents and jobs it finds
 def test_the_question_it_asks_is_answered():
     (curl,) = re.findall(r"^curl .*?'}\s*$|^curl.*?\]}'$", TEXT, re.DOTALL | re.MULTILINE)
     bin_ = Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a limit and a name for what was waited for."""
+"""Waiting for a condition, with a time limit and a description for the failure message."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is over; a zombie is, it only waits for its parent or for init to see."""
+    """Whether a process has ended; a zombie has, it only waits to be reaped by its parent."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

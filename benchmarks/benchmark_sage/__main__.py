@@ -24,19 +24,19 @@ from benchmark_sage import (
 )
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
-from sage_jobs.entry import told
+from sage_jobs.entry import report_errors
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
-    "B2": ("a backlog through one call a record: slots busy over a direct client", b2_saturate.run),
+    "B2": ("a backlog, one call a record: busy slots over a direct client", b2_saturate.run),
     "B2-real": ("the same on llama.cpp: tokens a second over a direct client", b2_real.run),
     "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),
-    "B4": ("a proxy before an engine: milliseconds, requests a second, memory", b4_gateway.run),
-    "B5": ("which engine gets a request: time to the first token, hit rate", b5_routing.run),
+    "B4": ("the cost of a proxy: milliseconds, requests a second, memory", b4_gateway.run),
+    "B5": ("routing policies: time to the first token, cache hit rate", b5_routing.run),
     "B5-real": ("the same on llama.cpp", b5_real.run),
-    "B6": ("texts embedded into Milvus: whole Flink job over a direct script", b6_embed_milvus.run),
+    "B6": ("texts embedded into Milvus: Flink job over a direct script", b6_embed_milvus.run),
     "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
     "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
-    "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow step beside it", b_scale.run),
+    "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow Python step", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 console = Console(highlight=False)
@@ -53,16 +53,14 @@ def list_benchmarks() -> None:
 def run(
     benchmark: Annotated[str, typer.Argument(help="Such as B6.")],
     repeats: Annotated[int, typer.Option(min=1, help="Of each side, interleaved.")] = 5,
-    records: Annotated[
-        int | None, typer.Option(min=32, help="How much work one repeat is.")
-    ] = None,
+    records: Annotated[int | None, typer.Option(min=32, help="Records in one repeat.")] = None,
     quick: Annotated[bool, typer.Option(help="A short run, to see that it works.")] = False,
     peers: Annotated[
         str | None, typer.Option(help="Only these, as litellm,vllm-router; '' for none.")
     ] = None,
-    into: Annotated[Path, typer.Option(help="The folder of the result file.")] = RESULTS,
+    into: Annotated[Path, typer.Option(help="Folder of the result file.")] = RESULTS,
 ) -> None:
-    """Run a benchmark and keep its result file."""
+    """Run a benchmark and save its result file."""
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"no benchmark {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
     measure = BENCHMARKS[benchmark][1]
@@ -90,5 +88,5 @@ def report(folder: Annotated[Path, typer.Option(help="Of result files.")] = RESU
 
 
 if __name__ == "__main__":
-    with told("benchmark_sage"):
+    with report_errors("benchmark_sage"):
         app()

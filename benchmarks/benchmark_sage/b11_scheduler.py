@@ -1,10 +1,10 @@
-"""B11, the scheduler: how long does the gateway take to decide who goes next, and where?
+"""B11: how long the gateway's scheduler takes to choose the next request and its replica.
 
-No engine, no socket: the gateway's own queue lines, policies, replicas and router, over 1 to 1,000
-simulated replicas and up to 100,000 requests that wait. A decision is what follows when a request
-ends: its replica has room, one of those who wait is taken out, its hints are read, a replica is
-chosen and takes it. Every replica has room, which is the most there is to choose from. What comes
-into the line instead is timed apart (``enter``).
+No engine, no socket: the gateway's own class queues, policies, replicas and router, with 1 to 1,000
+simulated replicas and up to 100,000 queued requests. A decision follows the end of a request: its
+replica has room, the scheduler takes one queued request, reads its hints, chooses a replica and
+assigns it. Every replica has room, so the choice is as large as possible. Adding a request to the
+queue is timed separately (``enter``).
 
 Each scheduling policy with the default routing, each routing policy with the default scheduling.
 """
@@ -22,17 +22,18 @@ import orjson
 from benchmark_sage.pace import Pace
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import percentile
-from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.capacity.memory_budget import Need
+from sage_flink.flow.call_options import PRIORITIES
+from sage_gateway.capacity.memory_budget import Footprint
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.engines import ENGINES, Launch
-from sage_gateway.models.model import Member, Model
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.request import Request
 from sage_gateway.routing import POLICIES as ROUTING
 from sage_gateway.scheduling import POLICIES as SCHEDULING
-from sage_gateway.scheduling import Ticket
-from sage_gateway.scheduling.class_queues import Lanes
+from sage_gateway.scheduling import QueuedRequest
+from sage_gateway.scheduling.class_queues import ClassQueues
 
 SEED, ROOM, TENANTS = 1, 8, 50
 REPLICAS, QUEUED = (1, 10, 100, 1000), (0, 100, 10_000, 100_000)
@@ -52,56 +53,57 @@ def run(*, repeats: int, records: int = 1000, quick: bool = False) -> Result:
         for kind, name in arms:
             cells = sides[kind].setdefault(name, {})
             spec = ModelSpec(engine="mock", kind="chat", concurrency=ROOM, **_policy(kind, name))
-            for cell, row in measured(spec, replicas, queued, decisions, SEED + number):
+            for cell, row in cells_of(spec, replicas, queued, decisions, SEED + number):
                 cells.setdefault(cell, []).append(row)
-            pace.tell(f"repeat {number + 1}/{repeats}  {kind} {name:<13}", cells[LARGEST][-1])
+            pace.report(f"repeat {number + 1}/{repeats}  {kind} {name:<13}", cells[LARGEST][-1])
     return result("B11", seed=SEED, repeats=repeats, sides=sides, headline=headline(sides))
 
 
-def measured(
+def cells_of(
     spec: ModelSpec, replicas: tuple[int, ...], queued: tuple[int, ...], decisions: int, seed: int
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Every cell, ``REPLICAS x QUEUED``, with its milliseconds."""
+    """Each cell ``REPLICAS x QUEUED`` with its milliseconds."""
     for waiting in queued:
-        line = Line(spec, waiting, seed)
+        line = SimulatedQueue(spec, waiting, seed)
         for many in replicas:
-            yield f"{many} x {waiting}", line.decided(model(spec, many, seed), decisions)
+            yield f"{many} x {waiting}", line.time_decisions(model(spec, many, seed), decisions)
 
 
 def model(spec: ModelSpec, replicas: int, seed: int) -> Model:
-    """A model of ready replicas, each with some requests in flight and room for more."""
+    """A model with ready replicas, each with some requests in flight and room for more."""
     dice = random.Random(seed)
     launch = Launch("m", spec, None, 1, Path("python"))
-    found = Model("m", spec, ENGINES[spec.engine], launch, Need("m", 1, 1, 0, 0))
-    for place in range(len(found.members), replicas):
-        found.enlist(place)
-    for member in found.members:
-        member.replica = replace(member.replica, state=State.READY)
-        member.in_flight = dice.randrange(1, ROOM - 1)
+    found = Model("m", spec, ENGINES[spec.engine], launch, Footprint("m", 1, 1, 0, 0))
+    for place in range(len(found.replica_slots), replicas):
+        found.add_slot(place)
+    for member in found.replica_slots:
+        member.set_replica(replace(member.replica, state=ReplicaState.READY))
+        for _ in range(dice.randrange(1, ROOM - 1)):
+            member.acquire()
     found.ready()  # looks at every replica once, as whenever they come or go
     return found
 
 
-class Line:
-    """So many requests that wait, with tenants, classes, deadlines and lengths of their own."""
+class SimulatedQueue:
+    """Class queues with ``waiting`` requests of random tenants, classes, deadlines and lengths."""
 
     def __init__(self, spec: ModelSpec, waiting: int, seed: int) -> None:
         self._dice = random.Random(seed)
         self._numbers = count()
-        self._lanes = Lanes(SCHEDULING[spec.policy]())
+        self._queues = ClassQueues(SCHEDULING[spec.policy]())
         self._asks = [_ask(i) for i in range(64)]
         for _ in range(waiting):
-            self._lanes.push(self._ticket())
+            self._queues.push(self._ticket())
 
-    def decided(self, of: Model, decisions: int) -> dict[str, float]:
-        """Milliseconds of ``decisions`` decisions; the line is as long after each as before."""
+    def time_decisions(self, of: Model, decisions: int) -> dict[str, float]:
+        """Milliseconds of ``decisions`` decisions; each leaves the queue as long as before."""
         took_ns, entered_ns = [], []
         for _ in range(decisions):
             took_ns.append(self._decision(of, self._busy(of), self._dice.choice(self._asks)))
-            if len(self._lanes):
+            if len(self._queues):
                 ticket = self._ticket()
                 began = time.perf_counter_ns()
-                self._lanes.push(ticket)
+                self._queues.push(ticket)
                 entered_ns.append(time.perf_counter_ns() - began)
         found = {"decide": took_ns, "enter": entered_ns or [0]}
         return {
@@ -110,26 +112,26 @@ class Line:
             for name, share in (("p50", 0.5), ("p99", 0.99))
         }
 
-    def _decision(self, of: Model, left: Member, request: Request) -> int:
+    def _decision(self, of: Model, left: ReplicaSlot, request: Request) -> int:
         began = time.perf_counter_ns()
-        left.in_flight -= 1
-        assert of.room_beyond(0)
-        if len(self._lanes):
-            self._lanes.pop(time.monotonic())
+        left.release()
+        assert of.has_room(0)
+        if len(self._queues):
+            self._queues.pop(time.monotonic())
         index = of.choose(of.router.hints(request))
         assert index is not None
-        of.members[index].in_flight += 1
+        of.replica_slots[index].acquire()
         return time.perf_counter_ns() - began
 
-    def _busy(self, of: Model) -> Member:
-        while not (member := self._dice.choice(of.members)).in_flight:
+    def _busy(self, of: Model) -> ReplicaSlot:
+        while not (member := self._dice.choice(of.replica_slots)).in_flight:
             pass
         return member
 
-    def _ticket(self) -> Ticket:
+    def _ticket(self) -> QueuedRequest:
         dice, number = self._dice, next(self._numbers)
         now_s = time.monotonic()
-        return Ticket(
+        return QueuedRequest(
             number,
             now_s,
             tenant=f"t{dice.randrange(TENANTS)}",

@@ -1,4 +1,4 @@
-"""What B2 stands for, from its rows: ratios of sides within one repeat."""
+"""Headline figures of B2: ratios of sides within one repeat."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,8 +17,8 @@ def headline(rows: Rows) -> list[Headline]:
         for arm in ARMS_OVER_LIMIT
     ]
     arm = "lognormal s=1"
-    said = f"slots busy over PyFlink's default, {arm}"
-    found.append(_over(rows, "pyflink_default", arm, "busy", said, 1.5, 1.7))
+    metric = f"slots busy over PyFlink's default, {arm}"
+    found.append(_over(rows, "pyflink_default", arm, "busy", metric, 1.5, 1.7))
     found.append(_checkpoints(rows["sage"]))
     return [one for one in found if one is not None]
 
@@ -46,7 +46,7 @@ def _checkpoints(ours: Mapping[str, Sequence[Mapping[str, Any]]]) -> Headline | 
 def ratios(
     ours: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], figure: str
 ) -> list[float]:
-    """``figure`` of ours over theirs, of the repeats in which both have it.
+    """``figure`` of ours over theirs, for the repeats in which both exist.
 
     >>> ratios([{"busy": 0.9}, {"error": "away"}], [{"busy": 0.5}, {"busy": 0.5}], "busy")
     [1.8]

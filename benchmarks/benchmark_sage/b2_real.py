@@ -1,8 +1,8 @@
-"""B2-real: B2's question on the real engine, llama.cpp behind the gateway: tokens a second.
+"""B2-real: B2 on a real engine, llama.cpp behind the gateway, in tokens a second.
 
-The job is at work when the clock starts (one record warmed it up); the direct client asks the same
-gateway with as many requests in flight. Every run has texts of its own, equally long, so that no
-side finds the other's prompts in the engine's cache.
+The job is warm when the clock starts (it has processed one record); the direct client calls the
+same gateway with the same number of requests in flight. Every run has its own texts of equal
+length, so that no side finds the other's prompts in the engine's cache.
 """
 
 import itertools
@@ -16,14 +16,14 @@ import msgspec
 
 from benchmark_sage import sides
 from benchmark_sage.b2_headline import ratios
-from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import Work, message, texts
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed, follow
 from sage_flink.common import Settings
 
 TOKENS_MAX, SLOTS, WAIT_S = 24, 4, 300.0
-#: Seconds around the calls, and answers a second as seen by hand: for the estimate of time only.
+#: Seconds around the calls, and answers a second in a trial: only for the estimate of time.
 AROUND_S, SEEN_PER_S = 6.0, 6.0
 
 
@@ -34,14 +34,14 @@ def run(*, repeats: int, records: int = 144) -> Result:
     pace = Pace([AROUND_S + records / SEEN_PER_S] * repeats * len(rows))
     for number in range(repeats):
         for side, measure in sides_.items():
-            row = attempted(measure, records)
+            row = attempt(measure, records)
             rows[side].append(row)
-            pace.tell(f"repeat {number + 1}/{repeats}  {side:<17}", row)
+            pace.report(f"repeat {number + 1}/{repeats}  {side:<17}", row)
     return result("B2-real", seed=0, repeats=repeats, sides=dict(rows), headline=headline(rows))
 
 
 def headline(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Headline]:
-    """Tokens a second over those of the direct client."""
+    """Tokens a second, over those of the direct client."""
     values = ratios(rows["sage"], rows["limit"], "tokens_per_s")
     metric = "real engine: tokens/s over limit"
     if not values:
@@ -67,9 +67,8 @@ def _work(records: int) -> Work:
 def _direct(records: int) -> dict[str, Any]:
     warm = msgspec.structs.replace(_work(SLOTS), tokens_max=1)
     sides.limit(warm).wait(WAIT_S)  # the engine may have to be started
-    printed = sides.limit(_work(records)).wait(WAIT_S)
-    told = msgspec.json.decode(printed)
-    return _row(told["tokens"], told["seconds"])
+    figures = msgspec.json.decode(sides.limit(_work(records)).wait(WAIT_S))
+    return _row(figures["tokens"], figures["seconds"])
 
 
 def _job(records: int) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def _row(tokens: float, seconds: float) -> dict[str, Any]:
 
 
 def _until(work: Work, count: int) -> None:
-    """Return when ``count`` answers are there. One reader: asking anew would cost the engine."""
+    """Return after ``count`` answers. Uses one reader: polling would take CPU from the engine."""
     late = threading.Event()
     timer = threading.Timer(WAIT_S, late.set)
     timer.start()

@@ -1,16 +1,17 @@
-"""B2: a backlog through one chat call a record, 64 at a time: how busy are the engine's slots?
+"""B2: how busy the engine's slots are while a backlog goes through one chat call per record.
 
-The mock engine answers after a time drawn from the text, so all sides wait equally long. ``busy``
-is the sum of those times over capacity x seconds from the first call to the last answer, as the
-engine saw it: the start of workers is outside, and stands in ``start_s``. Sides, interleaved:
+64 calls are in flight. The mock engine answers after a time derived from the text, so all sides
+wait equally long. ``busy`` is the sum of those times over capacity x seconds from the first call to
+the last answer, measured at the engine; ``start_s`` is the start of the workers, which is not
+included. Sides, interleaved:
 
 ``sage``               the pipeline as a Flink job, Kafka to Kafka
 ``limit``              aiohttp alone over the same texts, no Kafka
 ``pyflink_default``    PyFlink's AsyncDataStream at its defaults, Kafka to Kafka
 ``asyncio_consumer``   aiokafka with auto-commit, Kafka to Kafka
 
-What a side lost, doubled or got wrong is counted in its answers. The same on the real engine is
-:mod:`benchmark_sage.b2_real`.
+The answers show how many records a side lost, duplicated or got wrong. The same on a real engine
+is :mod:`benchmark_sage.b2_real`.
 """
 
 import time
@@ -22,14 +23,14 @@ from typing import Any, NamedTuple
 from benchmark_sage import sides
 from benchmark_sage.b2_headline import Rows, headline
 from benchmark_sage.mock_engine import MockEngine, mock_engine
-from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.results import Result, result
 from benchmark_sage.usage import Usage
-from benchmark_sage.workload import Work, accounted, message, texts
+from benchmark_sage.workload import Work, count_answers, message, texts
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
 from sage_flink.common import Settings
 
-#: A fresh TaskManager compiles for half a minute, whoever comes first: these runs are not kept.
+#: A fresh TaskManager compiles for half a minute, so the results of these first runs are dropped.
 WARMED, WARM_RECORDS = ("sage", "pyflink_default"), 1000
 SEED, CAPACITY, MEAN_S, WAIT_S = 1, 64, 0.05, 600.0
 SIDES: dict[str, sides.Side] = {
@@ -40,8 +41,8 @@ SIDES: dict[str, sides.Side] = {
 }
 
 
-class Arm(NamedTuple):
-    """One setting that some sides run under. ``share`` is of the records."""
+class BacklogArm(NamedTuple):
+    """One setting and the sides that run with it. ``share`` is the fraction of the records."""
 
     name: str
     latency: str
@@ -51,42 +52,42 @@ class Arm(NamedTuple):
 
 
 ARMS = (
-    Arm("lognormal s=1", "lognormal:50ms:1.0", 1.0, 1.0, tuple(SIDES)),
-    Arm("lognormal s=0.5", "lognormal:50ms:0.5", 1.0, 0.25, tuple(SIDES)),
-    Arm("constant", "constant:50ms", 1.0, 0.25, tuple(SIDES)),
-    Arm("s=1, no checkpoints", "lognormal:50ms:1.0", 0.0, 1.0, ("sage",)),
+    BacklogArm("lognormal s=1", "lognormal:50ms:1.0", 1.0, 1.0, tuple(SIDES)),
+    BacklogArm("lognormal s=0.5", "lognormal:50ms:0.5", 1.0, 0.25, tuple(SIDES)),
+    BacklogArm("constant", "constant:50ms", 1.0, 0.25, tuple(SIDES)),
+    BacklogArm("s=1, no checkpoints", "lognormal:50ms:1.0", 0.0, 1.0, ("sage",)),
 )
-#: Seconds around the calls (submit, workers, end, counting), and slots busy as seen by hand: for
-#: the estimate of how long it takes only.
+#: Seconds around the calls (submit, workers, end, counting), and slots busy in a trial: only for
+#: the estimate of time.
 AROUND_S = {"sage": 10.0, "limit": 1.5, "asyncio_consumer": 4.0, "pyflink_default": 15.0}
 SEEN_BUSY = {"sage": 0.85, "limit": 0.95, "asyncio_consumer": 0.9, "pyflink_default": 0.5}
 
 
-def run(*, repeats: int, records: int = 20_000, arms: Sequence[Arm] = ARMS) -> Result:
+def run(*, repeats: int, records: int = 20_000, arms: Sequence[BacklogArm] = ARMS) -> Result:
     """Every side of every arm ``repeats`` times, ``records`` records in the largest arm."""
     kept: Rows = {name: {} for name in SIDES}
     pace = Pace([seconds(arm, side, records) for arm in arms for side in arm.sides] * repeats)
     with mock_engine(seed=SEED) as engine:
         for side in WARMED if records > WARM_RECORDS else ():
-            attempted(measured, engine, arms[0], side, WARM_RECORDS)
+            attempt(run_side, engine, arms[0], side, WARM_RECORDS)
         for number in range(repeats):
             for arm in arms:
                 engine.control(latency=arm.latency)
                 for side in arm.sides:
-                    row = attempted(measured, engine, arm, side, records)
+                    row = attempt(run_side, engine, arm, side, records)
                     kept[side].setdefault(arm.name, []).append(row)
-                    pace.tell(f"repeat {number + 1}/{repeats}  {arm.name:<30} {side:<17}", row)
+                    pace.report(f"repeat {number + 1}/{repeats}  {arm.name:<30} {side:<17}", row)
     return result("B2", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
 
 
-def seconds(arm: Arm, side: str, records: int) -> float:
-    """About how long one run takes."""
+def seconds(arm: BacklogArm, side: str, records: int) -> float:
+    """The approximate time of one run."""
     calls_s = records * arm.share * MEAN_S / CAPACITY
     return AROUND_S[side] + calls_s / SEEN_BUSY[side]
 
 
-def measured(engine: MockEngine, arm: Arm, side: str, records: int) -> dict[str, Any]:
-    """One run of one side: slots busy, CPU, memory, and what became of the records."""
+def run_side(engine: MockEngine, arm: BacklogArm, side: str, records: int) -> dict[str, Any]:
+    """One run of one side: slots busy, CPU, memory, and the counts of its answers."""
     asked = texts(max(1, round(records * arm.share)))
     work = Work(
         name=f"b2-{uuid.uuid4().hex[:8]}",
@@ -107,21 +108,21 @@ def measured(engine: MockEngine, arm: Arm, side: str, records: int) -> dict[str,
             running.stop()
         stats = engine.stats()
         first, last = stats["first_request_at"], stats["last_answer_at"]
-        counted = {} if side == "limit" else accounted(asked, drain(work.answers))
+        counted = {} if side == "limit" else count_answers(asked, drain(work.answers))
         return {
             "busy": round(stats["latency_drawn_s"] / ((last - first) * CAPACITY), 4),
             "records_per_s": round(len(asked) / (last - first), 1),
             "seconds": round(last - first, 3),
             "start_s": round(first - began, 2),
             "calls": stats["generations"],
-            **usage.measured(first, last, len(asked)),
+            **usage.figures(first, last, len(asked)),
             **counted,
         }
 
 
 @contextmanager
 def backlog(work: Work, asked: Sequence[str]) -> Iterator[None]:
-    """The work's topics, the messages already in the first; none is left behind."""
+    """Create the work's topics, feed the messages, and delete the topics after the block."""
     for topic in work.topics:
         ensure_topic(topic)
     try:

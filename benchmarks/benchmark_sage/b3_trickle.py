@@ -1,11 +1,11 @@
-"""B3: records one by one, a 20 ms call each: how many milliseconds does the pipeline add?
+"""B3: how many milliseconds the pipeline adds to a 20 ms call per record at a low rate.
 
-Open loop: a record is due at its time whatever became of those before it, and its latency counts
-from then until its answer is read from Kafka; the call's 20 ms are taken off. Each side runs alone,
-warmed up, through all the rates; sides are interleaved. ``asyncio_consumer`` is the limit, and
-``sage_small_bundles`` the setting for a trickle: bundles of 2 ms for 10. Answers
-are written at least once and seen at once: exactly once they are seen at the next checkpoint,
-whoever writes them.
+Open loop: each record is due at a fixed time, whether or not earlier ones are answered. Its latency
+runs from then until its answer is read from Kafka, minus the call's 20 ms. Each side runs alone and
+warm through all the rates; sides are interleaved. ``asyncio_consumer`` is the limit, and
+``sage_small_bundles`` the setting for a trickle: bundles of 2 ms instead of 10. Answers are written
+at least once and are visible immediately: with exactly once, any writer's answers become visible
+only at the next checkpoint.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any
 from benchmark_sage import sides
 from benchmark_sage.mock_engine import MockEngine, mock_engine
 from benchmark_sage.open_loop import Trickle
-from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.usage import Usage
 from benchmark_sage.workload import Work, percentile, texts
@@ -33,14 +33,14 @@ SIDES: dict[str, sides.Side] = {
     "sage_small_bundles": sides.sage_small_bundles,
     "pyflink_default": sides.pyflink_default,
 }
-#: Start, warm-up and end, for the estimate of how long it takes only.
+#: Start, warm-up and end, only for the estimate of time.
 AROUND_S = {
     "asyncio_consumer": 5.0,
     "sage": 14.0,
     "sage_small_bundles": 14.0,
     "pyflink_default": 22.0,
 }
-#: Side -> what the headline calls it.
+#: Side -> its suffix in the headline.
 OURS = {"sage": "", "sage_small_bundles": ", 2-ms bundles"}
 Rows = dict[str, dict[str, list[dict[str, Any]]]]
 
@@ -54,20 +54,20 @@ def run(*, repeats: int, records: int = 500) -> Result:
     with mock_engine(f"constant:{CALL_MS:g}ms", seed=SEED) as engine:
         for number in range(repeats):
             for side in SIDES:
-                row = attempted(measured, engine, side, plan)
+                row = attempt(run_side, engine, side, plan)
                 for rate in plan:
                     name = f"{rate}/s"
                     kept[side].setdefault(name, []).append(row.get(name, row))
-                pace.tell(f"repeat {number + 1}/{repeats}  {side:<17}", shown(row))
+                pace.report(f"repeat {number + 1}/{repeats}  {side:<17}", progress_figures(row))
     return result("B3", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
 
 
-def measured(engine: MockEngine, side: str, plan: dict[int, int]) -> dict[str, Any]:
+def run_side(engine: MockEngine, side: str, plan: dict[int, int]) -> dict[str, Any]:
     """One run of one side through the rates: ``{"10/s": {"added_ms_p50": ..}, ..}``."""
-    return asyncio.run(_measured(engine, side, plan))
+    return asyncio.run(_run_side(engine, side, plan))
 
 
-async def _measured(engine: MockEngine, side: str, plan: dict[int, int]) -> dict[str, Any]:
+async def _run_side(engine: MockEngine, side: str, plan: dict[int, int]) -> dict[str, Any]:
     work = Work(
         name=f"b3-{uuid.uuid4().hex[:8]}",
         url=engine.url,
@@ -79,16 +79,16 @@ async def _measured(engine: MockEngine, side: str, plan: dict[int, int]) -> dict
     running = await asyncio.to_thread(SIDES[side], work)
     try:
         async with Trickle(work) as trickle:
-            await trickle.warmed(texts(WARM_RECORDS, "warm"), WARM_TIMEOUT_S)
+            await trickle.warm_up(texts(WARM_RECORDS, "warm"), WARM_TIMEOUT_S)
             start_s = round(time.monotonic() - began, 2)
             rows, spans = {}, {}
             with Usage(running.processes) as usage:
                 for rate, count in plan.items():
                     first = time.time()
-                    rows[rate] = figures(await trickle.paced(texts(count, f"{rate}/"), rate))
+                    rows[rate] = figures(await trickle.send_at_rate(texts(count, f"{rate}/"), rate))
                     spans[rate] = (first, time.time(), count)
             return {
-                f"{rate}/s": {**row, **usage.measured(*spans[rate]), "start_s": start_s}
+                f"{rate}/s": {**row, **usage.figures(*spans[rate]), "start_s": start_s}
                 for rate, row in rows.items()
             }
     finally:
@@ -98,7 +98,7 @@ async def _measured(engine: MockEngine, side: str, plan: dict[int, int]) -> dict
 
 
 def figures(latencies_ms: Sequence[float | None]) -> dict[str, Any]:
-    """Milliseconds over the call; None is a record without an answer.
+    """Milliseconds added to the call; None stands for a record without an answer.
 
     >>> figures([25.0, None, 30.0])
     {'records': 3, 'lost': 1, 'added_ms_p50': 5.0, 'added_ms_p99': 10.0}
@@ -111,13 +111,13 @@ def figures(latencies_ms: Sequence[float | None]) -> dict[str, Any]:
     return {**counted, **{name: round(ms, 2) for name, ms in spread.items()}}
 
 
-def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """What the progress line tells: the figures of the highest rate."""
+def progress_figures(row: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the highest rate, for the progress line."""
     return row if "error" in row else list(row.values())[-1]
 
 
 def headline(rows: Rows) -> list[Headline]:
-    """The added p50 of sage at each rate, at its defaults and with small bundles."""
+    """The p50 that sage adds at each rate, with its defaults and with small bundles."""
     found = []
     for side, named in OURS.items():
         for rate, runs in rows.get(side, {}).items():

@@ -1,12 +1,13 @@
-"""B4: what does a proxy in front of an engine cost: milliseconds, requests a second, memory?
+"""B4: the cost of a proxy in front of an engine in milliseconds, requests a second and memory.
 
-Each proxy has a core of its own; the engine, which answers at once or after 60 ms, and the load
-share another. Closed loops at 1 to 256 clients, whole and streamed, then an open loop at half of
-what that side could do at most in the same repeat, beside the direct path at the same rate: what is
-*added* is the difference. The limit is ``direct``. Every request carries an id of its own and its
-tenant has a budget, so sage records each answer in its ledger, and holds and settles the cost of
-each. ``sage_plain`` is a gateway without budgets, asked without ids, as a user at a terminal asks
-it. At the end 1,000 streams are held open and memory is read.
+Each proxy has its own core; the engine, which answers immediately or after 60 ms, and the load
+generator share another. Closed loops with 1 to 256 clients, unstreamed and streamed, are followed
+by an open loop at half of that side's highest rate in the same repeat, and by the direct path at
+the same rate: *added* is the difference of the two. The limit is ``direct``. Every request has its
+own idempotency key and its tenant has a budget, so sage records each response in its idempotency
+store, and reserves and settles the cost of each call. ``sage_plain`` is a gateway without budgets
+and gets requests without keys, like those of a user at a terminal. At the end 1,000 streams are
+kept open and memory is read.
 
 A full run of 5 repeats takes about 14 minutes, ``--quick`` about one.
 """
@@ -27,12 +28,12 @@ import httpx
 
 from benchmark_sage.b4_headline import Rows, headline
 from benchmark_sage.mock_engine import MockEngine, mock_engine
-from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.peers.litellm_proxy import litellm
 from benchmark_sage.peers.nginx_proxy import nginx
 from benchmark_sage.peers.sage_gateway import sage_gateway
 from benchmark_sage.peers.vllm_router import vllm_router
-from benchmark_sage.proxies import Peer, Proxy, cores
+from benchmark_sage.proxies import Peer, ProxyUnderTest, cores
 from benchmark_sage.results import Result, result
 from sage_flink.common import sage_home
 
@@ -43,8 +44,8 @@ PEERS: Mapping[str, Peer] = {"vllm-router": vllm_router, "litellm": litellm, "ng
 SAGE_MODEL = {"engine": "mock", "kind": "chat", "concurrency": 2048}
 
 
-class Arm(NamedTuple):
-    """One closed loop."""
+class LoopArm(NamedTuple):
+    """The settings of one closed loop."""
 
     clients: int
     stream: bool = False
@@ -52,25 +53,25 @@ class Arm(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As the result file has it."""
+        """The name in the result file."""
         kind, ms = "stream" if self.stream else "whole", 0 if self.latency == "none" else 60
         return f"{kind}, {ms} ms, c={self.clients}"
 
 
 CLOSED = (
-    *(Arm(clients) for clients in (1, 8, 32, 256)),
-    *(Arm(clients, stream=True) for clients in (1, 32)),
-    *(Arm(clients, latency=LONG) for clients in (1, 64, 256)),
-    Arm(1, stream=True, latency=LONG),
+    *(LoopArm(clients) for clients in (1, 8, 32, 256)),
+    *(LoopArm(clients, stream=True) for clients in (1, 32)),
+    *(LoopArm(clients, latency=LONG) for clients in (1, 64, 256)),
+    LoopArm(1, stream=True, latency=LONG),
 )
-#: So much that nobody ever gets there, and every call is held and settled all the same.
+#: Too large to be used up, but every call is still reserved and settled.
 BUDGETS = {"local": {"tokens_per_day": 10**12}}
 
 
 class Side(NamedTuple):
-    """What is asked: a proxy or the engine itself, with or without ids."""
+    """The target of the load: a proxy or the engine itself, with or without idempotency keys."""
 
-    proxy: Proxy
+    proxy: ProxyUnderTest
     control: Callable[[str], None]
     ids: bool = True
 
@@ -79,7 +80,7 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS
     """Every side through every arm, ``repeats`` times, interleaved."""
     seconds, kept = QUICK_SECONDS if quick else SECONDS, Rows()
     proxy_core, load_core = cores()
-    with confined(load_core), ExitStack() as stack:
+    with on_core(load_core), ExitStack() as stack:
         engine = stack.enter_context(mock_engine(seed=SEED, core=load_core))
         found = _sides(stack, engine, peers, (proxy_core, load_core), kept)
         runs = [(len(CLOSED) + 2) * (seconds + 0.2)] * repeats * len(found)
@@ -89,26 +90,26 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS
                 rows = _through(side, found["direct"], seconds, SEED + number)
                 for arm, row in rows.items():
                     kept.setdefault(name, {}).setdefault(arm, []).append(row)
-                pace.tell(f"repeat {number + 1}/{repeats}  {name:<12}", rows[Arm(32).name])
+                pace.report(f"repeat {number + 1}/{repeats}  {name:<12}", rows[LoopArm(32).name])
         for name, side in found.items():
             if name != "direct":
-                row = attempted(_held_open, side, 100 if quick else STREAMS)
+                row = attempt(_hold_streams, side, 100 if quick else STREAMS)
                 kept[name][f"{STREAMS} streams"] = [row]
-                pace.tell(f"{name:<12} {STREAMS} streams", row)
+                pace.report(f"{name:<12} {STREAMS} streams", row)
     return result("B4", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
 
 
 def _sides(
     stack: ExitStack, engine: MockEngine, peers: Sequence[str], on: tuple[int, int], kept: Rows
 ) -> dict[str, Side]:
-    """The sides that run; one that does not is a row that says why."""
+    """The sides that started; for one that failed, a row in ``kept`` holds the error."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-b4-")))
     proxy_core, load_core = on
 
-    def told(latency: str) -> None:
+    def set_latency(latency: str) -> None:
         engine.control(latency=latency)
 
-    found = {"direct": Side(Proxy(engine.url, "", {}), told)}
+    found = {"direct": Side(ProxyUnderTest(engine.url, "", {}), set_latency)}
     for name, tenants, ids in (("sage", BUDGETS, True), ("sage_plain", {}, False)):
         gateway = sage_gateway(
             {"mock": SAGE_MODEL}, folder, proxy_core, engine_core=load_core, tenants=tenants
@@ -120,50 +121,50 @@ def _sides(
         except Exception as error:
             kept[name] = {"error": [{"error": f"{type(error).__name__}: {error}"}]}
         else:
-            found[name] = Side(proxy, told)
+            found[name] = Side(proxy, set_latency)
     for name, side in found.items():
         kept[name] = {"settings": [side.proxy.settings]}
     return found
 
 
-def _of_sage(gateway: Proxy, ids: bool) -> Side:
+def _of_sage(gateway: ProxyUnderTest, ids: bool) -> Side:
     (own,) = gateway.engines()
 
-    def told(latency: str) -> None:
+    def set_latency(latency: str) -> None:
         httpx.post(f"{own}/control", json={"latency": latency}).raise_for_status()
 
-    return Side(gateway, told, ids)
+    return Side(gateway, set_latency, ids)
 
 
 def _through(side: Side, direct: Side, seconds: float, seed: int) -> dict[str, dict[str, Any]]:
-    """One row an arm."""
+    """One row for each arm."""
     side.control("none")
-    loaded(side, seconds=min(1.0, seconds), clients=8)  # connections and code are warm
+    apply_load(side, seconds=min(1.0, seconds), clients=8)  # connections and code are warm
     rows = {}
     for arm in CLOSED:
         side.control(arm.latency)
         options = {"clients": arm.clients, "stream": arm.stream}
-        rows[arm.name] = attempted(lambda o=options: loaded(side, seconds=seconds, **o))
+        rows[arm.name] = attempt(lambda o=options: apply_load(side, seconds=seconds, **o))
     side.control("none")
     peak = max(row.get("requests_per_s", 0.0) for row in rows.values())
     if side is not direct and peak:
         rate = {"rate": peak / 2, "seed": seed}
-        rows["half load"] = attempted(lambda: loaded(side, seconds=seconds, **rate))
-        rows["half load, direct"] = attempted(lambda: loaded(direct, seconds=seconds, **rate))
+        rows["half load"] = attempt(lambda: apply_load(side, seconds=seconds, **rate))
+        rows["half load, direct"] = attempt(lambda: apply_load(direct, seconds=seconds, **rate))
     return rows
 
 
-def loaded(side: Side, *, seconds: float, **options: float | bool) -> dict[str, Any]:
-    """What the load generator saw, and what the proxy used meanwhile.
+def apply_load(side: Side, *, seconds: float, **options: float | bool) -> dict[str, Any]:
+    """The load generator's figures, and the proxy's CPU and memory during the load.
 
     Raises:
-        ValueError: a request failed; with what the side said.
+        ValueError: a request failed; the message holds the side's error.
     """
-    told = [f"--{name}={str(value).lower()}" for name, value in options.items()]
+    flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
     proxy = side.proxy
     command = [
         *(str(sage_home() / "lib" / "load-generator"), "--url", proxy.url + ANSWER),
-        *("--model", proxy.model, "--key", proxy.key, "--duration", f"{seconds}s", *told),
+        *("--model", proxy.model, "--key", proxy.key, "--duration", f"{seconds}s", *flags),
         *(["--ids"] if side.ids else []),
     ]
     before = proxy.cpu_s()
@@ -177,8 +178,8 @@ def loaded(side: Side, *, seconds: float, **options: float | bool) -> dict[str, 
     return {name: round(value, 3) for name, value in row.items()}
 
 
-def _held_open(side: Side, streams: int) -> dict[str, Any]:
-    """The most memory while so many streams are open at a time, where it gets that far."""
+def _hold_streams(side: Side, streams: int) -> dict[str, Any]:
+    """The highest memory of the proxy while ``streams`` streams are open at the same time."""
     side.control(STREAM_LATENCY)
     peak, over = side.proxy.rss_mib(), threading.Event()
 
@@ -191,7 +192,7 @@ def _held_open(side: Side, streams: int) -> dict[str, Any]:
     watching.start()
     began = time.monotonic()
     try:
-        row = loaded(side, seconds=0.2, clients=streams, stream=True)
+        row = apply_load(side, seconds=0.2, clients=streams, stream=True)
     finally:
         over.set()
         watching.join()
@@ -201,8 +202,8 @@ def _held_open(side: Side, streams: int) -> dict[str, Any]:
 
 
 @contextmanager
-def confined(core: int) -> Iterator[None]:
-    """This process, and what it starts, on this core meanwhile."""
+def on_core(core: int) -> Iterator[None]:
+    """Restrict this process, and the processes it starts, to this core during the block."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

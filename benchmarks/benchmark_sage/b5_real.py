@@ -1,9 +1,9 @@
-"""B5-real: B5's question on llama.cpp with SmolLM2: time to the first token by routing.
+"""B5-real: B5 on llama.cpp with SmolLM2, time to the first token by routing policy.
 
-Two engines of two slots and one thread each, which keep the beginning of a slot's last prompt;
+Two engines with two slots and one thread each, which cache the prefix of a slot's last prompt;
 conversations of four applications, with pages of the Python reference as instructions. Sides as in
-B5, but without a control: prompts that share nothing take as long everywhere. Nothing is pinned:
-the engines need both processors. A full run of 5 repeats takes about 7 minutes.
+B5, but without a control: unrelated prompts take the same time with any policy. No process is
+pinned to a core: the engines need both. A full run of 5 repeats takes about 7 minutes.
 """
 
 import random
@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 
 from benchmark_sage.b5_routing import PEER, Rows, Side, line
-from benchmark_sage.b5_workload import Turn
-from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.b5_workload import ConversationTurn
+from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.peers.sage_gateway import sage_gateway
 from benchmark_sage.peers.vllm_router import vllm_router
-from benchmark_sage.replay import replayed
+from benchmark_sage.replay import replay_plan
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import percentile
 
@@ -42,14 +42,14 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = (PEER,)) ->
         for number in range(repeats):
             turns = conversations(seconds, SEED + number)
             for name, side in sides.items():
-                row = attempted(routed, side, turns)
+                row = attempt(run_side, side, turns)
                 kept[name].setdefault("shared", []).append(row)
-                pace.tell(f"repeat {number + 1}/{repeats}  {name:<12}", row)
+                pace.report(f"repeat {number + 1}/{repeats}  {name:<12}", row)
     return result("B5-real", seed=SEED, repeats=repeats, sides=dict(kept), headline=headline(kept))
 
 
 def _sides(stack: ExitStack, peers: Sequence[str], kept: Rows) -> dict[str, Side]:
-    """The sides that run; the router stands before engines that the gateway keeps for it."""
+    """The sides that started. The router uses engines that the gateway runs for it."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-b5-real-")))
     plain: dict[str, Any] = {
         "engine": "llamacpp",
@@ -75,38 +75,39 @@ def _sides(stack: ExitStack, peers: Sequence[str], kept: Rows) -> dict[str, Side
     return sides
 
 
-def conversations(seconds: float, seed: int) -> list[Turn]:
-    """Conversations that begin at random moments; the pages differ from seed to seed."""
-    dice, found, at_s = random.Random(seed), list[Turn](), 0.0
+def conversations(seconds: float, seed: int) -> list[ConversationTurn]:
+    """Conversations with random start times; the pages depend on the seed."""
+    dice, found, at_s = random.Random(seed), list[ConversationTurn](), 0.0
     pages = dice.sample(sorted(text for text in topics.values() if len(text) > 2000), APPLICATIONS)
     while (at_s := at_s + dice.expovariate(CONVERSATIONS_S)) < seconds:
         session, page = f"{seed}-{len(found)}", dice.choice(pages)
-        said = [{"role": "system", "content": page[:INSTRUCTION_CHARS]}]
+        messages = [{"role": "system", "content": page[:INSTRUCTION_CHARS]}]
         for turn in range(TURNS):
-            asked = f"Question {session}, part {turn}: what is this about?"
-            said = [*said, {"role": "user", "content": asked}]
+            question = f"Question {session}, part {turn}: what is this about?"
+            messages = [*messages, {"role": "user", "content": question}]
             after = None if turn == 0 else len(found) - 1
-            found.append(Turn(THINK_S if turn else at_s, session, said, after))
-            said = [*said, {"role": "assistant", "content": f"It is about part {turn}."}]
+            found.append(ConversationTurn(THINK_S if turn else at_s, session, messages, after))
+            answer = f"It is about part {turn}."
+            messages = [*messages, {"role": "assistant", "content": answer}]
     return found
 
 
-def routed(side: Side, turns: Sequence[Turn]) -> dict[str, Any]:
-    """One run of a side; ``processed``: tokens of a prompt that an engine had to compute.
+def run_side(side: Side, turns: Sequence[ConversationTurn]) -> dict[str, Any]:
+    """One run of a side; ``processed``: prompt tokens per request that an engine had to compute.
 
     Raises:
-        ValueError: nothing was answered; with what the side said.
+        ValueError: no request was answered; the message holds the side's errors.
     """
     proxy, model, engines = side
-    before = _processed(engines)
-    told = replayed([line(turn, proxy, model) for turn in turns], grace_s=GRACE_S)
-    answered = [one.first_ms for one in told if one.status == 200]
+    before = _prompt_tokens(engines)
+    results = replay_plan([line(turn, proxy, model) for turn in turns], grace_s=GRACE_S)
+    answered = [one.first_ms for one in results if one.status == 200]
     if not answered:
-        raise ValueError(f"nothing was answered: {sorted({one.why[:200] for one in told})[:2]}")
-    processed = [b - a for a, b in zip(before, _processed(engines), strict=True)]
+        raise ValueError(f"no request answered: {sorted({one.why[:200] for one in results})[:2]}")
+    processed = [b - a for a, b in zip(before, _prompt_tokens(engines), strict=True)]
     return {
-        "requests": len(told),
-        "failed": len(told) - len(answered),
+        "requests": len(results),
+        "failed": len(results) - len(answered),
         "ttft_ms_p50": round(percentile(answered, 0.5), 1),
         "ttft_ms_p99": round(percentile(answered, 0.99), 1),
         "processed": round(sum(processed) / len(answered), 1),
@@ -114,14 +115,14 @@ def routed(side: Side, turns: Sequence[Turn]) -> dict[str, Any]:
     }
 
 
-def _processed(engines: Sequence[str]) -> list[int]:
+def _prompt_tokens(engines: Sequence[str]) -> list[int]:
     pages = [httpx.get(f"{engine}/metrics", timeout=30).text for engine in engines]
     found = [PROCESSED.search(page) for page in pages]
     return [int(match[1]) if match else 0 for match in found]
 
 
 def headline(rows: Rows) -> list[Headline]:
-    """How many times sooner the first token comes than by round robin, and than by the peer's."""
+    """How many times faster the first token is than with round robin, and than with the peer."""
     found = []
     for other, floor, moonshot in (("round_robin", 1.3, 3.0), (PEER, 0.98, 1.0)):
         pairs = zip(rows["prefix"]["shared"], rows.get(other, {}).get("shared", []), strict=False)
@@ -132,6 +133,5 @@ def headline(rows: Rows) -> list[Headline]:
         ]
         if values:
             metric = f"llama.cpp: TTFT p50 over {other}'s: times faster"
-            told = Headline.of(metric, values, unit="ratio", floor=floor, moonshot=moonshot)
-            found.append(told)
+            found.append(Headline.of(metric, values, unit="ratio", floor=floor, moonshot=moonshot))
     return found

@@ -1,10 +1,10 @@
-"""B6, first form: texts embedded by the pool into Milvus, the whole Flink job against a script.
+"""B6: texts embedded by the pool into Milvus, the complete Flink job against a script.
 
 ``limit`` is a direct batched client: the same texts, the same engine, the same collection layout,
 no Kafka and no Flink. ``sage`` is ``rag_ingest`` from the first message in Kafka to the last
 vector in Milvus by a strong count, ``sage_large_bundles`` the same job with ``--bundle-ms 100``.
-All sides in one run, one after the other, interleaved; the start of the job (Python workers,
-5-12 s) is outside the clock and stands in ``start_s``.
+All sides run interleaved in one run; the start of the job (Python workers, 5-12 s) is not measured
+and is reported as ``start_s``.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from benchmark_sage.results import Headline, Result, result
 from sage_connectors import http_pool
 from sage_connectors.kafka_client import delete_topic, feed
 from sage_flink.common import Record, Settings, sage_home
+from sage_flink.flow.calls.embeddings import embed
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.local.runner import embed
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import corpus, rag_ingest
 from sage_jobs.rag_ingest import RagIngest
 
 BATCH, REQUESTS = 32, 4
-#: A strong count costs the store milliseconds, which the limit does not pay: few of them.
+#: A strong count costs the store milliseconds that the limit does not pay, so it is seldom made.
 POLL_S = 0.25
 CALL = next(n.spec for n in rag_ingest.build().nodes if isinstance(n, sage.flow.Call))
 Message = tuple[bytes, bytes]
@@ -39,7 +39,7 @@ Message = tuple[bytes, bytes]
 def run(*, repeats: int, records: int = 2972) -> Result:
     """All sides ``repeats`` times over the Python reference, at most ``records`` chunks.
 
-    The default is four times through: within the quarter minute of one the JVM still compiles.
+    The default is four rounds: one takes a quarter of a minute, in which the JVM still compiles.
     """
     messages, chunks = workload(records)
     sides: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
@@ -68,9 +68,9 @@ def run(*, repeats: int, records: int = 2972) -> Result:
 
 
 def workload(texts_max: int) -> tuple[list[Message], list[Record]]:
-    """Whole documents with at most ``texts_max`` chunks in all, and those chunks.
+    """Complete documents with at most ``texts_max`` chunks in total, and those chunks.
 
-    The reference once, and again under other ids for as long as there is room.
+    The reference is repeated with other ids until the limit is reached.
     """
     nodes = rag_ingest.build().nodes
     ends = next(place for place, node in enumerate(nodes) if node.name == "split")
@@ -89,7 +89,7 @@ def workload(texts_max: int) -> tuple[list[Message], list[Record]]:
 
 
 def _again(documents: list[corpus.Document]) -> Iterator[tuple[int, corpus.Document]]:
-    """Each document with the number of the round, without end."""
+    """Each document with the number of its round, endlessly."""
     return ((once, document) for once in itertools.count() for document in documents)
 
 
@@ -102,11 +102,11 @@ def _limit(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
     collection.open().close()
     with _Clock() as clock:
         asyncio.run(_direct(chunks, collection))
-    return clock.measured(len(chunks))
+    return clock.figures(len(chunks))
 
 
 async def _direct(chunks: list[Record], collection: Any) -> None:
-    """Batches of texts, some requests in flight, one upsert a batch."""
+    """Batches of texts, REQUESTS requests in flight, one upsert per batch."""
     writer, pool = collection.writer(), http_pool()
     ahead = asyncio.Semaphore(REQUESTS)
     turn = asyncio.Lock()
@@ -129,7 +129,7 @@ async def _direct(chunks: list[Record], collection: Any) -> None:
 
 
 def _sage_large_bundles(messages: list[Message], chunks: list[Record]) -> dict[str, float]:
-    """For ingestion, where nobody waits for a single record: fewer turns of the Python worker."""
+    """For ingestion, where no user waits for a single record: fewer turns of the Python worker."""
     return _sage(messages, chunks, sage.flow.FlinkOptions(bundle_s=0.1))
 
 
@@ -158,7 +158,7 @@ def _sage(
         with _Clock() as clock:
             feed(config.topic, messages)
             _until(lambda: store.count() == len(chunks) + 1)
-        return {**clock.measured(len(chunks)), "start_s": round(start_s, 2)}
+        return {**clock.figures(len(chunks)), "start_s": round(start_s, 2)}
     finally:
         rest.cancel(job_id)
         store.drop()
@@ -172,7 +172,7 @@ SIDES = {"limit": _limit, "sage": _sage, "sage_large_bundles": _sage_large_bundl
 
 
 class _Clock:
-    """Wall seconds, and CPU seconds of every process of the stack and of this one."""
+    """Wall time, and CPU time of every process of the stack and of this one."""
 
     def __enter__(self) -> "_Clock":
         self.cpu, self.began = _cpu_s(), time.monotonic()
@@ -181,7 +181,7 @@ class _Clock:
     def __exit__(self, *_: object) -> None:
         self.seconds, self.cpu = time.monotonic() - self.began, _cpu_s() - self.cpu
 
-    def measured(self, texts: int) -> dict[str, float]:
+    def figures(self, texts: int) -> dict[str, float]:
         return {
             "texts": texts,
             "seconds": round(self.seconds, 3),

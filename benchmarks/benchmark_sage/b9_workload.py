@@ -1,10 +1,11 @@
-"""The workload of B9 and what is made of its outcomes: pure.
+"""Workload of B9 and the figures of its outcomes. Pure.
 
-Two kinds of users and four pipelines share one pool. Every source asks at random moments, whatever
-became of what it asked before; all but the background job have equal weight. A request's work is
-known: its answer has so many tokens, of which a slot makes one every ``TOKEN_S``.
+Two kinds of users and four pipelines share one pool. Every source sends requests at random moments,
+independent of earlier ones; all but the background job have equal weight. The work of a request is
+known: its answer has a fixed number of tokens, and a slot generates one every ``TOKEN_S``.
 
-Not independent of what it measures: sizes were set while ``adaptive`` was tuned on its simulation.
+Not independent of the policy under test: the sizes were chosen while ``adaptive`` was tuned on its
+simulation.
 """
 
 import random
@@ -20,10 +21,11 @@ OPTIONS = (f"--slots={SLOTS}", "--answer-tokens=512", f"--per-token={TOKEN_S * 1
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Who asks. ``share``: of the pool's capacity at load 1. ``burst``: so many come together.
+class TrafficSource:
+    """One tenant's traffic: a kind of user or a pipeline.
 
-    An answer is useful within ``deadline_s``.
+    ``share``: its fraction of the pool's capacity at load 1. ``burst``: requests that arrive
+    together. An answer is useful within ``deadline_s``.
     """
 
     name: str
@@ -40,58 +42,58 @@ class Source:
 
 USERS = ("chat", "search")
 SOURCES = (
-    Source("chat", 0.05, 64, 1.0, "interactive"),
-    Source("search", 0.05, 64, 1.0, "interactive"),
-    Source("steady", 0.20, 128, 4.0),
-    Source("greedy", 0.40, 128, 4.0),
-    Source("bursty", 0.20, 128, 6.0, burst=16),
-    Source("backfill", 0.10, 128, 60.0, "background"),
+    TrafficSource("chat", 0.05, 64, 1.0, "interactive"),
+    TrafficSource("search", 0.05, 64, 1.0, "interactive"),
+    TrafficSource("steady", 0.20, 128, 4.0),
+    TrafficSource("greedy", 0.40, 128, 4.0),
+    TrafficSource("bursty", 0.20, 128, 6.0, burst=16),
+    TrafficSource("backfill", 0.10, 128, 60.0, "background"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """One request and its moment, in seconds from the start."""
+class DueRequest:
+    """One request and its due time, in seconds from the start."""
 
     at_s: float
-    source: Source
+    source: TrafficSource
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one; ``took_s`` from when it was due, of one that failed until it did."""
+class RequestOutcome:
+    """The outcome of one request; ``took_s`` runs from its due time to its answer or failure."""
 
-    due: Due
+    due: DueRequest
     answered: bool
     took_s: float
 
     @property
     def useful(self) -> bool:
-        """Whether its answer came in time."""
+        """Whether the answer arrived before the deadline."""
         return self.answered and self.took_s <= self.due.source.deadline_s
 
 
-def arrivals(load: float, seconds: float, seed: int) -> list[Due]:
-    """Every source's requests, by their moments."""
+def arrivals(load: float, seconds: float, seed: int) -> list[DueRequest]:
+    """The requests of all sources, by due time."""
     found = [due for one in SOURCES for due in _of(one, load, seconds, seed)]
     return sorted(found, key=lambda due: due.at_s)
 
 
-def _of(source: Source, load: float, seconds: float, seed: int) -> Iterator[Due]:
+def _of(source: TrafficSource, load: float, seconds: float, seed: int) -> Iterator[DueRequest]:
     dice = random.Random(f"{seed}/{source.name}")
     at_s = 0.0
     while (at_s := at_s + dice.expovariate(source.rate(load) / source.burst)) < seconds:
         for _ in range(source.burst):
-            yield Due(at_s, source)
+            yield DueRequest(at_s, source)
 
 
-def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """What one run of ``seconds`` came to.
+def figures(outcomes: Sequence[RequestOutcome], seconds: float) -> dict[str, Any]:
+    """The figures of one run of ``seconds``.
 
-    ``p99_ms``: of the users; who got no answer, refused or not, counts with all the time that was
-    left. ``goodput``: tokens of useful answers over the most that could
-    have been (those asked for, or the capacity). ``jain``: over the sources of equal weight, of the
-    tokens answered over the source's max-min fair share.
+    ``p99_ms``: of the users; a request without an answer, refused or not, counts with all the
+    remaining time. ``goodput``: tokens of useful answers over the possible maximum (the requested
+    tokens, or the capacity). ``jain``: Jain's index over the sources of equal weight, of the tokens
+    answered over the source's max-min fair share.
     """
     users = [
         1000 * (o.took_s if o.answered else max(o.took_s, seconds - o.due.at_s))
@@ -103,7 +105,7 @@ def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         for test in (lambda _: True, lambda o: o.answered)
     )
     useful = sum(o.due.source.tokens for o in outcomes if o.useful)
-    most = min(sum(asked.values()), CAPACITY * seconds)
+    possible = min(sum(asked.values()), CAPACITY * seconds)
     equals = {s.name: asked[s.name] for s in SOURCES if s.priority != "background"}
     fair = max_min(equals, CAPACITY * seconds)
     shares = [min(1.0, answered[name] / fair[name]) for name in equals if fair[name]]
@@ -113,7 +115,7 @@ def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "p50_ms": round(percentile(users, 0.5), 1),
         "p99_ms": round(percentile(users, 0.99), 1),
         "users_unanswered": refused,
-        "goodput": round(useful / most, 4),
+        "goodput": round(useful / possible, 4),
         "jain": round(jain(shares), 4),
         "answered_tokens": answered,
         "useful_share": {
@@ -124,7 +126,7 @@ def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
 
 
 def max_min(demands: Mapping[str, float], capacity: float) -> dict[str, float]:
-    """The fair shares: nobody gets more than it asks for, what is left is split evenly.
+    """The max-min fair shares: no source gets more than its demand, the rest is split evenly.
 
     >>> max_min({"a": 1, "b": 5, "c": 9}, 9)
     {'a': 1, 'b': 4.0, 'c': 4.0}
@@ -138,7 +140,7 @@ def max_min(demands: Mapping[str, float], capacity: float) -> dict[str, float]:
 
 
 def jain(shares: Sequence[float]) -> float:
-    """Jain's index: 1 when all are equal, 1/n when one has it all.
+    """Jain's index: 1 when all shares are equal, 1/n when one source gets everything.
 
     >>> jain([1.0, 1.0]), jain([1.0, 0.0])
     (1.0, 0.5)

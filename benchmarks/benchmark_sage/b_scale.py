@@ -1,9 +1,10 @@
-"""Scale: real llama.cpp engines under a load that comes and goes, 1 -> 3 -> 1 -> 0 -> 1.
+"""Scale: llama.cpp replicas that follow a changing load, 1 -> 3 -> 1 -> 0 -> 1.
 
-A model of its own is put into the gateway's pool. Callers ask again and again, first one, then many
-until there are three replicas, then one now and then until there is one, then none until there is
-none; the last request finds none. What the gateway decided and why is read from it all the while.
-Then the other case: a Flink job whose Python step is slow; the pool has room, and none is added.
+The benchmark adds a model to the gateway's pool. At first one caller sends requests, then many
+until three replicas are ready, then one occasionally until one replica is left, then no caller
+until no replica is left; the last request arrives at zero replicas. Throughout, the gateway's
+decisions and their causes are recorded. The second case is a Flink job with a slow Python step: the
+pool has room, and no replica may be added.
 """
 
 import asyncio
@@ -17,9 +18,9 @@ from typing import Any
 import aiohttp
 
 from benchmark_sage import scale_job
-from benchmark_sage.pace import Pace, attempted
+from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.results import RESULTS, Headline, Result, result
-from benchmark_sage.scale_watch import STEP_S, Gateway, climbed
+from benchmark_sage.scale_watch import STEP_S, Gateway, without_repeats
 from benchmark_sage.workload import Work, message, texts
 from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
 from sage_flink.common import Settings
@@ -45,12 +46,12 @@ SPEC: dict[str, Any] = {
 }
 MANY, PAUSE_S, FULL_S = 12, 2.0, 15.0
 SLOW_S, LAG = 0.5, 20_000
-#: As seen by hand, for the estimate of time only.
+#: From a trial, only for the estimate of time.
 CYCLE_S, SLOW_STEP_S = 180.0, 90.0
 
 
 def run(*, repeats: int, records: int = LAG) -> Result:
-    """The cycle and the slow step, ``repeats`` times; ``records`` wait before the slow step."""
+    """The cycle and the slow step, ``repeats`` times; the slow step has a lag of ``records``."""
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "cycle": lambda: asyncio.run(_cycle()),
         "slow_python_step": lambda: _slow_step(records),
@@ -59,11 +60,11 @@ def run(*, repeats: int, records: int = LAG) -> Result:
     pace = Pace([CYCLE_S, SLOW_STEP_S] * repeats)
     for number in range(repeats):
         for side, measure in measures.items():
-            row = attempted(measure)
+            row = attempt(measure)
             rows[side].append(row)
-            pace.tell(f"repeat {number + 1}/{repeats}  {side:<17}", row)
+            pace.report(f"repeat {number + 1}/{repeats}  {side:<17}", row)
             print(f"  {row.get('replicas', '')} {row.get('words', '')}", flush=True)
-    _plotted(rows["cycle"], RESULTS / "scale.png")
+    _plot(rows["cycle"], RESULTS / "scale.png")
     return result("scale", seed=0, repeats=repeats, sides=dict(rows), headline=headline(rows))
 
 
@@ -76,7 +77,7 @@ def headline(rows: dict[str, list[dict[str, Any]]]) -> list[Headline]:
     failed = [float(row["failed"]) for row in cycles]
     return [
         Headline.worst("first answer of a model at zero", first, unit="s", floor=15, moonshot=2),
-        Headline.worst("requests that failed meanwhile", failed, unit="", floor=0, moonshot=0),
+        Headline.worst("requests failed during the cycle", failed, unit="", floor=0, moonshot=0),
     ]
 
 
@@ -115,11 +116,11 @@ async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
         await gateway.ask("Are you there?")
         first_s = time.monotonic() - began_s
         await gateway.until(lambda sample: sample.ready == 1)
-        told = await gateway.decisions(began_ns / 1e9)
+        decisions = await gateway.decisions(began_ns / 1e9)
         points = await asyncio.to_thread(_points_since, began_ns)
-        changes = [one for one in reversed(told) if one["action"] != "hold"]
+        changes = [one for one in reversed(decisions) if one["action"] != "hold"]
         return {
-            "replicas": climbed([sample.wanted for sample in gateway.samples]),
+            "replicas": without_repeats([sample.wanted for sample in gateway.samples]),
             "first_from_zero_s": round(first_s, 2),
             "requests": len(gateway.statuses),
             "failed": sum(status != 200 for status in gateway.statuses),
@@ -134,7 +135,7 @@ async def _cycle(spec: dict[str, Any] = SPEC) -> dict[str, Any]:
 
 
 def _points_since(began_ns: int) -> int:
-    """How many decisions are in the time-series store; those of the last seconds may be missing."""
+    """How many decisions the time-series store has; those of the last seconds may be missing."""
     store = bucket("pool").open()
     try:
         return store.count("pool_decision", began_ns)
@@ -168,25 +169,25 @@ async def _beside_slow(work: Work) -> dict[str, Any]:
     spec = SPEC | {"scaling": SPEC["scaling"] | {"min": 1}}
     began_s = time.time()
     async with _gateway(spec) as gateway:
-        stop = await asyncio.to_thread(scale_job.started, work, SLOW_S)
+        stop = await asyncio.to_thread(scale_job.start, work, SLOW_S)
         try:
             await gateway.until(lambda sample: sample.cause == "not_the_pool")
             await asyncio.sleep(2 * FULL_S)
-            told = await gateway.decisions(began_s)
+            decisions = await gateway.decisions(began_s)
         finally:
             await asyncio.to_thread(stop)
-        found = [one for one in told if one["cause"] == "not_the_pool"]
+        found = [one for one in decisions if one["cause"] == "not_the_pool"]
         return {
-            "replicas": climbed([sample.wanted for sample in gateway.samples]),
-            "added": sum(one["action"] == "add" for one in told),
+            "replicas": without_repeats([sample.wanted for sample in gateway.samples]),
+            "added": sum(one["action"] == "add" for one in decisions),
             "words": found[0]["words"],
             "inputs": found[0]["inputs"],
             "samples": [sample._asdict() for sample in gateway.samples],
         }
 
 
-def _plotted(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Replicas and queue wait of the first cycle that ran, as a picture."""
+def _plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Plot replicas and queue wait of the first cycle that ran."""
     from matplotlib.figure import Figure
 
     row = next((row for row in rows if "samples" in row), None)

@@ -1,6 +1,6 @@
-"""The mock engine as a process of its own: for benchmarks, drills and conformance tests.
+"""Mock engine as a separate process, for benchmarks, drills and conformance tests.
 
-What it answers, how late and what goes wrong is told by the request's own text; see
+The text of a request determines the answer, its latency and its faults; see
 ``benchmarks/mock_engine/README.md``.
 """
 
@@ -27,28 +27,28 @@ class MockEngine:
     pid: int
 
     def stats(self) -> dict[str, Any]:
-        """What it counted since the start or the last :meth:`reset`; seconds and plain numbers."""
-        stats: dict[str, Any] = self._asked("GET", "/stats")
+        """Its counters since the start or the last :meth:`reset`; times are in seconds."""
+        stats: dict[str, Any] = self._request("GET", "/stats")
         return stats
 
     def requests(self) -> list[dict[str, Any]]:
-        """The first ``record`` requests: path, headers, body, and when they began and ended."""
-        requests: list[dict[str, Any]] = self._asked("GET", "/requests")
+        """The first ``record`` requests: path, headers, body, start and end time."""
+        requests: list[dict[str, Any]] = self._request("GET", "/requests")
         return requests
 
     def reset(self) -> None:
-        """Count from zero, ``first=N`` of faults too."""
-        self._asked("POST", "/stats/reset")
+        """Reset all counters, also those of faults with ``first=N``."""
+        self._request("POST", "/stats/reset")
 
     def control(self, **plan: str | float | bool) -> None:
         """Change the plan: ``latency``, ``fail_rate``, ``fail_status``, ``hang``.
 
         Raises:
-            ConfigError: the engine does not know a setting or its value.
+            ConfigError: the engine rejects a setting or its value.
         """
-        self._asked("POST", "/control", plan)
+        self._request("POST", "/control", plan)
 
-    def _asked(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         answer = httpx.request(method, self.url + path, json=body, timeout=10)
         if answer.status_code != 200:
             raise ConfigError(f"mock engine: {method} {path}: {answer.text[:300]}")
@@ -73,30 +73,22 @@ def mock_engine(
     """A mock engine that ends with the block, or with this process.
 
     ``latency`` is ``none``, ``constant:20ms`` or ``lognormal:MEAN:SIGMA``; ``per_item`` is added
-    for every text of an embedding request. ``capacity``: more of its options, which make it one
-    that can be full, as ``--slots=4``. ``core``: the only processor it runs on.
+    for every text of an embedding request. ``capacity``: further options, which limit the engine,
+    such as ``--slots=4``. ``core``: the only core it may run on.
 
     Raises:
-        ConfigError: it is not built, or an option is wrong.
+        ConfigError: the engine is not built, or an option is wrong.
     """
-    options = {
-        "latency": latency,
-        "port": port,
-        "seed": seed,
-        "dim": dim,
-        "answer-tokens": answer_tokens,
-        "fail-rate": fail_rate,
-        "fail-status": fail_status,
-        "per-item": per_item,
-        "record": record,
-        "parent": os.getpid(),
-    }
+    flags = (
+        *(f"--latency={latency}", f"--port={port}", f"--seed={seed}", f"--dim={dim}"),
+        *(f"--answer-tokens={answer_tokens}", f"--per-item={per_item}", f"--record={record}"),
+        *(f"--fail-rate={fail_rate}", f"--fail-status={fail_status}", f"--parent={os.getpid()}"),
+    )
     program = sage_home() / "lib" / "mock-engine"
     if not program.exists():
         raise ConfigError(f"the mock engine is not built ({program}); run `bash infra/setup.sh`")
-    pinned = [] if core is None else ["taskset", "-c", str(core)]
-    told = (f"--{name}={value}" for name, value in options.items())
-    command = [*pinned, str(program), *told, *capacity]
+    pin = [] if core is None else ["taskset", "-c", str(core)]
+    command = [*pin, str(program), *flags, *capacity]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )

@@ -1,4 +1,4 @@
-"""Records into a topic at their due times, whatever became of those before; answers timed."""
+"""Open loop on Kafka: sends records at their due times and measures when their answers arrive."""
 
 import asyncio
 import time
@@ -15,12 +15,12 @@ GRACE_S = 15.0
 
 
 class Trickle:
-    """Producer and consumer of one side's topics. A text's latency ends when its answer is read."""
+    """Producer and consumer of one side's topics; a text's latency ends when its answer is read."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
         self._producer = AIOKafkaProducer(bootstrap_servers=work.servers, acks=1)
-        # No group: reads from now on and commits nothing.
+        # Without a group it commits no offsets.
         self._consumer = AIOKafkaConsumer(
             work.answers, bootstrap_servers=work.servers, auto_offset_reset="earliest"
         )
@@ -38,19 +38,19 @@ class Trickle:
         await self._consumer.stop()
         await self._producer.stop()
 
-    async def warmed(self, texts: Sequence[str], timeout_s: float) -> None:
-        """Return when all of these are answered.
+    async def warm_up(self, texts: Sequence[str], timeout_s: float) -> None:
+        """Send these texts and return when all are answered.
 
         Raises:
-            TimeoutError: they are not, after ``timeout_s`` seconds.
+            TimeoutError: an answer is missing after ``timeout_s`` seconds.
         """
         for text in texts:
             await self._producer.send_and_wait(self._work.topic, message(text))
         if not await self._all(texts, timeout_s):
             raise TimeoutError(f"{self._work.name}: not warm after {timeout_s:g} s")
 
-    async def paced(self, texts: Sequence[str], rate: float) -> list[float | None]:
-        """Milliseconds from each text's due time to its answer; None where none came."""
+    async def send_at_rate(self, texts: Sequence[str], rate: float) -> list[float | None]:
+        """Milliseconds from each text's due time to its answer; None for a missing answer."""
         began = time.monotonic() + 0.1
         due = {text: began + number / rate for number, text in enumerate(texts)}
         for text, at in due.items():

@@ -1,4 +1,4 @@
-"""Runs of a benchmark: one that fails is a row, each is a line, and how long the rest takes."""
+"""Progress of a benchmark: one printed line per run, and the estimated time left."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,31 +11,31 @@ SHOWN = (
 )
 
 
-def attempted(measure: Callable[..., dict[str, Any]], *given: object) -> dict[str, Any]:
-    """The row, or why there is none: a side that cannot run must not end the others."""
+def attempt(measure: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """The row of a run, or its error as a row: a side that fails must not end the others."""
     try:
-        return measure(*given)
+        return measure(*arguments)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 class Pace:
-    """Knows about how many seconds each run takes, and corrects itself by those that were."""
+    """Estimate of the remaining time, corrected by the runs that are done."""
 
     def __init__(self, expected_s: Sequence[float]) -> None:
         self._expected_s, self._done = expected_s, 0
         self._began = time.monotonic()
         print(f"{len(expected_s)} runs, about {sum(expected_s) / 60:.0f} minutes", flush=True)
 
-    def tell(self, label: str, row: Mapping[str, Any]) -> None:
-        """One run is done."""
+    def report(self, label: str, row: Mapping[str, Any]) -> None:
+        """Print the line of a finished run."""
         self._done += 1
         figures = "  ".join(f"{name} {row[name]}" for name in SHOWN if name in row)
-        left = f"{self.left_s() / 60:.0f} min left"
-        print(f"{label} {row.get('error', figures)}  ({left})", flush=True)
+        remaining = f"{self.remaining_s() / 60:.0f} min left"
+        print(f"{label} {row.get('error', figures)}  ({remaining})", flush=True)
 
-    def left_s(self) -> float:
-        """About how many seconds the rest takes."""
+    def remaining_s(self) -> float:
+        """The estimated seconds of the remaining runs."""
         spent = sum(self._expected_s[: self._done])
         rate = (time.monotonic() - self._began) / spent if spent else 1.0
         return rate * sum(self._expected_s[self._done :])

@@ -1,6 +1,6 @@
-"""A proxy under test as a process of its own, on a core of its own: started, measured, ended.
+"""Proxies under test: each runs as a separate process on its own core and is measured there.
 
-The peers, one a file in :mod:`benchmark_sage.peers`, say what to start; so does sage.
+The modules of :mod:`benchmark_sage.peers`, one per peer and one for sage, define their commands.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from sage_flink.common import ConfigError, StackError
 from sage_flink.common.settings import sage_cache
 
 START_TIMEOUT_S, END_TIMEOUT_S = 180.0, 10.0
-#: What the programs of engines have in their command lines, and how those name the model.
+#: Program of an engine in its command line -> its option for the model.
 ENGINES = {"mock-engine": "--model", "serve_llamacpp.py": "--alias"}
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
-    """One that answers at ``url`` (without ``/v1``) and wants ``key``.
+class ProxyUnderTest:
+    """A running proxy with its address (without ``/v1``) and key.
 
-    ``settings``: how it was set up, for the result file. ``model``: the name to ask for.
+    ``settings``: its configuration, for the result file. ``model``: the model to request.
     """
 
     url: str
@@ -39,7 +39,7 @@ class Proxy:
     model: str = "mock"
 
     def family(self, *, engines: bool = False) -> list[psutil.Process]:
-        """Its processes; or the engines that it has started, which are not counted as its own."""
+        """Its processes without the engines that it has started, or only those engines."""
         if self.process is None:
             return []
         found = []
@@ -50,22 +50,22 @@ class Proxy:
         return found
 
     def cpu_s(self) -> float:
-        """Processor seconds that its processes have used so far."""
+        """CPU seconds that its processes have used so far."""
         times = [one.cpu_times() for one in self.family()]
         return sum(t.user + t.system for t in times)
 
     def rss_mib(self) -> float:
-        """What its processes hold in memory now."""
+        """Resident memory of its processes now."""
         return sum(one.memory_info().rss for one in self.family()) / 2**20
 
     def engines(self, model: str | None = None) -> list[str]:
-        """The addresses of the engines that it has started; of ``model`` where one is named."""
-        told = [_engine(one.cmdline()) for one in self.family(engines=True)]
-        return [f"http://127.0.0.1:{one[0]}" for one in told if one and model in (None, one[1])]
+        """The addresses of the engines that it has started, of all models or of ``model``."""
+        engines = [_engine(one.cmdline()) for one in self.family(engines=True)]
+        return [f"http://127.0.0.1:{e[0]}" for e in engines if e and model in (None, e[1])]
 
 
 def _engine(line: Sequence[str]) -> tuple[str, str] | None:
-    """The port and the model of the engine with this command line; None where it is none.
+    """The port and model of the engine with this command line; None for any other program.
 
     >>> _engine(["/x/mock-engine", "--port", "70", "--model", "m"])
     ('70', 'm')
@@ -76,12 +76,12 @@ def _engine(line: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-#: A peer: given the addresses of engines, a folder for its files and a core to run on, it runs.
-Peer = Callable[[Sequence[str], Path, int], AbstractContextManager[Proxy]]
+#: Starts a peer, given the addresses of engines, a folder for its files and its core.
+Peer = Callable[[Sequence[str], Path, int], AbstractContextManager[ProxyUnderTest]]
 
 
 @contextmanager
-def started(
+def running_process(
     command: Sequence[str],
     *,
     core: int | None,
@@ -89,15 +89,18 @@ def started(
     ready: str,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[psutil.Process]:
-    """The process, once ``ready`` answers 200; ended with the block.
+    """The process, once ``ready`` answers 200; it ends with the block.
 
     Raises:
-        StackError: it ended, or was not ready in time; what it said last is told.
+        StackError: it ended, or was not ready in time; the message holds the end of its log.
     """
-    with log.open("w") as said:
-        pinned = [] if core is None else ["taskset", "-c", str(core)]
+    with log.open("w") as output:
+        pin_command = [] if core is None else ["taskset", "-c", str(core)]
         process = subprocess.Popen(
-            [*pinned, *command], stdout=said, stderr=said, env={**os.environ, **(env or {})}
+            [*pin_command, *command],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(env or {})},
         )
     try:
         _wait(process, ready, log)
@@ -128,7 +131,7 @@ def environment(name: str) -> Path:
     """The folder with the commands of a peer's environment.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the environment does not exist.
     """
     folder = sage_cache() / "venv" / f"peer-{name}"
     if not (folder / ".stamp").exists():
@@ -139,10 +142,10 @@ def environment(name: str) -> Path:
 def version(commands: Path, package: str) -> str:
     """The version of a package in the environment of ``commands``."""
     code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    told = subprocess.run(
+    done = subprocess.run(
         [commands / "python", "-c", code], capture_output=True, text=True, check=True
     )
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 def free_port() -> int:
@@ -153,18 +156,18 @@ def free_port() -> int:
 
 
 def cores() -> tuple[int, int]:
-    """One for the proxy, one for load and engine.
+    """A core for the proxy, and another for load and engine.
 
     Raises:
-        ConfigError: there is only one.
+        ConfigError: this process may use only one core.
     """
     found = sorted(os.sched_getaffinity(0))
     if len(found) < 2:
-        raise ConfigError("this benchmark needs two processors: one is the proxy's alone")
+        raise ConfigError("this benchmark needs two cores: one is reserved for the proxy")
     return found[0], found[-1]
 
 
 def pin(process: psutil.Process, core: int) -> None:
-    """All threads of a process that runs already onto this core."""
+    """Move all threads of a running process to this core."""
     line = ["taskset", "-a", "-c", "-p", str(core), str(process.pid)]
     subprocess.run(line, check=True, capture_output=True)

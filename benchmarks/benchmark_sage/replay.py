@@ -1,4 +1,4 @@
-"""Plans of requests, each at its moment, sent by the ``replay`` command: open loop, in Go."""
+"""Open loop on HTTP: the Go command ``replay`` sends each request of a plan at its due time."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import msgspec
 from sage_flink.common import ConfigError, sage_home
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request; see ``benchmarks/mock_engine/cmd/replay``."""
+class PlannedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request of a plan; see ``benchmarks/mock_engine/cmd/replay``."""
 
     at_s: float
     url: str
@@ -20,8 +20,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline_s: float = 0.0
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What came of one: status 0 is no whole answer; times count from when it was due."""
+class RequestResult(msgspec.Struct, frozen=True):
+    """Result of one request. Status 0: no complete answer. Times count from the due time."""
 
     status: int
     first_ms: float
@@ -29,8 +29,8 @@ class Told(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-def replayed(plan: Sequence[Line], *, grace_s: float) -> list[Told]:
-    """What came of each line, in their order.
+def replay_plan(plan: Sequence[PlannedRequest], *, grace_s: float) -> list[RequestResult]:
+    """The result of each request, in the order of the plan.
 
     Raises:
         ConfigError: the command is not built, or the plan is wrong.
@@ -43,4 +43,4 @@ def replayed(plan: Sequence[Line], *, grace_s: float) -> list[Told]:
     done = subprocess.run(command, input=lines, capture_output=True, check=False)
     if done.returncode:
         raise ConfigError(f"replay: {done.stderr.decode()[-500:]}")
-    return [msgspec.json.decode(line, type=Told) for line in done.stdout.splitlines()]
+    return [msgspec.json.decode(line, type=RequestResult) for line in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""The result file of one benchmark run, and what goes into every one of them."""
+"""Result file of one benchmark run: headline figures, rows, machine and versions."""
 
 import datetime
 import importlib.metadata
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 class Headline(msgspec.Struct, frozen=True):
-    """One figure that the benchmark stands for: the median over repeats, and their spread."""
+    """Headline figure of a benchmark: the median over the repeats, and their spread."""
 
     metric: str
     value: float
@@ -46,7 +46,7 @@ class Headline(msgspec.Struct, frozen=True):
         moonshot: float,
         better: str = "higher",
     ) -> "Headline":
-        """The headline of ``values``, one a repeat; ``better`` is ``higher`` or ``lower``."""
+        """The headline of ``values``, one per repeat; ``better`` is ``higher`` or ``lower``."""
         rounded = [round(value, 4) for value in values]
         spread = (min(rounded), max(rounded))
         return cls(metric, median(rounded), spread, unit, better, floor, moonshot)
@@ -62,7 +62,7 @@ class Headline(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One run of one benchmark: every repeat of every side."""
+    """Result of one benchmark run, with every repeat of every side."""
 
     id: str
     commit: str
@@ -75,7 +75,7 @@ class Result(msgspec.Struct, frozen=True):
     headline: list[Headline]
 
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write ``<id>.json`` into ``folder``; its path comes back."""
+        """Write ``<id>.json`` into ``folder`` and return its path."""
         path = folder / f"{self.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
@@ -100,7 +100,7 @@ def result(
 
 
 def commit() -> str:
-    """The commit that is checked out, in short."""
+    """The short hash of the checked-out commit."""
     here = Path(__file__).parent
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],

@@ -1,7 +1,7 @@
-"""How each side of B2 and B3 is started, waited for and ended: one function a side.
+"""Sides of B2 and B3: one function starts each side.
 
-A side takes a :class:`~benchmark_sage.workload.Work` whose topics exist, and gives a
-:class:`Running`: which processes do the work, how to wait for their end, how to stop them.
+It takes a :class:`~benchmark_sage.workload.Work` with existing topics, and returns a
+:class:`RunningSide`: the processes of the side, and how to wait for their end or stop them.
 """
 
 import os
@@ -28,18 +28,18 @@ PEERS = Path(__file__).parent / "peers"
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A side at work. ``wait`` returns what it printed at its end; ``stop`` ends it before that."""
+class RunningSide:
+    """A side that runs. ``wait`` returns its output when it has ended; ``stop`` ends it earlier."""
 
     processes: Sequence[psutil.Process]
     wait: Callable[[float], str]
     stop: Callable[[], None]
 
 
-Side = Callable[[Work], Running]
+Side = Callable[[Work], RunningSide]
 
 
-def sage_side(work: Work) -> Running:
+def sage_side(work: Work) -> RunningSide:
     """The sage pipeline as a Flink job on the local stack."""
     settings = Settings.load()
     pool = settings.model_copy(update={"gateway_url": work.url})
@@ -49,17 +49,17 @@ def sage_side(work: Work) -> Running:
     return _job(settings, job_id)
 
 
-def sage_small_bundles(work: Work) -> Running:
-    """The same with bundles of 2 ms: for a trickle, where the processor has time."""
+def sage_small_bundles(work: Work) -> RunningSide:
+    """The same with bundles of 2 ms: for a trickle, which leaves CPU time."""
     return sage_side(msgspec.structs.replace(work, bundle_s=0.002))
 
 
-def pyflink_default(work: Work) -> Running:
+def pyflink_default(work: Work) -> RunningSide:
     """PyFlink's async operator at its defaults, by ``flink run``, on the same cluster."""
     settings = Settings.load()
     python = Path(sys.executable)
     flink = next(python.parents[1].glob("lib/python3*/site-packages/pyflink/bin/flink"))
-    # The Kafka connector that the native jar carries is the one of sql-connector-kafka.
+    # The native jar contains the Kafka connector of sql-connector-kafka.
     jar = (settings.home / "lib" / "sage-native.jar").resolve().as_uri()
     command = [
         *("bash", str(flink), "run", "-d", "-pyexec", str(python), "-pyclientexec", str(python)),
@@ -77,17 +77,17 @@ def pyflink_default(work: Work) -> Running:
     return _job(settings, found[1])
 
 
-def limit(work: Work) -> Running:
-    """aiohttp alone."""
+def limit(work: Work) -> RunningSide:
+    """aiohttp without Kafka and Flink."""
     return _script("raw_aiohttp", work)
 
 
-def asyncio_consumer(work: Work) -> Running:
+def asyncio_consumer(work: Work) -> RunningSide:
     """aiokafka with auto-commit."""
     return _script("asyncio_consumer", work)
 
 
-def _job(settings: Settings, job_id: str) -> Running:
+def _job(settings: Settings, job_id: str) -> RunningSide:
     def wait(timeout_s: float) -> str:
         deadline = time.monotonic() + timeout_s
         with FlinkRest(settings.flink_url) as rest:
@@ -104,10 +104,10 @@ def _job(settings: Settings, job_id: str) -> Running:
             if rest.job(job_id).state not in ENDED:
                 rest.cancel(job_id)
 
-    return Running(stack.processes(settings.home, "taskmanager"), wait, stop)
+    return RunningSide(stack.processes(settings.home, "taskmanager"), wait, stop)
 
 
-def _script(peer: str, work: Work) -> Running:
+def _script(peer: str, work: Work) -> RunningSide:
     process = subprocess.Popen(
         [sys.executable, "-m", f"benchmark_sage.peers.{peer}", _json(work)],
         stdout=subprocess.PIPE,
@@ -116,9 +116,9 @@ def _script(peer: str, work: Work) -> Running:
     )
 
     def wait(timeout_s: float) -> str:
-        out, said = process.communicate(timeout=timeout_s)
+        out, errors = process.communicate(timeout=timeout_s)
         if process.returncode:
-            raise StackError(f"{peer} ended with {process.returncode}: {said.strip()[-500:]}")
+            raise StackError(f"{peer} ended with {process.returncode}: {errors.strip()[-500:]}")
         return out
 
     def stop() -> None:
@@ -126,7 +126,7 @@ def _script(peer: str, work: Work) -> Running:
             process.terminate()
         process.communicate(timeout=30)
 
-    return Running([psutil.Process(process.pid)], wait, stop)
+    return RunningSide([psutil.Process(process.pid)], wait, stop)
 
 
 def _json(work: Work) -> str:

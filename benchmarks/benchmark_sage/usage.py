@@ -1,4 +1,4 @@
-"""CPU seconds and memory of some processes and their children, sampled while something runs."""
+"""CPU and memory usage of processes and their children, sampled while a side runs."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ import psutil
 EVERY_S = 0.5
 
 
-class Sample(NamedTuple):
-    """CPU seconds used up to a moment (seconds since the epoch), and memory then."""
+class UsageSample(NamedTuple):
+    """CPU seconds used until ``at`` (seconds since the epoch), and memory at that time."""
 
     at: float
     cpu_s: float
@@ -22,7 +22,7 @@ class Sample(NamedTuple):
 class Usage:
     """Samples ``roots`` and all their descendants until the block ends.
 
-    The CPU of a process that ended counts up to its last sample.
+    The CPU time of a process that has ended counts until its last sample.
     """
 
     def __init__(self, roots: Sequence[psutil.Process]) -> None:
@@ -30,7 +30,7 @@ class Usage:
         self._cpu_s: dict[int, float] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.samples: list[Sample] = []
+        self.samples: list[UsageSample] = []
 
     def __enter__(self) -> Self:
         self._sample()
@@ -42,8 +42,8 @@ class Usage:
         self._thread.join()
         self._sample()
 
-    def measured(self, first: float, last: float, records: int) -> dict[str, float]:
-        """CPU seconds for 1,000 records between two moments, and the highest memory between."""
+    def figures(self, first: float, last: float, records: int) -> dict[str, float]:
+        """CPU seconds per 1,000 records and peak memory between ``first`` and ``last``."""
         inside = [s.rss_bytes for s in self.samples if first - EVERY_S <= s.at <= last + EVERY_S]
         used = cpu_at(self.samples, last) - cpu_at(self.samples, first)
         return {
@@ -63,9 +63,9 @@ class Usage:
                     times = process.cpu_times()
                     rss += process.memory_info().rss
             except psutil.Error:
-                continue  # ended meanwhile
+                continue  # it has ended
             self._cpu_s[process.pid] = times.user + times.system
-        self.samples.append(Sample(time.time(), sum(self._cpu_s.values()), rss))
+        self.samples.append(UsageSample(time.time(), sum(self._cpu_s.values()), rss))
 
     def _family(self) -> set[psutil.Process]:
         family: set[psutil.Process] = set()
@@ -77,10 +77,10 @@ class Usage:
         return family
 
 
-def cpu_at(samples: Sequence[Sample], at: float) -> float:
-    """CPU seconds used up to ``at``, on the line between the samples around it.
+def cpu_at(samples: Sequence[UsageSample], at: float) -> float:
+    """CPU seconds used until ``at``, interpolated between the samples around it.
 
-    >>> cpu_at([Sample(0.0, 1.0, 0), Sample(2.0, 3.0, 0)], 1.5)
+    >>> cpu_at([UsageSample(0.0, 1.0, 0), UsageSample(2.0, 3.0, 0)], 1.5)
     2.5
     """
     after = bisect_left([sample.at for sample in samples], at)

@@ -1,7 +1,8 @@
-"""The work that all sides of B2 and B3 do: texts in a topic, a chat call each, answers in another.
+"""Workload of B2 and B3, the same for all sides: texts in one topic, a chat call for each, answers
+in another topic.
 
-A message is ``{"text"}``, an answer ``{"text", "answer"}``; the mock engine's answer begins with
-a checksum of the text, so a reader can tell what is lost, doubled or wrong.
+A message is ``{"text"}``, an answer ``{"text", "answer"}``; the mock engine's answer starts with a
+checksum of the text, so that lost, duplicated and wrong answers can be counted.
 """
 
 import hashlib
@@ -18,9 +19,9 @@ FILL = "A stream is a question that does not end. " * 4
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one side. ``url`` is the engine's, without ``/v1``.
 
-    ``records`` 0 is without end. ``checkpoint_s`` 0 is no checkpoints, and then answers are
-    written at least once and seen at once, else exactly once. ``bundle_s`` is sage's, 0 its
-    default. ``salt`` begins each text.
+    ``records`` 0 means unbounded. ``checkpoint_s`` 0 means no checkpoints; answers are then written
+    at least once and visible immediately, otherwise exactly once. ``bundle_s`` 0 means sage's
+    default. ``salt`` is the prefix of each text.
     """
 
     name: str
@@ -37,22 +38,22 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def topic(self) -> str:
-        """Where the messages are."""
+        """The topic of the messages."""
         return f"{self.name}.texts"
 
     @property
     def answers(self) -> str:
-        """Where the answers go."""
+        """The topic of the answers."""
         return f"{self.name}.answers"
 
     @property
     def dead_letters(self) -> str:
-        """Where sage puts what fails."""
+        """The dead-letter topic of the sage side."""
         return f"{self.name}.dead-letters"
 
     @property
     def topics(self) -> tuple[str, str, str]:
-        """All of them."""
+        """All topics."""
         return self.topic, self.answers, self.dead_letters
 
 
@@ -83,23 +84,23 @@ def request(work: Work, text: str) -> bytes:
     )
 
 
-def sum_of(text: str) -> str:
-    """What the mock engine's answer to ``text`` begins with.
+def checksum(text: str) -> str:
+    """The start of the mock engine's answer to ``text``.
 
-    >>> sum_of("hi")
+    >>> checksum("hi")
     'sum:8f434346648f6b96'
     """
     return f"sum:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def accounted(asked: Sequence[str], answers: Iterable[Record]) -> dict[str, int]:
+def count_answers(asked: Sequence[str], answers: Iterable[Record]) -> dict[str, int]:
     """``lost``, ``duplicated`` and ``wrong`` of the answers to ``asked``."""
     seen: dict[str, int] = {}
     wrong = 0
     for record in answers:
         page = msgspec.json.decode(record.value)
         seen[page["text"]] = seen.get(page["text"], 0) + 1
-        wrong += not str(page["answer"]).startswith(sum_of(page["text"]))
+        wrong += not str(page["answer"]).startswith(checksum(page["text"]))
     wanted = set(asked)
     return {
         "lost": len(wanted - seen.keys()),

@@ -14,8 +14,8 @@ import uvicorn
 from sage_flink.common import ConfigError, SageError, Settings
 from sage_gateway.composition import build
 from sage_gateway.config import presets
-from sage_gateway.config.pool_file import chosen_file, load
-from sage_gateway.controlplane.engine_state import Records
+from sage_gateway.config.pool_file import choose_file, load
+from sage_gateway.controlplane.engine_state import EngineStateStore
 from sage_gateway.engines import KNOWN
 from sage_gateway.http.asgi_app import GatewayApp
 from sage_gateway.observability import logs
@@ -58,10 +58,10 @@ def main() -> None:
         try:
             settings = Settings.load()
             named = presets.path(args.preset) if args.preset else args.pool
-            spec = load(chosen_file(named, settings.home), KNOWN)
+            spec = load(choose_file(named, settings.home), KNOWN)
             listener = resources.enter_context(listen(args.host, args.port))
             host, port = listener.getsockname()[:2]
-            records = Records(settings.home / "run" / f"gateway-{port}")
+            records = EngineStateStore(settings.home / "run" / f"gateway-{port}")
             engine_state = records if records.open() else None
             keys = Keys.of(local_key(settings))
             gateway = build(settings, spec, keys, records=engine_state, requests=requests)

@@ -18,7 +18,7 @@ from sage_gateway.batches import BatchService
 from sage_gateway.cache import ResponseCache
 from sage_gateway.cache.response_cache import store_of
 from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
-from sage_gateway.controlplane.engine_state import Records
+from sage_gateway.controlplane.engine_state import EngineStateStore
 from sage_gateway.controlplane.model_catalog import ModelCatalog
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.engines import KNOWN, Engine
@@ -36,7 +36,7 @@ from sage_gateway.observability.tracing import tracing
 from sage_gateway.pipelines import flow_pipeline, registry
 from sage_gateway.pipelines.served_pipeline import ServedPipeline
 from sage_gateway.replay import Recorder
-from sage_gateway.replay.trace import head_of
+from sage_gateway.replay.trace import header_of
 from sage_gateway.requests.request import Handler
 from sage_gateway.storage.points import BUCKET, Points
 from sage_gateway.tenants import Keys, Tenants
@@ -96,7 +96,7 @@ def build(
     engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
     factories: Mapping[str, registry.Factory] = flow_pipeline.FACTORIES,
-    records: Records | None = None,
+    records: EngineStateStore | None = None,
     bucket: Bucket = BUCKET,
     requests: RequestLog | None = None,
 ) -> Gateway:
@@ -106,7 +106,7 @@ def build(
         ConfigError: a model's weights or an engine's environment are not there.
     """
     logs = settings.home / "logs"
-    pool = Pool(spec, engines, models=settings.models, logs=logs, records=records)
+    pool = Pool(spec, engines, models=settings.models, logs=logs, store=records)
     catalog = ModelCatalog(pool, tuple(factories))
     metrics = Metrics(pool)
     tracking = RequestTracking(metrics, requests, recorder=_recorder(spec), tracing=tracing())
@@ -223,4 +223,4 @@ def _data(settings: Settings) -> Path:
 def _recorder(spec: PoolSpec) -> Recorder | None:
     named = os.environ.get("SAGE_POOL_TRACE")
     trace = TraceSpec(path=Path(named)) if named else spec.trace
-    return Recorder(trace.path, head_of(spec, trace.sample)) if trace else None
+    return Recorder(trace.path, header_of(spec, trace.sample)) if trace else None

@@ -118,7 +118,7 @@ def transformer_layer(graph: Graph, x: str, index: int, heads: int) -> str:
     return graph.residual_norm(down, x, f"{layer}.output.LayerNorm", f"{out}_end")
 
 
-def pooled(graph: Graph, x: str) -> str:
+def mean_pool(graph: Graph, x: str) -> str:
     """Masked sum over tokens, to unit length: the divisor of a mean would cancel."""
     graph.node("Unsqueeze", ["mask", graph.axes("axis_last", -1)], "mask_column")
     graph.node("Mul", [x, "mask_column"], "masked")
@@ -137,7 +137,7 @@ def build(config: dict[str, Any], weights: dict[str, Array]) -> onnx.ModelProto:
     x = embeddings(graph)
     for index in range(config["num_hidden_layers"]):
         x = transformer_layer(graph, x, index, config["num_attention_heads"])
-    pooled(graph, x)
+    mean_pool(graph, x)
     value = helper.make_tensor_value_info
     tokens = [value(n, TensorProto.INT64, ["b", "s"]) for n in ("input_ids", "attention_mask")]
     vector = value("embedding", TensorProto.FLOAT, ["b", config["hidden_size"]])

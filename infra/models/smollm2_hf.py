@@ -17,7 +17,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 TIED = {"lm_head.weight"}  # the embeddings, under a second name
 
 
-def unpacked(file: Path) -> PreTrainedModel:
+def unpack(file: Path) -> PreTrainedModel:
     """The model in ``file``, with every tensor in its place."""
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
     if hasattr(config, "quantization_config"):
@@ -33,7 +33,7 @@ def unpacked(file: Path) -> PreTrainedModel:
 
 def main(file: Path, out: Path) -> None:
     """Write config.json, model.safetensors and the tokenizer's files into ``out``."""
-    model = unpacked(file)
+    model = unpack(file)
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(out)
     print(f"{out}: {model.num_parameters():,} parameters")

@@ -13,7 +13,7 @@ JAR_IN_WHEEL = "sage_flink/platform/sage-native.jar"
 
 
 class NativeJarHook(BuildHookInterface):
-    """Puts ``sage-native.jar`` beside the module that hands it to Flink."""
+    """Puts ``sage-native.jar`` into the folder of the module that adds it to a job."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it collects the wheel's files."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: native_jar.sh: prints the path of the native jar of these sources, built first if need be.
 #
-# The same maker and the same place as in `infra/setup.sh`: a checkout that is set up builds nothing.
+# The same maker and the same place as in `infra/setup.sh`: a checkout after setup has the jar already.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: build_influxd.sh VERSION FOLDER: FOLDER/influxd, built from its Go module.
 #
-# 4 to 6 minutes on two cores the first time: most of it is Rust, the Flux parser. Three things
-# stand in the way of a plain `go install`: a replaced module that `go install` would ignore; a
+# 4 to 6 minutes on two cores the first time: most of it is Rust, the Flux parser. A plain
+# `go install` fails for three reasons: a replaced module that `go install` would ignore; a
 # toolchain file that asks for a Rust of 2023; and warnings that Flux denies, of which a newer
 # rustc has more (RUSTFLAGS does not reach that build, a wrapper does).
 set -euo pipefail

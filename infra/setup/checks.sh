@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the machine must bring. All of it is looked at before anything long starts.
+# What the machine must have. Everything is checked before anything long starts.
 
 missing=()
 need() { missing+=("  $1"); }
@@ -10,13 +10,14 @@ at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" = "$1" ]; }
 # find_python: sets python, python_version and python_build. Of the Pythons 3.11 and 3.12 on PATH and
 # in the usual places, the first that was built with optimisations; without one, the first.
 find_python() {
-  local name folder rank path version first=''
+  local name folder rank path version first='' without_uv=''
   python=''
+  [ -n "$(uv_path)" ] || without_uv=venv
   for name in python3.11 python3.12 python3 python; do
     while IFS= read -r folder; do
       [ -x "$folder/$name" ] || continue
       # A version manager's shim may be there without the version behind it.
-      IFS=$'\t' read -r rank path version < <("$folder/$name" -I -B "$repo/infra/setup/interpreter.py" </dev/null 2>/dev/null) || continue
+      IFS=$'\t' read -r rank path version < <("$folder/$name" -I -B "$repo/infra/setup/interpreter.py" $without_uv </dev/null 2>/dev/null) || continue
       first=${first:-$path}
       if [ "$rank" = 1 ]; then
         python=$path python_version=$version python_build='built with optimisations'
@@ -68,5 +69,5 @@ check_machine() {
   has_mock_engine || check_go
   has_influxd || check_go_and_rust
   [ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}" \
-    '' 'Install what is named, then run the same command again; nothing was started.'
+    '' 'Install what is listed, then run the same command again.'
 }

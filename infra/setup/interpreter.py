@@ -1,8 +1,8 @@
-"""Prints what setup needs to know of the interpreter that runs this: ``RANK PATH BUILD``.
+"""Prints what setup needs to know of the interpreter that runs this: ``RANK PATH VERSION``.
 
 RANK is 1 for a build with optimisations, 2 for any other. Profile-guided optimisation makes plain
 Python code 1.3 to 1.6 times as fast; a version manager leaves it out by default. Exit status 1:
-not Python 3.11 or 3.12, or without what setup needs to install packages.
+not Python 3.11 or 3.12, or without C headers, or, with the argument ``venv``, without that module.
 """
 
 import sys
@@ -18,7 +18,8 @@ from pathlib import Path
 executable = Path(sys._base_executable)
 # crcmod, which PyFlink needs, has no wheel; it is compiled.
 headers = Path(sysconfig.get_path("include", vars={"installed_base": sys.base_prefix}), "Python.h")
-if not (headers.exists() and find_spec("venv") and find_spec("ensurepip")):
+modules = ("venv", "ensurepip") if "venv" in sys.argv[1:] else ()
+if not (headers.exists() and all(map(find_spec, modules))):
     sys.exit(1)
 
 arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""

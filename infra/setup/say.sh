@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# How setup, check and test print: one line a step, `[ 3/10] kafka jars ......... 2.1 s`.
+# How setup, check and test print: one line per step, `[ 3/10] kafka jars ......... 2.1 s`.
 # On a terminal the running step counts its seconds (the counter ends with the script, which Ctrl-C
-# does not tell it: background jobs ignore SIGINT); in a log each line is written once.
+# does not reach: background jobs ignore SIGINT); in a log each line is written once.
 
 LC_NUMERIC=C
 say_width=62

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What setup makes. A step has a test (`has_...`: is it there?) and a maker (`make_...`).
+# What setup makes. A step has a test (`has_...`: is it ready?) and a maker (`make_...`).
 # Makers build into $work, a scratch folder of this run, and move the finished thing into place:
 # an interrupted run leaves nothing half made. Venvs cannot be moved; their stamp comes last.
 

@@ -1,5 +1,6 @@
 """PyFlink execution environment of a job, with sage's native operators on its class path."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     # `flink run` adds PyFlink's operators to a job's jars by itself; nothing else does.
     if not INSIDE_FLINK_RUN:
         jars += Path(pyflink.__file__).parent.glob("opt/flink-python-*.jar")
+    logging.getLogger("apache_beam.io.filesystems").addFilter(_is_not_about_gcs)
     config = Configuration()
     for key, value in _configuration(options).items():
         config.set_string(key, value)
@@ -79,6 +81,16 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     env.set_parallelism(options.parallelism)
     env.add_jars(*(path.as_uri() for path in jars))
     return env
+
+
+def _is_not_about_gcs(record: logging.LogRecord) -> bool:
+    """Whether a log record of Beam is worth showing.
+
+    PyFlink loads all of Beam's file systems when it makes an environment, and Beam warns that it
+    "Failed to import GCSFileSystem", which no job uses: google.cloud is there, because of
+    googleapis-common-protos, but google.cloud.storage is not.
+    """
+    return not record.getMessage().startswith("Failed to import GCSFileSystem")
 
 
 def _remote(config: Configuration, url: str) -> StreamExecutionEnvironment:
@@ -127,7 +139,7 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "python.client.executable": worker_python(),
         "python.fn-execution.bundle.time": str(round(options.bundle_s * 1000)),
         "python.fn-execution.bundle.size": str(options.bundle_items),
-        # Flink's 100 ms would be waited for at each side of a call, which is a task of its own.
+        # A call is a task of its own, so Flink's 100 ms would be added before and after it.
         "execution.buffer-timeout.interval": f"{BUFFER_TIMEOUT_MS} ms",
         "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE",

@@ -1,8 +1,8 @@
-"""B11 without a clock to beat: every policy decides in every cell, and the headline reads them."""
+"""B11 without timing goals: every policy decides in every cell, and the headline reads them."""
 
 import pytest
 
-from benchmark_sage.b11_scheduler import headline, measured
+from benchmark_sage.b11_scheduler import cells_of, headline
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.routing import POLICIES as ROUTING
 from sage_gateway.scheduling import POLICIES as SCHEDULING
@@ -16,7 +16,7 @@ def test_every_policy_decides_at_every_size(kind: str, name: str) -> None:
         {"engine": "mock", "kind": "chat", "concurrency": 8} | {kind: name}
     )
 
-    cells = dict(measured(spec, (1, 10), (0, 100), 40, 1))
+    cells = dict(cells_of(spec, (1, 10), (0, 100), 40, 1))
 
     assert list(cells) == ["1 x 0", "10 x 0", "1 x 100", "10 x 100"]
     for row in cells.values():
@@ -36,11 +36,11 @@ def test_the_headline_is_the_slowest_policy_of_each_repeat() -> None:
 
 
 @pytest.mark.parametrize("routing", ["least_loaded", "prefix", "session"])
-def test_a_thousand_replicas_and_ten_thousand_queued_are_decided_in_a_millisecond(
+def test_a_decision_over_1000_replicas_and_10000_queued_takes_less_than_a_millisecond(
     routing: str,
 ) -> None:
     spec = ModelSpec(engine="mock", kind="chat", concurrency=8, policy="adaptive", routing=routing)
 
-    ((_, row),) = measured(spec, (1000,), (10_000,), 100, 1)
+    ((_, row),) = cells_of(spec, (1000,), (10_000,), 100, 1)
 
     assert row["decide_ms_p50"] < 1.0

@@ -1,4 +1,4 @@
-"""B2 on the local stack, small: every side runs to its end and loses nothing."""
+"""B2 on the local stack, small: every side runs to its end and loses no record."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from benchmark_sage import b2_saturate
 pytestmark = [
     pytest.mark.flink,
     pytest.mark.service,
+    pytest.mark.alone,
     pytest.mark.timeout(300),
     # PyFlink leaves its client JVM and its files open until the interpreter ends.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

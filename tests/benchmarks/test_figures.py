@@ -1,27 +1,27 @@
-"""The pure parts of B2 and B3: what is counted, and what the headline says."""
+"""The pure parts of B2 and B3: counts and headline figures."""
 
 import msgspec
 import pytest
 
 from benchmark_sage import b2_headline, b2_saturate, b3_trickle
 from benchmark_sage.mock_engine import mock_engine
-from benchmark_sage.pace import attempted
+from benchmark_sage.pace import attempt
 from benchmark_sage.peers import sage_job
-from benchmark_sage.usage import Sample, cpu_at
-from benchmark_sage.workload import Work, accounted, percentile, request, sum_of, texts
+from benchmark_sage.usage import UsageSample, cpu_at
+from benchmark_sage.workload import Work, checksum, count_answers, percentile, request, texts
 from sage_flink.common import Record
 from sage_flink.flow import check
 
 
-def answer(text: str, said: str = "") -> Record:
-    page = {"text": text, "answer": said or sum_of(text)}
+def answer(text: str, content: str = "") -> Record:
+    page = {"text": text, "answer": content or checksum(text)}
     return Record(id=text, value=msgspec.json.encode(page))
 
 
-def test_an_answer_too_few_too_many_or_to_another_text_is_counted():
+def test_missing_duplicate_and_wrong_answers_are_counted():
     answers = [answer("a"), answer("a"), answer("b", "sum:0"), answer("d")]
 
-    counted = accounted(["a", "b", "c"], answers)
+    counted = count_answers(["a", "b", "c"], answers)
 
     assert counted == {"lost": 1, "duplicated": 1, "wrong": 2}
 
@@ -34,8 +34,8 @@ def test_a_percentile_is_one_of_the_values():
     assert found == [1.0, 50.0, 99.0, 100.0]
 
 
-def test_cpu_before_the_first_and_after_the_last_sample_is_theirs():
-    samples = [Sample(1.0, 10.0, 0), Sample(2.0, 12.0, 0)]
+def test_cpu_outside_the_samples_is_that_of_the_nearest_sample():
+    samples = [UsageSample(1.0, 10.0, 0), UsageSample(2.0, 12.0, 0)]
 
     assert [cpu_at(samples, at) for at in (0.0, 1.25, 9.0)] == [10.0, 10.5, 12.0]
 
@@ -67,18 +67,18 @@ def test_the_headline_of_a_trickle_is_better_when_lower():
     ]
 
 
-def test_a_side_that_cannot_run_is_a_row_that_says_why():
+def test_a_side_that_fails_becomes_a_row_with_its_error():
     def fails(side: str) -> dict[str, float]:
         raise FileNotFoundError(f"no {side}")
 
-    assert attempted(fails, "peer") == {"error": "FileNotFoundError: no peer"}
+    assert attempt(fails, "peer") == {"error": "FileNotFoundError: no peer"}
 
 
 def test_sage_sends_the_request_that_every_other_side_sends():
     work = Work(name="w", url="http://127.0.0.1:1")
     graph = sage_job.build(work)
     call = next(node for node in graph.nodes if node.name == "answer")
-    (asked,) = sage_job.Ask()(Record(id="1", value=b'{"text":"hi"}'))
+    (asked,) = sage_job.AskQuestion()(Record(id="1", value=b'{"text":"hi"}'))
 
     body = call.spec.request(asked)
 
@@ -87,10 +87,10 @@ def test_sage_sends_the_request_that_every_other_side_sends():
 
 
 @pytest.mark.parametrize("arm", b2_saturate.ARMS, ids=lambda arm: arm.name)
-def test_every_arm_names_a_latency_that_the_engine_knows(arm):
+def test_the_engine_accepts_the_latency_of_every_arm(arm):
     with mock_engine(arm.latency, seed=b2_saturate.SEED) as engine:
         assert engine.stats()["requests"] == 0
 
 
-def test_no_two_texts_of_a_run_are_the_same():
+def test_all_texts_of_a_run_are_different():
     assert len(set(texts(1000))) == 1000

@@ -1,4 +1,4 @@
-"""The mock engine through its Python door. What it can do in full is tested in Go."""
+"""The mock engine through its Python client. Its Go tests cover all of its behaviour."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ def test_an_answer_can_be_checked_against_its_question(engine):
     assert answer["usage"]["completion_tokens"] == 16
 
 
-def test_a_fault_stands_in_the_text_and_is_counted(engine):
+def test_a_fault_is_requested_by_the_text_and_counted(engine):
     engine.reset()
 
     answers = [chat(engine, "[[status=429 retry_after=1 first=1]]") for _ in range(2)]
@@ -40,7 +40,7 @@ def test_a_fault_stands_in_the_text_and_is_counted(engine):
     assert (stats["requests"], stats["generations"], stats["faults"]) == (2, 1, {"status": 1})
 
 
-def test_it_remembers_as_many_requests_as_it_is_told_to():
+def test_it_records_the_configured_number_of_requests():
     with mock_engine(dim=8, record=2) as engine:
         for text in ("one", "two", "three"):
             chat(engine, text)
@@ -63,7 +63,7 @@ def test_latency_can_be_changed_while_it_runs(engine):
     assert engine.stats()["busy_slot_s"] >= 0.03
 
 
-def test_a_wrong_plan_is_refused_by_name(engine):
+def test_the_error_for_a_wrong_plan_names_the_valid_values(engine):
     with pytest.raises(ConfigError, match="lognormal"):
         engine.control(latency="soon")
 

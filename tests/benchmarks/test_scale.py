@@ -1,4 +1,4 @@
-"""The scale benchmark: its parts, and its slow step on the local stack."""
+"""The scale benchmark: its pure functions, and its slow step on the local stack."""
 
 import doctest
 from typing import Any
@@ -20,7 +20,7 @@ def row(**more: Any) -> dict[str, Any]:
     return {"first_from_zero_s": 2.5, "failed": 0, "samples": SAMPLES, **more}
 
 
-def test_the_model_is_one_that_the_pool_takes() -> None:
+def test_the_pool_accepts_the_model() -> None:
     spec = ModelSpec.model_validate(b_scale.SPEC)
 
     assert spec.scaling is not None
@@ -41,12 +41,12 @@ def test_the_examples_hold() -> None:
 
 
 def test_the_plot_is_a_picture(tmp_path: Any) -> None:
-    b_scale._plotted([{"error": "no stack"}, row()], tmp_path / "scale.png")
+    b_scale._plot([{"error": "no stack"}, row()], tmp_path / "scale.png")
 
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_slow_step_stands_before_the_call() -> None:
+def test_the_slow_step_is_before_the_call() -> None:
     names = [node.name for node in build(Work(name="w", url=""), 0.5).nodes]
 
     assert names.index("slow") < names.index("answer")
@@ -54,12 +54,13 @@ def test_the_slow_step_stands_before_the_call() -> None:
 
 @pytest.mark.flink
 @pytest.mark.service
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 # PyFlink leaves its client JVM and its files open until the interpreter ends.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_slow_python_step_is_named_and_no_replica_is_added() -> None:
+def test_a_slow_python_step_is_reported_and_no_replica_is_added() -> None:
     found = b_scale._slow_step(20_000)
 
     assert found["added"] == 0

@@ -1,7 +1,7 @@
-"""The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
+"""The adapters under test, one line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS, LEDGERS or TENANTS.
+POOLS, IDEMPOTENCY_STORES or TENANTS.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ from sage_connectors import files, http_pool
 from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
-from sage_flink.db.vectors import packed
+from sage_flink.db.vectors import pack
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
-from sage_gateway.idempotency.memory import MemoryStore
-from sage_gateway.idempotency.redis import RedisStore
-from sage_gateway.idempotency.sqlite import SqliteStore
-from sage_gateway.idempotency.store_protocol import Store
-from sage_gateway.tenants.memory import MemoryStore as TenantsInMemory
-from sage_gateway.tenants.redis import RedisStore as TenantsInRedis
-from sage_gateway.tenants.sqlite import SqliteStore as TenantsInSqlite
-from sage_gateway.tenants.store_protocol import Store as TenantStore
+from sage_gateway.idempotency.memory import MemoryIdempotencyStore
+from sage_gateway.idempotency.redis import RedisIdempotencyStore
+from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
+from sage_gateway.idempotency.store_protocol import IdempotencyStore
+from sage_gateway.tenants.memory import MemoryTenantStore
+from sage_gateway.tenants.redis import RedisTenantStore
+from sage_gateway.tenants.sqlite import SqliteTenantStore
+from sage_gateway.tenants.store_protocol import TenantStore
 
 SERVICE = pytest.mark.service
 STORES = [
@@ -53,7 +53,7 @@ SERIES = [
 DIM = 8
 
 
-def given(tmp_path: Path) -> Source:
+def list_source(tmp_path: Path) -> Source:
     return ListSource((Record("a", b"1", origin="a"), Record("b", b"2", origin="b")))
 
 
@@ -66,12 +66,12 @@ def in_folder(tmp_path: Path) -> Source:
     return files(tmp_path)
 
 
-SOURCES = [pytest.param(given, id="given"), pytest.param(in_folder, id="files")]
+SOURCES = [pytest.param(list_source, id="list"), pytest.param(in_folder, id="files")]
 
 
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    """A source of this process, with some records in it."""
+    """A source with some records, readable in this process."""
     made: Source = request.param(tmp_path)
     return made
 
@@ -85,12 +85,12 @@ def folder(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class SinkCase:
-    """A sink, a good value by number, a value that it cannot take, and how many it holds."""
+    """A sink, a valid value by number, an invalid one, and the number of rows that it holds."""
 
     sink: Sink
     value: Callable[[int], Any]
     bad: Any
-    held: Callable[[], int]
+    count: Callable[[], int]
 
 
 @contextmanager
@@ -98,9 +98,9 @@ def rows_into(store: str) -> Iterator[SinkCase]:
     spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
 
     def value(n: int) -> Any:
-        return {"vector": packed([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
+        return {"vector": pack([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
 
-    yield SinkCase(spec, value, {"vector": packed([1.0])}, lambda: spec.open().count())
+    yield SinkCase(spec, value, {"vector": pack([1.0])}, lambda: spec.open().count())
     vectors_in_memory.forget(spec.name)
     if store != "memory":
         spec.open().drop()  # type: ignore[attr-defined]
@@ -114,13 +114,13 @@ def points_into(store: str) -> Iterator[SinkCase]:
     def value(n: int) -> Any:
         return {"measurement": name, "tags": {"n": str(n)}, "fields": {"v": float(n)}}
 
-    def held() -> int:
-        opened = spec.open()
-        count = opened.count(name)
-        opened.close()
-        return count
+    def count() -> int:
+        store = spec.open()
+        points = store.count(name)
+        store.close()
+        return points
 
-    yield SinkCase(spec, value, {"measurement": name, "fields": {}}, held)
+    yield SinkCase(spec, value, {"measurement": name, "fields": {}}, count)
     series_in_memory.forget(spec.name)
     if store != "memory":
         opened = spec.open()
@@ -146,7 +146,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[SinkCase]:
 
 @pytest.fixture(params=STORES)
 def vectors(request: pytest.FixtureRequest) -> Iterator[Collection]:
-    """A collection of a name of its own, dropped afterwards."""
+    """A collection with a name of its own, dropped after the test."""
     spec = collection(f"conformance_{uuid.uuid4().hex}", dim=DIM, store=request.param)
     yield spec
     if request.param == "memory":
@@ -164,7 +164,7 @@ def store(vectors: Collection) -> Iterator[VectorStore]:
 
 @pytest.fixture(params=SERIES)
 def points(request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    """A bucket of a name of its own in memory; a shared one on a server."""
+    """A bucket with a name of its own in memory; a shared one on a server."""
     own = f"conformance_{uuid.uuid4().hex}"
     yield bucket(own if request.param == "memory" else "conformance", store=request.param)
     series_in_memory.forget(own)
@@ -172,7 +172,7 @@ def points(request: pytest.FixtureRequest) -> Iterator[Bucket]:
 
 @pytest.fixture
 def measurement(points: Bucket) -> Iterator[str]:
-    """A measurement of a name of its own, dropped afterwards."""
+    """A measurement with a name of its own, dropped after the test."""
     name = f"m{uuid.uuid4().hex}"
     yield name
     opened = points.open()
@@ -193,8 +193,8 @@ OpenPool = Callable[[], AbstractAsyncContextManager[Pool]]
 
 @asynccontextmanager
 async def over_http() -> AsyncIterator[Pool]:
-    """An HttpPool before a small endpoint that answers as OpenAI's does."""
-    async with served(_endpoint()) as url, http_pool(url, "key", timeout_s=5) as pool:
+    """An HttpPool in front of a small endpoint that answers as OpenAI's does."""
+    async with serve(_endpoint()) as url, http_pool(url, "key", timeout_s=5) as pool:
         yield pool
 
 
@@ -215,7 +215,7 @@ async def pool(request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
 
 
 @asynccontextmanager
-async def served(app: web.Application) -> AsyncIterator[str]:
+async def serve(app: web.Application) -> AsyncIterator[str]:
     """The application on a free port; its URL."""
     runner = web.AppRunner(app)
     await runner.setup()
@@ -252,30 +252,30 @@ def _endpoint() -> web.Application:
         await answer.write(b"data: [DONE]\n\n")
         return answer
 
-    async def nothing(request: web.Request) -> web.Response:
+    async def not_found(request: web.Request) -> web.Response:
         message = {"error": {"message": f"no such path: {request.path}"}}
         return web.json_response(message, status=404)
 
     app = web.Application()
     app.router.add_post("/v1/embeddings", embeddings)
     app.router.add_post("/v1/chat/completions", chat)
-    app.router.add_post("/{path:.*}", nothing)
+    app.router.add_post("/{path:.*}", not_found)
     return app
 
 
-LEDGERS = [
+IDEMPOTENCY_STORES = [
     pytest.param("memory", id="memory"),
     pytest.param("sqlite", id="sqlite"),
     pytest.param("redis", id="redis", marks=SERVICE),
 ]
-OpenLedger = Callable[..., AbstractAsyncContextManager[Store]]
+OpenIdempotencyStore = Callable[..., AbstractAsyncContextManager[IdempotencyStore]]
 
 
-@pytest.fixture(params=LEDGERS)
-def ledger(
+@pytest.fixture(params=IDEMPOTENCY_STORES)
+def open_store(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OpenLedger]:
-    """Opens the same empty ledger again and again: ``async with ledger(ttl_s=..., bytes_max=...)``.
+) -> Iterator[OpenIdempotencyStore]:
+    """Opens the same empty store repeatedly: ``async with open_store(ttl_s=..., bytes_max=...)``.
 
     The one in memory is empty each time.
     """
@@ -285,16 +285,18 @@ def ledger(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def opened(*, ttl_s: float = 60.0, bytes_max: int = 1 << 20) -> AsyncIterator[Store]:
-            store: Store
+        async def opened(
+            *, ttl_s: float = 60.0, bytes_max: int = 1 << 20
+        ) -> AsyncIterator[IdempotencyStore]:
+            store: IdempotencyStore
             match request.param:
                 case "memory":
-                    store = MemoryStore(ttl_s=ttl_s, bytes_max=bytes_max)
+                    store = MemoryIdempotencyStore(ttl_s=ttl_s, bytes_max=bytes_max)
                 case "sqlite":
                     path = tmp_path / "ledger.sqlite"
-                    store = SqliteStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
+                    store = SqliteIdempotencyStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
                 case _:
-                    store = RedisStore(
+                    store = RedisIdempotencyStore(
                         url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0, timeout_s=20.0
                     )
             await store.open()
@@ -318,10 +320,10 @@ OpenTenants = Callable[..., AbstractAsyncContextManager[TenantStore]]
 def tenants(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OpenTenants]:
-    """Opens the same store again and again: ``async with tenants(clock=...)``.
+    """Opens one store repeatedly: ``async with tenants(clock=...)``.
 
-    The one in memory is empty each time. One that is opened beside another is another gateway's,
-    where the store is one that gateways share.
+    The one in memory is empty each time. A second one, open at the same time, is another gateway's
+    where gateways can share the store.
     """
     with contextlib.ExitStack() as stack:
         url = ""
@@ -333,11 +335,11 @@ def tenants(
             store: TenantStore
             match request.param:
                 case "memory":
-                    store = TenantsInMemory(clock=clock)
+                    store = MemoryTenantStore(clock=clock)
                 case "sqlite":
-                    store = TenantsInSqlite(tmp_path / "tenants.sqlite", clock=clock)
+                    store = SqliteTenantStore(tmp_path / "tenants.sqlite", clock=clock)
                 case _:
-                    store = TenantsInRedis(url, lease_s=5.0, timeout_s=20.0, clock=clock)
+                    store = RedisTenantStore(url, lease_s=5.0, timeout_s=20.0, clock=clock)
             await store.open()
             try:
                 yield store

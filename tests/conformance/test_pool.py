@@ -1,4 +1,4 @@
-"""What every model pool promises."""
+"""Conformance suite of the model pools."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ async def test_each_text_gets_its_vector_in_order(pool: Pool) -> None:
     assert sizes.pop() % 4 == 0
 
 
-async def test_the_same_question_has_the_same_answer(pool: Pool) -> None:
+async def test_equal_requests_have_equal_answers(pool: Pool) -> None:
     asked = json.dumps({"model": "embed", "input": ["text"], "encoding_format": "base64"}).encode()
 
     first, second = [json.loads((await pool.post("/v1/embeddings", asked, {}))[1]) for _ in "ab"]
@@ -42,7 +42,7 @@ async def test_a_chat_is_answered_whole(pool: Pool) -> None:
     assert json.loads(body)["choices"][0]["message"]["content"]
 
 
-async def test_a_chat_is_answered_in_pieces_that_end_with_done(pool: Pool) -> None:
+async def test_a_streamed_chat_ends_with_done(pool: Pool) -> None:
     chunks = [c async for c in pool.stream("/v1/chat/completions", chat("a b c", True), {})]
 
     events = [e for e in b"".join(chunks).split(b"\n\n") if e]
@@ -50,7 +50,7 @@ async def test_a_chat_is_answered_in_pieces_that_end_with_done(pool: Pool) -> No
     assert all(json.loads(e.removeprefix(b"data: "))["choices"] for e in events[:-1])
 
 
-async def test_an_error_is_an_answer_to_a_post(pool: Pool) -> None:
+async def test_an_error_of_a_post_is_a_reply_with_its_status(pool: Pool) -> None:
     status, body, _ = await pool.post("/v1/nothing", b"{}", {})
 
     assert status == 404

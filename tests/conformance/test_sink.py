@@ -1,4 +1,4 @@
-"""What every sink's writer promises: idempotent, refusals alone, back only once stored."""
+"""Conformance suite of the sinks: idempotent, refusals one by one, write returns once stored."""
 
 import pickle
 from typing import Any
@@ -15,11 +15,11 @@ def records(case: Any, *numbers: int) -> list[Record]:
     return [Record(f"r{n}", case.value(n), timestamp_ms=1000 + n) for n in numbers]
 
 
-def test_what_is_written_is_held_when_write_returns(case: Any) -> None:
+def test_records_are_stored_when_write_returns(case: Any) -> None:
     writer = case.sink.writer()
 
     assert list(writer.write(records(case, *range(20)))) == []
-    assert case.held() == 20
+    assert case.count() == 20
     writer.close()
 
 
@@ -32,7 +32,7 @@ def test_writing_a_record_again_changes_nothing(case: Any) -> None:
     again = case.sink.writer()
     again.write(records(case, 1, 2, 3, 4))
 
-    assert case.held() == 4
+    assert case.count() == 4
     again.close()
 
 
@@ -46,30 +46,30 @@ def test_a_value_shaped_like_a_delete_is_data(case: Any, shape: Any) -> None:
     refused = writer.write([Record("shape", shape)])
 
     assert [refusal.record.id for refusal in refused] == ["shape"]
-    assert case.held() == 3
+    assert case.count() == 3
     writer.close()
 
 
 @pytest.mark.parametrize("bad", [None, "text", 7, [], {}, {"vector": "text"}, "the sink's own"])
-def test_a_record_that_fits_not_is_refused_alone(case: Any, bad: Any) -> None:
+def test_a_record_that_does_not_fit_is_refused_alone(case: Any, bad: Any) -> None:
     value = case.bad if bad == "the sink's own" else bad
-    guilty = Record("bad", value)
+    poison = Record("bad", value)
     writer = case.sink.writer()
 
-    refused = writer.write([*records(case, 1, 2), guilty, *records(case, 3)])
+    refused = writer.write([*records(case, 1, 2), poison, *records(case, 3)])
 
-    assert [refusal.record for refusal in refused] == [guilty]
+    assert [refusal.record for refusal in refused] == [poison]
     assert refused[0].reason
-    assert case.held() == 3
+    assert case.count() == 3
     writer.close()
 
 
-def test_a_batch_of_nothing_but_refusals_stores_nothing(case: Any) -> None:
+def test_a_batch_in_which_every_record_is_refused_stores_no_record(case: Any) -> None:
     writer = case.sink.writer()
 
     assert len(writer.write([Record("a", None), Record("b", case.bad)])) == 2
     assert list(writer.write([])) == []
-    assert case.held() == 0
+    assert case.count() == 0
     writer.close()
 
 

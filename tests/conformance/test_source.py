@@ -1,4 +1,4 @@
-"""What every source that this process can read promises."""
+"""Conformance suite of the sources that this process can read."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ def test_ids_are_distinct_and_name_their_origin(source: Source) -> None:
     assert all(record.origin == record.id for record in found)
 
 
-def test_records_survive_the_wire(source: Source) -> None:
+def test_records_survive_encoding(source: Source) -> None:
     assert all(decode(encode(record)) == record for record in source.records())
 
 
@@ -45,7 +45,7 @@ def test_files_are_named_by_their_path_in_the_folder(folder: Path) -> None:
     assert found["b/c.md"].headers == {"path": str(folder / "b/c.md").encode()}
 
 
-def test_folders_below_and_suffixes_are_a_choice(folder: Path) -> None:
+def test_subfolders_and_suffixes_are_configurable(folder: Path) -> None:
     flat = files(folder, suffixes=(), recursive=False)
 
     assert [record.id for record in flat.records()] == ["a.txt", "z.bin"]
@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_read_has_no_value_but_a_header(tmp_path: Path) ->
     assert b"nowhere" in record.headers["unreadable"] or b"gone" in record.headers["unreadable"]
 
 
-def test_a_folder_must_be_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="folder must exist"):
         files(tmp_path / "nowhere").records()
     with pytest.raises(ConfigError, match=r"suffixes must be .*\.md"):

@@ -1,4 +1,4 @@
-"""What every time-series store promises."""
+"""Conformance suite of the time-series stores."""
 
 import pickle
 import string
@@ -41,7 +41,9 @@ def point(measurement: str, n: int, **tags: str) -> Point:
     return Point(measurement, tags, {"v": float(n)}, n * SECOND)
 
 
-def test_points_come_back_as_they_were_by_time(series: TimeSeriesStore, measurement: str) -> None:
+def test_points_are_returned_unchanged_in_order_of_time(
+    series: TimeSeriesStore, measurement: str
+) -> None:
     fields: dict[str, Field] = {"f": 1.5, "i": -7, "s": 'say "hi", \\ok\n', "b": True, "e": ""}
     later = Point(measurement, {"host": "b"}, fields, 1_700_000_000_123_456_789)
     earlier = Point(measurement, {"host": "a"}, {"f": 1e300}, 1_700_000_000_123_456_788)
@@ -52,7 +54,7 @@ def test_points_come_back_as_they_were_by_time(series: TimeSeriesStore, measurem
     assert series.query(measurement) == [earlier, later]
 
 
-def test_a_point_written_again_stands_once(series: TimeSeriesStore, measurement: str) -> None:
+def test_a_point_written_again_is_stored_once(series: TimeSeriesStore, measurement: str) -> None:
     for value in (1.0, 2.0):
         series.append([Point(measurement, {"k": "v"}, {"v": value}, 5)])
     series.append([Point(measurement, {"k": "v", "none": ""}, {"w": 3.0}, 5)])
@@ -61,7 +63,7 @@ def test_a_point_written_again_stands_once(series: TimeSeriesStore, measurement:
     assert series.query(measurement) == [Point(measurement, {"k": "v"}, {"v": 2.0, "w": 3.0}, 5)]
 
 
-def test_a_range_takes_its_start_and_leaves_its_stop(
+def test_a_range_includes_its_start_and_excludes_its_stop(
     series: TimeSeriesStore, measurement: str
 ) -> None:
     series.append([point(measurement, n) for n in range(10)])
@@ -74,7 +76,7 @@ def test_a_range_takes_its_start_and_leaves_its_stop(
     assert series.query(measurement, start_ns=5, stop_ns=5) == []
 
 
-def test_tags_choose_the_series(series: TimeSeriesStore, measurement: str) -> None:
+def test_tags_select_the_series(series: TimeSeriesStore, measurement: str) -> None:
     series.append([point(measurement, 1, a="x", b="y"), point(measurement, 2, a="x", b="z")])
 
     assert len(series.query(measurement, tags={"a": "x"})) == 2
@@ -83,7 +85,7 @@ def test_tags_choose_the_series(series: TimeSeriesStore, measurement: str) -> No
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_text_in_a_question_is_never_code(
+def test_text_in_a_query_is_never_code(
     series: TimeSeriesStore, measurement: str, text: str
 ) -> None:
     tagged = Point(measurement, {"k": text}, {"v": text}, 1)
@@ -146,7 +148,7 @@ def test_a_field_of_another_type_is_refused_alone(
     assert series.count(measurement) == 7
 
 
-def test_what_is_not_there_counts_nothing(series: TimeSeriesStore, measurement: str) -> None:
+def test_an_unknown_measurement_has_no_points(series: TimeSeriesStore, measurement: str) -> None:
     assert (series.count(measurement), series.query(measurement)) == (0, [])
     assert list(series.append([])) == []
 

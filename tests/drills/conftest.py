@@ -1,7 +1,7 @@
-"""Drills: a stack of their own, a stream of ids, a fault, an account.
+"""Drills: a separate stack, a stream of ids, a fault, and record accounting.
 
-``--drill-ids`` and ``--drill-repeats`` make the full form of the short one; ``--drill-results``
-keeps the rows as the result file of B10.
+``--drill-ids`` and ``--drill-repeats`` turn the short form into the full one; ``--drill-results``
+writes the rows to the result file of B10.
 """
 
 import gc
@@ -32,7 +32,7 @@ OPTIONS = {
     "--drill-ids": (int, 600, "ids that a drill feeds"),
     "--drill-repeats": (int, 1, "times that each drill runs"),
     "--drill-rate": (float, 120.0, "ids fed a second"),
-    "--drill-seed": (int, None, "of the moments of the faults"),
+    "--drill-seed": (int, None, "seed of the faults' moments"),
     "--drill-results": (Path, None, "folder for the result file of B10"),
 }
 
@@ -44,7 +44,7 @@ def pytest_addoption(parser):
 
 
 def option(config, name):
-    """The option's value; its default where pytest found this folder too late to ask for it."""
+    """The option's value, or its default if pytest loaded this file after parsing its options."""
     return config.getoption(name, OPTIONS[name][1])
 
 
@@ -82,11 +82,11 @@ def pytest_terminal_summary(terminalreporter, config):
             Console(width=120).print(table(title, columns, rows))
     if path := option(config, "--drill-results"):
         repeats, seed = option(config, "--drill-repeats"), option(config, "--drill-seed")
-        results.keep(path, config.drill_rows, repeats=repeats, seed=seed or 0)
+        results.save_rows(path, config.drill_rows, repeats=repeats, seed=seed or 0)
 
 
 def table(title, columns, rows):
-    """What was counted, a line each drill; the rest of what it kept is printed with it."""
+    """The main counts, one row per drill."""
     found = Table("drill", *columns, box=None, title=title, title_justify="left")
     for name, row in rows:
         found.add_row(name, *(str(row.get(column, "")) for column in columns))
@@ -95,7 +95,7 @@ def table(title, columns, rows):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """The drills' own stack, up; ``SAGE_HOME`` points at it."""
+    """The drills' own running stack; ``SAGE_HOME`` points to it."""
     installed = sage_home()
     cluster = prepare(installed / "drills", installed)
     os.environ["SAGE_HOME"] = str(cluster.home)
@@ -104,34 +104,34 @@ def cluster():
         yield cluster
     finally:
         cluster.down()
-        gc.collect()  # what clients of a dead broker left open is found here, not after the end
+        gc.collect()  # reports sockets that clients of a dead broker left open now, not at exit
         os.environ["SAGE_HOME"] = str(installed)
 
 
 @pytest.fixture(scope="session")
 def full(request):
-    """Whether this is the full form: as many ids, and faults as long, as the drills ask for."""
+    """Whether this is the full form, with all ids and faults of full length."""
     return option(request.config, "--drill-ids") >= 10_000
 
 
 @pytest.fixture(scope="session")
 def within(full):
-    """``within(seconds)``: the limit; twice that in the short form, which has no machine alone."""
+    """``within(seconds)``: a time limit; doubled in the short form, which shares the machine."""
     return lambda seconds: seconds if full else 2 * seconds
 
 
 @pytest.fixture
 def seed(request, repeat):
-    """The seed of this repeat; printed, so that a failure can be had again."""
-    given = option(request.config, "--drill-seed")
-    chosen = random.randrange(1 << 16) if given is None else given + repeat
+    """The seed of this repeat; printed, so that a failure can be reproduced."""
+    first = option(request.config, "--drill-seed")
+    chosen = random.randrange(1 << 16) if first is None else first + repeat
     print(f"--drill-seed {chosen}")
     return chosen
 
 
 @pytest.fixture
 def run(request, cluster, seed):
-    """``run(fault)``: one drill over the ids asked for; its row is kept under the test's name."""
+    """``run(fault)``: runs one drill; its row is saved under the test's name."""
 
     def run(fault, *, ids=None, rate=None, name="", **options):
         count = ids or option(request.config, "--drill-ids")
@@ -148,7 +148,7 @@ def run(request, cluster, seed):
 
 @pytest.fixture
 def peer(request, cluster, seed):
-    """``peer(name, kill)``: the drill of one side of B2; its row is kept as ``peer_NAME``."""
+    """``peer(name, kill)``: runs the drill of one side of B2; its row is saved as ``peer_NAME``."""
 
     def peer(name, kill):
         cluster.up()
@@ -171,9 +171,9 @@ def peer(request, cluster, seed):
 
 @pytest.fixture
 def load(request, repeat, full):
-    """How many ids a drill of the pool asks at least, and how many a second.
+    """The minimum number of ids of a pool drill, and their rate.
 
-    Half of what is fed to a stack: clients, gateways and engines are all on this machine.
+    Half of those of a stack drill: clients, gateways and engines all run on this machine.
     """
     ids, rate = (option(request.config, name) for name in ("--drill-ids", "--drill-rate"))
     return {"ids": ids if full else ids // 2, "rate_per_s": rate / 2}
@@ -181,7 +181,7 @@ def load(request, repeat, full):
 
 @pytest.fixture
 def keep(request):
-    """``keep(name, row)``: the row of a drill, for the table and the result file."""
+    """``keep(name, row)``: saves the row of a drill for the table and the result file."""
 
     def keep(name, row):
         request.config.drill_rows.append((name, row))

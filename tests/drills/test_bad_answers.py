@@ -1,9 +1,9 @@
-"""An engine that answers rubbish: retried where that may help, else dead-lettered, never stored."""
+"""Invalid engine answers are retried if that may help, otherwise dead-lettered, never stored."""
 
 import pytest
 
-#: The script for the engine, the steps whose letter it becomes: a vector of a wrong dimension is
-#: refused by the call where the others of its request tell, else by the store.
+#: Script for the engine, and the steps that may dead-letter the record: the call detects a vector
+#: of a wrong dimension by the other vectors of its request; a single one is refused by the store.
 RUBBISH = {
     "truncated": ("[[half_json]]", {"generate"}),
     "error_200": ("[[error_200]]", {"generate"}),
@@ -14,7 +14,7 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
-def test_rubbish_is_a_letter_and_never_a_row(run, kind):
+def test_an_invalid_answer_is_dead_lettered_and_never_stored(run, kind):
     script, steps = RUBBISH[kind]
     bad = [(f"bad/{n}", f"{script} {n}") for n in range(5)]
 
@@ -22,16 +22,16 @@ def test_rubbish_is_a_letter_and_never_a_row(run, kind):
         lambda running: None, name=f"bad_answer_{kind}", more=bad, attempts_max=2, ids=120
     )
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.restarts == 0
-    assert sorted(letter["id"] for letter in outcome.letters) == [id_ for id_, _ in bad]
-    assert {letter["step"] for letter in outcome.letters} <= steps
+    assert sorted(letter["id"] for letter in outcome.dead_letters) == [id_ for id_, _ in bad]
+    assert {letter["step"] for letter in outcome.dead_letters} <= steps
 
 
-def test_vectors_out_of_order_find_their_texts(run):
+def test_vectors_out_of_order_are_matched_to_their_texts(run):
     odd = [(f"odd/{n}", f"[[shuffled]] {n}") for n in range(5)]
 
     outcome = run(lambda running: None, name="bad_answer_shuffled", more=odd, ids=120)
 
-    assert outcome.closes, outcome
-    assert outcome.letters == []
+    assert outcome.balanced, outcome
+    assert outcome.dead_letters == []

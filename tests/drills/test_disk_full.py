@@ -1,4 +1,4 @@
-"""The disk under the checkpoint folder fills up: a clear alarm, and nothing lost afterwards."""
+"""A full disk under the checkpoint folder: a clear alarm, and no record lost afterwards."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ SIZE_MIB = 32
 
 @pytest.fixture
 def small_disk(cluster):
-    """The checkpoint folder on a file system of 32 MiB; needs root, as every mount does."""
+    """The checkpoint folder on a file system of 32 MiB; mounting it needs root."""
     folder = cluster.home / "data" / "flink" / "checkpoints"
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", folder]
     subprocess.run(mount, check=True)
@@ -23,21 +23,21 @@ def small_disk(cluster):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_a_full_disk_is_an_alarm_and_loses_nothing(run, cluster, small_disk):
+def test_a_full_disk_raises_an_alarm_and_loses_no_record(run, cluster, small_disk):
     def fault(running):
-        filled = small_disk / "filling"
+        padding = small_disk / "padding"
         end_s = time.monotonic() + FULL_S
-        while time.monotonic() < end_s:  # a checkpoint that completed just now made room again
-            fill(filled)
+        while time.monotonic() < end_s:  # each completed checkpoint frees some space again
+            fill(padding)
             time.sleep(0.02)
-        told = alarm(running.work.name)
-        running.notes["alarm"] = told.replace(str(cluster.home), "$SAGE_HOME")  # in the results
-        filled.unlink()
+        reason = alarm(running.work.name)
+        running.notes["alarm"] = reason.replace(str(cluster.home), "$SAGE_HOME")  # in the results
+        padding.unlink()
 
     outcome = run(fault, name="disk_full")
 
-    assert outcome.closes, outcome
-    assert "make room" in outcome.notes["alarm"]
+    assert outcome.balanced, outcome
+    assert "free disk space" in outcome.notes["alarm"]
 
 
 def fill(path):
@@ -49,7 +49,7 @@ def fill(path):
 
 
 def alarm(job):
-    """What ``sage jobs list`` says of the job's last checkpoint."""
+    """The alarm about the job's last checkpoint in ``sage jobs list``."""
     command = [
         sys.executable,
         "-c",

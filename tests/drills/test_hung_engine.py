@@ -1,4 +1,4 @@
-"""SIGSTOP of one model's engine: the other models go on as if nothing had happened."""
+"""SIGSTOP of one model's engine: the other models are not affected."""
 
 import json
 import statistics
@@ -12,23 +12,23 @@ from sage_flink.common import Settings
 SHORT_S = 15.0
 
 
-def test_a_hung_engine_stalls_no_other_model_and_loses_nothing(run, cluster, full):
+def test_a_hung_engine_stalls_no_other_model_and_loses_no_record(run, cluster, full):
     hung_s = 60.0 if full else SHORT_S
 
     def fault(running):
-        alone = asked(SHORT_S / 2)
-        with cluster.stopped("gateway", "mock-engine", "mock-chat.journal"):
-            beside = asked(hung_s)
-        running.notes |= {"p99_alone_ms": p99_ms(alone), "p99_beside_ms": p99_ms(beside)}
+        alone = chat_latencies(SHORT_S / 2)
+        with cluster.suspend("gateway", "mock-engine", "mock-chat.journal"):
+            during = chat_latencies(hung_s)
+        running.notes |= {"p99_alone_ms": p99_ms(alone), "p99_beside_ms": p99_ms(during)}
 
     outcome = run(fault, name="engine_hung", timeout_s=180.0)
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.notes["p99_beside_ms"] <= 1.5 * max(outcome.notes["p99_alone_ms"], 50), outcome
 
 
-def asked(seconds, clients=4):
-    """Latencies of chats with another model, one after the other, of several callers."""
+def chat_latencies(seconds, clients=4):
+    """Latencies of the calls of ``clients`` clients to another model, in seconds."""
     settings, found = Settings.load(), []
     key = {"Authorization": f"Bearer {settings.secret('gateway')}"}
 

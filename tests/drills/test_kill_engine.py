@@ -1,4 +1,4 @@
-"""kill -9 of one of two engines, and of the only one, which comes back 20 s later."""
+"""kill -9 of one of two engines, and of the only one, which is restarted 20 s later."""
 
 import json
 import random
@@ -19,26 +19,26 @@ def test_with_a_second_engine_a_killed_one_fails_no_request(run, cluster, seed):
 
     outcome = run(fault, name="engine_one_of_two", model="mock-pair", attempts_max=1)
 
-    assert outcome.closes, outcome
-    assert outcome.letters == []
+    assert outcome.balanced, outcome
+    assert outcome.dead_letters == []
 
 
-def test_the_only_engine_away_for_a_while_loses_nothing(run, cluster):
+def test_the_only_engine_down_for_a_while_loses_no_record(run, cluster):
     def fault(running):
         back = time.monotonic() + AWAY_S
         while time.monotonic() < back:
             for process in cluster.processes("gateway", ["mock-chat.journal"]):
                 process.kill()
             time.sleep(0.05)
-        running.notes["healthy_s"] = round(healthy(), 2)
+        running.notes["healthy_s"] = round(wait_healthy(), 2)
         paid = len(cluster.generations("mock-chat"))
         traffic = until(lambda: len(cluster.generations("mock-chat")) > paid, 60, "traffic")
         running.notes["traffic_s"] = round(traffic, 2)
 
     outcome = run(fault, name="engine_only_one")
 
-    assert outcome.closes, outcome
-    assert outcome.letters == []
+    assert outcome.balanced, outcome
+    assert outcome.dead_letters == []
     assert outcome.notes["traffic_s"] <= 5
 
 
@@ -48,7 +48,7 @@ def ports(cluster, model):
     return [line[line.index("--port") + 1] for line in lines if "--port" in line]
 
 
-def healthy():
+def wait_healthy():
     """Seconds until the gateway answers a chat again."""
     settings, began = Settings.load(), time.monotonic()
     body = {"model": "mock-chat", "messages": [{"role": "user", "content": "are you there?"}]}

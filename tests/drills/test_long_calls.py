@@ -1,4 +1,4 @@
-"""Long calls in flight: checkpoints pass them by; savepoint, resume and rescale take them along."""
+"""Long calls in flight: checkpoints do not wait for them; savepoint and rescale preserve them."""
 
 import time
 from dataclasses import replace
@@ -13,14 +13,14 @@ from benchmark_sage.workload import percentile
 from sage_flink.platform.savepoints import stop_with_savepoint
 
 OPTIONS = sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)
-#: Fewer calls in flight than the call's capacity: a full one holds barriers back by design.
+#: Fewer calls in flight than the call's capacity: at capacity it delays barriers by design.
 RATE, CAPACITY = 4.0, 512
 LONG_S, LONGEST_S = 10.0, 60.0
 
 
 @pytest.fixture
 def slow(cluster):
-    """``slow(seconds)``: a generation takes so long now, embeddings do not; the run's limits."""
+    """``slow(seconds)``: sets the time of a generation, and returns the options of the run."""
 
     def slow(seconds):
         cluster.control("mock-chat", latency=f"constant:{seconds}s")
@@ -42,13 +42,13 @@ def limits(long_s):
 
 
 def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
-    """Those that begin while calls are in flight; the first of a job waits for its workers."""
+    """Counts only checkpoints started during calls; a job's first one waits for its workers."""
     long_s = LONGEST_S if full else LONG_S
 
     def fault(running):
         began_ms, took_ms, slow = time.time() * 1000, {}, {}
 
-        def looked():
+        def inspect():
             for one in running.rest.checkpoints(running.job_id)["history"]:
                 if one["status"] == "COMPLETED" and one["trigger_timestamp"] >= began_ms:
                     took_ms[one["id"]] = one["end_to_end_duration"]
@@ -56,29 +56,29 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
                         slow[one["id"]] = running.rest.checkpoint_of(running.job_id, one["id"])
             return len(running.fed) >= len(running.texts)
 
-        until(looked, 300, "calls in flight", every_s=1.0)
+        until(inspect, 300, "calls in flight", every_s=1.0)
         p99_ms = percentile(list(took_ms.values()), 0.99)
         running.notes |= {"checkpoints": len(took_ms), "checkpoint_ms_p99": p99_ms}
         running.notes |= {"slow_checkpoints": slow} if slow else {}
 
     outcome = run(fault, name="long_calls_checkpoint", **slow(long_s))
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.notes["checkpoints"] >= long_s / 2
     assert outcome.notes["checkpoint_ms_p99"] <= 1000, outcome.notes["slow_checkpoints"]
 
 
-def test_a_savepoint_takes_long_calls_along(run, slow):
+def test_a_savepoint_preserves_long_calls(run, slow):
     def fault(running):
         path = stop_with_savepoint(running.rest, running.rest.job(running.job_id))
         again(running, replace(OPTIONS, savepoint=path))
 
     outcome = run(fault, name="long_calls_savepoint", **slow(LONG_S))
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
 
 
-def test_rescaling_takes_long_calls_along(run, slow):
+def test_rescaling_preserves_long_calls(run, slow):
     def fault(running):
         for parallelism in (2, 1):
             running.rest.rescale(running.job_id, parallelism)
@@ -86,7 +86,7 @@ def test_rescaling_takes_long_calls_along(run, slow):
 
     outcome = run(fault, name="long_calls_rescale", **slow(LONG_S))
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
 
 
 def test_a_savepoint_is_resumed_at_another_parallelism(run, slow):
@@ -98,7 +98,7 @@ def test_a_savepoint_is_resumed_at_another_parallelism(run, slow):
 
     outcome = run(fault, name="savepoint_rescale", **slow(LONG_S))
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
 
 
 def again(running, options):

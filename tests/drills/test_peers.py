@@ -1,25 +1,25 @@
-"""The same kill -9 for peers: what the pipeline's zeros are worth."""
+"""The same kill -9 for peers, as a comparison for the pipeline's zeros."""
 
 from benchmark_sage import sides
 
 
-def test_a_killed_consumer_with_auto_commit_loses_or_doubles(peer):
-    def killed(work, running):
+def test_a_killed_consumer_with_auto_commit_loses_or_duplicates_records(peer):
+    def kill(work, running):
         for process in running.processes:
             process.kill()
         running.stop()
         return sides.asyncio_consumer(work)
 
-    account = peer("asyncio_consumer", killed)
+    counts = peer("asyncio_consumer", kill)
 
-    assert account.lost + account.duplicated > 0, account
+    assert counts.lost + counts.duplicated > 0, counts
 
 
-def test_pyflinks_own_operator_under_a_killed_taskmanager(peer, cluster):
-    def killed(_work, running):
+def test_pyflinks_own_operator_continues_after_a_killed_taskmanager(peer, cluster):
+    def kill(_work, running):
         cluster.kill("taskmanager", "java")
         return running
 
-    account = peer("pyflink_default", killed)
+    counts = peer("pyflink_default", kill)
 
-    assert account.rows > 0, account
+    assert counts.rows > 0, counts

@@ -1,4 +1,4 @@
-"""Poison among good records: each in the dead-letter topic once, and no restart."""
+"""Poison records among good ones: each is dead-lettered once, without a restart."""
 
 from benchmark_sage.recovery import event
 
@@ -19,9 +19,13 @@ def test_poison_is_dead_lettered_once_and_good_records_are_untouched(run):
 
     outcome = run(lambda running: None, name="poison", raw=poison)
 
-    assert outcome.closes, outcome
+    assert outcome.balanced, outcome
     assert outcome.restarts == 0
-    assert len({letter["id"] for letter in outcome.letters}) == len(outcome.letters) == len(POISON)
-    steps = sorted(letter["step"] for letter in outcome.letters)
+    assert (
+        len({letter["id"] for letter in outcome.dead_letters})
+        == len(outcome.dead_letters)
+        == len(POISON)
+    )
+    steps = sorted(letter["step"] for letter in outcome.dead_letters)
     assert steps == sorted(step for _, step in POISON.values())
-    assert all(letter["reason"] for letter in outcome.letters)
+    assert all(letter["reason"] for letter in outcome.dead_letters)

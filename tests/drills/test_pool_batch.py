@@ -1,4 +1,4 @@
-"""A batch of a thousand lines beside users: they hardly notice it, and kill -9 loses no line."""
+"""A batch of a thousand lines next to users: it hardly slows them, and kill -9 loses no line."""
 
 import asyncio
 import json
@@ -7,10 +7,10 @@ from collections import Counter
 
 import aiohttp
 from open_load import CHAT, Caller, chat, client_session, open_loop, p99_ms
-from pool_drill import charged, counts, pool
+from pool_drill import counts, pool, usage_of
 from waiting import wait_until
 
-#: Two replicas; users take a quarter of them, a batch all that is left.
+#: Two replicas; users occupy a quarter of them, a batch the rest.
 MODELS = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": 4}}
 RATE_PER_S, USERS, LINES = 20.0, 500, 1000
 ANSWER_S, LINE_S = 0.1, 0.3
@@ -18,7 +18,7 @@ SLOWER_MAX = 1.2
 PATIENCE_S = 300.0
 
 
-async def test_users_hardly_notice_a_batch_and_kill_9_midway_loses_no_line(
+async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
     tmp_path, keep, full, seed
 ):
     users, lines = (USERS, LINES) if full else (USERS // 5, LINES // 5)
@@ -28,25 +28,25 @@ async def test_users_hardly_notice_a_batch_and_kill_9_midway_loses_no_line(
         async with client_session() as session:
             caller = Caller(session, [gateway.url], gateway.key)
 
-            async def asked():
+            async def user_calls():
                 return await open_loop(
                     lambda _: caller.ask(f"sleep {ANSWER_S}"),
                     rate_per_s=RATE_PER_S,
                     more=lambda n: n < users,
                 )
 
-            alone = await asked()
-            batch = await begun(session, gateway.url, account, lines)
+            alone = await user_calls()
+            batch = await start_batch(session, gateway.url, account, lines)
             await asyncio.sleep(1.0)
-            beside = await asked()
-            behind = await state(session, gateway.url, account, batch)
+            during = await user_calls()
+            midway = await state(session, gateway.url, account, batch)
             await asyncio.sleep(random.Random(seed).uniform(0.0, 1.0))
             gateway.process.kill()
             gateway.process.wait()
 
-    before = behind["request_counts"]["completed"]
-    with pool(tmp_path, MODELS, port=gateway.port, **whole) as heir:
-        client = heir.admin
+    before = midway["request_counts"]["completed"]
+    with pool(tmp_path, MODELS, port=gateway.port, **whole) as successor:
+        client = successor.admin
 
         def now():
             return client.get(f"/v1/batches/{batch}", headers=account).json()
@@ -54,11 +54,11 @@ async def test_users_hardly_notice_a_batch_and_kill_9_midway_loses_no_line(
         wait_until(lambda: now()["status"] == "completed", PATIENCE_S, "the rest of the batch")
         done = now()
         found = answers(client, account, done["output_file_id"])
-        paid = charged(client, gateway.key_id)
-    turns = [*alone, *beside]
-    p99 = p99_ms(alone), p99_ms(beside)
-    row = counts(turns, paid - lines) | {
-        "failures": sum(turn.status != 200 for turn in turns) + done["request_counts"]["failed"],
+        paid = usage_of(client, gateway.key_id)
+    calls = [*alone, *during]
+    p99 = p99_ms(alone), p99_ms(during)
+    row = counts(calls, paid - lines) | {
+        "failures": sum(call.status != 200 for call in calls) + done["request_counts"]["failed"],
         "lines": lines,
         "lines_before_kill": before,
         "lines_lost": lines - len(found),
@@ -69,22 +69,22 @@ async def test_users_hardly_notice_a_batch_and_kill_9_midway_loses_no_line(
     }
     keep("pool_batch", row)
 
-    assert behind["status"] == "in_progress"
+    assert midway["status"] == "in_progress"
     assert 0 < before < lines
     assert row["failures"] == row["lost"] == row["wrong"] == row["duplicated"] == 0
     assert found == {f"line {n}": 1 for n in range(lines)}
-    if full:  # the short form has no machine alone, and says less about time
+    if full:  # the short form shares the machine, so its times mean less
         assert row["slower"] <= SLOWER_MAX
 
 
-async def begun(session, url, account, lines):
-    """The id of a batch of so many lines."""
+async def start_batch(session, url, account, lines):
+    """Start a batch of ``lines`` lines, and return its id."""
     form = aiohttp.FormData({"purpose": "batch"})
     form.add_field("file", b"".join(map(line, range(lines))), filename="lines.jsonl")
     async with session.post(f"{url}/v1/files", data=form, headers=account) as answer:
         file = (await answer.json())["id"]
-    wanted = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
-    async with session.post(f"{url}/v1/batches", json=wanted, headers=account) as answer:
+    body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+    async with session.post(f"{url}/v1/batches", json=body, headers=account) as answer:
         return (await answer.json())["id"]
 
 
@@ -95,7 +95,7 @@ def line(n):
 
 
 async def state(session, url, account, batch):
-    """What the gateway says of the batch."""
+    """The gateway's state of the batch."""
     async with session.get(f"{url}/v1/batches/{batch}", headers=account) as answer:
         return await answer.json()
 

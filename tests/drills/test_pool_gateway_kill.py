@@ -1,11 +1,11 @@
-"""kill -9 of a gateway under load: of one of two, and of the only one, whose engines stay."""
+"""kill -9 of a gateway under load: of one of two, and of the only one, which leaves its engines."""
 
 import asyncio
 import contextlib
 import random
 
 from open_load import Caller, client_session
-from pool_drill import PAIR, charged, pool, two_gateways, under_load
+from pool_drill import PAIR, pool, two_gateways, under_load, usage_of
 from waiting import wait_until
 
 AWAY_S = 2.0
@@ -34,51 +34,51 @@ async def test_a_killed_gateway_of_two_fails_no_request(tmp_path, load, keep, se
     assert row["duplicated"] == row["wrong"] == 0
 
 
-async def test_the_successor_of_the_only_gateway_has_its_engines_and_answers(
+async def test_the_successor_of_the_only_gateway_adopts_its_engines_and_answers(
     tmp_path, load, keep, seed
 ):
     whole = {"engine_grace_s": GRACE_S}
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(pool(tmp_path, PAIR, **whole))
         engines = first.pids()
-        heirs = []
+        successors = []
 
         async def fault():
             first.process.kill()
             await asyncio.sleep(AWAY_S)
-            heir = pool(tmp_path, PAIR, port=first.port, **whole)
-            heirs.append(await asyncio.to_thread(stack.enter_context, heir))
+            successor = pool(tmp_path, PAIR, port=first.port, **whole)
+            successors.append(await asyncio.to_thread(stack.enter_context, successor))
 
         async with client_session() as session:
             caller = Caller(session, [first.url], first.key, patience_s=PATIENCE_S)
             moment = random.Random(seed).uniform(0.2, 0.4)
             outcome = await under_load(caller, fault, moment=moment, **load)
-            old = [t for t in outcome.turns if t.begun_s + t.took_s < outcome.fault_s][-SAMPLE:]
-            again = await asyncio.gather(*(caller.ask(turn.words, turn.id_) for turn in old))
-        heir = heirs[0]
-        adopted = heir.pids()
+            old = [t for t in outcome.calls if t.started_s + t.took_s < outcome.fault_s][-SAMPLE:]
+            again = await asyncio.gather(*(caller.ask(call.prompt, call.id_) for call in old))
+        successor = successors[0]
+        adopted = successor.pids()
         row = outcome.row(
-            charged(heir.admin, first.key_id),
+            usage_of(successor.admin, first.key_id),
             asked_again=asked_again(outcome),
             first_output_s=first_output_s(outcome),
         )
-        heir.process.terminate()  # killed, it would leave its engines for a while
-        heir.process.wait(15)
+        successor.process.terminate()  # after kill -9 its engines would stay for a while
+        successor.process.wait(15)
     keep("pool_gateway_only_one", row)
 
     assert not outcome.failures
     assert adopted == engines
     assert row["duplicated"] == row["wrong"] == 0
-    assert {turn.mark for turn in again} == {"hit"}
-    assert [turn.body for turn in again] == [turn.body for turn in old]
+    assert {call.ledger for call in again} == {"hit"}
+    assert [call.body for call in again] == [call.body for call in old]
 
 
 def asked_again(outcome):
-    """How many requests were asked more than once."""
-    return sum(turn.tries > 1 for turn in outcome.turns)
+    """How many requests were sent more than once."""
+    return sum(call.tries > 1 for call in outcome.calls)
 
 
 def first_output_s(outcome):
     """Seconds from the kill to the first answer of the successor."""
-    ends = (turn.begun_s + turn.took_s - outcome.fault_s for turn in outcome.turns)
+    ends = (call.started_s + call.took_s - outcome.fault_s for call in outcome.calls)
     return round(min(end for end in ends if end > AWAY_S / 2), 2)

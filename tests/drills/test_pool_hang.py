@@ -1,20 +1,20 @@
-"""SIGSTOP of one of two engines under load: no client sees it, and what it had goes elsewhere."""
+"""SIGSTOP of one of two engines under load: its requests move to the other, unseen by clients."""
 
 import random
 import signal
 
 from open_load import Caller, client_session
-from pool_drill import pool, replaced, under_load, watched
+from pool_drill import pool, replace_engine, under_load, watch_pool
 
 
 async def test_a_hung_engine_fails_no_request(tmp_path, load, keep, seed, within):
     chosen = random.Random(seed)
     with pool(tmp_path) as gateway:
-        async with client_session() as session, watched(session, gateway.url) as watch:
+        async with client_session() as session, watch_pool(session, gateway.url) as watch:
             victim = chosen.choice(sorted(watch.ready()))
             outcome = await under_load(
                 Caller(session, [gateway.url], gateway.key),
-                lambda: replaced(watch, victim, signal.SIGSTOP),
+                lambda: replace_engine(watch, victim, signal.SIGSTOP),
                 moment=chosen.uniform(0.2, 0.4),
                 **load,
             )

@@ -1,4 +1,4 @@
-"""Three times what the engines can do: who is admitted is served in time, the others are told."""
+"""Three times the engines' capacity: admitted requests are served in time, the others get 429."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import psutil
 from open_load import Caller, client_session, closed_loop, open_loop, p99_ms
-from pool_drill import counts, pool, watched
+from pool_drill import counts, pool, watch_pool
 
 SERVICE_S = 0.2
 ASIDE_S = 3.0
@@ -15,7 +15,7 @@ PAUSE_S = 0.5
 GROWTH_MAX = 1.5
 
 
-async def test_three_times_the_capacity_is_refused_in_an_orderly_way(tmp_path, load, keep, full):
+async def test_load_beyond_the_capacity_is_refused_with_retry_after(tmp_path, load, keep, full):
     rate = load["rate_per_s"]
     seats = max(1, round(rate / OVER * SERVICE_S / 2))  # of one of two replicas
     model = {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": seats}
@@ -34,7 +34,7 @@ async def test_three_times_the_capacity_is_refused_in_an_orderly_way(tmp_path, l
             before = await lightly()
             async with (
                 resident(gateway.process.pid) as rss,
-                watched(session, gateway.url, "/pool/models") as watch,
+                watch_pool(session, gateway.url, "/pool/models") as watch,
             ):
                 over = await open_loop(ask, rate_per_s=rate, more=lambda n: n < load["ids"])
                 waited = max(page[0]["waiting"] for _, page in watch.samples)
@@ -44,23 +44,23 @@ async def test_three_times_the_capacity_is_refused_in_an_orderly_way(tmp_path, l
     row |= {"waiting_max": waited, "rss_mb": [rss[0] >> 20, max(rss) >> 20]}
     keep("pool_overload", row)
 
-    refused = [turn for turn in over if turn.status == 429]
+    refused = [call for call in over if call.status == 429]
     assert 0 < len(refused) < len(over)
-    assert all(turn.retry_after.isdigit() and int(turn.retry_after) >= 1 for turn in refused)
-    assert {turn.status for turn in (*most, *before, *after)} == {200}
+    assert all(call.retry_after.isdigit() and int(call.retry_after) >= 1 for call in refused)
+    assert {call.status for call in (*most, *before, *after)} == {200}
     assert row["failures"] == row["duplicated"] == row["lost"] == row["wrong"] == 0
     assert waited <= seats
     assert max(rss) <= GROWTH_MAX * rss[0]
-    if full:  # the short form has no machine alone, and says less about time
+    if full:  # the short form shares the machine, so its times mean less
         assert row["goodput"] >= 0.9
         assert row["p99_during_ms"] <= 2 * row["p99_before_ms"]
 
 
 def account(charged, *, most, before, over, after):
-    """Of calls without a pause, of few, of too many, and of few again."""
-    turns, good = [*most, *before, *over, *after], [turn for turn in over if turn.status == 200]
-    return counts(turns, charged) | {
-        "failures": sum(turn.status not in (200, 429) for turn in turns),
+    """The row of a closed loop, a low load, the overload, and a low load again."""
+    calls, good = [*most, *before, *over, *after], [call for call in over if call.status == 200]
+    return counts(calls, charged) | {
+        "failures": sum(call.status not in (200, 429) for call in calls),
         "refused": len(over) - len(good),
         "goodput": round(per_s(good) / per_s(most), 3),
         "p99_before_ms": p99_ms(before),
@@ -70,20 +70,20 @@ def account(charged, *, most, before, over, after):
 
 
 def for_(seconds):
-    """More, for so long."""
+    """Whether to send more requests: for ``seconds``."""
     until_s = time.monotonic() + seconds
     return lambda _: time.monotonic() < until_s
 
 
-def per_s(turns):
-    """Answers a second, from the first question to the last answer."""
-    ends = [turn.begun_s + turn.took_s for turn in turns]
-    return len(turns) / (max(ends) - min(turn.begun_s for turn in turns))
+def per_s(calls):
+    """Answers a second, from the first request to the last answer."""
+    ends = [call.started_s + call.took_s for call in calls]
+    return len(calls) / (max(ends) - min(call.started_s for call in calls))
 
 
 @asynccontextmanager
 async def resident(pid):
-    """The memory of a process in bytes, twice a second, from the start of the block."""
+    """Samples of a process's resident memory in bytes, twice a second."""
     process = psutil.Process(pid)
     found = [process.memory_info().rss]
 

@@ -33,6 +33,7 @@ from sage_flink.platform.job_accounting import job_balance
 pytestmark = [
     pytest.mark.service,
     pytest.mark.flink,
+    pytest.mark.alone,
     pytest.mark.timeout(400),
     # PyFlink leaves the pipes and sockets of its JVM to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -123,7 +124,13 @@ def build(name, bounded):
     points = (
         documents.flat_map("decode", DecodeDocument())
         .flat_map("split", SPLIT)
-        .call("embed", sage.embed(model="any"), capacity=32, timeout_s=30, items_max=4)
+        .call(
+            "embed",
+            sage.embed(model="any"),
+            capacity=32,
+            timeout_s=30,
+            batching=sage.flow.Batching(4),
+        )
         .flat_map("measure", measure("chunks", fields=("text",)))
         .write("points", sage.tsdb.bucket(name))
     )

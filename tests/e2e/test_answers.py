@@ -112,7 +112,7 @@ def test_a_job_submitted_by_flink_run_answers_from_topic_to_topic(settings, coll
         assert step in operators
 
 
-def test_a_collection_that_is_not_there_is_a_404(settings):
+def test_an_unknown_collection_is_a_404(settings):
     answer = httpx.post(
         f"{settings.gateway_url}/v1/vector_stores/nosuch/search",
         json={"query": "x"},

@@ -1,4 +1,4 @@
-"""The demo as a user runs it, twice, and the model that it leaves behind."""
+"""The demo, run twice as a user would, and the pipeline that the gateway serves afterwards."""
 
 import re
 import subprocess
@@ -62,7 +62,7 @@ def test_a_second_job_of_the_same_name_is_refused(first):
     assert "job 'rag_ingest' runs already" in done.stderr
 
 
-def test_a_wrong_folder_is_one_line(tmp_path):
+def test_a_wrong_folder_is_refused_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "sage_jobs.demo", "--keep", "--docs", tmp_path / "nosuch"],
         capture_output=True,
@@ -87,7 +87,7 @@ def client(settings):
 QUESTION = [{"role": "user", "content": "What does the assert statement do?"}]
 
 
-def test_the_mounted_pipeline_answers_with_its_sources(client):
+def test_the_served_pipeline_answers_with_its_sources(client):
     reply = client.chat.completions.create(model="rag", messages=QUESTION)
 
     assert reply.choices[0].message.content.strip()
@@ -96,7 +96,7 @@ def test_the_mounted_pipeline_answers_with_its_sources(client):
     assert {"doc", "title", "score", "text"} <= reply.model_extra["sources"][0].keys()
 
 
-def test_the_mounted_pipeline_streams_and_ends_with_its_sources(client):
+def test_the_served_pipeline_streams_and_ends_with_its_sources(client):
     events = list(client.chat.completions.create(model="rag", messages=QUESTION, stream=True))
 
     texts = [e.choices[0].delta.content or "" for e in events if e.choices]
@@ -106,7 +106,7 @@ def test_the_mounted_pipeline_streams_and_ends_with_its_sources(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_question_longer_than_the_context_is_a_400(client, stream):
+def test_a_question_longer_than_the_context_is_refused_with_400(client, stream):
     long = [{"role": "user", "content": "why? " * 20_000}]
 
     with pytest.raises(openai.BadRequestError) as caught:

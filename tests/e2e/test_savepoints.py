@@ -1,4 +1,4 @@
-"""Savepoints, rescaling and a dead JobManager on the real servers: each number comes out once."""
+"""Savepoints, rescaling and kills of Flink on the real servers: each number is written once."""
 
 import json
 import os
@@ -23,7 +23,12 @@ from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import folders_of, list_states
 
-pytestmark = [pytest.mark.service, pytest.mark.flink, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.flink,
+    pytest.mark.alone,
+    pytest.mark.timeout(600),
+]
 
 RATE = 60
 SAGE = Path(sys.executable).with_name("sage")
@@ -32,7 +37,7 @@ JOB = Path(__file__).with_name("numbered.py")
 
 @dataclass
 class Numbered:
-    """A job whose topic is being fed with numbers, and the places it reads and writes."""
+    """A running job, its topics, and a thread that feeds numbers to it."""
 
     rest: FlinkRest
     engine: MockEngine
@@ -46,12 +51,12 @@ class Numbered:
         self.feeder = threading.Thread(target=self.feed)
 
     def feed(self) -> None:
-        def paced():
+        def numbers():
             while not self.enough.wait(1 / RATE):
                 yield None, str(self.fed).encode()
                 self.fed += 1
 
-        feed(f"{self.name}.in", paced())
+        feed(f"{self.name}.in", numbers())
 
     def feed_no_more(self) -> None:
         self.enough.set()
@@ -80,7 +85,7 @@ class Numbered:
         return done.stdout.splitlines()[-1]
 
     def wait_more(self) -> float:
-        """How long until a number that is fed from now on comes out, for committed readers."""
+        """Seconds until a number fed after this call is visible to committed readers."""
         fed, began = self.fed, time.monotonic()
         wait_until(lambda: any(int(key) >= fed for key, _ in self.answers()), 180, "new output")
         return time.monotonic() - began
@@ -96,7 +101,7 @@ class Numbered:
         return [(r.key.decode(), json.loads(r.value)) for r in drain(f"{self.name}.out")]
 
     def finish(self) -> list[tuple[str, dict[str, str]]]:
-        """All answers, once every number is there; each came once, and none failed."""
+        """All answers; asserts that each number has exactly one and that no record failed."""
         self.feed_no_more()
         wait_until(lambda: len({key for key, _ in self.answers()}) >= self.fed, 180, "every number")
         time.sleep(3)  # a second copy would be seen now
@@ -122,7 +127,7 @@ def job():
         delete_topic(f"{job.name}.{topic}")
 
 
-def test_a_job_goes_on_from_its_savepoint_with_its_calls_in_flight(job, capsys):
+def test_a_job_continues_from_its_savepoint_with_its_calls_in_flight(job, capsys):
     job.submit()
     job.wait_more()
     path = job.stop()
@@ -188,7 +193,7 @@ def test_a_renamed_step_is_refused_before_anything_starts_unless_its_state_may_g
     job.wait_more()
 
 
-def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job, capsys):
+def test_a_cancelled_job_continues_from_its_last_checkpoint(job, capsys):
     job.submit()
     job.wait_more()
     job.rest.cancel(job.rest.job(job.name).id)
@@ -204,7 +209,7 @@ def test_a_cancelled_job_goes_on_from_its_last_checkpoint(job, capsys):
     assert not job.open_transactions()
 
 
-def test_a_drained_job_leaves_nothing_to_go_on_from(job):
+def test_a_drained_job_leaves_no_state_to_continue_from(job):
     job.submit()
     job.wait_more()
     assert job.sage("stop", job.name).returncode == 0
@@ -216,7 +221,7 @@ def test_a_drained_job_leaves_nothing_to_go_on_from(job):
 
 
 @pytest.mark.parametrize("part", ["jobmanager", "taskmanager"])
-def test_a_killed_part_of_flink_loses_and_doubles_nothing(job, part, capsys):
+def test_killing_a_flink_process_loses_and_duplicates_no_record(job, part, capsys):
     job.submit()
     job.wait_more()
     java = [p for p in stack.processes(sage_home(), part) if "java" in p.name()]
@@ -228,17 +233,17 @@ def test_a_killed_part_of_flink_loses_and_doubles_nothing(job, part, capsys):
     with capsys.disabled():
         requests = f"{job.engine.stats()['requests']} requests for {job.fed} numbers"
         print(f"\n{part} killed: output again {back:.1f} s later, {requests}")
-    assert restarts >= (part == "taskmanager")  # a new JobManager knows of none before it
+    assert restarts >= (part == "taskmanager")  # a new JobManager starts its count at 0
 
 
 @pytest.mark.drill
-def test_jobs_go_on_at_the_next_up_after_everything_was_killed_at_once(job, capsys):
+def test_jobs_continue_at_the_next_up_after_every_process_was_killed(job, capsys):
     job.submit()
     job.wait_more()
     job.feed_no_more()
     names = {status.name for status in stack.status(sage_home()) if status.pid}
     supervisor = int((sage_home() / "run" / "supervisord.pid").read_text())
-    # The supervisor first, as when the machine goes down: nobody restarts what dies.
+    # The supervisor first, as in a crash of the machine: it must not restart the others.
     killed = [psutil.Process(supervisor), *stack.processes(sage_home())]
     for process in killed:
         process.kill()

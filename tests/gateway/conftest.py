@@ -56,7 +56,7 @@ class Running:
         return self.client.post("/v1/chat/completions", json=body)
 
     def seen(self, model: str = "talk", replica: int = 0) -> dict[str, Any]:
-        member = self.pool.models[model].members[replica]
+        member = self.pool.models[model].replica_slots[replica]
         found: dict[str, Any] = httpx.get(member.url("/seen")).json()
         return found
 

@@ -1,4 +1,4 @@
-"""A gateway that is killed, and the next one, which takes its engines over."""
+"""A gateway is killed, and the next one adopts its engines."""
 
 import os
 import signal
@@ -18,7 +18,13 @@ import yaml
 from redis_server import free_port
 from waiting import ended, wait_until
 
-from sage_gateway.controlplane.engine_state import Record, Records, Wanted, created_s, digest
+from sage_gateway.controlplane.engine_state import (
+    EngineRecord,
+    EngineStateStore,
+    WantedState,
+    created_s,
+    digest,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -81,7 +87,7 @@ class Gateway:
 
 @contextmanager
 def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
-    """Killed in the end with all that it may have left."""
+    """Killed at the end with all of its processes."""
     found = Gateway(home, **more)
     try:
         yield found
@@ -89,11 +95,11 @@ def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
         if found.process is not None:
             found.end(signal.SIGKILL)
         for file in found.folder.glob("*.json"):
-            file.unlink(missing_ok=True)  # nobody wants them: their watchers end them
-        wait_until(lambda: not left(home), 10, f"engines of {home} to end")
+            file.unlink(missing_ok=True)  # without a record their watchers end them
+        wait_until(lambda: not processes_of(home), 10, f"engines of {home} to end")
 
 
-def left(home: Path) -> list[int]:
+def processes_of(home: Path) -> list[int]:
     """Every process that was started from ``home``."""
     found = []
     for process in psutil.process_iter():
@@ -105,7 +111,7 @@ def left(home: Path) -> list[int]:
     return found
 
 
-def test_the_next_gateway_takes_the_engines_over_and_starts_none(tmp_path: Path) -> None:
+def test_the_next_gateway_adopts_the_engines_and_starts_none(tmp_path: Path) -> None:
     with gateway(tmp_path) as one:
         one.start()
         before = one.pids()
@@ -120,7 +126,7 @@ def test_the_next_gateway_takes_the_engines_over_and_starts_none(tmp_path: Path)
         assert max(before) in one.pids()
 
 
-def test_what_was_wanted_at_run_time_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_the_wanted_state_survives_a_kill(tmp_path: Path) -> None:
     with gateway(tmp_path) as one:
         one.start()
         one.ask("POST", "/pool/models/talk/scale", json={"replicas": 3})
@@ -140,11 +146,11 @@ def test_an_ordered_stop_leaves_no_engine_and_no_record(tmp_path: Path) -> None:
         one.end(signal.SIGTERM)
 
         assert time.monotonic() - began < 10
-        wait_until(lambda: not left(tmp_path), 2, "all to end with the gateway")
+        wait_until(lambda: not processes_of(tmp_path), 2, "all to end with the gateway")
         assert not one.folder.exists()
 
 
-def test_what_the_pool_no_longer_has_is_ended_and_started_as_it_is_now(tmp_path: Path) -> None:
+def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path: Path) -> None:
     other = {**POOL, "gone": {"engine": "fake", "kind": "chat"}}
     with gateway(tmp_path) as one:
         one.start(other, ready=3)
@@ -156,7 +162,7 @@ def test_what_the_pool_no_longer_has_is_ended_and_started_as_it_is_now(tmp_path:
         wait_until(lambda: all(map(ended, before)), 5, "the old ones to end")
 
 
-def test_a_hung_engine_is_not_taken_over(tmp_path: Path) -> None:
+def test_a_hung_engine_is_not_adopted(tmp_path: Path) -> None:
     models = {"talk": {**POOL["talk"], "health": {"timeout_s": 0.5}}}
     with gateway(tmp_path) as one:
         one.start(models)
@@ -170,14 +176,14 @@ def test_a_hung_engine_is_not_taken_over(tmp_path: Path) -> None:
         assert hung not in one.pids()
 
 
-def test_engines_that_nobody_takes_over_end_when_their_grace_is_over(tmp_path: Path) -> None:
+def test_engines_without_a_gateway_end_after_their_grace_time(tmp_path: Path) -> None:
     with gateway(tmp_path, grace_s=1.0) as one:
         one.start()
         one.end(signal.SIGKILL)
         time.sleep(0.3)
-        assert left(tmp_path)
+        assert processes_of(tmp_path)
 
-        wait_until(lambda: not left(tmp_path), 10, "the engines to end by themselves")
+        wait_until(lambda: not processes_of(tmp_path), 10, "the engines to end by themselves")
         assert not list(one.folder.glob("*.json"))
 
 
@@ -200,19 +206,19 @@ def test_two_gateways_of_one_home_leave_each_others_engines_alone(tmp_path: Path
         one.end(signal.SIGTERM)
 
 
-def record(**more: Any) -> Record:
+def record(**more: Any) -> EngineRecord:
     me = os.getpid()
-    known = {"model": "a/b", "place": 0, "pid": me, "created_s": created_s(me), "port": 1}
-    return Record.model_validate({**known, "digest": "x", "owner": me, **more})
+    known = {"model": "a/b", "index": 0, "pid": me, "created_s": created_s(me), "port": 1}
+    return EngineRecord.model_validate({**known, "digest": "x", "owner": me, **more})
 
 
-def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
-    records = Records(tmp_path / "run")
+def test_a_record_is_private_and_is_read_back_unchanged(tmp_path: Path) -> None:
+    records = EngineStateStore(tmp_path / "run")
     assert records.open()
-    path = records.path("a/b", 0)
-    records.keep(path, record())
+    path = records.new_path("a/b", 0)
+    records.write_engine(path, record())
 
-    assert list(records.found()) == [(path, record())]
+    assert list(records.running_engines()) == [(path, record())]
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     records.close()
@@ -220,24 +226,24 @@ def test_a_record_is_private_and_read_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', "[]"])
-def test_what_is_no_record_is_forgotten(tmp_path: Path, text: str) -> None:
-    records = Records(tmp_path)
+def test_a_file_that_is_not_a_record_is_removed(tmp_path: Path, text: str) -> None:
+    records = EngineStateStore(tmp_path)
     (tmp_path / "m~0~x.json").write_text(text)
 
-    assert list(records.found()) == []
+    assert list(records.running_engines()) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_of_the_same_id_that_began_at_another_time_is_another(tmp_path: Path) -> None:
-    records = Records(tmp_path)
-    records.keep(records.path("m", 0), record(created_s=created_s(os.getpid()) - 60))
-    records.keep(records.path("m", 1), record(pid=2**22 + 1))
+def test_a_process_with_the_same_id_and_another_start_time_is_another(tmp_path: Path) -> None:
+    records = EngineStateStore(tmp_path)
+    records.write_engine(records.new_path("m", 0), record(created_s=created_s(os.getpid()) - 60))
+    records.write_engine(records.new_path("m", 1), record(pid=2**22 + 1))
 
-    assert list(records.found()) == []
+    assert list(records.running_engines()) == []
 
 
 def test_a_folder_has_one_gateway_at_a_time(tmp_path: Path) -> None:
-    one, two = Records(tmp_path / "run"), Records(tmp_path / "run")
+    one, two = EngineStateStore(tmp_path / "run"), EngineStateStore(tmp_path / "run")
 
     assert one.open()
     assert not two.open()
@@ -246,16 +252,16 @@ def test_a_folder_has_one_gateway_at_a_time(tmp_path: Path) -> None:
     one.close()
 
 
-def test_what_was_wanted_counts_only_for_the_pool_it_began_with(tmp_path: Path) -> None:
-    records = Records(tmp_path)
-    wanted = Wanted(base="b", models={}, replicas={"talk": 3})
-    records.want(wanted)
+def test_the_wanted_state_is_read_only_for_the_same_pool_file(tmp_path: Path) -> None:
+    records = EngineStateStore(tmp_path)
+    wanted = WantedState(base="b", models={}, replicas={"talk": 3})
+    records.write_wanted(wanted)
 
-    assert records.wanted("b") == wanted
-    assert records.wanted("c") is None
+    assert records.read_wanted("b") == wanted
+    assert records.read_wanted("c") is None
 
 
-def test_a_command_line_is_known_by_its_words_and_its_environment() -> None:
+def test_the_digest_covers_the_command_line_and_its_environment() -> None:
     assert digest(["a", "b"], {}) != digest(["a b"], {})
     assert digest(["a"], {"x": "1", "y": "2"}) == digest(["a"], {"y": "2", "x": "1"})
     assert digest(["a"], {"x": "1"}) != digest(["a"], {})

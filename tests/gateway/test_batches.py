@@ -195,7 +195,7 @@ def test_a_cancelled_batch_keeps_its_answers_and_aborts_the_other_lines(
 
         assert client.batches.cancel(batch.id).status == "cancelling"
         batch = wait_for_end(client, batch.id)
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0)
 
         assert batch.status == "cancelled"
         assert batch.cancelling_at <= batch.cancelled_at

@@ -70,11 +70,11 @@ def test_interactive_latency_next_to_a_batch_is_hardly_higher(
     with start({"talk": fake(concurrency=4)}) as gateway:
         alone = latencies(gateway.client, 100)
         batch = start_batch(gateway.client, [line(i, "sleep 0.4") for i in range(60)])
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 4)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 4)
         with_batch = latencies(gateway.client, 100)
         busy = not is_completed(gateway.client, batch)
         gateway.until(lambda: is_completed(gateway.client, batch), 40)
-        preempted = gateway.pool.models["talk"].queue.turns.preempted
+        preempted = gateway.pool.models["talk"].queue.preemptible.preempted
         found = answers(gateway.client, batch)
 
     with capsys.disabled():
@@ -97,7 +97,7 @@ def test_a_background_request_with_an_id_is_preempted_but_a_started_stream_is_no
             found: httpx.Response = gateway.client.post(CHAT, json=body, headers=headers)
             return found
 
-        member = gateway.pool.models["talk"].members[0]
+        member = gateway.pool.models["talk"].replica_slots[0]
         whole = callers.submit(background, "sleep 0.5", "a" * 32)
         gateway.until(lambda: member.in_flight == 1)
         began = time.monotonic()
@@ -112,7 +112,7 @@ def test_a_background_request_with_an_id_is_preempted_but_a_started_stream_is_no
         time.sleep(0.1)
         user = callers.submit(gateway.chat, "echo hi")
         gateway.until(lambda: len(gateway.pool.models["talk"].queue) == 1)
-        assert gateway.pool.models["talk"].queue.turns.preempted == 1
+        assert gateway.pool.models["talk"].queue.preemptible.preempted == 1
         member.process.send_signal(signal.SIGKILL)
         assert "stream_interrupted" in stream.result().text
         user.result()
@@ -123,12 +123,12 @@ def test_a_background_request_without_an_id_is_not_preempted(start: Any, fake: A
         body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.5"}]}
         headers = {"x-background": "1"}
         whole = callers.submit(gateway.client.post, CHAT, json=body, headers=headers)
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
 
         assert gateway.chat("echo hi").status_code == 200
         assert whole.result().status_code == 200
         assert gateway.seen()["requests"] == 2
-        assert gateway.pool.models["talk"].queue.turns.preempted == 0
+        assert gateway.pool.models["talk"].queue.preemptible.preempted == 0
 
 
 def test_a_thousand_lines_with_kill_9_midway_give_a_thousand_answers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A replica's circuit, without a replica."""
+"""The circuit breaker of a replica, as pure functions."""
 
 from collections.abc import Callable
 
@@ -13,26 +13,26 @@ from sage_gateway.replicas.circuit_breaker import (
     WINDOW,
     Breaker,
     Circuit,
-    answered,
-    failed,
-    left,
-    renewed,
-    sent,
-    trusted,
+    is_trusted,
+    on_cancel,
+    on_failure,
+    on_send,
+    on_success,
+    reset,
 )
 
 
-def called(breaker: Breaker, good: bool, now_s: float = 0.0) -> Breaker:
+def after_call(breaker: Breaker, good: bool, now_s: float = 0.0) -> Breaker:
     """One call from its sending to its end."""
-    out = sent(breaker, now_s)
-    return answered(out, out.epoch) if good else failed(out, out.epoch, now_s)
+    out = on_send(breaker, now_s)
+    return on_success(out, out.epoch) if good else on_failure(out, out.epoch, now_s)
 
 
 def after(marks: str, breaker: Breaker | None = None, now_s: float = 0.0) -> Breaker:
     """The breaker after calls one by one: ``.`` is answered, ``x`` is not."""
     found = breaker or Breaker()
     for mark in marks:
-        found = called(found, mark == ".", now_s)
+        found = after_call(found, mark == ".", now_s)
     return found
 
 
@@ -45,79 +45,79 @@ def test_a_run_of_failures_opens_the_circuit() -> None:
     assert OPEN.circuit is Circuit.OPEN
 
 
-def test_a_share_of_failures_opens_it_once_enough_calls_are_known() -> None:
+def test_a_share_of_failures_opens_the_circuit_after_a_window_of_calls() -> None:
     assert after(".xx" * 3).circuit is Circuit.CLOSED
     assert after("." * WINDOW + ".xx" * 4).circuit is Circuit.CLOSED
     assert after("." * WINDOW + ".xx" * 5).circuit is Circuit.OPEN
 
 
 def test_an_open_circuit_is_not_trusted_until_its_pause_is_over() -> None:
-    assert not trusted(OPEN, PAUSE_FIRST_S - 0.01)
-    assert trusted(OPEN, PAUSE_FIRST_S)
-    assert sent(OPEN, PAUSE_FIRST_S - 0.01) == OPEN
+    assert not is_trusted(OPEN, PAUSE_FIRST_S - 0.01)
+    assert is_trusted(OPEN, PAUSE_FIRST_S)
+    assert on_send(OPEN, PAUSE_FIRST_S - 0.01) == OPEN
 
 
-def test_half_open_lets_a_few_calls_try_and_closes_when_they_are_answered() -> None:
+def test_a_half_open_circuit_closes_after_successful_trials() -> None:
     trying = OPEN
     for _ in range(TRIALS):
-        assert trusted(trying, PAUSE_FIRST_S)
-        trying = sent(trying, PAUSE_FIRST_S)
-    assert not trusted(trying, 1e9)
+        assert is_trusted(trying, PAUSE_FIRST_S)
+        trying = on_send(trying, PAUSE_FIRST_S)
+    assert not is_trusted(trying, 1e9)
 
-    once = answered(trying, trying.epoch)
+    once = on_success(trying, trying.epoch)
     assert once.circuit is Circuit.HALF_OPEN
-    assert answered(once, once.epoch).circuit is Circuit.CLOSED
+    assert on_success(once, once.epoch).circuit is Circuit.CLOSED
 
 
-def test_a_trial_that_fails_opens_it_again_for_twice_as_long_up_to_a_limit() -> None:
+def test_a_failed_trial_opens_the_circuit_for_twice_as_long_up_to_a_limit() -> None:
     pauses, breaker = [], OPEN
     for _ in range(8):
         now_s = breaker.retry_at_s
-        breaker = called(breaker, False, now_s)
+        breaker = after_call(breaker, False, now_s)
         pauses.append(breaker.retry_at_s - now_s)
 
     assert pauses == [2, 4, 8, 16, *[PAUSE_MAX_S] * 4]
 
 
-def test_a_trial_whose_caller_hangs_up_leaves_its_place_to_another() -> None:
+def test_a_cancelled_trial_can_be_repeated() -> None:
     trying = OPEN
     for _ in range(TRIALS):
-        trying = sent(trying, PAUSE_FIRST_S)
+        trying = on_send(trying, PAUSE_FIRST_S)
 
-    assert trusted(left(trying, trying.epoch), PAUSE_FIRST_S)
+    assert is_trusted(on_cancel(trying, trying.epoch), PAUSE_FIRST_S)
 
 
-def test_what_a_call_of_an_older_epoch_came_to_changes_nothing() -> None:
+def test_the_outcome_of_a_call_of_an_older_epoch_is_ignored() -> None:
     early = Breaker()
-    trying = sent(OPEN, PAUSE_FIRST_S)
+    trying = on_send(OPEN, PAUSE_FIRST_S)
 
-    for now in (OPEN, trying, renewed(OPEN)):
-        assert answered(now, early.epoch) == now
-        assert failed(now, early.epoch, 9.0) == now
-        assert left(now, early.epoch) == now
-
-
-def test_a_new_process_has_no_past() -> None:
-    assert trusted(renewed(OPEN), 0.0)
-    assert after("x" * (RUN_MAX - 1), renewed(OPEN)).circuit is Circuit.CLOSED
+    for now in (OPEN, trying, reset(OPEN)):
+        assert on_success(now, early.epoch) == now
+        assert on_failure(now, early.epoch, 9.0) == now
+        assert on_cancel(now, early.epoch) == now
 
 
-def test_a_replica_that_answers_costs_no_new_value() -> None:
+def test_the_breaker_of_a_new_process_has_no_history() -> None:
+    assert is_trusted(reset(OPEN), 0.0)
+    assert after("x" * (RUN_MAX - 1), reset(OPEN)).circuit is Circuit.CLOSED
+
+
+def test_a_success_after_successes_creates_no_new_breaker() -> None:
     settled = after("." * WINDOW)
 
-    assert called(settled, True) is settled
+    assert after_call(settled, True) is settled
 
 
 Step = Callable[[Breaker, int, float], Breaker]
 STEPS: list[Step] = [
-    lambda breaker, _, now_s: sent(breaker, now_s),
-    lambda breaker, epoch, _: answered(breaker, epoch),
-    lambda breaker, epoch, now_s: failed(breaker, epoch, now_s),
+    lambda breaker, _, now_s: on_send(breaker, now_s),
+    lambda breaker, epoch, _: on_success(breaker, epoch),
+    lambda breaker, epoch, now_s: on_failure(breaker, epoch, now_s),
 ]
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.floats(0, 20))))
-def test_whatever_comes_in_whatever_order_trust_returns(
+def test_successful_calls_close_the_circuit_after_any_history(
     story: list[tuple[Step, int, float]],
 ) -> None:
     breaker, now_s = Breaker(), 0.0
@@ -130,7 +130,7 @@ def test_whatever_comes_in_whatever_order_trust_returns(
         assert breaker.passed <= TRIALS
         assert breaker.retry_at_s <= now_s + PAUSE_MAX_S
     if breaker.circuit is Circuit.HALF_OPEN:
-        breaker = failed(breaker, breaker.epoch, now_s)
+        breaker = on_failure(breaker, breaker.epoch, now_s)
 
     well = after("." * TRIALS, breaker, now_s + PAUSE_MAX_S)
 

@@ -1,4 +1,4 @@
-"""What does not fit is refused before it is started, with the arithmetic."""
+"""Models that do not fit are refused before their start, with the arithmetic."""
 
 import io
 import json
@@ -10,7 +10,13 @@ import pytest
 
 from sage_flink.common import ConfigError
 from sage_gateway.capacity import model_size
-from sage_gateway.capacity.memory_budget import Machine, Need, crowded, machine, mistakes
+from sage_gateway.capacity.memory_budget import (
+    Footprint,
+    Machine,
+    machine,
+    oversubscription,
+    problems,
+)
 from sage_gateway.config.pool_spec import BudgetSpec, ModelSpec, PoolSpec
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.controlplane.replica_factory import model_of
@@ -20,12 +26,12 @@ from sage_gateway.openai.error_table import status_of
 
 HERE = Machine(cores=2, memory_mb=4096)
 NONE = BudgetSpec()
-CHAT, EMBED = Need("chat", 2, 2, 1000, 500), Need("embed", 1, 1, 90, 0)
+CHAT, EMBED = Footprint("chat", 2, 2, 1000, 500), Footprint("embed", 1, 1, 90, 0)
 
 
-def test_what_fits_is_not_mentioned() -> None:
-    assert list(mistakes([CHAT, EMBED], NONE, HERE)) == []
-    assert crowded([EMBED], NONE, HERE) == ""
+def test_a_pool_that_fits_has_no_problems() -> None:
+    assert list(problems([CHAT, EMBED], NONE, HERE)) == []
+    assert oversubscription([EMBED], NONE, HERE) == ""
 
 
 @pytest.mark.parametrize(
@@ -42,36 +48,39 @@ def test_what_fits_is_not_mentioned() -> None:
         ),
     ],
 )
-def test_a_budget_is_kept_to_with_the_sum_told(budget: BudgetSpec, told: str) -> None:
-    (found,) = mistakes([CHAT, EMBED], budget, HERE)
+def test_a_budget_is_enforced_and_the_error_shows_the_sum(budget: BudgetSpec, told: str) -> None:
+    (found,) = problems([CHAT, EMBED], budget, HERE)
 
     assert found.startswith(told)
 
 
-def test_without_a_budget_memory_is_the_machines_and_threads_are_a_warning() -> None:
+def test_without_a_budget_memory_is_limited_by_the_machine_and_threads_are_a_warning() -> None:
     more = CHAT._replace(replicas=3)
 
-    assert "and this machine has 4096" in next(mistakes([more], NONE, HERE))
-    assert crowded([more], NONE, HERE) == (
+    assert "and this machine has 4096" in next(problems([more], NONE, HERE))
+    assert oversubscription([more], NONE, HERE) == (
         "CPU: chat 3 x 2 = 6 threads on 2 cores; at full load they share"
     )
-    assert list(mistakes([more], BudgetSpec(memory_mb=5000), HERE)) == []
+    assert list(problems([more], BudgetSpec(memory_mb=5000), HERE)) == []
 
 
-def test_what_is_not_wanted_takes_nothing() -> None:
-    assert list(mistakes([Need("big", 0, 64, 10**6, 10**6)], BudgetSpec(cpu_threads=1), HERE)) == []
+def test_a_model_with_zero_replicas_takes_no_resources() -> None:
+    assert (
+        list(problems([Footprint("big", 0, 64, 10**6, 10**6)], BudgetSpec(cpu_threads=1), HERE))
+        == []
+    )
 
 
-def test_the_memory_of_gpus_is_counted_by_itself() -> None:
-    mixed = [Need("chat", 1, 1, 0, 0, 60_000), Need("embed", 2, 1, 0, 0, 12_000)]
+def test_gpu_memory_is_counted_separately() -> None:
+    mixed = [Footprint("chat", 1, 1, 0, 0, 60_000), Footprint("embed", 2, 1, 0, 0, 12_000)]
     card = HERE._replace(gpu_mb=81_000)
 
-    assert list(mistakes(mixed[:1], NONE, card)) == []
-    assert list(mistakes(mixed, NONE, card)) == [
+    assert list(problems(mixed[:1], NONE, card)) == []
+    assert list(problems(mixed, NONE, card)) == [
         "GPU memory: chat 1 x 60000 + embed 2 x 12000 = 84000 MiB, and the GPUs here have 81000; "
         "take fewer replicas"
     ]
-    assert list(mistakes(mixed, BudgetSpec(gpu_memory_mb=90_000), HERE)) == []
+    assert list(problems(mixed, BudgetSpec(gpu_memory_mb=90_000), HERE)) == []
 
 
 def test_this_machine_has_cores_and_memory() -> None:
@@ -101,7 +110,7 @@ HEADER: dict[str, tuple[int, bytes]] = {
 }
 
 
-def test_the_kv_cache_of_a_token_is_told_by_a_gguf_header(tmp_path: Path) -> None:
+def test_the_kv_cache_of_a_token_is_read_from_a_gguf_header(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(gguf(**HEADER) + b"weights")
 
@@ -110,7 +119,7 @@ def test_the_kv_cache_of_a_token_is_told_by_a_gguf_header(tmp_path: Path) -> Non
     assert model_size.metadata(io.BytesIO(gguf(**HEADER)))["general.architecture"] == "llama"
 
 
-def test_the_kv_cache_of_a_token_is_told_by_a_folders_config(tmp_path: Path) -> None:
+def test_the_kv_cache_of_a_token_is_read_from_a_folders_config(tmp_path: Path) -> None:
     config = {"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 8}))
 
@@ -120,7 +129,7 @@ def test_the_kv_cache_of_a_token_is_told_by_a_folders_config(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content", [b"", b"GGUF", b"PK", gguf(**HEADER)[:60], b"GGUF" + b"\xff" * 40]
 )
-def test_a_header_that_says_nothing_counts_nothing(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_header_counts_as_zero(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "m"
     file.write_bytes(content)
 
@@ -148,7 +157,7 @@ def test_a_pool_that_does_not_fit_is_refused_before_the_start(
         pool(tmp_path, monkeypatch, memory_mb=5)
 
 
-def test_more_replicas_than_fit_are_refused_and_fewer_never(
+def test_more_replicas_than_fit_are_refused_but_fewer_never(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits = pool(tmp_path, monkeypatch, memory_mb=10)
@@ -161,7 +170,7 @@ def test_more_replicas_than_fit_are_refused_and_fewer_never(
     fits.scale("m", 0)
 
 
-def test_a_model_that_does_not_fit_beside_the_others_is_refused(
+def test_a_model_that_does_not_fit_with_the_others_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits = pool(tmp_path, monkeypatch, memory_mb=8)
@@ -171,12 +180,12 @@ def test_a_model_that_does_not_fit_beside_the_others_is_refused(
     assert list(fits.models) == ["m"]
 
 
-def test_threads_count_where_an_engine_has_weights(
+def test_threads_count_for_engines_with_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGE_ENGINES_PYTHON", "/bin/true")
     spec = ModelSpec.model_validate(heavy(tmp_path, threads=3))
     fake = ModelSpec(engine="fake", kind="chat", threads=3)
 
-    assert model_of("m", spec, ENGINES["onnx"], tmp_path).need == Need("m", 1, 3, 3, 0)
-    assert model_of("f", fake, ENGINES["fake"], tmp_path).need == Need("f", 1, 0, 0, 0)
+    assert model_of("m", spec, ENGINES["onnx"], tmp_path).footprint == Footprint("m", 1, 3, 3, 0)
+    assert model_of("f", fake, ENGINES["fake"], tmp_path).footprint == Footprint("f", 1, 0, 0, 0)

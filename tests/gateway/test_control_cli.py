@@ -1,4 +1,4 @@
-"""``sage pool``: models and replicas of a gateway that runs."""
+"""``sage pool``: models and replicas of a running gateway."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def pool(start: Any, fake: Any) -> Iterator[Any]:
     models = {"talk": fake(), "ill": fake(arguments=["--no-such-option"])}
     with start(models, wait=False) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 1)
-        gateway.until(lambda: gateway.pool.models["ill"].members[0].replica.restarts > 0)
+        gateway.until(lambda: gateway.pool.models["ill"].replica_slots[0].replica.restarts > 0)
         yield gateway
 
 
@@ -55,7 +55,7 @@ def test_status_shows_the_models_and_why_one_is_not_ready() -> None:
     assert all(len(line) <= 80 for line in lines[:3])
 
 
-def test_a_replica_is_a_line_with_its_process() -> None:
+def test_a_replica_is_listed_with_its_process() -> None:
     replicas = json.loads(sage("replicas", "--json").output)
     shown = sage("replicas").output
 
@@ -76,7 +76,7 @@ def test_a_model_is_scaled_and_a_replica_drained(pool: Any) -> None:
     scaled = sage("scale", "talk", "2")
     pool.until(lambda: pool.pool.models["talk"].ready() == 2)
     drained = sage("drain", "talk/1")
-    names = lambda: [m.replica.name for m in pool.pool.models["talk"].members]  # noqa: E731
+    names = lambda: [m.replica.name for m in pool.pool.models["talk"].replica_slots]  # noqa: E731
     pool.until(lambda: names() == ["talk/0", "talk/2"])
 
     assert scaled.output == "talk: 2 wanted, 1 ready\n"
@@ -85,7 +85,7 @@ def test_a_model_is_scaled_and_a_replica_drained(pool: Any) -> None:
     pool.until(lambda: names() == ["talk/0"])
 
 
-def test_a_preset_is_printed_as_a_file_to_begin_with() -> None:
+def test_a_preset_is_printed_as_a_pool_file() -> None:
     listed = sage("presets").output
     printed = sage("presets", "cpu-small").output
 
@@ -107,12 +107,12 @@ def test_a_preset_is_printed_as_a_file_to_begin_with() -> None:
         (("presets", "nope"), "no preset 'nope'; the presets are cpu-small"),
     ],
 )
-def test_what_cannot_be_done_is_told(words: tuple[str, ...], told: str) -> None:
+def test_a_refused_command_reports_the_reason(words: tuple[str, ...], told: str) -> None:
     error = sage(*words).exception
 
     assert isinstance(error, ConfigError)
     assert told in str(error)
 
 
-def test_a_number_of_replicas_that_cannot_be_is_refused_before_the_gateway_is_asked() -> None:
+def test_an_invalid_number_of_replicas_is_refused_without_a_request() -> None:
     assert sage("scale", "talk", "65").exit_code == 2

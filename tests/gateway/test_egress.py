@@ -1,4 +1,4 @@
-"""Forty and more ways to reach a server inside, none of which arrives."""
+"""More than forty attempts to reach an internal server, all refused."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,14 @@ import httpx
 import pytest
 
 from sage_flink.common import ConfigError
-from sage_gateway.engines.egress import Pinned, Target, permitted, resolved, session, target
+from sage_gateway.engines.egress import (
+    PinnedResolver,
+    Target,
+    is_permitted,
+    resolve,
+    session,
+    target,
+)
 
 LISTED = ("api.example.com", "localhost", "10.1.0.0/16", "192.0.2.7")
 HITS: list[str] = []
@@ -138,12 +145,12 @@ def test_the_corpus_is_large() -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_no_source_names_a_host_that_is_not_listed(source: str) -> None:
+def test_a_source_with_an_unlisted_host_is_refused(source: str) -> None:
     with pytest.raises(ConfigError):
         target(source.replace("PORT", "8080"), LISTED)
 
 
-def test_nothing_arrives_over_the_admin_route(inside: Any, canary: int) -> None:
+def test_no_server_is_reached_over_the_admin_route(inside: Any, canary: int) -> None:
     answers = {}
     for number, source in enumerate(SOURCES):
         spec = {"engine": "remote", "kind": "chat", "source": source.replace("PORT", str(canary))}
@@ -155,13 +162,13 @@ def test_nothing_arrives_over_the_admin_route(inside: Any, canary: int) -> None:
     assert [m["id"] for m in inside.client.get("/pool/models").json()["data"]] == ["talk"]
 
 
-def test_a_listed_name_that_leads_inside_is_not_followed(inside: Any, canary: int) -> None:
+def test_a_listed_name_with_a_private_address_is_refused(inside: Any, canary: int) -> None:
     spec = {"engine": "remote", "kind": "chat", "source": f"http://localhost:{canary}/v1"}
     inside.client.put("/pool/models/rebound", json=spec)
     model = inside.pool.models["rebound"]
-    inside.until(lambda: model.members[0].replica.restarts > 0)
+    inside.until(lambda: model.replica_slots[0].replica.restarts > 0)
 
-    assert "which is not public; add that to engine_hosts" in model.members[0].replica.reason
+    assert "which is not public; add that to engine_hosts" in model.replica_slots[0].replica.reason
     assert inside.chat("echo hi", model="rebound").status_code == 503
     inside.client.delete("/pool/models/rebound")
     assert HITS == []
@@ -177,7 +184,7 @@ def test_a_listed_name_that_leads_inside_is_not_followed(inside: Any, canary: in
         {"model": "http://127.0.0.1:PORT/v1"},
     ],
 )
-def test_a_request_names_no_place_to_go_to(inside: Any, canary: int, more: dict[str, Any]) -> None:
+def test_a_request_cannot_change_the_target(inside: Any, canary: int, more: dict[str, Any]) -> None:
     messages = [{"role": "user", "content": "echo hi"}]
     body = {"model": "talk", "messages": messages, **more}
     text = httpx.Request("POST", "http://x", json=body).content.replace(b"PORT", b"%d" % canary)
@@ -190,7 +197,7 @@ def test_a_request_names_no_place_to_go_to(inside: Any, canary: int, more: dict[
 def test_a_redirect_is_an_error_and_is_not_followed(start: Any, fake: Any, canary: int) -> None:
     away = ["--redirect", f"http://127.0.0.2:{canary}/v1/chat/completions"]
     with start({"there": fake(arguments=away)}) as there:
-        port = there.pool.models["there"].members[0].launch.port
+        port = there.pool.models["there"].replica_slots[0].launch.port
         spec = {"engine": "remote", "kind": "chat", "source": f"http://127.0.0.1:{port}/v1"}
         pool = {"engine_hosts": ["127.0.0.1"]}
         with start({"talk": {**spec, "remote_model": "there"}}, pool=pool) as gateway:
@@ -231,10 +238,10 @@ def test_a_redirect_is_an_error_and_is_not_followed(start: Any, fake: Any, canar
         ("", False),
     ],
 )
-def test_an_address_is_public_or_listed_and_so_is_what_is_inside_it(
+def test_an_address_and_its_inner_addresses_must_be_public_or_listed(
     address: str, may: bool
 ) -> None:
-    assert permitted(address, LISTED) is may
+    assert is_permitted(address, LISTED) is may
 
 
 @pytest.mark.parametrize(
@@ -251,16 +258,18 @@ def test_a_listed_host_is_a_target_without_its_v1(source: str, base: str) -> Non
     assert str(target(source, LISTED).url) == base
 
 
-async def test_a_name_is_looked_up_once_and_every_address_of_it_is_looked_at() -> None:
+async def test_a_name_is_resolved_once_and_every_address_is_checked() -> None:
     with pytest.raises(ConfigError, match=r"localhost is at .*, which is not public"):
-        await resolved(target("http://localhost:1/v1", LISTED))
+        await resolve(target("http://localhost:1/v1", LISTED))
 
     every = (*LISTED, "127.0.0.0/8", "::1")
-    found = await resolved(target("http://localhost:1/v1", every))
+    found = await resolve(target("http://localhost:1/v1", every))
     assert set(found) <= {"127.0.0.1", "::1"}
 
 
-async def test_connections_go_where_was_looked_whatever_the_name_says_later(canary: int) -> None:
+async def test_connections_use_the_checked_addresses_after_the_name_has_changed(
+    canary: int,
+) -> None:
     silent = socket.create_server(("127.0.0.3", 0))
     port = silent.getsockname()[1]
     to = Target(target("http://localhost:1/v1", LISTED).url.with_port(port), LISTED)
@@ -272,4 +281,4 @@ async def test_connections_go_where_was_looked_whatever_the_name_says_later(cana
     silent.close()
 
     with pytest.raises(OSError, match=r"evil\.example is not localhost"):
-        await Pinned("localhost", ["127.0.0.3"]).resolve("evil.example", 80)
+        await PinnedResolver("localhost", ["127.0.0.3"]).resolve("evil.example", 80)

@@ -1,7 +1,7 @@
-"""What every engine must do behind the gateway, on the engine that the question scripts.
+"""The conformance suite of engines behind the gateway, on the engine that the prompt scripts.
 
-``fake`` is started by the pool. ``remote`` is the same server, started by somebody else and known
-by its address. One more engine that can be scripted is one more line in ``ENGINES``.
+``fake`` is started by the pool. ``remote`` is the same server, started by the test and configured
+by its address. A further scripted engine is a line in ``ENGINES``.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from redis_server import free_port
 from waiting import wait_until
 
 from sage_gateway import engines
-from sage_gateway.controlplane.readiness_probe import wrong
+from sage_gateway.controlplane.readiness_probe import response_error
 
 SERVER = Path(engines.__file__).with_name("serve_fake.py")
 KEY_ENV, SECRET = "SAGE_TEST_API_KEY", "sk-of-the-provider"
@@ -42,7 +42,7 @@ class Engine:
 
 @contextlib.contextmanager
 def elsewhere(*arguments: str) -> Iterator[int]:
-    """The port of the scriptable server, started by nobody's pool."""
+    """The port of the scripted server, which no pool has started."""
     port = free_port()
     line = [sys.executable, str(SERVER), "--port", str(port), "--alias", "theirs", *arguments]
     with subprocess.Popen(line) as process:
@@ -104,7 +104,7 @@ def test_a_chat_is_answered_with_its_usage(engine: Engine) -> None:
     assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
-def test_a_stream_comes_word_by_word_and_ends(engine: Engine) -> None:
+def test_a_stream_has_one_event_per_word_and_an_end(engine: Engine) -> None:
     lines = engine.chat("echo a b c", stream=True).text.split("\n\n")
 
     assert lines[-2:] == ["data: [DONE]", ""]
@@ -112,7 +112,7 @@ def test_a_stream_comes_word_by_word_and_ends(engine: Engine) -> None:
     assert words == ["a ", "b ", "c "]
 
 
-def test_vectors_are_in_order_and_of_the_size_told(client: OpenAI) -> None:
+def test_vectors_are_in_order_and_of_the_configured_size(client: OpenAI) -> None:
     one, two = client.embeddings.create(model="vectors", input=["one", "two"]).data
     alone = client.embeddings.create(model="vectors", input="two").data[0]
 
@@ -131,7 +131,7 @@ def test_vectors_are_in_order_and_of_the_size_told(client: OpenAI) -> None:
         ("sleep 5", 504, "timeout"),
     ],
 )
-def test_its_errors_are_told_in_openais_shape(
+def test_engine_errors_have_openais_schema(
     engine: Engine, script: str, status: int, code: str | None
 ) -> None:
     answer = engine.chat(script)
@@ -145,7 +145,7 @@ def test_a_stream_that_breaks_ends_with_an_error(engine: Engine) -> None:
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "stream_interrupted"
 
 
-def test_who_hangs_up_is_hung_up_on_within_a_second(engine: Engine) -> None:
+def test_a_disconnect_reaches_the_engine_within_a_second(engine: Engine) -> None:
     before = engine.seen()["hung_up"]
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
     with engine.gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -156,7 +156,7 @@ def test_who_hangs_up_is_hung_up_on_within_a_second(engine: Engine) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_the_callers_key_stays_here(engine: Engine) -> None:
+def test_the_callers_key_is_not_sent_to_the_engine(engine: Engine) -> None:
     engine.chat("echo hi")
     headers = {name.lower(): value for name, value in engine.seen()["headers"].items()}
 
@@ -164,7 +164,7 @@ def test_the_callers_key_stays_here(engine: Engine) -> None:
     assert headers.get("authorization", "") in ("", f"Bearer {SECRET}")
 
 
-def test_a_remote_engine_is_asked_by_its_own_name_with_its_own_key(start: Any, fake: Any) -> None:
+def test_a_remote_engine_gets_its_own_model_name_and_key(start: Any, fake: Any) -> None:
     with remote(start, fake) as engine:
         engine.chat("echo hi")
         seen = engine.seen()
@@ -176,9 +176,7 @@ def test_a_remote_engine_is_asked_by_its_own_name_with_its_own_key(start: Any, f
     assert SECRET not in json.dumps(talk)
 
 
-def test_a_remote_engine_that_refuses_the_gateways_key_is_no_fault_of_the_caller(
-    start: Any, fake: Any
-) -> None:
+def test_a_remote_engine_that_refuses_the_gateways_key_is_a_502(start: Any, fake: Any) -> None:
     with remote(start, fake) as engine:
         answer = engine.chat("status 401")
 
@@ -196,7 +194,7 @@ def test_a_remote_engine_that_refuses_the_gateways_key_is_no_fault_of_the_caller
         ({"engine": "fake", "source": None}, "are for engine remote"),
     ],
 )
-def test_a_remote_engine_that_cannot_be_is_refused(
+def test_an_invalid_remote_engine_is_refused(
     start: Any, fake: Any, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], told: str
 ) -> None:
     monkeypatch.setenv(KEY_ENV, SECRET)
@@ -207,11 +205,11 @@ def test_a_remote_engine_that_cannot_be_is_refused(
     assert told in answer.json()["error"]["message"]
 
 
-def test_an_engine_that_is_healthy_but_answers_nothing_is_not_ready(start: Any, fake: Any) -> None:
+def test_a_healthy_engine_that_fails_the_probe_is_not_ready(start: Any, fake: Any) -> None:
     health = {**fake()["health"], "start_timeout_s": 3}
     model = fake(arguments=["--probe-status", "500"], health=health)
     with start({"talk": model}, wait=False) as gateway:
-        member = gateway.pool.models["talk"].members[0]
+        member = gateway.pool.models["talk"].replica_slots[0]
         gateway.until(lambda: member.replica.restarts > 0)
 
         assert member.replica.reason == (
@@ -234,8 +232,8 @@ def test_an_engine_that_is_healthy_but_answers_nothing_is_not_ready(start: Any, 
         ("embedding", b'{"error": "x"}', "not answered"),
     ],
 )
-def test_an_answer_to_the_probe_is_looked_at(kind: str, body: bytes, told: str) -> None:
-    found = wrong(kind, body, 2)
+def test_the_response_to_the_probe_is_validated(kind: str, body: bytes, told: str) -> None:
+    found = response_error(kind, body, 2)
 
     assert told in found
     assert bool(told) == bool(found)

@@ -1,4 +1,4 @@
-"""Engines that die, hang, come late; and a gateway that dies."""
+"""Engines that exit, hang or start slowly; and a gateway that is killed."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ POOL = "{engine_grace_s: 0.1, models: {talk: {engine: fake, kind: chat}}}"
 
 
 def pid(gateway: Any, replica: int = 0) -> int:
-    found: int = gateway.pool.models["talk"].members[replica].process.pid
+    found: int = gateway.pool.models["talk"].replica_slots[replica].process.pid
     return found
 
 
@@ -51,7 +51,7 @@ def test_with_a_second_replica_no_caller_sees_an_engine_die(start: Any, fake: An
         assert set(seen) == {200}
 
 
-def test_a_request_that_kills_engines_is_tried_twice_and_no_more(start: Any, fake: Any) -> None:
+def test_a_request_that_kills_engines_is_tried_at_most_twice(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=3)}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 3)
         answer = gateway.chat("die")
@@ -67,7 +67,11 @@ def test_a_hung_engine_is_killed_and_started_again(start: Any, fake: Any) -> Non
         old = pid(gateway)
         os.kill(old, signal.SIGSTOP)
         gateway.until(
-            lambda: pid(gateway) != old if gateway.pool.models["talk"].members[0].process else False
+            lambda: (
+                pid(gateway) != old
+                if gateway.pool.models["talk"].replica_slots[0].process
+                else False
+            )
         )
         gateway.until(gateway.healthy)
 
@@ -88,34 +92,34 @@ def test_before_an_engine_is_ready_the_answer_is_503_with_a_time_to_wait(
         assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_an_engine_that_cannot_start_is_tried_ever_more_slowly(start: Any, fake: Any) -> None:
+def test_an_engine_that_cannot_start_is_retried_with_backoff(start: Any, fake: Any) -> None:
     with start({"talk": fake(arguments=["--no-such-option"])}, wait=False) as gateway:
-        replica = lambda: gateway.pool.models["talk"].members[0].replica  # noqa: E731
+        replica = lambda: gateway.pool.models["talk"].replica_slots[0].replica  # noqa: E731
         gateway.until(lambda: replica().restarts >= 2)
 
         assert replica().reason == "exited with 2"
         assert "exited with 2" in gateway.chat("echo hi").json()["error"]["message"]
 
 
-def test_a_failed_engine_is_told_with_the_file_of_what_it_said(
+def test_a_failed_engine_is_logged_with_the_path_of_its_log(
     start: Any, fake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with start({"talk": fake(arguments=["--no-such-option"])}, wait=False) as gateway:
         gateway.until(lambda: "exited with 2" in caplog.text)
-    told = next(r.getMessage() for r in caplog.records if "exited with 2" in r.getMessage())
+    message = next(r.getMessage() for r in caplog.records if "exited with 2" in r.getMessage())
 
-    file = Path(told.split("; what it said: ")[1])
+    file = Path(message.split("; its log: ")[1])
     assert "unrecognized arguments: --no-such-option" in file.read_text()
 
 
-async def test_a_program_that_cannot_be_run_is_named_in_the_engines_log(tmp_path: Path) -> None:
+async def test_a_program_that_cannot_be_run_is_reported_in_the_engines_log(tmp_path: Path) -> None:
     gone = await process.start(["/no/such/program", "--port", "1"], {}, tmp_path / "log")
 
     assert await gone.wait() == 127
     assert "cannot run /no/such/program: No such file" in (tmp_path / "log").read_text()
 
 
-def broken(launch: Launch) -> list[str]:
+def broken_argv(launch: Launch) -> list[str]:
     raise KeyError(launch.spec.arguments[0])
 
 
@@ -126,11 +130,11 @@ def absent(_: Launch) -> list[str]:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (broken, "engine odd gives no command line: KeyError('--more')"),
+        (broken_argv, "engine odd gives no command line: KeyError('--more')"),
         (absent, "no program no-such-program for engine odd"),
     ],
 )
-def test_an_engine_that_cannot_give_a_command_line_is_told_before_the_start(
+def test_an_engine_without_a_command_line_is_reported_before_the_start(
     start: Any, fake: Any, argv: Callable[[Launch], list[str]], told: str
 ) -> None:
     odd = Engine(kinds=frozenset({"chat"}), argv=argv, weights=False)
@@ -144,7 +148,7 @@ def test_an_engine_that_cannot_give_a_command_line_is_told_before_the_start(
     assert all(f"models.{name}: {told}" in line for name, line in zip("ab", lines, strict=True))
 
 
-def test_an_engine_whose_command_line_breaks_later_is_tried_again(start: Any, fake: Any) -> None:
+def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any) -> None:
     turns: list[int] = []
 
     def moody(launch: Launch) -> list[str]:
@@ -156,7 +160,7 @@ def test_an_engine_whose_command_line_breaks_later_is_tried_again(start: Any, fa
     odd = Engine(kinds=frozenset({"chat"}), argv=moody, weights=False)
     model = {**fake(health={"backoff_first_s": 0.5}), "engine": "odd"}
     with start({"talk": model}, engines={"odd": odd}, wait=False) as gateway:
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].replica.restarts == 1)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].replica.restarts == 1)
         reasons = gateway.client.get("/health").json()["models"]["talk"]["reasons"]
         gateway.until(gateway.healthy)
 
@@ -165,10 +169,10 @@ def test_an_engine_whose_command_line_breaks_later_is_tried_again(start: Any, fa
 
 
 class Fatal(BaseException):
-    """What nobody catches."""
+    """An exception that is not caught."""
 
 
-def test_a_replica_that_nobody_keeps_any_more_is_told(
+def test_a_replica_without_a_supervisor_is_reported(
     start: Any, fake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     turns: list[int] = []
@@ -181,7 +185,7 @@ def test_a_replica_that_nobody_keeps_any_more_is_told(
 
     odd = Engine(kinds=frozenset({"chat"}), argv=fatal, weights=False)
     with start({"talk": {**fake(), "engine": "odd"}}, engines={"odd": odd}, wait=False) as gateway:
-        gateway.until(lambda: "talk/0: nobody keeps this replica any more" in caplog.text)
+        gateway.until(lambda: "talk/0: the replica has no supervisor any more" in caplog.text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -216,7 +220,7 @@ def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: in
         (POOL.replace("chat", "song"), "models.talk.kind"),
     ],
 )
-def test_a_gateway_that_cannot_start_says_why_in_one_line(
+def test_a_gateway_that_cannot_start_prints_the_reason_on_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
 ) -> None:
     file = tmp_path / "pool.yaml"
@@ -231,7 +235,7 @@ def test_a_gateway_that_cannot_start_says_why_in_one_line(
     assert "\n" not in str(ended.value)
 
 
-def test_a_port_in_use_is_told_before_any_engine_starts(
+def test_a_port_in_use_is_reported_before_any_engine_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "pool.yaml"

@@ -1,4 +1,4 @@
-"""The parts of a pool together: full replicas, one of them ill, and whose requests wait."""
+"""The parts of a pool together: full replicas, one of them failing, and queued requests."""
 
 import contextlib
 import os
@@ -21,11 +21,11 @@ from sage_gateway.controlplane.replica_factory import models_of
 from sage_gateway.engines import ENGINES
 from sage_gateway.models.model import Model
 from sage_gateway.replicas.circuit_breaker import Breaker, Circuit
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 
 CHAT = "/v1/chat/completions"
-CHAT_COSTS = 5  # tokens, as the fake engine says
-RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check comes to help
+CHAT_COSTS = 5  # tokens, as the fake engine reports
+RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check interferes
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 
 
 def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
-    return gateway.pool.models[model].members[replica]
+    return gateway.pool.models[model].replica_slots[replica]
 
 
 def both_ready(gateway: Any, model: str = "talk") -> None:
@@ -47,7 +47,7 @@ def waiting(gateway: Any, model: str = "talk") -> int:
 
 
 @pytest.mark.parametrize("routing", ["least_loaded", "round_robin", "prefix", "session"])
-def test_a_killed_one_of_two_under_a_full_queue_fails_no_request(
+def test_killing_one_of_two_replicas_under_a_full_queue_fails_no_request(
     start: Any, fake: Any, callers: ThreadPoolExecutor, routing: str
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=2, routing=routing)}) as gateway:
@@ -60,7 +60,7 @@ def test_a_killed_one_of_two_under_a_full_queue_fails_no_request(
     assert ends == {200: 120}
 
 
-def test_a_hung_one_with_a_full_queue_stalls_no_other_model(
+def test_a_hung_replica_with_a_full_queue_does_not_stall_other_models(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     hung = fake(concurrency=2, queue_max=8, health=RARELY, timeout_s=20)
@@ -81,17 +81,17 @@ def test_a_hung_one_with_a_full_queue_stalls_no_other_model(
     assert ends == {200: 10, 429: 10}
 
 
-def test_while_one_is_trusted_who_finds_it_full_waits_rather_than_ask_an_open_circuit(
+def test_a_request_is_queued_for_a_healthy_replica_rather_than_sent_to_an_open_circuit(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=1, health=RARELY)}) as gateway:
         both_ready(gateway)
-        member(gateway).breaker = Breaker(Circuit.OPEN, retry_at_s=time.monotonic() + 60)
+        member(gateway).set_breaker(Breaker(Circuit.OPEN, retry_at_s=time.monotonic() + 60))
         asks = [callers.submit(gateway.chat, "sleep 0.1") for _ in range(5)]
         ends = [ask.result().status_code for ask in asks]
 
         assert ends == [200] * 5
-        assert gateway.pool.models["talk"].queue.ended["let_go"] > 0
+        assert gateway.pool.models["talk"].queue.outcomes["dispatched"] > 0
         assert [gateway.seen("talk", i)["requests"] for i in range(2)] == [0, 5]
 
 
@@ -104,7 +104,9 @@ def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPo
         for engine in engines:
             engine.send_signal(signal.SIGSTOP)
         asks = [callers.submit(gateway.client.post, "/v1/embeddings", json=body) for _ in range(2)]
-        gateway.until(lambda: all(m.in_flight for m in gateway.pool.models["vectors"].members))
+        gateway.until(
+            lambda: all(m.in_flight for m in gateway.pool.models["vectors"].replica_slots)
+        )
         time.sleep(0.2)
         assert waiting(gateway, "vectors") == 0
         for engine in engines:
@@ -114,21 +116,25 @@ def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPo
         assert sum(gateway.seen("vectors", i)["requests"] for i in range(2)) == 2
 
 
-def model_of(rows: list[tuple[State, int, bool, int, Circuit]]) -> Model:
+def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:
     spec = {"engine": "fake", "kind": "chat", "concurrency": 3, "replicas": max(1, len(rows))}
     pool = PoolSpec.model_validate({"models": {"talk": spec}})
     model = models_of(pool, ENGINES, Path())["talk"]
-    for one, (state, in_flight, suspect, missed, circuit) in zip(model.members, rows, strict=True):
-        one.replica = replace(one.replica, state=state, missed=missed)
-        one.in_flight, one.suspect = in_flight, suspect
-        one.breaker = Breaker(circuit, retry_at_s=time.monotonic() + 60, trials=2)
+    for one, (state, in_flight, suspect, missed, circuit) in zip(
+        model.replica_slots, rows, strict=True
+    ):
+        one.set_replica(replace(one.replica, state=state, missed=missed))
+        for _ in range(in_flight):
+            one.acquire()
+        one.set_suspect(suspect)
+        one.set_breaker(Breaker(circuit, retry_at_s=time.monotonic() + 60, trials=2))
     return model
 
 
 @given(
     rows=st.lists(
         st.tuples(
-            st.sampled_from([State.READY, State.STARTING, State.FAILED]),
+            st.sampled_from([ReplicaState.READY, ReplicaState.STARTING, ReplicaState.FAILED]),
             st.integers(0, 4),
             st.booleans(),
             st.integers(0, 1),
@@ -138,15 +144,15 @@ def model_of(rows: list[tuple[State, int, bool, int, Circuit]]) -> Model:
         max_size=4,
     )
 )
-def test_the_queue_and_the_choice_agree_on_whether_there_is_room(
-    rows: list[tuple[State, int, bool, int, Circuit]],
+def test_the_queue_and_the_router_agree_on_whether_there_is_room(
+    rows: list[tuple[ReplicaState, int, bool, int, Circuit]],
 ) -> None:
     model = model_of(rows)
 
-    room, index = model.room_beyond(0), model.choose()
+    room, index = model.has_room(0), model.choose()
 
     assert room == (index is not None)
-    assert index is None or model.members[index].in_flight < 3
+    assert index is None or model.replica_slots[index].in_flight < 3
 
 
 def made_key(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
@@ -156,14 +162,14 @@ def made_key(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
     return {"Authorization": f"Bearer {made['key']}"}
 
 
-def asked(gateway: Any, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
+def post_chat(gateway: Any, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
     messages = [{"role": "user", "content": content}]
     body = {"model": "talk", "messages": messages, "max_tokens": 1}
     found: httpx.Response = gateway.client.post(CHAT, json=body, headers=headers, **more)
     return found
 
 
-def spent(gateway: Any, headers: dict[str, str]) -> int:
+def tokens_used(gateway: Any, headers: dict[str, str]) -> int:
     lines = gateway.client.get("/v1/usage", headers=headers).json()["data"]
     return sum(line["total_tokens"] for line in lines)
 
@@ -186,34 +192,36 @@ def busy(gateway: Any) -> Iterator[None]:
         ({"policy": "slo"}, {"x-sage-deadline-ms": "1"}, 504),
     ],
 )
-def test_who_is_refused_by_the_queue_pays_nothing_and_holds_nothing(
+def test_a_request_rejected_by_the_queue_is_not_charged_and_reserves_no_tokens(
     start: Any, fake: Any, model: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
     with start({"talk": fake(concurrency=1, **model)}) as gateway:
         own = made_key(gateway, "acme", tokens_per_day=300)
         with busy(gateway):
-            ends = [asked(gateway, "echo hi", own | headers) for _ in range(5)]
-        gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
+            ends = [post_chat(gateway, "echo hi", own | headers) for _ in range(5)]
+        gateway.until(lambda: post_chat(gateway, "echo hi", own).status_code == 200)
 
         assert {end.status_code for end in ends} == {status}
         assert "insufficient_quota" not in {end.json()["error"]["code"] for end in ends}
-        assert spent(gateway, own) == CHAT_COSTS
+        assert tokens_used(gateway, own) == CHAT_COSTS
 
 
-def test_who_hangs_up_in_the_queue_pays_nothing_and_holds_nothing(start: Any, fake: Any) -> None:
+def test_a_request_cancelled_in_the_queue_is_not_charged_and_reserves_no_tokens(
+    start: Any, fake: Any
+) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         own = made_key(gateway, "acme", tokens_per_day=300)
         with busy(gateway):
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
-                    asked(gateway, "echo hi", own, timeout=0.2)
-            gateway.until(lambda: gateway.pool.models["talk"].queue.ended["left"] == 3)
-        gateway.until(lambda: asked(gateway, "echo hi", own).status_code == 200)
+                    post_chat(gateway, "echo hi", own, timeout=0.2)
+            gateway.until(lambda: gateway.pool.models["talk"].queue.outcomes["cancelled"] == 3)
+        gateway.until(lambda: post_chat(gateway, "echo hi", own).status_code == 200)
 
-        assert spent(gateway, own) == CHAT_COSTS
+        assert tokens_used(gateway, own) == CHAT_COSTS
 
 
-def test_shares_are_those_of_the_keys_tenants_whatever_a_header_says(
+def test_fair_shares_use_the_tenant_of_the_key_and_ignore_the_header(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1, policy="fair")}) as gateway:
@@ -221,7 +229,7 @@ def test_shares_are_those_of_the_keys_tenants_whatever_a_header_says(
         order: list[str] = []
 
         def ask(name: str, headers: dict[str, str]) -> None:
-            assert asked(gateway, "sleep 0.1", headers).status_code == 200
+            assert post_chat(gateway, "sleep 0.1", headers).status_code == 200
             order.append(name)
 
         with busy(gateway):

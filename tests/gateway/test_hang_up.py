@@ -33,7 +33,7 @@ def calling(gateway: Any, content: str, *, stream: bool) -> Iterator[None]:
 def test_a_running_request_is_aborted_at_the_engine(gateway: Any, stream: bool) -> None:
     hung_up = gateway.seen()["hung_up"]
     with calling(gateway, "slow" if stream else "sleep 30", stream=stream):
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
         time.sleep(0.1)
     gone = time.monotonic()
 
@@ -41,7 +41,7 @@ def test_a_running_request_is_aborted_at_the_engine(gateway: Any, stream: bool) 
     took_s = time.monotonic() - gone
     print(f"aborted after {1000 * took_s:.0f} ms")
     assert took_s < WITHIN_S
-    gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0, WITHIN_S)
+    gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0, WITHIN_S)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -51,10 +51,10 @@ def test_a_queued_request_leaves_the_queue_and_never_reaches_an_engine(
     with start({"talk": fake(concurrency=1)}) as gateway:
         queue = gateway.pool.models["talk"].queue
         with calling(gateway, "sleep 2", stream=False):
-            gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)
+            gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
             with calling(gateway, "echo hi", stream=stream):
                 gateway.until(lambda: len(queue) == 1)
             gateway.until(lambda: len(queue) == 0, WITHIN_S)
 
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0, WITHIN_S)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0, WITHIN_S)
         assert gateway.seen()["requests"] == 1

@@ -70,7 +70,7 @@ def target(start: Any, fake: Any) -> Any:
 def engines(target: Any) -> Any:
     """Counts what all engines together were asked."""
     with httpx.Client() as client:
-        urls = [model.members[0].url("/seen") for model in target.pool.models.values()]
+        urls = [model.replica_slots[0].url("/seen") for model in target.pool.models.values()]
         yield lambda: sum(client.get(url).json()["requests"] for url in urls)
 
 
@@ -121,7 +121,7 @@ def test_what_is_json_is_passed_on_under_an_alias_too(target: Any, more: bytes) 
     for model in (b"talk", b"alias"):
         status = target.client.post(ROUTES[0], content=good(ROUTES[0], more, model)).status_code
         assert status in (200, 400)
-    assert not target.pool.models["talk"].members[0].suspect
+    assert not target.pool.models["talk"].replica_slots[0].suspect
 
 
 HEADS = {

@@ -1,4 +1,4 @@
-"""``pool.yaml``: what is taken, and what a wrong one is told."""
+"""``pool.yaml``: its valid forms, and the errors of invalid ones."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 import sage_gateway
 from sage_flink.common import ConfigError
-from sage_gateway.config.pool_file import SHIPPED, chosen_file, load
+from sage_gateway.config.pool_file import SHIPPED, choose_file, load
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.engines import ENGINES, Engine, Launch
 
@@ -31,7 +31,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
         (
             "models: {m: {engine: nope, kind: chat}}",
-            "models.m.engine: 'nope' is none of",
+            "models.m.engine: 'nope' is not one of",
         ),
         (
             "models: {m: {engine: fake, kind: chat, slots: 0}}",
@@ -89,7 +89,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
     ],
 )
-def test_a_wrong_pool_file_is_told_in_one_line_that_names_the_place(
+def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
     tmp_path: Path, text: str, told: str
 ) -> None:
     file = tmp_path / "pool.yaml"
@@ -115,7 +115,7 @@ def test_concurrency_is_a_number_or_measured(tmp_path: Path) -> None:
     assert (models["b"].policy, models["b"].queue_max) == ("fifo", 1024)
 
 
-def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) -> None:
+def test_a_tenant_has_only_the_limits_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(GOOD + "\ntenants: {acme: {requests_per_minute: 600, tokens_per_month: 5}}")
 
@@ -127,19 +127,19 @@ def test_a_tenant_has_the_limits_that_are_written_and_no_others(tmp_path: Path) 
     }
 
 
-def test_a_file_given_beats_the_one_at_home_which_beats_the_shipped_one(tmp_path: Path) -> None:
+def test_the_pool_option_precedes_the_file_in_the_home_and_the_shipped_one(tmp_path: Path) -> None:
     given = tmp_path / "given.yaml"
-    assert chosen_file(None, tmp_path) == SHIPPED
+    assert choose_file(None, tmp_path) == SHIPPED
 
     (tmp_path / "pool.yaml").write_text(GOOD)
-    assert chosen_file(None, tmp_path) == tmp_path / "pool.yaml"
-    assert chosen_file(given, tmp_path) == given
+    assert choose_file(None, tmp_path) == tmp_path / "pool.yaml"
+    assert choose_file(given, tmp_path) == given
 
     with pytest.raises(ConfigError, match="give --pool a file that exists"):
         load(given, ENGINES)
 
 
-def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
+def test_every_mistake_is_reported_in_plain_words(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(
         "models: {a b: {engine: fake, kind: chat}, m: {kind: song, threads: many}}\nextra: 1"
@@ -150,7 +150,7 @@ def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
 
     assert str(caught.value).splitlines() == [
         f"{file}: 5 mistakes",
-        "  models.a b: a name has letters, digits and . _ : / - only, 128 at most, and begins with "
+        "  models.a b: a name has letters, digits and . _ : / - only, 128 at most, and starts with "
         "a letter or digit, got 'a b'",
         "  models.m.engine: is missing; add it",
         "  models.m.kind: must be 'chat', 'embedding' or 'rerank', got 'song'",
@@ -159,7 +159,7 @@ def test_every_mistake_is_told_and_in_plain_words(tmp_path: Path) -> None:
     ]
 
 
-def test_every_contradiction_is_told(tmp_path: Path) -> None:
+def test_every_contradiction_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(
         "models: {a: {engine: x, kind: chat}, b: {engine: fake, kind: chat, aliases: [a, b]}}"
@@ -171,7 +171,7 @@ def test_every_contradiction_is_told(tmp_path: Path) -> None:
     assert str(caught.value).count("\n  ") == 3
 
 
-def written(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str]]:
+def command_line(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str]]:
     """A launch as the pool would make it, and the engine's command line for it."""
     model = {"engine": name, "kind": kind, "arguments": ["--more", "2"]}
     spec = PoolSpec.model_validate({"models": {"the-model": model}}).models["the-model"]
@@ -190,11 +190,11 @@ def newcomer() -> Engine:
 
 
 @pytest.mark.parametrize(("name", "engine"), [*sorted(ENGINES.items()), ("newcomer", newcomer())])
-def test_an_engine_is_told_its_name_its_port_its_weights_and_what_the_model_adds(
+def test_a_command_line_has_the_models_name_port_weights_and_arguments(
     name: str, engine: Engine
 ) -> None:
     for kind in engine.kinds:
-        launch, line = written(engine, name, kind)
+        launch, line = command_line(engine, name, kind)
 
         assert all(isinstance(part, str) for part in line)
         assert line[-2:] == ["--more", "2"]

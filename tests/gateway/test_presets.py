@@ -1,4 +1,4 @@
-"""The pools that are shipped."""
+"""The shipped presets."""
 
 from pathlib import Path
 
@@ -26,6 +26,6 @@ def test_a_preset_has_a_chat_model_and_one_for_collections(name: str) -> None:
         assert model.kind in ENGINES[model.engine].kinds
 
 
-def test_a_preset_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_an_unknown_preset_is_an_error_that_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match="there are cpu-small, cpu-vllm, gpu-mixed, gpu-vllm"):
         presets.path("../pool")

@@ -113,7 +113,7 @@ def test_a_caller_who_hangs_up_aborts_the_engines_request(gateway: Any) -> None:
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
     gateway.until(lambda: gateway.seen()["hung_up"] == before + 2, 1.0)
-    gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 0, 1.0)
+    gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0, 1.0)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/completions"])
@@ -165,7 +165,7 @@ def test_an_engines_own_failure_is_a_502_with_a_time_to_wait(gateway: Any) -> No
 
     assert answer.status_code == 502
     assert int(answer.headers["retry-after"]) >= 1
-    assert "told to answer 500" in error_of(answer)["message"]
+    assert "scripted status 500" in error_of(answer)["message"]
 
 
 def test_a_path_that_is_not_there_and_a_wrong_method_are_errors_in_openais_shape(
@@ -180,7 +180,7 @@ def test_without_a_queue_requests_beyond_the_room_are_429_at_once(start: Any, fa
     with start({"talk": fake(concurrency=1, queue_max=0)}) as gateway:
         first = threading.Thread(target=gateway.chat, args=("sleep 1",))
         first.start()
-        gateway.until(lambda: gateway.pool.models["talk"].members[0].in_flight == 1)
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
         began = time.monotonic()
         second = gateway.chat("echo hi")
         first.join()

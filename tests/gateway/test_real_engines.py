@@ -1,4 +1,4 @@
-"""The running stack's gateway and its real engines, asked by OpenAI's own client."""
+"""The local stack's gateway and its real engines, called with OpenAI's own client."""
 
 import base64
 import math
@@ -31,7 +31,7 @@ def client() -> Iterator[openai.OpenAI]:
         yield client
 
 
-def embedded(client: openai.OpenAI, texts: list[str], **more: Any) -> list[Any]:
+def embed(client: openai.OpenAI, texts: list[str], **more: Any) -> list[Any]:
     page = client.embeddings.create(model="minilm", input=texts, **more)
     assert [item.index for item in page.data] == list(range(len(texts)))
     return [item.embedding for item in page.data]
@@ -45,7 +45,7 @@ def test_models_lists_the_chat_and_the_embedding_model(client: openai.OpenAI) ->
     assert {"smollm2", "minilm"} <= {model.id for model in client.models.list()}
 
 
-def test_a_chat_has_a_text_and_its_cost(client: openai.OpenAI) -> None:
+def test_a_chat_has_a_text_and_its_usage(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=8)
 
     assert answer.choices[0].message.content
@@ -53,7 +53,7 @@ def test_a_chat_has_a_text_and_its_cost(client: openai.OpenAI) -> None:
     assert 0 < answer.usage.completion_tokens <= 8
 
 
-def test_a_streamed_chat_comes_in_pieces_and_says_why_it_ended(client: openai.OpenAI) -> None:
+def test_a_streamed_chat_has_chunks_and_a_finish_reason(client: openai.OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
             model="smollm2",
@@ -69,27 +69,27 @@ def test_a_streamed_chat_comes_in_pieces_and_says_why_it_ended(client: openai.Op
     assert chunks[-1].usage is not None
 
 
-def test_embeddings_are_unit_vectors_in_the_order_asked(client: openai.OpenAI) -> None:
+def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(client: openai.OpenAI) -> None:
     texts = ["a cat sleeps", "the stock market fell " * 30, "a kitten naps", "x"]
-    cat, market, kitten, _ = vectors = embedded(client, texts)
+    cat, market, kitten, _ = vectors = embed(client, texts)
 
     assert {len(vector) for vector in vectors} == {384}
     assert all(math.isclose(cosine(v, v), 1, abs_tol=1e-4) for v in vectors)
     assert cosine(cat, kitten) > 0.5 > cosine(cat, market)
 
 
-def test_base64_and_floats_say_the_same_and_neighbours_change_nothing(
+def test_base64_and_floats_are_equal_and_independent_of_the_batch(
     client: openai.OpenAI,
 ) -> None:
-    floats = embedded(client, ["one", "two"], encoding_format="float")
-    packed = embedded(client, ["two"], encoding_format="base64")[0]
+    floats = embed(client, ["one", "two"], encoding_format="float")
+    packed = embed(client, ["two"], encoding_format="base64")[0]
     unpacked = struct.unpack("<384f", base64.b64decode(packed))
 
     assert unpacked == pytest.approx(floats[1], abs=1e-5)
 
 
-def test_many_long_texts_are_cut_and_answered(client: openai.OpenAI) -> None:
-    assert len(embedded(client, ["word " * 400] * 20 + ["short"])) == 21
+def test_many_long_texts_are_truncated_and_answered(client: openai.OpenAI) -> None:
+    assert len(embed(client, ["word " * 400] * 20 + ["short"])) == 21
 
 
 @pytest.mark.parametrize("wrong", [[], ["a", ""], [["x"]], [1.5]])
@@ -99,7 +99,7 @@ def test_wrong_embedding_inputs_are_a_400(client: openai.OpenAI, wrong: Any) -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_question_longer_than_the_context_is_a_400(client: openai.OpenAI, stream: bool) -> None:
+def test_a_prompt_longer_than_the_context_is_a_400(client: openai.OpenAI, stream: bool) -> None:
     long: Any = [{"role": "user", "content": "word " * 5000}]
 
     with pytest.raises(openai.BadRequestError) as caught:
@@ -136,7 +136,7 @@ def test_an_unknown_model_is_a_404(client: openai.OpenAI) -> None:
     assert caught.value.code == "model_not_found"
 
 
-def test_without_the_key_nothing_is_answered(client: openai.OpenAI) -> None:
+def test_requests_without_the_key_are_refused(client: openai.OpenAI) -> None:
     with (
         openai.OpenAI(base_url=client.base_url, api_key="wrong", max_retries=0) as stranger,
         pytest.raises(openai.AuthenticationError),
@@ -166,7 +166,7 @@ def test_a_killed_engine_is_back_and_serves_again(client: openai.OpenAI) -> None
         assert time.monotonic() < end
         time.sleep(0.1)
 
-    assert len(embedded(client, ["back again"])) == 1
+    assert len(embed(client, ["back again"])) == 1
 
 
 def engine_back(url: str, old: int) -> bool:

@@ -1,4 +1,4 @@
-"""Routing by the beginning of the prompt, with bounded load."""
+"""Routing by the prefix of the prompt, with bounded load."""
 
 import orjson
 from hypothesis import given
@@ -6,18 +6,18 @@ from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.openai.schema import BODY_BYTES_MAX
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.request import Request
-from sage_gateway.routing import Candidate, Hints, Router
+from sage_gateway.routing import Candidate, Router, RoutingHints
 from sage_gateway.routing.prefix import (
     BLOCK_BYTES,
     CUTS,
     LINKS_MAX,
     POLICY,
-    Seen,
-    bound,
-    chained,
+    SentPrefixes,
+    hash_chain,
     learn,
+    load_limit,
     read,
 )
 
@@ -29,11 +29,11 @@ def router() -> Router:
 
 
 def at_work(*loads: int) -> list[Candidate]:
-    return [Candidate(i, State.READY, load) for i, load in enumerate(loads)]
+    return [Candidate(i, ReplicaState.READY, load) for i, load in enumerate(loads)]
 
 
-def hints(text: str) -> Hints:
-    return Hints(chain=chained(text.encode()))
+def hints(text: str) -> RoutingHints:
+    return RoutingHints(chain=hash_chain(text.encode()))
 
 
 def chat(*contents: str, **more: object) -> bytes:
@@ -67,14 +67,14 @@ def test_a_conversation_stays_on_one_replica_while_that_has_a_slot_free(
     loads=st.lists(st.integers(0, 60), min_size=2, max_size=8),
     beginnings=st.lists(st.sampled_from("abc"), min_size=1, max_size=60),
 )
-def test_no_beginning_brings_a_replica_above_its_bound_or_is_led_away_below_it(
+def test_a_prefix_stays_on_its_replica_up_to_the_load_limit_and_not_beyond(
     loads: list[int], beginnings: list[str]
 ) -> None:
-    policy, seen = POLICY, Seen(SLOTS)
+    policy, seen = POLICY, SentPrefixes(SLOTS)
     holders: dict[str, set[int]] = {}
     for name in beginnings:
         candidates = at_work(*loads)
-        most = bound(candidates, SLOTS)
+        most = load_limit(candidates, SLOTS)
         index = policy.choose(candidates, hints(name * 600), seen)
         seen = policy.learn(seen, hints(name * 600), index)
         light = {i for i in holders.get(name, set()) if loads[i] < most}
@@ -85,7 +85,7 @@ def test_no_beginning_brings_a_replica_above_its_bound_or_is_led_away_below_it(
         holders.setdefault(name, set()).add(index)
 
 
-def test_a_hot_beginning_spreads_when_its_holder_has_too_much_and_not_before() -> None:
+def test_a_hot_prefix_spreads_only_when_its_holder_is_too_busy() -> None:
     by_prefix, loads = router(), [0, 0, 0]
     for _ in range(30):
         index = by_prefix.choose(at_work(*loads), hints(tale(200)))
@@ -112,7 +112,7 @@ def test_the_longest_match_wins_over_a_lower_load() -> None:
     assert turns == [0, 1, 1]
 
 
-def test_a_common_beginning_that_is_a_small_part_gathers_nobody() -> None:
+def test_a_common_prefix_that_is_a_small_part_of_the_prompt_does_not_count() -> None:
     by_prefix, loads = router(), [0, 0]
     for about in ("whales", "fish", "birds", "trees"):
         index = by_prefix.choose(at_work(*loads), hints("s" * 300 + tale(200, about)))
@@ -122,16 +122,16 @@ def test_a_common_beginning_that_is_a_small_part_gathers_nobody() -> None:
     assert loads == [2, 2]
 
 
-def test_a_prompt_shorter_than_a_block_goes_to_the_least_busy() -> None:
-    assert read(Request(body=chat("hello"))) == Hints()
-    assert router().choose(at_work(1, 0), Hints()) == 1
+def test_a_prompt_shorter_than_a_block_is_sent_to_the_least_loaded() -> None:
+    assert read(Request(body=chat("hello"))) == RoutingHints()
+    assert router().choose(at_work(1, 0), RoutingHints()) == 1
 
 
 def test_the_whole_prompt_counts_and_its_end_changes_only_the_last_link() -> None:
     long = tale(40_000)
 
-    chain = chained(long.encode())
-    other = chained((long[: CUTS[len(chain) - 1] - 1] + "#").encode())
+    chain = hash_chain(long.encode())
+    other = hash_chain((long[: CUTS[len(chain) - 1] - 1] + "#").encode())
 
     assert chain[:-1] == other[:-1]
     assert chain[-1] != other[-1]
@@ -139,17 +139,17 @@ def test_the_whole_prompt_counts_and_its_end_changes_only_the_last_link() -> Non
 
 
 def test_the_first_byte_changes_every_link() -> None:
-    chain, other = chained(b"a" + b"x" * 5000), chained(b"b" + b"x" * 5000)
+    chain, other = hash_chain(b"a" + b"x" * 5000), hash_chain(b"b" + b"x" * 5000)
 
     assert not set(chain) & set(other)
 
 
-def test_the_largest_body_is_known_by_a_few_hashes() -> None:
+def test_the_largest_body_has_less_than_eighty_hashes() -> None:
     assert len(CUTS) < 80
     assert CUTS[-1] >= BODY_BYTES_MAX
 
 
-def test_what_an_engine_renders_is_what_counts() -> None:
+def test_only_the_rendered_parts_of_a_body_count() -> None:
     tools = [{"type": "function", "function": {"name": "f" * 300}}]
     plain, cooler = chat(tale(200)), chat(tale(200), temperature=1, seed=3)
     with_tools = chat(tale(200), tools=tools)
@@ -162,19 +162,19 @@ def test_what_an_engine_renders_is_what_counts() -> None:
     assert read(Request(body=embeddings)).chain
 
 
-def test_what_is_remembered_has_a_limit_and_short_beginnings_are_kept_longest() -> None:
-    seen = Seen(SLOTS)
+def test_the_prefix_state_is_bounded_and_short_prefixes_are_evicted_last() -> None:
+    seen = SentPrefixes(SLOTS)
     own = hints("a" * BLOCK_BYTES * 3)
     learn(seen, own, 1)
     for i in range(LINKS_MAX - 1):
-        learn(seen, Hints(chain=(b"%d" % i,)), 0)
+        learn(seen, RoutingHints(chain=(b"%d" % i,)), 0)
 
     assert len(seen.links) == LINKS_MAX
     assert own.chain[0] in seen.links
     assert own.chain[2] not in seen.links
 
 
-def test_new_beginnings_of_a_quiet_model_take_turns_and_known_ones_stay() -> None:
+def test_new_prefixes_of_a_quiet_model_rotate_and_known_ones_stay() -> None:
     by_prefix = router()
     idle = at_work(0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Several replicas behind one model, some of them ill: what callers see."""
+"""Several replicas of one model, some of them failing: what clients observe."""
 
 import contextlib
 import os
@@ -13,20 +13,20 @@ import httpx
 import pytest
 
 from sage_gateway.replicas.circuit_breaker import RUN_MAX, Circuit
-from sage_gateway.replicas.lifecycle import State
-from sage_gateway.routing import Candidate, Hints
+from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.routing import Candidate, RoutingHints
 from sage_gateway.routing.rendezvous import choose
 
-RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check comes to help
+RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check interferes
 
 
 def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
-    return gateway.pool.models[model].members[replica]
+    return gateway.pool.models[model].replica_slots[replica]
 
 
 @contextlib.contextmanager
 def hung(of: Any) -> Iterator[None]:
-    """The engine hangs: it takes connections and answers nothing."""
+    """The engine hangs: it takes connections and does not answer."""
     process = of.process
     process.send_signal(signal.SIGSTOP)
     try:
@@ -37,10 +37,10 @@ def hung(of: Any) -> Iterator[None]:
 
 
 def all_ready(gateway: Any) -> bool:
-    return all(m.ready() == len(m.members) for m in gateway.pool.models.values())
+    return all(m.ready() == len(m.replica_slots) for m in gateway.pool.models.values())
 
 
-def asked(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
+def request_counts(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
     return [gateway.seen(model, i)["requests"] for i in range(replicas)]
 
 
@@ -59,12 +59,12 @@ def talk(gateway: Any, session: str) -> httpx.Response:
 
 
 def of_first() -> str:
-    """A session whose replica is the first, while that is well."""
-    both = [Candidate(i, State.READY, 0) for i in range(2)]
-    return next(str(n) for n in range(99) if choose(both, Hints(b"%d" % n), None) == 0)
+    """A session of the first replica, while that is healthy."""
+    both = [Candidate(i, ReplicaState.READY, 0) for i in range(2)]
+    return next(str(n) for n in range(99) if choose(both, RoutingHints(b"%d" % n), None) == 0)
 
 
-def test_a_killed_one_of_two_fails_no_request_under_load(start: Any, fake: Any) -> None:
+def test_killing_one_of_two_replicas_fails_no_request_under_load(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         with ThreadPoolExecutor(8) as callers:
@@ -76,7 +76,7 @@ def test_a_killed_one_of_two_fails_no_request_under_load(start: Any, fake: Any) 
     assert ends == {200: 120}
 
 
-def test_a_hung_one_of_two_fails_no_request(start: Any, fake: Any) -> None:
+def test_a_hung_replica_of_two_fails_no_request(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         with hung(member(gateway)), ThreadPoolExecutor(8) as callers:
@@ -102,7 +102,7 @@ def test_a_hung_engine_never_stalls_another_model(start: Any, fake: Any) -> None
         assert sorted(took_s)[20] < 0.5
 
 
-def test_a_replica_that_never_answers_is_left_alone_and_tried_again_later(
+def test_a_replica_that_never_answers_is_avoided_and_tried_again_later(
     start: Any, fake: Any
 ) -> None:
     model = fake(replicas=2, routing="session", health=RARELY, timeout_s=1)
@@ -117,12 +117,12 @@ def test_a_replica_that_never_answers_is_left_alone_and_tried_again_later(
         assert first == [504] * RUN_MAX
         assert then == 200
 
-        def closed() -> bool:
+        def is_closed() -> bool:
             talk(gateway, of_first())
             return member(gateway).breaker.circuit is Circuit.CLOSED
 
-        gateway.until(closed)
-        assert asked(gateway, 2)[1] >= 1
+        gateway.until(is_closed)
+        assert request_counts(gateway, 2)[1] >= 1
 
 
 def test_requests_that_make_every_engine_fail_do_not_close_the_model(
@@ -138,7 +138,7 @@ def test_requests_that_make_every_engine_fail_do_not_close_the_model(
         assert gateway.chat("echo hi").status_code == 200
 
 
-def test_a_refusal_is_an_answer(start: Any, fake: Any) -> None:
+def test_a_refusal_does_not_open_the_circuit(start: Any, fake: Any) -> None:
     with start({"talk": fake()}) as gateway:
         for _ in range(2 * RUN_MAX):
             assert gateway.chat("status 422").status_code == 400
@@ -151,22 +151,22 @@ def test_a_refusal_is_an_answer(start: Any, fake: Any) -> None:
 @pytest.mark.parametrize(
     ("routing", "header"), [("session", "x-session-id"), ("key_group", "x-key-group")]
 )
-def test_what_carries_the_same_key_goes_to_the_same_replica(
+def test_requests_with_the_same_key_are_sent_to_the_same_replica(
     start: Any, fake: Any, routing: str, header: str
 ) -> None:
     with start({"vectors": fake("embedding", replicas=3, routing=routing)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         for _ in range(10):
             embed(gateway, **{header: "17"})
-        same = asked(gateway, 3, "vectors")
+        same = request_counts(gateway, 3, "vectors")
         for key in range(30):
             embed(gateway, **{header: str(key)})
 
         assert sorted(same) == [0, 0, 10]
-        assert min(asked(gateway, 3, "vectors")) > 0
+        assert min(request_counts(gateway, 3, "vectors")) > 0
 
 
-def test_a_conversation_goes_where_its_beginning_went(start: Any, fake: Any) -> None:
+def test_a_conversation_is_sent_to_the_replica_of_its_prefix(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2, routing="prefix")}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         with ThreadPoolExecutor(1) as other:
@@ -180,7 +180,7 @@ def test_a_conversation_goes_where_its_beginning_went(start: Any, fake: Any) -> 
             busy.result()
             gateway.chat(said)
 
-        assert asked(gateway, 2) == [1, 7]
+        assert request_counts(gateway, 2) == [1, 7]
 
 
 @pytest.mark.parametrize("routing", ["round_robin", "power_of_two"])
@@ -190,7 +190,7 @@ def test_requests_without_a_key_are_spread(start: Any, fake: Any, routing: str) 
         for _ in range(24):
             gateway.chat("echo hi")
 
-        assert min(asked(gateway, 2)) >= (12 if routing == "round_robin" else 1)
+        assert min(request_counts(gateway, 2)) >= (12 if routing == "round_robin" else 1)
 
 
 def test_a_hedged_request_is_answered_by_the_replica_that_is_not_hung(
@@ -209,13 +209,13 @@ def test_a_hedged_request_is_answered_by_the_replica_that_is_not_hung(
         assert took_s < 3
 
 
-def test_a_request_that_is_answered_in_time_is_not_asked_twice(start: Any, fake: Any) -> None:
+def test_a_request_that_is_answered_in_time_is_not_hedged(start: Any, fake: Any) -> None:
     model = fake("embedding", replicas=2, hedge_after_ms=5000)
     with start({"vectors": model}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         assert [embed(gateway).status_code for _ in range(10)] == [200] * 10
 
-        assert sum(asked(gateway, 2, "vectors")) == 10
+        assert sum(request_counts(gateway, 2, "vectors")) == 10
 
 
 def test_a_hedge_without_a_second_replica_waits_for_the_first(start: Any, fake: Any) -> None:
@@ -229,10 +229,10 @@ def test_a_hedge_without_a_second_replica_waits_for_the_first(start: Any, fake: 
                 time.sleep(0.2)
             assert answer.result().status_code == 200
 
-        assert asked(gateway, 1, "vectors") == [1]
+        assert request_counts(gateway, 1, "vectors") == [1]
 
 
-def test_a_caller_who_hangs_up_ends_both_askings_of_a_hedge(start: Any, fake: Any) -> None:
+def test_a_disconnect_cancels_both_requests_of_a_hedge(start: Any, fake: Any) -> None:
     model = fake("embedding", replicas=2, health=RARELY, hedge_after_ms=20)
     with start({"vectors": model}) as gateway:
         gateway.until(lambda: all_ready(gateway))

@@ -1,4 +1,4 @@
-"""Models and replicas that come and go while the gateway serves."""
+"""Models and replicas that are added and removed while the gateway serves."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ def load(gateway: Any, content: str = "sleep 0.02") -> Iterator[Counter[int]]:
                 ask.result()
 
 
-def scaled(gateway: Any, replicas: int, model: str = "talk") -> httpx.Response:
+def scale(gateway: Any, replicas: int, model: str = "talk") -> httpx.Response:
     path = f"/pool/models/{model}/scale"
     answer: httpx.Response = gateway.client.post(path, json={"replicas": replicas})
     return answer
@@ -51,20 +51,20 @@ def replicas(gateway: Any) -> dict[str, Any]:
     return {r["id"]: r for r in gateway.client.get("/pool/replicas").json()["data"]}
 
 
-def settled(gateway: Any, count: int, model: str = "talk") -> bool:
+def is_settled(gateway: Any, count: int, model: str = "talk") -> bool:
     found = gateway.pool.models[model]
-    return found.ready() == len(found.members) == count
+    return found.ready() == len(found.replica_slots) == count
 
 
-def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
+def test_scaling_from_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
     with load(pool) as ends:
-        assert scaled(pool, 3).json()["wanted"] == 3
-        pool.until(lambda: settled(pool, 3))
+        assert scale(pool, 3).json()["wanted"] == 3
+        pool.until(lambda: is_settled(pool, 3))
         pids = {r["pid"] for r in replicas(pool).values()}
-        busy = lambda: all(m.in_flight for m in pool.pool.models["talk"].members)  # noqa: E731
+        busy = lambda: all(m.in_flight for m in pool.pool.models["talk"].replica_slots)  # noqa: E731
         pool.until(busy)
-        scaled(pool, 1)
-        pool.until(lambda: settled(pool, 1))
+        scale(pool, 1)
+        pool.until(lambda: is_settled(pool, 1))
         time.sleep(0.3)
         pool.until(lambda: ends.total() > 50)  # a slow machine takes its time
 
@@ -74,22 +74,22 @@ def test_one_to_three_to_one_under_load_fails_no_request(pool: Any) -> None:
     assert list(replicas(pool)) == ["talk/0"]
 
 
-def test_what_is_in_flight_at_a_drained_replica_is_answered_whole(pool: Any) -> None:
-    scaled(pool, 2)
-    pool.until(lambda: settled(pool, 2))
+def test_requests_in_flight_at_a_drained_replica_are_answered_completely(pool: Any) -> None:
+    scale(pool, 2)
+    pool.until(lambda: is_settled(pool, 2))
     with ThreadPoolExecutor(4) as callers:
         asks = [callers.submit(pool.chat, "sleep 1") for _ in range(4)]
-        pool.until(lambda: [m.in_flight for m in pool.pool.models["talk"].members] == [2, 2])
-        scaled(pool, 1)
+        pool.until(lambda: [m.in_flight for m in pool.pool.models["talk"].replica_slots] == [2, 2])
+        scale(pool, 1)
         states = {name: r["state"] for name, r in replicas(pool).items()}
         answers = [ask.result().status_code for ask in asks]
 
     assert states == {"talk/0": "ready", "talk/1": "draining"}
     assert answers == [200] * 4
-    pool.until(lambda: settled(pool, 1))
+    pool.until(lambda: is_settled(pool, 1))
 
 
-def test_a_drained_replica_is_replaced_before_it_goes(pool: Any) -> None:
+def test_a_drained_replica_is_replaced_before_it_stops(pool: Any) -> None:
     old = replicas(pool)["talk/0"]["pid"]
     with load(pool) as ends:
         answer = pool.client.post("/pool/replicas/talk/0/drain")
@@ -100,16 +100,16 @@ def test_a_drained_replica_is_replaced_before_it_goes(pool: Any) -> None:
     assert replicas(pool)["talk/1"]["pid"] != old
 
 
-def test_to_none_and_back_who_waits_is_answered_first(pool: Any) -> None:
+def test_scaling_to_zero_and_back_answers_queued_requests_first(pool: Any) -> None:
     with ThreadPoolExecutor(6) as callers:
         asks = [callers.submit(pool.chat, "sleep 0.2") for _ in range(6)]
         pool.until(lambda: len(pool.pool.models["talk"].queue) == 4)
-        scaled(pool, 0)
+        scale(pool, 0)
         answers = [ask.result().status_code for ask in asks]
-    pool.until(lambda: settled(pool, 0))
+    pool.until(lambda: is_settled(pool, 0))
     none = pool.chat("echo hi")
-    scaled(pool, 1)
-    pool.until(lambda: settled(pool, 1))
+    scale(pool, 1)
+    pool.until(lambda: is_settled(pool, 1))
 
     assert answers == [200] * 6
     assert (none.status_code, none.json()["error"]["code"]) == (503, "not_ready")
@@ -120,11 +120,11 @@ def test_to_none_and_back_who_waits_is_answered_first(pool: Any) -> None:
 def test_a_model_is_added_changed_and_removed_while_others_serve(pool: Any, fake: Any) -> None:
     with load(pool) as ends:
         added = pool.client.put("/pool/models/org/new:1", json=fake())
-        pool.until(lambda: settled(pool, 1, "org/new:1"))
+        pool.until(lambda: is_settled(pool, 1, "org/new:1"))
         answer = pool.chat("echo there", model="org/new:1")
         before = replicas(pool)["talk/0"]["pid"]
         changed = pool.client.put("/pool/models/talk", json=fake(concurrency=2, slots=8))
-        pool.until(lambda: settled(pool, 1) and replicas(pool).get("talk/1"))
+        pool.until(lambda: is_settled(pool, 1) and replicas(pool).get("talk/1"))
         removed = pool.client.delete("/pool/models/org/new:1")
 
     assert (added.status_code, changed.status_code, removed.status_code) == (201, 200, 200)
@@ -139,20 +139,20 @@ def test_a_model_is_added_changed_and_removed_while_others_serve(pool: Any, fake
 
 def test_the_replicas_of_a_removed_model_end(pool: Any, fake: Any) -> None:
     pool.client.put("/pool/models/brief", json=fake(replicas=2))
-    pool.until(lambda: settled(pool, 2, "brief"))
+    pool.until(lambda: is_settled(pool, 2, "brief"))
     model = pool.pool.models["brief"]
-    engines = [member.process for member in model.members]
+    engines = [member.process for member in model.replica_slots]
     with ThreadPoolExecutor(1) as caller:
         ask = caller.submit(pool.chat, "sleep 0.3", model="brief")
-        pool.until(lambda: any(member.in_flight for member in model.members))
+        pool.until(lambda: any(member.in_flight for member in model.replica_slots))
         pool.client.delete("/pool/models/brief")
 
         assert ask.result().status_code == 200
-    pool.until(lambda: not model.members)
+    pool.until(lambda: not model.replica_slots)
     assert all(engine.returncode is not None for engine in engines)
 
 
-def test_models_and_replicas_are_told_as_they_are(pool: Any) -> None:
+def test_models_and_replicas_are_listed_with_their_state(pool: Any) -> None:
     (model,) = pool.client.get("/pool/models").json()["data"]
     replica = replicas(pool)["talk/0"]
     now = {k: replica[k] for k in ("state", "reason", "in_flight", "limit", "restarts", "circuit")}
@@ -183,7 +183,7 @@ def test_models_and_replicas_are_told_as_they_are(pool: Any) -> None:
         ("DELETE", "/pool/models/nope", None, 404, "there are talk, vectors"),
         ("DELETE", "/pool/models/other-name", None, 409, "is an alias of 'talk'"),
         ("PUT", "/pool/models/bad name", {"engine": "fake", "kind": "chat"}, 400, "pattern"),
-        ("PUT", "/pool/models/m", {"engine": "nope", "kind": "chat"}, 400, "is none of fake"),
+        ("PUT", "/pool/models/m", {"engine": "nope", "kind": "chat"}, 400, "is not one of fake"),
         ("PUT", "/pool/models/m", {"engine": "fake"}, 400, "kind: Field required"),
         ("PUT", "/pool/models/m", {"engine": "onnx", "kind": "chat"}, 400, "serves kind embedding"),
         (
@@ -202,7 +202,7 @@ def test_models_and_replicas_are_told_as_they_are(pool: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_and_told(
+def test_an_invalid_change_is_refused_with_the_reason(
     gateway: Any, method: str, path: str, body: Any, status: int, told: str
 ) -> None:
     answer = gateway.client.request(method, path, json=body)

@@ -1,4 +1,4 @@
-"""How many replicas a model should have: the decision as a table, and what holds for all of it."""
+"""The scaling decision, as a table and as properties."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,14 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_gateway.autoscaling import Cause, Decision, Inputs, Job, Operator, State, decide, refused
+from sage_gateway.autoscaling import (
+    Cause,
+    Decision,
+    Inputs,
+    JobStatus,
+    Operator,
+    ScalingState,
+    decide,
+    reject,
+)
 from sage_gateway.autoscaling.streams import bottleneck
 from sage_gateway.config.pool_spec import ScalingSpec
 
 SPEC = ScalingSpec(
     min=0, max=4, target_queue_wait_ms=500, target_ttft_ms=800, target_tpot_ms=100, idle_s=60
 )
-LONG_AGO = State(changed_s=-1e6, calm_since_s=-1e6)
+LONG_AGO = ScalingState(changed_s=-1e6, calm_since_s=-1e6)
 CALM = Inputs(replicas=2, ready=2, in_flight=2, limit=8, arrival_rate=5, served_rate=5)
 LONELY = replace(CALM, replicas=1, ready=1, limit=4)
 
@@ -27,7 +36,7 @@ def operators(slow: str, *, calls: bool = True) -> tuple[Operator, ...]:
         Operator(
             name,
             busy=0.98 if name == slow else 0.1,
-            held_up=0.9 if i < at else 0.0,
+            backpressured=0.9 if i < at else 0.0,
             inputs=tuple(names[i - 1 : i] if i else ()),
             calls=calls and name == "embed",
         )
@@ -35,11 +44,11 @@ def operators(slow: str, *, calls: bool = True) -> tuple[Operator, ...]:
     )
 
 
-def job(slow: str, rate: float = 40.0) -> Job:
-    return Job("ingest", lag=9000, lag_rate=rate, operators=operators(slow))
+def job(slow: str, rate: float = 40.0) -> JobStatus:
+    return JobStatus("ingest", lag=9000, lag_rate=rate, operators=operators(slow))
 
 
-def decided(inputs: Inputs, state: State = LONG_AGO, **spec: Any) -> Decision:
+def decision_on(inputs: Inputs, state: ScalingState = LONG_AGO, **spec: Any) -> Decision:
     return decide(SPEC.model_copy(update=spec), inputs, state, now_s=0.0)
 
 
@@ -54,17 +63,17 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         3,
         Cause.QUEUE_WAIT,
     ),
-    "so does the wait of one who waits still": (
+    "the wait of a queued request adds too": (
         under(CALM, queue_oldest_ms=900, **FULL),
         3,
         Cause.QUEUE_WAIT,
     ),
-    "a burst does not": (
+    "a burst adds no replica": (
         under(CALM, queue_wait_ms_p99=900, queue_length=6, in_flight=8, waited_s=3.0),
         2,
         Cause.STEADY,
     ),
-    "as many as the rates ask for": (
+    "as many as the rates need": (
         under(CALM, queue_wait_ms_p99=900, arrival_rate=9, served_rate=5, **FULL),
         4,
         Cause.QUEUE_WAIT,
@@ -74,20 +83,20 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         4,
         Cause.QUEUE_WAIT,
     ),
-    "who is turned away adds": (under(CALM, refused=3, in_flight=8), 3, Cause.REFUSED),
+    "a rejected request adds": (under(CALM, refused=3, in_flight=8), 3, Cause.REFUSED),
     "a slow first token adds": (under(CALM, ttft_ms_p99=900, in_flight=8), 3, Cause.TTFT),
     "slow tokens add": (under(CALM, tpot_ms_p99=120.0, in_flight=8), 3, Cause.TPOT),
-    "one alone that is slow does not": (
+    "a slow request alone adds no replica": (
         under(LONELY, ttft_ms_p99=900, tpot_ms_p99=120.0, in_flight=1),
         1,
         Cause.STEADY,
     ),
-    "never beyond the most": (
+    "never beyond the maximum": (
         under(CALM, replicas=4, ready=4, queue_wait_ms_p99=9e5, **FULL),
         4,
         Cause.AT_MAX,
     ),
-    "none while others start": (
+    "no replica is added while others start": (
         under(CALM, starting=1, queue_wait_ms_p99=900, **FULL),
         2,
         Cause.STARTING,
@@ -97,41 +106,57 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         4,
         Cause.LAG,
     ),
-    "a lag that is caught up with does not": (
+    "a falling lag adds no replica": (
         under(CALM, queue_wait_ms_p99=90, jobs=(job("embed", rate=-5),), **FULL),
         2,
         Cause.STEADY,
     ),
-    "a slow Python step does not": (
+    "a slow Python step adds no replica": (
         under(LONELY, jobs=(job("map"),)),
         1,
         Cause.NOT_THE_POOL,
     ),
-    "nor does a call at its own capacity": (
+    "a call at its own capacity adds no replica": (
         under(LONELY, jobs=(job("embed"),)),
         1,
         Cause.NOT_THE_POOL,
     ),
-    "others who wait add, whatever a job is slow with": (
+    "queued requests add, whatever the bottleneck of a job": (
         under(LONELY, queue_wait_ms_p99=900, queue_length=3, waited_s=9, jobs=(job("map"),)),
         2,
         Cause.QUEUE_WAIT,
     ),
-    "background waits for ever": (under(LONELY, background=500, in_flight=4), 1, Cause.STEADY),
-    "a request for none adds one": (Inputs(replicas=0, queue_length=1), 1, Cause.DEMAND),
-    "so does one of a batch": (Inputs(replicas=0, background=1), 1, Cause.DEMAND),
-    "none without a request": (Inputs(replicas=0), 0, Cause.IDLE),
+    "background alone adds no replica": (
+        under(LONELY, background=500, in_flight=4),
+        1,
+        Cause.STEADY,
+    ),
+    "a request to a model at zero adds one": (Inputs(replicas=0, queue_length=1), 1, Cause.DEMAND),
+    "a batch request to a model at zero adds one": (
+        Inputs(replicas=0, background=1),
+        1,
+        Cause.DEMAND,
+    ),
+    "a model at zero stays there without a request": (Inputs(replicas=0), 0, Cause.IDLE),
     "surplus is removed one by one": (CALM, 1, Cause.SURPLUS),
-    "but not where one fewer would be full": (under(CALM, in_flight=4), 2, Cause.STEADY),
-    "one idle model is let go": (under(LONELY, in_flight=0, idle_s=61), 0, Cause.IDLE),
-    "all its replicas are": (under(CALM, in_flight=0, idle_s=61), 0, Cause.IDLE),
-    "not while a job has work for it": (
+    "surplus is kept if the others would be full": (under(CALM, in_flight=4), 2, Cause.STEADY),
+    "an idle model is scaled to zero": (under(LONELY, in_flight=0, idle_s=61), 0, Cause.IDLE),
+    "with all of its replicas": (under(CALM, in_flight=0, idle_s=61), 0, Cause.IDLE),
+    "an idle model stays while a job has a lag": (
         under(LONELY, in_flight=0, idle_s=61, jobs=(job("read", 0),)),
         1,
         Cause.LAG,
     ),
-    "nor while one is in flight": (under(LONELY, in_flight=1, idle_s=61), 1, Cause.STEADY),
-    "too many come back into the bounds": (under(CALM, replicas=7, ready=7), 4, Cause.BOUNDS),
+    "an idle model stays while a request is in flight": (
+        under(LONELY, in_flight=1, idle_s=61),
+        1,
+        Cause.STEADY,
+    ),
+    "more replicas than the maximum are corrected": (
+        under(CALM, replicas=7, ready=7),
+        4,
+        Cause.BOUNDS,
+    ),
 }
 
 
@@ -139,7 +164,7 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
 def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
     inputs, replicas, cause = row
 
-    found = decided(inputs)
+    found = decision_on(inputs)
 
     assert (found.replicas, found.cause) == (replicas, cause)
     sign = (found.replicas > inputs.replicas) - (found.replicas < inputs.replicas)
@@ -147,16 +172,16 @@ def test_the_decision_is(row: tuple[Inputs, int, Cause]) -> None:
     assert found.inputs is inputs
 
 
-def test_too_few_come_back_into_the_bounds() -> None:
-    assert decided(Inputs(replicas=0), min=2).replicas == 2
+def test_fewer_replicas_than_the_minimum_are_corrected() -> None:
+    assert decision_on(Inputs(replicas=0), min=2).replicas == 2
 
 
-def test_a_model_that_may_not_be_at_zero_stays() -> None:
-    assert decided(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
+def test_a_model_with_a_minimum_of_one_stays_at_one() -> None:
+    assert decision_on(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
 
 
-def test_the_words_name_the_operator_that_holds_a_job_up() -> None:
-    words = decided(under(LONELY, jobs=(job("map"),))).words
+def test_the_words_name_the_bottleneck_of_a_job() -> None:
+    words = decision_on(under(LONELY, jobs=(job("map"),))).words
 
     assert words == (
         "the pool is not the bottleneck: "
@@ -164,28 +189,30 @@ def test_the_words_name_the_operator_that_holds_a_job_up() -> None:
     )
 
 
-def test_a_call_at_its_capacity_is_told_so() -> None:
-    words = decided(under(LONELY, jobs=(job("embed"),))).words
+def test_the_words_name_a_call_at_its_capacity() -> None:
+    words = decision_on(under(LONELY, jobs=(job("embed"),))).words
 
-    assert words.endswith("raise its capacity, for the pool has room")
+    assert words.endswith("raise its capacity, because the pool has room")
 
 
-def test_the_words_tell_the_figures() -> None:
-    words = decided(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
+def test_the_words_contain_the_figures() -> None:
+    words = decision_on(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
 
     assert words == (
-        "queue wait 1,840 ms, target 500; 6 waiting; 5.0 requests/s come, 5.0 are answered"
+        "queue wait 1,840 ms, target 500; 6 queued; 5.0 requests/s arrive, 5.0 are served"
     )
 
 
-def test_a_dry_run_says_so_and_decides_the_same() -> None:
+def test_a_dry_run_is_marked_and_decides_the_same() -> None:
     inputs = under(CALM, queue_wait_ms_p99=900, **FULL)
 
-    assert decided(inputs, dry_run=True) == replace(decided(inputs), dry_run=True)
+    assert decision_on(inputs, dry_run=True) == replace(decision_on(inputs), dry_run=True)
 
 
-def test_what_the_owner_refuses_is_a_cause_and_runs_the_cool_down() -> None:
-    found = refused(decided(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free")
+def test_a_rejection_by_the_pool_is_a_cause_and_starts_the_cool_down() -> None:
+    found = reject(
+        decision_on(under(CALM, queue_wait_ms_p99=900, **FULL)), "needs 9 GB, 2 are free"
+    )
 
     assert (found.action, found.replicas, found.cause) == ("hold", 2, Cause.BUDGET)
     assert found.words == "add to 3 was refused: needs 9 GB, 2 are free"
@@ -193,7 +220,7 @@ def test_what_the_owner_refuses_is_a_cause_and_runs_the_cool_down() -> None:
 
 
 def test_surplus_must_last() -> None:
-    first = decide(SPEC, CALM, State(), 100.0)
+    first = decide(SPEC, CALM, ScalingState(), 100.0)
     busy = decide(SPEC, under(CALM, in_flight=8), first.state, 130.0)
     again = decide(SPEC, CALM, busy.state, 131.0)
     before = decide(SPEC, CALM, again.state, 131.0 + SPEC.down_cooldown_s - 0.1)
@@ -203,17 +230,19 @@ def test_surplus_must_last() -> None:
 
 
 @pytest.mark.parametrize(("slow", "found"), [("read", "read"), ("map", "map"), ("write", "write")])
-def test_the_bottleneck_is_the_busy_one_behind_those_held_up(slow: str, found: str) -> None:
+def test_the_bottleneck_is_the_busy_operator_behind_backpressured_ones(
+    slow: str, found: str
+) -> None:
     one = bottleneck(job(slow))
 
     assert one is not None
     assert one.name == found
 
 
-def test_a_busy_operator_that_holds_nobody_up_is_no_bottleneck() -> None:
-    calm = tuple(replace(one, held_up=0.0) for one in operators("map"))
+def test_a_busy_operator_without_backpressure_is_not_a_bottleneck() -> None:
+    calm = tuple(replace(one, backpressured=0.0) for one in operators("map"))
 
-    assert bottleneck(Job("ingest", operators=calm)) is None
+    assert bottleneck(JobStatus("ingest", operators=calm)) is None
 
 
 def test_every_input_is_a_field_that_a_point_can_have() -> None:
@@ -264,16 +293,18 @@ specs = st.builds(
 
 
 @given(specs, some_inputs, st.floats(0, 1e3))
-def test_never_outside_the_bounds(spec: ScalingSpec, inputs: Inputs, now_s: float) -> None:
-    found = decide(spec, inputs, State(), now_s)
+def test_a_decision_is_never_outside_the_bounds(
+    spec: ScalingSpec, inputs: Inputs, now_s: float
+) -> None:
+    found = decide(spec, inputs, ScalingState(), now_s)
 
     assert spec.min <= found.replicas <= spec.max
     assert found.words
 
 
 @given(specs, st.lists(st.tuples(some_inputs, st.floats(0, 20)), max_size=30))
-def test_never_flaps(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> None:
-    now_s, changed_s, replicas, state = 0.0, None, spec.min, State()
+def test_decisions_do_not_flap(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> None:
+    now_s, changed_s, replicas, state = 0.0, None, spec.min, ScalingState()
     for inputs, pause_s in ticks:
         now_s += pause_s
         found = decide(spec, replace(inputs, replicas=replicas), state, now_s)
@@ -285,11 +316,11 @@ def test_never_flaps(spec: ScalingSpec, ticks: list[tuple[Inputs, float]]) -> No
 
 
 @given(specs, some_inputs, st.floats(0, 1e6), st.floats(0, 200))
-def test_longer_waits_never_mean_fewer(
+def test_longer_waits_never_mean_fewer_replicas(
     spec: ScalingSpec, inputs: Inputs, more_ms: float, since_s: float
 ) -> None:
     longer = replace(inputs, queue_wait_ms_p99=inputs.queue_wait_ms_p99 + more_ms)
-    state = State(changed_s=0.0, calm_since_s=0.0)
+    state = ScalingState(changed_s=0.0, calm_since_s=0.0)
 
     short, long = (decide(spec, i, state, since_s) for i in (inputs, longer))
 
@@ -297,7 +328,9 @@ def test_longer_waits_never_mean_fewer(
 
 
 @given(specs, some_inputs, few)
-def test_more_who_wait_never_mean_fewer(spec: ScalingSpec, inputs: Inputs, more: int) -> None:
+def test_more_queued_requests_never_mean_fewer_replicas(
+    spec: ScalingSpec, inputs: Inputs, more: int
+) -> None:
     more_wait = replace(inputs, queue_length=inputs.queue_length + more)
 
     few_, many = (decide(spec, i, LONG_AGO, 0.0) for i in (inputs, more_wait))
@@ -306,7 +339,7 @@ def test_more_who_wait_never_mean_fewer(spec: ScalingSpec, inputs: Inputs, more:
 
 
 @given(specs, some_inputs)
-def test_nothing_is_added_for_a_slow_step_while_the_pool_has_room(
+def test_no_replica_is_added_for_a_slow_step_while_the_pool_has_room(
     spec: ScalingSpec, inputs: Inputs
 ) -> None:
     idle = replace(

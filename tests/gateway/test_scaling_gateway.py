@@ -1,4 +1,4 @@
-"""Scaling over HTTP: what a gateway tells of its decisions, counts for them, and records."""
+"""Scaling over HTTP: decisions, their inputs, and the recorded trace."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def decisions(gateway: Any, **params: Any) -> list[dict[str, Any]]:
     return found
 
 
-def asked(gateway: Any) -> dict[str, Any]:
+def latest_inputs(gateway: Any) -> dict[str, Any]:
     """What the newest decision knew, after one more request."""
     gateway.chat("echo hello")
     inputs: dict[str, Any] = decisions(gateway)[0]["inputs"]
@@ -30,7 +30,7 @@ def test_a_model_that_scales_has_decisions_with_their_inputs_and_others_have_non
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake(scaling=SCALING), "fixed": fake()}) as gateway:
-        gateway.until(lambda: asked(gateway)["arrival_rate"] > 0)
+        gateway.until(lambda: latest_inputs(gateway)["arrival_rate"] > 0)
         found = decisions(gateway)
 
         assert {one["model"] for one in found} == {"talk"}
@@ -47,7 +47,7 @@ def test_a_wrong_limit_is_a_400(gateway: Any, limit: str) -> None:
     assert gateway.client.get("/pool/decisions", params={"limit": limit}).status_code == 400
 
 
-def test_streams_are_timed_and_jobs_are_known_but_those_in_the_background(
+def test_streams_are_measured_and_jobs_are_recorded_except_in_the_background(
     start: Any, fake: Any
 ) -> None:
     body = {"model": "talk", "messages": [{"role": "user", "content": "echo a b c"}]}
@@ -63,7 +63,7 @@ def test_streams_are_timed_and_jobs_are_known_but_those_in_the_background(
         assert list(load.jobs) == ["ingest"]
 
 
-def test_what_was_asked_is_recorded_without_its_text(start: Any, fake: Any, tmp_path: Path) -> None:
+def test_requests_are_recorded_without_their_text(start: Any, fake: Any, tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     with start({"talk": fake(policy="slo")}, pool={"trace": {"path": str(path)}}) as gateway:
         gateway.chat("echo a secret")
@@ -71,7 +71,7 @@ def test_what_was_asked_is_recorded_without_its_text(start: Any, fake: Any, tmp_
         gateway.chat("status 500")
     trace = read(path)
 
-    assert trace.head.models["talk"].policy == "slo"
+    assert trace.header.models["talk"].policy == "slo"
     assert [row.status for row in trace.rows] == [200, 200, 502]
     assert [row.ttft_s is None for row in trace.rows] == [True, False, True]
     assert trace.rows[0].used == 5

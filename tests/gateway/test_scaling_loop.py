@@ -1,4 +1,4 @@
-"""The loop that scales: real models, queues and counters; the replicas are states, no processes."""
+"""The autoscaler with real models, queues and counters; replicas are states, not processes."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,17 @@ from prometheus_client import CollectorRegistry
 from sage_flink.tsdb import bucket
 from sage_flink.tsdb.memory import forget
 from sage_gateway.autoscaling.loop import Autoscaler
-from sage_gateway.autoscaling.streams import Job, Operator
+from sage_gateway.autoscaling.streams import JobStatus, Operator
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.controlplane.replica_factory import models_of
 from sage_gateway.engines import ENGINES
 from sage_gateway.errors import Conflict, GatewayError
 from sage_gateway.models.model import Model
-from sage_gateway.replicas.lifecycle import Probed, State, advance, born
-from sage_gateway.scheduling import PLAIN
+from sage_gateway.replicas.lifecycle import ProbeResult, ReplicaState, advance
+from sage_gateway.scheduling import DEFAULT_HINTS
 from sage_gateway.storage.points import Points
 
-SLOW = Job(
+SLOW = JobStatus(
     "ingest",
     lag=500,
     lag_rate=50.0,
@@ -31,8 +31,8 @@ SLOW = Job(
 )
 
 
-class Replicas:
-    """Owns the members of a model: one more is ready after a moment, one in surplus leaves."""
+class ReplicaOwner:
+    """Owns the replicas of a model: a new one is ready after 50 ms, a surplus one is removed."""
 
     def __init__(self, model: Model, room: int = 64) -> None:
         self.model = model
@@ -45,31 +45,28 @@ class Replicas:
             why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
             raise Conflict(why, code="does_not_fit")
         self.asked.append(replicas)
-        self.model.wanted, members = replicas, self.model.members
-        del members[replicas:]
-        while len(members) < replicas:
-            [made] = _models()["talk"].members
-            made.replica = born(f"talk/{len(members)}", time.monotonic())
-            made.freed = self.model.queue.pump
-            members.append(made)
+        self.model.wanted, slots = replicas, self.model.replica_slots
+        for slot in slots[replicas:]:
+            self.model.remove_slot(slot)
+        while len(slots) < replicas:
+            self.model.add_slot(len(slots))
         asyncio.get_running_loop().call_later(0.05, self.ready)
 
     def ready(self) -> None:
-        for member in self.model.members:
-            member.replica = advance(
-                member.replica, Probed(True), time.monotonic(), self.model.spec.health
-            )
-        self.model.queue.pump()
+        for slot in self.model.replica_slots:
+            now_s, health = time.monotonic(), self.model.spec.health
+            slot.set_replica(advance(slot.replica, ProbeResult(True), now_s, health))
+        self.model.queue.dispatch()
 
 
 class Cluster:
     """Knows one job, or is away."""
 
-    def __init__(self, *jobs: Job) -> None:
+    def __init__(self, *jobs: JobStatus) -> None:
         self.jobs = {job.name: job for job in jobs}
         self.asked: list[frozenset[str]] = []
 
-    async def read(self, names: frozenset[str], _: float) -> dict[str, Job]:
+    async def read(self, names: frozenset[str], _: float) -> dict[str, JobStatus]:
         self.asked.append(names)
         if not self.jobs:
             raise OSError("away")
@@ -84,14 +81,15 @@ def _models(queue_timeout_s: float = 5.0, **scaling: Any) -> dict[str, Model]:
 
 
 @contextlib.asynccontextmanager
-async def scaled(
+async def autoscaled_model(
     cluster: Cluster, *, room: int = 64, first: int = 1, store: str = "memory", **scaling: Any
-) -> AsyncIterator[tuple[Model, Replicas, Autoscaler]]:
+) -> AsyncIterator[tuple[Model, ReplicaOwner, Autoscaler]]:
     models = _models(**({"up_cooldown_s": 0.1, "down_cooldown_s": 0.3, "idle_s": 0.5} | scaling))
     model = models["talk"]
-    owner = Replicas(model, room)
+    owner = ReplicaOwner(model, room)
     owner.ready()
-    del model.members[first:]
+    for slot in model.replica_slots[first:]:
+        model.remove_slot(slot)
     model.wanted = first
     registry = CollectorRegistry()
     points = Points(bucket("scaling", store=store), registry)
@@ -116,33 +114,35 @@ async def until(wanted: Callable[[], bool], seconds: float = 10.0) -> None:
 
 async def ask(model: Model, seconds: float = 0.05) -> None:
     """One request, as the service makes it."""
-    model.load.asked(time.monotonic(), "ingest")
-    await model.queue.enter(PLAIN, 10)
-    member = next(m for m in model.members if m.replica.state is State.READY and m.room())
-    member.in_flight += 1
+    model.load.record_request(time.monotonic(), "ingest")
+    await model.queue.admit(DEFAULT_HINTS, 10)
+    slot = next(
+        m for m in model.replica_slots if m.replica.state is ReplicaState.READY and m.room()
+    )
+    slot.acquire()
     await asyncio.sleep(seconds)
-    member.in_flight -= 1
-    model.load.ended({}, time.monotonic())
-    member.freed()
+    slot.release()
+    model.load.record_response({}, time.monotonic())
+    slot.on_room_freed()
 
 
 def causes(autoscaler: Autoscaler) -> set[str]:
-    return {one["cause"] for one in autoscaler.journal.told("talk", 200)}
+    return {one["cause"] for one in autoscaler.decisions.newest("talk", 200)}
 
 
-async def test_under_load_replicas_come_and_afterwards_they_go_down_to_none() -> None:
-    async with scaled(Cluster()) as (model, owner, autoscaler):
+async def test_replicas_are_added_under_load_and_removed_to_zero_afterwards() -> None:
+    async with autoscaled_model(Cluster()) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(model.members) == 3)
+        await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
-        await until(lambda: not model.members)
+        await until(lambda: not model.replica_slots)
 
         assert owner.asked[-1] == 0
         assert {"queue_wait", "idle"} <= causes(autoscaler)
 
 
-async def test_a_request_for_none_waits_for_the_first_and_is_served() -> None:
-    async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, _):
+async def test_a_request_to_a_model_at_zero_is_queued_and_served() -> None:
+    async with autoscaled_model(Cluster(), first=0, idle_s=60) as (model, owner, _):
         await asyncio.sleep(0.1)
         assert owner.asked == []
         await asyncio.gather(*(ask(model) for _ in range(3)))
@@ -150,8 +150,8 @@ async def test_a_request_for_none_waits_for_the_first_and_is_served() -> None:
         assert owner.asked[0] == 1
 
 
-async def test_one_is_called_at_once_and_not_at_the_next_turn() -> None:
-    async with scaled(Cluster(), first=0, idle_s=60) as (model, owner, autoscaler):
+async def test_a_request_to_a_model_at_zero_wakes_the_autoscaler() -> None:
+    async with autoscaled_model(Cluster(), first=0, idle_s=60) as (model, owner, autoscaler):
         await asyncio.sleep(0.1)
         autoscaler._interval_s = 30.0
         await asyncio.sleep(0.1)
@@ -162,22 +162,22 @@ async def test_one_is_called_at_once_and_not_at_the_next_turn() -> None:
         assert owner.asked == [1]
 
 
-async def test_what_does_not_fit_is_told_and_nobody_waits_for_it() -> None:
+async def test_a_rejected_replica_is_logged_and_requests_do_not_wait_for_it() -> None:
     once = {"up_cooldown_s": 60, "queue_timeout_s": 0.5}
-    async with scaled(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
+    async with autoscaled_model(Cluster(), first=0, room=0, **once) as (model, _, autoscaler):
         await asyncio.sleep(0.1)
         with pytest.raises(GatewayError):
             async with asyncio.timeout(10):
                 await ask(model)
         assert "budget" in causes(autoscaler)
-        [told] = [o for o in autoscaler.journal.told("talk", 9) if o["cause"] == "budget"]
+        [newest] = [o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "budget"]
 
-        assert "1 replicas need 1 GB, 0 are free" in told["words"]
-        assert await model.queue.enter(PLAIN, 10) is None  # the forwarding says why
+        assert "1 replicas need 1 GB, 0 are free" in newest["words"]
+        assert await model.queue.admit(DEFAULT_HINTS, 10) is None  # forwarding reports the reason
 
 
-async def test_a_dry_run_decides_and_does_nothing() -> None:
-    async with scaled(Cluster(), dry_run=True, idle_s=60) as (model, owner, autoscaler):
+async def test_a_dry_run_decides_without_scaling() -> None:
+    async with autoscaled_model(Cluster(), dry_run=True, idle_s=60) as (model, owner, autoscaler):
         asks = [asyncio.create_task(ask(model)) for _ in range(20)]
         await until(lambda: "queue_wait" in causes(autoscaler))
         await asyncio.gather(*asks)
@@ -185,24 +185,26 @@ async def test_a_dry_run_decides_and_does_nothing() -> None:
         assert owner.asked == []
 
 
-async def test_a_slow_step_of_a_calling_job_is_named_and_nothing_is_added() -> None:
+async def test_the_slow_step_of_a_calling_job_is_named_and_no_replica_is_added() -> None:
     cluster = Cluster(SLOW)
-    async with scaled(cluster) as (model, owner, autoscaler):
+    async with autoscaled_model(cluster) as (model, owner, autoscaler):
         await ask(model)
         await until(lambda: "not_the_pool" in causes(autoscaler))
-        [told] = [o for o in autoscaler.journal.told("talk", 9) if o["cause"] == "not_the_pool"]
+        [newest] = [
+            o for o in autoscaler.decisions.newest("talk", 9) if o["cause"] == "not_the_pool"
+        ]
 
-        assert "operator map of job ingest is (busy 0.99" in told["words"]
-        assert told["inputs"]["lag"] == 500
+        assert "operator map of job ingest is (busy 0.99" in newest["words"]
+        assert newest["inputs"]["lag"] == 500
         assert cluster.asked[-1] == {"ingest"}
         assert not any(count > 1 for count in owner.asked)
 
 
-async def test_a_cluster_that_is_away_stands_in_nobody_s_way() -> None:
+async def test_an_unavailable_cluster_does_not_stop_the_scaling() -> None:
     cluster = Cluster()
-    async with scaled(cluster, idle_s=60) as (model, owner, _):
+    async with autoscaled_model(cluster, idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(cluster.asked) > 1 and len(model.members) == 3)
+        await until(lambda: len(cluster.asked) > 1 and len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
 
         assert owner.asked
@@ -211,7 +213,7 @@ async def test_a_cluster_that_is_away_stands_in_nobody_s_way() -> None:
 async def test_every_decision_is_a_point_with_its_inputs() -> None:
     forget("scaling")
     store = bucket("scaling", store="memory").open()
-    async with scaled(Cluster()) as (model, _, _):
+    async with autoscaled_model(Cluster()) as (model, _, _):
         await ask(model)
         await asyncio.sleep(0.1)
     found = store.query("pool_decision", tags={"model": "talk"})
@@ -222,25 +224,25 @@ async def test_every_decision_is_a_point_with_its_inputs() -> None:
     )
 
 
-async def test_a_store_that_is_away_costs_the_points_alone(
+async def test_an_unavailable_store_loses_only_the_points(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))  # no key there
-    async with scaled(Cluster(), store="influxdb", idle_s=60) as (model, owner, _):
+    async with autoscaled_model(Cluster(), store="influxdb", idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(model.members) == 3)
+        await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
 
         assert owner.asked
 
 
-async def test_another_model_of_the_same_name_begins_anew() -> None:
-    async with scaled(Cluster(), idle_s=60) as (model, _, autoscaler):
+async def test_another_model_of_the_same_name_starts_with_a_new_state() -> None:
+    async with autoscaled_model(Cluster(), idle_s=60) as (model, _, autoscaler):
         for _ in range(5):
             await ask(model, 0.0)
         await asyncio.sleep(0.1)
         autoscaler._models["talk"] = _models(min=1)["talk"]  # type: ignore[index]
         await asyncio.sleep(0.2)
-        [told] = autoscaler.journal.told("talk", 1)
+        [newest] = autoscaler.decisions.newest("talk", 1)
 
-        assert told["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less
+        assert newest["inputs"]["arrival_rate"] == 0.0  # a difference of two would be less

@@ -1,4 +1,4 @@
-"""Scaling of real processes: one, three, one, none, and one again at the first request."""
+"""Scaling of real processes: one, three, one, zero, and one again at the first request."""
 
 import threading
 import time
@@ -50,12 +50,12 @@ def replicas(gateway: Any) -> list[int]:
 
 
 @pytest.mark.timeout(120)
-def test_replicas_follow_the_load_down_to_none_and_no_request_fails(start: Any, fake: Any) -> None:
+def test_replicas_follow_the_load_down_to_zero_and_no_request_fails(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1, scaling=SCALING)}) as gateway:
         model = gateway.pool.models["talk"]
         with load(gateway, 6) as statuses:
             gateway.until(lambda: model.ready() == 3, 30)
-        gateway.until(lambda: not model.members, 60)
+        gateway.until(lambda: not model.replica_slots, 60)
         began = time.monotonic()
         first = gateway.chat("echo back")
 

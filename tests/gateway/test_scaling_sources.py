@@ -1,4 +1,4 @@
-"""Where a decision's inputs come from and go to: Flink's REST API, and the time-series store."""
+"""The inputs from Flink's REST API, and the points in the time-series store."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ LAG = "Source__texts.pendingRecords"
 
 
 class Flink:
-    """Answers as Flink's REST API does, of a job whose call is the bottleneck; ``lag`` is told."""
+    """A fake of Flink's REST API with a job that has its call as the bottleneck, and a ``lag``."""
 
     def __init__(self) -> None:
         self.lag: float | None = 100.0
@@ -86,7 +86,7 @@ async def test_a_running_job_is_read_with_its_lag_and_its_bottleneck() -> None:
     assert (one.name, one.calls, one.inputs) == ("embed", True, ("Source: texts",))
 
 
-async def test_what_does_not_change_is_asked_for_once() -> None:
+async def test_constant_pages_are_read_once() -> None:
     async with flink() as (server, jobs):
         for second in range(3):
             await jobs.read(frozenset({"ingest"}), float(second))
@@ -94,7 +94,7 @@ async def test_what_does_not_change_is_asked_for_once() -> None:
     assert server.asked.count("/jobs/j1/config") == 1
 
 
-async def test_a_source_that_tells_no_lag_yet_is_asked_again() -> None:
+async def test_a_source_without_a_lag_yet_is_read_again() -> None:
     async with flink() as (server, jobs):
         server.lag = None
         before = await jobs.read(frozenset({"ingest"}), 1.0)
@@ -105,19 +105,19 @@ async def test_a_source_that_tells_no_lag_yet_is_asked_again() -> None:
     assert after["ingest"].lag_rate == 0.0
 
 
-async def test_jobs_of_other_names_are_not_asked_about() -> None:
+async def test_jobs_with_other_names_are_not_read() -> None:
     async with flink() as (server, jobs):
         assert await jobs.read(frozenset({"nobody"}), 1.0) == {}
 
     assert server.asked == ["/jobs/overview"]
 
 
-async def test_a_cluster_that_is_away_is_an_error_of_the_network() -> None:
+async def test_an_unavailable_cluster_is_a_network_error() -> None:
     with pytest.raises(aiohttp.ClientError):
         await FlinkJobs("http://127.0.0.1:1").read(frozenset({"ingest"}), 1.0)
 
 
-def test_what_waits_for_the_store_is_bounded_and_what_is_lost_is_counted() -> None:
+def test_points_that_wait_for_the_store_are_bounded_and_losses_are_counted() -> None:
     registry = CollectorRegistry()
     points = Points(bucket("nowhere", store="memory"), registry)
     points.add(Point("m", {}, {"v": i}, i) for i in range(WAITING_MAX + 5))

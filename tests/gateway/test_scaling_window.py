@@ -1,4 +1,4 @@
-"""What a model did, from its counters; what Flink's REST API says of a job; what is told of it."""
+"""The counters of a model, the pages of Flink's REST API, and the decision log."""
 
 import doctest
 import math
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from sage_flink.platform.record_accounting import STEPS, CountedStep, encode_steps
 from sage_flink.tsdb.time_series_store import flaw
-from sage_gateway.autoscaling import Inputs, State, decide, flink_jobs
-from sage_gateway.autoscaling.decision_log import KEPT, Journal, point
+from sage_gateway.autoscaling import Inputs, ScalingState, decide, flink_jobs
+from sage_gateway.autoscaling.decision_log import DECISIONS_MAX, DecisionLog, point
 from sage_gateway.autoscaling.flink_jobs import Vertex, calls_of, operator, slope, vertices
-from sage_gateway.autoscaling.window import WINDOW_S, Standing, Window
+from sage_gateway.autoscaling.window import WINDOW_S, ModelStatus, Window
 from sage_gateway.config.pool_spec import ScalingSpec
 from sage_gateway.models import load
-from sage_gateway.models.load import JOBS_MAX, Load, Spread, quantile_ms
+from sage_gateway.models.load import JOBS_MAX, DurationHistogram, Load, quantile_ms
 from sage_gateway.replay import figures
 
 
@@ -26,12 +26,12 @@ def test_the_examples_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-ONE = Standing(replicas=1, ready=1, starting=0, in_flight=0, limit=4)
+ONE = ModelStatus(replicas=1, ready=1, starting=0, in_flight=0, limit=4)
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=1), st.floats(0.01, 1))
 def test_a_percentile_is_right_within_an_eighth(seconds: list[float], share: float) -> None:
-    spread = Spread()
+    spread = DurationHistogram()
     for one in seconds:
         spread.add(one)
     exact_ms = 1000 * sorted(seconds)[math.ceil(share * len(seconds) - 1e-9) - 1]
@@ -43,15 +43,15 @@ def test_a_percentile_is_right_within_an_eighth(seconds: list[float], share: flo
 
 
 def test_rates_and_waits_are_those_of_the_window() -> None:
-    did, window = Load(asked_s=0.0), Window()
+    did, window = Load(active_s=0.0), Window()
     did.waits.add(5.0)  # before
     window.read(did, ONE, 100.0, ())
     for _ in range(20):
-        did.asked(104.0, "")
+        did.record_request(104.0, "")
         did.waits.add(0.2)
     for _ in range(10):
-        did.ended({"in": 30, "out": 10}, 104.5)
-        did.streamed(0.5, 0.9, 10)
+        did.record_response({"in": 30, "out": 10}, 104.5)
+        did.record_stream(0.5, 0.9, 10)
 
     found = window.read(did, ONE, 105.0, ())
 
@@ -63,8 +63,8 @@ def test_rates_and_waits_are_those_of_the_window() -> None:
     assert found.idle_s == 0.5
 
 
-def test_what_is_older_than_the_window_is_forgotten() -> None:
-    did, window = Load(asked_s=0.0), Window()
+def test_readings_older_than_the_window_are_dropped() -> None:
+    did, window = Load(active_s=0.0), Window()
     window.read(did, ONE, 0.0, ())
     did.waits.add(9.0)
     window.read(did, ONE, 1.0, ())
@@ -74,19 +74,19 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert found.queue_wait_ms_p99 == 0.0
 
 
-def test_the_window_begins_anew_with_another_number_of_replicas() -> None:
-    did, window = Load(asked_s=0.0), Window()
+def test_the_window_is_cleared_when_the_number_of_replicas_changes() -> None:
+    did, window = Load(active_s=0.0), Window()
     window.read(did, ONE, 0.0, ())
     did.waits.add(9.0)
-    two = Standing(replicas=2, ready=2, starting=0, in_flight=3, limit=8)
+    two = ModelStatus(replicas=2, ready=2, starting=0, in_flight=3, limit=8)
 
     found = window.read(did, two, 1.0, ())
 
     assert (found.queue_wait_ms_p99, found.arrival_rate, found.in_flight) == (0.0, 0.0, 3)
 
 
-def test_for_how_long_somebody_waited_is_counted() -> None:
-    did, window = Load(asked_s=0.0), Window()
+def test_the_time_with_queued_requests_is_counted() -> None:
+    did, window = Load(active_s=0.0), Window()
     waiting = replace(ONE, queue_length=2)
     for at_s, standing in enumerate([ONE, waiting, waiting, ONE, waiting]):
         found = window.read(did, standing, float(at_s), ())
@@ -94,11 +94,11 @@ def test_for_how_long_somebody_waited_is_counted() -> None:
     assert found.waited_s == 3.0
 
 
-def test_so_many_jobs_are_remembered_and_no_more() -> None:
+def test_the_number_of_remembered_jobs_is_bounded() -> None:
     did = Load()
     for number in range(JOBS_MAX + 10):
-        did.asked(1.0, f"job {number}")
-    did.asked(2.0, "job 3")
+        did.record_request(1.0, f"job {number}")
+    did.record_request(2.0, "job 3")
 
     assert len(did.jobs) == JOBS_MAX
     assert did.jobs["job 3"] == 2.0
@@ -132,7 +132,7 @@ def test_a_job_s_tasks_are_read_with_their_order_and_their_calls() -> None:
     ]
 
 
-def test_a_job_without_steps_calls_nobody_as_far_as_one_knows() -> None:
+def test_a_job_without_known_steps_has_no_calls() -> None:
     assert calls_of({}) == frozenset()
 
 
@@ -142,7 +142,12 @@ def test_an_operator_is_busy_by_its_share_of_a_second() -> None:
 
     found = operator(vertex, metrics, {"a": "read", "b": "embed"})
 
-    assert (found.busy, found.held_up, found.inputs, found.calls) == (0.98, 0.02, ("read",), True)
+    assert (found.busy, found.backpressured, found.inputs, found.calls) == (
+        0.98,
+        0.02,
+        ("read",),
+        True,
+    )
 
 
 def test_one_reading_has_no_slope() -> None:
@@ -150,32 +155,30 @@ def test_one_reading_has_no_slope() -> None:
 
 
 SPEC = ScalingSpec(min=0, max=4)
-STEADY = decide(SPEC, Inputs(replicas=1, ready=1, limit=4, in_flight=1), State(), 0.0)
-ADDED = decide(SPEC, Inputs(replicas=0, queue_length=1), State(), 0.0)
+STEADY = decide(SPEC, Inputs(replicas=1, ready=1, limit=4, in_flight=1), ScalingState(), 0.0)
+ADDED = decide(SPEC, Inputs(replicas=0, queue_length=1), ScalingState(), 0.0)
 
 
-def test_the_journal_tells_the_newest_first_and_folds_what_does_not_change() -> None:
-    journal = Journal()
-    new = [
-        journal.note(*one) for one in [("a", ADDED, 1.0), ("a", STEADY, 2.0), ("b", STEADY, 2.5)]
-    ]
-    again = journal.note("a", STEADY, 3.0)
+def test_the_decision_log_is_newest_first_and_folds_repeated_holds() -> None:
+    journal = DecisionLog()
+    new = [journal.add(*one) for one in [("a", ADDED, 1.0), ("a", STEADY, 2.0), ("b", STEADY, 2.5)]]
+    again = journal.add("a", STEADY, 3.0)
 
     assert (new, again) == ([True, True, True], False)
-    assert [(e["model"], e["cause"], e["times"]) for e in journal.told(None, 9)] == [
+    assert [(e["model"], e["cause"], e["times"]) for e in journal.newest(None, 9)] == [
         ("b", "steady", 1),
         ("a", "steady", 2),
         ("a", "demand", 1),
     ]
-    assert [(e["since"], e["at"]) for e in journal.told("a", 1)] == [(2.0, 3.0)]
+    assert [(e["since"], e["at"]) for e in journal.newest("a", 1)] == [(2.0, 3.0)]
 
 
-def test_the_journal_is_bounded() -> None:
-    journal = Journal()
-    for second in range(3 * KEPT):
-        journal.note("a", ADDED, float(second))
+def test_the_decision_log_is_bounded() -> None:
+    journal = DecisionLog()
+    for second in range(3 * DECISIONS_MAX):
+        journal.add("a", ADDED, float(second))
 
-    assert len(journal.told(None, 10 * KEPT)) == KEPT
+    assert len(journal.newest(None, 10 * DECISIONS_MAX)) == DECISIONS_MAX
 
 
 @pytest.mark.parametrize("decision", [STEADY, ADDED])

@@ -1,4 +1,4 @@
-"""Queues in front of real engine processes: what callers see of them."""
+"""Queues in front of real engine processes: what clients observe."""
 
 import contextlib
 import os
@@ -20,7 +20,9 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def asked(gateway: Any, content: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+def post_chat(
+    gateway: Any, content: str, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
     body = {"model": "talk", "messages": [{"role": "user", "content": content}]}
     found: httpx.Response = gateway.client.post(
         "/v1/chat/completions", json=body, headers=dict(headers or {})
@@ -34,7 +36,7 @@ def queue_of(gateway: Any) -> Any:
 
 @contextlib.contextmanager
 def busy(gateway: Any) -> Iterator[None]:
-    """One request is at a replica while the block runs: a stream that goes on for 20 s."""
+    """One request is at a replica while the block runs: a stream of 20 s."""
     messages = [{"role": "user", "content": "slow"}]
     body = {"model": "talk", "stream": True, "messages": messages}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -47,12 +49,12 @@ def waiting(gateway: Any, count: int) -> None:
     gateway.until(lambda: len(queue_of(gateway)) == count)
 
 
-def test_requests_beyond_the_replicas_room_wait_and_are_answered(
+def test_requests_beyond_the_replicas_room_are_queued_and_answered(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         with busy(gateway):
-            others = [callers.submit(asked, gateway, "echo hi") for _ in range(5)]
+            others = [callers.submit(post_chat, gateway, "echo hi") for _ in range(5)]
             waiting(gateway, 5)
             page = gateway.client.get("/metrics").text
         statuses = {other.result().status_code for other in others}
@@ -60,18 +62,18 @@ def test_requests_beyond_the_replicas_room_wait_and_are_answered(
 
     assert statuses == {200}
     assert 'sage_gateway_queue_length{model="talk"} 5.0' in page
-    assert 'sage_gateway_queue_ended_total{how="let_go",model="talk"} 5.0' in after
+    assert 'sage_gateway_queue_ended_total{model="talk",outcome="dispatched"} 5.0' in after
     assert 'sage_gateway_queue_wait_seconds_count{model="talk"} 5.0' in after
 
 
-def test_beyond_the_queues_bound_the_answer_is_429_at_once(
+def test_a_full_queue_answers_429_immediately(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1, queue_max=1)}) as gateway:
         with busy(gateway):
-            second = callers.submit(asked, gateway, "echo hi")
+            second = callers.submit(post_chat, gateway, "echo hi")
             waiting(gateway, 1)
-            third = asked(gateway, "echo hi")
+            third = post_chat(gateway, "echo hi")
 
         assert third.status_code == 429
         assert int(third.headers["retry-after"]) >= 1
@@ -79,7 +81,7 @@ def test_beyond_the_queues_bound_the_answer_is_429_at_once(
         assert second.result().status_code == 200
 
 
-def test_a_caller_who_hangs_up_leaves_the_queue_at_once(start: Any, fake: Any) -> None:
+def test_a_request_leaves_the_queue_when_its_caller_hangs_up(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway, busy(gateway):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
@@ -88,34 +90,34 @@ def test_a_caller_who_hangs_up_leaves_the_queue_at_once(start: Any, fake: Any) -
                 headers={"Authorization": f"Bearer {KEY}"},
                 timeout=httpx.Timeout(10, read=0.3),
             )
-        gateway.until(lambda: queue_of(gateway).ended["left"] == 1, 1.0)
+        gateway.until(lambda: queue_of(gateway).outcomes["cancelled"] == 1, 1.0)
 
         assert len(queue_of(gateway)) == 0
         assert gateway.seen()["requests"] == 1
 
 
-def test_an_expired_request_is_a_504_that_never_reached_the_engine(start: Any, fake: Any) -> None:
+def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fake: Any) -> None:
     def due(in_ms: int) -> dict[str, str]:
         return {"x-sage-deadline-ms": str(int(time.time() * 1000) + in_ms)}
 
     with start({"talk": fake(concurrency=1, policy="slo")}) as gateway:
-        at_once = asked(gateway, "echo hi", due(-1))
+        at_once = post_chat(gateway, "echo hi", due(-1))
         with busy(gateway):
-            in_the_queue = asked(gateway, "echo hi", due(200))
+            in_the_queue = post_chat(gateway, "echo hi", due(200))
 
         assert (at_once.status_code, in_the_queue.status_code) == (504, 504)
         assert in_the_queue.json()["error"]["code"] == "deadline_exceeded"
         assert gateway.seen()["requests"] == 1
 
 
-def test_background_is_held_back_while_others_wait(
+def test_background_is_deferred_while_other_requests_are_queued(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         with busy(gateway):
-            batch = callers.submit(asked, gateway, "echo batch", {"x-background": "1"})
+            batch = callers.submit(post_chat, gateway, "echo batch", {"x-background": "1"})
             waiting(gateway, 1)
-            user = callers.submit(asked, gateway, "echo user")
+            user = callers.submit(post_chat, gateway, "echo user")
             waiting(gateway, 2)
         user.result()
         batch.result()
@@ -128,34 +130,34 @@ def test_no_caller_sees_one_of_two_full_engines_die(
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=2)}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
-        asks = [callers.submit(asked, gateway, "sleep 0.05") for _ in range(100)]
+        asks = [callers.submit(post_chat, gateway, "sleep 0.05") for _ in range(100)]
         gateway.until(lambda: sum(a.done() for a in asks) > 20)
-        os.kill(gateway.pool.models["talk"].members[0].process.pid, signal.SIGKILL)
+        os.kill(gateway.pool.models["talk"].replica_slots[0].process.pid, signal.SIGKILL)
 
         assert {a.result().status_code for a in asks} == {200}
 
 
-def test_room_that_comes_with_a_replica_is_used(
+def test_the_room_of_a_restarted_replica_is_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     slow = fake(replicas=2, concurrency=1, arguments=["--load-s", "0.5"])
     with start({"talk": slow}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
-        os.kill(gateway.pool.models["talk"].members[0].process.pid, signal.SIGKILL)
+        os.kill(gateway.pool.models["talk"].replica_slots[0].process.pid, signal.SIGKILL)
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 1)
         with busy(gateway):
-            second = callers.submit(asked, gateway, "echo hi")
+            second = callers.submit(post_chat, gateway, "echo hi")
             waiting(gateway, 1)
 
             assert second.result().status_code == 200
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_measured_limit_rises_when_all_of_it_was_used(
+def test_a_measured_limit_rises_when_it_was_fully_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor, stream: bool
 ) -> None:
     with start({"talk": fake(concurrency="auto")}) as gateway:
-        member = gateway.pool.models["talk"].members[0]
+        member = gateway.pool.models["talk"].replica_slots[0]
         before = member.concurrency
         ask: Callable[[], Any] = lambda: gateway.chat("sleep 0.2", stream=stream)  # noqa: E731
         answers = [callers.submit(ask) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""Several pipelines and users on one pool: who is served, in time, and how fairly; simulated.
+"""Several pipelines and users on one pool: latency, deadlines and fairness; simulated.
 
 The workload is that of benchmark B9, and so are the figures; the engines are a clock.
 """
@@ -16,26 +16,26 @@ from benchmark_sage.b9_workload import (
     SOURCES,
     TOKEN_S,
     USERS,
-    Outcome,
+    RequestOutcome,
     arrivals,
     figures,
     jain,
     max_min,
 )
-from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.scheduling import POLICIES, Ticket, slo
+from sage_flink.flow.call_options import PRIORITIES
+from sage_gateway.scheduling import POLICIES, QueuedRequest, slo
 from sage_gateway.scheduling.adaptive import BORROWED_TOKENS
-from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line
+from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, ClassQueues, PolicyQueue
 
 SECONDS, GRACE_S, PROMPT_TOKENS = 8.0, 1.0, 25
 ARRIVES, ENDS, GIVES_UP = range(3)
 
 
-def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
+def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
     """The pool under a policy, at ``load`` times what it can do; the guess of the work is right."""
     policy, end_s = POLICIES[name](), SECONDS + GRACE_S
-    lanes, free, order = Lanes(policy), REPLICAS * SLOTS, count()
-    dues, found, tickets = arrivals(load, SECONDS, seed), {}, {}
+    queues, free, order = ClassQueues(policy), REPLICAS * SLOTS, count()
+    dues, found, requests = arrivals(load, SECONDS, seed), {}, {}
     events = [(due.at_s, next(order), ARRIVES, number) for number, due in enumerate(dues)]
     while events:
         now_s, _, what, number = heapq.heappop(events)
@@ -44,7 +44,7 @@ def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
             break
         if what == ARRIVES:
             source = due.source
-            made = tickets[number] = Ticket(
+            made = requests[number] = QueuedRequest(
                 number,
                 now_s,
                 source.name,
@@ -53,33 +53,33 @@ def simulated(name: str, load: float, seed: int = 1) -> dict[str, Any]:
                 source.tokens + PROMPT_TOKENS,
                 source.tokens * TOKEN_S,
             )
-            lanes.push(made)
-            if policy.expires:
-                at_s = made.deadline_s - slo.SURE * made.work_s
+            queues.push(made)
+            if policy.enforces_deadlines:
+                at_s = made.deadline_s - slo.CERTAIN_WORK_SHARE * made.work_s
                 heapq.heappush(events, (at_s, next(order), GIVES_UP, number))
         elif what == ENDS:
             free += 1
-            found[number] = Outcome(due, True, now_s - due.at_s)
-        elif lanes.discard(tickets[number]):
-            found[number] = Outcome(due, False, now_s - due.at_s)
-        while free and lanes:
-            ticket = lanes.pop(now_s)
-            if policy.expires and slo.expired(ticket, now_s):
-                policy.charge(ticket, -ticket.tokens)
-                found[ticket.number] = Outcome(
-                    dues[ticket.number], False, now_s - dues[ticket.number].at_s
+            found[number] = RequestOutcome(due, True, now_s - due.at_s)
+        elif queues.discard(requests[number]):
+            found[number] = RequestOutcome(due, False, now_s - due.at_s)
+        while free and queues:
+            request = queues.pop(now_s)
+            if policy.enforces_deadlines and slo.is_expired(request, now_s):
+                policy.charge(request, -request.tokens)
+                found[request.number] = RequestOutcome(
+                    dues[request.number], False, now_s - dues[request.number].at_s
                 )
                 continue
             free -= 1
-            heapq.heappush(events, (now_s + ticket.work_s, next(order), ENDS, ticket.number))
-    left = {n: Outcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
+            heapq.heappush(events, (now_s + request.work_s, next(order), ENDS, request.number))
+    left = {n: RequestOutcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
     return figures([*(left | found).values()], end_s)
 
 
 @pytest.mark.parametrize("load", [2, 3])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_adaptive_keeps_users_fast_answers_useful_and_tenants_even(load: float, seed: int) -> None:
-    by_arrival, adaptive = (simulated(name, load, seed) for name in ("fifo", "adaptive"))
+    by_arrival, adaptive = (simulate(name, load, seed) for name in ("fifo", "adaptive"))
 
     assert adaptive["p99_ms"] <= 0.25 * by_arrival["p99_ms"]
     assert adaptive["users_unanswered"] == 0
@@ -88,74 +88,74 @@ def test_adaptive_keeps_users_fast_answers_useful_and_tenants_even(load: float, 
 
 
 def test_without_contention_no_policy_costs_anything() -> None:
-    alone = [simulated(name, 0.5) for name in POLICIES]
+    alone = [simulate(name, 0.5) for name in POLICIES]
 
     assert {found["goodput"] for found in alone} == {1.0}
     assert {found["jain"] for found in alone} == {1.0}
 
 
-def test_an_interactive_request_goes_before_those_whose_turn_it_would_be() -> None:
-    line = Line(POLICIES["adaptive"]())
+def test_an_interactive_request_precedes_the_next_ones_by_fair_shares() -> None:
+    queue = PolicyQueue(POLICIES["adaptive"]())
     for number in range(6):
-        line.push(Ticket(number, 0.0, f"pipeline {number % 3}", tokens=100))
-    line.push(Ticket(6, 1.0, "user", priority=0, tokens=100))
+        queue.push(QueuedRequest(number, 0.0, f"pipeline {number % 3}", tokens=100))
+    queue.push(QueuedRequest(6, 1.0, "user", priority=0, tokens=100))
 
-    assert line.pop(1.0).number == 6
+    assert queue.pop(1.0).number == 6
 
 
-def test_who_calls_everything_interactive_is_ahead_once_and_then_has_its_share() -> None:
-    line, numbers = Line(POLICIES["adaptive"]()), count()
+def test_a_tenant_with_interactive_requests_only_is_ahead_once_and_then_has_its_share() -> None:
+    queue, numbers = PolicyQueue(POLICIES["adaptive"]()), count()
     for _ in range(400):
         for tenant, priority in (("pushy", 0), ("patient", 2)):
-            line.push(Ticket(next(numbers), 0.0, tenant, priority, tokens=100))
+            queue.push(QueuedRequest(next(numbers), 0.0, tenant, priority, tokens=100))
 
-    served = [line.pop(0.0).tenant for _ in range(400)]
+    served = [queue.pop(0.0).tenant for _ in range(400)]
 
     ahead = 2 * BORROWED_TOKENS // 100
     assert served[:ahead] == ["pushy"] * ahead
     assert abs(served[ahead + 1 :].count("pushy") - served[ahead + 1 :].count("patient")) <= 2
 
 
-def test_who_would_be_late_is_held_back_but_not_for_ever() -> None:
-    lanes = Lanes(POLICIES["slo"]())
-    late = Ticket(0, 0.0, deadline_s=10.0, work_s=2.0)
-    lanes.push(late)
+def test_an_overdue_request_is_deferred_but_not_without_limit() -> None:
+    queues = ClassQueues(POLICIES["slo"]())
+    late = QueuedRequest(0, 0.0, deadline_s=10.0, work_s=2.0)
+    queues.push(late)
     for number in range(1, 3 * BACKGROUND_EVERY):
-        lanes.push(Ticket(number, 0.0, deadline_s=60.0, work_s=2.0))
+        queues.push(QueuedRequest(number, 0.0, deadline_s=60.0, work_s=2.0))
 
-    first = [lanes.pop(8.5).number for _ in range(2 * BACKGROUND_EVERY)]
+    first = [queues.pop(8.5).number for _ in range(2 * BACKGROUND_EVERY)]
 
     assert first[0] == 1
     assert 0 in first
 
 
-def test_who_would_be_late_is_let_go_where_nobody_else_waits() -> None:
-    lanes = Lanes(POLICIES["adaptive"]())
-    late = Ticket(0, 0.0, deadline_s=10.0, work_s=2.0)
-    lanes.push(late)
+def test_an_overdue_request_is_dispatched_if_no_other_is_queued() -> None:
+    queues = ClassQueues(POLICIES["adaptive"]())
+    late = QueuedRequest(0, 0.0, deadline_s=10.0, work_s=2.0)
+    queues.push(late)
 
-    assert lanes.pop(8.5) is late
-    assert len(lanes) == 0
-
-
-def test_a_late_one_that_leaves_is_gone() -> None:
-    lanes = Lanes(POLICIES["slo"]())
-    late, timely = Ticket(0, 0.0, deadline_s=1.0, work_s=2.0), Ticket(1, 0.0)
-    for ticket in (late, timely):
-        lanes.push(ticket)
-    lanes.pop(0.5)
-
-    assert lanes.discard(late)
-    assert not lanes.discard(late)
-    assert len(lanes) == 0
+    assert queues.pop(8.5) is late
+    assert len(queues) == 0
 
 
-def test_a_policy_that_does_not_mind_deadlines_holds_nobody_back() -> None:
-    lanes = Lanes(POLICIES["fifo"]())
+def test_an_overdue_request_can_be_discarded() -> None:
+    queues = ClassQueues(POLICIES["slo"]())
+    late, timely = QueuedRequest(0, 0.0, deadline_s=1.0, work_s=2.0), QueuedRequest(1, 0.0)
+    for request in (late, timely):
+        queues.push(request)
+    queues.pop(0.5)
+
+    assert queues.discard(late)
+    assert not queues.discard(late)
+    assert len(queues) == 0
+
+
+def test_a_policy_without_deadlines_defers_no_request() -> None:
+    queues = ClassQueues(POLICIES["fifo"]())
     for number in range(3):
-        lanes.push(Ticket(number, float(number), deadline_s=0.0, work_s=9.0))
+        queues.push(QueuedRequest(number, float(number), deadline_s=0.0, work_s=9.0))
 
-    assert [lanes.pop(5.0).number for _ in range(3)] == [0, 1, 2]
+    assert [queues.pop(5.0).number for _ in range(3)] == [0, 1, 2]
 
 
 def test_fair_shares_are_max_min() -> None:
@@ -164,10 +164,14 @@ def test_fair_shares_are_max_min() -> None:
     assert jain([]) == 0.0
 
 
-def test_the_figures_tell_late_answers_from_useful_ones() -> None:
+def test_the_figures_distinguish_late_answers_from_useful_ones() -> None:
     user = next(s for s in SOURCES if s.name in USERS)
     due = replace(arrivals(1, 1.0, 1)[0], source=user)
-    outcomes = [Outcome(due, True, 0.5), Outcome(due, True, 1.5), Outcome(due, False, 0.1)]
+    outcomes = [
+        RequestOutcome(due, True, 0.5),
+        RequestOutcome(due, True, 1.5),
+        RequestOutcome(due, False, 0.1),
+    ]
 
     found = figures(outcomes, due.at_s + 2.0)
 

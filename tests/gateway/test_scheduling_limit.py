@@ -1,4 +1,4 @@
-"""The measured concurrency of a replica, on made-up engines; and the drain of a queue."""
+"""The measured concurrency limit, on simulated engines; and the service rate of a queue."""
 
 import math
 import random
@@ -9,13 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import CONCURRENCY_MAX
-from sage_gateway.scheduling.concurrency_limit import START, Limit, answered, lost
+from sage_gateway.scheduling.concurrency_limit import (
+    START,
+    ConcurrencyLimit,
+    record_latency,
+    record_loss,
+)
 from sage_gateway.scheduling.service_rate import (
     RETRY_MAX_S,
-    Drain,
-    drained,
-    rate,
-    resumed,
+    ServiceRate,
+    per_second,
+    record,
+    resume,
     retry_after_s,
 )
 
@@ -27,16 +32,18 @@ def engine(knee: int, base_s: float = 0.1) -> Latency:
     return lambda in_flight: base_s * max(1.0, in_flight / knee)
 
 
-def run(limit: Limit, latency: Latency, answers: int, noise: float = 0.0) -> Limit:
-    """The limit after so many answers of an engine that is kept full."""
+def run(
+    limit: ConcurrencyLimit, latency: Latency, answers: int, noise: float = 0.0
+) -> ConcurrencyLimit:
+    """The limit after ``answers`` responses of an engine that is kept full."""
     dice = random.Random(1)
     for _ in range(answers):
         seconds = latency(limit.concurrency) * dice.lognormvariate(0, noise)
-        limit = answered(limit, seconds, limit.concurrency)
+        limit = record_latency(limit, seconds, limit.concurrency)
     return limit
 
 
-def values(limit: Limit, latency: Latency, answers: int) -> list[float]:
+def values(limit: ConcurrencyLimit, latency: Latency, answers: int) -> list[float]:
     """The limits on the way, those of probes left out."""
     found = []
     for _ in range(answers):
@@ -48,7 +55,7 @@ def values(limit: Limit, latency: Latency, answers: int) -> list[float]:
 
 @pytest.mark.parametrize("knee", [4, 16, 64])
 def test_the_limit_settles_at_twice_the_knee(knee: int) -> None:
-    settled = values(run(Limit(), engine(knee), 20_000), engine(knee), 5_000)
+    settled = values(run(ConcurrencyLimit(), engine(knee), 20_000), engine(knee), 5_000)
 
     assert 1.2 * knee < min(settled)
     assert max(settled) < 3 * knee
@@ -56,17 +63,17 @@ def test_the_limit_settles_at_twice_the_knee(knee: int) -> None:
 
 @pytest.mark.parametrize("noise", [0.2, 0.6])
 def test_answers_of_many_lengths_do_not_mislead_it(noise: float) -> None:
-    limit = run(Limit(), engine(16), 40_000, noise)
+    limit = run(ConcurrencyLimit(), engine(16), 40_000, noise)
 
     assert 12 < max(limit.value, limit.before) < 80
 
 
-def test_an_engine_without_a_knee_gets_all_that_is_allowed() -> None:
-    assert max(values(Limit(), engine(10_000), 40_000)) == CONCURRENCY_MAX
+def test_an_engine_without_a_knee_gets_the_maximum() -> None:
+    assert max(values(ConcurrencyLimit(), engine(10_000), 40_000)) == CONCURRENCY_MAX
 
 
 def test_an_engine_that_slows_down_gets_less_and_longer_prompts_get_their_room_back() -> None:
-    before = run(Limit(), engine(32), 20_000)
+    before = run(ConcurrencyLimit(), engine(32), 20_000)
     throttled = run(before, engine(4), 5_000)
     longer = run(before, engine(32, base_s=1.0), 20_000)
 
@@ -74,63 +81,65 @@ def test_an_engine_that_slows_down_gets_less_and_longer_prompts_get_their_room_b
     assert max(longer.value, longer.before) > 40
 
 
-def test_a_limit_that_nobody_comes_near_stays() -> None:
-    limit = Limit()
+def test_an_unused_limit_stays() -> None:
+    limit = ConcurrencyLimit()
     for _ in range(1000):
-        limit = answered(limit, 0.1, 2)
+        limit = record_latency(limit, 0.1, 2)
 
     assert limit.value == START
 
 
-def test_a_lost_engine_halves_it_and_there_is_always_room_for_one() -> None:
-    assert lost(Limit()).concurrency == START / 2
+def test_a_lost_engine_halves_the_limit_but_one_request_is_always_allowed() -> None:
+    assert record_loss(ConcurrencyLimit()).concurrency == START / 2
 
-    limit = Limit()
+    limit = ConcurrencyLimit()
     for _ in range(20):
-        limit = lost(limit)
+        limit = record_loss(limit)
 
     assert limit.concurrency == 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 500)), max_size=400))
 def test_whatever_is_measured_the_limit_stays_in_its_bounds(trace: list[tuple[float, int]]) -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     for seconds, in_flight in trace:
-        limit = lost(limit) if seconds > 99 else answered(limit, seconds, in_flight)
+        limit = record_loss(limit) if seconds > 99 else record_latency(limit, seconds, in_flight)
 
         assert 1 <= limit.concurrency <= CONCURRENCY_MAX
         assert math.isfinite(limit.value)
 
 
-def let_go(per_s: float, seconds: float, drain: Drain | None = None, from_s: float = 0.0) -> Drain:
-    """The drain after ``seconds`` of ``per_s``, somebody waiting all the time."""
-    drain = resumed(drain or Drain(), from_s)
+def dispatch(
+    per_s: float, seconds: float, measured: ServiceRate | None = None, from_s: float = 0.0
+) -> ServiceRate:
+    """The measured rate after ``seconds`` of ``per_s`` with a queue that is never empty."""
+    measured = resume(measured or ServiceRate(), from_s)
     for n in range(1, int(per_s * seconds) + 1):
-        drain = drained(drain, from_s + n / per_s)
-    return drain
+        measured = record(measured, from_s + n / per_s)
+    return measured
 
 
 @pytest.mark.parametrize("per_s", [0.5, 3.0, 200.0])
-def test_the_rate_is_that_of_those_let_go(per_s: float) -> None:
-    assert rate(let_go(per_s, 60.0), 60.0) == pytest.approx(per_s, rel=0.15)
+def test_the_service_rate_is_that_of_dispatched_requests(per_s: float) -> None:
+    assert per_second(dispatch(per_s, 60.0), 60.0) == pytest.approx(per_s, rel=0.15)
 
 
 def test_the_rate_is_known_after_a_few_and_follows_within_seconds() -> None:
-    assert rate(let_go(10.0, 0.5), 0.5) == pytest.approx(10.0, rel=0.05)
+    assert per_second(dispatch(10.0, 0.5), 0.5) == pytest.approx(10.0, rel=0.05)
 
-    faster = let_go(100.0, 20.0, let_go(10.0, 60.0), from_s=60.0)
+    faster = dispatch(100.0, 20.0, dispatch(10.0, 60.0), from_s=60.0)
 
-    assert rate(faster, 80.0) > 80
-
-
-def test_an_hour_in_which_nobody_waited_changes_nothing() -> None:
-    busy = let_go(50.0, 30.0)
-
-    assert rate(resumed(busy, 3630.0), 3630.0) == pytest.approx(rate(busy, 30.0))
+    assert per_second(faster, 80.0) > 80
 
 
-def test_an_engine_that_stalls_is_to_be_asked_ever_later() -> None:
-    busy = let_go(10.0, 30.0)
+def test_an_hour_with_an_empty_queue_does_not_change_the_rate() -> None:
+    busy = dispatch(50.0, 30.0)
+
+    assert per_second(resume(busy, 3630.0), 3630.0) == pytest.approx(per_second(busy, 30.0))
+
+
+def test_retry_after_grows_while_an_engine_stalls() -> None:
+    busy = dispatch(10.0, 30.0)
 
     waits = [retry_after_s(busy, 100, 30.0 + stalled_s) for stalled_s in (0, 10, 30, 1000)]
 
@@ -140,23 +149,23 @@ def test_an_engine_that_stalls_is_to_be_asked_ever_later() -> None:
 
 
 def test_retry_after_is_the_queue_over_the_rate_in_whole_seconds() -> None:
-    busy = let_go(20.0, 60.0)
+    busy = dispatch(20.0, 60.0)
 
     assert retry_after_s(busy, 0, 60.0) == 1
     assert retry_after_s(busy, 399, 60.0) in (20, 21)
-    assert retry_after_s(Drain(), 1_000_000, 60.0) == 1
+    assert retry_after_s(ServiceRate(), 1_000_000, 60.0) == 1
 
 
 @given(st.lists(st.floats(0, 50), max_size=30), st.integers(0, 10**6), st.floats(0, 1e5))
-def test_retry_after_is_always_a_time_one_can_wait(
+def test_retry_after_is_always_between_one_second_and_the_maximum(
     gaps: list[float], queue: int, idle_s: float
 ) -> None:
-    drain, now = Drain(), 0.0
+    measured, now = ServiceRate(), 0.0
     for gap in gaps:
         now += gap
-        drain = drained(drain, now)
+        measured = record(measured, now)
 
-    found = retry_after_s(drain, queue, now + idle_s)
+    found = retry_after_s(measured, queue, now + idle_s)
 
     assert isinstance(found, int)
     assert 1 <= found <= RETRY_MAX_S

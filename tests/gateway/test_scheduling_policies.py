@@ -1,4 +1,4 @@
-"""Who goes next: policies over tickets, without a clock and without a gateway."""
+"""The scheduling policies, without a clock and without a gateway."""
 
 import math
 from collections import Counter
@@ -8,28 +8,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.requests.request import BACKGROUND
-from sage_gateway.scheduling import POLICIES, Ticket, expected_tokens
-from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, Lanes, Line, full
-from sage_gateway.scheduling.slo import expired
+from sage_gateway.scheduling import (
+    POLICIES,
+    QueuedRequest,
+    expected_tokens,
+)
+from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, ClassQueues, PolicyQueue, is_full
+from sage_gateway.scheduling.slo import is_expired
 
 INTERACTIVE = PRIORITIES.index("interactive")
 LOW = PRIORITIES.index("low")
 NAMES = sorted(POLICIES)
 
 
-def order(name: str, *tickets: Ticket, now_s: float = 0.0) -> list[int]:
-    """The numbers of ``tickets`` as they are let go when all of them wait."""
-    line = Line(POLICIES[name]())
-    for ticket in tickets:
-        line.push(ticket)
-    return [line.pop(now_s).number for _ in tickets]
+def order(name: str, *requests: QueuedRequest, now_s: float = 0.0) -> list[int]:
+    """The numbers of ``requests`` in the order of dispatch when all of them are queued."""
+    queue = PolicyQueue(POLICIES[name]())
+    for request in requests:
+        queue.push(request)
+    return [queue.pop(now_s).number for _ in requests]
 
 
-def ticket(number: int, arrived_s: float | None = None, **more: object) -> Ticket:
+def request(number: int, arrived_s: float | None = None, **more: object) -> QueuedRequest:
     arrived = float(number) if arrived_s is None else arrived_s
-    return replace(Ticket(number, arrived), **more)  # type: ignore[arg-type]
+    return replace(QueuedRequest(number, arrived), **more)  # type: ignore[arg-type]
 
 
 def jain(shares: list[float]) -> float:
@@ -37,139 +41,139 @@ def jain(shares: list[float]) -> float:
     return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
 
 
-def test_fifo_lets_go_by_arrival_whatever_the_rest_says() -> None:
-    urgent = ticket(2, priority=INTERACTIVE, deadline_s=0.0)
+def test_fifo_dispatches_in_the_order_of_arrival_only() -> None:
+    urgent = request(2, priority=INTERACTIVE, deadline_s=0.0)
 
-    assert order("fifo", ticket(0), ticket(1, tokens=9000), urgent) == [0, 1, 2]
+    assert order("fifo", request(0), request(1, tokens=9000), urgent) == [0, 1, 2]
 
 
-def test_priority_lets_the_more_urgent_class_go_first() -> None:
-    waiting = [ticket(n, 0.0, priority=3 - n) for n in range(4)]
+def test_priority_dispatches_the_more_urgent_class_first() -> None:
+    waiting = [request(n, 0.0, priority=3 - n) for n in range(4)]
 
     assert order("priority", *waiting) == [3, 2, 1, 0]
 
 
-def test_a_low_request_passes_interactive_ones_that_came_fifteen_seconds_later() -> None:
-    low = ticket(0, 0.0, priority=LOW)
-    sooner, later = (ticket(n, at, priority=INTERACTIVE) for n, at in ((1, 14.0), (2, 16.0)))
+def test_a_low_request_precedes_interactive_ones_that_arrived_fifteen_seconds_later() -> None:
+    low = request(0, 0.0, priority=LOW)
+    sooner, later = (request(n, at, priority=INTERACTIVE) for n, at in ((1, 14.0), (2, 16.0)))
 
     assert order("priority", low, sooner, later) == [1, 0, 2]
 
 
-def test_slo_lets_the_least_slack_go_first_and_slack_counts_the_work() -> None:
-    relaxed = ticket(0, deadline_s=60.0)
-    short = ticket(1, deadline_s=20.0)
-    long = ticket(2, deadline_s=25.0, work_s=15.0)
+def test_slo_dispatches_the_least_slack_first_and_slack_counts_the_work() -> None:
+    relaxed = request(0, deadline_s=60.0)
+    short = request(1, deadline_s=20.0)
+    long = request(2, deadline_s=25.0, work_s=15.0)
 
     assert order("slo", relaxed, short, long) == [2, 1, 0]
 
 
 def test_slo_does_not_starve_a_request_without_a_deadline() -> None:
-    plain = ticket(0, 0.0)
-    dated = [ticket(n, float(n), deadline_s=n + 5.0) for n in range(1, 60)]
+    plain = request(0, 0.0)
+    dated = [request(n, float(n), deadline_s=n + 5.0) for n in range(1, 60)]
 
     assert order("slo", plain, *dated).index(0) < 40
 
 
 def test_a_request_is_expired_once_the_engine_could_not_be_halfway_by_its_deadline() -> None:
-    asked = ticket(0, deadline_s=10.0, work_s=4.0)
+    asked = request(0, deadline_s=10.0, work_s=4.0)
 
-    assert not expired(asked, 7.9)
-    assert expired(asked, 8.1)
-    assert not expired(ticket(0), 1e9)
+    assert not is_expired(asked, 7.9)
+    assert is_expired(asked, 8.1)
+    assert not is_expired(request(0), 1e9)
 
 
-def test_cost_lets_the_cheapest_go_first_but_the_dearest_ages() -> None:
-    dear = ticket(0, 0.0, tokens=1000)
-    cheap = [ticket(n, float(n), tokens=10) for n in (1, 5, 11)]
+def test_cost_dispatches_the_cheapest_first_but_expensive_requests_age() -> None:
+    dear = request(0, 0.0, tokens=1000)
+    cheap = [request(n, float(n), tokens=10) for n in (1, 5, 11)]
 
     assert order("cost", dear, *cheap) == [1, 5, 0, 11]
 
 
-def test_fair_takes_turns_however_many_one_tenant_sends() -> None:
-    many = [ticket(n, 0.0, tenant="loud", tokens=10) for n in range(6)]
-    few = [ticket(n, 1.0, tenant="quiet", tokens=10) for n in (6, 7)]
+def test_fair_alternates_between_tenants_however_many_requests_one_sends() -> None:
+    many = [request(n, 0.0, tenant="loud", tokens=10) for n in range(6)]
+    few = [request(n, 1.0, tenant="quiet", tokens=10) for n in (6, 7)]
 
     assert order("fair", *many, *few)[:4] == [0, 6, 1, 7]
 
 
 def test_fair_counts_tokens_and_not_requests() -> None:
-    dear = [ticket(n, 0.0, tenant="dear", tokens=100) for n in range(4)]
-    cheap = [ticket(n, 0.0, tenant="cheap", tokens=25) for n in range(4, 20)]
+    dear = [request(n, 0.0, tenant="dear", tokens=100) for n in range(4)]
+    cheap = [request(n, 0.0, tenant="cheap", tokens=25) for n in range(4, 20)]
 
     first = order("fair", *dear, *cheap)[:10]
 
     assert sum(n < 4 for n in first) == 2
 
 
-def test_who_was_away_has_saved_nothing_up() -> None:
-    line = Line(POLICIES["fair"]())
+def test_an_idle_tenant_has_not_saved_tokens_up() -> None:
+    queue = PolicyQueue(POLICIES["fair"]())
     for n in range(50):
-        line.push(ticket(n, tenant="busy"))
+        queue.push(request(n, tenant="busy"))
     for _ in range(40):
-        line.pop(0.0)
+        queue.pop(0.0)
 
     for n in range(50, 60):
-        line.push(ticket(n, tenant="back"))
-    owners = Counter("back" if line.pop(0.0).number >= 50 else "busy" for _ in range(10))
+        queue.push(request(n, tenant="back"))
+    owners = Counter("back" if queue.pop(0.0).number >= 50 else "busy" for _ in range(10))
 
     assert owners["back"] in (5, 6)
 
 
 def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None:
     policy = POLICIES["fair"]()
-    line = Line(policy)
-    longer = ticket(0, tenant="longer", tokens=10)
-    line.push(longer)
-    line.push(ticket(1, tenant="as-told", tokens=10))
-    line.pop(0.0)
+    queue = PolicyQueue(policy)
+    longer = request(0, tenant="longer", tokens=10)
+    queue.push(longer)
+    queue.push(request(1, tenant="as-told", tokens=10))
+    queue.pop(0.0)
 
     policy.charge(longer, 100)
-    line.push(ticket(2, tenant="longer", tokens=10))
+    queue.push(request(2, tenant="longer", tokens=10))
     for n in range(3, 8):
-        line.push(ticket(n, tenant="as-told", tokens=10))
+        queue.push(request(n, tenant="as-told", tokens=10))
 
-    assert [line.pop(0.0).number for _ in range(7)][-1] == 2
+    assert [queue.pop(0.0).number for _ in range(7)][-1] == 2
 
 
-def test_a_tenant_who_leaves_the_queue_gets_its_tokens_back() -> None:
-    line = Line(POLICIES["fair"]())
-    gone = ticket(0, tenant="a", tokens=1000)
-    line.push(gone)
-    line.push(ticket(1, tenant="b", tokens=10))
-    line.push(ticket(2, tenant="b", tokens=10))
+def test_a_discarded_request_is_not_charged() -> None:
+    queue = PolicyQueue(POLICIES["fair"]())
+    gone = request(0, tenant="a", tokens=1000)
+    queue.push(gone)
+    queue.push(request(1, tenant="b", tokens=10))
+    queue.push(request(2, tenant="b", tokens=10))
 
-    line.discard(gone)
-    line.push(ticket(3, tenant="a", tokens=10))
+    queue.discard(gone)
+    queue.push(request(3, tenant="a", tokens=10))
 
-    assert line.pop(0.0).number in (1, 3)
-    assert line.pop(0.0).number in (1, 3)
+    assert queue.pop(0.0).number in (1, 3)
+    assert queue.pop(0.0).number in (1, 3)
 
 
 def test_adaptive_is_fifo_for_one_tenant_and_fair_for_several() -> None:
-    alone = [ticket(n) for n in range(5)]
-    several = [ticket(n, tenant="a" if n < 4 else "b") for n in range(6)]
+    alone = [request(n) for n in range(5)]
+    several = [request(n, tenant="a" if n < 4 else "b") for n in range(6)]
 
     assert order("adaptive", *alone) == [0, 1, 2, 3, 4]
     assert order("adaptive", *several)[:2] == [0, 4]
 
 
-def test_adaptive_lets_a_deadline_in_danger_go_first_every_second_turn_at_most() -> None:
-    calm = [ticket(n, 0.0, deadline_s=1000.0) for n in range(4)]
-    hurried = [ticket(n, 0.0, deadline_s=15.0) for n in (4, 5)]
+def test_adaptive_dispatches_a_deadline_in_danger_first_every_second_time_at_most() -> None:
+    calm = [request(n, 0.0, deadline_s=1000.0) for n in range(4)]
+    hurried = [request(n, 0.0, deadline_s=15.0) for n in (4, 5)]
 
     assert order("adaptive", *calm, *hurried, now_s=1.0) == [0, 1, 2, 3, 4, 5]
     assert order("adaptive", *calm, *hurried, now_s=10.0) == [4, 0, 5, 1, 2, 3]
 
 
-def test_background_is_held_back_but_for_every_twentieth_turn() -> None:
-    lanes = Lanes(POLICIES["fifo"]())
+def test_background_is_deferred_except_for_every_twentieth_dispatch() -> None:
+    queues = ClassQueues(POLICIES["fifo"]())
     for n in range(3):
-        lanes.push(ticket(n, priority=BACKGROUND))
+        queues.push(request(n, priority=BACKGROUND))
     for n in range(3, 60):
-        lanes.push(ticket(n))
+        queues.push(request(n))
 
-    turns = [lanes.pop(0.0).background for _ in range(60)]
+    turns = [queues.pop(0.0).background for _ in range(60)]
 
     assert [n for n, back in enumerate(turns) if back] == [
         BACKGROUND_EVERY - 1,
@@ -178,19 +182,19 @@ def test_background_is_held_back_but_for_every_twentieth_turn() -> None:
     ]
 
 
-def test_who_lost_a_replica_goes_before_all_others() -> None:
-    lanes = Lanes(POLICIES["slo"]())
-    lanes.push(ticket(0, deadline_s=0.1))
-    lanes.push(ticket(1, returned=True))
+def test_a_retry_precedes_all_other_requests() -> None:
+    queues = ClassQueues(POLICIES["slo"]())
+    queues.push(request(0, deadline_s=0.1))
+    queues.push(request(1, retry=True))
 
-    assert lanes.pop(0.0).number == 1
+    assert queues.pop(0.0).number == 1
 
 
-def test_background_fills_half_of_a_queue_at_most() -> None:
-    assert full(10, 0, background=False, queue_max=10)
-    assert not full(9, 9, background=False, queue_max=10)
-    assert full(5, 5, background=True, queue_max=10)
-    assert not full(8, 4, background=True, queue_max=10)
+def test_background_fills_at_most_half_of_a_queue() -> None:
+    assert is_full(10, 0, background=False, queue_max=10)
+    assert not is_full(9, 9, background=False, queue_max=10)
+    assert is_full(5, 5, background=True, queue_max=10)
+    assert not is_full(8, 4, background=True, queue_max=10)
 
 
 def test_a_request_costs_at_least_one_token() -> None:
@@ -198,7 +202,7 @@ def test_a_request_costs_at_least_one_token() -> None:
     assert expected_tokens(400, 16) == 116
 
 
-tickets = st.builds(
+requests = st.builds(
     lambda gap, tenant, priority, tokens, slack: (gap, tenant, priority, tokens, slack),
     st.floats(0, 2),
     st.sampled_from("abc"),
@@ -208,80 +212,80 @@ tickets = st.builds(
 )
 
 
-def numbered(drawn: list[tuple[float, str, int, int, float]]) -> list[Ticket]:
+def as_requests(drawn: list[tuple[float, str, int, int, float]]) -> list[QueuedRequest]:
     now, made = 0.0, []
     for number, (gap, tenant, priority, tokens, slack) in enumerate(drawn):
         now += gap
-        made.append(Ticket(number, now, tenant, priority, now + slack, tokens))
+        made.append(QueuedRequest(number, now, tenant, priority, now + slack, tokens))
     return made
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(drawn=st.lists(tickets, max_size=60), turns=st.lists(st.integers(0, 3), max_size=60))
-def test_every_ticket_leaves_once_in_whatever_order_they_come_and_go(
+@given(drawn=st.lists(requests, max_size=60), turns=st.lists(st.integers(0, 3), max_size=60))
+def test_every_request_leaves_once_in_any_order_of_pushes_pops_and_discards(
     name: str, drawn: list[tuple[float, str, int, int, float]], turns: list[int]
 ) -> None:
-    lanes = Lanes(POLICIES[name]())
+    queues = ClassQueues(POLICIES[name]())
     left: list[int] = []
-    pushed: list[Ticket] = []
+    pushed: list[QueuedRequest] = []
     steps = [*turns, *[1] * len(drawn)]
-    for made, step in zip(numbered(drawn), steps, strict=False):
-        lanes.push(made)
+    for made, step in zip(as_requests(drawn), steps, strict=False):
+        queues.push(made)
         pushed.append(made)
-        if step == 0 and lanes.discard(pushed[len(pushed) // 2]):
+        if step == 0 and queues.discard(pushed[len(pushed) // 2]):
             left.append(pushed[len(pushed) // 2].number)
-        elif step > 1 and lanes:
-            left.append(lanes.pop(made.arrived_s).number)
-    while lanes:
-        left.append(lanes.pop(1e6).number)
+        elif step > 1 and queues:
+            left.append(queues.pop(made.arrived_s).number)
+    while queues:
+        left.append(queues.pop(1e6).number)
 
     assert sorted(left) == list(range(len(drawn)))
-    assert not lanes.discard(ticket(0))
+    assert not queues.discard(request(0))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(
-    victim=tickets,
+    victim=requests,
     rivals=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4)), min_size=1, max_size=4),
 )
-def test_none_starves_under_a_load_that_never_lets_up(
+def test_no_request_starves_under_constant_load(
     name: str, victim: tuple[float, str, int, int, float], rivals: list[tuple[str, int]]
 ) -> None:
-    """One leaves and one comes, ten a second, all cheap, urgent and of the worst classes for it."""
-    lanes = Lanes(POLICIES[name]())
+    """Ten requests per second arrive and are dispatched, cheap, urgent and of the worst classes."""
+    queues = ClassQueues(POLICIES[name]())
     _, tenant, priority, tokens, slack = victim
-    lanes.push(Ticket(0, 0.0, tenant, priority, slack, tokens))
+    queues.push(QueuedRequest(0, 0.0, tenant, priority, slack, tokens))
     for n in range(1, 20):
-        lanes.push(rival(n, 0.0, rivals))
+        queues.push(rival(n, 0.0, rivals))
 
     for n in range(20, 3000):
         now = n / 10
-        lanes.push(rival(n, now, rivals))
-        if lanes.pop(now).number == 0:
+        queues.push(rival(n, now, rivals))
+        if queues.pop(now).number == 0:
             return
     pytest.fail(f"{name} let 2980 others go first")
 
 
-def rival(number: int, now_s: float, kinds: list[tuple[str, int]]) -> Ticket:
+def rival(number: int, now_s: float, kinds: list[tuple[str, int]]) -> QueuedRequest:
     tenant, priority = kinds[number % len(kinds)]
-    return Ticket(number, now_s, tenant, priority, now_s + 3.0, tokens=5)
+    return QueuedRequest(number, now_s, tenant, priority, now_s + 3.0, tokens=5)
 
 
 @given(sizes=st.lists(st.integers(10, 500), min_size=2, max_size=6))
 def test_fair_shares_of_tokens_have_a_jain_index_of_at_least_nine_tenths(sizes: list[int]) -> None:
     """Each tenant keeps twenty requests of a size of its own in the queue; one leaves at a time."""
-    line = Line(POLICIES["fair"]())
+    queue = PolicyQueue(POLICIES["fair"]())
     number = 0
     for tenant, size in enumerate(sizes):
         for _ in range(20):
-            line.push(ticket(number, tenant=str(tenant), tokens=size))
+            queue.push(request(number, tenant=str(tenant), tokens=size))
             number += 1
 
     served = dict.fromkeys(range(len(sizes)), 0.0)
     while sum(served.values()) < 20 * len(sizes) * max(sizes):
-        gone = line.pop(0.0)
+        gone = queue.pop(0.0)
         served[int(gone.tenant)] += gone.tokens
-        line.push(replace(gone, number=number))
+        queue.push(replace(gone, number=number))
         number += 1
 
     assert jain(list(served.values())) >= 0.9

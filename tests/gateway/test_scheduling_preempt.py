@@ -1,30 +1,37 @@
-"""Background work at a replica gives way to who waits, and loses nothing but the work begun."""
+"""Background requests at a replica are preempted for queued ones, and lose only engine work."""
 
 import asyncio
 
 import pytest
 
 from sage_gateway.requests.request import BACKGROUND
-from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Wishes, giving_way
-from sage_gateway.scheduling.preemption import Turns
+from sage_gateway.scheduling import (
+    DEFAULT_HINTS,
+    POLICIES,
+    Queue,
+    QueueLimits,
+    RequestHints,
+    run_preemptible,
+)
+from sage_gateway.scheduling.preemption import PreemptibleRequests
 
-BEHIND = Wishes(priority=BACKGROUND)
+BACKGROUND_HINTS = RequestHints(priority=BACKGROUND)
 
 
 class Replica:
-    """So many places, a queue before them, and requests that last until they are told to end."""
+    """A replica with slots and a queue; requests run until the test ends them."""
 
     def __init__(self, places: int, slots: int | None = None) -> None:
         self.free = places
         self.idle = places if slots is None else slots
-        bounds = Bounds(100, 30.0)
+        bounds = QueueLimits(100, 30.0)
         self.queue = Queue(
             "m",
             POLICIES["fifo"](),
             bounds,
-            room=lambda taken: self.free > taken,
-            ready=lambda: 1,
-            spare=lambda taken: min(self.free, self.idle) > taken,
+            has_room=lambda taken: self.free > taken,
+            ready_replicas=lambda: 1,
+            has_background_room=lambda taken: min(self.free, self.idle) > taken,
         )
         self.ends: dict[str, asyncio.Event] = {}
         self.begun: list[str] = []
@@ -38,101 +45,103 @@ class Replica:
         finally:
             self.free += 1
             self.idle += 1
-            self.queue.pump()
+            self.queue.dispatch()
         return name
 
     async def user(self, name: str) -> str:
-        await self.queue.enter(PLAIN, 10)
+        await self.queue.admit(DEFAULT_HINTS, 10)
         return await self.serve(name)
 
     async def background(self, name: str) -> str:
-        await self.queue.enter(BEHIND, 10)
-        return await giving_way(
-            self.queue.turns, lambda: self.serve(name), lambda: self.queue.resume(BEHIND, 10)
+        await self.queue.admit(BACKGROUND_HINTS, 10)
+        return await run_preemptible(
+            self.queue.preemptible,
+            lambda: self.serve(name),
+            lambda: self.queue.requeue_preempted(BACKGROUND_HINTS, 10),
         )
 
     def end(self, name: str) -> None:
         self.ends.setdefault(name, asyncio.Event()).set()
 
 
-async def settled() -> None:
+async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_who_waits_gets_the_place_of_the_youngest_background_request() -> None:
+async def test_a_queued_request_preempts_the_youngest_background_request() -> None:
     replica = Replica(2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("old", "young")]
-    await settled()
+    await settle()
 
     user = asyncio.create_task(replica.user("user"))
-    await settled()
+    await settle()
     assert replica.begun == ["old", "young", "user"]
     replica.end("user")
-    await settled()
+    await settle()
 
     assert replica.begun == ["old", "young", "user", "young"]
-    assert replica.queue.turns.preempted == 1
+    assert replica.queue.preemptible.preempted == 1
     for name in ("old", "young"):
         replica.end(name)
     assert await asyncio.gather(user, *behind) == ["user", "old", "young"]
     assert (replica.free, len(replica.queue)) == (2, 0)
 
 
-async def test_with_room_or_among_themselves_nobody_gives_way() -> None:
+async def test_background_is_not_preempted_with_room_or_for_background() -> None:
     replica = Replica(2)
     tasks = [asyncio.create_task(replica.background("a"))]
-    await settled()
+    await settle()
     tasks.append(asyncio.create_task(replica.user("user")))
     tasks.append(asyncio.create_task(replica.background("b")))
-    await settled()
+    await settle()
 
     assert replica.begun == ["a", "user"]
     for name in ("a", "user", "b"):
         replica.end(name)
     assert await asyncio.gather(*tasks) == ["a", "user", "b"]
-    assert replica.queue.turns.preempted == 0
+    assert replica.queue.preemptible.preempted == 0
 
 
-async def test_who_gave_way_is_before_all_other_background_and_after_all_others() -> None:
+async def test_a_preempted_request_precedes_other_background_and_follows_the_foreground() -> None:
     replica = Replica(1)
     tasks = [asyncio.create_task(replica.background("first"))]
-    await settled()
+    await settle()
     tasks += [asyncio.create_task(replica.background(name)) for name in ("second", "third")]
     tasks += [asyncio.create_task(replica.user(name)) for name in ("user 1", "user 2")]
-    await settled()
+    await settle()
     for name in ("user 1", "user 2", "first", "second", "third"):
         replica.end(name)
-        await settled()
+        await settle()
 
     assert replica.begun == ["first", "user 1", "user 2", "first", "second", "third"]
-    assert replica.queue.turns.preempted == 1
+    assert replica.queue.preemptible.preempted == 1
     await asyncio.gather(*tasks)
 
 
-async def test_after_three_times_it_runs_to_its_end() -> None:
+async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     for i in range(4):
         user = asyncio.create_task(replica.user(f"user {i}"))
-        await settled()
+        await settle()
         gave_way = replica.begun[-1] == f"user {i}"
         assert gave_way == (i < 3)
         replica.end(f"user {i}")
         if not gave_way:
             replica.end("batch")
         assert await user == f"user {i}"
-        await settled()
+        await settle()
 
     assert await behind == "batch"
-    assert replica.queue.turns.preempted == 3
+    assert replica.queue.preemptible.preempted == 3
 
 
-async def test_a_caller_who_goes_while_it_gives_way_is_gone() -> None:
+async def test_a_caller_can_hang_up_during_the_preemption() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     user = asyncio.create_task(replica.user("user"))
     await asyncio.sleep(0)
     behind.cancel()
@@ -144,22 +153,22 @@ async def test_a_caller_who_goes_while_it_gives_way_is_gone() -> None:
     assert (replica.free, len(replica.queue)) == (1, 0)
 
 
-async def test_a_cancelled_caller_is_not_taken_for_one_who_gives_way() -> None:
+async def test_a_cancelled_request_does_not_count_as_preempted() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     behind.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await behind
-    assert replica.queue.turns.preempted == 0
+    assert replica.queue.preemptible.preempted == 0
 
 
-async def test_an_answer_that_comes_in_the_same_moment_counts() -> None:
-    turns = Turns()
+async def test_an_answer_at_the_moment_of_the_preemption_counts() -> None:
+    requests = PreemptibleRequests()
 
     async def work() -> str:
-        with turns.begin():
+        with requests.section():
             try:
                 await asyncio.sleep(30)
             except asyncio.CancelledError:
@@ -167,58 +176,58 @@ async def test_an_answer_that_comes_in_the_same_moment_counts() -> None:
         return "gave way"
 
     task = asyncio.create_task(work())
-    await settled()
-    turns.give_way(1)
+    await settle()
+    requests.preempt_until(1)
 
     assert await task == "answered all the same"
     assert task.cancelling() == 0
-    turns.give_way(1)  # nobody is left
+    requests.preempt_until(1)  # no request is left
 
 
-async def test_no_more_give_way_than_wait() -> None:
+async def test_at_most_as_many_are_preempted_as_are_queued() -> None:
     replica = Replica(4)
     behind = [asyncio.create_task(replica.background(str(i))) for i in range(4)]
-    await settled()
+    await settle()
 
     users = [asyncio.create_task(replica.user(f"user {i}")) for i in range(2)]
-    await settled()
+    await settle()
 
-    assert replica.queue.turns.preempted == 2
+    assert replica.queue.preemptible.preempted == 2
     assert replica.begun[4:] == ["user 0", "user 1"]
     for name in ("0", "1", "2", "3", "user 0", "user 1"):
         replica.end(name)
     await asyncio.gather(*users, *behind)
 
 
-async def test_of_those_who_gave_way_too_often_one_runs_at_a_time() -> None:
+async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> None:
     replica = Replica(2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b")]
-    await settled()
+    await settle()
     for i in range(7):
         user = asyncio.create_task(replica.user(f"user {i}"))
-        await settled()
+        await settle()
         assert replica.begun[-1] == f"user {i}"
         replica.end(f"user {i}")
         await user
-        await settled()
+        await settle()
 
-    assert replica.queue.turns.preempted == 6
+    assert replica.queue.preemptible.preempted == 6
     assert replica.free == 1
     for name in ("a", "b"):
         replica.end(name)
     assert await asyncio.gather(*behind) == ["a", "b"]
 
 
-async def test_background_takes_only_what_is_computed_at_once_and_leaves_that_to_others() -> None:
+async def test_background_takes_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
     replica = Replica(100, slots=2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b", "c")]
-    await settled()
+    await settle()
     assert replica.begun == ["a", "b"]
 
     user = asyncio.create_task(replica.user("user"))
-    await settled()
+    await settle()
     assert replica.begun == ["a", "b", "user"]
-    assert (replica.idle, replica.queue.turns.preempted, len(replica.queue)) == (0, 1, 2)
+    assert (replica.idle, replica.queue.preemptible.preempted, len(replica.queue)) == (0, 1, 2)
 
     for name in ("user", "a", "b", "c"):
         replica.end(name)
@@ -226,18 +235,18 @@ async def test_background_takes_only_what_is_computed_at_once_and_leaves_that_to
     assert replica.begun == ["a", "b", "user", "b", "c"]
 
 
-async def test_beside_users_who_never_wait_background_still_gets_a_turn() -> None:
+async def test_background_is_dispatched_even_if_users_always_bypass_the_queue() -> None:
     replica = Replica(100, slots=1)
     first = asyncio.create_task(replica.user("user 0"))
-    await settled()
+    await settle()
     behind = asyncio.create_task(replica.background("batch"))
-    await settled()
+    await settle()
     for i in range(1, 25):
         user = asyncio.create_task(replica.user(f"user {i}"))
-        await settled()
+        await settle()
         replica.end(f"user {i}")
         await user
-        await settled()
+        await settle()
 
     assert "batch" in replica.begun
     for name in ("user 0", "batch"):

@@ -1,4 +1,4 @@
-"""A model's queue: who is let go, and that each who waits ends once. The replicas are a number."""
+"""A model's queue: the order of dispatch, and one outcome per request. Replicas are a number."""
 
 import asyncio
 import time
@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.scheduling import PLAIN, POLICIES, Bounds, Queue, Ticket, Wishes
+from sage_gateway.scheduling import (
+    DEFAULT_HINTS,
+    POLICIES,
+    Queue,
+    QueuedRequest,
+    QueueLimits,
+    RequestHints,
+)
 
 
 class Replicas:
-    """Room for so many requests at the replicas of one model."""
+    """The replicas of one model, as a number of free slots."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -29,23 +36,25 @@ class Replicas:
         return self.up
 
     def queue(self, policy: str = "fifo", queue_max: int = 100, timeout_s: float = 30.0) -> Queue:
-        bounds = Bounds(queue_max, timeout_s)
-        return Queue("m", POLICIES[policy](), bounds, room=self.beyond, ready=self.ready)
+        bounds = QueueLimits(queue_max, timeout_s)
+        return Queue(
+            "m", POLICIES[policy](), bounds, has_room=self.beyond, ready_replicas=self.ready
+        )
 
-    async def ask(self, queue: Queue, name: str = "", wishes: Wishes = PLAIN) -> None:
+    async def ask(self, queue: Queue, name: str = "", hints: RequestHints = DEFAULT_HINTS) -> None:
         """One request: it enters, and holds its place until ``answer``."""
-        await queue.enter(wishes, 10)
+        await queue.admit(hints, 10)
         self.free -= 1
         self.order.append(name)
 
     def answer(self, queue: Queue) -> None:
         """One of those at the replicas is answered."""
         self.free += 1
-        queue.pump()
+        queue.dispatch()
 
 
 def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
-    """Whether it has to wait; it is run as far as it goes without the loop."""
+    """Whether the coroutine suspends; it runs without the loop."""
     try:
         entering.send(None)
     except StopIteration:
@@ -54,7 +63,7 @@ def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
     return True
 
 
-async def settled() -> None:
+async def settle() -> None:
     """Everything that can run has run."""
     for _ in range(5):
         await asyncio.sleep(0)
@@ -62,60 +71,60 @@ async def settled() -> None:
 
 async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
     tasks = [asyncio.create_task(ask) for ask in asks]
-    await settled()
+    await settle()
     assert len(queue) == len(tasks)
     return tasks
 
 
-async def test_with_room_and_nobody_waiting_a_request_just_passes() -> None:
+async def test_a_request_bypasses_an_empty_queue_when_there_is_room() -> None:
     queue = Replicas(1).queue()
 
-    assert not suspends(queue.enter(PLAIN, 10))
+    assert not suspends(queue.admit(DEFAULT_HINTS, 10))
     assert len(queue) == 0
 
 
-async def test_who_waits_is_let_go_in_turn_as_room_comes() -> None:
+async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     tasks = await waiting(queue, *(replicas.ask(queue, name) for name in "abc"))
 
     for _ in tasks:
         replicas.answer(queue)
-        await settled()
+        await settle()
 
     assert replicas.order == ["a", "b", "c"]
-    assert queue.ended["let_go"] == 3
+    assert queue.outcomes["dispatched"] == 3
 
 
-async def test_room_is_not_given_twice_while_the_first_is_on_its_way() -> None:
+async def test_the_room_of_a_dispatched_request_is_not_given_away_again() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (first,) = await waiting(queue, replicas.ask(queue, "first"))
 
     replicas.answer(queue)
 
-    assert suspends(queue.enter(PLAIN, 10))
+    assert suspends(queue.admit(DEFAULT_HINTS, 10))
     await first
     assert replicas.free == 0
 
 
-async def test_a_caller_who_hangs_up_leaves_at_once() -> None:
+async def test_a_cancelled_request_leaves_the_queue() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     gone, stays = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "stays"))
 
     gone.cancel()
-    await settled()
+    await settle()
     assert len(queue) == 1
     replicas.answer(queue)
     await stays
 
     assert replicas.order == ["stays"]
-    assert queue.ended["left"] == 1
+    assert queue.outcomes["cancelled"] == 1
 
 
 @pytest.mark.parametrize("first", ["room", "hang-up"])
-async def test_one_who_hangs_up_just_as_it_is_let_go_hands_its_room_on(first: str) -> None:
+async def test_a_request_cancelled_while_it_is_dispatched_frees_its_room(first: str) -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     gone, after = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "after"))
@@ -123,79 +132,84 @@ async def test_one_who_hangs_up_just_as_it_is_let_go_hands_its_room_on(first: st
     steps = [lambda: replicas.answer(queue), gone.cancel]
     for step in steps if first == "room" else reversed(steps):
         step()
-    await settled()
+    await settle()
 
     assert after.done()
     assert replicas.order == ["after"]
 
 
-async def test_beyond_the_bound_the_answer_is_429_with_whole_seconds_to_wait() -> None:
+async def test_a_full_queue_answers_429_with_whole_seconds_to_wait() -> None:
     replicas = Replicas(0)
     queue = replicas.queue(queue_max=2)
     tasks = await waiting(queue, *(replicas.ask(queue) for _ in range(2)))
 
     with pytest.raises(GatewayError, match="2 requests wait already; try again in 1 s") as caught:
-        await queue.enter(PLAIN, 10)
+        await queue.admit(DEFAULT_HINTS, 10)
 
     assert (status_of(caught.value), caught.value.code) == (429, "rate_limit_exceeded")
     assert caught.value.retry_after_s == 1
     for task in tasks:
         task.cancel()
-    await settled()
+    await settle()
     assert len(queue) == 0
 
 
-async def test_who_waited_too_long_is_told_to_come_back() -> None:
+async def test_a_request_that_times_out_in_the_queue_is_a_429() -> None:
     queue = Replicas(0).queue(timeout_s=0.05)
 
     with pytest.raises(GatewayError, match=r"no room within 0\.05 s") as caught:
-        await queue.enter(PLAIN, 10)
+        await queue.admit(DEFAULT_HINTS, 10)
 
     assert (status_of(caught.value), caught.value.code) == (429, "queue_timeout")
-    assert queue.ended["timed_out"] == 1
+    assert queue.outcomes["timed_out"] == 1
 
 
-async def test_without_a_ready_replica_nobody_waits() -> None:
+async def test_without_a_ready_replica_requests_are_not_queued() -> None:
     replicas = Replicas(0)
     replicas.up = 0
 
-    assert not suspends(replicas.queue().enter(PLAIN, 10))
+    assert not suspends(replicas.queue().admit(DEFAULT_HINTS, 10))
 
 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
-async def test_an_expired_request_is_a_504_even_where_there_is_room(policy: str) -> None:
+async def test_an_expired_request_is_a_504_even_with_room(policy: str) -> None:
     queue = Replicas(9).queue(policy)
 
     with pytest.raises(GatewayError, match="give it more time") as caught:
-        await queue.enter(Wishes(deadline_s=time.time() - 1), 10)
+        await queue.admit(RequestHints(deadline_s=time.time() - 1), 10)
 
     assert status_of(caught.value) == 504
-    assert queue.ended["expired"] == 1
+    assert queue.outcomes["expired"] == 1
 
 
 async def test_a_deadline_that_passes_in_the_queue_is_a_504_at_that_time() -> None:
     queue = Replicas(0).queue("slo")
 
     with pytest.raises(GatewayError) as caught:
-        await queue.enter(Wishes(deadline_s=time.time() + 0.05), 10)
+        await queue.admit(RequestHints(deadline_s=time.time() + 0.05), 10)
 
     assert status_of(caught.value) == 504
     assert len(queue) == 0
 
 
-async def test_fifo_minds_no_deadline() -> None:
-    assert not suspends(Replicas(1).queue().enter(Wishes(deadline_s=0.0), 10))
+async def test_fifo_ignores_deadlines() -> None:
+    assert not suspends(Replicas(1).queue().admit(RequestHints(deadline_s=0.0), 10))
 
 
-async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() -> None:
+async def test_slo_refuses_a_request_that_cannot_meet_its_deadline_and_serves_the_next() -> None:
     replicas = Replicas(0)
     queue = replicas.queue("slo")
-    queue.settle(Ticket(0, 0.0, tokens=10), time.monotonic() - 10, {})  # a second a token
-    soon, later = Wishes(deadline_s=time.time() + 4), Wishes(deadline_s=time.time() + 400)
+    queue.record_usage(
+        QueuedRequest(0, 0.0, tokens=10), time.monotonic() - 10, {}
+    )  # a second a token
+    soon, later = (
+        RequestHints(deadline_s=time.time() + 4),
+        RequestHints(deadline_s=time.time() + 400),
+    )
     fine = asyncio.create_task(replicas.ask(queue, "fine", later))
 
     with pytest.raises(GatewayError, match="or would be before it is answered"):
-        await queue.enter(soon, 10)
+        await queue.admit(soon, 10)
     replicas.answer(queue)
     await fine
 
@@ -205,34 +219,34 @@ async def test_slo_refuses_who_cannot_be_answered_in_time_and_serves_the_next() 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
 @settings(deadline=None, max_examples=20)
 @given(late=st.lists(st.booleans(), min_size=1, max_size=8))
-def test_none_is_let_go_after_its_deadline(policy: str, late: list[bool]) -> None:
-    served, refused = asyncio.run(_overslept(policy, late))
+def test_no_request_is_dispatched_after_its_deadline(policy: str, late: list[bool]) -> None:
+    served, refused = asyncio.run(_dispatch_after_sleep(policy, late))
 
     assert (served, refused) == (late.count(False), late.count(True))
 
 
-async def _overslept(policy: str, late: list[bool]) -> tuple[int, int]:
-    """Room comes for all at a time at which no timer could tell that some deadlines are over."""
+async def _dispatch_after_sleep(policy: str, late: list[bool]) -> tuple[int, int]:
+    """All room is freed before a timer can expire the missed deadlines."""
     replicas = Replicas(0)
     queue = replicas.queue(policy)
     now_s = time.time()
-    wishes = [Wishes(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
-    tasks = await waiting(queue, *(replicas.ask(queue, "", wish) for wish in wishes))
-    time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop stands still
+    hints = [RequestHints(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
+    tasks = await waiting(queue, *(replicas.ask(queue, "", hint) for hint in hints))
+    time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop is blocked on purpose
     replicas.free = len(late)
-    queue.pump()
+    queue.dispatch()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     return len(replicas.order), sum(
         isinstance(e, GatewayError) and status_of(e) == 504 for e in ended
     )
 
 
-async def test_who_lost_its_replica_waits_before_all_others() -> None:
+async def test_a_retry_is_queued_ahead_of_all_other_requests() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (other,) = await waiting(queue, replicas.ask(queue, "other"))
-    back = asyncio.create_task(queue.again())
-    await settled()
+    back = asyncio.create_task(queue.requeue_retry())
+    await settle()
 
     replicas.answer(queue)
     await back
@@ -242,28 +256,28 @@ async def test_who_lost_its_replica_waits_before_all_others() -> None:
     await other
 
 
-async def test_who_lost_its_replica_goes_on_at_once_where_another_has_room() -> None:
-    assert not suspends(Replicas(1).queue().again())
+async def test_a_retry_is_not_queued_if_another_replica_has_room() -> None:
+    assert not suspends(Replicas(1).queue().requeue_retry())
 
 
 steps = st.lists(st.sampled_from(["ask", "answer", "leave", "run", "urgent", "batch"]), max_size=60)
 KINDS = {
-    "ask": PLAIN,
-    "urgent": Wishes("b", 0, time.time() + 1000),
-    "batch": Wishes("c", 4),
+    "ask": DEFAULT_HINTS,
+    "urgent": RequestHints("b", 0, time.time() + 1000),
+    "batch": RequestHints("c", 4),
 }
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @settings(deadline=None, max_examples=60)
 @given(steps=steps, free=st.integers(0, 2))
-def test_nothing_is_lost_and_no_room_is_given_twice(
+def test_every_request_ends_once_and_no_room_is_given_twice(
     policy: str, steps: list[str], free: int
 ) -> None:
-    asyncio.run(_lived(policy, steps, free))
+    asyncio.run(_run_steps(policy, steps, free))
 
 
-async def _lived(policy: str, steps: list[str], free: int) -> None:
+async def _run_steps(policy: str, steps: list[str], free: int) -> None:
     replicas = Replicas(free)
     queue = replicas.queue(policy, queue_max=5)
     tasks: list[asyncio.Task[None]] = []
@@ -274,17 +288,17 @@ async def _lived(policy: str, steps: list[str], free: int) -> None:
             case "leave" if tasks:
                 tasks[len(tasks) // 2].cancel()
             case "run":
-                await settled()
+                await settle()
             case "ask" | "urgent" | "batch":
                 tasks.append(asyncio.create_task(replicas.ask(queue, step, KINDS[step])))
         assert replicas.free >= 0
-    await settled()
+    await settle()
     while len(queue):
         replicas.answer(queue)
-        await settled()
+        await settle()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
 
     refused = sum(isinstance(e, GatewayError) for e in ended)
     left = sum(isinstance(e, asyncio.CancelledError) for e in ended)
     assert len(replicas.order) + refused + left == len(tasks)
-    assert refused == queue.ended["refused"]
+    assert refused == queue.outcomes["rejected"]

@@ -1,4 +1,4 @@
-"""vLLM itself behind the gateway: minutes and gigabytes, so only where it is asked for.
+"""vLLM behind the gateway: it takes minutes and gigabytes, so it runs on request only.
 
 ::
 
@@ -43,7 +43,7 @@ def gateway(start: Any) -> Iterator[Any]:
     }
     began = time.monotonic()
     with start({"talk": model}, wait=False) as gateway:
-        replica = lambda: gateway.pool.models["talk"].members[0].replica  # noqa: E731
+        replica = lambda: gateway.pool.models["talk"].replica_slots[0].replica  # noqa: E731
         gateway.until(lambda: gateway.healthy() or replica().restarts, START_S)
         assert not replica().restarts, replica().reason
         print(f"\nhealthy after {time.monotonic() - began:.0f} s, {memory_mb(gateway)} MB")
@@ -52,12 +52,12 @@ def gateway(start: Any) -> Iterator[Any]:
 
 def memory_mb(gateway: Any) -> int:
     """The memory of the engine and its own processes, each shared page counted once."""
-    engine = psutil.Process(gateway.pool.models["talk"].members[0].process.pid)
+    engine = psutil.Process(gateway.pool.models["talk"].replica_slots[0].process.pid)
     family = (engine, *engine.children(recursive=True))
     return sum(process.memory_full_info().pss for process in family) >> 20
 
 
-def test_it_knows_the_capital_of_france(gateway: Any) -> None:
+def test_the_model_knows_the_capital_of_france(gateway: Any) -> None:
     answer = gateway.chat("What is the capital of France?", max_tokens=16, temperature=0).json()
 
     assert "Paris" in answer["choices"][0]["message"]["content"]
@@ -65,21 +65,21 @@ def test_it_knows_the_capital_of_france(gateway: Any) -> None:
     assert 0 < answer["usage"]["completion_tokens"] <= 16
 
 
-def test_a_streamed_chat_comes_in_pieces_and_ends_with_done(gateway: Any) -> None:
+def test_a_streamed_chat_has_chunks_and_ends_with_done(gateway: Any) -> None:
     answer = gateway.chat("Count from one to five.", max_tokens=16, stream=True)
 
     assert answer.text.count('"content"') > 4
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-def test_a_question_longer_than_the_context_is_refused(gateway: Any) -> None:
+def test_a_prompt_longer_than_the_context_is_refused(gateway: Any) -> None:
     answer = gateway.chat("word " * 5000)
 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
-def test_eight_callers_at_once_are_all_answered(gateway: Any) -> None:
+def test_eight_concurrent_callers_are_all_answered(gateway: Any) -> None:
     began = time.monotonic()
     ask = {"max_tokens": 32, "ignore_eos": True, "temperature": 0}
     with ThreadPoolExecutor(8) as callers:

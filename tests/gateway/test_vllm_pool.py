@@ -1,6 +1,6 @@
-"""vLLM's chat and embeddings beside llama.cpp, all their lives in the hands of the control plane.
+"""vLLM's chat and embeddings next to llama.cpp, all managed by the control plane.
 
-Five minutes and 6 GB, so only where it is asked for, as ``test_vllm.py``::
+Five minutes and 6 GB, so it runs on request only, as ``test_vllm.py``::
 
     bash infra/vllm.sh
     SAGE_TEST_VLLM=1 python -m pytest -m service -s tests/gateway/test_vllm_pool.py
@@ -58,7 +58,7 @@ VECTORS = {
 WITHOUT_END = {"ignore_eos": True, "temperature": 0}
 
 
-def test_vllm_is_started_routed_to_drained_and_stopped_beside_llamacpp(start: Any) -> None:
+def test_vllm_is_started_routed_to_drained_and_stopped_next_to_llamacpp(start: Any) -> None:
     with start({"light": LLAMACPP}) as gateway:
         for name, spec in (("talk", TALK), ("vectors", VECTORS)):
             assert gateway.client.put(f"/pool/models/{name}", json=spec).status_code == 201
@@ -75,13 +75,13 @@ def test_vllm_is_started_routed_to_drained_and_stopped_beside_llamacpp(start: An
 
 
 def become_ready(gateway: Any) -> None:
-    """Wait for both, with an eye on the model that serves meanwhile."""
+    """Wait for both, and check the model that already serves."""
     began = time.monotonic()
     took: dict[str, float] = {}
     beside: list[float] = []
     while len(took) < 2:
         for name in ("talk", "vectors"):
-            replica = gateway.pool.models[name].members[0].replica
+            replica = gateway.pool.models[name].replica_slots[0].replica
             assert not replica.restarts, replica.reason
             if replica.state == "ready":
                 took.setdefault(name, time.monotonic() - began)
@@ -96,7 +96,7 @@ def become_ready(gateway: Any) -> None:
 
 
 def chats_are_routed_and_counted(gateway: Any) -> None:
-    """Each engine says itself how much it made: as much as its answers say."""
+    """The counters of each engine equal the usage in its responses."""
     asked = {"model": "talk", "max_tokens": 16, "temperature": 0}
     france = gateway.chat("What is the capital of France?", **asked).json()
     assert "Paris" in france["choices"][0]["message"]["content"]
@@ -104,7 +104,7 @@ def chats_are_routed_and_counted(gateway: Any) -> None:
         ("talk", "vllm:generation_tokens_total"),
         ("light", "llamacpp:tokens_predicted_total"),
     ):
-        before, began = said(gateway, name, counter), time.monotonic()
+        before, began = engine_counter(gateway, name, counter), time.monotonic()
         with ThreadPoolExecutor(CALLERS) as callers:
             more = {"model": name, "max_tokens": TOKENS, **WITHOUT_END}
             asks = [callers.submit(gateway.chat, f"Tell story {i}.", **more) for i in range(16)]
@@ -112,13 +112,13 @@ def chats_are_routed_and_counted(gateway: Any) -> None:
         print(f"{name}: {made / (time.monotonic() - began):.0f} tokens/s at {CALLERS}")
 
         assert made == 16 * TOKENS
-        gateway.until(lambda: said(gateway, name, counter) - before == made, 5)  # noqa: B023
+        gateway.until(lambda: engine_counter(gateway, name, counter) - before == made, 5)  # noqa: B023
 
 
 def vectors_are_routed_and_counted(gateway: Any) -> None:
     """Vectors of unit length, near where the texts are; the engine counted the tokens as we did."""
     texts = ["a cat sleeps", "the stock market fell", "a kitten naps"] * 16
-    before, began = said(gateway, "vectors", "vllm:prompt_tokens_total"), time.monotonic()
+    before, began = engine_counter(gateway, "vectors", "vllm:prompt_tokens_total"), time.monotonic()
     page = gateway.client.post("/v1/embeddings", json={"model": "vectors", "input": texts}).json()
     print(f"vectors: {len(texts) / (time.monotonic() - began):.0f} texts/s")
     cat, market, kitten = (row["embedding"] for row in page["data"][:3])
@@ -127,13 +127,15 @@ def vectors_are_routed_and_counted(gateway: Any) -> None:
     assert math.isclose(dot(cat, cat), 1, abs_tol=1e-3)
     assert dot(cat, kitten) > 0.4 > dot(cat, market)
     used = page["usage"]["prompt_tokens"]
-    gateway.until(lambda: said(gateway, "vectors", "vllm:prompt_tokens_total") - before == used, 5)
+    gateway.until(
+        lambda: engine_counter(gateway, "vectors", "vllm:prompt_tokens_total") - before == used, 5
+    )
 
 
 def a_drained_model_finishes_its_answer_and_ends(gateway: Any) -> None:
-    """Scaled to none in the middle of an answer: that is whole, and then the engine is gone."""
+    """Scaling to zero during a response completes it, and then the engine ends."""
     family = processes(gateway, "talk")
-    events = streamed(gateway, "talk")
+    events = stream_lines(gateway, "talk")
     next(events)
     asked = gateway.client.post("/pool/models/talk/scale", json={"replicas": 0})
     assert asked.status_code == 200
@@ -151,7 +153,7 @@ def a_drained_model_finishes_its_answer_and_ends(gateway: Any) -> None:
     assert states(gateway) == {"light/0": "ready", "vectors/0": "ready"}
 
 
-def streamed(gateway: Any, model: str) -> Iterator[str]:
+def stream_lines(gateway: Any, model: str) -> Iterator[str]:
     """The lines of a long answer, as they come."""
     messages = [{"role": "user", "content": "Tell a long story."}]
     body = {"model": model, "messages": messages, "max_tokens": LONG_TOKENS, "stream": True}
@@ -168,13 +170,13 @@ def states(gateway: Any) -> dict[str, str]:
 
 def processes(gateway: Any, model: str) -> list[psutil.Process]:
     """The engine's, and what it has started."""
-    engine = psutil.Process(gateway.pool.models[model].members[0].process.pid)
+    engine = psutil.Process(gateway.pool.models[model].replica_slots[0].process.pid)
     return [engine, *engine.children(recursive=True)]
 
 
-def said(gateway: Any, model: str, counter: str) -> float:
+def engine_counter(gateway: Any, model: str, counter: str) -> float:
     """A counter of the engine's own metrics."""
-    page = httpx.get(gateway.pool.models[model].members[0].url("/metrics")).text
+    page = httpx.get(gateway.pool.models[model].replica_slots[0].url("/metrics")).text
     found = re.findall(rf"^{counter}(?:{{.*}})? (\S+)$", page, re.MULTILINE)
     assert found, f"no {counter} among {len(page)} characters"
     return sum(map(float, found))

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIND = """
 set -euo pipefail
 repo=$1
+uv_path() { echo /somewhere/uv; }
 . infra/setup/checks.sh
 find_python
 printf '%s\\n' "$python" "$python_build"

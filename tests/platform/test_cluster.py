@@ -1,5 +1,8 @@
 """The Flink target's use of the settings, before anything starts."""
 
+import subprocess
+import sys
+
 import pytest
 
 from sage_flink.common import ConfigError, Settings
@@ -30,3 +33,24 @@ def test_the_error_for_a_missing_jar_names_the_command_that_builds_it(tmp_path):
 
     with pytest.raises(ConfigError, match=r"native operators are missing .* run `bash infra"):
         environment(FlinkOptions(), settings)
+
+
+@pytest.mark.flink
+@pytest.mark.timeout(180)
+def test_making_an_environment_prints_no_warning_about_googles_file_system(tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from sage_flink.common import Settings\n"
+        "from sage_flink.platform.cluster import FlinkOptions, environment, native_jar\n"
+        f"settings = Settings(home=Path({str(tmp_path)!r}))\n"
+        "native_jar(settings).parent.mkdir()\n"
+        "native_jar(settings).touch()\n"
+        "environment(FlinkOptions(target='local'), settings)\n"
+        "import logging\n"
+        "logging.getLogger('apache_beam.io.filesystems').warning('another warning')\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "GCSFileSystem" not in done.stderr
+    assert "another warning" in done.stderr

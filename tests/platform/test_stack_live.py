@@ -11,7 +11,7 @@ from sage_flink.platform.stack import log_path, status, up
 from sage_flink.platform.stack.kafka import speaks_kafka
 from sage_flink.platform.stack.servers import SERVERS
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.alone]
 
 RSS_MIB_MAX = 6 * 1024
 

@@ -1,5 +1,5 @@
-"""What the benchmarks compare with: the real packages, set up as their documentation says.
+"""Peers of the benchmarks: real packages, set up as their documentation recommends.
 
-One peer a file; each runs in a process (or a Flink job) of its own and takes a
+One module per peer; each runs in its own process (or Flink job) and takes a
 :class:`~benchmark_sage.workload.Work` as JSON.
 """

@@ -1,7 +1,7 @@
-"""A plain consumer: aiokafka, a task a message, auto-commit. What many would write in an hour.
+"""Plain consumer: aiokafka, a task per message, auto-commit; the obvious program without Flink.
 
-Set up as aiokafka's documentation has it (``enable_auto_commit`` is its default), at most
-``capacity`` calls in flight. It commits what it has read, answered or not: a crash loses the rest.
+Set up as in aiokafka's documentation (``enable_auto_commit`` is its default), at most ``capacity``
+calls in flight. It commits messages after reading, answered or not: a crash loses the unanswered.
 Ends after ``records`` answers, or on SIGTERM. ``python -m benchmark_sage.peers.asyncio_consumer
 WORK``. Source: https://aiokafka.readthedocs.io/en/stable/consumer.html
 """
@@ -19,7 +19,7 @@ from benchmark_sage.workload import Work
 
 
 async def consume(work: Work) -> None:
-    """Answer the topic's messages until told to stop."""
+    """Answer the topic's messages until cancelled."""
     consumer = AIOKafkaConsumer(
         work.topic,
         bootstrap_servers=work.servers,

@@ -1,7 +1,7 @@
 """LiteLLM's proxy: one worker on its core, without a database, logs off.
 
-Set up as its page "Best practices for production" has it, routing by its recommended
-``simple-shuffle``. ``slots``: its own limit of requests at an engine (``max_parallel_requests``),
+Set up as in its page "Best practices for production", with the recommended routing
+``simple-shuffle``. ``slots``: its own limit of requests per engine (``max_parallel_requests``),
 beyond which it answers 429. https://docs.litellm.ai/docs/proxy/prod
 """
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from benchmark_sage.proxies import Proxy, environment, free_port, started, version
+from benchmark_sage.proxies import ProxyUnderTest, environment, free_port, running_process, version
 
 KEY = "sk-benchmark"
 ENV = {
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # asks nobody outside for prices
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no request to the internet for prices
     "NO_DOCS": "True",
 }
 
@@ -26,11 +26,11 @@ ENV = {
 @contextmanager
 def litellm(
     engines: Sequence[str], folder: Path, core: int, *, slots: int | None = None
-) -> Iterator[Proxy]:
+) -> Iterator[ProxyUnderTest]:
     """LiteLLM in front of these engines, all of them the model ``mock``.
 
     Raises:
-        ConfigError: its environment is not there.
+        ConfigError: its environment does not exist.
         StackError: it does not start.
     """
     commands, port = environment("litellm"), free_port()
@@ -43,9 +43,9 @@ def litellm(
         *("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1", "--telemetry", "False"),
     ]
     log, ready = file.with_suffix(".log"), f"{url}/health/liveliness"
-    told = {"version": version(commands, "litellm"), "config": config, "env": ENV}
-    with started(command, core=core, log=log, ready=ready, env=ENV) as process:
-        yield Proxy(url, KEY, told, process)
+    setup = {"version": version(commands, "litellm"), "config": config, "env": ENV}
+    with running_process(command, core=core, log=log, ready=ready, env=ENV) as process:
+        yield ProxyUnderTest(url, KEY, setup, process)
 
 
 def settings(engines: Sequence[str], slots: int | None) -> dict[str, Any]:

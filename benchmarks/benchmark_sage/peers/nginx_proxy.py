@@ -1,4 +1,4 @@
-"""nginx as a plain reverse proxy: connections kept alive on both sides, streams unbuffered."""
+"""nginx as a plain reverse proxy: keep-alive connections on both sides, unbuffered streams."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark_sage.proxies import Proxy, free_port, started
+from benchmark_sage.proxies import ProxyUnderTest, free_port, running_process
 from sage_flink.common import ConfigError
 
 CONFIG = """
@@ -46,7 +46,7 @@ http {{
 
 
 @contextmanager
-def nginx(engines: Sequence[str], folder: Path, core: int) -> Iterator[Proxy]:
+def nginx(engines: Sequence[str], folder: Path, core: int) -> Iterator[ProxyUnderTest]:
     """nginx in front of these engines, in turn.
 
     Raises:
@@ -61,11 +61,11 @@ def nginx(engines: Sequence[str], folder: Path, core: int) -> Iterator[Proxy]:
     user = "user root;" if os.getuid() == 0 else ""  # else the worker may not enter the folder
     config = CONFIG.format(folder=folder, servers=servers, port=port, user=user)
     (folder / "nginx.conf").write_text(config)
-    told = subprocess.run(
+    version = subprocess.run(
         [program, "-v"], capture_output=True, text=True, check=True
     ).stderr.strip()
     command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
     url = f"http://127.0.0.1:{port}"
     log = folder / "nginx.log"
-    with started(command, core=core, log=log, ready=f"{url}/health") as process:
-        yield Proxy(url, "", {"version": told, "config": CONFIG}, process)
+    with running_process(command, core=core, log=log, ready=f"{url}/health") as process:
+        yield ProxyUnderTest(url, "", {"version": version, "config": CONFIG}, process)

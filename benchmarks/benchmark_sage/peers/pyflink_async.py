@@ -1,11 +1,11 @@
 """PyFlink's own async operator at its defaults: Kafka -> AsyncDataStream -> Kafka.
 
-Written as PyFlink's example has it (``pyflink/examples/datastream/asyncio``: an AsyncFunction with
-``open``, ``async_invoke`` that answers a list, ``timeout`` with a default value, 10 seconds); every
-``python.fn-execution.*`` setting stays as shipped. One thing differs: the HTTP client is made by
-the first call, because ``open`` runs before there is an event loop.
+Written like PyFlink's example (``pyflink/examples/datastream/asyncio``: an AsyncFunction with
+``open``, ``async_invoke`` that returns a list, ``timeout`` with a default value, 10 seconds); every
+``python.fn-execution.*`` setting is PyFlink's default. One difference: the first call creates the
+HTTP client, because ``open`` runs before the event loop exists.
 
-``flink run -py pyflink_async.py --work WORK --connector JAR``. This file needs nothing of sage.
+``flink run -py pyflink_async.py --work WORK --connector JAR``. This file does not import sage.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from pyflink.datastream.connectors.kafka import (
 )
 
 
-class Ask(AsyncFunction):  # type: ignore[misc]
+class AskFunction(AsyncFunction):  # type: ignore[misc]
     """One chat call a message."""
 
     def __init__(self, work: dict[str, Any]) -> None:
         self.work = work
 
     def open(self, runtime_context: Any) -> None:
-        """Nothing yet: there is no event loop here."""
+        """Leave the session to the first call: the event loop does not exist yet."""
         self.session: aiohttp.ClientSession | None = None
 
     async def async_invoke(self, value: str) -> list[str]:
@@ -55,12 +55,12 @@ class Ask(AsyncFunction):  # type: ignore[misc]
         return [json.dumps({"text": text, "answer": content})]
 
     def timeout(self, value: str) -> list[str]:
-        """A default value, as the example has it."""
+        """A default value, as in the example."""
         return [json.dumps({"text": json.loads(value)["text"], "answer": ""})]
 
 
 def source(work: dict[str, Any]) -> KafkaSource:
-    """The messages: all that are there, or without end."""
+    """The messages: the present ones, or unbounded if ``records`` is 0."""
     builder = (
         KafkaSource.builder()
         .set_bootstrap_servers(work["servers"])
@@ -75,7 +75,7 @@ def source(work: dict[str, Any]) -> KafkaSource:
 
 
 def sink(work: dict[str, Any]) -> KafkaSink:
-    """The answers, exactly once where there are checkpoints."""
+    """The answers, exactly once if checkpoints are on."""
     guarantee = DeliveryGuarantee.AT_LEAST_ONCE
     if work["checkpoint_s"]:
         guarantee = DeliveryGuarantee.EXACTLY_ONCE
@@ -100,16 +100,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", required=True)
     parser.add_argument("--connector", required=True)
-    given = parser.parse_args()
-    work = json.loads(given.work)
+    arguments = parser.parse_args()
+    work = json.loads(arguments.work)
     env = StreamExecutionEnvironment.get_execution_environment()
-    env.add_jars(given.connector)
+    env.add_jars(arguments.connector)
     env.set_parallelism(1)
     if work["checkpoint_s"]:
         env.enable_checkpointing(round(work["checkpoint_s"] * 1000))
     asked = env.from_source(source(work), WatermarkStrategy.no_watermarks(), "texts")
     answered = AsyncDataStream.unordered_wait(
-        asked, Ask(work), Time.seconds(10), work["capacity"], Types.STRING()
+        asked, AskFunction(work), Time.seconds(10), work["capacity"], Types.STRING()
     )
     answered.sink_to(sink(work))
     env.execute(work["name"])

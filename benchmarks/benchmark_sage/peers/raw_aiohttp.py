@@ -1,7 +1,7 @@
-"""The limit: aiohttp alone, ``capacity`` requests in flight over the same texts.
+"""Limit of B2: aiohttp alone, ``capacity`` requests in flight over the same texts.
 
-No Kafka, no Flink. ``python -m benchmark_sage.peers.raw_aiohttp WORK`` prints how many tokens
-the answers had, and the seconds from the first request to the last answer, as one line of JSON.
+No Kafka, no Flink. ``python -m benchmark_sage.peers.raw_aiohttp WORK`` prints one line of JSON: the
+tokens of the answers, and the seconds from the first request to the last answer.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from benchmark_sage.workload import Work, request, sum_of, texts
+from benchmark_sage.workload import Work, checksum, request, texts
 
 
 async def ask_all(work: Work) -> dict[str, float]:
-    """Every text once; each of ``capacity`` coroutines asks one after the other.
+    """Call the engine once for each text, with ``capacity`` coroutines.
 
     Raises:
-        aiohttp.ClientError: no answer, or none of status 200.
-        ValueError: an answer is to another text.
+        aiohttp.ClientError: no answer, or an answer with another status than 200.
+        ValueError: an answer belongs to another text.
     """
     waiting = iter(texts(work.records, work.salt))
     connector = aiohttp.TCPConnector(limit=0)
@@ -33,13 +33,13 @@ async def ask_all(work: Work) -> dict[str, float]:
 
 
 async def ask_some(session: aiohttp.ClientSession, work: Work, waiting: Iterator[str]) -> int:
-    """Ask texts until none waits; how many tokens the answers had."""
+    """Call the engine for the waiting texts, and return the tokens of the answers."""
     tokens = 0
     for text in waiting:
         reply = await ask(session, work, text)
         content = reply["choices"][0]["message"]["content"]
-        if work.model == "mock" and not content.startswith(sum_of(text)):
-            raise ValueError(f"the answer is to another text: {content[:40]!r}")
+        if work.model == "mock" and not content.startswith(checksum(text)):
+            raise ValueError(f"the answer belongs to another text: {content[:40]!r}")
         tokens += reply["usage"]["completion_tokens"]
     return tokens
 
@@ -53,13 +53,13 @@ async def ask(session: aiohttp.ClientSession, work: Work, text: str) -> Any:
 
 
 def headers(work: Work) -> dict[str, str]:
-    """Of every request."""
+    """The headers of every request."""
     key = {"Authorization": f"Bearer {work.key}"} if work.key else {}
     return {"Content-Type": "application/json", **key}
 
 
 def main() -> None:
-    """Ask, and tell."""
+    """Run the workload of the command line and print the figures."""
     work = msgspec.json.decode(sys.argv[1], type=Work)
     print(msgspec.json.encode(asyncio.run(ask_all(work))).decode())
 

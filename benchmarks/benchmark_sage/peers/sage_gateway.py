@@ -1,6 +1,6 @@
-"""sage's gateway as it is shipped, in its own environment: admission, accounting, ledger and all.
+"""sage's gateway with all its features, in its own environment: admission, quotas, idempotency.
 
-It starts its engines itself; they are moved to the core of the load.
+It starts its engines itself; they are moved to the core of the load generator.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmark_sage.proxies import START_TIMEOUT_S, Proxy, free_port, pin, started
+from benchmark_sage.proxies import START_TIMEOUT_S, ProxyUnderTest, free_port, pin, running_process
 from benchmark_sage.results import commit
 from sage_flink.common import ConfigError, StackError, sage_home
 
@@ -27,13 +27,13 @@ def sage_gateway(
     *,
     engine_core: int | None,
     **rest: Any,
-) -> Iterator[Proxy]:
-    """The gateway with these models, as ``pool.yaml`` has them, once all are ready.
+) -> Iterator[ProxyUnderTest]:
+    """The gateway with these models of ``pool.yaml``, once all are ready.
 
-    ``rest``: what else that file is to hold.
+    ``rest``: the other entries of that file.
 
     Raises:
-        ConfigError: its environment is not there.
+        ConfigError: its environment does not exist.
         StackError: it does not start.
     """
     python, port = sage_home() / "venv" / "gateway" / "bin" / "python", free_port()
@@ -42,15 +42,15 @@ def sage_gateway(
     home = folder / f"sage-{port}"
     home.mkdir()
     (home / "lib").symlink_to((sage_home() / "lib").resolve())
-    pool, wanted = home / "pool.yaml", {"models": dict(models), **rest}
-    pool.write_text(yaml.safe_dump(wanted))
+    pool, spec = home / "pool.yaml", {"models": dict(models), **rest}
+    pool.write_text(yaml.safe_dump(spec))
     command = [str(python), "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
     url, env = f"http://127.0.0.1:{port}", {"SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY}
     log = home / "sage-gateway.log"
-    with started(command, core=core, log=log, ready=f"{url}/health", env=env) as process:
+    with running_process(command, core=core, log=log, ready=f"{url}/health", env=env) as process:
         _all_ready(url, sum(model.get("replicas", 1) for model in models.values()))
-        told = {"commit": commit(), "pool": wanted}
-        proxy = Proxy(url, KEY, told, process, model=next(iter(models)))
+        setup = {"commit": commit(), "pool": spec}
+        proxy = ProxyUnderTest(url, KEY, setup, process, model=next(iter(models)))
         if engine_core is not None:
             for engine in proxy.family(engines=True):
                 pin(engine, engine_core)

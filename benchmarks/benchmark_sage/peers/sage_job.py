@@ -1,4 +1,4 @@
-"""The side that is measured: the same work as a sage pipeline at its defaults."""
+"""Side under test: the same work as a sage pipeline with its defaults."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,24 +16,24 @@ NO_CHECKPOINTS_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A message -> a record with its chat messages."""
+class AskQuestion:
+    """Decodes a message to a record with its chat messages."""
 
     def __call__(self, record: Record) -> Iterable[Record]:
-        """One question."""
+        """One chat request."""
         text = msgspec.json.decode(record.value)["text"]
         value = {"text": text, "messages": [{"role": "user", "content": text}]}
         return (record.replace(value=value),)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An answered record -> the message of its answer."""
+class EncodeAnswer:
+    """Encodes an answered record as the message of its answer."""
 
     def __call__(self, record: Record) -> Iterable[Record]:
         """One answer."""
-        told = {name: record.value[name] for name in ("text", "answer", "usage")}
-        return (record.replace(value=msgspec.json.encode(told)),)
+        page = {name: record.value[name] for name in ("text", "answer", "usage")}
+        return (record.replace(value=msgspec.json.encode(page)),)
 
 
 def build(work: Work) -> sage.flow.Graph:
@@ -42,20 +42,20 @@ def build(work: Work) -> sage.flow.Graph:
     texts = kafka(work.topic, work.servers, group=work.name, bounded=work.records > 0)
     return (
         sage.flow.read("texts", texts)
-        .flat_map("ask", Ask())
+        .flat_map("ask", AskQuestion())
         .call(
             "answer",
             sage.chat(model=work.model, tokens_max=work.tokens_max),
             capacity=work.capacity,
             timeout_s=60,
         )
-        .flat_map("told", Told())
+        .flat_map("encode", EncodeAnswer())
         .write("answers", kafka(work.answers, work.servers, delivery=delivery))
         .dead_letters_to(kafka(work.dead_letters, work.servers, delivery=delivery))
     )
 
 
 def options(work: Work) -> FlinkOptions:
-    """Sage's defaults, but for the checkpoints, and the bundles where the work asks for its own."""
+    """Sage's defaults, except the checkpoint interval and, if the work sets it, the bundle time."""
     options = FlinkOptions(checkpoint_interval_s=work.checkpoint_s or NO_CHECKPOINTS_S)
     return replace(options, bundle_s=work.bundle_s) if work.bundle_s else options

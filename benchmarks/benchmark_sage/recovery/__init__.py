@@ -1,6 +1,15 @@
-"""B10: what a fault costs. The workload and the accounting of the drills in ``tests/drills``."""
+"""B10: the cost of a fault. Workload and record accounting of the drills in ``tests/drills``."""
 
-from benchmark_sage.recovery.accounting import Account, Seen, account
-from benchmark_sage.recovery.workload import Workload, answer_of, build, event, events
+from benchmark_sage.recovery.accounting import DeliveryCounts, SinkContents, count_deliveries
+from benchmark_sage.recovery.workload import Workload, build, event, events, expected_answer
 
-__all__ = ["Account", "Seen", "Workload", "account", "answer_of", "build", "event", "events"]
+__all__ = [
+    "DeliveryCounts",
+    "SinkContents",
+    "Workload",
+    "build",
+    "count_deliveries",
+    "event",
+    "events",
+    "expected_answer",
+]

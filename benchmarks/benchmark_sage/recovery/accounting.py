@@ -1,10 +1,11 @@
-"""What became of N ids that went in: the four counts that every drill must find to be zero.
+"""Record accounting of a drill: the four counts that must be zero at its end.
 
->>> seen = Seen(rows={"a": ["sum:1"], "b": ["sum:2", "sum:2"]}, letters=["c"])
->>> told = account({"a": "sum:1", "b": "sum:2", "c": "sum:3", "d": "sum:4"}, seen)
->>> told.lost, told.duplicated, told.both, told.wrong
+>>> contents = SinkContents(rows={"a": ["sum:1"], "b": ["sum:2", "sum:2"]}, dead_letters=["c"])
+>>> fed = {"a": "sum:1", "b": "sum:2", "c": "sum:3", "d": "sum:4"}
+>>> counts = count_deliveries(fed, contents)
+>>> counts.lost, counts.duplicated, counts.both, counts.wrong
 (1, 1, 0, 0)
->>> told.closes
+>>> counts.balanced
 False
 """
 
@@ -14,58 +15,60 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a sink holds: the contents of its rows by id, and the ids in the dead-letter topic."""
+class SinkContents:
+    """Contents of a sink by id, and the ids in the dead-letter topic."""
 
     rows: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    letters: Sequence[str] = ()
+    dead_letters: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """The four counts over ``ids`` ids that went in.
+class DeliveryCounts:
+    """The four counts of a drill over the ``ids`` that were fed.
 
-    ``lost``: in neither sink nor dead letters. ``duplicated``: rows, or letters, above one for each
-    copy of an id that went in. ``both``: in the sink and in the dead letters. ``wrong``: another
-    content than the id's own, or an id that never went in.
+    ``lost``: in neither the sink nor the dead letters. ``duplicated``: rows, or dead letters,
+    beyond one for each copy of an id that was fed. ``both``: in the sink and in the dead letters.
+    ``wrong``: a content that differs from the expected one, or an id that was never fed.
     """
 
     ids: int
     rows: int
-    letters: int
+    dead_letters: int
     lost: int
     duplicated: int
     both: int
     wrong: int
 
     @property
-    def closes(self) -> bool:
-        """Whether nothing was lost, doubled, in two places or changed."""
+    def balanced(self) -> bool:
+        """Whether no record was lost, duplicated, in both places or wrong."""
         return not (self.lost or self.duplicated or self.both or self.wrong)
 
 
-def account(fed: Mapping[str, str], seen: Seen, copies: Mapping[str, int] | None = None) -> Account:
-    """The account of ``fed``, the content expected of each id, against what was ``seen``.
+def count_deliveries(
+    fed: Mapping[str, str], contents: SinkContents, copies: Mapping[str, int] | None = None
+) -> DeliveryCounts:
+    """The counts of ``contents`` against ``fed``, the expected content by id.
 
-    ``copies``: how often the source holds an id, where that is not once.
+    ``copies``: how often the source holds an id, if not once.
     """
-    want = Counter({id_: (copies or {}).get(id_, 1) for id_ in fed})
-    rows = Counter({id_: len(contents) for id_, contents in seen.rows.items()})
-    letters = Counter(seen.letters)
-    strange = (set(rows) | set(letters)) - set(fed)
-    allowed = want + Counter(strange)
+    expected = Counter({id_: (copies or {}).get(id_, 1) for id_ in fed})
+    rows = Counter({id_: len(found) for id_, found in contents.rows.items()})
+    dead = Counter(contents.dead_letters)
+    unknown = (set(rows) | set(dead)) - set(fed)
+    allowed = expected + Counter(unknown)
     wrong = sum(
         content != fed[id_]
-        for id_, contents in seen.rows.items()
+        for id_, found in contents.rows.items()
         if id_ in fed
-        for content in contents
+        for content in found
     )
-    return Account(
+    return DeliveryCounts(
         ids=len(fed),
         rows=rows.total(),
-        letters=letters.total(),
-        lost=(want - rows - letters).total(),
-        duplicated=(rows - allowed).total() + (letters - allowed).total(),
-        both=sum(rows[id_] + letters[id_] > allowed[id_] for id_ in set(rows) & set(letters)),
-        wrong=wrong + len(strange),
+        dead_letters=dead.total(),
+        lost=(expected - rows - dead).total(),
+        duplicated=(rows - allowed).total() + (dead - allowed).total(),
+        both=sum(rows[id_] + dead[id_] > allowed[id_] for id_ in set(rows) & set(dead)),
+        wrong=wrong + len(unknown),
     )

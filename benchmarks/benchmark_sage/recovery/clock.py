@@ -1,4 +1,4 @@
-"""A clock that jumps, for servers started under it."""
+"""Jumping clock: servers started under it read the machine's time plus an offset."""
 
 import os
 import struct
@@ -14,25 +14,25 @@ SOURCE = Path(__file__).with_name("clock.c")
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """What the servers read of the real time clock: the machine's, plus what ``jump`` said."""
+class JumpingClock:
+    """The clock that the servers read: the machine's real-time clock plus a settable offset."""
 
     file: Path
 
     def jump(self, seconds: int) -> None:
-        """From now on the servers are so many seconds ahead; negative: behind."""
+        """Set the offset: the servers' clock is ``seconds`` ahead; if negative, behind."""
         with self.file.open("r+b") as file:
             file.write(struct.pack("=q", seconds))
 
 
 @contextmanager
-def clock(folder: Path) -> Iterator[Clock]:
-    """What is started while the block runs, and what that starts later, reads the clock given.
+def jumping_clock(folder: Path) -> Iterator[JumpingClock]:
+    """Processes started in the block, and their later children, read the yielded clock.
 
-    Programs that do not call libc for the time (Go's) read the machine's.
+    Programs that do not call libc for the time (Go's) still read the machine's clock.
 
     Raises:
-        ConfigError: there is no C compiler, or it refuses.
+        ConfigError: there is no C compiler, or the compilation fails.
     """
     library, file = folder / "clock.so", folder / "clock"
     compiler = ("cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(library))
@@ -41,14 +41,13 @@ def clock(folder: Path) -> Iterator[Clock]:
     except FileNotFoundError as error:
         raise ConfigError("no C compiler (cc); apt-get install gcc") from error
     except subprocess.CalledProcessError as error:
-        raise ConfigError(f"cc does not like {SOURCE}: {error.stderr.strip()}") from error
-    made = Clock(file)
+        raise ConfigError(f"cc cannot compile {SOURCE}: {error.stderr.strip()}") from error
     file.write_bytes(bytes(8))
     names = {"LD_PRELOAD": str(library), "SAGE_CLOCK": str(file)}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     try:
-        yield made
+        yield JumpingClock(file)
     finally:
         for name, value in before.items():
             os.environ.pop(name)

@@ -1,8 +1,8 @@
-"""A local stack of its own that may be broken, and the ways to break it.
+"""Separate local stack for drills, and the faults to inject into it.
 
-In a home of its own, so that nobody's running stack is hurt: the environments and servers are
-linked from the checkout's home, ports are chosen free, and its pool serves mock engines only. Ends
-no process but those that carry the stack's own marks.
+It has its own stack directory, so that the user's running stack is safe: environments and servers
+are links into the checkout's stack directory, ports are free ones, and its pool serves only mock
+engines. It ends only processes with this stack's marks.
 """
 
 import os
@@ -24,7 +24,7 @@ from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.supervisor import Supervisor
 
 HEALTH = {"interval_s": 0.5, "timeout_s": 1.0, "missed_max": 2, "backoff_first_s": 0.2}
-#: So long an engine outlives a gateway that was killed; a drill that fails leaves none for longer.
+#: How long an engine survives a killed gateway, and so also a failed drill.
 GRACE_S = 15.0
 #: Model -> kind, replicas, the engine's latency.
 MODELS = {
@@ -37,49 +37,49 @@ MODELS = {
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The stack in ``home``, with every part up unless a fault says otherwise."""
+    """The stack in ``home``; all servers are up except those that a fault has stopped."""
 
     home: Path
 
-    def up(self, *parts: str) -> None:
-        """Start what does not run, of ``parts`` or of all, and wait until it is ready."""
-        stack.up(self.home, only=frozenset(parts) or None, quiet=True)
+    def up(self, *servers: str) -> None:
+        """Start the ``servers`` (default: all) that do not run, and wait until they are ready."""
+        stack.up(self.home, only=frozenset(servers) or None, quiet=True)
 
     def down(self) -> None:
-        """Stop everything."""
+        """Stop the whole stack."""
         stack.down(self.home)
 
-    def processes(self, part: str, words: Sequence[str] = ()) -> list[psutil.Process]:
-        """The processes of ``part`` whose command line holds all ``words``."""
-        found = stack.processes(self.home, part)
-        return [process for process in found if _says(process, words)]
+    def processes(self, server: str, words: Sequence[str] = ()) -> list[psutil.Process]:
+        """The processes of ``server`` with all ``words`` in their command line."""
+        found = stack.processes(self.home, server)
+        return [process for process in found if _matches(process, words)]
 
-    def kill(self, part: str, *words: str) -> None:
-        """SIGKILL to the processes of ``part`` whose command line holds ``words``; it is restarted.
+    def kill(self, server: str, *words: str) -> None:
+        """Kill -9 the processes of ``server`` with all ``words``; supervisord restarts them.
 
         Raises:
-            LookupError: there is none.
+            LookupError: there is no such process.
         """
-        doomed = self.processes(part, words)
-        if not doomed:
-            raise LookupError(f"no process of {part} with {words} in {self.home}")
-        for process in doomed:
+        processes = self.processes(server, words)
+        if not processes:
+            raise LookupError(f"no process of {server} with {words} in {self.home}")
+        for process in processes:
             os.kill(process.pid, signal.SIGKILL)
 
     @contextmanager
-    def away(self, part: str) -> Iterator[None]:
-        """``part`` killed with -9 and kept down while the block runs; up and ready after it."""
-        self.kill(part)
-        Supervisor(StackDirectory.at(self.home)).stop([part], timeout_s=30)
+    def away(self, server: str) -> Iterator[None]:
+        """Kill -9 ``server`` and keep it down during the block; it is ready again afterwards."""
+        self.kill(server)
+        Supervisor(StackDirectory.at(self.home)).stop([server], timeout_s=30)
         try:
             yield
         finally:
-            self.up(part)
+            self.up(server)
 
     @contextmanager
-    def stopped(self, part: str, *words: str) -> Iterator[None]:
-        """Processes of ``part`` with ``words`` frozen by SIGSTOP while the block runs."""
-        frozen = self.processes(part, words)
+    def suspend(self, server: str, *words: str) -> Iterator[None]:
+        """Suspend the processes of ``server`` with ``words`` by SIGSTOP during the block."""
+        frozen = self.processes(server, words)
         for process in frozen:
             os.kill(process.pid, signal.SIGSTOP)
         try:
@@ -90,7 +90,7 @@ class Cluster:
                     os.kill(process.pid, signal.SIGCONT)
 
     def control(self, model: str, **plan: str | float | bool) -> None:
-        """Change the plan of the engines of ``model``, as the mock engine's ``/control`` has it."""
+        """Change the plan of the engines of ``model``; see the mock engine's ``/control``."""
         for process in self.processes("gateway", [self.journal(model).name]):
             line = process.cmdline()
             if line[0].endswith("mock-engine"):
@@ -99,27 +99,27 @@ class Cluster:
 
     @contextmanager
     def without_ledger(self) -> Iterator[None]:
-        """The gateway restarted without its ledger of generations, and with it after the block."""
+        """Restart the gateway without its generation ledger, and with it after the block."""
         spec = self.home / "pool.yaml"
-        usual = spec.read_text()
-        spec.write_text(usual + "ledger: {store: 'off'}\n")
+        original = spec.read_text()
+        spec.write_text(original + "ledger: {store: 'off'}\n")
         try:
             self._restart("gateway")
             yield
         finally:
-            spec.write_text(usual)
+            spec.write_text(original)
             self._restart("gateway")
 
-    def _restart(self, part: str) -> None:
-        Supervisor(StackDirectory.at(self.home)).stop([part], timeout_s=30)
-        self.up(part)
+    def _restart(self, server: str) -> None:
+        Supervisor(StackDirectory.at(self.home)).stop([server], timeout_s=30)
+        self.up(server)
 
-    def rss_mib(self, part: str) -> float:
-        """Resident memory of all processes of ``part``."""
-        return sum(_rss(process) for process in self.processes(part)) / 2**20
+    def rss_mib(self, server: str) -> float:
+        """Resident memory of all processes of ``server``."""
+        return sum(_rss(process) for process in self.processes(server)) / 2**20
 
     def journal(self, model: str) -> Path:
-        """Where the mock engine notes every finished generation, one request id a line."""
+        """The mock engine's log of finished generations, one request id a line."""
         return self.home / "logs" / f"{model}.journal"
 
     def generations(self, model: str) -> list[str]:
@@ -129,9 +129,9 @@ class Cluster:
 
 
 def prepare(home: Path, installed: Path) -> Cluster:
-    """A new, empty cluster in ``home``; ``installed`` is the home that setup has made.
+    """A new, empty cluster in ``home``; ``installed`` is the stack directory created by setup.
 
-    What a killed run left running there is stopped.
+    Stops the servers that a killed run has left running there.
     """
     if home.exists():
         stack.down(home)
@@ -145,7 +145,7 @@ def prepare(home: Path, installed: Path) -> Cluster:
 
 
 def pool(cluster: Cluster) -> dict[str, object]:
-    """The mock models, as ``pool.yaml`` has them."""
+    """The contents of ``pool.yaml``: the mock models."""
     return {
         "engine_grace_s": GRACE_S,
         "models": {
@@ -171,10 +171,10 @@ def _arguments(latency: str, journal: Path) -> list[str]:
 def until(
     condition: Callable[[], bool], seconds: float, what: str, *, every_s: float = 0.1
 ) -> float:
-    """Seconds until ``condition`` held.
+    """Wait for ``condition`` and return the seconds that passed.
 
     Raises:
-        TimeoutError: it did not within ``seconds``.
+        TimeoutError: ``condition`` was not true within ``seconds``.
     """
     began = time.monotonic()
     while not condition():
@@ -184,7 +184,7 @@ def until(
     return time.monotonic() - began
 
 
-def _says(process: psutil.Process, words: Sequence[str]) -> bool:
+def _matches(process: psutil.Process, words: Sequence[str]) -> bool:
     try:
         line = " ".join(process.cmdline())
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""One drill: a stream of ids, a fault somewhere in its middle, and the account at its end."""
+"""Drill: a stream of ids, a fault in the middle of it, and record accounting at its end."""
 
 import contextlib
 import random
@@ -10,15 +10,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 import sage_flink as sage
-from benchmark_sage.recovery.accounting import Account, Seen, account
+from benchmark_sage.recovery.accounting import DeliveryCounts, SinkContents, count_deliveries
 from benchmark_sage.recovery.cluster import Cluster, until
-from benchmark_sage.recovery.watch import Watch
-from benchmark_sage.recovery.workload import DIM, FIRST_MS, Workload, answer_of, build, event
+from benchmark_sage.recovery.watch import AnswerWatch
+from benchmark_sage.recovery.workload import DIM, FIRST_MS, Workload, build, event, expected_answer
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
 from sage_flink.common import Settings
+from sage_flink.common.dead_letters import from_message
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 #: Steps whose dead letters keep an id out of a sink.
@@ -27,52 +26,52 @@ BEFORE_VECTORS = frozenset({"decode", "generate", "answer", "embed", "vectors"})
 BEFORE_POINTS = frozenset({"decode", "generate", "answer", "measure", "telemetry"})
 CHECKPOINT_S = 1.0
 SETTLE_S = 3.0
-Fault = Callable[["Running"], None]
+Fault = Callable[["RunningDrill"], None]
 #: Key and value.
 Message = tuple[str, bytes]
 
 
 @dataclass(slots=True)
-class Running:
-    """A job in the middle of its stream."""
+class RunningDrill:
+    """A drill whose job reads its stream: what a fault can inspect and break."""
 
     cluster: Cluster
     work: Workload
     job_id: str
     rest: FlinkRest
-    watch: Watch
+    watch: AnswerWatch
     texts: dict[str, str]
     fed: list[str] = field(default_factory=list)
-    #: What a fault wants to have in the drill's row.
+    #: Values that a fault adds to the drill's row.
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one drill. ``first_output_s`` runs from the fault's start.
+class DrillOutcome:
+    """The result of one drill. ``first_output_s`` counts from the start of the fault.
 
-    ``vectors`` and ``points`` are (rows of the ids fed, rows in all, rows there should be).
+    ``vectors`` and ``points`` are (rows of the ids fed, rows in total, expected rows).
     """
 
-    answers: Account
+    answers: DeliveryCounts
     vectors: tuple[int, int, int]
     points: tuple[int, int, int]
     calls_per_id: float
     first_output_s: float | None
     restarts: int
-    letters: Sequence[dict[str, Any]]
+    dead_letters: Sequence[dict[str, Any]]
     notes: dict[str, Any]
 
     @property
-    def closes(self) -> bool:
-        """Whether every sink holds exactly what it should."""
+    def balanced(self) -> bool:
+        """Whether every sink holds exactly the expected rows."""
         stores = (self.vectors, self.points)
-        return self.answers.closes and all(own == every == want for own, every, want in stores)
+        return self.answers.balanced and all(own == total == due for own, total, due in stores)
 
     def row(self) -> dict[str, Any]:
         """The drill's row in the result file."""
         return {
-            **{field: getattr(self.answers, field) for field in Account.__slots__},
+            **{field: getattr(self.answers, field) for field in DeliveryCounts.__slots__},
             "vectors": self.vectors,
             "points": self.points,
             "calls_per_id": round(self.calls_per_id, 4),
@@ -96,11 +95,11 @@ def drill(
     wait_s: float = 240.0,
     options: sage.flow.FlinkOptions | None = None,
     **limits: Any,
-) -> Outcome:
-    """Feed ``events`` at ``rate_per_s``, break something at a random moment, count at the end.
+) -> DrillOutcome:
+    """Feed ``events`` at ``rate_per_s``, inject ``fault`` at a random moment, count at the end.
 
-    ``more`` are events as well, strewn among the others, or all at the end; ``raw`` are messages
-    (key and value) that are no events and must each become one dead letter.
+    ``more`` are further events, spread among the others or (``more_last``) at the end; ``raw`` are
+    messages (key and value) that are not events and must each become one dead letter.
     """
     work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
     ensure_topic(work.topic, partitions)
@@ -109,29 +108,29 @@ def drill(
     settings = Settings.load()
     options = options or sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)
     before = len(cluster.generations(work.model))
-    messages = _mixed(events, more, more_last, raw, random.Random(seed))
-    with FlinkRest(settings.flink_url) as rest, Watch(work.answers) as watch:
+    messages = _mix(events, more, more_last, raw, random.Random(seed))
+    with FlinkRest(settings.flink_url) as rest, AnswerWatch(work.answers) as watch:
         job_id = sage.flow.submit(build(work), name=work.name, options=options)
-        running = Running(cluster, work, job_id, rest, watch, {**dict(events), **dict(more)})
+        running = RunningDrill(cluster, work, job_id, rest, watch, {**dict(events), **dict(more)})
         try:
             until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
             broken_s = _stream(running, messages, fault, rate_per_s, random.Random(seed))
-            arrived = lambda: _arrived(running) >= len(messages)  # noqa: E731
-            until(arrived, wait_s, f"{len(messages)} outcomes", every_s=0.5)
-            time.sleep(SETTLE_S)  # a second copy would be seen now
+            finished = lambda: _finished_ids(running) >= len(messages)  # noqa: E731
+            until(finished, wait_s, f"{len(messages)} outcomes", every_s=0.5)
+            time.sleep(SETTLE_S)  # a duplicate would appear now
             return _outcome(running, broken_s, len(cluster.generations(work.model)) - before)
         finally:
             clear(running)
 
 
 def _stream(
-    running: Running,
+    running: RunningDrill,
     messages: Sequence[Message],
     fault: Fault,
     rate_per_s: float,
     chance: random.Random,
 ) -> float:
-    """Feed on a thread; run the fault when a random share is fed. When it began comes back."""
+    """Feed on a thread, run the fault after a random share, and return when the fault began."""
     at = int(len(messages) * chance.uniform(0.3, 0.6))
     feeder = threading.Thread(target=_feed, args=(running, messages, rate_per_s), daemon=True)
     feeder.start()
@@ -141,11 +140,11 @@ def _stream(
     fault(running)
     feeder.join(600 + 2 * len(messages) / rate_per_s)
     if feeder.is_alive() or len(running.fed) < len(messages):
-        raise TimeoutError("the feeder did not get rid of its events")
+        raise TimeoutError("the feeder could not send all of its events")
     return began
 
 
-def _mixed(
+def _mix(
     events: Sequence[tuple[str, str]],
     more: Sequence[tuple[str, str]],
     more_last: bool,
@@ -159,50 +158,52 @@ def _mixed(
     return messages + (others if more_last else [])
 
 
-def _feed(running: Running, messages: Sequence[Message], rate_per_s: float) -> None:
-    def paced() -> Iterator[Any]:
+def _feed(running: RunningDrill, messages: Sequence[Message], rate_per_s: float) -> None:
+    def at_rate() -> Iterator[Any]:
         began = time.monotonic()
         for number, (id_, value) in enumerate(messages):
             time.sleep(max(0.0, began + number / rate_per_s - time.monotonic()))
             running.fed.append(id_)
             yield id_.encode(), value, None, FIRST_MS + number
 
-    feed(running.work.topic, paced())
+    feed(running.work.topic, at_rate())
 
 
-def letters(work: Workload) -> list[dict[str, Any]]:
+def dead_letters(work: Workload) -> list[dict[str, Any]]:
     """The dead letters of the job."""
-    return [msgspec.json.decode(record.value) for record in drain(work.dead_letters)]
+    read = map(from_message, drain(work.dead_letters))
+    return [{"id": one.id, "step": one.step, "reason": one.reason} for one in read]
 
 
-def _arrived(running: Running) -> int:
-    """How many ids have come out, in the answers or as a dead letter that precludes one."""
+def _finished_ids(running: RunningDrill) -> int:
+    """How many ids are finished: answered, or dead-lettered before the answers."""
     count = len(running.watch.ids())
     if count < len(running.fed):
-        count += len({x["id"] for x in letters(running.work) if x["step"] in BEFORE_ANSWERS})
+        count += len({x["id"] for x in dead_letters(running.work) if x["step"] in BEFORE_ANSWERS})
     return count
 
 
-def _outcome(running: Running, broken_s: float, calls: int) -> Outcome:
-    work, watch, dead = running.work, running.watch, letters(running.work)
-    # A client's retry over a crash of the broker can store an event twice: then two are due.
+def _outcome(running: RunningDrill, broken_s: float, calls: int) -> DrillOutcome:
+    work, watch, dead = running.work, running.watch, dead_letters(running.work)
+    # A retry of the feeder during a crash of the broker can store an event twice: then two rows
+    # are expected.
     copies = Counter((record.key or b"").decode() for record in drain(work.topic))
-    if twice := copies.total() - len(copies):
-        running.notes["fed_twice"] = twice
-    fed = {id_: answer_of(text) for id_, text in running.texts.items()}
+    if repeated := copies.total() - len(copies):
+        running.notes["fed_twice"] = repeated
+    fed = {id_: expected_answer(text) for id_, text in running.texts.items()}
     known = [x for x in dead if x["id"] in fed]
-    barred = [x["id"] for x in known if x["step"] in BEFORE_ANSWERS]
+    unanswered = [x["id"] for x in known if x["step"] in BEFORE_ANSWERS]
     later = set(running.fed[running.notes.pop("fed_before_fault") :])
     first = watch.first_of(later)
-    vectors, points = _stored(work, fed, known) if work.stores else ((0, 0, 0), (0, 0, 0))
-    return Outcome(
-        answers=account(fed, Seen(watch.rows(), barred), copies),
+    vectors, points = _store_counts(work, fed, known) if work.stores else ((0, 0, 0), (0, 0, 0))
+    return DrillOutcome(
+        answers=count_deliveries(fed, SinkContents(watch.rows(), unanswered), copies),
         vectors=vectors,
         points=points,
         calls_per_id=calls / len(fed),
         first_output_s=None if first is None else first - broken_s,
         restarts=running.rest.restarts(running.job_id),
-        letters=dead,
+        dead_letters=dead,
         notes=running.notes,
     )
 
@@ -210,7 +211,7 @@ def _outcome(running: Running, broken_s: float, calls: int) -> Outcome:
 Counts = tuple[int, int, int]
 
 
-def _stored(
+def _store_counts(
     work: Workload, fed: Collection[str], dead: Sequence[dict[str, Any]]
 ) -> tuple[Counts, Counts]:
     store = sage.db.collection(work.name, dim=DIM).open()
@@ -218,8 +219,8 @@ def _stored(
     rows = len(fed) - len({x["id"] for x in dead if x["step"] in BEFORE_VECTORS})
     points = len(fed) - len({x["id"] for x in dead if x["step"] in BEFORE_POINTS})
     try:
-        _settled(lambda: store.count() >= rows)
-        _settled(lambda: bucket.count("answers") >= points)
+        _wait_for_rows(lambda: store.count() >= rows)
+        _wait_for_rows(lambda: bucket.count("answers") >= points)
         found = bucket.count("answers")
         return (store.count(fed), store.count(), rows), (found, found, points)
     finally:
@@ -227,13 +228,13 @@ def _stored(
         bucket.close()
 
 
-def _settled(enough: Callable[[], bool]) -> None:
-    with contextlib.suppress(TimeoutError):  # the account says what is missing
+def _wait_for_rows(enough: Callable[[], bool]) -> None:
+    with contextlib.suppress(TimeoutError):  # the counts show the missing rows
         until(enough, 60, "rows", every_s=0.5)
 
 
-def clear(running: Running) -> None:
-    """End the job and drop its places."""
+def clear(running: RunningDrill) -> None:
+    """End the job and delete its topics."""
     if running.rest.job(running.job_id).state not in ENDED:
         running.rest.cancel(running.job_id)
     for topic in (running.work.topic, running.work.answers, running.work.dead_letters):

@@ -1,4 +1,4 @@
-"""The result file of B10, made of the rows of all drills."""
+"""Result file of B10, built from the rows of all drills."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ import msgspec
 from benchmark_sage.results import Headline, commit, result
 
 Row = tuple[str, dict[str, Any]]
-#: Faults after which output must be there again within 30 s, whatever the part needs itself.
+#: Faults after which output must resume within 30 s, however long the server itself needs.
 PROCESSES = ("taskmanager", "python_worker", "jobmanager")
 
 
-def keep(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
-    """Write B10's result into ``folder``: every repeat of every drill, a side each.
+def save_rows(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
+    """Write B10's result into ``folder``: one side per drill, with every repeat.
 
-    The drills take hours, so those of earlier runs stay, but for those run again; each row names
+    The drills take hours, so results of earlier runs stay unless a drill ran again; each row names
     the commit that it ran at.
     """
     sides = earlier(folder / "B10.json") | {name: [] for name, _ in rows}
@@ -31,22 +31,26 @@ def keep(folder: Path, rows: Sequence[Row], *, repeats: int, seed: int) -> Path:
 
 
 def earlier(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The sides of the result file in ``path``, none where there is no file yet."""
+    """The sides of the result file in ``path``; empty when the file does not exist."""
     if not path.exists():
         return {}
-    kept = msgspec.json.decode(path.read_bytes())
+    saved = msgspec.json.decode(path.read_bytes())
     return {
-        name: [{"commit": kept["commit"], **row} for row in rows]
-        for name, rows in kept["sides"].items()
+        name: [{"commit": saved["commit"], **row} for row in rows]
+        for name, rows in saved["sides"].items()
     }
 
 
 def headlines(rows: Sequence[Row]) -> list[Headline]:
-    """The figures that B10 stands for; lower is better in all of them."""
+    """The headline figures of B10; lower is better for all of them."""
     own = [(name, row) for name, row in rows if not name.startswith("peer")]
     wanted: dict[str, tuple[list[float], float, float]] = {
         "ids lost, all drills": ([row["lost"] for _, row in own], 0, 0),
-        "rows or letters doubled, all drills": ([row["duplicated"] for _, row in own], 0, 0),
+        "rows or dead letters duplicated, all drills": (
+            [row["duplicated"] for _, row in own],
+            0,
+            0,
+        ),
         "seconds to first output after kill -9 of a Flink process": (
             [
                 row["first_output_s"]
@@ -66,7 +70,7 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
             0,
             0,
         ),
-        "seconds until a broken engine of two is asked no more": (
+        "seconds until one broken engine of two gets no more requests": (
             [row["ejected_s"] for _, row in own if "ejected_s" in row],
             2,
             1,

@@ -1,4 +1,4 @@
-"""Sees committed answers as they come, and when."""
+"""Watch of the answers topic: records committed answers with their arrival times."""
 
 import threading
 import time
@@ -12,8 +12,8 @@ from sage_connectors.kafka_client import follow
 
 
 @dataclass(slots=True)
-class Watch:
-    """A read-committed reader of ``topic`` on a thread of its own, while the block runs."""
+class AnswerWatch:
+    """Read-committed reader of ``topic`` on its own thread, active during the block."""
 
     topic: str
     #: Arrival on the monotonic clock, id, the answer's checksum; in order of arrival.
@@ -41,18 +41,18 @@ class Watch:
         return {id_ for _, id_, _ in list(self.seen)}
 
     def rows(self) -> dict[str, list[str]]:
-        """The checksums by id, one for every copy of the answer."""
+        """The checksums by id, one for each copy of the answer."""
         rows: dict[str, list[str]] = {}
         for _, id_, answer in list(self.seen):
             rows.setdefault(id_, []).append(answer)
         return rows
 
     def first_of(self, ids: set[str]) -> float | None:
-        """When the first answer to one of ``ids`` came; None when none has."""
+        """When the first answer to one of ``ids`` arrived; None without such an answer."""
         return next((at for at, id_, _ in list(self.seen) if id_ in ids), None)
 
     def _run(self) -> None:
         for record in follow(self.topic, self._stop):
             fields = msgspec.json.decode(record.value, type=dict[str, str])
-            checksum = fields["answer"].partition(" ")[0]  # the rest of the answer is filling
+            checksum = fields["answer"].partition(" ")[0]  # the rest of the answer is padding
             self.seen.append((time.monotonic(), fields["id"], checksum))

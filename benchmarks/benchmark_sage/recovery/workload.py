@@ -1,4 +1,4 @@
-"""The job that the drills break: every kind of step and every kind of sink of the data plane.
+"""Job under test in the drills: every kind of step and every kind of sink of the data plane.
 
 ::
 
@@ -6,8 +6,8 @@
                                        -> embed ----> Milvus
                                        -> measure --> InfluxDB
 
-An event carries its id and a text; the mock engine answers a text with its checksum, so that each
-row that comes out can be held against what went in.
+An event has an id and a text; the mock engine answers a text with its checksum, so that each output
+row can be compared with its input.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from sage_connectors import kafka
 from sage_flink.common import Record, Rejected
 from sage_flink.operators import EncodeJson, measure
 
-#: Event time of the first event; one millisecond apart, so that each is a point of its own.
+#: Event time of the first event. Events are one millisecond apart, so that each is its own point.
 FIRST_MS = 1_700_000_000_000
 DIM = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The job's places, all named after it, and the limits of its calls."""
+    """Names of the job's topics and collections, and the limits of its calls."""
 
     name: str
     model: str = "mock-chat"
@@ -40,26 +40,26 @@ class Workload:
 
     @property
     def topic(self) -> str:
-        """Where the events are read."""
+        """The topic of the events."""
         return f"{self.name}.events"
 
     @property
     def answers(self) -> str:
-        """Where the answers are written, exactly once."""
+        """The topic of the answers, written exactly once."""
         return f"{self.name}.answers"
 
     @property
     def dead_letters(self) -> str:
-        """Where what fails goes."""
+        """The dead-letter topic."""
         return f"{self.name}.dead-letters"
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeEvent:
-    """A message -> the question about its text; the record takes the event's own id."""
+    """Decodes a message to a chat request about its text; the record gets the event's id."""
 
     def __call__(self, record: Record) -> Iterable[Record]:
-        """The question.
+        """The chat request.
 
         Raises:
             Rejected: the message is not an event.
@@ -77,20 +77,20 @@ class DecodeEvent:
 
 @dataclass(frozen=True, slots=True)
 class TakeAnswer:
-    """The answered record -> ``{"id", "text", "answer"}``."""
+    """Reduces an answered record to ``{"id", "text", "answer"}``."""
 
     def __call__(self, record: Record) -> Iterable[Record]:
-        """The record without what the call needed."""
+        """The record without the fields of the call."""
         value = {key: record.value[key] for key in ("text", "answer")}
         return (record.replace(value={"id": record.id, **value}),)
 
 
 def build(work: Workload) -> sage.flow.Graph:
-    """The graph; needs nothing that runs."""
+    """The graph; building it needs no server."""
     limits: dict[str, Any] = {
         "capacity": work.capacity,
         "timeout_s": work.timeout_s,
-        "attempts_max": work.attempts_max,
+        "retry": sage.flow.Retry(work.attempts_max),
     }
     answered = (
         sage.flow.read("events", kafka(work.topic, group=work.name))
@@ -114,8 +114,8 @@ def event(id_: str, text: str) -> bytes:
     return msgspec.json.encode({"id": id_, "text": text})
 
 
-def answer_of(text: str) -> str:
-    """What the mock engine answers to ``text``."""
+def expected_answer(text: str) -> str:
+    """The mock engine's answer to ``text``."""
     return f"sum:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

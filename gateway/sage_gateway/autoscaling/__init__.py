@@ -1,21 +1,30 @@
-"""How many replicas a model has: decided on cause, pure; told, logged and followed by one loop.
+"""Autoscaling: how many replicas a model should have, and why.
 
-:mod:`inputs` is what is known, :mod:`streams` what the jobs that call know, :mod:`decide` the
-decision; :mod:`loop` collects, decides and calls whoever owns the replicas.
+``inputs`` is everything a decision depends on; ``window`` computes it from a model's counters,
+``streams`` from the Flink jobs that call the model, which ``flink_jobs`` reads from Flink's REST
+API. ``decide`` is the decision, a pure function. ``loop`` runs it once per second and applies the
+result; ``decision_log`` keeps the last decisions for ``/pool/decisions``.
 """
 
-from sage_gateway.autoscaling.decide import Action, Cause, Decision, State, decide, refused
+from sage_gateway.autoscaling.decide import (
+    Action,
+    Cause,
+    Decision,
+    ScalingState,
+    decide,
+    reject,
+)
 from sage_gateway.autoscaling.inputs import Inputs
-from sage_gateway.autoscaling.streams import Job, Operator
+from sage_gateway.autoscaling.streams import JobStatus, Operator
 
 __all__ = [
     "Action",
     "Cause",
     "Decision",
     "Inputs",
-    "Job",
+    "JobStatus",
     "Operator",
-    "State",
+    "ScalingState",
     "decide",
-    "refused",
+    "reject",
 ]

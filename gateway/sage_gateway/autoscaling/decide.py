@@ -1,14 +1,15 @@
-"""How many replicas a model should have, and why: a pure function of what is known.
+"""How many replicas a model should have, and why: a pure function of :class:`Inputs`.
 
-In this order: the bounds; a request that waits for a model at zero; pressure, which adds; idleness
-and surplus, which remove; and where a job is slow while the pool has room, the operator that holds
-it up. Within ``up_cooldown_s`` of any change nothing is added, within ``down_cooldown_s`` nothing
-removed; only the bounds and the first replica of a model at zero do not wait.
+The rules, in this order: the bounds; a request queued for a model at zero; pressure, which adds;
+idleness and surplus, which remove; and, if a job is slow while the pool has room, a report of the
+operator that is the bottleneck. Within ``up_cooldown_s`` of any change no replica is added, within
+``down_cooldown_s`` none is removed; only the bounds and the first replica of a model at zero are
+exempt from that.
 
-What the stream adds: the queue of a pool shows only as many records as the call may have in flight,
-however many wait in Kafka. So a lag that rises while the call is the bottleneck adds replicas
-though waits are short; one that rises behind another operator does not, and a lag keeps a model
-from zero.
+Why the streams matter: the queue of a pool shows only as many records as the call may have in
+flight, however many are waiting in Kafka. So a lag that rises while the call is the bottleneck adds
+replicas even if waits are short; a lag that rises behind another operator does not, and a lag keeps
+a model from being scaled to zero.
 """
 
 import math
@@ -20,21 +21,21 @@ from sage_gateway.autoscaling.inputs import Inputs
 from sage_gateway.autoscaling.streams import elsewhere, waits_for_pool
 from sage_gateway.config.pool_spec import ScalingSpec
 
-#: Who waits is a burst until somebody has waited for so many of the last seconds (or as long as the
-#: cool-down): a Python step hands its records on in bundles, and a call asks for them all at once.
+#: Queued requests are a burst until there were some for this many of the last seconds (or as long
+#: as the cool-down): a Python step emits its records in bundles, and a call sends all of one.
 BURST_S = 4.0
-#: What waits should be gone in so many seconds.
-DRAIN_S = 10.0
-#: Replicas are in surplus when the others would be filled no more than so far ...
+#: The queue should be empty after this many seconds.
+CLEAR_S = 10.0
+#: A replica is in surplus when the others would be filled to at most this share ...
 FILL = 0.7
-#: ... and everything is well below its target.
+#: ... and every measure is below this share of its target.
 CALM = 0.5
 
 Action = Literal["add", "remove", "hold"]
 
 
 class Cause(StrEnum):
-    """Why."""
+    """The reason of a decision."""
 
     BOUNDS = "bounds"
     DEMAND = "demand"
@@ -54,8 +55,8 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What the next decision has to know: when the last change was, since when fewer would do."""
+class ScalingState:
+    """The memory between decisions: the last change, and since when fewer replicas are enough."""
 
     changed_s: float = -math.inf
     calm_since_s: float | None = None
@@ -63,55 +64,55 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``replicas`` is how many there should be from now on; ``state`` is for the next one."""
+    """A decision: ``replicas`` are wanted from now on; ``state`` is for the next decision."""
 
     action: Action
     replicas: int
     cause: Cause
     words: str
     inputs: Inputs
-    state: State
+    state: ScalingState
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Proposal:
     replicas: int
     cause: Cause
     words: str
 
 
-def decide(spec: ScalingSpec, inputs: Inputs, state: State, now_s: float) -> Decision:
-    """The decision at ``now_s``, of a clock that never goes back."""
+def decide(spec: ScalingSpec, inputs: Inputs, state: ScalingState, now_s: float) -> Decision:
+    """The decision at ``now_s``, of a monotonic clock."""
     if not _calm(spec, inputs):
         state = replace(state, calm_since_s=None)
     elif state.calm_since_s is None:
         state = replace(state, calm_since_s=now_s)
-    wish = (
-        _bounded(spec, inputs)
-        or _woken(spec, inputs)
-        or _more(spec, inputs, now_s - state.changed_s)
-        or _none(spec, inputs, now_s - state.changed_s)
-        or _fewer(spec, inputs, state, now_s)
+    proposal = (
+        _bounds(spec, inputs)
+        or _from_zero(spec, inputs)
+        or _scale_up(spec, inputs, now_s - state.changed_s)
+        or _scale_to_zero(spec, inputs, now_s - state.changed_s)
+        or _scale_down(spec, inputs, state, now_s)
         or _steady(inputs)
     )
-    if wish.replicas != inputs.replicas:
-        state = State(changed_s=now_s)
+    if proposal.replicas != inputs.replicas:
+        state = ScalingState(changed_s=now_s)
     return Decision(
-        _action(inputs.replicas, wish.replicas),
-        wish.replicas,
-        wish.cause,
-        wish.words,
+        _action(inputs.replicas, proposal.replicas),
+        proposal.replicas,
+        proposal.cause,
+        proposal.words,
         inputs,
         state,
         spec.dry_run,
     )
 
 
-def refused(decision: Decision, why: str) -> Decision:
-    """The decision after the owner of the replicas would not: memory, cores, or what it says.
+def reject(decision: Decision, why: str) -> Decision:
+    """The decision after the pool rejected it, because of memory, cores or ``why``.
 
-    The cool-down runs: it is not asked again at once.
+    The cool-down applies: the change is not tried again before it is over.
     """
     words = f"{decision.action} to {decision.replicas} was refused: {why}"
     stays = decision.inputs.replicas
@@ -122,51 +123,51 @@ def _action(now: int, then: int) -> Action:
     return "hold" if then == now else "add" if then > now else "remove"
 
 
-def _bounded(spec: ScalingSpec, inputs: Inputs) -> _Wish | None:
+def _bounds(spec: ScalingSpec, inputs: Inputs) -> _Proposal | None:
     within = min(max(inputs.replicas, spec.min), spec.max)
     if within == inputs.replicas:
         return None
     words = f"{_count(inputs.replicas)} wanted, outside {spec.min} to {spec.max}"
-    return _Wish(within, Cause.BOUNDS, words)
+    return _Proposal(within, Cause.BOUNDS, words)
 
 
-def _woken(spec: ScalingSpec, inputs: Inputs) -> _Wish | None:
-    """One of a model at zero as soon as anybody waits."""
+def _from_zero(spec: ScalingSpec, inputs: Inputs) -> _Proposal | None:
+    """The first replica of a model at zero, as soon as a request is queued."""
     if inputs.replicas:
         return None
     waiting = inputs.queue_length + inputs.background
     if not waiting:
-        return _Wish(0, Cause.IDLE, "at zero, and nobody asks")
-    return _Wish(1, Cause.DEMAND, f"{waiting} waiting, and no replica")
+        return _Proposal(0, Cause.IDLE, "at zero, without requests")
+    return _Proposal(1, Cause.DEMAND, f"{waiting} queued, without a replica")
 
 
-def _more(spec: ScalingSpec, inputs: Inputs, since_s: float) -> _Wish | None:
+def _scale_up(spec: ScalingSpec, inputs: Inputs, since_s: float) -> _Proposal | None:
     found = _pressure(spec, inputs)
     if found is None:
         return None
     cause, words = found
     stays = inputs.replicas
     if stays >= spec.max:
-        return _Wish(stays, Cause.AT_MAX, f"{words}; there are {spec.max}, the most allowed")
+        return _Proposal(stays, Cause.AT_MAX, f"{words}; {spec.max} is the maximum")
     if inputs.starting:
         words = f"{words}; {_count(inputs.starting)} starting"
-        return _Wish(stays, Cause.STARTING, words)
+        return _Proposal(stays, Cause.STARTING, words)
     if since_s < spec.up_cooldown_s:
         words = f"{words}; changed {since_s:.0f} s ago, cool-down {spec.up_cooldown_s:g} s"
-        return _Wish(stays, Cause.COOL_DOWN, words)
-    rates = f"{inputs.arrival_rate:.1f} requests/s come, {inputs.served_rate:.1f} are answered"
-    return _Wish(min(spec.max, _needed(inputs)), cause, f"{words}; {rates}")
+        return _Proposal(stays, Cause.COOL_DOWN, words)
+    rates = f"{inputs.arrival_rate:.1f} requests/s arrive, {inputs.served_rate:.1f} are served"
+    return _Proposal(min(spec.max, _replicas_needed(inputs)), cause, f"{words}; {rates}")
 
 
 def _pressure(spec: ScalingSpec, inputs: Inputs) -> tuple[Cause, str] | None:
-    """Why more replicas would help now."""
+    """Why more replicas would help now, if they would."""
     if inputs.refused:
-        return Cause.REFUSED, f"{inputs.refused} turned away for want of room"
+        return Cause.REFUSED, f"{inputs.refused} rejected for lack of room"
     lasting = inputs.waited_s >= min(BURST_S, spec.up_cooldown_s)
     if lasting and inputs.wait_ms > spec.target_queue_wait_ms:
         words = f"queue wait {inputs.wait_ms:,.0f} ms, target {spec.target_queue_wait_ms:,.0f}"
-        return Cause.QUEUE_WAIT, f"{words}; {inputs.queue_length} waiting"
-    shared = inputs.peak > inputs.ready  # one request alone is as fast as it gets
+        return Cause.QUEUE_WAIT, f"{words}; {inputs.queue_length} queued"
+    shared = inputs.peak > inputs.ready  # a request alone on a replica cannot be faster
     if (
         shared
         and spec.target_ttft_ms is not None
@@ -179,13 +180,13 @@ def _pressure(spec: ScalingSpec, inputs: Inputs) -> tuple[Cause, str] | None:
         and _over(inputs.tpot_ms_p99, spec.target_tpot_ms)
     ):
         return Cause.TPOT, f"TPOT {inputs.tpot_ms_p99:,.1f} ms, target {spec.target_tpot_ms:,.1f}"
-    if behind := _behind(inputs):
-        return Cause.LAG, behind
+    if lag := _lag_of_pool(inputs):
+        return Cause.LAG, lag
     return None
 
 
-def _behind(inputs: Inputs) -> str:
-    """The job that falls behind because of the pool, which is full; empty where there is none."""
+def _lag_of_pool(inputs: Inputs) -> str:
+    """The job whose lag rises because the pool is full; empty without one."""
     full = inputs.queue_length > 0 or 0 < inputs.limit <= inputs.peak
     for job in inputs.jobs:
         if full and job.rising and waits_for_pool(job):
@@ -196,47 +197,53 @@ def _behind(inputs: Inputs) -> str:
     return ""
 
 
-def _needed(inputs: Inputs) -> int:
-    """How many replicas keep up with what comes and what waits; one more at least, twice at most.
+def _replicas_needed(inputs: Inputs) -> int:
+    """The replicas for the arrivals, the queue and the lag; one more at least, twice at most.
 
-    What one replica answers is as measured now, which is what it can: it is under pressure.
+    The capacity of one replica is what it serves now, because it is under pressure.
     """
     now = inputs.replicas
     if not inputs.ready or inputs.served_rate <= 0:
         return now + 1
     rising = sum(job.lag_rate for job in inputs.jobs if job.rising and waits_for_pool(job))
-    wanted = inputs.arrival_rate + inputs.queue_length / DRAIN_S + rising
+    wanted = inputs.arrival_rate + inputs.queue_length / CLEAR_S + rising
     needed = min(wanted * inputs.ready / inputs.served_rate, 2.0 * now)
     return max(math.ceil(needed), now + 1)
 
 
-def _none(spec: ScalingSpec, inputs: Inputs, since_s: float) -> _Wish | None:
-    """None after ``idle_s``, unless a job has work for it."""
+def _scale_to_zero(spec: ScalingSpec, inputs: Inputs, since_s: float) -> _Proposal | None:
+    """Zero replicas after ``idle_s``, unless a job has records for it."""
     busy = inputs.in_flight or inputs.queue_length or inputs.background
     if spec.min or busy or inputs.idle_s < spec.idle_s:
         return None
-    words = f"nobody asked for {inputs.idle_s:.0f} s"
+    words = f"no request for {inputs.idle_s:.0f} s"
     if inputs.lag:
-        return _Wish(inputs.replicas, Cause.LAG, f"{words}, but {inputs.lag:,} records wait")
+        return _Proposal(
+            inputs.replicas, Cause.LAG, f"{words}, but a lag of {inputs.lag:,} records"
+        )
     if since_s < spec.down_cooldown_s:
-        return _Wish(inputs.replicas, Cause.COOL_DOWN, f"{words}; changed {since_s:.0f} s ago")
-    return _Wish(0, Cause.IDLE, words)
+        return _Proposal(inputs.replicas, Cause.COOL_DOWN, f"{words}; changed {since_s:.0f} s ago")
+    return _Proposal(0, Cause.IDLE, words)
 
 
-def _fewer(spec: ScalingSpec, inputs: Inputs, state: State, now_s: float) -> _Wish | None:
+def _scale_down(
+    spec: ScalingSpec, inputs: Inputs, state: ScalingState, now_s: float
+) -> _Proposal | None:
     if state.calm_since_s is None or inputs.replicas <= max(1, spec.min):
         return None
     calm_s, changed_s = now_s - state.calm_since_s, now_s - state.changed_s
     if min(calm_s, changed_s) < spec.down_cooldown_s:
         return None
-    words = f"{_count(inputs.replicas - 1)} would do for {calm_s:.0f} s: {_load(inputs)}"
-    return _Wish(inputs.replicas - 1, Cause.SURPLUS, words)
+    words = (
+        f"{_count(inputs.replicas - 1)} would have been enough for {calm_s:.0f} s: {_load(inputs)}"
+    )
+    return _Proposal(inputs.replicas - 1, Cause.SURPLUS, words)
 
 
 def _calm(spec: ScalingSpec, inputs: Inputs) -> bool:
-    """Whether one replica fewer would do."""
+    """Whether one replica fewer would be enough."""
     left = inputs.limit * (inputs.ready - 1) / inputs.ready if inputs.ready else 0
-    alone = inputs.peak < inputs.ready  # as fast as it gets, then too
+    alone = inputs.peak < inputs.ready  # not faster with more replicas
     fast = alone or not (
         _over(inputs.ttft_ms_p99, spec.target_ttft_ms, CALM)
         or _over(inputs.tpot_ms_p99, spec.target_tpot_ms, CALM)
@@ -248,17 +255,17 @@ def _calm(spec: ScalingSpec, inputs: Inputs) -> bool:
         and not inputs.refused
         and inputs.peak <= FILL * left
         and inputs.wait_ms <= CALM * spec.target_queue_wait_ms
-        and not _behind(inputs)
+        and not _lag_of_pool(inputs)
     )
 
 
-def _steady(inputs: Inputs) -> _Wish:
-    """Nothing to do, and where a job is slow, what holds it up."""
+def _steady(inputs: Inputs) -> _Proposal:
+    """No change; if a job is slow, its bottleneck."""
     found = list(elsewhere(inputs.jobs))
     if found and not inputs.queue_length:
         words = "the pool is not the bottleneck: " + "; ".join(found)
-        return _Wish(inputs.replicas, Cause.NOT_THE_POOL, words)
-    return _Wish(inputs.replicas, Cause.STEADY, _load(inputs))
+        return _Proposal(inputs.replicas, Cause.NOT_THE_POOL, words)
+    return _Proposal(inputs.replicas, Cause.STEADY, _load(inputs))
 
 
 def _over(value: float | None, target: float | None, share: float = 1.0) -> bool:
@@ -266,7 +273,7 @@ def _over(value: float | None, target: float | None, share: float = 1.0) -> bool
 
 
 def _load(inputs: Inputs) -> str:
-    return f"{inputs.peak} of {inputs.limit} in flight at most, {inputs.queue_length} waiting"
+    return f"{inputs.peak} of {inputs.limit} in flight at most, {inputs.queue_length} queued"
 
 
 def _count(replicas: int) -> str:

@@ -1,4 +1,4 @@
-"""The last decisions, as they are told at ``/pool/decisions``."""
+"""The decision log: the last scaling decisions, for ``/pool/decisions`` and the metrics store."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 from sage_flink.tsdb import Field, Point
 from sage_gateway.autoscaling.decide import Decision
 
-KEPT = 200
+DECISIONS_MAX = 200
 
 
 @dataclass(slots=True)
-class Entry:
-    """A decision, made ``times`` times from ``since_s`` to ``at_s`` (of the epoch)."""
+class LoggedDecision:
+    """A decision that was taken ``times`` times, from ``since_s`` to ``at_s`` (of the epoch)."""
 
     model: str
     decision: Decision
@@ -20,8 +20,8 @@ class Entry:
     at_s: float
     times: int = 1
 
-    def told(self) -> dict[str, Any]:
-        """As JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """The decision as a JSON object."""
         one = self.decision
         return {
             "object": "pool.decision",
@@ -38,31 +38,31 @@ class Entry:
         }
 
 
-class Journal:
-    """The last ``KEPT``. That nothing is to be done, for the same cause as before, is one entry."""
+class DecisionLog:
+    """The last ``DECISIONS_MAX`` decisions. Repeated holds with the same cause are one entry."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=KEPT)
-        self._last: dict[str, Entry] = {}
+        self._entries: deque[LoggedDecision] = deque(maxlen=DECISIONS_MAX)
+        self._last: dict[str, LoggedDecision] = {}
 
-    def note(self, model: str, decision: Decision, at_s: float) -> bool:
-        """Keep a decision; whether it says something new."""
+    def add(self, model: str, decision: Decision, at_s: float) -> bool:
+        """Log a decision; whether it differs from the last one of the model."""
         last = self._last.get(model)
         if last is not None and _same(last.decision, decision):
             last.decision, last.at_s, last.times = decision, at_s, last.times + 1
             return False
-        self._last[model] = entry = Entry(model, decision, at_s, at_s)
+        self._last[model] = entry = LoggedDecision(model, decision, at_s, at_s)
         self._entries.append(entry)
         return True
 
-    def told(self, model: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest first, of one model or of all."""
-        found = [one.told() for one in reversed(self._entries) if model in (None, one.model)]
+    def newest(self, model: str | None, limit: int) -> list[dict[str, Any]]:
+        """The newest decisions first, of one model or of all."""
+        found = [one.to_json() for one in reversed(self._entries) if model in (None, one.model)]
         return found[:limit]
 
 
 def point(model: str, decision: Decision, at_s: float) -> Point:
-    """The decision with its inputs, for the time-series store."""
+    """The decision with its inputs, as a point for the time-series store."""
     tags = {"model": model, "action": decision.action, "cause": str(decision.cause)}
     fields: dict[str, Field] = {
         **decision.inputs.flat(),

@@ -1,7 +1,7 @@
-"""The jobs that call the pool, as Flink's REST API tells of them: operators, lag.
+"""The status of Flink jobs from Flink's REST API: operators and lag.
 
-Read now and then, on its own, and never waited for: who decides takes what was last seen. The lag
-is the sources' own ``pendingRecords``, so that no Kafka client is needed.
+Read periodically by a task of its own: a decision uses the last result and never waits. The lag is
+the sources' metric ``pendingRecords``, so that no Kafka client is needed.
 
 Source: https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/ops/rest_api/
 """
@@ -16,18 +16,18 @@ import aiohttp
 import msgspec
 
 from sage_flink.platform.record_accounting import STEPS, decode_steps
-from sage_gateway.autoscaling.streams import Job, Operator
+from sage_gateway.autoscaling.streams import JobStatus, Operator
 
-BUSY, HELD_UP, LAG = "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond", ".pendingRecords"
+BUSY, BACKPRESSURED, LAG = "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond", ".pendingRecords"
 TIMEOUT_S = 5.0
-#: Flink's own figures are up to 10 s old; a slope over less is noise.
+#: Flink's metrics are up to 10 s old; a slope over less is noise.
 SLOPE_S = 30.0
-NONE: frozenset[str] = frozenset()
+NO_CALLS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A task of a job. ``lag``: the metrics of its sources' lag, where they tell it."""
+    """A task of a job. ``lag``: the names of its sources' lag metrics, if they have them."""
 
     id: str
     name: str
@@ -37,8 +37,8 @@ class Vertex:
 
 
 @dataclass(slots=True)
-class Known:
-    """What is remembered of a job: its tasks, and its lag over the last ``SLOPE_S``."""
+class JobHistory:
+    """The tasks of a job, and its lag over the last ``SLOPE_S``."""
 
     vertices: tuple[Vertex, ...]
     lags: list[tuple[float, float]] = field(default_factory=list)
@@ -49,14 +49,14 @@ class FlinkJobs:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, JobHistory] = {}
 
-    async def read(self, names: frozenset[str], now_s: float) -> dict[str, Job]:
+    async def read(self, names: frozenset[str], now_s: float) -> dict[str, JobStatus]:
         """The running jobs of these names.
 
         Raises:
             OSError: the cluster does not answer (also aiohttp.ClientError, TimeoutError).
-            ValueError: it answers something else (also LookupError, TypeError).
+            ValueError: its response has another schema (also LookupError, TypeError).
         """
         limit = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=limit) as session:
@@ -68,11 +68,13 @@ class FlinkJobs:
                 name: await self._job(session, jid, name, now_s) for jid, name in wanted.items()
             }
 
-    async def _job(self, session: aiohttp.ClientSession, jid: str, name: str, now_s: float) -> Job:
+    async def _job(
+        self, session: aiohttp.ClientSession, jid: str, name: str, now_s: float
+    ) -> JobStatus:
         known = self._known.get(jid)
         if known is None or not any(vertex.lag for vertex in known.vertices):
             lags = known.lags if known else []
-            known = self._known[jid] = Known(await self._vertices(session, jid), lags)
+            known = self._known[jid] = JobHistory(await self._vertices(session, jid), lags)
         metrics = {v.id: await self._metrics(session, jid, v) for v in known.vertices}
         lag = sum(metrics[v.id].get(one, 0.0) for v in known.vertices for one in v.lag)
         if any(vertex.lag for vertex in known.vertices):
@@ -80,7 +82,7 @@ class FlinkJobs:
         known.lags = [one for one in known.lags if one[0] >= now_s - SLOPE_S]
         names = {v.id: v.name for v in known.vertices}
         operators = tuple(operator(v, metrics[v.id], names) for v in known.vertices)
-        return Job(name, int(lag), slope(known.lags), operators)
+        return JobStatus(name, int(lag), slope(known.lags), operators)
 
     async def _vertices(self, session: aiohttp.ClientSession, jid: str) -> tuple[Vertex, ...]:
         page = await self._get(session, f"/jobs/{jid}")
@@ -100,7 +102,7 @@ class FlinkJobs:
         self, session: aiohttp.ClientSession, jid: str, vertex: Vertex
     ) -> Mapping[str, float]:
         path = f"/jobs/{jid}/vertices/{vertex.id}/subtasks/metrics"
-        times = await self._get(session, path, get=f"{BUSY},{HELD_UP}", agg="max")
+        times = await self._get(session, path, get=f"{BUSY},{BACKPRESSURED}", agg="max")
         lags: list[Any] = []
         if vertex.lag:
             lags = await self._get(session, path, get=",".join(vertex.lag), agg="sum")
@@ -108,23 +110,25 @@ class FlinkJobs:
         found |= {one["id"]: float(one["sum"]) for one in lags}
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
-    async def _get(self, session: aiohttp.ClientSession, path: str, **asked: str) -> Any:
+    async def _get(self, session: aiohttp.ClientSession, path: str, **query: str) -> Any:
         url = self._url + path
-        async with session.get(url, params=asked, allow_redirects=False) as answer:
+        async with session.get(url, params=query, allow_redirects=False) as answer:
             answer.raise_for_status()
             return msgspec.json.decode(await answer.read())
 
 
 def calls_of(parameters: Mapping[str, str]) -> frozenset[str]:
-    """The names of the steps that call the pool, of a job's global parameters."""
+    """The names of the steps that call the pool, from a job's global parameters."""
     text = parameters.get(STEPS)
     return (
-        frozenset(step.name for step in decode_steps(text) if step.kind == "call") if text else NONE
+        frozenset(step.name for step in decode_steps(text) if step.kind == "call")
+        if text
+        else NO_CALLS
     )
 
 
 def vertices(page: Any, calls: frozenset[str]) -> tuple[Vertex, ...]:
-    """The tasks in ``/jobs/ID``; of a chain such as ``Source: read -> split`` all steps count."""
+    """The tasks in ``/jobs/ID``; a chain as ``Source: read -> split`` is all of its steps."""
     inputs = {
         node["id"]: tuple(one["id"] for one in node.get("inputs", ()))
         for node in page["plan"]["nodes"]
@@ -136,26 +140,26 @@ def vertices(page: Any, calls: frozenset[str]) -> tuple[Vertex, ...]:
 
 
 def operator(vertex: Vertex, metrics: Mapping[str, float], names: Mapping[str, str]) -> Operator:
-    """A task as a decision sees it; ``names`` are those of all tasks, by id."""
+    """The operator of a task; ``names``: the names of all tasks, by id."""
     return Operator(
         name=vertex.name,
         busy=metrics.get(BUSY, 0.0) / 1000,
-        held_up=metrics.get(HELD_UP, 0.0) / 1000,
+        backpressured=metrics.get(BACKPRESSURED, 0.0) / 1000,
         inputs=tuple(names[one] for one in vertex.inputs),
         calls=vertex.calls,
     )
 
 
 def slope(lags: Sequence[tuple[float, float]]) -> float:
-    """How fast the lag grows, per second, from the first to the last of (time, lag); 0 of none.
+    """How fast the lag grows, per second, from the first to the last (time, lag); 0 without one.
 
     >>> slope([(0.0, 100.0), (5.0, 90.0), (20.0, 200.0)])
     5.0
     """
     if not lags:
         return 0.0
-    (began_s, before), (ended_s, after) = lags[0], lags[-1]
-    return (after - before) / (ended_s - began_s) if ended_s > began_s else 0.0
+    (first_s, before), (last_s, after) = lags[0], lags[-1]
+    return (after - before) / (last_s - first_s) if last_s > first_s else 0.0
 
 
 def _chain(name: str) -> frozenset[str]:

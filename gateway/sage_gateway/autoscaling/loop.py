@@ -1,7 +1,8 @@
-"""The one task that scales: it collects, decides, tells, and calls whoever owns the replicas.
+"""The autoscaler: one task that reads the inputs, decides, logs, and scales the pool.
 
-A request for a model at zero wakes it at once; it waits in the queue meanwhile. What is slow or
-away (Flink, the time-series store) has a task or thread of its own: nothing here waits for it.
+A request for a model at zero wakes it immediately; the request stays queued until a replica is
+ready. Slow dependencies (Flink, the time-series store) have a task or thread of their own: this
+task never waits for them.
 """
 
 import asyncio
@@ -11,42 +12,41 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter
 
-from sage_gateway.autoscaling.decide import Cause, Decision, State, decide, refused
-from sage_gateway.autoscaling.decision_log import Journal, point
-from sage_gateway.autoscaling.streams import Job
-from sage_gateway.autoscaling.window import Standing, Window
+from sage_gateway.autoscaling.decide import Cause, Decision, ScalingState, decide, reject
+from sage_gateway.autoscaling.decision_log import DecisionLog, point
+from sage_gateway.autoscaling.streams import JobStatus
+from sage_gateway.autoscaling.window import ModelStatus, Window
 from sage_gateway.errors import GatewayError
 from sage_gateway.models.model import Model
-from sage_gateway.replicas.lifecycle import State as Life
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.storage.points import Points
 
 log = logging.getLogger("sage.gateway")
 
 INTERVAL_S = 1.0
 JOBS_EVERY_S = 5.0
-#: What was last seen of jobs counts for so long ...
+#: The last known status of jobs is used for this long ...
 JOBS_STALE_S = 30.0
-#: ... and a job that asked a model is one of its callers for so long.
+#: ... and a job that sent a request to a model is one of its callers for this long.
 CALLER_S = 600.0
-#: What a source of jobs raises that is away, or is none.
+#: What a job source raises that is unavailable, or is not Flink.
 UNREADABLE = (
     *(aiohttp.ClientError, OSError),
     *(ValueError, LookupError, TypeError, AttributeError),
 )
-WORTH_A_LINE = frozenset({Cause.BUDGET, Cause.NOT_THE_POOL, Cause.AT_MAX})
+LOGGED_CAUSES = frozenset({Cause.BUDGET, Cause.NOT_THE_POOL, Cause.AT_MAX})
 
 
 class Scaler(Protocol):
-    """Who owns the replicas."""
+    """The owner of the replicas."""
 
     def scale(self, model_name: str, replicas: int) -> None:
-        """Have so many, 0 to 64, from now on; those in surplus drain, and fail no request.
+        """Set the wanted number, 0 to 64; surplus replicas drain without failing a request.
 
         Raises:
             GatewayError: there is no room for them.
@@ -54,22 +54,52 @@ class Scaler(Protocol):
         ...
 
 
-class Jobs(Protocol):
-    """Who knows the jobs that run."""
+class JobSource(Protocol):
+    """A source of the status of running jobs."""
 
-    async def read(self, names: frozenset[str], now_s: float) -> dict[str, Job]:
-        """Those of these names, as they are now."""
+    async def read(self, names: frozenset[str], now_s: float) -> dict[str, JobStatus]:
+        """The status of the running jobs with these names."""
         ...
 
 
-@dataclass(slots=True)
-class _Watched:
-    """What is remembered of a model. ``refused_s``: when a change of it was refused."""
+@dataclass(slots=True, eq=False)
+class ScaledModel:
+    """The autoscaling state of one model. ``rejected_s``: when a change of it was rejected."""
 
     model: Model
+    wake: asyncio.Event
     window: Window = field(default_factory=Window)
-    state: State = field(default_factory=State)
-    refused_s: float = -math.inf
+    state: ScalingState = field(default_factory=ScalingState)
+    rejected_s: float = -math.inf
+
+    def decide(self, jobs: list[JobStatus], now_s: float) -> Decision:
+        """The decision at ``now_s``."""
+        spec, model = self.model.spec.scaling, self.model
+        assert spec is not None
+        inputs = self.window.read(model.load, model_status(model), now_s, jobs)
+        return decide(spec, inputs, self.state, now_s)
+
+    def apply(self, decision: Decision, scaler: Scaler) -> Decision:
+        """Apply a decision; returns it, or why the pool rejected it."""
+        if decision.action != "hold" and not decision.dry_run:
+            try:
+                scaler.scale(self.model.name, decision.replicas)
+            except GatewayError as error:
+                self.rejected_s = decision.state.changed_s
+                decision = reject(decision, str(error))
+        self.state = decision.state
+        return decision
+
+    def expects_replica(self) -> bool:
+        """Whether a replica of a model without ready ones is starting; at zero, start one."""
+        spec, now = self.model.spec.scaling, model_status(self.model)
+        if spec is None or now.replicas:
+            return spec is not None and now.starting > 0
+        rejected = time.monotonic() - self.rejected_s < spec.up_cooldown_s
+        if spec.dry_run or rejected:
+            return False
+        self.wake.set()
+        return True
 
 
 class Autoscaler:
@@ -80,17 +110,17 @@ class Autoscaler:
         models: Mapping[str, Model],
         scaler: Scaler,
         points: Points,
-        jobs: Jobs,
+        jobs: JobSource,
         registry: CollectorRegistry,
         *,
         interval_s: float = INTERVAL_S,
         jobs_every_s: float = JOBS_EVERY_S,
     ) -> None:
-        self.journal = Journal()
+        self.decisions = DecisionLog()
         self._models = models
         self._scaler = scaler
         self._points = points
-        self._source = jobs
+        self._job_source = jobs
         self._interval_s = interval_s
         self._jobs_every_s = jobs_every_s
         self._count = Counter(
@@ -99,128 +129,102 @@ class Autoscaler:
             ["model", "action", "cause"],
             registry=registry,
         )
-        self._watched: dict[str, _Watched] = {}
-        self._jobs: dict[str, Job] = {}
-        self._nudge = asyncio.Event()
+        self._scaled: dict[str, ScaledModel] = {}
+        self._jobs: dict[str, JobStatus] = {}
+        self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Begin."""
-        for name, work in {"scaling": self._scale(), "jobs": self._watch_jobs()}.items():
+        """Start the tasks."""
+        for name, work in {"scaling": self._run(), "jobs": self._read_jobs()}.items():
             task = asyncio.create_task(work, name=name)
-            task.add_done_callback(_told_if_broken)
+            task.add_done_callback(_log_failure)
             self._tasks.append(task)
 
     async def close(self) -> None:
-        """Decide no more."""
+        """Stop the tasks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _scale(self) -> None:
+    async def _run(self) -> None:
         while True:
             for model in list(self._models.values()):
                 if model.spec.scaling is not None:
-                    self._turn(model, time.monotonic())
-                    await asyncio.sleep(0)  # who asks goes first, however many models there are
+                    self._scale(model, time.monotonic())
+                    await asyncio.sleep(
+                        0
+                    )  # requests have precedence, however many models there are
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_s):
-                    await self._nudge.wait()
-            self._nudge.clear()
+                    await self._wake.wait()
+            self._wake.clear()
 
-    def _turn(self, model: Model, now_s: float) -> None:
-        assert model.spec.scaling is not None
-        watched = self._watched.get(model.name)
-        if watched is None or watched.model is not model:  # new, or another of that name
-            watched = self._watched[model.name] = _Watched(model)
-            model.queue.comes = partial(self._comes, watched)
-        jobs = self._callers(model, now_s)
-        inputs = watched.window.read(model.load, standing(model), now_s, jobs)
-        decision = decide(model.spec.scaling, inputs, watched.state, now_s)
-        decision = self._followed(watched, decision)
-        watched.state = decision.state
+    def _scale(self, model: Model, now_s: float) -> None:
+        scaled = self._scaled.get(model.name)
+        if scaled is None or scaled.model is not model:  # new, or another of that name
+            scaled = self._scaled[model.name] = ScaledModel(model, self._wake)
+            model.scale_up = scaled
+        callers = [self._jobs[name] for name in _callers(model, now_s) if name in self._jobs]
+        decision = scaled.apply(scaled.decide(callers, now_s), self._scaler)
         self._count.labels(model.name, decision.action, decision.cause).inc()
         at_s = time.time()
         self._points.add([point(model.name, decision, at_s)])
-        if self.journal.note(model.name, decision, at_s) and _worth_a_line(decision):
-            log.info("%s: %s", model.name, _line(decision))
+        if self.decisions.add(model.name, decision, at_s) and _is_logged(decision):
+            log.info("%s: %s", model.name, _log_line(decision))
 
-    def _followed(self, watched: "_Watched", decision: Decision) -> Decision:
-        """The decision, done; or what stands against it."""
-        if decision.action == "hold" or decision.dry_run:
-            return decision
-        try:
-            self._scaler.scale(watched.model.name, decision.replicas)
-        except GatewayError as error:
-            watched.refused_s = decision.state.changed_s
-            return refused(decision, str(error))
-        return decision
-
-    def _comes(self, watched: "_Watched") -> bool:
-        """Whether a replica of a model with none ready is on its way; at zero one is called."""
-        spec, now = watched.model.spec.scaling, standing(watched.model)
-        if spec is None or now.replicas:
-            return spec is not None and now.starting > 0
-        refused_now = time.monotonic() - watched.refused_s < spec.up_cooldown_s
-        if spec.dry_run or refused_now:
-            return False
-        self._nudge.set()
-        return True
-
-    def _callers(self, model: Model, now_s: float) -> list[Job]:
-        """The jobs that asked this model lately, as far as anything is known of them."""
-        return [self._jobs[name] for name in _lately(model, now_s) if name in self._jobs]
-
-    async def _watch_jobs(self) -> None:
-        seen_s, away = time.monotonic(), False
+    async def _read_jobs(self) -> None:
+        read_s, unavailable = time.monotonic(), False
         while True:
             await asyncio.sleep(self._jobs_every_s)
             now_s = time.monotonic()
-            names = [n for m in self._models.values() if m.spec.scaling for n in _lately(m, now_s)]
+            scaled = [model for model in self._models.values() if model.spec.scaling]
+            names = frozenset(name for model in scaled for name in _callers(model, now_s))
             try:
-                self._jobs = await self._source.read(frozenset(names), now_s) if names else {}
-                seen_s, away = now_s, False
+                self._jobs = await self._job_source.read(names, now_s) if names else {}
+                read_s, unavailable = now_s, False
             except UNREADABLE as error:
-                if not away:
+                if not unavailable:
                     log.warning("scaling without the jobs' lag and load: %r", error)
-                away = True
-                if now_s - seen_s > JOBS_STALE_S:
+                unavailable = True
+                if now_s - read_s > JOBS_STALE_S:
                     self._jobs = {}
 
 
-def standing(model: Model) -> Standing:
+def model_status(model: Model) -> ModelStatus:
     """The replicas and the queue of a model, now."""
-    lives = [member.replica.state for member in model.members]
-    ready = [m for m in model.members if m.replica.state is Life.READY]
-    return Standing(
+    states = [slot.replica.state for slot in model.replica_slots]
+    ready = [slot for slot in model.replica_slots if slot.replica.state is ReplicaState.READY]
+    return ModelStatus(
         replicas=model.wanted,
         ready=len(ready),
-        starting=lives.count(Life.STARTING),
-        in_flight=sum(member.in_flight for member in model.members),
-        limit=sum(member.concurrency for member in ready),
-        queue_length=len(model.queue) - model.queue.background,
-        background=model.queue.background,
-        oldest_s=model.queue.oldest_s(),
-        refused=model.queue.turned_away,
+        starting=states.count(ReplicaState.STARTING),
+        in_flight=sum(slot.in_flight for slot in model.replica_slots),
+        limit=sum(slot.concurrency for slot in ready),
+        queue_length=model.queue.foreground_count,
+        background=model.queue.background_count,
+        oldest_s=model.queue.oldest_wait_s(),
+        refused=model.queue.rejections,
     )
 
 
-def _lately(model: Model, now_s: float) -> list[str]:
+def _callers(model: Model, now_s: float) -> list[str]:
+    """The jobs that sent a request to the model within ``CALLER_S``; others are forgotten."""
     jobs = model.load.jobs
     for name in [one for one, at_s in jobs.items() if now_s - at_s > CALLER_S]:
         del jobs[name]
     return list(jobs)
 
 
-def _worth_a_line(decision: Decision) -> bool:
-    return decision.action != "hold" or decision.cause in WORTH_A_LINE
+def _is_logged(decision: Decision) -> bool:
+    return decision.action != "hold" or decision.cause in LOGGED_CAUSES
 
 
-def _line(decision: Decision) -> str:
+def _log_line(decision: Decision) -> str:
     dry = "dry run: " * decision.dry_run
     return f"{dry}{decision.action}, {decision.replicas} ({decision.cause}): {decision.words}"
 
 
-def _told_if_broken(task: "asyncio.Task[None]") -> None:
+def _log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()):
-        log.critical("%s: nothing scales any more", task.get_name(), exc_info=error)
+        log.critical("%s: autoscaling has stopped", task.get_name(), exc_info=error)

@@ -1,8 +1,8 @@
-"""What the jobs that call a model know of it: their lag, and which operator holds them up. Pure.
+"""The Flink jobs that call a model: their lag and their bottleneck. Pure.
 
-An operator is the bottleneck when it is busy all the time and those before it are held up. A call
-whose requests in flight are as many as it may have counts as busy, for Flink sees its task wait
-inside a record; so a call that is the bottleneck means: the pool, or the call's own capacity.
+An operator is the bottleneck when it is busy all the time and its upstream is back-pressured. A
+call with all of its capacity in flight counts as busy, because Flink sees its task wait inside a
+record; so a call as the bottleneck means: the pool, or the call's own capacity.
 
 Source: Flink's busyTimeMsPerSecond and backPressuredTimeMsPerSecond, docs/ops/monitoring.
 """
@@ -10,32 +10,32 @@ Source: Flink's busyTimeMsPerSecond and backPressuredTimeMsPerSecond, docs/ops/m
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: Seen of a call at its capacity: 0.83 to 1.0, and 0.92 to 1.0 of the time its upstream held up.
+#: Measured on a call at its capacity: busy 0.83 to 1.0, its upstream back-pressured 0.92 to 1.0.
 BUSY = 0.8
-HELD_UP = 0.5
+BACKPRESSURED = 0.5
 #: Records a second; less is noise.
 RISING = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One task of a job. Shares of a second, of its busiest subtask; ``inputs``: tasks before it.
+    """One task of a job. Times are shares of a second of its busiest subtask; ``inputs``: upstream.
 
-    ``calls``: it holds a step that calls the pool.
+    ``calls``: whether it contains a step that calls the pool.
     """
 
     name: str
     busy: float
-    held_up: float
+    backpressured: float
     inputs: tuple[str, ...] = ()
     calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A running job. ``lag``: records that wait in its topics, which grow by ``lag_rate`` a second.
+class JobStatus:
+    """A running job. ``lag``: unread records in its topics, which grow by ``lag_rate`` per second.
 
-    Both are 0 where its sources do not tell.
+    Both are 0 if its sources do not report them.
     """
 
     name: str
@@ -45,37 +45,39 @@ class Job:
 
     @property
     def rising(self) -> bool:
-        """Whether it cannot keep up."""
+        """Whether the job cannot keep up."""
         return self.lag > 0 and self.lag_rate >= RISING
 
 
-def bottleneck(job: Job) -> Operator | None:
-    """The busiest operator that holds up the others; the last of equals."""
-    found = [one for one in job.operators if one.busy >= BUSY and _holds_up(job, one)]
+def bottleneck(job: JobStatus) -> Operator | None:
+    """The busiest operator that back-pressures its upstream; the last of equals."""
+    found = [one for one in job.operators if one.busy >= BUSY and _backpressures(job, one)]
     return max(reversed(found), key=lambda one: one.busy, default=None)
 
 
-def waits_for_pool(job: Job) -> bool:
+def waits_for_pool(job: JobStatus) -> bool:
     """Whether its bottleneck is a call."""
     found = bottleneck(job)
     return found is not None and found.calls
 
 
-def elsewhere(jobs: Sequence[Job]) -> Iterator[str]:
-    """In words, each job whose bottleneck is not the pool, given that the pool has room."""
+def elsewhere(jobs: Sequence[JobStatus]) -> Iterator[str]:
+    """A sentence for each job with a bottleneck, given that the pool has room."""
     for job in jobs:
         one = bottleneck(job)
         if one is None:
             continue
-        before = max((_operator(job, name).held_up for name in one.inputs), default=0.0)
-        held = f", its upstream back-pressured {before:.2f}" if one.inputs else ""
-        where = f"operator {one.name} of job {job.name} is (busy {one.busy:.2f}{held})"
-        yield f"{where}: raise its capacity, for the pool has room" if one.calls else where
+        before = max((_operator(job, name).backpressured for name in one.inputs), default=0.0)
+        upstream = f", its upstream back-pressured {before:.2f}" if one.inputs else ""
+        where = f"operator {one.name} of job {job.name} is (busy {one.busy:.2f}{upstream})"
+        yield f"{where}: raise its capacity, because the pool has room" if one.calls else where
 
 
-def _holds_up(job: Job, one: Operator) -> bool:
-    return not one.inputs or any(_operator(job, name).held_up >= HELD_UP for name in one.inputs)
+def _backpressures(job: JobStatus, one: Operator) -> bool:
+    return not one.inputs or any(
+        _operator(job, name).backpressured >= BACKPRESSURED for name in one.inputs
+    )
 
 
-def _operator(job: Job, name: str) -> Operator:
+def _operator(job: JobStatus, name: str) -> Operator:
     return next(one for one in job.operators if one.name == name)

@@ -1,7 +1,7 @@
-"""A model's counters over the last seconds, as the inputs of a decision: pure.
+"""The counters of a model over the last seconds, as the inputs of a decision: pure.
 
-The window begins anew when the number of ready replicas changes: what was waited for before says
-nothing of those that are there now.
+The window is cleared when the number of ready replicas changes: earlier waits are no evidence about
+the current replicas.
 """
 
 from collections import deque
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sage_gateway.autoscaling.inputs import Inputs
-from sage_gateway.autoscaling.streams import Job
+from sage_gateway.autoscaling.streams import JobStatus
 from sage_gateway.models.load import Load, quantile_ms
 
 WINDOW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModelStatus:
     """The replicas and the queue of a model at one moment; ``refused`` only rises."""
 
     replicas: int
@@ -34,32 +34,34 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class _Reading:
     at_s: float
-    standing: Standing
+    status: ModelStatus
     counts: tuple[int, ...]
     spreads: tuple[tuple[int, ...], ...]
 
 
 class Window:
-    """Readings of one model, of ``WINDOW_S`` at most."""
+    """The readings of one model over the last ``WINDOW_S``."""
 
     def __init__(self) -> None:
         self._readings: deque[_Reading] = deque()
 
-    def read(self, load: Load, standing: Standing, now_s: float, jobs: Sequence[Job]) -> Inputs:
-        """Take a reading; what came of the model since the oldest one kept."""
-        kept = self._readings
-        if kept and kept[-1].standing.ready != standing.ready:
-            kept.clear()
+    def read(
+        self, load: Load, status: ModelStatus, now_s: float, jobs: Sequence[JobStatus]
+    ) -> Inputs:
+        """Add a reading; the inputs since the oldest reading of the window."""
+        readings = self._readings
+        if readings and readings[-1].status.ready != status.ready:
+            readings.clear()
         counts = (load.arrived, load.answered, load.prompt_tokens, load.completion_tokens)
         spreads = tuple(tuple(s.counts) for s in (load.waits, load.ttfts, load.tpots))
-        kept.append(_Reading(now_s, standing, counts, spreads))
-        while len(kept) > 2 and kept[1].at_s <= now_s - WINDOW_S:
-            kept.popleft()
-        return _inputs(kept, load.asked_s, jobs)
+        readings.append(_Reading(now_s, status, counts, spreads))
+        while len(readings) > 2 and readings[1].at_s <= now_s - WINDOW_S:
+            readings.popleft()
+        return _inputs(readings, load.active_s, jobs)
 
 
-def _inputs(kept: Sequence[_Reading], asked_s: float, jobs: Sequence[Job]) -> Inputs:
-    old, new = kept[0], kept[-1]
+def _inputs(readings: Sequence[_Reading], active_s: float, jobs: Sequence[JobStatus]) -> Inputs:
+    old, new = readings[0], readings[-1]
     seconds = new.at_s - old.at_s
     pairs = zip(old.counts, new.counts, strict=True)
     rates = [(b - a) / seconds if seconds > 0 else 0.0 for a, b in pairs]
@@ -67,7 +69,7 @@ def _inputs(kept: Sequence[_Reading], asked_s: float, jobs: Sequence[Job]) -> In
         [b - a for a, b in zip(*both, strict=True)]
         for both in zip(old.spreads, new.spreads, strict=True)
     )
-    now = new.standing
+    now = new.status
     return Inputs(
         replicas=now.replicas,
         ready=now.ready,
@@ -77,17 +79,17 @@ def _inputs(kept: Sequence[_Reading], asked_s: float, jobs: Sequence[Job]) -> In
         queue_wait_ms_p50=quantile_ms(waits, 0.5) or 0.0,
         queue_wait_ms_p99=quantile_ms(waits, 0.99) or 0.0,
         queue_oldest_ms=now.oldest_s * 1000,
-        waited_s=sum(b.at_s - a.at_s for a, b in pairwise(kept) if b.standing.queue_length),
+        waited_s=sum(b.at_s - a.at_s for a, b in pairwise(readings) if b.status.queue_length),
         in_flight=now.in_flight,
-        in_flight_peak=max(one.standing.in_flight for one in kept),
+        in_flight_peak=max(one.status.in_flight for one in readings),
         limit=now.limit,
         arrival_rate=rates[0],
         served_rate=rates[1],
-        refused=now.refused - old.standing.refused,
+        refused=now.refused - old.status.refused,
         prompt_tokens_rate=rates[2],
         completion_tokens_rate=rates[3],
         ttft_ms_p99=quantile_ms(ttfts, 0.99),
         tpot_ms_p99=quantile_ms(tpots, 0.99),
-        idle_s=max(0.0, new.at_s - asked_s),
+        idle_s=max(0.0, new.at_s - active_s),
         jobs=tuple(jobs),
     )

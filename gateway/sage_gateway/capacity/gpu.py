@@ -1,4 +1,4 @@
-"""The GPUs of this machine by NVIDIA's NVML; none where its package is not installed.
+"""The memory of this machine's GPUs, from NVIDIA's NVML; 0 if its package is not installed.
 
 The package is ``nvidia-ml-py``, the extra ``gpu``.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def memory_mb() -> int:
-    """The memory of all GPUs in MiB, 0 where there is none or the driver does not answer."""
+    """The memory of all GPUs in MiB, 0 without a GPU or if the driver does not answer."""
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:

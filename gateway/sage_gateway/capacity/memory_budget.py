@@ -1,14 +1,14 @@
-"""Whether the models fit: threads and memory of all replicas against the machine or ``budget``.
+"""Threads and memory of all replicas, compared with the machine or ``budget``.
 
-Pure but for :func:`machine`. Memory is told from what is known before a start:
+Pure but for :func:`machine`. Memory is computed from what is known before a start:
 
 ``replica = weights + kv``, ``weights`` = size of the files at ``source``,
 ``kv = context_tokens * slots * kv_bytes``, ``kv_bytes = 2 * layers * kv_heads * head_size * 2``
 (keys and values, 16 bits each; see :mod:`sage_gateway.capacity.model_size`).
 
-What a runtime takes beside (buffers, graphs: 100 to 500 MiB) is not in it, so that a model is
-refused only where it cannot fit. Of the memory of GPUs a replica takes what its ``gpu_memory_mb``
-says, of all GPUs together; its weights and KV cache are then counted there and not here.
+The further memory of a runtime (buffers, graphs: 100 to 500 MiB) is not included, so that a model
+is refused only where it cannot fit. Of the memory of all GPUs together a replica takes its
+``gpu_memory_mb``; its weights and KV cache are then counted there and not here.
 """
 
 import os
@@ -25,10 +25,10 @@ MIB = 1 << 20
 CGROUP = Path("/sys/fs/cgroup")
 
 
-class Need(NamedTuple):
-    """What one model takes: ``replicas`` times so many threads, MiB of weights and of KV cache.
+class Footprint(NamedTuple):
+    """What one model takes: ``replicas`` times threads, MiB of weights and MiB of KV cache.
 
-    With ``gpu_mb`` the latter two are nothing.
+    With ``gpu_mb`` the latter two are 0.
     """
 
     name: str
@@ -44,24 +44,26 @@ class Need(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What there is for this process: cores, and MiB of memory, its own and that of all GPUs."""
+    """The resources of this process: cores, and MiB of main memory and of all GPUs."""
 
     cores: int
     memory_mb: int
     gpu_mb: int = 0
 
 
-def mistakes(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> Iterator[str]:
-    """Why the models do not fit, each with its arithmetic."""
-    found = [need for need in needs if need.replicas]
-    threads = sum(need.replicas * need.threads for need in found)
+def problems(
+    footprints: Iterable[Footprint], budget: BudgetSpec, machine: Machine
+) -> Iterator[str]:
+    """Why the models do not fit, each reason with its arithmetic."""
+    found = [one for one in footprints if one.replicas]
+    threads = sum(one.replicas * one.threads for one in found)
     if budget.cpu_threads is not None and threads > budget.cpu_threads:
         sums = _sum(f"{n.name} {n.replicas} x {n.threads}" for n in found if n.threads)
         yield (
             f"CPU: {sums} = {threads} threads, and budget.cpu_threads is {budget.cpu_threads}; "
             "take fewer threads or replicas, or raise it"
         )
-    memory_mb = sum(need.memory_mb() for need in found)
+    memory_mb = sum(one.memory_mb() for one in found)
     limit_mb = budget.memory_mb or machine.memory_mb
     if memory_mb > limit_mb:
         sums = _sum(
@@ -69,23 +71,23 @@ def mistakes(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> Ite
             for n in found
             if n.memory_mb()
         )
-        whose = "budget.memory_mb is" if budget.memory_mb else "this machine has"
+        limit = "budget.memory_mb is" if budget.memory_mb else "this machine has"
         yield (
-            f"memory: {sums} = {memory_mb} MiB, and {whose} {limit_mb}; take fewer replicas or "
+            f"memory: {sums} = {memory_mb} MiB, and {limit} {limit_mb}; take fewer replicas or "
             "slots, a shorter context_tokens, or smaller weights"
         )
-    gpu_mb = sum(need.replicas * need.gpu_mb for need in found)
+    gpu_mb = sum(one.replicas * one.gpu_mb for one in found)
     limit_mb = budget.gpu_memory_mb or machine.gpu_mb
     if gpu_mb > limit_mb:
         sums = _sum(f"{n.name} {n.replicas} x {n.gpu_mb}" for n in found if n.gpu_mb)
-        whose = "budget.gpu_memory_mb is" if budget.gpu_memory_mb else "the GPUs here have"
-        yield f"GPU memory: {sums} = {gpu_mb} MiB, and {whose} {limit_mb}; take fewer replicas"
+        limit = "budget.gpu_memory_mb is" if budget.gpu_memory_mb else "the GPUs here have"
+        yield f"GPU memory: {sums} = {gpu_mb} MiB, and {limit} {limit_mb}; take fewer replicas"
 
 
-def crowded(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> str:
-    """A warning where more threads than cores are asked for and no budget says otherwise."""
-    found = list(needs)
-    threads = sum(need.replicas * need.threads for need in found)
+def oversubscription(footprints: Iterable[Footprint], budget: BudgetSpec, machine: Machine) -> str:
+    """A warning if there are more threads than cores and the budget does not limit them."""
+    found = list(footprints)
+    threads = sum(one.replicas * one.threads for one in found)
     if budget.cpu_threads is not None or threads <= machine.cores:
         return ""
     sums = _sum(f"{n.name} {n.replicas} x {n.threads}" for n in found if n.replicas * n.threads)
@@ -93,7 +95,7 @@ def crowded(needs: Iterable[Need], budget: BudgetSpec, machine: Machine) -> str:
 
 
 def machine() -> Machine:
-    """This one, as far as this process may use it: affinity and the control group's limits."""
+    """This machine, as far as this process may use it: affinity and the control group's limits."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory_mb = psutil.virtual_memory().total // MIB
     limit = _read("memory.max")
@@ -106,7 +108,7 @@ def machine() -> Machine:
 
 
 def _read(name: str) -> list[str]:
-    """The words of a file of this process' control group (version 2); none where there is none."""
+    """The words of a file of this process' control group (version 2); empty without one."""
     try:
         own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
         return (CGROUP / own / name).read_text().split()

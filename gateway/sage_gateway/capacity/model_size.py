@@ -1,8 +1,7 @@
-"""What weights weigh: their size on disk, and the KV cache of one token, told from their header.
+"""Model size on disk, and KV-cache bytes per token, from ``config.json`` or GGUF metadata.
 
-A folder in Hugging Face's layout says it in ``config.json``, a GGUF file in its metadata
-(source: the GGUF specification, ggml/docs/gguf.md). Where neither does, 0: what is not known is
-not counted.
+A folder in Hugging Face's layout has ``config.json``, a GGUF file its metadata (source: the GGUF
+specification, ggml/docs/gguf.md). Without either it is 0: what is not known is not counted.
 """
 
 import json
@@ -22,7 +21,7 @@ _TEXT, _ARRAY = 8, 9
 
 
 def size_bytes(source: Path) -> int:
-    """Of a file, or of the files in a folder, of the first ``FILES_MAX`` if there are more."""
+    """The size of a file, or of the first ``FILES_MAX`` files in a folder."""
     if source.is_dir():
         files = islice(source.rglob("*"), FILES_MAX)
         return sum(file.stat().st_size for file in files if file.is_file())
@@ -30,17 +29,17 @@ def size_bytes(source: Path) -> int:
 
 
 def kv_bytes(source: Path) -> int:
-    """The KV cache of one token, 0 where it is not known."""
+    """The KV cache of one token, 0 if it is not known."""
     try:
         if source.is_dir():
-            return _of_config(json.loads((source / "config.json").read_bytes()))
+            return _kv_bytes_in_config(json.loads((source / "config.json").read_bytes()))
         with source.open("rb") as file:
-            return _of_gguf(metadata(file))
+            return _kv_bytes_in_gguf(metadata(file))
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return 0
 
 
-def _of_config(page: Mapping[str, Any]) -> int:
+def _kv_bytes_in_config(page: Mapping[str, Any]) -> int:
     heads = page["num_attention_heads"]
     size = page.get("head_dim") or page["hidden_size"] // heads
     return int(page["num_hidden_layers"] * (page.get("num_key_value_heads") or heads) * size) * (
@@ -48,7 +47,7 @@ def _of_config(page: Mapping[str, Any]) -> int:
     )
 
 
-def _of_gguf(found: Mapping[str, Any]) -> int:
+def _kv_bytes_in_gguf(found: Mapping[str, Any]) -> int:
     kind = found["general.architecture"]
     heads = found[f"{kind}.attention.head_count"]
     size = found.get(f"{kind}.attention.key_length") or found[f"{kind}.embedding_length"] // heads
@@ -60,7 +59,7 @@ def metadata(file: BinaryIO) -> dict[str, Any]:
     """The numbers and texts of a GGUF file's header; lists are left out.
 
     Raises:
-        ValueError, struct.error: it is none.
+        ValueError, struct.error: it is not a GGUF file.
     """
     if file.read(4) != b"GGUF":
         raise ValueError("no GGUF file")

@@ -1,4 +1,4 @@
-"""``pool.yaml`` as a file: found, read, checked as a whole; each mistake is told in plain words."""
+"""The file ``pool.yaml``: finding, loading and validating it, with every mistake in plain words."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from sage_gateway.config.pool_spec import PoolSpec
 
 SHIPPED = Path(__file__).with_name("pool.yaml")
 
-_WORDS: Mapping[str, str] = {  # by pydantic's name of the mistake, with its context filled in
+_WORDS: Mapping[str, str] = {  # by pydantic's error type, formatted with its context
     "extra_forbidden": "unknown key; remove it or correct its spelling",
     "missing": "is missing; add it",
     "string_pattern_mismatch": "a name has letters, digits and . _ : / - only, 128 at most, and "
-    "begins with a letter or digit",
+    "starts with a letter or digit",
     "literal_error": "must be {expected}",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
@@ -36,10 +36,11 @@ _NO_VALUE = {"extra_forbidden", "missing", "too_short"}
 
 
 def load(path: Path, engines: Collection[str]) -> PoolSpec:
-    """The pool that ``path`` describes; every ``engine`` is one of ``engines``.
+    """The pool in the file ``path``; every ``engine`` is one of ``engines``.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has wrong or unknown keys (all named).
+        ConfigError: the file is missing, is not YAML, or has wrong or unknown keys; the message
+            lists all of them.
     """
     try:
         read = yaml.safe_load(path.read_text())
@@ -49,32 +50,32 @@ def load(path: Path, engines: Collection[str]) -> PoolSpec:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        raise mistakes(str(path), [_plain(dict(e)) for e in error.errors()]) from error
-    return coherent(spec, engines, str(path))
+        raise config_error(str(path), [_describe(dict(e)) for e in error.errors()]) from error
+    return validate(spec, engines, str(path))
 
 
-def coherent(spec: PoolSpec, engines: Collection[str], where: str) -> PoolSpec:
-    """``spec``, whose parts fit together.
+def validate(spec: PoolSpec, engines: Collection[str], where: str) -> PoolSpec:
+    """Return ``spec`` after checking that its parts fit together.
 
     Raises:
-        ConfigError: they do not; all that is wrong ``where`` is named.
+        ConfigError: they do not; the message lists every mistake in ``where``.
     """
     if wrong := list(_contradictions(spec, engines)):
-        raise mistakes(where, wrong)
+        raise config_error(where, wrong)
     return spec
 
 
-def mistakes(where: str, found: Sequence[str]) -> ConfigError:
-    """The error that tells all of ``found``: one in its line, several in a line each."""
-    if len(found) == 1:
-        return ConfigError(f"{where}: {found[0]}")
-    return ConfigError("\n  ".join([f"{where}: {len(found)} mistakes", *found]))
+def config_error(where: str, mistakes: Sequence[str]) -> ConfigError:
+    """An error that lists all mistakes: a single one on its line, several on a line each."""
+    if len(mistakes) == 1:
+        return ConfigError(f"{where}: {mistakes[0]}")
+    return ConfigError("\n  ".join([f"{where}: {len(mistakes)} mistakes", *mistakes]))
 
 
-def chosen_file(given: Path | None, home: Path) -> Path:
+def choose_file(path: Path | None, home: Path) -> Path:
     """The file to load: ``--pool``, else the one in ``$SAGE_HOME``, else the shipped one."""
-    if given is not None:
-        return given
+    if path is not None:
+        return path
     own = home / "pool.yaml"
     return own if own.exists() else SHIPPED
 
@@ -83,7 +84,7 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
     known = ", ".join(sorted(engines))
     for name, model in spec.models.items():
         if model.engine not in engines:
-            yield f"models.{name}.engine: {model.engine!r} is none of {known}"
+            yield f"models.{name}.engine: {model.engine!r} is not one of {known}"
         if model.hedge_after_ms is not None and model.kind != "embedding":
             yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
         if model.engine != "remote" and (model.key_env or model.remote_model):
@@ -92,7 +93,8 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}.scaling: min {model.scaling.min} is more than max"
         if model.device is not None and model.device not in spec.devices:
             listed = ", ".join(sorted(spec.devices)) or "none"
-            yield f"models.{name}.device: {model.device!r} is none of `devices`; there are {listed}"
+            where = f"models.{name}.device: {model.device!r}"
+            yield f"{where} is not one of `devices`; there are {listed}"
     if spec.ledger.store == "redis" and not spec.ledger.url:
         yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]
@@ -100,7 +102,7 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
         yield f"{twice!r} names two models; rename one or drop an alias"
 
 
-def _plain(mistake: Mapping[str, Any]) -> str:
+def _describe(mistake: Mapping[str, Any]) -> str:
     kind = mistake["type"]
     where = ".".join(str(p) for p in mistake["loc"] if p != "[key]") or "the file"
     words = _WORDS[kind].format_map(mistake.get("ctx", {})) if kind in _WORDS else mistake["msg"]

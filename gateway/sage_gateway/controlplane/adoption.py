@@ -1,7 +1,7 @@
-"""Taking over from a gateway that was killed: what was wanted of it, and the engines it left.
+"""Adoption: taking over the engines of a gateway that was killed.
 
-An engine is taken over where this gateway would start the very same command line; what is nobody's
-is ended, since its requests died with the gateway that sent them.
+An engine is adopted if this gateway would start the very same command line. Other engines are
+ended: no gateway uses them, and their requests were lost with the gateway that sent them.
 """
 
 import logging
@@ -11,50 +11,50 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sage_gateway.controlplane.engine_state import Record, Records, digest
-from sage_gateway.engines.process import Adopted
+from sage_gateway.controlplane.engine_state import EngineRecord, EngineStateStore, digest
+from sage_gateway.engines.process import AdoptedProcess
 from sage_gateway.models.model import Model
 
 log = logging.getLogger("sage.gateway")
 
 
-def adopt(records: Records, models: Mapping[str, Model]) -> list[Adopted]:
-    """Make the engines found members of their models, in place of all that were to be started.
+def adopt(store: EngineStateStore, models: Mapping[str, Model]) -> list[AdoptedProcess]:
+    """Put the running engines into their models' replica slots, in place of all new ones.
 
-    Those that are nobody's are returned, for the caller to end.
+    Returns the engines that were not adopted, for the caller to end.
     """
-    for model in models.values():
-        model.members.clear()
-    nobodys = []
-    for path, record in records.found():
+    for one in models.values():
+        one.clear_slots()
+    surplus = []
+    for path, record in store.running_engines():
         try:
-            engine = Adopted(record.pid)
-        except OSError:  # it has ended just now
+            engine = AdoptedProcess(record.pid)
+        except OSError:  # it has ended since
             continue
-        found = models.get(record.model)
-        if found is not None and _same(found, record):
-            _enlist(found, record, engine, path)
-            records.keep(path, record.model_copy(update={"owner": os.getpid()}))
+        model = models.get(record.model)
+        if model is not None and _would_start(model, record):
+            _add_slot(model, record, engine, path)
+            store.write_engine(path, record.model_copy(update={"owner": os.getpid()}))
         else:
-            log.info("%s/%d: process %d is ended", record.model, record.place, record.pid)
-            nobodys.append(engine)
+            log.info("%s/%d: ending process %d", record.model, record.index, record.pid)
+            surplus.append(engine)
             path.unlink(missing_ok=True)
-    return nobodys
+    return surplus
 
 
-def _same(model: Model, record: Record) -> bool:
-    """Whether the model has no other at that place, and would start the engine just so."""
-    if any(member.place == record.place for member in model.members):
+def _would_start(model: Model, record: EngineRecord) -> bool:
+    """Whether the slot is free and the model would start the engine with the same command line."""
+    if any(slot.index == record.index for slot in model.replica_slots):
         return False
     try:
-        line = model.engine.argv(replace(model.launch, port=record.port))
-    except Exception:  # the engine's own code; its keeper tells of it
+        command = model.engine.argv(replace(model.launch, port=record.port))
+    except Exception:  # the engine's own code; the replica's supervisor reports it
         return False
-    return digest(line, model.engine.env) == record.digest
+    return digest(command, model.engine.env) == record.digest
 
 
-def _enlist(model: Model, record: Record, engine: Adopted, path: Path) -> None:
-    member = model.enlist(record.place)
-    member.launch = replace(member.launch, port=record.port)
-    member.launched_s = time.monotonic() - (time.time() - record.created_s)
-    member.process, member.record = engine, path
+def _add_slot(model: Model, record: EngineRecord, engine: AdoptedProcess, path: Path) -> None:
+    slot = model.add_slot(record.index)
+    slot.launch = replace(slot.launch, port=record.port)
+    slot.launched_s = time.monotonic() - (time.time() - record.created_s)
+    slot.process, slot.record = engine, path

@@ -1,13 +1,13 @@
-"""What a gateway leaves for the one after it: which engines run, and how many were wanted.
+"""The state that a gateway leaves for its successor: running engines and the wanted replicas.
 
-One folder a home and port, ``$SAGE_HOME/run/gateway-PORT``, mode 0700: a file an engine, written
-when it is started and gone when it has ended, and ``wanted`` for what was changed at run time. A
-gateway that is killed leaves it behind, and the engines with it; the next one at that port takes
-over those that it would have started itself. An ordered stop leaves nothing.
+One folder per home and port, ``$SAGE_HOME/run/gateway-PORT``, mode 0700: one file per engine,
+written when the engine is started and removed when it has ended, and ``wanted`` for changes made at
+run time. A gateway that is killed leaves the folder and its engines behind; the next gateway at
+that port takes over the engines that it would have started itself. An ordered stop removes all.
 
 **Two gateways of one home have two folders, because they have two ports**, and neither sees the
-engines of the other. Where they have one port at two addresses the first one holds the folder's
-lock, and the second keeps no records: its engines end with it.
+engines of the other. If they share a port at two addresses, the first one holds the folder's lock,
+and the second keeps no records: its engines end with it.
 """
 
 import contextlib
@@ -28,19 +28,19 @@ from sage_flink.common import ConfigError
 from sage_gateway.config.pool_spec import ModelSpec
 
 WANTED = "wanted"
-SAME_S = 2.0  # the clock's boot time, from which a process' start is told, may be corrected
+SAME_S = 2.0  # the boot time, on which a process' start time is based, may be corrected
 
 
-class Record(BaseModel):
-    """An engine that runs: ``created_s`` tells it from a later process of the same id.
+class EngineRecord(BaseModel):
+    """A running engine; ``created_s`` distinguishes it from a later process with the same id.
 
-    ``digest`` is that of its command line, ``owner`` the id of the gateway that keeps it.
+    ``digest``: of its command line; ``owner``: the process id of its gateway.
     """
 
     model_config = ConfigDict(frozen=True)
 
     model: str
-    place: int
+    index: int
     pid: int
     created_s: float
     port: int
@@ -48,8 +48,8 @@ class Record(BaseModel):
     owner: int
 
 
-class Wanted(BaseModel):
-    """What was wanted at run time of a pool that began as ``base``, a digest."""
+class WantedState(BaseModel):
+    """The models and replicas wanted at run time; ``base``: the digest of the pool at the start."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,7 +58,7 @@ class Wanted(BaseModel):
     replicas: dict[str, int]
 
 
-class Records:
+class EngineStateStore:
     """The folder of one gateway; see the module."""
 
     def __init__(self, folder: Path) -> None:
@@ -66,10 +66,10 @@ class Records:
         self._lock: int | None = None
 
     def open(self) -> bool:
-        """Whether the folder is this gateway's; that of another that lives it leaves alone.
+        """Lock the folder; False, without a change, if another running gateway has locked it.
 
         Raises:
-            ConfigError: the folder cannot be made.
+            ConfigError: the folder cannot be created.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,69 +86,86 @@ class Records:
         return True
 
     def close(self) -> None:
-        """Leave nothing. An engine that still runs ends when this process does."""
+        """Remove the folder. An engine that still runs ends when this process does."""
         if self._lock is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
 
-    def path(self, model: str, place: int) -> Path:
-        """A file for an engine that is about to be started; no other engine ever has the same."""
-        return self._folder / f"{quote(model, safe='')}~{place}~{secrets.token_hex(4)}.json"
+    def new_path(self, model: str, index: int) -> Path:
+        """The file for an engine that is about to be started; no other engine ever has it."""
+        return self._folder / f"{quote(model, safe='')}~{index}~{secrets.token_hex(4)}.json"
 
-    def keep(self, path: Path, record: Record) -> None:
-        """Note an engine that runs."""
+    def write_engine(self, path: Path, record: EngineRecord) -> None:
+        """Record a running engine."""
         self._write(path, record)
 
-    def found(self) -> Iterator[tuple[Path, Record]]:
-        """What an earlier gateway has left that still runs; what does not is forgotten."""
+    def running_engines(self) -> Iterator[tuple[Path, EngineRecord]]:
+        """The engines of an earlier gateway that still run; records of others are removed."""
         for file in sorted(self._folder.glob("*~*.json")):
             try:
-                record = Record.model_validate_json(file.read_bytes())
+                record = EngineRecord.model_validate_json(file.read_bytes())
             except (OSError, ValidationError):
                 record = None
-            if record is not None and runs(record):
+            if record is not None and is_running(record):
                 yield file, record
             else:
                 file.unlink(missing_ok=True)
 
-    def want(self, wanted: Wanted) -> None:
-        """Note what is wanted now."""
+    def write_wanted(self, wanted: WantedState) -> None:
+        """Record what is wanted now."""
         self._write(self._folder / WANTED, wanted)
 
-    def wanted(self, base: str) -> Wanted | None:
-        """What the gateway before wanted, if it began with the same pool."""
+    def read_wanted(self, base: str) -> WantedState | None:
+        """What an earlier gateway wanted, if it started with the same pool."""
         with contextlib.suppress(OSError, ValidationError):
-            found = Wanted.model_validate_json((self._folder / WANTED).read_bytes())
-            return found if found.base == base else None
+            wanted = WantedState.model_validate_json((self._folder / WANTED).read_bytes())
+            return wanted if wanted.base == base else None
         return None
 
-    def _write(self, path: Path, what: BaseModel) -> None:
-        """All of it or nothing, mode 0600."""
-        beside = path.with_name(f".{path.name}")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(what.model_dump_json())
-        beside.replace(path)
+    def _write(self, path: Path, content: BaseModel) -> None:
+        """Write atomically, mode 0600."""
+        temporary = path.with_name(f".{path.name}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
+            file.write(content.model_dump_json())
+        temporary.replace(path)
+
+
+def new_record(
+    model: str, index: int, pid: int, port: int, command: Sequence[str], env: Mapping[str, str]
+) -> EngineRecord:
+    """The record of an engine of this gateway."""
+    return EngineRecord(
+        model=model,
+        index=index,
+        pid=pid,
+        created_s=created_s(pid),
+        port=port,
+        digest=digest(command, env),
+        owner=os.getpid(),
+    )
 
 
 def created_s(pid: int) -> float:
-    """When the process began, 0 when it is gone."""
+    """When the process was created, 0 if it does not exist."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return 0.0
 
 
-def runs(record: Record) -> bool:
-    """Whether that very process still runs."""
+def is_running(record: EngineRecord) -> bool:
+    """Whether the recorded process, not another of the same id, still runs."""
     try:
         process = psutil.Process(record.pid)
-        there = process.status() != psutil.STATUS_ZOMBIE
-        return there and abs(process.create_time() - record.created_s) < SAME_S
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return alive and abs(process.create_time() - record.created_s) < SAME_S
     except psutil.NoSuchProcess:
         return False
 
 
-def digest(line: Sequence[str], env: Mapping[str, str]) -> str:
-    """Of a command line with its environment."""
-    return hashlib.sha256(json.dumps([list(line), sorted(env.items())]).encode()).hexdigest()
+def digest(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """The digest of a command line with its environment."""
+    content = json.dumps([list(command), sorted(env.items())])
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""The last check before a replica is ready: one request of one token, answered as OpenAI does."""
+"""The readiness probe: one request of one token, which must be answered in OpenAI's schema.
+
+It is the last check before a replica is READY.
+"""
 
 import math
 from typing import Any
@@ -6,38 +9,38 @@ from typing import Any
 import aiohttp
 import orjson
 
-from sage_gateway.models.model import Member
+from sage_gateway.models.replica_slot import ReplicaSlot
 
-#: A remote engine that says so is there: it has its own rules for a request, or no room now.
+#: A remote engine with such an answer is available: it limits requests, or has no room now.
 REFUSALS = frozenset({400, 422, 429})
 HEADERS = {"content-type": "application/json", "x-sage-probe": "1"}
 
 
-async def fault(member: Member, model: str, session: aiohttp.ClientSession) -> str:
-    """Why the replica does not serve, empty when it does; ``model`` is its name there."""
-    spec = member.launch.spec
+async def probe(slot: ReplicaSlot, model: str, session: aiohttp.ClientSession) -> str:
+    """Why the replica does not serve, empty if it does; ``model`` is its name at the engine."""
+    spec = slot.launch.spec
     path, body = _request(spec.kind, model)
     limit = aiohttp.ClientTimeout(total=spec.health.start_timeout_s)
     try:
         async with session.post(
-            member.url(path),
+            slot.url(path),
             data=orjson.dumps(body),
-            headers={**HEADERS, **member.headers},
+            headers={**HEADERS, **slot.headers},
             timeout=limit,
             allow_redirects=False,
-        ) as answer:
-            found = await answer.read()
+        ) as response:
+            content = await response.read()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return f"a request of one token got no answer ({type(error).__name__})"
-    if member.launch.target is not None and answer.status in REFUSALS:
+    if slot.launch.target is not None and response.status in REFUSALS:
         return ""
-    if answer.status != 200:
-        return f"a request of one token got status {answer.status}"
-    return wrong(spec.kind, found, spec.dim)
+    if response.status != 200:
+        return f"a request of one token got status {response.status}"
+    return response_error(spec.kind, content, spec.dim)
 
 
-def wrong(kind: str, body: bytes, dim: int | None) -> str:
-    """What is wrong with an answer; empty when nothing is."""
+def response_error(kind: str, body: bytes, dim: int | None) -> str:
+    """What is wrong with a response body; empty if it is valid."""
     try:
         page = orjson.loads(body)
         if kind == "chat":

@@ -1,4 +1,4 @@
-"""From ``pool.yaml`` to models: what each is started with, and what a replica of it takes."""
+"""From specs to models: the launch of each model's replicas, and the footprint of one."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sage_flink.common import ConfigError
 from sage_gateway.capacity import model_size
-from sage_gateway.capacity.memory_budget import MIB, Need
-from sage_gateway.config.pool_file import mistakes
+from sage_gateway.capacity.memory_budget import MIB, Footprint
+from sage_gateway.config.pool_file import config_error
 from sage_gateway.config.pool_spec import ModelSpec, PoolSpec
 from sage_gateway.engines import Engine, Launch, process
 from sage_gateway.engines.egress import Target, target
@@ -17,10 +17,10 @@ from sage_gateway.models.model import Model
 
 
 def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> dict[str, Model]:
-    """Every model by its name; relative sources lie below ``folder``.
+    """Every model by its name; relative sources are below ``folder``.
 
     Raises:
-        ConfigError: some cannot be started as they are written; all of them are told.
+        ConfigError: models cannot be started as specified; the message lists all of them.
     """
     found: dict[str, Model] = {}
     wrong: list[str] = []
@@ -30,41 +30,42 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
         except ConfigError as error:
             wrong.append(f"models.{name}: {error}")
     if wrong:
-        raise mistakes("pool", wrong)
+        raise config_error("pool", wrong)
     return found
 
 
 def model_of(
     name: str, spec: ModelSpec, engine: Engine, folder: Path, hosts: Collection[str] = ()
 ) -> Model:
-    """One model, checked; ``hosts`` are those where a remote engine may be.
+    """One model, validated; ``hosts`` are the allowed hosts of remote engines.
 
     Raises:
-        ConfigError: it cannot be started as it is written.
+        ConfigError: it cannot be started as specified.
     """
     if spec.kind not in engine.kinds:
         serves = " and ".join(sorted(engine.kinds))
         raise ConfigError(f"engine {spec.engine} serves kind {serves}, not {spec.kind}")
     if engine.remote:
         launch = Launch(name, spec, None, 0, Path(), _target(spec, hosts))
-        return Model(name, spec, engine, launch, _need(launch))
+        return Model(name, spec, engine, launch, _footprint(launch))
     source = _source(spec, engine, folder)
-    python = process.interpreter(engine.environment, engine.made_by)
+    python = process.interpreter(engine.environment, engine.setup_script)
     launch = Launch(name, spec, source, process.free_port(), python)
     _check_program(engine, launch)
-    return Model(name, spec, engine, launch, _need(launch))
+    return Model(name, spec, engine, launch, _footprint(launch))
 
 
-def _need(launch: Launch) -> Need:
-    """Of one replica; an engine without weights is taken to need nothing."""
+def _footprint(launch: Launch) -> Footprint:
+    """Of one replica; an engine without weights counts as 0."""
     spec, source = launch.spec, launch.source
     if source is None:
-        return Need(launch.model, 1, 0, 0, 0)
+        return Footprint(launch.model, 1, 0, 0, 0)
     if spec.gpu_memory_mb:
-        return Need(launch.model, 1, spec.threads, 0, 0, spec.gpu_memory_mb)
+        return Footprint(launch.model, 1, spec.threads, 0, 0, spec.gpu_memory_mb)
     tokens = spec.context_tokens * spec.slots if spec.kind == "chat" else 0
     kv_mb = ceil(tokens * model_size.kv_bytes(source) / MIB)
-    return Need(launch.model, 1, spec.threads, ceil(model_size.size_bytes(source) / MIB), kv_mb)
+    weights_mb = ceil(model_size.size_bytes(source) / MIB)
+    return Footprint(launch.model, 1, spec.threads, weights_mb, kv_mb)
 
 
 def _target(spec: ModelSpec, hosts: Collection[str]) -> Target:
@@ -84,7 +85,7 @@ def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:
         raise ConfigError(f"engine {spec.engine} needs a source, the file or folder of the weights")
     source = folder / spec.source
     if not source.exists():
-        raise ConfigError(f"no source {source}; run `bash {engine.made_by}`, or correct it")
+        raise ConfigError(f"no source {source}; run `bash {engine.setup_script}`, or correct it")
     return source
 
 

@@ -1,7 +1,8 @@
-"""The life of one replica: start its engine, check it, start it again, and end it at last.
+"""The supervisor of one replica: it starts, checks, restarts and finally ends the engine.
 
-A keeper turns what it sees into events for :func:`sage_gateway.replicas.lifecycle.advance`, does
-what the new state asks for, and tells the pool. It is the one writer of its member's replica.
+A supervisor turns what it observes into events for
+:func:`sage_gateway.replicas.lifecycle.advance`, acts on the new state, and notifies the pool. It is
+the only writer of its slot's lifecycle state.
 """
 
 import asyncio
@@ -16,19 +17,20 @@ import aiohttp
 
 from sage_flink.common import ConfigError
 from sage_gateway.controlplane import readiness_probe
-from sage_gateway.controlplane.engine_state import Record, Records, created_s, digest
+from sage_gateway.controlplane.engine_state import EngineStateStore, new_record
 from sage_gateway.engines import egress, process
-from sage_gateway.models.model import Member, Model
-from sage_gateway.replicas.circuit_breaker import renewed
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
+from sage_gateway.replicas.circuit_breaker import reset
 from sage_gateway.replicas.lifecycle import (
-    Event,
-    Exited,
-    LeaveAsked,
-    NotStarted,
-    Probed,
-    Started,
-    State,
-    StopAsked,
+    ProbeResult,
+    ProcessExited,
+    ProcessStarted,
+    ReplacementRequested,
+    ReplicaEvent,
+    ReplicaState,
+    StartFailed,
+    StopRequested,
     advance,
 )
 
@@ -38,257 +40,253 @@ STARTING_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What keepers share. ``changed`` is called when a replica of the model was checked or ended.
+class SupervisorContext:
+    """What all supervisors share.
 
-    A member whose process has ended for good is no longer among the model's when it is. Engines
-    are noted in ``records``, where there are any, and then outlive this process by ``grace_s``.
+    ``on_change`` is called when a replica of the model was checked or has ended; a slot whose
+    process has ended for good is removed from the model before. Engines are recorded in ``store``,
+    if there is one, and then outlive this process by ``grace_s``.
     """
 
     session: aiohttp.ClientSession
     logs: Path
-    changed: Callable[[Model], None]
-    records: Records | None = None
+    on_change: Callable[[Model], None]
+    store: EngineStateStore | None = None
     grace_s: float = 0.0
 
 
-class Keeper:
-    """Keeps one replica alive until it is asked to stop.
+class ReplicaSupervisor:
+    """Keeps one replica running until it is stopped.
 
-    A member that has a process already has it from an earlier gateway.
+    A slot with a process is an adopted one: the process was started by an earlier gateway.
     """
 
-    def __init__(self, model: Model, member: Member, ground: Ground) -> None:
-        self.member = member
+    def __init__(self, model: Model, slot: ReplicaSlot, context: SupervisorContext) -> None:
+        self.slot = slot
         self._model = model
-        self._spec = model.spec  # its own: the model's may be changed for those that come later
+        self._spec = model.spec  # kept: the model's spec may change for later replicas
         self._engine = model.engine
-        self._ground = ground
-        self._over_s = float("inf")
+        self._context = context
+        self._drain_until_s = float("inf")
         self._checks = 0  # since the last start
-        self._ending: asyncio.Task[None] | None = None
-        self._task = asyncio.create_task(self._keep(), name=member.replica.name)
-        self._task.add_done_callback(_told_if_broken)
+        self._stopping: asyncio.Task[None] | None = None
+        self._task = asyncio.create_task(self._run(), name=slot.replica.name)
+        self._task.add_done_callback(_log_failure)
 
-    def leave(self) -> None:
-        """Another is to take its place; it is the pool that says when."""
-        self._see(LeaveAsked())
+    def request_replacement(self) -> None:
+        """Mark the replica as being replaced; the pool stops it once a successor is ready."""
+        self._advance(ReplacementRequested())
 
     def stop(self, limit_s: float) -> "asyncio.Task[None]":
-        """Take no new request from now on, and end: the task that is done when it has.
+        """Take no new requests, drain and end; the returned task is done when it has ended.
 
-        What is in flight has ``limit_s`` to finish; a second call can only make that shorter.
+        Requests in flight have ``limit_s`` to finish; a second call can only make that shorter.
         """
-        self._over_s = min(self._over_s, time.monotonic() + limit_s)
-        if self._ending is None:
-            self._see(StopAsked())
+        self._drain_until_s = min(self._drain_until_s, time.monotonic() + limit_s)
+        if self._stopping is None:
+            self._advance(StopRequested())
             self._task.cancel()
-            self._ending = asyncio.create_task(self._end(), name=self.member.replica.name)
-            self._ending.add_done_callback(_told_if_broken)
-        return self._ending
+            self._stopping = asyncio.create_task(self._end(), name=self.slot.replica.name)
+            self._stopping.add_done_callback(_log_failure)
+        return self._stopping
 
-    async def _keep(self) -> None:
-        runs = await self._taken_over()
+    async def _run(self) -> None:
+        running = await self._adopt()
         while True:
-            if not runs:
+            if not running:
                 await self._launch()
             await self._watch()
-            if self.member.replica.state is not State.FAILED:
-                return  # it was asked to stop, by what it told the pool itself
+            if self.slot.replica.state is not ReplicaState.FAILED:
+                return  # the pool stopped it, in reaction to its own notification
             await self._kill()
-            runs = False
-            await asyncio.sleep(max(0.0, self.member.replica.retry_at_s - time.monotonic()))
-            self._see(Started())
+            running = False
+            await asyncio.sleep(max(0.0, self.slot.replica.retry_at_s - time.monotonic()))
+            self._advance(ProcessStarted())
 
-    async def _taken_over(self) -> bool:
-        """Whether it has an engine that answers; one that does not is killed."""
-        engine = self.member.process
+    async def _adopt(self) -> bool:
+        """Whether the slot has an engine that answers; one that does not is killed."""
+        engine = self.slot.process
         if engine is None:
             return False
-        if not await self._healthy():
-            log.warning("%s: process %d does not answer", self.member.replica.name, engine.pid)
+        if not await self._is_healthy():
+            log.warning("%s: process %d does not answer", self.slot.replica.name, engine.pid)
             await self._kill()
             return False
-        log.info("%s: process %d is taken over", self.member.replica.name, engine.pid)
-        self._see(Probed(True))
-        self._ground.changed(self._model)
+        log.info("%s: process %d is taken over", self.slot.replica.name, engine.pid)
+        self._advance(ProbeResult(True))
+        self._context.on_change(self._model)
         return True
 
     async def _kill(self) -> None:
-        if self.member.process is not None:
-            await process.kill(self.member.process)
-        await self._forget()
+        if self.slot.process is not None:
+            await process.kill(self.slot.process)
+        await self._clean_up()
 
-    async def _forget(self) -> None:
-        """Nothing is left of what was started: neither word of it nor connections to it."""
-        member = self.member
-        if member.record is not None:
-            member.record.unlink(missing_ok=True)
-        if member.session is not None:
-            session, member.session = member.session, None
+    async def _clean_up(self) -> None:
+        """Remove the record of the engine and the connections to it."""
+        slot = self.slot
+        if slot.record is not None:
+            slot.record.unlink(missing_ok=True)
+        if slot.session is not None:
+            session, slot.session = slot.session, None
             await session.close()
 
     async def _launch(self) -> None:
-        member = self.member
-        member.process = None
+        slot = self.slot
+        slot.process = None
         self._checks = 0
-        member.breaker = renewed(member.breaker)
+        slot.set_breaker(reset(slot.breaker))
         try:
-            if member.launch.target is None:
+            if slot.launch.target is None:
                 await self._start()
             else:
-                await self._connect(member.launch.target)
+                await self._connect(slot.launch.target)
         except (OSError, ConfigError) as error:  # no memory, no descriptors; no such host
-            self._see(NotStarted(str(error)))
+            self._advance(StartFailed(str(error)))
         except Exception as error:  # the engine's own code: tried again later, as if it had died
-            log.exception("%s: engine %s is broken", member.replica.name, self._spec.engine)
-            self._see(NotStarted(repr(error)))
-        self._ground.changed(self._model)
+            log.exception("%s: engine %s is broken", slot.replica.name, self._spec.engine)
+            self._advance(StartFailed(repr(error)))
+        self._context.on_change(self._model)
 
     async def _start(self) -> None:
-        member = self.member
-        member.launch = replace(member.launch, port=process.free_port())
-        line = self._engine.argv(member.launch)
-        member.launched_s = time.monotonic()
-        member.process = await process.start(line, self._engine.env, self._log(), self._tie())
-        self._note(line, member.process.pid)
+        slot = self.slot
+        slot.launch = replace(slot.launch, port=process.free_port())
+        command = self._engine.argv(slot.launch)
+        slot.launched_s = time.monotonic()
+        tether = self._tether()
+        slot.process = await process.start(command, self._engine.env, self._log_path(), tether)
+        self._write_record(command, slot.process.pid)
 
-    async def _connect(self, to: egress.Target) -> None:
-        member = self.member
-        addresses = await egress.resolved(to)
-        key = os.environ.get(to.key_env, "") if to.key_env else ""
-        member.headers = {"authorization": f"Bearer {key}"} if key else {}
-        member.launched_s = time.monotonic()
-        member.session = egress.session(to, addresses)
+    async def _connect(self, target: egress.Target) -> None:
+        slot = self.slot
+        addresses = await egress.resolve(target)
+        key = os.environ.get(target.key_env, "") if target.key_env else ""
+        slot.headers = {"authorization": f"Bearer {key}"} if key else {}
+        slot.launched_s = time.monotonic()
+        slot.session = egress.session(target, addresses)
 
-    def _tie(self) -> process.Tie:
-        records, member = self._ground.records, self.member
-        if records is None or not self._ground.grace_s:
-            return process.Tie()
-        member.record = records.path(self._model.name, member.place)
-        return process.Tie(self._ground.grace_s, member.record)
+    def _tether(self) -> process.Tether:
+        store, slot = self._context.store, self.slot
+        if store is None or not self._context.grace_s:
+            return process.Tether()
+        slot.record = store.new_path(self._model.name, slot.index)
+        return process.Tether(self._context.grace_s, slot.record)
 
-    def _note(self, line: Sequence[str], pid: int) -> None:
-        """Leave word of the engine; of one without it no other gateway knows, and it then ends."""
-        records, member = self._ground.records, self.member
-        if records is None or member.record is None:
+    def _write_record(self, command: Sequence[str], pid: int) -> None:
+        """Record the engine; without a record no other gateway can adopt it, and it ends."""
+        store, slot = self._context.store, self.slot
+        if store is None or slot.record is None:
             return
-        record = Record(
-            model=self._model.name,
-            place=member.place,
-            pid=pid,
-            created_s=created_s(pid),
-            port=member.launch.port,
-            digest=digest(line, self._engine.env),
-            owner=os.getpid(),
-        )
+        port, env = slot.launch.port, self._engine.env
+        record = new_record(self._model.name, slot.index, pid, port, command, env)
         try:
-            records.keep(member.record, record)
+            store.write_engine(slot.record, record)
         except OSError as error:
-            log.warning("%s: cannot be taken over later: %s", member.replica.name, error)
+            log.warning("%s: cannot be taken over later: %s", slot.replica.name, error)
 
     async def _watch(self) -> None:
         """Return when the replica has failed."""
-        member = self.member
-        if member.process is None and member.session is None:
+        slot = self.slot
+        if slot.process is None and slot.session is None:
             return
-        ended = asyncio.create_task(_end_of(member))
+        exited = asyncio.create_task(_exit_code(slot))
         try:
-            while member.replica.state in (State.STARTING, State.READY):
-                await self._pause(ended)
-                if ended.done():
-                    self._see(Exited(ended.result()))
+            while slot.replica.state in (ReplicaState.STARTING, ReplicaState.READY):
+                await self._pause(exited)
+                if exited.done():
+                    self._advance(ProcessExited(exited.result()))
                 else:
-                    self._see(await self._checked())
-                self._ground.changed(self._model)
+                    self._advance(await self._check())
+                self._context.on_change(self._model)
         finally:
-            ended.cancel()
+            exited.cancel()
 
-    async def _pause(self, ended: "asyncio.Task[int]") -> None:
-        """Until the next check is due: at once when the process ends or the proxy has a doubt."""
-        ready = self.member.replica.state is State.READY
+    async def _pause(self, exited: "asyncio.Task[int]") -> None:
+        """Wait for the next check: earlier if the process exits or a check is requested."""
+        ready = self.slot.replica.state is ReplicaState.READY
         pause = self._spec.health.interval_s if ready else STARTING_PAUSE_S
         pause = max(pause, self._engine.interval_s_min * bool(self._checks))
         self._checks += 1
-        nudged = asyncio.create_task(self.member.nudge.wait())
+        check_now = asyncio.create_task(self.slot.check_now.wait())
+        both = {exited, check_now}
         try:
-            await asyncio.wait({ended, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            nudged.cancel()
-        self.member.nudge.clear()
+            check_now.cancel()
+        self.slot.check_now.clear()
 
-    async def _checked(self) -> Probed:
-        """Whether it is well; while the answer is late it is doubted."""
-        member = self.member
-        late = asyncio.get_running_loop().call_later(self._spec.health.suspect_s, self._doubt)
+    async def _check(self) -> ProbeResult:
+        """The result of a health check; the replica is suspect while it is slow."""
+        slot = self.slot
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(self._spec.health.suspect_s, self._mark_suspect)
         try:
-            healthy = await self._healthy()
+            healthy = await self._is_healthy()
         finally:
-            late.cancel()
-        if healthy and self._engine.probe and member.replica.state is State.STARTING:
-            session = member.session or self._ground.session
-            why = await readiness_probe.fault(
-                member, self._spec.remote_model or self._model.name, session
-            )
-            return Probed(not why, why)
-        return Probed(healthy)
+            slow.cancel()
+        if healthy and self._engine.probe and slot.replica.state is ReplicaState.STARTING:
+            session = slot.session or self._context.session
+            name = self._spec.remote_model or self._model.name
+            reason = await readiness_probe.probe(slot, name, session)
+            return ProbeResult(not reason, reason)
+        return ProbeResult(healthy)
 
-    def _doubt(self) -> None:
-        if not self.member.suspect and self.member.replica.state is State.READY:
-            log.info("%s: slow to answer its health check", self.member.replica.name)
-        self.member.suspect = True
+    def _mark_suspect(self) -> None:
+        if not self.slot.suspect and self.slot.replica.state is ReplicaState.READY:
+            log.info("%s: slow to answer its health check", self.slot.replica.name)
+        self.slot.set_suspect(True)
 
-    async def _healthy(self) -> bool:
+    async def _is_healthy(self) -> bool:
+        slot = self.slot
         limit = aiohttp.ClientTimeout(total=self._spec.health.timeout_s)
+        session = slot.session or self._context.session
+        url = slot.url(self._engine.health_path)
+        request = session.get(url, timeout=limit, headers=slot.headers, allow_redirects=False)
         try:
-            url = self.member.url(self._engine.health_path)
-            session = self.member.session or self._ground.session
-            headers = self.member.headers
-            asked = session.get(url, timeout=limit, headers=headers, allow_redirects=False)
-            async with asked as answer:
-                return answer.status == 200
+            async with request as response:
+                return response.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
     async def _end(self) -> None:
-        member = self.member
+        slot = self.slot
         await asyncio.wait([self._task])
-        while member.in_flight and time.monotonic() < self._over_s:  # noqa: ASYNC110 - a count
+        while slot.in_flight and time.monotonic() < self._drain_until_s:  # noqa: ASYNC110 - a count
             await asyncio.sleep(0.05)
-        code = await process.stop(member.process) if member.process else 0
-        await self._forget()
-        self._see(Exited(code))
-        self._model.members.remove(member)
-        self._ground.changed(self._model)
+        code = await process.stop(slot.process) if slot.process else 0
+        await self._clean_up()
+        self._advance(ProcessExited(code))
+        self._model.remove_slot(slot)
+        self._context.on_change(self._model)
 
-    def _see(self, event: Event) -> None:
-        member, model = self.member, self._model
-        before = member.replica
-        member.replica = advance(before, event, time.monotonic(), self._spec.health)
-        after = member.replica
-        if isinstance(event, Probed):
-            member.suspect = not event.healthy
-        model.freed()
+    def _advance(self, event: ReplicaEvent) -> None:
+        slot = self.slot
+        before = slot.replica
+        after = advance(before, event, time.monotonic(), self._spec.health)
+        slot.set_replica(after)
+        if isinstance(event, ProbeResult):
+            slot.set_suspect(not event.healthy)
+        self._model.on_room_freed()
         if after.state is not before.state:
-            level = logging.WARNING if after.state is State.FAILED else logging.INFO
+            level = logging.WARNING if after.state is ReplicaState.FAILED else logging.INFO
             why = f" ({after.reason})" if after.reason else ""
-            if after.state is State.FAILED and member.process is not None:
-                why += f"; what it said: {self._log()}"
+            if after.state is ReplicaState.FAILED and slot.process is not None:
+                why += f"; its log: {self._log_path()}"
             log.log(level, "%s: %s -> %s%s", after.name, before.state, after.state, why)
 
-    def _log(self) -> Path:
-        return self._ground.logs / f"engine-{self.member.replica.name.replace('/', '-')}.log"
+    def _log_path(self) -> Path:
+        return self._context.logs / f"engine-{self.slot.replica.name.replace('/', '-')}.log"
 
 
-async def _end_of(member: Member) -> int:
-    """The exit code of its process; where it has none there is no end."""
-    if member.process is None:
+async def _exit_code(slot: ReplicaSlot) -> int:
+    """The exit code of the slot's process; without a process it never returns."""
+    if slot.process is None:
         await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
-    return await member.process.wait()
+        raise AssertionError("the event is never set")
+    return await slot.process.wait()
 
 
-def _told_if_broken(keeper: "asyncio.Task[None]") -> None:
-    if not keeper.cancelled() and (error := keeper.exception()):
-        message = "%s: nobody keeps this replica any more; restart the gateway"
-        log.critical(message, keeper.get_name(), exc_info=error)
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        message = "%s: the replica has no supervisor any more; restart the gateway"
+        log.critical(message, task.get_name(), exc_info=error)

@@ -1,14 +1,14 @@
-"""Which engines elsewhere may be asked: a host that is listed, at an address that was looked at.
+"""Egress control for remote engines: allowed hosts, at addresses that were checked.
 
-The list is ``engine_hosts`` of ``pool.yaml``: names, addresses and networks. A source's host must
-be listed as it is written. A name is resolved once, when a replica is started, and connections go
-to those addresses only, so that a name cannot turn to another place between look and use. An
-address that is not public (loopback, private, link-local with its metadata service, ...) must be
-listed too, as an address or in a network, even where a listed name leads to it. What is an address
-inside of an address (IPv4 in IPv6, 6to4, Teredo, NAT64) counts as both.
+The allowed hosts are ``engine_hosts`` of ``pool.yaml``: names, addresses and networks. A source's
+host must be listed as it is written. A name is resolved once, when a replica is started, and
+connections are opened to those addresses only, so that a name cannot change its address between
+check and use. An address that is not public (loopback, private, link-local with its metadata
+service, ...) must be listed too, as an address or in a network, even if a listed name resolves to
+it. An address inside of an address (IPv4 in IPv6, 6to4, Teredo, NAT64) counts as both.
 
-Redirects are not followed, by those who ask. URLs are read by the library that connects to them,
-so that there are no two readings.
+Callers of this module do not follow redirects. URLs are parsed by the library that connects to
+them, so that there are no two interpretations.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from sage_flink.common import ConfigError
 
 Address = IPv4Address | IPv6Address
 
-#: Before any reading: no control characters, blanks, backslashes, and nothing that needs folding.
+#: Checked before parsing: no control characters, blanks, backslashes or characters to be folded.
 _PLAIN = re.compile(r"[!-\[\]-~]+")
 _NAME = re.compile(
     r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -36,7 +36,7 @@ _NAT64 = IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A base URL that was checked, without ``/v1``; ``listed`` is what it was checked against."""
+    """A checked base URL, without ``/v1``; ``listed``: the allowed hosts."""
 
     url: URL
     listed: tuple[str, ...]
@@ -44,10 +44,10 @@ class Target:
 
 
 def target(source: str, listed: Collection[str], key_env: str = "") -> Target:
-    """The target that ``source``, an OpenAI-compatible base URL, names.
+    """The target of ``source``, an OpenAI-compatible base URL.
 
     Raises:
-        ConfigError: it is no such URL, or its host is not among ``listed``.
+        ConfigError: it is not such a URL, or its host is not among ``listed``.
     """
     try:
         url = URL(source) if _PLAIN.fullmatch(source) else None
@@ -60,19 +60,19 @@ def target(source: str, listed: Collection[str], key_env: str = "") -> Target:
     host = url.raw_host.lower()
     if not (_NAME.fullmatch(host) or _address(host)) or "%" in host:
         raise ConfigError(f"source has no plain host name or address, got {host!r:.80}")
-    if not _listed(host, listed):
+    if not _is_listed(host, listed):
         known = ", ".join(listed) or "empty"
         raise ConfigError(f"host {host!r} is not in engine_hosts ({known}); add it to pool.yaml")
     base = url.with_path(url.path.rstrip("/").removesuffix("/v1").rstrip("/"))
     return Target(base, tuple(listed), key_env)
 
 
-async def resolved(to: Target) -> tuple[str, ...]:
+async def resolve(to: Target) -> tuple[str, ...]:
     """The addresses to connect to.
 
     Raises:
         ConfigError: one of them is not public and not listed.
-        OSError: the name is not known.
+        OSError: the name cannot be resolved.
     """
     host = to.url.raw_host or ""
     if _address(host):
@@ -81,21 +81,21 @@ async def resolved(to: Target) -> tuple[str, ...]:
     found = await loop.getaddrinfo(host, to.url.port, type=socket.SOCK_STREAM)
     addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
     for address in addresses:
-        if not permitted(address, to.listed):
+        if not is_permitted(address, to.listed):
             message = f"{host} is at {address}, which is not public; add that to engine_hosts"
             raise ConfigError(message)
     return addresses
 
 
-def permitted(address: str, listed: Collection[str]) -> bool:
-    """Whether ``address`` may be connected to: it, and what is inside, is public or listed."""
+def is_permitted(address: str, listed: Collection[str]) -> bool:
+    """Whether ``address`` may be connected to: it and every inner address is public or listed."""
     outer = _address(address)
     if outer is None:
         return False
     return all(_public(one) or _within(one, listed) for one in (outer, *_inner(outer)))
 
 
-def _listed(host: str, listed: Collection[str]) -> bool:
+def _is_listed(host: str, listed: Collection[str]) -> bool:
     """A name must be listed; so must an address, itself or in a network."""
     if host in {one.lower() for one in listed}:
         return True
@@ -136,8 +136,8 @@ def _inner(address: Address) -> Iterator[Address]:
         yield IPv4Address(int(address) & 0xFFFFFFFF)
 
 
-class Pinned(AbstractResolver):
-    """Knows one host, at the addresses given, and nothing else."""
+class PinnedResolver(AbstractResolver):
+    """Resolves one host to fixed addresses, and no other host."""
 
     def __init__(self, host: str, addresses: Collection[str]) -> None:
         self._host = host
@@ -156,14 +156,14 @@ class Pinned(AbstractResolver):
         return [_result(host, address, port) for address in self._addresses]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is no resource to release."""
 
 
 def session(to: Target, addresses: Collection[str]) -> aiohttp.ClientSession:
-    """A client that connects to nothing but ``addresses``."""
+    """A client that connects to ``addresses`` only."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=15, resolver=Pinned(to.url.raw_host or "", addresses)
+            limit=0, keepalive_timeout=15, resolver=PinnedResolver(to.url.raw_host or "", addresses)
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

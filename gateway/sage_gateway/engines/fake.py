@@ -1,4 +1,4 @@
-"""An engine without a model, for tests and trials: it answers what the question tells it to."""
+"""A fake engine without a model, for tests and trials: the prompt is a script of its answer."""
 
 from pathlib import Path
 

@@ -11,8 +11,8 @@ SPARE_THREADS = 4
 def argv(launch: Launch) -> list[str]:
     """The server script's command line.
 
-    Every request holds an HTTP thread until it is answered, ``/health`` too: with fewer threads
-    than requests a busy server looks like a hung one.
+    Every request occupies an HTTP thread until it is answered, ``/health`` too: with fewer threads
+    than requests a busy server is not distinguishable from a hung one.
     """
     spec = launch.spec
     line = [str(launch.python), str(SCRIPT), "--model", str(launch.source)]

@@ -1,4 +1,4 @@
-"""The benchmarks' mock engine behind the pool: for drills, where answers must be countable."""
+"""The benchmarks' mock engine, for drills in which responses are counted."""
 
 from sage_flink.common import sage_home
 from sage_gateway.engines.engine import Engine, Launch
@@ -11,5 +11,5 @@ def argv(launch: Launch) -> list[str]:
     return [*line, *launch.spec.arguments]
 
 
-# Without a probe: what it has answered is counted.
+# Without a probe, which would be counted as a response.
 ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, weights=False, probe=False)

@@ -1,4 +1,4 @@
-"""One engine process: started tied to this one or taken over, ended with everything it started."""
+"""One engine process: started and tied to this process or adopted, ended with its whole group."""
 
 import asyncio
 import contextlib
@@ -20,27 +20,27 @@ LOG_BYTES_MAX = 16 << 20
 
 
 class Process(Protocol):
-    """An engine's process, the first of its group, as :mod:`asyncio` has it."""
+    """An engine's process, the leader of its group, with the interface of :mod:`asyncio`."""
 
     @property
     def pid(self) -> int:
-        """Its id, and its group's."""
+        """The id of the process and of its group."""
 
     @property
     def returncode(self) -> int | None:
-        """How it ended; None while it runs."""
+        """The exit code; None while it runs."""
 
     async def wait(self) -> int:
-        """How it ended, once it has."""
+        """Return the exit code once it has ended."""
 
 
-class Adopted:
-    """A process that another one has started; made on the loop that waits for it.
+class AdoptedProcess:
+    """A process that another process has started; created on the loop that waits for it.
 
-    How it ends is only told to its parent: ``returncode`` is then ``UNKNOWN``.
+    Only its parent gets its exit code: here ``returncode`` is ``UNKNOWN`` once it has ended.
 
     Raises:
-        OSError: there is none of that id.
+        OSError: there is no process with that id.
     """
 
     UNKNOWN = -1
@@ -48,20 +48,20 @@ class Adopted:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
         self._handle = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._handle, self._end)
 
     async def wait(self) -> int:
-        """``UNKNOWN``, once it has ended."""
-        await self._over.wait()
+        """Return ``UNKNOWN`` once it has ended."""
+        await self._ended.wait()
         return self.UNKNOWN
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._handle)
         os.close(self._handle)
         self.returncode = self.UNKNOWN
-        self._over.set()
+        self._ended.set()
 
 
 def free_port() -> int:
@@ -72,14 +72,14 @@ def free_port() -> int:
         return port
 
 
-def interpreter(environment: str, made_by: str) -> Path:
-    """The python of a virtual environment for engines; ``made_by`` is the script that makes it.
+def interpreter(environment: str, setup_script: str) -> Path:
+    """The python of a virtual environment for engines, which ``setup_script`` creates.
 
     The one named in ``SAGE_<ENVIRONMENT>_PYTHON``, else ``$SAGE_CACHE/venv/<environment>``, else
-    the newest ``<environment>-*`` there; of no environment, this process's own.
+    the newest ``<environment>-*`` there; without an environment, this process's own.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such environment.
     """
     if not environment:
         return Path(sys.executable)
@@ -93,17 +93,17 @@ def interpreter(environment: str, made_by: str) -> Path:
     found = [p for p in folder.glob(f"{environment}-*/bin/python") if p.exists()]
     if not found:
         raise ConfigError(
-            f"no environment {folder / environment}; run `bash {made_by}`, or set {variable}"
+            f"no environment {folder / environment}; run `bash {setup_script}`, or set {variable}"
         )
     return max(found, key=lambda p: p.parents[1].stat().st_mtime)
 
 
 @dataclass(frozen=True, slots=True)
-class Tie:
-    """What becomes of an engine when this process dies, however it dies.
+class Tether:
+    """How an engine ends when this process dies, however it dies.
 
-    It has ``grace_s`` until another process must have named itself its owner in ``record``; 0: none
-    can, and it is killed.
+    It is ended after ``grace_s`` unless another process has made itself its owner in ``record`` by
+    then. With 0 it is killed immediately.
     """
 
     grace_s: float = 0.0
@@ -111,12 +111,12 @@ class Tie:
 
 
 async def start(
-    argv: Sequence[str], env: Mapping[str, str], log: Path, tie: Tie = Tie()
+    argv: Sequence[str], env: Mapping[str, str], log: Path, tether: Tether = Tether()
 ) -> asyncio.subprocess.Process:
     """A running child in a process group of its own; its output is appended to ``log``."""
     line = [sys.executable, "-S", "-E", str(TETHER), str(os.getpid())]
-    line += [f"{tie.grace_s:g}", str(tie.record), *argv]
-    with _opened(log) as output:
+    line += [f"{tether.grace_s:g}", str(tether.record), *argv]
+    with _open_log(log) as output:
         return await asyncio.create_subprocess_exec(
             *line,
             stdin=asyncio.subprocess.DEVNULL,
@@ -143,7 +143,7 @@ async def kill(process: Process) -> int:
     return await process.wait()
 
 
-def _opened(log: Path) -> BinaryIO:
+def _open_log(log: Path) -> BinaryIO:
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
         log.replace(log.with_suffix(".log.1"))

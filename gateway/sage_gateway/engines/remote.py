@@ -1,9 +1,9 @@
-"""An engine elsewhere: any OpenAI-compatible server at the base URL that ``source`` names.
+"""A remote engine: any OpenAI-compatible server at the base URL in ``source``.
 
-Its host must be in ``engine_hosts`` of ``pool.yaml`` (:mod:`egress`). ``key_env`` is
-the environment variable with its key; the caller's own never goes there. ``remote_model`` is what
-the model is called there. Nothing is started: "ready" means that ``/v1/models`` answers and that a
-request of one token does. It is asked no more often than every ten seconds.
+Its host must be in ``engine_hosts`` of ``pool.yaml`` (:mod:`egress`). ``key_env`` is the
+environment variable with its key; the caller's own key is never sent there. ``remote_model`` is the
+name of the model there. No process is started: READY means that ``/v1/models`` and a request of one
+token are answered. It is checked at most every ten seconds.
 """
 
 from sage_gateway.engines.engine import Engine, Launch

@@ -1,9 +1,9 @@
-"""A server in OpenAI's shape whose answers are scripted by the question; standard library only.
+"""A fake OpenAI-compatible server, scripted by the prompt; standard library only.
 
 The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow``, ``die``,
-``sleep SECONDS``, ``slow``, ``break COUNT`` (die after so many events), ``cut COUNT`` (end there,
-without ``[DONE]``).
-``GET /seen`` tells what came, and how many callers hung up; the gateway's probes do not count.
+``sleep SECONDS``, ``slow``, ``break COUNT`` (die after COUNT events), ``cut COUNT`` (end after
+COUNT events, without ``[DONE]``). ``GET /seen`` returns the requests received and the number of
+callers that hung up; the gateway's probes do not count.
 """
 
 import argparse
@@ -22,8 +22,8 @@ SEEN: dict[str, Any] = {"requests": 0, "hung_up": 0, "last": {}, "headers": {}, 
 LOCK = threading.Lock()
 
 
-class Conversation(BaseHTTPRequestHandler):
-    """One connection; requests one after another."""
+class FakeConnection(BaseHTTPRequestHandler):
+    """One connection with its requests, one after the other."""
 
     protocol_version = "HTTP/1.1"
     alias = "fake"
@@ -46,7 +46,7 @@ class Conversation(BaseHTTPRequestHandler):
             return self.answer(302, {}, location=self.redirect)
         if "x-sage-probe" in self.headers:
             if self.probe_status != 200:
-                return self.answer(self.probe_status, {"error": {"message": "told to fail"}})
+                return self.answer(self.probe_status, {"error": {"message": "scripted failure"}})
         else:
             with LOCK:
                 SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
@@ -60,15 +60,15 @@ class Conversation(BaseHTTPRequestHandler):
         return self.chat(body, words[0] if words else "echo", " ".join(words[1:]))
 
     def chat(self, body: dict[str, Any], verb: str, rest: str) -> None:
-        """Do what the script says."""
+        """Run the script."""
         if verb == "die":
             os._exit(3)
         if verb == "status":
-            return self.answer(int(rest), {"error": {"message": f"told to answer {rest}"}})
+            return self.answer(int(rest), {"error": {"message": f"scripted status {rest}"}})
         if verb == "overflow":
             error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
             return self.answer(400, {"error": error})
-        if verb == "sleep" and not self.slept(float(rest)):
+        if verb == "sleep" and not self.sleep(float(rest)):
             return None
         text = rest if verb == "echo" else verb
         if body.get("stream"):
@@ -80,7 +80,7 @@ class Conversation(BaseHTTPRequestHandler):
         return self.answer(200, {**page, "choices": [choice], "usage": usage})
 
     def complete(self, body: dict[str, Any], prompt: str) -> None:
-        """The prompt again."""
+        """Echo the prompt."""
         if body.get("stream"):
             return self.stream(prompt, "echo", "")
         choice = {"index": 0, "text": prompt, "finish_reason": "stop", "logprobs": None}
@@ -89,7 +89,7 @@ class Conversation(BaseHTTPRequestHandler):
         return self.answer(200, {**page, "choices": [choice], "usage": usage})
 
     def stream(self, text: str, verb: str, rest: str) -> None:
-        """One event a word; ``break`` and ``cut`` end it early, ``slow`` takes its time."""
+        """One event per word; ``break`` and ``cut`` end it early, ``slow`` takes 20 ms per word."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -101,7 +101,7 @@ class Conversation(BaseHTTPRequestHandler):
             page = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": self.alias}
             if not self.event(json.dumps({**page, "choices": [delta]})):
                 return
-            if verb == "slow" and not self.slept(0.02):
+            if verb == "slow" and not self.sleep(0.02):
                 return
         if verb == "break":
             self.wfile.write(b'data: {"half an ev')
@@ -118,15 +118,15 @@ class Conversation(BaseHTTPRequestHandler):
             return self.answer(400, {"error": {"message": "input must be one text or more"}})
         rows = [vector(text) for text in texts]
         packed = [base64.b64encode(struct.pack("<4f", *row)).decode() for row in rows]
-        spelt: list[Any] = packed if body.get("encoding_format") == "base64" else rows
-        data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(spelt)]
+        encoded: list[Any] = packed if body.get("encoding_format") == "base64" else rows
+        data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(encoded)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return self.answer(
             200, {"object": "list", "model": self.alias, "data": data, "usage": usage}
         )
 
     def rerank(self, body: dict[str, Any]) -> None:
-        """As relevant as a document has words of the query, the best first."""
+        """Relevance is the share of the query's words in a document; the best is first."""
         wanted = set(body["query"].split())
         scores = [
             len(wanted & set(text.split())) / max(1, len(wanted)) for text in body["documents"]
@@ -138,7 +138,7 @@ class Conversation(BaseHTTPRequestHandler):
         self.answer(200, page)
 
     def answer(self, status: int, page: object, location: str = "") -> None:
-        """Send one JSON answer."""
+        """Send one JSON response."""
         body = json.dumps(page).encode()
         self.send_response(status)
         if location:
@@ -149,16 +149,16 @@ class Conversation(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def event(self, data: str) -> bool:
-        """Send one event; whether the caller is still there."""
+        """Send one event; whether the caller is still connected."""
         try:
             self.wfile.write(f"data: {data}\n\n".encode())
             self.wfile.flush()
         except OSError:
-            return self.slept(0.0)
+            return self.sleep(0.0)
         return True
 
-    def slept(self, seconds: float) -> bool:
-        """Wait; False, and counted, when the caller hangs up meanwhile."""
+    def sleep(self, seconds: float) -> bool:
+        """Sleep; False, and counted, if the caller hangs up before the end."""
         end = time.monotonic() + seconds
         while True:
             readable, _, _ = select.select([self.connection], [], [], 0.01)
@@ -171,7 +171,7 @@ class Conversation(BaseHTTPRequestHandler):
                 return True
 
     def log_message(self, *args: object) -> None:
-        """Keep quiet."""
+        """Do not log."""
 
 
 def vector(text: str) -> list[float]:
@@ -188,12 +188,14 @@ def main() -> None:
     parser.add_argument("--alias", required=True)
     parser.add_argument("--load-s", type=float, default=0.0)
     parser.add_argument("--probe-status", type=int, default=200)
-    parser.add_argument("--redirect", default="", help="where answers to a POST point to")
+    parser.add_argument(
+        "--redirect", default="", help="the target of the redirect that answers a POST"
+    )
     args = parser.parse_args()
     time.sleep(args.load_s)
-    Conversation.alias, Conversation.probe_status = args.alias, args.probe_status
-    Conversation.redirect = args.redirect
-    server = ThreadingHTTPServer(("127.0.0.1", args.port), Conversation)
+    FakeConnection.alias, FakeConnection.probe_status = args.alias, args.probe_status
+    FakeConnection.redirect = args.redirect
+    server = ThreadingHTTPServer(("127.0.0.1", args.port), FakeConnection)
     server.daemon_threads = True
     server.serve_forever()
 

@@ -1,6 +1,6 @@
-"""llama.cpp's OpenAI-compatible server for one GGUF file; run by path in the engines' environment.
+"""A llama.cpp server for one GGUF file, OpenAI-compatible; run by path in the engines' environment.
 
-xllamacpp has no command of its own. ``Server`` returns when the model is loaded and serves from
+xllamacpp has no command line. ``Server`` returns when the model is loaded and serves from
 threads of its own, so this thread only waits for a signal. A prompt longer than a slot is refused
 (no context shift), and the prompt cache in main memory, 8 GiB by default, is off.
 """
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def params(args: argparse.Namespace) -> xllamacpp.CommonParams:
-    """llama.cpp's parameters: every slot has ``context_tokens`` of its own."""
+    """llama.cpp's parameters: every slot has its own ``context_tokens``."""
     p = xllamacpp.CommonParams()
     p.model.path = args.model
     p.model_alias = {args.alias}

@@ -1,8 +1,8 @@
 """SGLang's own OpenAI server, for GPUs; ``source`` is a folder in Hugging Face's layout.
 
-There is no script that makes its environment: install ``sglang`` into a virtual environment, and
+No script creates its environment: install ``sglang`` into a virtual environment, and
 name its interpreter in ``SAGE_SGLANG_PYTHON``. It takes minutes to become healthy with a large
-model: give it ``health.start_timeout_s``. ``threads`` means nothing here.
+model: give it ``health.start_timeout_s``. ``threads`` is ignored.
 
 Source: docs.sglang.io, Server Arguments.
 """
@@ -26,6 +26,6 @@ ENGINE = Engine(
     kinds=frozenset({"chat", "embedding"}),
     argv=argv,
     environment="sglang",
-    made_by="pip install sglang",
+    setup_script="pip install sglang",
     env={"HF_HUB_OFFLINE": "1"},
 )

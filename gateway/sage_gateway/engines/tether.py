@@ -1,16 +1,16 @@
-"""``tether.py PARENT GRACE_S RECORD COMMAND...``: become COMMAND, tied to the process PARENT.
+"""A launcher that ties a command to a process: ``tether.py PARENT GRACE_S RECORD COMMAND...``.
 
-With a GRACE_S of 0 COMMAND is killed when PARENT dies, however it dies: Linux tells a child of its
-parent's death (prctl PR_SET_PDEATHSIG), and the wish survives exec. Else COMMAND outlives PARENT,
-and a watcher of its own, which is no child of it, stays behind: it ends COMMAND
+It executes COMMAND in its place. With a GRACE_S of 0 COMMAND is killed when PARENT dies, however it
+dies: Linux signals a child when its parent dies (prctl PR_SET_PDEATHSIG), and the setting survives
+exec. Otherwise COMMAND outlives PARENT, and a watcher process, which is not its child, ends COMMAND
 
-* when PARENT is gone and RECORD with it, for then nobody wants COMMAND any more,
-* when PARENT is gone and RECORD names no other owner that lives within GRACE_S seconds.
+* when PARENT has died and RECORD does not exist, because no gateway needs COMMAND any more,
+* when PARENT has died and RECORD has no other running owner within GRACE_S seconds.
 
-RECORD is JSON with a number ``owner``, a process id, in it. The watcher ends with COMMAND.
-A COMMAND that cannot be run is named on standard error; the exit code is 127, as a shell's.
-Only the standard library: a process does it, because code between fork and exec may hang when
-there are threads, and it stays small.
+RECORD is JSON with a number ``owner``, a process id. The watcher ends with COMMAND.
+A COMMAND that cannot be run is reported on standard error; the exit code is 127, as of a shell.
+Only the standard library, so that it stays small. It is a process of its own because code between
+fork and exec may hang when there are threads.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ TERMINATE_S = 5.0
 
 
 def main() -> None:
-    """Tie, check that the parent is still there, exec."""
+    """Tie this process, check that the parent still runs, exec."""
     if sys.argv[1] == "--watch":
         engine, engine_fd, owner_fd = map(int, sys.argv[2:5])
         watch(engine, engine_fd, owner_fd, float(sys.argv[5]), sys.argv[6])
@@ -36,11 +36,11 @@ def main() -> None:
     parent, grace_s, record, command = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
     if sys.platform == "linux":
         if float(grace_s):
-            leave_watcher(parent, grace_s, record)
+            start_watcher(parent, grace_s, record)
         else:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit("the gateway is gone")
+        sys.exit("the gateway has ended")
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell wanted
     except OSError as error:
@@ -48,10 +48,10 @@ def main() -> None:
         sys.exit(127)
 
 
-def leave_watcher(parent: int, grace_s: str, record: str) -> None:
+def start_watcher(parent: int, grace_s: str, record: str) -> None:
     """Start the watcher of this process, which is about to become COMMAND.
 
-    It is a grandchild whose parent has ended, so that COMMAND gets no child that it does not know.
+    It is an orphaned grandchild, so that COMMAND has no child that it did not start.
     """
     if os.getppid() != parent:
         return
@@ -68,33 +68,37 @@ def leave_watcher(parent: int, grace_s: str, record: str) -> None:
         os.set_inheritable(number, True)
     line = [sys.executable, "-S", "-E", __file__, "--watch"]
     line += [str(os.getpgid(0)), str(me), str(owner), grace_s, record]
-    os.execv(sys.executable, line)  # noqa: S606 - a command line that names no engine
+    os.execv(sys.executable, line)  # noqa: S606 - no shell wanted
 
 
 def watch(engine: int, engine_fd: int, owner_fd: int, grace_s: float, record: str) -> None:
-    """Return once the engine has ended, by itself or by this."""
+    """Return once the engine has ended, by itself or ended by this watcher."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they are for the engine, which is of this group
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # they are meant for the engine, which is in this group
     dead = 0
-    while not ended(engine_fd, owner_fd):
+    while not wait_for_either(engine_fd, owner_fd):
         os.close(owner_fd)
-        heir = awaited(engine_fd, record, grace_s, dead)
-        if heir is None:
+        next_owner = wait_for_owner(engine_fd, record, grace_s, dead)
+        if next_owner is None:
             end(engine, engine_fd, record)
             return
-        dead, owner_fd = heir
+        dead, owner_fd = next_owner
 
 
-def ended(engine_fd: int, owner_fd: int) -> bool:
-    """Wait until one of both has ended: whether the engine has."""
+def wait_for_either(engine_fd: int, owner_fd: int) -> bool:
+    """Wait until the engine or its owner has ended; whether the engine has."""
     poll = select.poll()
     poll.register(engine_fd, select.POLLIN)
     poll.register(owner_fd, select.POLLIN)
     return engine_fd in (number for number, _ in poll.poll())
 
 
-def awaited(engine_fd: int, record: str, grace_s: float, dead: int) -> "tuple[int, int] | None":
-    """The next owner and a descriptor of it; None where there is none in time."""
+def wait_for_owner(
+    engine_fd: int, record: str, grace_s: float, dead: int
+) -> "tuple[int, int] | None":
+    """The next owner and its descriptor; None without one in time, or if the engine has ended."""
     over = time.monotonic() + grace_s
     while (left_s := over - time.monotonic()) > 0:
         try:

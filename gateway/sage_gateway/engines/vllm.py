@@ -1,9 +1,9 @@
 """vLLM's own OpenAI server; ``source`` is a folder in Hugging Face's layout.
 
-``infra/vllm.sh`` makes an environment for CPUs. There it is three processes that take two to four
+``infra/vllm.sh`` creates an environment for CPUs. There it is three processes that take two to four
 minutes to become healthy, and 4 GB with the smallest model: give it ``health.start_timeout_s`` of
-400, and ``--enforce-eager`` in ``arguments``. ``threads`` means nothing here: vLLM takes the cores
-it finds, less one.
+400, and ``--enforce-eager`` in ``arguments``. ``threads`` is ignored: vLLM uses all
+cores but one.
 """
 
 from sage_gateway.engines.engine import Engine, Launch
@@ -25,6 +25,6 @@ ENGINE = Engine(
     kinds=frozenset({"chat", "embedding"}),
     argv=argv,
     environment="vllm",
-    made_by="infra/vllm.sh",
+    setup_script="infra/vllm.sh",
     env={"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
 )

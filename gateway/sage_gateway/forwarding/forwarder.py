@@ -18,12 +18,13 @@ from sage_gateway.errors import EngineFailed, EngineLost, EngineTimeout, Gateway
 from sage_gateway.forwarding.engine_client import Client, EngineRequest
 from sage_gateway.forwarding.engine_connection import EngineConnection
 from sage_gateway.forwarding.replica_call import ReplicaCall
-from sage_gateway.models.model import Member, Model
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
 from sage_gateway.openai.error_table import error_event
 from sage_gateway.openai.schema import engine_error, tokens
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
-from sage_gateway.routing import Hints
+from sage_gateway.routing import RoutingHints
 
 TRIES = 2
 EVENT_BYTES_MAX = 8 << 20
@@ -42,7 +43,7 @@ class Outbound(NamedTuple):
     body: bytes
     headers: Mapping[str, str]
     stream: bool
-    hints: Hints
+    hints: RoutingHints
 
     @classmethod
     def of(cls, model: Model, request: Request, body: bytes, *, stream: bool) -> "Outbound":
@@ -119,7 +120,7 @@ class Forwarder:
             if index is None:
                 break
             tried.append(index)
-            member = model.at(index)
+            member = model.slot(index)
             try:
                 return await call(model, member, self._request(outbound, member))
             except _ReplicaLost:
@@ -129,7 +130,7 @@ class Forwarder:
                 raise EngineTimeout(f"{model.name}: no answer within {seconds:g} s") from error
         raise _unavailable(model)
 
-    def _request(self, outbound: Outbound, member: Member) -> EngineRequest:
+    def _request(self, outbound: Outbound, member: ReplicaSlot) -> EngineRequest:
         assert self._client is not None
         client = cast("Client", member.session or self._client)  # as Client says
         headers = outbound.headers
@@ -152,16 +153,16 @@ async def _choose(outbound: Outbound, tried: list[int], *, hedge: bool) -> int |
     """The replica for the next try; waits for room, but not for a ``hedge``."""
     model = outbound.model
     if hedge:
-        index = model.choose(outbound.hints, tried) if model.queue.passes() else None
+        index = model.choose(outbound.hints, tried) if model.queue.can_bypass() else None
         return None if index in tried else index
     index = model.choose(outbound.hints, tried)
     while index is None and model.ready():
-        await model.queue.again()
+        await model.queue.requeue_retry()
         index = model.choose(outbound.hints, tried)
     return index
 
 
-async def _call(model: Model, member: Member, request: EngineRequest) -> Response:
+async def _call(model: Model, member: ReplicaSlot, request: EngineRequest) -> Response:
     with ReplicaCall(member) as call:
         try:
             async with request as response:
@@ -177,7 +178,9 @@ async def _call(model: Model, member: Member, request: EngineRequest) -> Respons
     return Response(200, body, used=tokens(body))
 
 
-async def _call_stream(model: Model, member: Member, request: EngineRequest) -> StreamingResponse:
+async def _call_stream(
+    model: Model, member: ReplicaSlot, request: EngineRequest
+) -> StreamingResponse:
     """A stream whose first bytes are there; a replica lost before them is replaced by another."""
     async with contextlib.AsyncExitStack() as stack:
         call = stack.enter_context(ReplicaCall(member))
@@ -202,7 +205,7 @@ async def _call_stream(model: Model, member: Member, request: EngineRequest) -> 
     raise AssertionError("the stack suppresses no exception")
 
 
-def _error(member: Member, status: int, body: bytes, model: str) -> GatewayError:
+def _error(member: ReplicaSlot, status: int, body: bytes, model: str) -> GatewayError:
     """The client's error; its own key is never sent to a remote engine."""
     if member.launch.target is not None and status in (401, 403):
         message = f"{model}: the remote engine refused this gateway; its key_env may be wrong"
@@ -248,11 +251,11 @@ async def _events(
 
 
 def _unavailable(model: Model) -> GatewayError:
-    if not model.members:
+    if not model.replica_slots:
         why = f"{model.name} has no replicas now; `sage pool scale {model.name} 1` starts one"
         return NoReplica(why, retry_after_s=1)
     if not model.ready():
-        state = model.members[0].replica
+        state = model.replica_slots[0].replica
         why = f"{model.name} has no ready replica ({state.state}{': ' * bool(state.reason)}"
         return NoReplica(f"{why}{state.reason}); try again", retry_after_s=1)
     why = f"{model.name}: the engine went away before it answered; try again"

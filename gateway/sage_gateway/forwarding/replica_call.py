@@ -3,8 +3,15 @@
 import logging
 import time
 
-from sage_gateway.models.model import Member
-from sage_gateway.replicas.circuit_breaker import Breaker, Circuit, answered, failed, left, sent
+from sage_gateway.models.replica_slot import ReplicaSlot
+from sage_gateway.replicas.circuit_breaker import (
+    Breaker,
+    Circuit,
+    on_cancel,
+    on_failure,
+    on_send,
+    on_success,
+)
 from sage_gateway.scheduling import concurrency_limit
 
 log = logging.getLogger("sage.gateway")
@@ -19,7 +26,7 @@ class ReplicaCall:
 
     __slots__ = ("_epoch", "_reported", "_started_s", "member")
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: ReplicaSlot) -> None:
         self.member = member
         self._started_s = 0.0
         self._epoch = 0
@@ -27,9 +34,9 @@ class ReplicaCall:
 
     def __enter__(self) -> "ReplicaCall":
         member = self.member
-        member.in_flight += 1
+        member.acquire()
         self._started_s = time.monotonic()
-        member.breaker = sent(member.breaker, self._started_s)
+        member.set_breaker(on_send(member.breaker, self._started_s))
         self._epoch = member.breaker.epoch
         return self
 
@@ -38,40 +45,44 @@ class ReplicaCall:
             if isinstance(error, Exception):
                 self.fail()
             else:
-                self.member.breaker = left(self.member.breaker, self._epoch)
-        self.member.in_flight -= 1
-        self.member.freed()
+                self.member.set_breaker(on_cancel(self.member.breaker, self._epoch))
+        self.member.release()
+        self.member.on_room_freed()
 
     def succeed(self) -> None:
         """The engine answered, or started to."""
         self._reported = True
-        self._set_breaker(answered(self.member.breaker, self._epoch))
+        self._set_breaker(on_success(self.member.breaker, self._epoch))
 
     def finish(self) -> None:
         """The answer is complete: a measured limit learns how long it took."""
         member = self.member
         if member.limit is not None:
             seconds = time.monotonic() - self._started_s
-            member.limited(concurrency_limit.answered(member.limit, seconds, member.in_flight))
+            member.set_limit(
+                concurrency_limit.record_latency(member.limit, seconds, member.in_flight)
+            )
 
     def err(self) -> None:
         """The engine answered with a failure of its own; the measured limit stays."""
         self._reported = True
-        self._set_breaker(failed(self.member.breaker, self._epoch, time.monotonic()))
+        self._set_breaker(on_failure(self.member.breaker, self._epoch, time.monotonic()))
 
     def fail(self) -> None:
         """The engine did not answer, or not in time: a measured limit shrinks."""
         self.err()
         if self.member.limit is not None:
-            self.member.limited(concurrency_limit.lost(self.member.limit))
+            self.member.set_limit(concurrency_limit.record_loss(self.member.limit))
 
     def lose(self) -> None:
-        """The engine was lost with the request: it is probed now, and doubted until the probe."""
-        self.member.lost()
+        """The engine was lost with the request: it is probed now, and degraded until the probe."""
+        self.member.report_loss()
         self.fail()
 
     def _set_breaker(self, after: Breaker) -> None:
-        before, self.member.breaker = self.member.breaker, after
+        before = self.member.breaker
+        if after is not before:
+            self.member.set_breaker(after)
         if after.circuit is before.circuit:
             return
         level = logging.WARNING if after.circuit is Circuit.OPEN else logging.INFO

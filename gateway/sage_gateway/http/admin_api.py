@@ -23,7 +23,7 @@ from sage_gateway.models.model import Model
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.openai.error_table import error_of
 from sage_gateway.openai.foreign_errors import gateway_error
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.response import error_response
 from sage_gateway.tenants import Tenants
 
@@ -88,16 +88,16 @@ def health_page(catalog: ModelCatalog) -> dict[str, Any]:
     models = {
         name: {
             "ready": model.ready(),
-            "replicas": [str(m.replica.state) for m in model.members],
-            "reasons": sorted({m.replica.reason for m in model.members if m.replica.reason}),
+            "replicas": [str(m.replica.state) for m in model.replica_slots],
+            "reasons": sorted({m.replica.reason for m in model.replica_slots if m.replica.reason}),
         }
         for name, model in catalog.pool.models.items()
     }
     short = [m for m in catalog.pool.models.values() if _short(m)]
     fresh = all(
-        m.replica.state is State.STARTING and not m.replica.restarts
+        m.replica.state is ReplicaState.STARTING and not m.replica.restarts
         for model in short
-        for m in model.members
+        for m in model.replica_slots
     )
     status = "ok" if not short else "starting" if fresh else "degraded"
     return {"status": status, "models": models, "mounted": sorted(catalog.pipelines)}
@@ -108,7 +108,7 @@ def _short(model: Model) -> bool:
     if not model.wanted or model.ready():
         return False
     scaling = model.spec.scaling
-    failed = any(member.replica.state is State.FAILED for member in model.members)
+    failed = any(member.replica.state is ReplicaState.FAILED for member in model.replica_slots)
     return scaling is None or scaling.min > 0 or failed
 
 

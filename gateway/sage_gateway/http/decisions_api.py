@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 
-from sage_gateway.autoscaling.decision_log import KEPT
+from sage_gateway.autoscaling.decision_log import DECISIONS_MAX
 from sage_gateway.autoscaling.loop import Autoscaler
 
 
@@ -14,6 +14,6 @@ def add(app: FastAPI, autoscaler: Autoscaler) -> None:
     @app.get("/pool/decisions", summary="List the last scaling decisions, the newest first")
     async def decisions(
         model: Annotated[str | None, Query(description="default: all models")] = None,
-        limit: Annotated[int, Query(ge=1, le=KEPT)] = KEPT,
+        limit: Annotated[int, Query(ge=1, le=DECISIONS_MAX)] = DECISIONS_MAX,
     ) -> dict[str, Any]:
-        return {"object": "list", "data": autoscaler.journal.told(model, limit)}
+        return {"object": "list", "data": autoscaler.decisions.newest(model, limit)}

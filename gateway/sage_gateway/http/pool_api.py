@@ -12,7 +12,8 @@ from sage_gateway.config import presets
 from sage_gateway.config.pool_spec import ModelSpec, Name
 from sage_gateway.controlplane.pool import REPLICAS_MAX, Pool
 from sage_gateway.errors import Conflict, InvalidRequest
-from sage_gateway.models.model import Member, Model
+from sage_gateway.models.model import Model
+from sage_gateway.models.replica_slot import ReplicaSlot
 
 ModelName = Annotated[Name, Path(description="a model, or an alias of one")]
 ReplicaName = Annotated[str, Path(description="as GET /pool/replicas has it: MODEL/PLACE")]
@@ -50,7 +51,7 @@ def _add_lists(app: FastAPI, pool: Pool) -> None:
     @app.get("/pool/replicas", summary="List the replicas: state and reason, process, load")
     async def replicas() -> dict[str, Any]:
         now_s = time.monotonic()
-        return {"object": "list", "data": [_replica(*one, now_s) for one in pool.members()]}
+        return {"object": "list", "data": [_replica(*one, now_s) for one in pool.replica_slots()]}
 
     @app.get("/pool/presets", summary="List the shipped pool.yaml files by name")
     async def list_presets() -> dict[str, Any]:
@@ -99,9 +100,9 @@ def _model(model: Model) -> dict[str, Any]:
         "kind": model.spec.kind,
         "aliases": model.spec.aliases,
         "wanted": model.wanted,
-        "replicas": len(model.members),
+        "replicas": len(model.replica_slots),
         "ready": model.ready(),
-        "in_flight": sum(member.in_flight for member in model.members),
+        "in_flight": sum(member.in_flight for member in model.replica_slots),
         "waiting": len(model.queue),
         "policy": model.spec.policy,
         "routing": model.spec.routing,
@@ -109,7 +110,7 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _replica(model: Model, member: Member, now_s: float) -> dict[str, Any]:
+def _replica(model: Model, member: ReplicaSlot, now_s: float) -> dict[str, Any]:
     """``age_s`` is that of the process, ``state_s`` how long it has been in its state."""
     replica, engine = member.replica, member.process
     runs = engine is not None and engine.returncode is None
@@ -120,7 +121,7 @@ def _replica(model: Model, member: Member, now_s: float) -> dict[str, Any]:
         "state": replica.state,
         "reason": replica.reason,
         "leaving": replica.leaving,
-        "doubted": member.doubted(now_s),
+        "doubted": member.is_degraded(now_s),
         "state_s": round(now_s - replica.since_s, 1),
         "pid": engine.pid if engine is not None and runs else None,
         "url": member.url(""),

@@ -7,7 +7,7 @@ from sage_gateway.observability.request_tracker import RequestTracker
 from sage_gateway.openai.schema import ChatRequest, CompletionRequest, ModelRequest
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
-from sage_gateway.scheduling import ANSWER_TOKENS, Wishes, expected_tokens, giving_way
+from sage_gateway.scheduling import ANSWER_TOKENS, RequestHints, expected_tokens, run_preemptible
 
 
 class ModelInference:
@@ -29,18 +29,18 @@ class ModelInference:
         """
         model = self._catalog.model_for(payload, request.path)
         tracker.model = model.name
-        upstream = model.upstream()
+        upstream = model.engine_model_name()
         body = request.body if payload.model == upstream else request.body_for(upstream)
         outbound = Outbound.of(model, request, body, stream=_streams(payload))
-        hints = Wishes(request.tenant, request.priority, request.deadline_s, request.job)
+        hints = RequestHints(request.tenant, request.priority, request.deadline_s, request.job)
         tokens = _expected_tokens(payload, len(body), model)
         tracker.queue(model, hints, tokens)
         # The room is reserved for this task until its next await: it must lead to the replica.
-        tracker.dispatch(await model.queue.enter(hints, tokens))
+        tracker.dispatch(await model.queue.admit(hints, tokens))
         if not (request.background and request.repeatable):
             return await self._forwarder.forward(outbound)
         call = _PreemptibleCall(self._forwarder, outbound, hints, tokens, tracker)
-        return await giving_way(model.queue.turns, call.forward, call.resume)
+        return await run_preemptible(model.queue.preemptible, call.forward, call.resume)
 
 
 class _PreemptibleCall:
@@ -52,7 +52,7 @@ class _PreemptibleCall:
         self,
         forwarder: Forwarder,
         outbound: Outbound,
-        hints: Wishes,
+        hints: RequestHints,
         tokens: int,
         tracker: RequestTracker,
     ) -> None:
@@ -68,7 +68,7 @@ class _PreemptibleCall:
 
     async def resume(self) -> None:
         """Wait for room again, after it was preempted."""
-        await self._outbound.model.queue.resume(self._hints, self._tokens)
+        await self._outbound.model.queue.requeue_preempted(self._hints, self._tokens)
         self._tracker.resume()
 
 

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.replicas.circuit_breaker import Circuit
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -85,10 +85,10 @@ class Metrics:
             labels=["replica", "circuit"],
         )
         for name, model in self._pool.models.items():
-            now = [m.replica.state for m in model.members]
-            for state in State:
+            now = [m.replica.state for m in model.replica_slots]
+            for state in ReplicaState:
                 states.add_metric([name, state], now.count(state))
-        for model, member in self._pool.members():
+        for model, member in self._pool.replica_slots():
             waiting.add_metric([model.name, member.replica.name], member.in_flight)
             limits.add_metric([model.name, member.replica.name], member.concurrency)
             restarts.add_metric([member.replica.name], member.replica.restarts)
@@ -107,8 +107,8 @@ class Metrics:
         )
         ended = CounterMetricFamily(
             "sage_gateway_queue_ended",
-            "Requests by how their waiting ended: let_go, refused, expired, timed_out, left",
-            labels=["model", "how"],
+            "Requests that left the queue, by outcome",
+            labels=["model", "outcome"],
         )
         preempted = CounterMetricFamily(
             "sage_gateway_queue_preempted",
@@ -116,10 +116,10 @@ class Metrics:
             labels=["model"],
         )
         for name, model in self._pool.models.items():
-            preempted.add_metric([name], model.queue.turns.preempted)
+            preempted.add_metric([name], model.queue.preemptible.preempted)
             length.add_metric([name], len(model.queue))
-            for how, count in model.queue.ended.items():
-                ended.add_metric([name, how], count)
+            for outcome, count in model.queue.outcomes.items():
+                ended.add_metric([name, outcome], count)
         yield length
         yield ended
         yield preempted

@@ -8,10 +8,10 @@ from sage_gateway.observability.logs import RequestLog
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.observability.tracing import Span, Tracing
 from sage_gateway.replay import Recorder
-from sage_gateway.replay.recorder import Taken
+from sage_gateway.replay.recorder import RequestRecording
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import NO_TOKENS, StreamFacts
-from sage_gateway.scheduling import Ticket, Wishes
+from sage_gateway.scheduling import QueuedRequest, RequestHints
 
 UNKNOWN_MODEL = "-"
 CLIENT_CLOSED = 499
@@ -53,11 +53,11 @@ class RequestTracker:
         "_first_byte_s",
         "_open",
         "_pool_model",
+        "_queued",
         "_recording",
         "_request",
         "_span",
         "_started_s",
-        "_ticket",
         "_tracking",
         "model",
     )
@@ -71,32 +71,32 @@ class RequestTracker:
         self._first_byte_s = self._dispatched_s = 0.0
         self._open = True
         self._pool_model: Model | None = None
-        self._ticket: Ticket | None = None
-        self._recording: Taken | None = None
+        self._queued: QueuedRequest | None = None
+        self._recording: RequestRecording | None = None
 
-    def queue(self, model: Model, hints: Wishes, tokens: int) -> None:
+    def queue(self, model: Model, hints: RequestHints, tokens: int) -> None:
         """The request enters the queue of ``model``; it is expected to cost ``tokens``."""
         self.model, self._pool_model = model.name, model
-        model.load.asked(time.monotonic(), "" if hints.background else hints.job)
+        model.load.record_request(time.monotonic(), "" if hints.background else hints.job)
         if self._tracking.recorder is not None:
-            self._recording = self._tracking.recorder.take(model.name, hints, tokens)
+            self._recording = self._tracking.recorder.start(model.name, hints, tokens)
 
-    def dispatch(self, ticket: Ticket | None) -> None:
-        """A replica has room for the request; without ``ticket`` it did not have to wait."""
+    def dispatch(self, queued: QueuedRequest | None) -> None:
+        """A replica has room for the request; without ``queued`` it did not have to wait."""
         if self._recording is not None:
-            self._recording.let_go()
+            self._recording.mark_dispatched()
         if self._span is not None:
             self._span.dispatch()
         model = self._pool_model
         assert model is not None
-        if ticket is None:
+        if queued is None:
             model.load.waits.add(0.0)
             return
-        self._ticket = ticket
+        self._queued = queued
         self._dispatched_s = now_s = time.monotonic()
-        waited_s = now_s - ticket.arrived_s
+        waited_s = now_s - queued.arrived_s
         self._tracking.metrics.queue_wait.labels(model.name).observe(waited_s)
-        if not ticket.background:
+        if not queued.background:
             model.load.waits.add(waited_s)
 
     def resume(self) -> None:
@@ -136,7 +136,7 @@ class RequestTracker:
         if status == 200 and self._pool_model is not None:
             self._learn(self._pool_model, used, now_s)
         if self._recording is not None:
-            self._recording.end(status, used, self._first_byte_s)
+            self._recording.finish(status, used, self._first_byte_s)
         if self._span is not None:
             self._span.end(status, self.model, used)
         if self._tracking.log.wants(status):
@@ -144,12 +144,12 @@ class RequestTracker:
 
     def _learn(self, model: Model, used: Mapping[str, int], now_s: float) -> None:
         """The queue and the load of the model learn from an answer."""
-        if self._ticket is not None:
-            model.queue.settle(self._ticket, self._dispatched_s, used)
-        model.load.ended(used, time.monotonic())
+        if self._queued is not None:
+            model.queue.record_usage(self._queued, self._dispatched_s, used)
+        model.load.record_response(used, time.monotonic())
         if self._first_byte_s:
             ttft_s = self._first_byte_s - self._started_s
-            model.load.streamed(ttft_s, now_s - self._first_byte_s, used.get("out", 0))
+            model.load.record_stream(ttft_s, now_s - self._first_byte_s, used.get("out", 0))
 
     def _log_fields(self) -> dict[str, str]:
         request = self._request

@@ -1,10 +1,11 @@
-"""Recorded requests, run again under another policy: the queue's own code in simulated time.
+"""Replay: recorded requests under another policy, with the gateway's queue in simulated time.
 
-:mod:`trace` is a recording, :mod:`recorder` makes one, :mod:`virtual` is the time, :mod:`simulate`
-runs it, :mod:`figures` is what came of it; ``sage pool replay`` shows it.
+``recorder`` writes a trace of requests, ``trace`` is its format. ``simulate`` runs a trace on the
+simulated clock of ``virtual``, ``figures`` summarises the result. ``__main__`` is the command that
+``sage pool replay`` runs.
 """
 
 from sage_gateway.replay.recorder import Recorder
-from sage_gateway.replay.trace import Head, Row, Trace, read
+from sage_gateway.replay.trace import Trace, TraceHeader, TraceRow, read
 
-__all__ = ["Head", "Recorder", "Row", "Trace", "read"]
+__all__ = ["Recorder", "Trace", "TraceHeader", "TraceRow", "read"]

@@ -1,4 +1,4 @@
-"""``python -m sage_gateway.replay TRACE --policy slo``: the figures as JSON; see ``sage pool``."""
+"""The replay command: ``python -m sage_gateway.replay TRACE --policy slo`` prints JSON."""
 
 import argparse
 import json
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from sage_flink.common import ConfigError
 from sage_gateway.config.pool_spec import ScalingSpec
-from sage_gateway.replay.figures import Figures, figures
-from sage_gateway.replay.simulate import Setup, simulated
-from sage_gateway.replay.trace import ModelHead, Trace, read
-from sage_gateway.scheduling import POLICIES, Bounds
+from sage_gateway.replay.figures import ReplayFigures, figures
+from sage_gateway.replay.simulate import ReplaySetup, run_trace
+from sage_gateway.replay.trace import ModelHeader, Trace, read
+from sage_gateway.scheduling import POLICIES, QueueLimits
 
 
-class Given(NamedTuple):
-    """What is other than it was recorded. ``start_s``: how long a new replica takes."""
+class Overrides(NamedTuple):
+    """Changes to the recorded setup. ``start_s``: how long a new replica takes to start."""
 
     replicas: int | None = None
     concurrency: int | None = None
@@ -24,47 +24,49 @@ class Given(NamedTuple):
     start_s: float = 5.0
 
 
-AS_RECORDED = Given()
+AS_RECORDED = Overrides()
 
 
 def main() -> None:
-    """Replay and print; what is wrong goes to stderr, with exit code 2."""
+    """Replay and print; an error is printed on stderr, with exit code 2."""
     args = _arguments()
-    given = Given(args.replicas, args.concurrency, args.scaling, args.start_s)
+    overrides = Overrides(args.replicas, args.concurrency, args.scaling, args.start_s)
     try:
-        found = list(replayed(read(args.trace), args.policy, given))
+        found = list(replay(read(args.trace), args.policy, overrides))
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    print(json.dumps([one.told() for one in found]))
+    print(json.dumps([one.to_json() for one in found]))
 
 
-def replayed(trace: Trace, policy: str, given: Given = AS_RECORDED) -> Iterator[Figures]:
-    """Each model under the policy that it had, then under ``policy`` where that is another.
+def replay(
+    trace: Trace, policy: str, overrides: Overrides = AS_RECORDED
+) -> Iterator[ReplayFigures]:
+    """The figures of each model under its recorded policy, then under ``policy`` if it differs.
 
     Raises:
         ConfigError: there is no such policy, or no scaling was recorded.
     """
     if policy not in POLICIES:
         raise ConfigError(f"no policy {policy!r}; there are {', '.join(sorted(POLICIES))}")
-    for name, head in trace.head.models.items():
+    for name, header in trace.header.models.items():
         if rows := trace.of(name):
-            for one in dict.fromkeys((head.policy, policy)):
-                yield figures(name, one, simulated(rows, _setup(name, head, one, given)))
+            for one in dict.fromkeys((header.policy, policy)):
+                yield figures(name, one, run_trace(rows, _setup(name, header, one, overrides)))
 
 
-def _setup(name: str, head: ModelHead, policy: str, given: Given) -> Setup:
-    if given.scaling and head.scaling is None:
+def _setup(name: str, header: ModelHeader, policy: str, overrides: Overrides) -> ReplaySetup:
+    if overrides.scaling and header.scaling is None:
         raise ConfigError(
             f"model {name} had no `scaling` when it was recorded; leave --scaling out"
         )
-    return Setup(
+    return ReplaySetup(
         policy=policy,
-        replicas=given.replicas or max(1, head.replicas),
-        concurrency=given.concurrency or head.concurrency,
-        bounds=Bounds(head.queue_max, head.queue_timeout_s),
-        scaling=ScalingSpec.model_validate(head.scaling) if given.scaling else None,
-        start_s=given.start_s,
+        replicas=overrides.replicas or max(1, header.replicas),
+        concurrency=overrides.concurrency or header.concurrency,
+        bounds=QueueLimits(header.queue_max, header.queue_timeout_s),
+        scaling=ScalingSpec.model_validate(header.scaling) if overrides.scaling else None,
+        start_s=overrides.start_s,
     )
 
 

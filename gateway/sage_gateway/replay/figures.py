@@ -1,4 +1,4 @@
-"""What came of a replay, in figures: pure."""
+"""The figures of a replay, computed from its outcomes: pure."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.replay.simulate import Outcome, Replay
+from sage_flink.flow.call_options import PRIORITIES
+from sage_gateway.replay.simulate import ReplayResult, RequestOutcome
 
 
 class ClassFigures(msgspec.Struct, frozen=True):
-    """The waits of one class of those that were let go, in milliseconds."""
+    """The queue waits of one class of dispatched requests, in milliseconds."""
 
     priority: str
     requests: int
@@ -20,11 +20,11 @@ class ClassFigures(msgspec.Struct, frozen=True):
     wait_ms_p99: float
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """One model under one policy. ``goodput``: answered in time, a second.
+class ReplayFigures(msgspec.Struct, frozen=True):
+    """One model under one policy. ``goodput``: requests per second answered in time.
 
-    ``missed``: had a deadline and were not answered before it. ``jain``: of the tenants' mean share
-    of their time that was no waiting: 1 where all are treated alike. ``replicas``: on average.
+    ``missed``: requests not answered before their deadline. ``jain``: fairness of the tenants' mean
+    share of served time: 1 if all are treated alike. ``replicas``: the average.
     """
 
     model: str
@@ -38,26 +38,26 @@ class Figures(msgspec.Struct, frozen=True):
     replicas_max: int
     classes: tuple[ClassFigures, ...]
 
-    def told(self) -> dict[str, Any]:
-        """As JSON."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+    def to_json(self) -> dict[str, Any]:
+        """The figures as a JSON object."""
+        page: dict[str, Any] = msgspec.to_builtins(self)
+        return page
 
 
-def figures(model: str, policy: str, replay: Replay) -> Figures:
-    """The figures of what came of one request at least."""
+def figures(model: str, policy: str, replay: ReplayResult) -> ReplayFigures:
+    """The figures of a replay of at least one request."""
     outcomes = replay.outcomes
-    began_s = min(one.arrived_s for one in outcomes)
-    ended_s = max(one.arrived_s + one.waited_s + one.service_s for one in outcomes)
+    first_s = min(one.arrived_s for one in outcomes)
+    last_s = max(one.arrived_s + one.waited_s + one.service_s for one in outcomes)
     good = sum(one.in_time for one in outcomes)
-    late = [one for one in outcomes if one.row.deadline_s is not None and not one.in_time]
-    return Figures(
+    missed = [one for one in outcomes if one.row.deadline_s is not None and not one.in_time]
+    return ReplayFigures(
         model=model,
         policy=policy,
         requests=len(outcomes),
         refused=sum(one.status != 200 for one in outcomes),
-        missed=len(late),
-        goodput=round(good / max(ended_s - began_s, 1e-9), 3),
+        missed=len(missed),
+        goodput=round(good / max(last_s - first_s, 1e-9), 3),
         jain=round(jain(list(_shares(outcomes).values())), 4),
         replicas=round(mean(replay.replicas), 2),
         replicas_max=max(replay.replicas),
@@ -66,7 +66,7 @@ def figures(model: str, policy: str, replay: Replay) -> Figures:
 
 
 def jain(shares: Sequence[float]) -> float:
-    """Jain's index of fairness: 1 of equal shares, 1/n where one has all.
+    """Jain's index of fairness: 1 of equal shares, 1/n if one tenant has all.
 
     >>> jain([1.0, 1.0]), jain([1.0, 0.0])
     (1.0, 0.5)
@@ -76,13 +76,13 @@ def jain(shares: Sequence[float]) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of ``values`` do not exceed; 0 of none."""
+    """The value that ``share`` of ``values`` do not exceed; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def _shares(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """By tenant: the mean of what part of its time a request was served, 0 of a refused one."""
+def _shares(outcomes: Sequence[RequestOutcome]) -> dict[str, float]:
+    """By tenant: the mean share of a request's time in which it was served, 0 if refused."""
     found: dict[str, list[float]] = defaultdict(list)
     for one in outcomes:
         whole_s = one.waited_s + one.service_s
@@ -91,12 +91,12 @@ def _shares(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return {tenant: sum(parts) / len(parts) for tenant, parts in found.items()}
 
 
-def _present(outcomes: Sequence[Outcome]) -> list[str]:
+def _present(outcomes: Sequence[RequestOutcome]) -> list[str]:
     there = {one.row.priority for one in outcomes}
     return [name for name in PRIORITIES if name in there]
 
 
-def _class(name: str, outcomes: Sequence[Outcome]) -> ClassFigures:
+def _class(name: str, outcomes: Sequence[RequestOutcome]) -> ClassFigures:
     waits = [o.waited_s for o in outcomes if o.row.priority == name and o.status == 200]
     p50, p99 = (round(1000 * percentile(waits, share), 1) for share in (0.5, 0.99))
     return ClassFigures(name, sum(o.row.priority == name for o in outcomes), p50, p99)

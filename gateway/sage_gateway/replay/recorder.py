@@ -1,6 +1,6 @@
-"""Records requests into a file, from a thread of its own; the data plane only adds to a list.
+"""The trace recorder: writes requests to a file from its own thread; the data plane only appends.
 
-The file is bounded: full, it becomes ``FILE.1`` (the one before is dropped) and a new one begins.
+The file is bounded: a full file is renamed to ``FILE.1``, replacing the previous one.
 """
 
 import logging
@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from sage_flink.flow.graph import PRIORITIES
-from sage_gateway.replay.trace import Head, Row
-from sage_gateway.scheduling import Wishes
+from sage_flink.flow.call_options import PRIORITIES
+from sage_gateway.replay.trace import TraceHeader, TraceRow
+from sage_gateway.scheduling import RequestHints
 
 log = logging.getLogger("sage.gateway")
 
@@ -25,38 +25,46 @@ WAITING_MAX = 100_000
 EVERY_S = 1.0
 
 
-class Taken:
-    """A request that is being recorded; ``end`` closes it."""
+class RequestRecording:
+    """The recording of one request; ``finish`` adds it to the trace."""
 
-    __slots__ = ("_arrived_s", "_begun_s", "_let_go_s", "_model", "_recorder", "_tokens", "_wishes")
+    __slots__ = (
+        "_arrived_s",
+        "_dispatched_s",
+        "_hints",
+        "_model",
+        "_recorder",
+        "_started_s",
+        "_tokens",
+    )
 
-    def __init__(self, recorder: "Recorder", model: str, wishes: Wishes, tokens: int) -> None:
+    def __init__(self, recorder: "Recorder", model: str, hints: RequestHints, tokens: int) -> None:
         self._recorder = recorder
         self._model = model
-        self._wishes = wishes
+        self._hints = hints
         self._tokens = tokens
         self._arrived_s = time.time()
-        self._begun_s = time.perf_counter()
-        self._let_go_s = math.inf
+        self._started_s = time.perf_counter()
+        self._dispatched_s = math.inf
 
-    def let_go(self) -> None:
-        """A replica has room for it."""
-        self._let_go_s = time.perf_counter()
+    def mark_dispatched(self) -> None:
+        """Note that the request was dispatched to a replica."""
+        self._dispatched_s = time.perf_counter()
 
-    def end(self, status: int, used: Mapping[str, int], first_s: float) -> None:
-        """It is over; ``first_s``: when a stream's first bytes came, of perf_counter, else 0."""
+    def finish(self, status: int, used: Mapping[str, int], first_s: float) -> None:
+        """Record the end; ``first_s``: the perf_counter of a stream's first bytes, else 0."""
         now_s = time.perf_counter()
-        wishes, finite = self._wishes, math.isfinite(self._wishes.deadline_s)
-        row = Row(
+        hints, finite = self._hints, math.isfinite(self._hints.deadline_s)
+        row = TraceRow(
             arrived_s=self._arrived_s,
             model=self._model,
             tokens=self._tokens,
-            tenant=wishes.tenant,
-            priority=PRIORITIES[wishes.priority],
-            deadline_s=wishes.deadline_s - self._arrived_s if finite else None,
-            waited_s=min(self._let_go_s, now_s) - self._begun_s,
-            service_s=now_s - self._let_go_s if status == 200 else None,
-            ttft_s=first_s - self._begun_s if first_s else None,
+            tenant=hints.tenant,
+            priority=PRIORITIES[hints.priority],
+            deadline_s=hints.deadline_s - self._arrived_s if finite else None,
+            waited_s=min(self._dispatched_s, now_s) - self._started_s,
+            service_s=now_s - self._dispatched_s if status == 200 else None,
+            ttft_s=first_s - self._started_s if first_s else None,
             used=sum(used.values()) if "in" in used else None,
             status=status,
         )
@@ -64,39 +72,39 @@ class Taken:
 
 
 class Recorder:
-    """Writes a trace to ``path``: ``sample`` of all requests, evenly."""
+    """Writes a trace to ``path``: the share ``sample`` of all requests, evenly spread."""
 
-    def __init__(self, path: Path, head: Head, *, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(self, path: Path, header: TraceHeader, *, bytes_max: int = BYTES_MAX) -> None:
         self._path = path
-        self._head = head
+        self._header = header
         self._bytes_max = bytes_max
         self._share = 0.0
-        self._rows: deque[Row] = deque(maxlen=WAITING_MAX)
+        self._rows: deque[TraceRow] = deque(maxlen=WAITING_MAX)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trace", daemon=True)
 
-    def take(self, model: str, wishes: Wishes, tokens: int) -> Taken | None:
-        """A request to be recorded; None of one that is not in the sample."""
-        self._share += self._head.sample
+    def start(self, model: str, hints: RequestHints, tokens: int) -> RequestRecording | None:
+        """Start to record a request; None if it is not in the sample."""
+        self._share += self._header.sample
         if self._share < 1.0:
             return None
         self._share -= 1.0
-        return Taken(self, model, wishes, tokens)
+        return RequestRecording(self, model, hints, tokens)
 
-    def add(self, row: Row) -> None:
-        """Have it written soon."""
+    def add(self, row: TraceRow) -> None:
+        """Write the row within ``EVERY_S``."""
         self._rows.append(row)
 
     def open(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write the pending rows and stop."""
         self._stop.set()
         self._thread.join()
 
-    # From here on: the thread.
+    # The methods below run on the thread.
 
     def _run(self) -> None:
         try:
@@ -104,7 +112,7 @@ class Recorder:
                 self._write()
             self._write()
         except OSError as error:
-            log.warning("no more is recorded: %s", error)
+            log.warning("recording has stopped: %s", error)
 
     def _write(self) -> None:
         if not self._rows:
@@ -115,10 +123,10 @@ class Recorder:
         with self._path.open("ab") as file:
             self._path.chmod(0o600)
             if not file.tell():
-                _line(file, self._head)
+                _write_line(file, self._header)
             for _ in range(len(self._rows)):
-                _line(file, self._rows.popleft())
+                _write_line(file, self._rows.popleft())
 
 
-def _line(file: BinaryIO, one: msgspec.Struct) -> None:
+def _write_line(file: BinaryIO, one: msgspec.Struct) -> None:
     file.write(msgspec.json.encode(one) + b"\n")

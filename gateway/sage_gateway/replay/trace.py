@@ -1,6 +1,6 @@
-"""A recording of requests: JSON lines, the first of which tells the models. No text of anybody.
+"""The format of a trace: JSON lines, a header with the models and one row per request, no texts.
 
-Times are seconds; ``arrived_s`` is of the epoch, all others are since the arrival, or how long.
+Times are seconds; ``arrived_s`` is of the epoch, all others are durations or since the arrival.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from sage_flink.common import ConfigError
-from sage_flink.flow.graph import PRIORITY
+from sage_flink.flow.call_options import PRIORITY
 from sage_gateway.config.pool_spec import PoolSpec
 
 VERSION = 1
 
 
-class ModelHead(msgspec.Struct, frozen=True):
+class ModelHeader(msgspec.Struct, frozen=True):
     """A model as it was when its requests were recorded; ``scaling`` as in ``pool.yaml``."""
 
     policy: str
@@ -27,18 +27,18 @@ class ModelHead(msgspec.Struct, frozen=True):
     scaling: dict[str, bool | float | None] | None = None
 
 
-class Head(msgspec.Struct, frozen=True):
+class TraceHeader(msgspec.Struct, frozen=True):
     """The first line."""
 
     sage_pool_trace: int
-    models: dict[str, ModelHead]
+    models: dict[str, ModelHeader]
     sample: float = 1.0
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One request. ``tokens`` were expected, ``used`` were counted by the engine.
+class TraceRow(msgspec.Struct, frozen=True):
+    """One request. ``tokens``: expected; ``used``: counted by the engine.
 
-    ``service_s`` is what the engine took, None of one that was not answered.
+    ``service_s``: the time at the engine, None if it was not answered.
     """
 
     arrived_s: float
@@ -56,20 +56,20 @@ class Row(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A recording, in the order of the arrivals."""
+    """A trace, in the order of the arrivals."""
 
-    head: Head
-    rows: tuple[Row, ...]
+    header: TraceHeader
+    rows: tuple[TraceRow, ...]
 
-    def of(self, model: str) -> tuple[Row, ...]:
+    def of(self, model: str) -> tuple[TraceRow, ...]:
         """The requests to one model."""
         return tuple(row for row in self.rows if row.model == model)
 
 
-def head_of(spec: PoolSpec, sample: float = 1.0) -> Head:
-    """The first line of a recording of this pool."""
-    models: Mapping[str, ModelHead] = {
-        name: ModelHead(
+def header_of(spec: PoolSpec, sample: float = 1.0) -> TraceHeader:
+    """The header of a trace of this pool."""
+    models: Mapping[str, ModelHeader] = {
+        name: ModelHeader(
             policy=model.policy,
             replicas=model.replicas,
             concurrency=model.concurrency_max,
@@ -79,32 +79,32 @@ def head_of(spec: PoolSpec, sample: float = 1.0) -> Head:
         )
         for name, model in spec.models.items()
     }
-    return Head(VERSION, dict(models), sample)
+    return TraceHeader(VERSION, dict(models), sample)
 
 
 def read(path: Path) -> Trace:
-    """The recording at ``path``; a last line that was cut off is left out.
+    """The trace at ``path``; an incomplete last line is ignored.
 
     Raises:
-        ConfigError: it cannot be read, or is none.
+        ConfigError: it cannot be read, or is not a trace.
     """
     try:
         first, *lines = path.read_bytes().splitlines(keepends=True)
-        head = msgspec.json.decode(first, type=Head)
-        if head.sage_pool_trace != VERSION:
-            raise ConfigError(f"{path}: a trace of version {head.sage_pool_trace}, not {VERSION}")
+        header = msgspec.json.decode(first, type=TraceHeader)
+        if header.sage_pool_trace != VERSION:
+            raise ConfigError(f"{path}: a trace of version {header.sage_pool_trace}, not {VERSION}")
         rows = _rows(line for line in lines if line.endswith(b"\n"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give a file that exists") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(
-            f"{path}: no trace ({error}); record one with `trace: {{path: FILE}}` in pool.yaml"
+            f"{path}: not a trace ({error}); record one with `trace: {{path: FILE}}` in pool.yaml"
         ) from error
     if not rows:
         raise ConfigError(f"{path}: a trace without requests; record some")
-    return Trace(head, rows)
+    return Trace(header, rows)
 
 
-def _rows(lines: Iterable[bytes]) -> tuple[Row, ...]:
-    decoder = msgspec.json.Decoder(Row)
+def _rows(lines: Iterable[bytes]) -> tuple[TraceRow, ...]:
+    decoder = msgspec.json.Decoder(TraceRow)
     return tuple(sorted(map(decoder.decode, lines), key=lambda row: row.arrived_s))

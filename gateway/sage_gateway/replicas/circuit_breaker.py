@@ -1,15 +1,15 @@
-"""A replica's circuit as pure functions: what calls came to goes in, its trust comes out.
+"""The circuit breaker of a replica, as pure functions from the outcome of a call to its state.
 
 ::
 
     CLOSED ── RUN_MAX failures in a row, or SHARE_MAX of the last WINDOW calls ──► OPEN
     OPEN ── a call, once its pause is over ──► HALF_OPEN
-    HALF_OPEN ── TRIALS calls answered ──► CLOSED
-    HALF_OPEN ── one failed ──► OPEN, with twice the pause
+    HALF_OPEN ── TRIALS successful calls ──► CLOSED
+    HALF_OPEN ── one failure ──► OPEN, with twice the pause
 
-Health checks ask whether an engine is there; this asks whether it answers. A call belongs to the
-``epoch`` it was sent in: what an older one came to says nothing about now. Times are of the
-monotonic clock.
+Health checks show whether an engine is running; the breaker shows whether it answers. A call
+belongs to the ``epoch`` in which it was sent: the outcome of an older call is ignored. Times are of
+the monotonic clock.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ _WINDOW = (1 << WINDOW) - 1
 
 
 class Circuit(StrEnum):
-    """Where a breaker stands; OPEN is asked only where there is nobody else."""
+    """The state of a breaker; a replica with an OPEN circuit is used only as the last choice."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -36,24 +36,24 @@ class Circuit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """What is known of a replica's answers.
+    """The recent outcomes of a replica's calls.
 
-    ``marks``: a bit for each of the last calls, 1 for a failure, the newest lowest; ``count`` of
-    them. ``opened``: how often in a row, ``trials``: calls sent since it is half open.
+    ``marks``: a bit for each of the last ``count`` calls, 1 for a failure, the newest lowest.
+    ``openings``: how often it opened in a row; ``trials``: calls sent since it is half open.
     """
 
     circuit: Circuit = Circuit.CLOSED
     epoch: int = 0
     marks: int = 0
     count: int = 0
-    opened: int = 0
+    openings: int = 0
     retry_at_s: float = 0.0
     trials: int = 0
     passed: int = 0
 
 
-def trusted(breaker: Breaker, now_s: float) -> bool:
-    """Whether the replica may be chosen before others."""
+def is_trusted(breaker: Breaker, now_s: float) -> bool:
+    """Whether routing may prefer the replica to a degraded one."""
     if breaker.circuit is Circuit.CLOSED:
         return True
     if breaker.circuit is Circuit.OPEN:
@@ -61,8 +61,8 @@ def trusted(breaker: Breaker, now_s: float) -> bool:
     return breaker.trials < TRIALS
 
 
-def sent(breaker: Breaker, now_s: float) -> Breaker:
-    """A call goes out; its epoch is that of the breaker returned."""
+def on_send(breaker: Breaker, now_s: float) -> Breaker:
+    """After a call was sent; its epoch is that of the returned breaker."""
     if breaker.circuit is Circuit.OPEN and now_s >= breaker.retry_at_s:
         epoch = breaker.epoch + 1
         return replace(breaker, circuit=Circuit.HALF_OPEN, epoch=epoch, trials=1, passed=0)
@@ -71,45 +71,45 @@ def sent(breaker: Breaker, now_s: float) -> Breaker:
     return breaker
 
 
-def answered(breaker: Breaker, epoch: int) -> Breaker:
-    """A call of ``epoch`` was answered; an error of the caller's making is an answer too."""
+def on_success(breaker: Breaker, epoch: int) -> Breaker:
+    """After a response to a call of ``epoch``; an error caused by the caller is a success too."""
     if epoch != breaker.epoch:
         return breaker
     if breaker.circuit is Circuit.CLOSED:
-        return _marked(breaker, 0)
+        return _add_mark(breaker, 0)
     if breaker.circuit is Circuit.OPEN:
         return breaker
     if breaker.passed + 1 >= TRIALS:
-        return renewed(breaker)
+        return reset(breaker)
     return replace(breaker, passed=breaker.passed + 1)
 
 
-def failed(breaker: Breaker, epoch: int, now_s: float) -> Breaker:
-    """A call of ``epoch`` got no answer, or one that is the engine's own failure."""
+def on_failure(breaker: Breaker, epoch: int, now_s: float) -> Breaker:
+    """After a call of ``epoch`` without a response, or with an error of the engine itself."""
     if epoch != breaker.epoch or breaker.circuit is Circuit.OPEN:
         return breaker
     if breaker.circuit is Circuit.HALF_OPEN:
-        return _opened(breaker, now_s)
-    marked = _marked(breaker, 1)
+        return _open(breaker, now_s)
+    marked = _add_mark(breaker, 1)
     share = marked.marks.bit_count() / WINDOW
     if marked.marks & _RUN == _RUN or (marked.count == WINDOW and share >= SHARE_MAX):
-        return _opened(marked, now_s)
+        return _open(marked, now_s)
     return marked
 
 
-def left(breaker: Breaker, epoch: int) -> Breaker:
-    """A call of ``epoch`` ended with its caller: it says nothing, and another may be the trial."""
+def on_cancel(breaker: Breaker, epoch: int) -> Breaker:
+    """After a call of ``epoch`` was cancelled: it proves neither, and frees its trial."""
     if epoch != breaker.epoch or breaker.circuit is not Circuit.HALF_OPEN:
         return breaker
     return replace(breaker, trials=breaker.trials - 1)
 
 
-def renewed(breaker: Breaker) -> Breaker:
-    """The breaker of a replica without a past: it has recovered, or its process is a new one."""
+def reset(breaker: Breaker) -> Breaker:
+    """A breaker without history: the replica has recovered, or its process is new."""
     return Breaker(epoch=breaker.epoch + 1)
 
 
-def _marked(breaker: Breaker, mark: int) -> Breaker:
+def _add_mark(breaker: Breaker, mark: int) -> Breaker:
     marks = (breaker.marks << 1 | mark) & _WINDOW
     count = min(breaker.count + 1, WINDOW)
     if marks == breaker.marks and count == breaker.count:
@@ -117,11 +117,11 @@ def _marked(breaker: Breaker, mark: int) -> Breaker:
     return replace(breaker, marks=marks, count=count)
 
 
-def _opened(breaker: Breaker, now_s: float) -> Breaker:
-    pause_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(breaker.opened, 30))
+def _open(breaker: Breaker, now_s: float) -> Breaker:
+    pause_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** min(breaker.openings, 30))
     return Breaker(
         circuit=Circuit.OPEN,
         epoch=breaker.epoch + 1,
-        opened=breaker.opened + 1,
+        openings=breaker.openings + 1,
         retry_at_s=now_s + pause_s,
     )

@@ -1,15 +1,16 @@
-"""A replica's life as pure functions: what is seen goes in, what it now is comes out.
+"""The lifecycle of a replica, as a pure function from state and event to the next state.
 
 ::
 
-    STARTING ── answered ──► READY ── asked to stop ──► DRAINING ── exited ──► STOPPED
-        │                      │
-        └── no start, exited, ─┴── exited, missed too many checks ──► FAILED ── started ──► STARTING
-            too late
+    STARTING ── healthy ──► READY ── stop requested ──► DRAINING ── exited ──► STOPPED
+        │                     │
+        └── start failed, ────┴── exited, missed too many checks ──► FAILED ── started ──► STARTING
+            exited, too slow
 
-FAILED means: end what is left of the process, and start again at ``retry_at_s``. One that is asked
-to leave goes on as before, but for another that takes over (:mod:`reconciler`). Its one
-writer is its :class:`replica_supervisor.Keeper`; times are of the monotonic clock.
+FAILED means: end what is left of the process, and start again at ``retry_at_s``. A replica that is
+being replaced stays in service until its successor is ready (:mod:`reconciler`). The only writer is
+the replica's :class:`sage_gateway.controlplane.replica_supervisor.ReplicaSupervisor`; times are of
+the monotonic clock.
 """
 
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ from enum import StrEnum
 from sage_gateway.config.pool_spec import HealthSpec
 
 
-class State(StrEnum):
-    """Where a replica stands; only READY is sent requests."""
+class ReplicaState(StrEnum):
+    """The state of a replica; only a READY one is sent requests."""
 
     STARTING = "starting"
     READY = "ready"
@@ -30,13 +31,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What is known of one replica.
+    """The state of one replica with its history.
 
-    ``restarts`` counts since it was last stable. ``leaving``: another is to take its place.
+    ``restarts`` counts since it was last stable. ``leaving``: it is being replaced.
     """
 
     name: str
-    state: State
+    state: ReplicaState
     since_s: float
     missed: int = 0
     restarts: int = 0
@@ -46,80 +47,87 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class ProcessStarted:
     """A process was started."""
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
-    """It was asked whether it is well; ``why`` it is not, where that is known."""
+class ProbeResult:
+    """The result of a health check, with the reason if it is negative and known."""
 
     healthy: bool
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class NotStarted:
-    """There is no process: ``why``."""
+class StartFailed:
+    """No process could be started."""
 
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Exited:
+class ProcessExited:
     """The process has ended; ``code`` is negative for a signal."""
 
     code: int
 
 
 @dataclass(frozen=True, slots=True)
-class StopAsked:
-    """Nobody wants this replica any more."""
+class StopRequested:
+    """The replica is in surplus."""
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveAsked:
-    """Another is to take its place, and only then is it to stop."""
+class ReplacementRequested:
+    """The replica is to be stopped once a successor is ready."""
 
 
-Event = Started | NotStarted | Probed | Exited | StopAsked | LeaveAsked
-LIVE = frozenset({State.STARTING, State.READY, State.FAILED})
+ReplicaEvent = (
+    ProcessStarted
+    | StartFailed
+    | ProbeResult
+    | ProcessExited
+    | StopRequested
+    | ReplacementRequested
+)
+LIVE = frozenset({ReplicaState.STARTING, ReplicaState.READY, ReplicaState.FAILED})
 
 
-def advance(replica: Replica, event: Event, now_s: float, limits: HealthSpec) -> Replica:
-    """The replica after ``event``; an event that means nothing in its state changes nothing."""
+def advance(replica: Replica, event: ReplicaEvent, now_s: float, limits: HealthSpec) -> Replica:
+    """The replica after ``event``; an event without a meaning in its state changes nothing."""
+    state = ReplicaState
     match replica.state, event:
-        case State.FAILED, Started():
-            return replace(replica, state=State.STARTING, since_s=now_s, missed=0)
-        case State.STARTING, Probed(healthy=True):
-            return replace(replica, state=State.READY, since_s=now_s, missed=0, reason="")
-        case State.STARTING, Probed(why=why) if now_s - replica.since_s >= limits.start_timeout_s:
-            told = f": {why}" if why else ""
-            reason = f"not healthy within {limits.start_timeout_s:g} s{told}"
-            return _failed(replica, reason, now_s, limits)
-        case State.STARTING, NotStarted(why):
-            return _failed(replica, f"cannot start: {why}", now_s, limits)
-        case State.READY, Probed(healthy=True):
+        case state.FAILED, ProcessStarted():
+            return replace(replica, state=state.STARTING, since_s=now_s, missed=0)
+        case state.STARTING, ProbeResult(healthy=True):
+            return replace(replica, state=state.READY, since_s=now_s, missed=0, reason="")
+        case state.STARTING, ProbeResult(reason=why) if _start_is_overdue(replica, now_s, limits):
+            reason = f"not healthy within {limits.start_timeout_s:g} s{': ' * bool(why)}{why}"
+            return _fail(replica, reason, now_s, limits)
+        case state.STARTING, StartFailed(why):
+            return _fail(replica, f"cannot start: {why}", now_s, limits)
+        case state.READY, ProbeResult(healthy=True):
             stable = now_s - replica.since_s >= limits.stable_s
             return replace(replica, missed=0, restarts=0 if stable else replica.restarts)
-        case State.READY, Probed() if replica.missed + 1 >= limits.missed_max:
-            return _failed(replica, f"{limits.missed_max} health checks missed", now_s, limits)
-        case State.READY, Probed():
+        case state.READY, ProbeResult() if replica.missed + 1 >= limits.missed_max:
+            return _fail(replica, f"{limits.missed_max} health checks missed", now_s, limits)
+        case state.READY, ProbeResult():
             return replace(replica, missed=replica.missed + 1)
-        case ((State.STARTING | State.READY), Exited(code)):
-            return _failed(replica, f"exited with {code}", now_s, limits)
-        case ((State.STARTING | State.READY), StopAsked()):
-            return replace(replica, state=State.DRAINING, since_s=now_s)
-        case ((State.STARTING | State.READY | State.FAILED), LeaveAsked()):
+        case ((state.STARTING | state.READY), ProcessExited(code)):
+            return _fail(replica, f"exited with {code}", now_s, limits)
+        case ((state.STARTING | state.READY), StopRequested()):
+            return replace(replica, state=state.DRAINING, since_s=now_s)
+        case ((state.STARTING | state.READY | state.FAILED), ReplacementRequested()):
             return replace(replica, leaving=True)
-        case (State.FAILED, StopAsked()) | (State.DRAINING, Exited()):
-            return replace(replica, state=State.STOPPED, since_s=now_s)
+        case (state.FAILED, StopRequested()) | (state.DRAINING, ProcessExited()):
+            return replace(replica, state=state.STOPPED, since_s=now_s)
     return replica
 
 
-def born(name: str, now_s: float) -> Replica:
-    """A replica whose process is being started for the first time."""
-    return Replica(name, State.STARTING, now_s)
+def new_replica(name: str, now_s: float) -> Replica:
+    """A replica before the first start of its process."""
+    return Replica(name, ReplicaState.STARTING, now_s)
 
 
 def backoff_s(restarts: int, limits: HealthSpec) -> float:
@@ -127,10 +135,14 @@ def backoff_s(restarts: int, limits: HealthSpec) -> float:
     return float(min(limits.backoff_max_s, limits.backoff_first_s * 2 ** min(restarts, 30)))
 
 
-def _failed(replica: Replica, reason: str, now_s: float, limits: HealthSpec) -> Replica:
+def _start_is_overdue(replica: Replica, now_s: float, limits: HealthSpec) -> bool:
+    return now_s - replica.since_s >= limits.start_timeout_s
+
+
+def _fail(replica: Replica, reason: str, now_s: float, limits: HealthSpec) -> Replica:
     return replace(
         replica,
-        state=State.FAILED,
+        state=ReplicaState.FAILED,
         since_s=now_s,
         restarts=replica.restarts + 1,
         retry_at_s=now_s + backoff_s(replica.restarts, limits),

@@ -1,10 +1,10 @@
-"""A model's replicas as routing sees them, kept rather than made anew for every decision.
+"""The candidate set of a model: its replicas as routing sees them, updated incrementally.
 
-A decision needs to know whether there is room and among which replicas to choose. Made anew, that
-takes a millisecond with a thousand replicas, several times a request. Here a replica that changed
-is looked at once, before the next decision; the rest stands as it was.
+A decision needs to know whether there is room, and the replicas to choose from. Computed from
+scratch, that takes a millisecond with a thousand replicas, several times per request. Here only the
+replicas that changed since the last decision are evaluated.
 
-Only a circuit that is not closed changes with time alone, so such replicas are looked at always.
+Only a circuit that is not closed changes with time alone, so such replicas are always evaluated.
 """
 
 from bisect import bisect_left
@@ -12,126 +12,131 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from sage_gateway.replicas.circuit_breaker import Breaker, Circuit
-from sage_gateway.replicas.lifecycle import State
-from sage_gateway.routing.policy import PLACE, Candidate, eligible
+from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.routing.policy import SLOT_INDEX, Candidate, eligible
 
-_NOBODY = Candidate(0, State.STOPPED, 0)
+_UNKNOWN = Candidate(0, ReplicaState.STOPPED, 0)
 
 
-class Seen(Protocol):
-    """A replica, as far as it is looked at; it adds itself to ``changed`` when it changes."""
+class RoutedReplica(Protocol):
+    """A replica as the candidate set sees it.
+
+    It adds itself to :attr:`CandidateSet.changes` whenever one of these values changes.
+    """
 
     breaker: Breaker
-    changed: "set[Seen]"
 
     def room(self) -> int:
         """How many more requests it takes now."""
 
     def candidate(self, now_s: float) -> Candidate:
-        """As routing sees it."""
+        """The replica as a routing policy sees it."""
 
 
-class Tier:
-    """READY replicas of the same trust. ``open``: those with room, in the order of places."""
+class PriorityTier:
+    """READY replicas of one priority. ``available``: those with room, in the order of index."""
 
-    __slots__ = ("count", "open", "room")
+    __slots__ = ("available", "count", "room")
 
     def __init__(self) -> None:
         self.count = 0
         self.room = 0
-        self.open: list[Candidate] = []
+        self.available: list[Candidate] = []
 
     def add(self, candidate: Candidate, room: int) -> None:
-        """It is one of these."""
+        """Add a replica with its room."""
         self.count += 1
         self.room += room
-        if candidate.room:
-            self.open.insert(self._at(candidate), candidate)
+        if candidate.has_room:
+            self.available.insert(self._position(candidate), candidate)
 
     def remove(self, candidate: Candidate, room: int) -> None:
-        """It is none any more; said as it was when added."""
+        """Remove a replica; the arguments are those of :meth:`add`."""
         self.count -= 1
         self.room -= room
-        if candidate.room:
-            del self.open[self._at(candidate)]
+        if candidate.has_room:
+            del self.available[self._position(candidate)]
 
-    def _at(self, candidate: Candidate) -> int:
-        return bisect_left(self.open, candidate.place, key=PLACE)
+    def _position(self, candidate: Candidate) -> int:
+        return bisect_left(self.available, candidate.slot_index, key=SLOT_INDEX)
 
 
-class Roster:
-    """The replicas in ``members``, which may grow and shrink, in the order of their places.
+class CandidateSet:
+    """The replicas of ``replicas`` in the order of index; equal to ``eligible`` of all of them.
 
-    Answers as :func:`sage_gateway.routing.eligible` would of all of them at ``now_s``.
+    A replica that changed is in ``changes``. After adding or removing replicas call :meth:`reset`.
     """
 
-    def __init__(self, members: Sequence[Seen]) -> None:
-        self._members = members
-        self._known: list[Seen] = []
-        self._index: dict[Seen, int] = {}
+    def __init__(self, replicas: Sequence[RoutedReplica]) -> None:
+        self.changes: set[RoutedReplica] = set()
+        self._replicas = replicas
+        self._complete = False
+        self._positions: dict[RoutedReplica, int] = {}
         self._candidates: list[Candidate] = []
         self._rooms: list[int] = []
-        self._changed: set[Seen] = set()
-        self._unsettled: set[Seen] = set()
-        self._trusted = Tier()
-        self._doubted = Tier()
+        self._unsettled: set[RoutedReplica] = set()
+        self._healthy = PriorityTier()
+        self._degraded = PriorityTier()
+
+    def reset(self) -> None:
+        """Evaluate all replicas before the next decision."""
+        self._complete = False
 
     def room(self, now_s: float) -> int:
-        """For how many requests those that would be chosen have room."""
-        return self._first(now_s).room
+        """For how many requests the replicas of the first tier have room."""
+        return self._first_tier(now_s).room
 
     def ready(self, now_s: float) -> int:
-        """How many replicas take requests."""
+        """The number of replicas that take requests."""
         self._refresh(now_s)
-        return self._trusted.count + self._doubted.count
+        return self._healthy.count + self._degraded.count
 
-    def open(self, tried: Collection[int], now_s: float) -> Sequence[Candidate]:
-        """Those to choose from, in the order of their places; to be read before the next call."""
-        first = self._first(now_s)
-        return eligible(self._candidates, tried=tried) if tried else first.open
+    def available(self, tried: Collection[int], now_s: float) -> Sequence[Candidate]:
+        """The replicas to choose from, in the order of index; valid until the next call."""
+        first = self._first_tier(now_s)
+        return eligible(self._candidates, tried=tried) if tried else first.available
 
-    def _first(self, now_s: float) -> Tier:
+    def _first_tier(self, now_s: float) -> PriorityTier:
         self._refresh(now_s)
-        return self._trusted if self._trusted.count else self._doubted
+        return self._healthy if self._healthy.count else self._degraded
 
     def _refresh(self, now_s: float) -> None:
-        if self._known != self._members:
-            self._begin(now_s)
-        elif self._changed or self._unsettled:
-            look = self._changed | self._unsettled
-            self._changed.clear()
-            for member in look:
-                self._look(member, now_s)
+        if not self._complete:
+            self._rebuild(now_s)
+        elif self.changes or self._unsettled:
+            changed = self.changes | self._unsettled
+            self.changes.clear()
+            for replica in changed:
+                position = self._positions.get(replica)
+                if position is not None:  # None: it was removed, and a request there ended
+                    self._update(replica, position, now_s)
 
-    def _look(self, member: Seen, now_s: float) -> None:
-        at = self._index[member]
-        before, room = self._candidates[at], self._rooms[at]
-        if before.state is State.READY:
+    def _update(self, replica: RoutedReplica, position: int, now_s: float) -> None:
+        before, room = self._candidates[position], self._rooms[position]
+        if before.state is ReplicaState.READY:
             self._tier(before).remove(before, room)
-        self._put(member, at, now_s)
+        self._insert(replica, position, now_s)
 
-    def _put(self, member: Seen, at: int, now_s: float) -> None:
-        candidate = self._candidates[at] = member.candidate(now_s)
-        room = self._rooms[at] = member.room()
-        if candidate.state is State.READY:
+    def _insert(self, replica: RoutedReplica, position: int, now_s: float) -> None:
+        candidate = self._candidates[position] = replica.candidate(now_s)
+        room = self._rooms[position] = replica.room()
+        if candidate.state is ReplicaState.READY:
             self._tier(candidate).add(candidate, room)
-        if member.breaker.circuit is Circuit.CLOSED:
-            self._unsettled.discard(member)
+        if replica.breaker.circuit is Circuit.CLOSED:
+            self._unsettled.discard(replica)
         else:
-            self._unsettled.add(member)
+            self._unsettled.add(replica)
 
-    def _tier(self, candidate: Candidate) -> Tier:
-        return self._doubted if candidate.doubted else self._trusted
+    def _tier(self, candidate: Candidate) -> PriorityTier:
+        return self._degraded if candidate.degraded else self._healthy
 
-    def _begin(self, now_s: float) -> None:
-        for member in self._known:
-            member.changed = set()
-        self._known = list(self._members)
-        self._index = {member: at for at, member in enumerate(self._known)}
-        self._changed, self._unsettled = set(), set()
-        self._trusted, self._doubted = Tier(), Tier()
-        self._candidates = [_NOBODY] * len(self._known)
-        self._rooms = [0] * len(self._known)
-        for at, member in enumerate(self._known):
-            member.changed = self._changed
-            self._put(member, at, now_s)
+    def _rebuild(self, now_s: float) -> None:
+        self.changes.clear()
+        self._unsettled.clear()
+        self._healthy, self._degraded = PriorityTier(), PriorityTier()
+        self._positions = {replica: at for at, replica in enumerate(self._replicas)}
+        self._candidates = [_UNKNOWN] * len(self._replicas)
+        self._rooms = [0] * len(self._replicas)
+        for position, replica in enumerate(self._replicas):
+            self._insert(replica, position, now_s)
+        self._complete = True

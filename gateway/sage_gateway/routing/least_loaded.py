@@ -1,23 +1,23 @@
-"""The replica with the fewest requests in flight; of several the first."""
+"""The replica with the fewest requests in flight; of equal ones the first."""
 
 from collections.abc import Sequence
 
 from sage_gateway.config.pool_spec import ModelSpec
-from sage_gateway.routing.policy import LOAD, Candidate, Hints, Policy
+from sage_gateway.routing.policy import LOAD, Candidate, RoutingHints, RoutingPolicy
 
 
-def choose(candidates: Sequence[Candidate], _: Hints, __: None) -> int:
-    """The index of the least busy."""
-    return least(candidates).place
+def choose(candidates: Sequence[Candidate], _: RoutingHints, __: None) -> int:
+    """The index of the least loaded replica."""
+    return least(candidates).slot_index
 
 
 def least(candidates: Sequence[Candidate]) -> Candidate:
-    """The least busy of them."""
+    """The least loaded candidate."""
     return min(candidates, key=LOAD)
 
 
 def start(_: ModelSpec) -> None:
-    """Nothing is remembered."""
+    """This policy has no state."""
 
 
-POLICY: Policy[None] = Policy(choose=choose, start=start)
+POLICY: RoutingPolicy[None] = RoutingPolicy(choose=choose, start=start)

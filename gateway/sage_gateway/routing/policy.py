@@ -1,7 +1,7 @@
-"""What a routing policy sees and says: frozen values in, the index of a replica out.
+"""The interface of a routing policy: frozen values in, the index of a replica out.
 
-A policy chooses among what :func:`eligible` left, so none can choose a replica that is not READY
-or is full, or forget the order of trust. Candidates come in the order of their places.
+A policy chooses among the candidates that :func:`eligible` returns, so it cannot choose a replica
+that is not READY or is full, or prefer a degraded one. Candidates are in the order of index.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -10,84 +10,85 @@ from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from sage_gateway.config.pool_spec import ModelSpec
-from sage_gateway.replicas.lifecycle import State
+from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.request import Request
 
 S = TypeVar("S")
 
 
 class Candidate(NamedTuple):
-    """A replica as routing sees it; ``place`` is its number in the model.
+    """A replica as routing sees it; ``slot_index`` is its number in the model.
 
-    ``doubted``: it lost a request or missed a check, or its circuit is not closed. ``room``: it
-    takes one more request.
+    ``degraded``: it lost a request or missed a check, or its circuit is not closed. ``has_room``:
+    it takes one more request.
 
-    A tuple, because every decision makes one a replica: a frozen dataclass takes three times as
-    long to make.
+    A tuple, because every decision creates one per changed replica: a frozen dataclass takes three
+    times as long to create.
     """
 
-    place: int
-    state: State
+    slot_index: int
+    state: ReplicaState
     in_flight: int
-    doubted: bool = False
-    room: bool = True
+    degraded: bool = False
+    has_room: bool = True
 
 
-#: In C, because a thousand replicas are a thousand calls a decision.
-PLACE: Callable[[Candidate], int] = itemgetter(Candidate._fields.index("place"))
+#: In C, because a thousand replicas are a thousand calls per decision.
+SLOT_INDEX: Callable[[Candidate], int] = itemgetter(Candidate._fields.index("slot_index"))
 LOAD: Callable[[Candidate], int] = itemgetter(Candidate._fields.index("in_flight"))
 
 
-class Hints(NamedTuple):
-    """Where a request belongs: ``key`` by name, ``chain`` by the blocks of its prompt."""
+class RoutingHints(NamedTuple):
+    """The affinity of a request: ``key`` by name, ``chain`` by the blocks of its prompt."""
 
     key: bytes = b""
     chain: tuple[bytes, ...] = ()
 
 
-NO_HINTS = Hints()
+NO_HINTS = RoutingHints()
 
 
-def no_hints(_: Request) -> Hints:
+def no_hints(_: Request) -> RoutingHints:
     """For a policy that takes every request alike."""
     return NO_HINTS
 
 
-def unchanged(state: S, _: Hints, __: int) -> S:
-    """For a policy that remembers nothing of a choice."""
+def keep_state(state: S, _: RoutingHints, __: int) -> S:
+    """For a policy that does not remember its choices."""
     return state
 
 
 @dataclass(frozen=True, slots=True)
-class Policy(Generic[S]):
-    """One way to choose.
+class RoutingPolicy(Generic[S]):
+    """One way to choose a replica.
 
     ``choose`` is pure: candidates (never none), hints and the state give the index. ``learn`` is
     the state after that choice, ``start`` the first one. ``read`` takes the hints from a request.
     """
 
-    choose: Callable[[Sequence[Candidate], Hints, S], int]
+    choose: Callable[[Sequence[Candidate], RoutingHints, S], int]
     start: Callable[[ModelSpec], S]
-    learn: Callable[[S, Hints, int], S] = unchanged
-    read: Callable[[Request], Hints] = no_hints
+    learn: Callable[[S, RoutingHints, int], S] = keep_state
+    read: Callable[[Request], RoutingHints] = no_hints
 
 
 def eligible(candidates: Sequence[Candidate], *, tried: Collection[int] = ()) -> list[Candidate]:
-    """Those to choose from, all of the same trust: READY, with room for one more request.
+    """The replicas to choose from, all of one tier: READY, with room for one more request.
 
-    One that is doubted, or was tried for this request already, is the last choice rather than no
-    choice. A kept-alive connection may have been closed under the first try; and were an open
-    circuit a refusal, requests that make every engine fail would close a model to everybody.
+    A replica that is degraded, or was tried for this request already, is the last choice rather
+    than no choice. A kept-alive connection may have been closed under the first try; and if an open
+    circuit were a refusal, requests that make every engine fail would close a model to all callers.
 
-    **Trust goes before room**: while any is trusted, a doubted one's room is none. A dead one,
-    which seems to have room again and again, would draw all who wait before it is found dead.
+    **The tier precedes the room**: while any replica is healthy, the room of a degraded one does
+    not count. A dead replica, which seems to have room again and again, would otherwise attract all
+    queued requests before it is found dead.
     """
-    ready = [c for c in candidates if c.state is State.READY]
-    if tried and (fresh := _open([c for c in ready if c.place not in tried])):
+    ready = [c for c in candidates if c.state is ReplicaState.READY]
+    if tried and (fresh := _with_room([c for c in ready if c.slot_index not in tried])):
         return fresh
-    return _open(ready)
+    return _with_room(ready)
 
 
-def _open(ready: list[Candidate]) -> list[Candidate]:
-    trusted = [c for c in ready if not c.doubted] or ready
-    return [c for c in trusted if c.room]
+def _with_room(ready: list[Candidate]) -> list[Candidate]:
+    tier = [c for c in ready if not c.degraded] or ready
+    return [c for c in tier if c.has_room]

@@ -1,16 +1,16 @@
-"""One replica after the other, whatever their load. The state is the index chosen last."""
+"""One replica after the other, whatever their load. The state is the last chosen index."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
 
 from sage_gateway.config.pool_spec import ModelSpec
-from sage_gateway.routing.policy import PLACE, Candidate, Hints, Policy
+from sage_gateway.routing.policy import SLOT_INDEX, Candidate, RoutingHints, RoutingPolicy
 
 
-def choose(candidates: Sequence[Candidate], _: Hints, last: int) -> int:
+def choose(candidates: Sequence[Candidate], _: RoutingHints, last: int) -> int:
     """The next index after ``last``, or the first."""
-    after = bisect_right(candidates, last, key=PLACE)
-    return candidates[after % len(candidates)].place
+    after = bisect_right(candidates, last, key=SLOT_INDEX)
+    return candidates[after % len(candidates)].slot_index
 
 
 def start(_: ModelSpec) -> int:
@@ -18,9 +18,9 @@ def start(_: ModelSpec) -> int:
     return -1
 
 
-def learn(_: int, __: Hints, index: int) -> int:
-    """The index is now the last."""
+def learn(_: int, __: RoutingHints, index: int) -> int:
+    """The index becomes the last one."""
     return index
 
 
-POLICY: Policy[int] = Policy(choose=choose, start=start, learn=learn)
+POLICY: RoutingPolicy[int] = RoutingPolicy(choose=choose, start=start, learn=learn)

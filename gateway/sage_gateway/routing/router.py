@@ -1,4 +1,4 @@
-"""The policies by name, and the one owner of what a model's policy remembers."""
+"""The router of a model: its routing policy with what that remembers."""
 
 from collections.abc import Collection, Sequence
 from importlib import import_module
@@ -6,38 +6,38 @@ from typing import Any, get_args
 
 from sage_gateway.config.pool_spec import ModelSpec, Routing
 from sage_gateway.requests.request import Request
-from sage_gateway.routing.policy import Candidate, Hints, Policy, eligible
+from sage_gateway.routing.policy import Candidate, RoutingHints, RoutingPolicy, eligible
 
-POLICIES: dict[str, Policy[Any]] = {
+POLICIES: dict[str, RoutingPolicy[Any]] = {
     name: import_module(f"sage_gateway.routing.{name}").POLICY for name in get_args(Routing)
 }
 
 
 class Router:
-    """Chooses for one model, by the policy that its ``routing`` names."""
+    """Chooses replicas for one model, by the policy in its ``routing``."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._policy = POLICIES[spec.routing]
         self._state = self._policy.start(spec)
 
-    def hints(self, request: Request) -> Hints:
+    def hints(self, request: Request) -> RoutingHints:
         """The policy's hints of a request."""
         return self._policy.read(request)
 
     def choose(
         self,
         candidates: Sequence[Candidate],
-        hints: Hints,
+        hints: RoutingHints,
         *,
         tried: Collection[int] = (),
     ) -> int | None:
-        """The index of the replica for the next request, None when none has room."""
-        return self.among(eligible(candidates, tried=tried), hints)
+        """The index of the replica for the next request, None when no replica has room."""
+        return self.choose_among(eligible(candidates, tried=tried), hints)
 
-    def among(self, open_: Sequence[Candidate], hints: Hints) -> int | None:
-        """The same of those that are eligible, in the order of their places."""
-        if not open_:
+    def choose_among(self, available: Sequence[Candidate], hints: RoutingHints) -> int | None:
+        """As :meth:`choose`, given the eligible candidates in the order of index."""
+        if not available:
             return None
-        index = self._policy.choose(open_, hints, self._state)
+        index = self._policy.choose(available, hints, self._state)
         self._state = self._policy.learn(self._state, hints, index)
         return index

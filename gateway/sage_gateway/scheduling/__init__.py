@@ -1,35 +1,39 @@
-"""Who goes next when a model has no room.
+"""Scheduling: the order in which queued requests get a replica when a model has no room.
 
-Decisions are pure; :class:`Queue` is the one owner of who waits for a model. One more policy: a
-file here with ``policy()`` in it, and its name in ``pool_spec.Scheduling``.
+``queue`` is a model's request queue, ``class_queues`` its four internal queues, ``queued_request``
+what a request says of itself. ``policy`` is the interface of the policies: ``fifo``, ``priority``,
+``slo``, ``fair``, ``cost`` and ``adaptive``, one file each. ``preemption`` cancels background
+requests for others, ``shared_device`` divides a device between models, ``concurrency_limit`` and
+``service_rate`` measure. A further policy is a file with ``policy()`` and its name in
+``pool_spec.Scheduling``.
 """
 
 from sage_gateway.scheduling import concurrency_limit
-from sage_gateway.scheduling.concurrency_limit import Limit
-from sage_gateway.scheduling.preemption import giving_way
-from sage_gateway.scheduling.queue import POLICIES, Bounds, Clock, Queue
+from sage_gateway.scheduling.concurrency_limit import ConcurrencyLimit
+from sage_gateway.scheduling.preemption import run_preemptible
+from sage_gateway.scheduling.queue import POLICIES, Queue, QueueClock, QueueLimits
 from sage_gateway.scheduling.queued_request import (
     ANSWER_TOKENS,
-    PLAIN,
-    Ticket,
-    Wishes,
+    DEFAULT_HINTS,
+    QueuedRequest,
+    RequestHints,
     expected_tokens,
 )
-from sage_gateway.scheduling.shared_device import Device, Use
+from sage_gateway.scheduling.shared_device import DeviceUsage, SharedDevice
 
 __all__ = [
     "ANSWER_TOKENS",
-    "PLAIN",
+    "DEFAULT_HINTS",
     "POLICIES",
-    "Bounds",
-    "Clock",
-    "Device",
-    "Limit",
+    "ConcurrencyLimit",
+    "DeviceUsage",
     "Queue",
-    "Ticket",
-    "Use",
-    "Wishes",
+    "QueueClock",
+    "QueueLimits",
+    "QueuedRequest",
+    "RequestHints",
+    "SharedDevice",
     "concurrency_limit",
     "expected_tokens",
-    "giving_way",
+    "run_preemptible",
 ]

@@ -1,10 +1,13 @@
-"""Those who wait, in the order of a policy. Heaps: no length is ever walked to find who is next."""
+"""The queues inside a model's queue: one per class of request, each in the order of a policy.
+
+Heaps, so that finding the next request never walks a queue.
+"""
 
 from heapq import heapify, heappop, heappush
 
 from sage_gateway.scheduling import fifo, slo
-from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.queued_request import Ticket
+from sage_gateway.scheduling.policy import SchedulingPolicy
+from sage_gateway.scheduling.queued_request import QueuedRequest
 
 BACKGROUND_EVERY = 20
 STALE_MIN = 64
@@ -12,154 +15,156 @@ STALE_MIN = 64
 Heap = list[tuple[float, int]]
 
 
-class Line:
-    """Tickets in one policy's order, each once."""
+class PolicyQueue:
+    """Requests in the order of one policy: a heap per rank of the policy."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
         self._heaps: tuple[Heap, ...] = tuple([] for _ in policy.ranks)
-        self._waiting: dict[int, Ticket] = {}
-        self._turns = 0
+        self._requests: dict[int, QueuedRequest] = {}
+        self._pops = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._requests)
 
-    def oldest_s(self) -> float | None:
-        """When the one who waits longest came; numbers rise with the arrivals."""
-        return next((ticket.arrived_s for ticket in self._waiting.values()), None)
+    def oldest_arrival_s(self) -> float | None:
+        """When the oldest request arrived; numbers rise with the arrivals. None if empty."""
+        return next((request.arrived_s for request in self._requests.values()), None)
 
-    def push(self, ticket: Ticket) -> None:
-        """It begins to wait."""
-        self._waiting[ticket.number] = ticket
+    def push(self, request: QueuedRequest) -> None:
+        """Add a request."""
+        self._requests[request.number] = request
         for heap, rank in zip(self._heaps, self._policy.ranks, strict=True):
-            heappush(heap, (rank(ticket), ticket.number))
+            heappush(heap, (rank(request), request.number))
 
-    def pop(self, now_s: float) -> Ticket:
-        """Take out who is next; somebody waits."""
+    def pop(self, now_s: float) -> QueuedRequest:
+        """Remove and return the next request of a queue that is not empty."""
         heads = [self._head(heap) for heap in self._heaps]
-        ticket = heads[self._policy.turn(heads, self._turns, now_s)]
-        self._turns += 1
-        self._policy.served(ticket)
-        self._remove(ticket)
-        return ticket
+        request = heads[self._policy.choose_head(heads, self._pops, now_s)]
+        self._pops += 1
+        self._policy.on_dispatch(request)
+        self._remove(request)
+        return request
 
-    def discard(self, ticket: Ticket) -> bool:
-        """It leaves, and costs nothing; whether it waited."""
-        if ticket.number not in self._waiting:
+    def discard(self, request: QueuedRequest) -> bool:
+        """Remove a request without charging its tokens; whether it was queued."""
+        if request.number not in self._requests:
             return False
-        self._policy.charge(ticket, -ticket.tokens)
-        self._remove(ticket)
+        self._policy.charge(request, -request.tokens)
+        self._remove(request)
         return True
 
-    def _head(self, heap: Heap) -> Ticket:
-        while heap[0][1] not in self._waiting:
+    def _head(self, heap: Heap) -> QueuedRequest:
+        while heap[0][1] not in self._requests:
             heappop(heap)
-        return self._waiting[heap[0][1]]
+        return self._requests[heap[0][1]]
 
-    def _remove(self, ticket: Ticket) -> None:
-        """Its entries stay until they come up, or are too many."""
-        del self._waiting[ticket.number]
+    def _remove(self, request: QueuedRequest) -> None:
+        """Its heap entries stay until they are the head, or until stale entries are too many."""
+        del self._requests[request.number]
         for heap in self._heaps:
-            if len(heap) > 2 * len(self._waiting) + STALE_MIN:
-                heap[:] = [entry for entry in heap if entry[1] in self._waiting]
+            if len(heap) > 2 * len(self._requests) + STALE_MIN:
+                heap[:] = [entry for entry in heap if entry[1] in self._requests]
                 heapify(heap)
 
 
-class Lanes:
-    """The line of a model; before it who lost a replica, behind it who is late, and background.
+class ClassQueues:
+    """Four queues per model, served in this order: retries, main, overdue, background.
 
-    Late is who would be answered after its deadline were the guess of its work right, under a
-    policy that minds deadlines. Let go in its turn it would make the next one late, and under
-    overload so on for ever; but a guess is no reason to refuse it. Of background the first are
-    those who had begun, and gave way.
+    ``main`` is in policy order. ``overdue`` holds the requests that are predicted to miss their
+    deadline, under a policy that enforces deadlines. Dispatched in their turn they would make the
+    next request overdue, and under overload every request after it; but a prediction is not a
+    reason to refuse them. ``preempted`` holds background requests that were preempted; they precede
+    the rest of ``background``.
 
-    Late ones and background are held back while others wait or pass, but for every
-    ``BACKGROUND_EVERY``-th turn: an age at which they may pass would let a thousand lines of a
-    batch pass together, a share does not.
+    Overdue and background requests are deferred while others are queued or bypass, except for
+    every ``BACKGROUND_EVERY``-th dispatch: an age limit would let a thousand rows of a batch become
+    due together, a share does not.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
-        self.returned = Line(fifo.policy())
-        self.late = Line(fifo.policy())
-        self.front = Line(policy)
-        self.resumed = Line(fifo.policy())
-        self.back = Line(policy)
-        self._held = 0
-        self._late_before = False
+        self.retries = PolicyQueue(fifo.policy())
+        self.overdue = PolicyQueue(fifo.policy())
+        self.main = PolicyQueue(policy)
+        self.preempted = PolicyQueue(fifo.policy())
+        self.background = PolicyQueue(policy)
+        self._deferrals = 0
+        self._last_deferred_was_overdue = False
 
     def __len__(self) -> int:
-        return self.ahead + len(self.resumed) + len(self.back)
+        return self.foreground_count + len(self.preempted) + len(self.background)
 
     @property
-    def ahead(self) -> int:
-        """How many wait who are not background."""
-        return len(self.returned) + len(self.late) + len(self.front)
+    def foreground_count(self) -> int:
+        """The number of queued requests that are not background."""
+        return len(self.retries) + len(self.overdue) + len(self.main)
 
     @property
-    def due(self) -> bool:
-        """Whether background was held back for as long as it may be."""
-        return self._held >= BACKGROUND_EVERY - 1
+    def background_due(self) -> bool:
+        """Whether background has been deferred as often as it may be."""
+        return self._deferrals >= BACKGROUND_EVERY - 1
 
-    def passed(self) -> None:
-        """Somebody went by who did not wait."""
-        self._held += 1
+    def count_bypass(self) -> None:
+        """Count a request that bypassed these queues as a deferral of background."""
+        self._deferrals += 1
 
-    def push(self, ticket: Ticket) -> None:
-        """It begins to wait."""
-        self._line(ticket).push(ticket)
+    def push(self, request: QueuedRequest) -> None:
+        """Queue a request in the queue of its class."""
+        self._queue_of(request).push(request)
 
-    def pop(self, now_s: float) -> Ticket:
-        """Take out who is next; somebody waits."""
-        if self.returned:
-            return self.returned.pop(now_s)
-        behind = len(self.late) + len(self.resumed) + len(self.back)
-        if background_next(len(self.front), behind, self._held):
-            return self._from_behind(now_s)
-        self._held += behind > 0
-        return self._in_time(now_s) or self._from_behind(now_s)
+    def pop(self, now_s: float) -> QueuedRequest:
+        """Remove and return the next request; at least one is queued."""
+        if self.retries:
+            return self.retries.pop(now_s)
+        deferred = len(self.overdue) + len(self.preempted) + len(self.background)
+        if background_next(len(self.main), deferred, self._deferrals):
+            return self._pop_deferred(now_s)
+        self._deferrals += deferred > 0
+        return self._pop_timely(now_s) or self._pop_deferred(now_s)
 
-    def _from_behind(self, now_s: float) -> Ticket:
-        """The next of the late ones and of background, in turn where there are both."""
-        self._held = 0
-        background = self.resumed or self.back
-        self._late_before = bool(self.late) and not (background and self._late_before)
-        if not self._late_before:
+    def _pop_deferred(self, now_s: float) -> QueuedRequest:
+        """The next of the overdue and background requests, alternating where there are both."""
+        self._deferrals = 0
+        background = self.preempted or self.background
+        alternate = background and self._last_deferred_was_overdue
+        self._last_deferred_was_overdue = bool(self.overdue) and not alternate
+        if not self._last_deferred_was_overdue:
             return background.pop(now_s)
-        ticket = self.late.pop(now_s)
-        self._policy.charge(ticket, ticket.tokens)
-        return ticket
+        request = self.overdue.pop(now_s)
+        self._policy.charge(request, request.tokens)
+        return request
 
-    def _in_time(self, now_s: float) -> Ticket | None:
-        """The next of the line who is not late; those who are leave it, and owe nothing."""
-        while self.front:
-            ticket = self.front.pop(now_s)
-            if not (self._policy.expires and slo.late(ticket, now_s)):
-                return ticket
-            self._policy.charge(ticket, -ticket.tokens)
-            self.late.push(ticket)
+    def _pop_timely(self, now_s: float) -> QueuedRequest | None:
+        """The next of ``main`` that is not overdue; overdue ones move, and are not charged."""
+        while self.main:
+            request = self.main.pop(now_s)
+            if not (self._policy.enforces_deadlines and slo.is_overdue(request, now_s)):
+                return request
+            self._policy.charge(request, -request.tokens)
+            self.overdue.push(request)
         return None
 
-    def discard(self, ticket: Ticket) -> bool:
-        """It leaves; whether it waited."""
-        return self.late.discard(ticket) or self._line(ticket).discard(ticket)
+    def discard(self, request: QueuedRequest) -> bool:
+        """Remove a request; whether it was queued."""
+        return self.overdue.discard(request) or self._queue_of(request).discard(request)
 
-    def _line(self, ticket: Ticket) -> Line:
-        if ticket.returned:
-            return self.returned
-        if ticket.resumed:
-            return self.resumed
-        return self.back if ticket.background else self.front
-
-
-def background_next(front: int, back: int, held: int) -> bool:
-    """Whether it is background's turn, of ``back`` who wait and were held back ``held`` times."""
-    return back > 0 and (front == 0 or held >= BACKGROUND_EVERY - 1)
+    def _queue_of(self, request: QueuedRequest) -> PolicyQueue:
+        if request.retry:
+            return self.retries
+        if request.preempted:
+            return self.preempted
+        return self.background if request.background else self.main
 
 
-def full(waiting: int, behind: int, *, background: bool, queue_max: int) -> bool:
-    """Whether one more is too many. ``behind``: how many of those who wait are background.
+def background_next(main: int, deferred: int, deferrals: int) -> bool:
+    """Whether a deferred request is next, given the queues' lengths and the deferrals so far."""
+    return deferred > 0 and (main == 0 or deferrals >= BACKGROUND_EVERY - 1)
 
-    Background fills half of a queue at most, so that a batch never turns a user away.
+
+def is_full(queued: int, queued_background: int, *, background: bool, queue_max: int) -> bool:
+    """Whether the queue cannot take one more request.
+
+    Background fills at most half of a queue, so that a batch never causes a user's rejection.
     """
-    return waiting >= queue_max or (background and behind >= queue_max // 2)
+    return queued >= queue_max or (background and queued_background >= queue_max // 2)

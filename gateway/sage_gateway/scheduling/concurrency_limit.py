@@ -1,16 +1,17 @@
-"""How many requests a replica takes at once, found by measurement: pure.
+"""The measured concurrency limit of a replica, as pure functions.
 
-Latency stays flat while an engine has room, and rises in proportion once requests wait inside it.
-After each window of answers their mean is held against the *floor*, the mean without such waiting.
-Below ``TOLERANCE`` times the floor (a fuller batch is slower for each request, and better for all)
-the limit rises by its square root; above, it shrinks by as much as latency is too high, by half at
-most. An engine that was lost halves it. A limit that nobody comes near is evidence of nothing.
+Latency stays flat while an engine has room, and rises in proportion once requests queue inside it.
+After each window of responses their mean is compared with the *floor*, the mean without such
+queueing. Below ``TOLERANCE`` times the floor (a fuller batch is slower for each request, and better
+for all) the limit rises by its square root; above, it shrinks by as much as latency is too high, by
+half at most. A lost engine halves it. A limit that was not used is not evidence.
 
 **The floor must be measured again.** At its best limit an engine never shows its floor; and when
 prompts grow, latency is high at any limit. So every ``PROBE_STEPS`` steps, or after ``SHRUNK_MAX``
-shrinkings in a row, the limit is ``PROBE`` of itself for two windows: the first lets go what was in
-flight, the mean of the second is the floor. That share is less than 1 over ``TOLERANCE``, so that a
-floor measured too high corrects itself; one that drifts up lets the limit run away with it.
+shrinkings in a row, the limit is ``PROBE`` of itself for two windows: in the first the requests in
+flight finish, the mean of the second is the floor. That share is less than 1 over ``TOLERANCE``, so
+that a floor measured too high corrects itself; a floor that drifts up would raise the limit without
+end.
 
 Source: the Gradient2 limit of Netflix's concurrency-limits; BBR (Cardwell et al., 2016) for the
 probing; the halving is AIMD's.
@@ -32,10 +33,10 @@ SHRUNK_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """A replica's limit, the answers of this window, and what was learnt of those before.
+class ConcurrencyLimit:
+    """A replica's limit, the responses of the current window, and the state of the measurement.
 
-    ``probes``: how many windows of a probe are still to come; ``before``: the limit to go back to.
+    ``probes``: how many windows of a probe are still to run; ``before``: the limit to restore.
     """
 
     value: float = START
@@ -54,29 +55,29 @@ class Limit:
         return int(self.value)
 
 
-def answered(limit: Limit, seconds: float, in_flight: int) -> Limit:
-    """The limit after a finished answer that took ``seconds``; itself is one of those in flight."""
+def record_latency(limit: ConcurrencyLimit, seconds: float, in_flight: int) -> ConcurrencyLimit:
+    """The limit after a complete response that took ``seconds``, itself one of ``in_flight``."""
     limit = replace(
         limit,
         sum_s=limit.sum_s + seconds,
         count=limit.count + 1,
         busiest=max(limit.busiest, in_flight),
     )
-    return limit if limit.count < _window(limit) else _stepped(limit)
+    return limit if limit.count < _window(limit) else _step(limit)
 
 
-def lost(limit: Limit) -> Limit:
-    """The limit after the engine went away with a request."""
+def record_loss(limit: ConcurrencyLimit) -> ConcurrencyLimit:
+    """The limit after the engine was lost with a request."""
     half, before = max(LEAST, limit.value / 2), max(LEAST, limit.before / 2)
     return replace(limit, value=half, before=before)
 
 
-def _window(limit: Limit) -> int:
-    """So many answers that those begun under the last limit are the smaller part."""
+def _window(limit: ConcurrencyLimit) -> int:
+    """A number of responses of which those sent under the last limit are the smaller part."""
     return max(WINDOW_MIN, 2 * limit.concurrency)
 
 
-def _stepped(limit: Limit) -> Limit:
+def _step(limit: ConcurrencyLimit) -> ConcurrencyLimit:
     mean_s = limit.sum_s / limit.count
     fresh = replace(limit, sum_s=0.0, count=0, busiest=0)
     if limit.probes > 1:
@@ -87,14 +88,14 @@ def _stepped(limit: Limit) -> Limit:
     slower = mean_s / floor_s if floor_s else 1.0
     if slower > TOLERANCE:
         value = max(LEAST, limit.value * max(0.5, TOLERANCE / slower))
-        return _maybe_probing(replace(fresh, floor_s=floor_s, value=value, shrunk=limit.shrunk + 1))
+        return _maybe_probe(replace(fresh, floor_s=floor_s, value=value, shrunk=limit.shrunk + 1))
     if limit.busiest < NEAR * limit.concurrency:
         return replace(fresh, floor_s=floor_s, shrunk=0)
     value = min(float(CONCURRENCY_MAX), limit.value + math.sqrt(limit.value))
-    return _maybe_probing(replace(fresh, floor_s=floor_s, value=value, shrunk=0))
+    return _maybe_probe(replace(fresh, floor_s=floor_s, value=value, shrunk=0))
 
 
-def _maybe_probing(limit: Limit) -> Limit:
+def _maybe_probe(limit: ConcurrencyLimit) -> ConcurrencyLimit:
     if limit.steps + 1 < PROBE_STEPS and limit.shrunk < SHRUNK_MAX:
         return replace(limit, steps=limit.steps + 1)
     return replace(limit, probes=2, before=limit.value, value=max(LEAST, PROBE * limit.value))

@@ -1,14 +1,14 @@
-"""Who came first goes first."""
+"""First in, first out."""
 
-from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.queued_request import Ticket
+from sage_gateway.scheduling.policy import SchedulingPolicy
+from sage_gateway.scheduling.queued_request import QueuedRequest
 
 
-def rank(ticket: Ticket) -> float:
+def rank(request: QueuedRequest) -> float:
     """By arrival."""
-    return ticket.arrived_s
+    return request.arrived_s
 
 
-def policy() -> Policy:
+def policy() -> SchedulingPolicy:
     """First in, first out."""
-    return Policy((rank,))
+    return SchedulingPolicy((rank,))

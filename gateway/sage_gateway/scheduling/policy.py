@@ -1,43 +1,44 @@
-"""What a scheduling policy is: in which order those who wait are let go."""
+"""The interface of a scheduling policy: the order in which queued requests are dispatched."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sage_gateway.scheduling.queued_request import Ticket
+from sage_gateway.scheduling.queued_request import QueuedRequest
 
-Rank = Callable[[Ticket], float]
-Turn = Callable[[Sequence[Ticket], int, float], int]
+Rank = Callable[[QueuedRequest], float]
+HeadChooser = Callable[[Sequence[QueuedRequest], int, float], int]
 
 
-def only(_: Sequence[Ticket], __: int, ___: float) -> int:
-    """For a policy of one order."""
+def first_head(_: Sequence[QueuedRequest], __: int, ___: float) -> int:
+    """For a policy with one rank."""
     return 0
 
 
-def unmoved(_: Ticket) -> None:
-    """For a policy that remembers nothing of whom it let go."""
+def ignore_dispatch(_: QueuedRequest) -> None:
+    """For a policy without a memory of dispatched requests."""
 
 
-def uncharged(_: Ticket, __: int) -> None:
-    """For a policy that keeps no account of tokens."""
+def ignore_charge(_: QueuedRequest, __: int) -> None:
+    """For a policy that does not count tokens."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """One way to order those who wait.
+class SchedulingPolicy:
+    """One way to order queued requests.
 
-    ``ranks``: one order each, the lowest rank is its head, of two equal ones the earlier ticket. A
-    rank is asked for once, when the ticket comes: **waiting must move all ranks alike**, so that a
-    heap stays in order and nothing is ever sorted again. Aging is therefore a head start that an
-    urgent ticket gets over those who came before it, not a bonus that grows.
-    ``turn``: which order's head goes next, of their heads, how many went before, and the time.
-    ``expires``: whether who can no more be answered by its deadline is refused.
-    ``served``: the ticket is let go. ``charge``: it cost so many tokens more than expected; less
-    than none where it left the queue.
+    ``ranks``: one order each; the lowest rank is its head, and of equal ranks the earlier request.
+    A rank is computed once, on arrival: **waiting must change all ranks alike**, so that a heap
+    stays in order and is never sorted again. Aging is therefore a head start of an urgent request
+    over those that arrived before it, not a bonus that grows.
+    ``choose_head``: the index of the order whose head is next, from the heads, the number of
+    requests dispatched before, and the time.
+    ``enforces_deadlines``: whether a request that cannot meet its deadline any more is refused.
+    ``on_dispatch``: called when a request is dispatched. ``charge``: corrects its cost by a number
+    of tokens, which is negative for a request that left the queue.
     """
 
     ranks: tuple[Rank, ...]
-    turn: Turn = only
-    expires: bool = False
-    served: Callable[[Ticket], None] = unmoved
-    charge: Callable[[Ticket, int], None] = uncharged
+    choose_head: HeadChooser = first_head
+    enforces_deadlines: bool = False
+    on_dispatch: Callable[[QueuedRequest], None] = ignore_dispatch
+    charge: Callable[[QueuedRequest, int], None] = ignore_charge

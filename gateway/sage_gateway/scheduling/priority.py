@@ -1,19 +1,19 @@
-"""The more urgent class first, but none starves: a class is worth a head start of ``AGING_S``.
+"""The more urgent class first, without starvation: a class is a head start of ``AGING_S``.
 
-A ``low`` request goes before every ``interactive`` one that came 15 s after it, or later.
+A ``low`` request precedes every ``interactive`` request that arrived 15 s after it or later.
 """
 
-from sage_gateway.scheduling.policy import Policy
-from sage_gateway.scheduling.queued_request import Ticket
+from sage_gateway.scheduling.policy import SchedulingPolicy
+from sage_gateway.scheduling.queued_request import QueuedRequest
 
 AGING_S = 5.0
 
 
-def rank(ticket: Ticket) -> float:
+def rank(request: QueuedRequest) -> float:
     """By arrival, later by ``AGING_S`` for each class above it."""
-    return ticket.arrived_s + AGING_S * ticket.priority
+    return request.arrived_s + AGING_S * request.priority
 
 
-def policy() -> Policy:
-    """Classes with aging. The last class, background, waits apart: see :mod:`line`."""
-    return Policy((rank,))
+def policy() -> SchedulingPolicy:
+    """Classes with aging. The last class, background, has its own queue: :mod:`class_queues`."""
+    return SchedulingPolicy((rank,))

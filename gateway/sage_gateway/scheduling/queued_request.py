@@ -1,4 +1,4 @@
-"""A request that may have to wait: what its caller said of it, and what it is expected to cost."""
+"""A queued request: its scheduling hints and its expected cost in tokens."""
 
 import math
 
@@ -10,10 +10,11 @@ BYTES_A_TOKEN = 4
 ANSWER_TOKENS = 256  # of a generation that names no limit; corrected once the engine has counted
 
 
-class Wishes(msgspec.Struct, frozen=True, gc=False):
-    """What a caller says of a request. ``priority``: its place in PRIORITIES, 0 first.
+class RequestHints(msgspec.Struct, frozen=True, gc=False):
+    """Scheduling hints of a caller. ``priority``: an index into PRIORITIES, 0 first.
 
-    ``deadline_s`` is of the epoch; infinite where none is named. ``job``: the Flink job that asks.
+    ``deadline_s``: seconds of the epoch, infinite without a deadline. ``job``: the calling Flink
+    job.
     """
 
     tenant: str = ""
@@ -23,19 +24,18 @@ class Wishes(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def background(self) -> bool:
-        """Whether it may wait for ever, and give way to others when it runs."""
+        """Whether it may wait without limit, and be preempted when it runs."""
         return self.priority == BACKGROUND
 
 
-PLAIN = Wishes()
+DEFAULT_HINTS = RequestHints()
 
 
-class Ticket(msgspec.Struct, frozen=True, gc=False):
-    """One request that waits. Times are of the monotonic clock; numbers rise with the arrivals.
+class QueuedRequest(msgspec.Struct, frozen=True, gc=False):
+    """One request of a queue. Times are of the monotonic clock; numbers rise with the arrivals.
 
-    ``tokens``: how many it is expected to cost, prompt and answer, at least 1. ``work_s``: how long
-    an engine is expected to take over it. ``returned``: it was let go once, and lost its replica.
-    ``resumed``: it was let go once, and gave way to others.
+    ``tokens``: its expected cost, prompt and answer, at least 1. ``work_s``: how long an engine is
+    expected to take. ``retry``: its replica was lost. ``preempted``: it was preempted.
     """
 
     number: int
@@ -45,15 +45,15 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     deadline_s: float = math.inf
     tokens: int = 1
     work_s: float = 0.0
-    returned: bool = False
-    resumed: bool = False
+    retry: bool = False
+    preempted: bool = False
 
     @property
     def background(self) -> bool:
-        """Whether it may wait for ever."""
+        """Whether it may wait without limit."""
         return self.priority == BACKGROUND
 
 
 def expected_tokens(body_bytes: int, answer_tokens_max: int) -> int:
-    """A rough count from what is known before the call; 4 bytes a token of the prompt."""
+    """An estimate from what is known before the call; 4 bytes per token of the prompt."""
     return max(1, body_bytes // BYTES_A_TOKEN + answer_tokens_max)

@@ -1,48 +1,49 @@
-"""Models that compute on one device, such as chat and embeddings on one GPU, scheduled together.
+"""Models that share one device, such as chat and embeddings on one GPU, scheduled together.
 
-A burst of embeddings slows every token of a chat model beside it, and no model's own limits know
-of that. So the models that name a ``device`` share its ``concurrency``:
+A burst of embeddings slows down every token of a chat model on the same device, and the limits of
+one model do not see the other. Models that name the same ``device`` therefore share its
+``concurrency``:
 
-* Below its share, by weights, a model has room as long as the device has.
-* Beyond that it takes what the others leave. Left are a place for each that has none, so that a
-  short embedding does not wait for the end of a long generation, and for those of its users who
-  wait as many as its share allows.
-* Background work of all models stands behind the users of all, and gives way to them.
+* Below its weighted share a model has room as long as the device has.
+* Above its share a model gets what the others do not need. Reserved are one slot for each model
+  without a request, so that a short embedding does not wait for the end of a long generation, and
+  for each model with queued foreground requests as many slots as its share allows.
+* Background requests of all models come after the foreground of all, and are preempted for it.
 
-Requests are counted, not what they cost the device: an engine tells nobody that.
+Requests are counted, not their cost on the device, which an engine does not report.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
-class Use(NamedTuple):
-    """What a model has of a device: its weight, how many requests are there, how many wait."""
+class DeviceUsage(NamedTuple):
+    """A model's use of a device: its weight, its requests there, its queued foreground requests."""
 
     share: float
     busy: int
-    waiting: int
+    queued: int
 
 
-class Sharer(Protocol):
-    """A model, as far as its device is concerned."""
+class DeviceModel(Protocol):
+    """A model as its device sees it."""
 
-    def use(self) -> Use:
-        """As it is now; who waits is not background."""
+    def device_usage(self) -> DeviceUsage:
+        """The current usage."""
 
-    def pump(self) -> None:
-        """Let go as many as there is room for."""
+    def dispatch(self) -> None:
+        """Dispatch as many queued requests as there is room for."""
 
-    def give_way(self, wanted: int) -> None:
-        """So many of its background requests give way, if there are."""
+    def preempt_background(self, count: int) -> None:
+        """Preempt up to ``count`` of its background requests."""
 
 
-def room(concurrency: int, mine: Use, others: Sequence[Use]) -> bool:
+def has_room(concurrency: int, mine: DeviceUsage, others: Sequence[DeviceUsage]) -> bool:
     """Whether a model may have one more request on a device of this concurrency.
 
-    >>> room(4, Use(1, 2, 0), [Use(1, 0, 0)])
+    >>> has_room(4, DeviceUsage(1, 2, 0), [DeviceUsage(1, 0, 0)])
     True
-    >>> room(4, Use(1, 3, 0), [Use(1, 0, 0)])
+    >>> has_room(4, DeviceUsage(1, 3, 0), [DeviceUsage(1, 0, 0)])
     False
     """
     free = concurrency - mine.busy - sum(other.busy for other in others)
@@ -51,67 +52,73 @@ def room(concurrency: int, mine: Use, others: Sequence[Use]) -> bool:
     part = concurrency / (mine.share + sum(other.share for other in others))
     if mine.busy < max(1, int(part * mine.share)):
         return True
-    return free > sum(_left(other, max(1, int(part * other.share))) for other in others)
+    return free > sum(_reserved_slots(other, max(1, int(part * other.share))) for other in others)
 
 
-def _left(other: Use, most: int) -> int:
-    """How many places a model that goes beyond its share leaves to one that may have ``most``."""
-    wanted = max(other.waiting, 0 if other.busy else 1)
-    return max(0, min(wanted, most - other.busy))
+def _reserved_slots(other: DeviceUsage, share_slots: int) -> int:
+    """The free slots that stay reserved for a model with a share of ``share_slots``."""
+    wanted = max(other.queued, 0 if other.busy else 1)
+    return max(0, min(wanted, share_slots - other.busy))
 
 
-def _won(concurrency: int, mine: Use, other: Use, rest: Sequence[Use], wanted: int) -> int:
-    """How many places a model would win if another had so many fewer; those left to it are not."""
-    for won in range(min(wanted, other.busy)):
-        less = other._replace(busy=other.busy - won - 1)
-        if not room(concurrency, mine._replace(busy=mine.busy + won), [less, *rest]):
-            return won
+def _slots_gained(
+    concurrency: int,
+    mine: DeviceUsage,
+    other: DeviceUsage,
+    rest: Sequence[DeviceUsage],
+    wanted: int,
+) -> int:
+    """How many slots a model gains by preempting another; reserved slots are not gained."""
+    for gained in range(min(wanted, other.busy)):
+        less = other._replace(busy=other.busy - gained - 1)
+        if not has_room(concurrency, mine._replace(busy=mine.busy + gained), [less, *rest]):
+            return gained
     return min(wanted, other.busy)
 
 
-class Device:
-    """The owner of who shares a device."""
+class SharedDevice:
+    """A device and the models that compute on it."""
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
-        self._sharers: list[Sharer] = []
+        self._models: list[DeviceModel] = []
 
-    def join(self, sharer: Sharer) -> None:
-        """It computes here from now on."""
-        self._sharers.append(sharer)
+    def join(self, model: DeviceModel) -> None:
+        """Add a model."""
+        self._models.append(model)
 
-    def leave(self, sharer: Sharer) -> None:
-        """It is no longer asked for; what it still has here is not counted."""
-        self._sharers.remove(sharer)
+    def leave(self, model: DeviceModel) -> None:
+        """Remove a model; its requests that still run are not counted any more."""
+        self._models.remove(model)
 
-    def room(self, sharer: Sharer) -> bool:
-        """Whether it may have one more request here."""
-        return room(self.concurrency, sharer.use(), self._others(sharer))
+    def has_room(self, model: DeviceModel) -> bool:
+        """Whether the model may have one more request here."""
+        return has_room(self.concurrency, model.device_usage(), self._others(model))
 
-    def calm(self, sharer: Sharer) -> bool:
-        """Whether no user of the others waits."""
-        return not any(other.waiting for other in self._others(sharer))
+    def has_background_room(self, model: DeviceModel) -> bool:
+        """Whether no other model has queued foreground requests."""
+        return not any(other.queued for other in self._others(model))
 
-    def pump(self) -> None:
-        """Let go as many as there is room for, of who has least of its share first."""
-        for sharer in sorted(self._sharers, key=_had):
-            sharer.pump()
+    def dispatch(self) -> None:
+        """Dispatch as many requests as there is room for; the least served model is first."""
+        for model in sorted(self._models, key=_usage_per_share):
+            model.dispatch()
 
-    def make_way(self, sharer: Sharer, wanted: int) -> None:
-        """Background of the others gives way to so many of its users, as far as they gain by it."""
-        mine = sharer.use()
-        for other in self._sharers:
-            if other is sharer:
+    def preempt_for(self, model: DeviceModel, count: int) -> None:
+        """Preempt background of other models for ``count`` requests, where that gains a slot."""
+        mine = model.device_usage()
+        for other in self._models:
+            if other is model:
                 continue
-            rest = [one.use() for one in self._sharers if one not in (sharer, other)]
-            places = _won(self.concurrency, mine, other.use(), rest, wanted)
-            other.give_way(places)
-            mine, wanted = mine._replace(busy=mine.busy + places), wanted - places
+            rest = [one.device_usage() for one in self._models if one not in (model, other)]
+            gained = _slots_gained(self.concurrency, mine, other.device_usage(), rest, count)
+            other.preempt_background(gained)
+            mine, count = mine._replace(busy=mine.busy + gained), count - gained
 
-    def _others(self, sharer: Sharer) -> list[Use]:
-        return [one.use() for one in self._sharers if one is not sharer]
+    def _others(self, model: DeviceModel) -> list[DeviceUsage]:
+        return [one.device_usage() for one in self._models if one is not model]
 
 
-def _had(sharer: Sharer) -> float:
-    share, busy, _ = sharer.use()
+def _usage_per_share(model: DeviceModel) -> float:
+    share, busy, _ = model.device_usage()
     return busy / share

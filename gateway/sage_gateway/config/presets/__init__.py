@@ -1,4 +1,4 @@
-"""Shipped pools for common machines: ``NAME.yaml`` beside this file is the preset ``NAME``."""
+"""Shipped pools for common machines: ``NAME.yaml`` in this folder is the preset ``NAME``."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def path(name: str) -> Path:
     """The file of the preset ``name``.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no preset of that name.
     """
     if name not in NAMES:
         raise ConfigError(f"no preset {name!r}; there are {', '.join(NAMES)}")
@@ -22,5 +22,5 @@ def path(name: str) -> Path:
 
 
 def text(name: str) -> str:
-    """That file, as it is."""
+    """The text of that file."""
     return path(name).read_text()
