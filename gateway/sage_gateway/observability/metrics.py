@@ -32,9 +32,11 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        self.in_flight = 0
+        in_flight = Gauge(
             "sage_gateway_in_flight", "Requests being answered", registry=self.registry
         )
+        in_flight.set_function(lambda: self.in_flight)
         self.tokens = Counter(
             "sage_gateway_tokens",
             "Tokens that the engines counted",

@@ -35,7 +35,7 @@ class RequestTracking:
 
     def begin(self, request: Request) -> "RequestTracker":
         """A tracker for ``request``; its time starts now."""
-        self.metrics.in_flight.inc()
+        self.metrics.in_flight += 1
         span = self.tracing.begin(request) if self.tracing else None
         if span is not None:
             request.traceparent = span.traceparent
@@ -127,7 +127,7 @@ class RequestTracker:
         now_s = time.perf_counter()
         seconds = now_s - self._started_s
         metrics = self._tracking.metrics
-        metrics.in_flight.dec()
+        metrics.in_flight -= 1
         requests, histogram = metrics.outcome(self._request.route, self.model, status)
         requests.inc()
         histogram.observe(seconds)

@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Coroutine, Iterator
+from functools import lru_cache
 from typing import Any
 
 from sage_flink.common import StoreUnavailable
@@ -137,6 +138,7 @@ def tenant_of(key: Key, headers: Headers) -> str:
     return key.tenant
 
 
+@lru_cache(maxsize=4096)
 def account_name(name: str) -> str:
     """A client's name for a tenant or a job, in the characters that accounts may have."""
     return re.sub(r"[^A-Za-z0-9._:/-]", "_", name[:NAME_CHARS_MAX])
