@@ -13,7 +13,8 @@ from minicluster import Appended, workers_end
 import sage_flink as sage
 from benchmark_sage.mock_engine import MockEngine
 from sage_connectors import HttpPool
-from sage_flink.common import Failed, Record, Settings
+from sage_flink.common import Record, Settings
+from sage_flink.common.dead_letters import DeadLetter, from_message, to_message
 from sage_flink.flow import FlinkOptions, Graph, Outcome
 from sage_flink.flow.lists import ListSource
 
@@ -38,7 +39,7 @@ class Ran:
     """What came of a run, and what the engine saw of it."""
 
     answered: dict[str, list[Record]]  # by branch, in order of arrival
-    failed: dict[str, list[Failed]]  # by record id
+    failed: dict[str, list[DeadLetter]]  # by record id
     requests: list[dict[str, Any]]
     key: str  # for the pool, as the target's process has it
 
@@ -61,7 +62,7 @@ def on_local(branches: list[Branch], url: str, folder: Path) -> None:
             return await sage.flow.run(_graph(branches, folder), job=JOB, pool=pool)
 
     outcome = asyncio.run(run())
-    letters = [Record(failed.id, failed.to_json()) for failed in outcome.failed]
+    letters = [to_message(failed, JOB) for failed in outcome.failed]
     _letters(folder).write(letters)
 
 
@@ -99,9 +100,9 @@ def ran(
 ) -> Ran:
     """Run the branches on ``target`` against the engine, or against ``url``, which leads to it."""
     target(branches, url or engine.url, folder)
-    failed: dict[str, list[Failed]] = {}
-    for letter in _letters(folder).held():
-        failed.setdefault(letter.id, []).append(Failed(**json.loads(letter.value)))
+    failed: dict[str, list[DeadLetter]] = {}
+    for message in _letters(folder).held():
+        failed.setdefault(message.id, []).append(from_message(message))
     answered = {branch.name: _out(folder, branch).held() for branch in branches}
     key = _key_of_the_jvm() if target is on_native else KEY
     return Ran(answered, failed, engine.requests(), key)

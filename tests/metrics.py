@@ -7,6 +7,12 @@ class Metrics(dict):
     def get_metrics_group(self):
         return self
 
+    def get_index_of_this_subtask(self):
+        return 0
+
+    def get_number_of_parallel_subtasks(self):
+        return 1
+
     def add_group(self, *_):
         return self
 

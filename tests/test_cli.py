@@ -68,8 +68,43 @@ def test_what_is_no_job_is_told_with_the_jobs_there_are(command, name):
     assert str(error).startswith(f"no job {name!r}; give one of rag_answer, rag_ingest, or")
 
 
-def test_a_program_cannot_be_drawn():
-    assert "or the path of a YAML file" in str(refused("explain", "job.py"))
+PROGRAM = """
+import sage_flink as sage
+from sage_connectors import kafka
+from neighbour import SHOUT
+
+def build():
+    lines = sage.flow.read("in", kafka("in")).map("shout", lambda record: record.value + SHOUT)
+    return lines.write("out", kafka("out")).dead_letters_to(kafka("failed"))
+"""
+
+
+def test_a_py_file_is_drawn_and_submitted_by_its_build(tmp_path):
+    (tmp_path / "neighbour.py").write_text("SHOUT = b'!'\n")
+    path = tmp_path / "my_job.py"
+    path.write_text(PROGRAM)
+
+    lines = sage("explain", str(path)).output.splitlines()
+    shown = sage("jobs", "submit", str(path), "--help")
+
+    assert [line.split()[0] for line in lines] == ["in", "shout", "out", "dead-letters"]
+    assert "--parallelism" in shown.output
+    assert "my_job" in shown.output
+
+
+def test_a_py_file_without_a_pipeline_is_refused_with_what_it_needs(tmp_path):
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "odd.py").write_text("import no_such_package\n")
+
+    assert "empty.py: needs a function build()" in str(
+        refused("explain", str(tmp_path / "empty.py"))
+    )
+    assert "odd.py needs no_such_package" in str(refused("explain", str(tmp_path / "odd.py")))
+
+
+@pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])
+def test_a_py_file_that_is_missing_is_refused(command):
+    assert str(refused(*command, "job.py")).startswith("job.py: No such file or directory; give")
 
 
 def test_a_job_whose_package_is_missing_names_the_package(tmp_path, monkeypatch):
@@ -93,7 +128,7 @@ def test_a_yaml_file_that_is_missing_is_told_with_what_to_give(command):
 
     assert str(error) == (
         "nowhere.yaml: No such file or directory; "
-        "give the path of a YAML file, or a job: rag_answer, rag_ingest"
+        "give the path of a .py or YAML file, or a job: rag_answer, rag_ingest"
     )
 
 

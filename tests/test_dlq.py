@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
 from sage_flink import cli
-from sage_flink.cli.dlq_letters import since_ms
-from sage_flink.common import ConfigError, Failed, NotFound, Record
-from sage_flink.common.letters import Posted, letter_message, marker_message, read, schema
+from sage_flink.cli.dlq_filters import since_ms
+from sage_flink.common import ConfigError, FailedRecord, NotFound, Record
+from sage_flink.common.dead_letters import from_message, replay_mark, to_message
 
 
 @pytest.fixture
@@ -30,10 +30,6 @@ def refused(*words):
     done = sage(*words)
     assert done.exit_code
     return done.exception
-
-
-def test_the_schema_is_printed():
-    assert json.loads(sage("schema").output) == schema()
 
 
 @pytest.mark.parametrize("words", [("list", "rag_ingest"), ("show", "topic", "id")])
@@ -88,8 +84,7 @@ def put(topic, *messages):
 
 
 def letter(id_, step="split", reason="field 'text' has 12 bytes", value=b"text", **more):
-    failed = Failed.of(Record(id_, value, **more), step, reason).of_job("mine")
-    return letter_message(failed.to_json(), id_, step, "mine", "mine")
+    return to_message(FailedRecord(Record(id_, value, **more), step, reason), "mine")
 
 
 def letters(topic, *words):
@@ -110,20 +105,20 @@ def test_letters_are_listed_within_the_width_and_counted_by_reason(topic):
     assert "split" in counted
     assert "has # bytes" in counted
     assert lines[-2].split() == ["4", "in", "all"]
-    assert lines[-1] == "1 messages are no letters"
+    assert lines[-1] == "1 messages are not dead letters of this version"
 
 
 @pytest.mark.service
 def test_replayed_letters_are_hidden_unless_asked_for(topic):
     put(topic, letter("a"), letter("b"))
     position = next(found["position"] for found in letters(topic) if found["id"] == "a")
-    put(topic, marker_message(Posted(position, 0, read(letter("a"))), position))
+    put(topic, replay_mark(from_message(letter("a")), position))
 
     assert [found["id"] for found in letters(topic)] == ["b"]
     every = letters(topic, "--all")
     assert {found["id"]: found["replayed"] for found in every} == {"a": True, "b": False}
-    put(topic, marker_message(Posted("x", 0, read(letter("b"))), letters(topic)[0]["position"]))
-    assert sage("list", topic).output == "no letters; 2 replayed, see --all\n"
+    put(topic, replay_mark(from_message(letter("b")), letters(topic)[0]["position"]))
+    assert sage("list", topic).output == "no dead letters; 2 replayed, see --all\n"
 
 
 @pytest.mark.service
@@ -147,8 +142,8 @@ def test_a_letter_is_shown_whole_and_readable(topic):
     text, raw = sage("show", topic, "a").output, sage("show", topic, "b").output
 
     assert "base64': '/w=='" in text
-    assert "text\n" in text
+    assert "value         bytes\ntext\n" in text
     assert '"n": [' in text
-    assert "5000 bytes; the whole with --json" in raw
-    assert len(json.loads(sage("show", topic, "b", "--json").output)[0]["payload"]) > 5_000
+    assert "5000 bytes; all with --json" in raw
+    assert len(json.loads(sage("show", topic, "b", "--json").output)[0]["value"]["base64"]) > 5_000
     assert isinstance(refused("show", topic, "c"), NotFound)

@@ -24,7 +24,7 @@ from benchmark_sage import (
 )
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
-from sage_jobs.entry import told
+from sage_jobs.entry import report_errors
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B2": ("a backlog through one call a record: slots busy over a direct client", b2_saturate.run),
@@ -90,5 +90,5 @@ def report(folder: Annotated[Path, typer.Option(help="Of result files.")] = RESU
 
 
 if __name__ == "__main__":
-    with told("benchmark_sage"):
+    with report_errors("benchmark_sage"):
         app()

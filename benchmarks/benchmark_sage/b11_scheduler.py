@@ -22,7 +22,7 @@ import orjson
 from benchmark_sage.pace import Pace
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import percentile
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.capacity.memory_budget import Footprint
 from sage_gateway.config.pool_spec import ModelSpec
 from sage_gateway.engines import ENGINES, Launch

@@ -22,8 +22,8 @@ from benchmark_sage.results import Headline, Result, result
 from sage_connectors import http_pool
 from sage_connectors.kafka_client import delete_topic, feed
 from sage_flink.common import Record, Settings, sage_home
+from sage_flink.flow.calls.embeddings import embed
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.local.runner import embed
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import corpus, rag_ingest

@@ -1,85 +1,71 @@
-"""The letters of a dead-letter topic, as tools read them."""
+"""Reads a dead-letter topic for tools: the failed records, and which of them were replayed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sage_connectors.kafka_client import drain, end_offsets
+from sage_flink.common.dead_letters import REPLAYED, DeadLetter, DeadLetterFilter, from_message
 from sage_flink.common.errors import Rejected
-from sage_flink.common.letters import REPLAYED, RUN, Letter, Marker, Posted, Wanted, read
-from sage_flink.common.records import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a topic held: the letters asked for, the oldest first, and what became of all letters.
+class DeadLetterTopic:
+    """What a topic holds: the dead letters that match, the oldest first.
 
-    ``replayed`` are the positions that markers name, whatever was asked for. ``strange`` counts the
-    messages that are neither letters nor markers.
+    ``replayed`` are the positions that replay marks name, whatever the filter. ``other_messages``
+    counts the messages that are neither dead letters nor replay marks.
     """
 
-    letters: tuple[Posted, ...]
+    letters: tuple[DeadLetter, ...]
     replayed: frozenset[str]
-    strange: int
+    other_messages: int
 
     @property
-    def open(self) -> tuple[Posted, ...]:
-        """The letters that no replay has taken."""
-        return tuple(posted for posted in self.letters if posted.position not in self.replayed)
+    def open(self) -> tuple[DeadLetter, ...]:
+        """The dead letters that were not replayed."""
+        return tuple(letter for letter in self.letters if letter.position not in self.replayed)
 
 
-def find(
+def read_dead_letters(
     topic: str,
     servers: str = "",
     *,
-    wanted: Wanted | None = None,
-    payloads: bool = True,
+    chosen: DeadLetterFilter | None = None,
+    values: bool = True,
     on_progress: Callable[[int], object] = lambda messages: None,
-) -> Found:
-    """The committed letters of ``topic`` that are ``wanted``; all are held in memory.
+) -> DeadLetterTopic:
+    """The committed dead letters of ``topic`` that match ``chosen``; they are kept in memory.
 
-    Without ``payloads`` they are dropped as they are read. ``on_progress`` is told how many
-    messages were read.
+    Without ``values`` the records' values are dropped as they are read. ``on_progress`` gets the
+    number of messages read so far.
 
     Raises:
         ConfigError: there is no such topic.
-        StoreUnavailable: the broker is away.
+        StoreUnavailable: the broker does not answer.
     """
-    wanted = wanted or Wanted()
-    letters, replayed, strange = [], set(), 0
+    chosen = chosen or DeadLetterFilter()
+    letters, replayed, other_messages = list[DeadLetter](), set[str](), 0
     for number, message in enumerate(drain(topic, servers), start=1):
         on_progress(number)
         if REPLAYED in message.headers:
             replayed.add(message.headers[REPLAYED].decode(errors="replace"))
-        elif wanted.may_be(message):
-            try:
-                said = read(message)
-            except Rejected:
-                strange += 1
-                continue
-            if isinstance(said, Marker):
-                replayed.add(said.replayed)
-                continue
-            posted = _posted(message, said if payloads else _bare(said))
-            if wanted(posted):
-                letters.append(posted)
-    letters.sort(key=lambda posted: posted.posted_ms)
-    return Found(tuple(letters), frozenset(replayed), strange)
+            continue
+        try:
+            letter = from_message(message if values else message.replace(value=b""))
+        except Rejected:
+            other_messages += 1
+            continue
+        if chosen.matches(letter):
+            letters.append(letter)
+    letters.sort(key=lambda letter: letter.posted_ms)
+    return DeadLetterTopic(tuple(letters), frozenset(replayed), other_messages)
 
 
-def size(topic: str, servers: str = "") -> int:
-    """About how many messages the topic holds: what its offsets count.
+def message_count(topic: str, servers: str = "") -> int:
+    """About how many messages the topic holds: the sum of its end offsets.
 
     Raises:
         ConfigError: there is no such topic.
-        StoreUnavailable: the broker is away.
+        StoreUnavailable: the broker does not answer.
     """
     return sum(end_offsets(topic, servers).values())
-
-
-def _posted(message: Record, letter: Letter) -> Posted:
-    run = message.headers.get(RUN, b"").decode(errors="replace")
-    return Posted(message.id, message.timestamp_ms, letter, run)
-
-
-def _bare(letter: Letter) -> Letter:
-    return letter.model_copy(update={"payload": ""})

@@ -14,7 +14,7 @@ from typing import Any
 from sage_flink.common.errors import ConfigError, Rejected
 
 Document = dict[str, Any]
-#: The tags of HTML that end a line of text; all others stand within one.
+#: The tags of HTML that end a line of text; all others are within a line.
 _BLOCKS = [
     *("address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "figcaption"),
     *("figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li"),
@@ -44,7 +44,7 @@ def documents(path: str, data: bytes | None) -> Iterator[Document]:
 
 
 def _plain(path: str, data: bytes) -> Iterator[Document]:
-    text = _decoded(path, data).strip()
+    text = _decode(path, data).strip()
     yield from _document(path, "", text)
 
 
@@ -54,7 +54,7 @@ def _markdown(path: str, data: bytes) -> Iterator[Document]:
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     title, blocks, marks = "", list[str](), ""
-    for token in MarkdownIt("commonmark").enable("table").parse(_decoded(path, data)):
+    for token in MarkdownIt("commonmark").enable("table").parse(_decode(path, data)):
         if token.type == "heading_open":
             marks = token.markup if token.markup.startswith("#") else "#" * int(token.tag[1])
         elif token.type == "inline":
@@ -82,7 +82,7 @@ def _html(path: str, data: bytes) -> Iterator[Document]:
         import bs4
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    with warnings.catch_warnings():  # bs4 suspects a file name or XML; the suffix has said html
+    with warnings.catch_warnings():  # bs4 suspects a file name or XML; the suffix is html
         warnings.simplefilter("ignore", UserWarning)
         soup = bs4.BeautifulSoup(data, "html.parser")
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
@@ -96,7 +96,7 @@ def _html(path: str, data: bytes) -> Iterator[Document]:
 
 
 def _json_lines(path: str, data: bytes) -> Iterator[Document]:
-    for number, line in enumerate(_decoded(path, data).split("\n"), start=1):
+    for number, line in enumerate(_decode(path, data).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -129,7 +129,7 @@ def _document(path: str, title: str, text: str) -> Iterator[Document]:
         yield {"id": path, "title": title or PurePosixPath(path).stem, "text": text}
 
 
-def _decoded(path: str, data: bytes) -> str:
+def _decode(path: str, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

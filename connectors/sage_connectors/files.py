@@ -1,7 +1,7 @@
-"""A folder of files as a source: one record a file, read in this process or by Flink.
+"""A folder of files as a source: one record per file, read in this process or by Flink.
 
-Both ways see the same files in the same order, give them the same ids, and never fail on a file:
-one that is too large or cannot be read has value None and a header that says so.
+Both read the same files in the same order with the same ids, and never fail on a file: one that is
+too large or cannot be read has value None and a header with the reason.
 """
 
 import os
@@ -14,19 +14,19 @@ from sage_connectors.documents import documents
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 
-#: The largest file whose bytes are read, 64 MiB; the Java source's own limit.
+#: The largest file that is read, 64 MiB; the same limit as in the Java source.
 FILE_BYTES_MAX = 64 << 20
 SUFFIXES = (".txt", ".md", ".html", ".jsonl", ".pdf")
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files below ``folder`` with one of the suffixes (any letter case; none: every file).
+    """The files below ``folder`` with one of the suffixes, in any letter case; all if ``()``.
 
     Hidden ones (a name that starts with ``.`` or ``_``, or below such a folder) are left out. A
     record's id and origin are the path relative to ``folder``, its value the bytes, its time the
-    modification time; header ``path`` is the full path, ``oversize`` (bytes) or ``unreadable``
-    (why) tell of a file without a value. Bounded: the files as they are when the run starts.
+    modification time; header ``path`` is the full path; a file without a value has a header
+    ``oversize`` (bytes) or ``unreadable`` (why). Bounded: the files at the start of the run.
     """
 
     folder: str
@@ -97,8 +97,8 @@ class DecodeFile:
     def __call__(self, record: Record) -> Iterable[Record]:
         """The documents, or Rejected."""
         if record.value is None:
-            told = (f"{k} {v.decode(errors='replace')}" for k, v in record.headers.items())
-            raise Rejected(f"{record.id}: the file was not read: {', '.join(told)}")
+            why = (f"{k} {v.decode(errors='replace')}" for k, v in record.headers.items())
+            raise Rejected(f"{record.id}: the file was not read: {', '.join(why)}")
         found = list(documents(record.id, record.value))
         if not found:
             raise Rejected(f"{record.id}: no text in it")

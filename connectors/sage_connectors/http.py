@@ -1,7 +1,7 @@
 """The model pool over HTTP: any OpenAI-compatible endpoint, by aiohttp.
 
-aiohttp and not httpx, whose pool is quadratic in the number of queued requests. How many requests
-are in flight is the caller's limit (a call's ``capacity``), so the connector has none.
+aiohttp and not httpx: the connection pool of httpx is quadratic in the number of queued requests.
+The caller limits the requests in flight (a call's ``capacity``), so the connector has no limit.
 """
 
 import random
@@ -18,15 +18,17 @@ from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout
 from sage_flink.common.openai import error_message, retry_after_s
 from sage_flink.common.settings import Settings
 from sage_flink.flow import Reply
-from sage_flink.flow.calls.classification import verdict_of
+from sage_flink.flow.calls.classification import classify_status
 
 RESPONSE_BYTES_MAX = 32 << 20
 CONNECT_TIMEOUT_S = 10.0
 
 
 class HttpPool:
-    """A pool at ``urls`` (several: with commas), connections kept alive. Opened by its first
-    request, and asked in turn; an endpoint that fails stands aside for a while.
+    """Client of the pool at ``urls`` (several: with commas), with keep-alive connections.
+
+    It connects at its first request. Requests go to the endpoints in turn; one that fails is
+    skipped for a back-off.
 
     Used on one event loop at a time; ``timeout_s`` bounds a whole request, and for a stream the
     silence between two pieces. Redirects are answers, not followed.
@@ -49,13 +51,13 @@ class HttpPool:
             PoolError: it broke, or the answer is above 32 MiB.
         """
         limit = aiohttp.ClientTimeout(total=self.timeout_s, connect=CONNECT_TIMEOUT_S)
-        with self._asked(path) as url:
-            async with self._opened().post(
+        with self._endpoint(path) as url:
+            async with self._open_session().post(
                 url + path, data=body, headers=headers, timeout=limit, allow_redirects=False
             ) as answer:
-                whole = b"".join([chunk async for chunk in _capped(answer)])
+                whole = b"".join([chunk async for chunk in _chunks(answer)])
         reply = Reply(answer.status, whole, retry_after_s(answer.headers.get("Retry-After", "")))
-        self._account(url, reply.status, reply.retry_after_s)
+        self._record_status(url, reply.status, reply.retry_after_s)
         return reply
 
     async def stream(
@@ -64,19 +66,19 @@ class HttpPool:
         """The body of one request as it arrives; closing the iterator ends the request.
 
         Raises:
-            PoolTimeout: nothing came for ``timeout_s``.
+            PoolTimeout: no data arrived for ``timeout_s``.
             PoolError: status >= 400 (``status`` and the body's message kept), or it broke.
         """
         limit = aiohttp.ClientTimeout(sock_read=self.timeout_s, connect=CONNECT_TIMEOUT_S)
-        with self._asked(path) as url:
-            async with self._opened().post(
+        with self._endpoint(path) as url:
+            async with self._open_session().post(
                 url + path, data=body, headers=headers, timeout=limit, allow_redirects=False
             ) as answer:
-                self._account(url, answer.status, 0.0)
+                self._record_status(url, answer.status, 0.0)
                 if answer.status >= 300:
-                    said = b"".join([chunk async for chunk in _capped(answer)])
-                    raise PoolError(error_message(said, answer.status), status=answer.status)
-                async for chunk in _capped(answer):
+                    text = b"".join([chunk async for chunk in _chunks(answer)])
+                    raise PoolError(error_message(text, answer.status), status=answer.status)
+                async for chunk in _chunks(answer):
                     yield chunk
 
     async def aclose(self) -> None:
@@ -96,7 +98,7 @@ class HttpPool:
     ) -> None:
         await self.aclose()
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         # Opened here and not in __init__: a session belongs to the loop that is running.
         if self._session is None or self._session.closed:
             headers = {"Content-Type": "application/json"}
@@ -107,37 +109,36 @@ class HttpPool:
         return self._session
 
     @contextmanager
-    def _asked(self, path: str) -> Iterator[str]:
-        """The URL whose turn it is; what goes wrong with it is counted, and said in our words."""
+    def _endpoint(self, path: str) -> Iterator[str]:
+        """The next endpoint's URL; wraps the client's errors and counts them as failures."""
         url = self._endpoints.next(time.monotonic())
         try:
             yield url
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            self._endpoints.failed(url, time.monotonic())
+            self._endpoints.record_failure(url, time.monotonic())
             raise PoolAway(f"pool at {url}: POST {path}: no connection: {error}") from error
         except TimeoutError as error:
-            self._endpoints.failed(url, time.monotonic())
+            self._endpoints.record_failure(url, time.monotonic())
             raise PoolTimeout(
                 f"pool at {url}: POST {path}: no answer within {self.timeout_s:g} s"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            self._endpoints.failed(url, time.monotonic())
+            self._endpoints.record_failure(url, time.monotonic())
             raise PoolError(
                 f"pool at {url}: POST {path}: {type(error).__name__}: {error}"
             ) from error
 
-    def _account(self, url: str, status: int, retry_after_s: float) -> None:
-        if verdict_of(status).may_pass:
-            self._endpoints.failed(url, time.monotonic(), retry_after_s)
+    def _record_status(self, url: str, status: int, retry_after_s: float) -> None:
+        if classify_status(status).retryable:
+            self._endpoints.record_failure(url, time.monotonic(), retry_after_s)
         else:
-            self._endpoints.answered(url)
+            self._endpoints.record_success(url)
 
 
 def http_pool(url: str = "", key: str = "", *, timeout_s: float = 600.0) -> HttpPool:
     """The pool at ``url`` (several: with commas); without one, the settings' gateway and its key.
 
-    The settings' key goes to the settings' gateway only: a foreign endpoint gets the key given
-    here, or none.
+    The settings' key is sent to the settings' gateway only; any other endpoint gets ``key``.
 
     Raises:
         ConfigError: the gateway of the settings is meant and there is no key for it.
@@ -150,7 +151,7 @@ def http_pool(url: str = "", key: str = "", *, timeout_s: float = 600.0) -> Http
     return HttpPool(url or settings.gateway_url, named, timeout_s=timeout_s)
 
 
-async def _capped(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     seen = 0
     async for chunk in answer.content.iter_any():
         seen += len(chunk)

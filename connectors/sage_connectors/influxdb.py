@@ -1,7 +1,7 @@
 """InfluxDB 2 as a time-series store: line protocol in, Flux out.
 
-A batch with one bad point is answered by one "no" though the others are stored; writing again
-changes nothing, so the batch is split until the bad point stands alone. Times are read back as
+InfluxDB refuses a batch with one bad point as a whole, though it stores the others; writing points
+again has no effect, so the batch is split until the bad point is alone. Times are read back as
 integers, because the client library's datetimes lose the nanoseconds.
 
 Source: InfluxDB v2 API reference, POST /api/v2/write and /api/v2/query; Flux specification, string
@@ -18,7 +18,7 @@ from influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
-from sage_connectors.isolate import NotTaken, isolate
+from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.settings import Settings
 from sage_flink.tsdb.bucket import Bucket
@@ -40,7 +40,7 @@ T = TypeVar("T")
 class InfluxStore:
     """One bucket of an InfluxDB server.
 
-    The settings' key goes to the settings' server only; another one is asked without a key.
+    The settings' key goes to the settings' server only; any other server is called without a key.
     """
 
     def __init__(self, spec: Bucket) -> None:
@@ -58,8 +58,8 @@ class InfluxStore:
         """Store the points; in InfluxDB's log when this returns."""
         flaws = {index: reason for index, p in enumerate(points) if (reason := flaw(p))}
         lines = [(i, line(p)) for i, p in enumerate(points) if i not in flaws]
-        guilty = [(index, reason) for (index, _), reason in isolate(lines, self._write)]
-        return [RefusedPoint(*found) for found in (*flaws.items(), *guilty)]
+        refused = [(index, reason) for (index, _), reason in isolate(lines, self._write)]
+        return [RefusedPoint(*found) for found in (*flaws.items(), *refused)]
 
     def query(
         self,
@@ -97,13 +97,13 @@ class InfluxStore:
         return sum(int(row["_one"]) for row, _, _ in self._rows(flux))
 
     def close(self) -> None:
-        """Let go of the client. Nothing is pending."""
+        """Close the client; no write is pending."""
         self.writes.close()
         self.client.close()
 
     def drop(self, measurement: str) -> None:
         """Delete all points of ``measurement``. For tests and tools."""
-        self._asked(
+        self._call(
             lambda: self.client.delete_api().delete(
                 "1677-09-22T00:00:00Z",
                 "2262-04-11T00:00:00Z",
@@ -114,21 +114,21 @@ class InfluxStore:
 
     def _prepare(self) -> None:
         buckets = self.client.buckets_api()
-        if self._asked(lambda: buckets.find_bucket_by_name(self.bucket)) is not None:
+        if self._call(lambda: buckets.find_bucket_by_name(self.bucket)) is not None:
             return
         try:
             buckets.create_bucket(bucket_name=self.bucket, org=self.org)
         except ApiException as error:
             if error.status != 422:  # 422: another writer was first
-                raise self._failed(error) from error
+                raise self._error(error) from error
 
     def _write(self, lines: Sequence[tuple[int, str]]) -> None:
         try:
             self.writes.write(self.bucket, self.org, "\n".join(text for _, text in lines))
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, ApiException) and error.status in REFUSALS:
-                raise NotTaken(_message(error)) from error
-            raise self._failed(error) from error
+                raise BatchRefused(_message(error)) from error
+            raise self._error(error) from error
 
     def _from(self, measurement: str, start_ns: int, stop_ns: int, tags: Mapping[str, str]) -> str:
         wanted = [("_measurement", measurement), *((k, v) for k, v in tags.items() if v)]
@@ -141,16 +141,16 @@ class InfluxStore:
 
     def _rows(self, flux: str) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
         """Each row as text, the types of its columns, and its series' tags."""
-        answer = self._asked(lambda: self.queries.query_raw(flux))
-        yield from _annotated(io.StringIO(answer.data.decode(), newline=""))
+        answer = self._call(lambda: self.queries.query_raw(flux))
+        yield from _parse_annotated_csv(io.StringIO(answer.data.decode(), newline=""))
 
-    def _asked(self, ask: Callable[[], T]) -> T:
+    def _call(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
         except (ApiException, urllib3.exceptions.HTTPError) as error:
-            raise self._failed(error) from error
+            raise self._error(error) from error
 
-    def _failed(self, error: Exception) -> ConfigError | StoreUnavailable:
+    def _error(self, error: Exception) -> ConfigError | StoreUnavailable:
         where = f"InfluxDB at {self.url}, org {self.org!r}, bucket {self.bucket!r}"
         status = getattr(error, "status", 0)
         if status in {401, 403}:
@@ -162,7 +162,7 @@ class InfluxStore:
             )
         if status == 404:
             return ConfigError(f"{where}: not found: {_message(error)}; check org and bucket")
-        return StoreUnavailable(f"{where}: {_message(error)}; `sage ps` tells whether it runs")
+        return StoreUnavailable(f"{where}: {_message(error)}; `sage ps` shows its state")
 
 
 def line(point: Point) -> str:
@@ -171,13 +171,13 @@ def line(point: Point) -> str:
     >>> line(Point("a b", {"k": "x,y", "empty": ""}, {"n": 1, "s": 'say "hi"'}, 5))
     'a\\ b,k=x\\,y n=1i,s="say \\"hi\\"" 5'
     """
-    tags = "".join(f",{_escaped(k)}={_escaped(v)}" for k, v in sorted(point.tags.items()) if v)
-    fields = ",".join(f"{_escaped(k)}={_literal(v)}" for k, v in point.fields.items())
-    return f"{_escaped(point.measurement, '')}{tags} {fields} {point.timestamp_ns}"
+    tags = "".join(f",{_escape(k)}={_escape(v)}" for k, v in sorted(point.tags.items()) if v)
+    fields = ",".join(f"{_escape(k)}={_literal(v)}" for k, v in point.fields.items())
+    return f"{_escape(point.measurement, '')}{tags} {fields} {point.timestamp_ns}"
 
 
 def text(value: str) -> str:
-    r"""The value as a Flux string literal; nothing in it is code.
+    r"""The value as a Flux string literal; no part of it is code.
 
     >>> text('") |> drop() // ${x}')
     '"\\") |> drop() // \\${x}"'
@@ -186,7 +186,7 @@ def text(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _escaped(name: str, equals: str = "=") -> str:
+def _escape(name: str, equals: str = "=") -> str:
     for special in f", {equals}":
         name = name.replace(special, f"\\{special}")
     return name
@@ -215,7 +215,7 @@ def _value(value: str, kind: str) -> Field:
     return value.replace("\r\n", "\n")  # the server's CSV writer makes every line end two bytes
 
 
-def _annotated(
+def _parse_annotated_csv(
     lines: io.StringIO,
 ) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
     kinds: list[str] = []
@@ -244,14 +244,14 @@ def _annotated(
 
 
 def _message(error: Exception) -> str:
-    """What the server said, or why it could not be asked; one line, never its HTTP headers."""
+    """The server's message, or why it was not reached; one line, never its HTTP headers."""
     match error:
         case ApiException():
-            said = error.message
-            said = said.decode(errors="replace") if isinstance(said, bytes) else str(said or "")
-            said = said or f"HTTP {error.status} {error.reason}"
+            text = error.message
+            text = text.decode(errors="replace") if isinstance(text, bytes) else str(text or "")
+            text = text or f"HTTP {error.status} {error.reason}"
         case urllib3.exceptions.MaxRetryError(reason=Exception() as reason):
-            said = str(reason)
+            text = str(reason)
         case _:
-            said = str(error)
-    return " ".join(said.split())[:300]
+            text = str(error)
+    return " ".join(text.split())[:300]

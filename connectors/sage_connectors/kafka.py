@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
 from sage_connectors.kafka_connection import addresses, servers_of
 from sage_flink.common.errors import ConfigError
-from sage_flink.common.need import need
+from sage_flink.common.validation import require
 
 Start = Literal["committed", "earliest", "latest"]
 Delivery = Literal["exactly_once", "at_least_once"]
@@ -25,11 +25,11 @@ NAMED = "1 to 249 letters, digits, '.', '_' and '-' (several: with commas, no sp
 class Kafka:
     """A topic (to read several: names with commas) at ``servers`` (empty: the settings').
 
-    As a source: committed records only, offsets in Flink's checkpoints; ``start`` counts for a
+    As a source: committed records only, offsets in Flink's checkpoints; ``start`` applies to a
     job's first run (``committed``: the group's offsets, earliest where it has none), and
     ``bounded`` ends at the offsets that are the latest when the job starts. As a sink:
     ``exactly_once`` is visible to readers of committed records at the next checkpoint,
-    ``at_least_once`` at once, and may be doubled after a crash; values must be bytes, text or
+    ``at_least_once`` immediately, and may be doubled after a crash; values must be bytes, text or
     None, the key is the record's key, else its id.
     """
 
@@ -43,20 +43,20 @@ class Kafka:
     def __post_init__(self) -> None:
         where, text = f"kafka {self.topic!r}", (self.topic, self.servers, self.group)
         for field, got in zip(("topic", "servers", "group"), text, strict=True):
-            need(isinstance(got, str), where, field, "text", got, ConfigError)
+            require(isinstance(got, str), where, field, "text", got, ConfigError)
         named = all(map(NAME.fullmatch, self.topic.split(",")))
-        need(named, where, "topic", NAMED, self.topic, ConfigError)
+        require(named, where, "topic", NAMED, self.topic, ConfigError)
         if self.servers:
             addresses(self.servers)
-        need(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
+        require(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
         for field, word, words in (
             ("start", self.start, get_args(Start)),
             ("delivery", self.delivery, get_args(Delivery)),
         ):
-            need(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
+            require(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
 
     def prepare(self) -> None:
-        """Make the topics that are absent: one partition, kept for ever, records up to 32 MiB."""
+        """Create absent topics: one partition, unlimited retention, records up to 32 MiB."""
         for topic in self.topic.split(","):
             ensure_topic(topic, servers=self.servers)
 
@@ -73,7 +73,7 @@ class Kafka:
         open_ms = transaction_timeout_ms(servers)
         return native.sink(servers, self.topic, self.delivery, transaction_prefix, open_ms)
 
-    def shared(self) -> "KafkaTopics":
+    def topics_sink(self) -> "KafkaTopics":
         """The sink for all topics at these servers."""
         return KafkaTopics(self.servers)
 

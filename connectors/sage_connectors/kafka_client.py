@@ -23,7 +23,7 @@ RECORD_BYTES_MAX = 32 << 20
 #: kafka-python would wait up to 30 s before it looks for a broker that is back.
 RECONNECT_MS_MAX = 1_000
 IN_FLIGHT_MAX = 10_000
-#: What a broker allows unless it is told otherwise, and what a sink asks for where it may.
+#: A broker's default limit, and what a sink asks for where the broker allows it.
 TRANSACTION_MS_USUAL, TRANSACTION_MS_MAX = 900_000, 7_200_000
 
 
@@ -36,8 +36,8 @@ def feed(
 ) -> int:
     """Write the messages, in order within a key; how many were acknowledged by all replicas.
 
-    Idempotent producer: a retry over a lost connection doubles nothing. Over a crash of the broker
-    it can (seen once in 18 kills of a broker under load). ``on_progress`` is told the number
+    Idempotent producer: a retry over a lost connection doubles no message. Over a crash of the
+    broker it can (seen once in 18 kills of a broker under load). ``on_progress`` gets the number
     acknowledged so far, at most every 1,000 messages and at the end.
 
     Raises:
@@ -68,13 +68,13 @@ def feed(
 def drain(
     topic: str, servers: str = "", *, read_committed: bool = True, timeout_s: float = 30.0
 ) -> Iterator[Record]:
-    """Everything in the topic when this is called, partition by partition as it comes.
+    """Everything in the topic when this is called, partition by partition as it arrives.
 
     With ``read_committed`` the records of open and aborted transactions are left out.
 
     Raises:
         ConfigError: there is no such topic.
-        StoreUnavailable: the broker is away, or sent nothing for ``timeout_s`` seconds.
+        StoreUnavailable: the broker is away, or sent no data for ``timeout_s`` seconds.
     """
     with _consumer(servers, read_committed) as consumer:
         ends = consumer.end_offsets(_partitions(consumer, topic))
@@ -87,7 +87,7 @@ def drain(
                 heard = time.monotonic()
             elif time.monotonic() - heard > timeout_s:
                 raise StoreUnavailable(
-                    f"Kafka at {servers_of(servers)}: topic {topic!r}: nothing came for "
+                    f"Kafka at {servers_of(servers)}: topic {topic!r}: no data arrived for "
                     f"{timeout_s:g} s, {len(behind)} partitions not at their end"
                 )
             for partition, batch in batches.items():
@@ -95,9 +95,9 @@ def drain(
 
 
 def follow(topic: str, stop: threading.Event, servers: str = "") -> Iterator[Record]:
-    """The committed records of the topic from its start and as they come, until ``stop`` is set.
+    """The committed records of the topic from its start, and new ones, until ``stop`` is set.
 
-    Goes on where it was when the broker has been away. Each record comes once.
+    After an outage of the broker it continues at its position. It yields each record once.
 
     Raises:
         ConfigError: there is no such topic.
@@ -133,7 +133,7 @@ def end_offsets(topic: str, servers: str = "", *, read_committed: bool = False) 
         return {partition.partition: int(end) for partition, end in found.items()}
 
 
-def committed(group: str, topic: str, servers: str = "") -> int:
+def committed_offsets(group: str, topic: str, servers: str = "") -> int:
     """How many offsets of the topic the group has committed, over all partitions.
 
     A Flink job commits them when a checkpoint completes.
@@ -149,8 +149,8 @@ def committed(group: str, topic: str, servers: str = "") -> int:
 def transaction_timeout_ms(servers: str = "") -> int:
     """How long a sink's transaction may stay open: two hours, or what the brokers allow if less.
 
-    The usual 15 minutes where the brokers do not tell. A broker drops a transaction that is older,
-    even one whose checkpoint is complete: answers of a job that was away for longer are lost.
+    Kafka's default of 15 minutes where the brokers do not answer. A broker drops a transaction that
+    is older, also after its checkpoint is complete: a job that was down for longer loses output.
     """
     try:
         with client("KafkaAdminClient", servers) as admin:
@@ -160,14 +160,14 @@ def transaction_timeout_ms(servers: str = "") -> int:
                 resource(kind, str(broker["broker_id"]), {_LIMIT: None})
                 for broker in admin.describe_cluster()["brokers"]
             ]
-            told = admin.describe_configs(asked, config_filter="all")["broker"].values()
-            return min(TRANSACTION_MS_MAX, *(int(configs[_LIMIT]["value"]) for configs in told))
+            configs = admin.describe_configs(asked, config_filter="all")["broker"].values()
+            return min(TRANSACTION_MS_MAX, *(int(each[_LIMIT]["value"]) for each in configs))
     except (ConfigError, StoreUnavailable):
         return TRANSACTION_MS_USUAL
 
 
 def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
-    """Make the topic where it is absent: kept for ever, records up to 32 MiB.
+    """Create the topic where it is absent: unlimited retention, records up to 32 MiB.
 
     A topic that exists is left as it is.
 

@@ -45,7 +45,7 @@ def client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
         raise ConfigError(f"Kafka at {named}: {error}") from error
     except (errors.KafkaError, OSError) as error:
         raise StoreUnavailable(
-            f"Kafka at {named}: {type(error).__name__}: {error}; `sage ps` tells whether it runs"
+            f"Kafka at {named}: {type(error).__name__}: {error}; `sage ps` shows its state"
         ) from error
 
 
@@ -67,16 +67,16 @@ def _network(**options: Any) -> Any:
 
 def _reachable(servers: str) -> None:
     # Asked first, because a client of kafka-python that finds no broker leaves its sockets open.
-    said = []
+    errors = []
     for host, port in addresses(servers):
         try:
             socket.create_connection((host, port), CONNECT_TIMEOUT_MS / 1000).close()
         except OSError as error:
-            said.append(f"{host}:{port}: {error}")
+            errors.append(f"{host}:{port}: {error}")
         else:
             return
     raise StoreUnavailable(
-        f"Kafka: no broker answers ({'; '.join(said)}); `sage ps` tells whether it runs"
+        f"Kafka: no broker answers ({'; '.join(errors)}); `sage ps` shows its state"
     )
 
 

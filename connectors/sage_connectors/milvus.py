@@ -18,10 +18,10 @@ unique by id here.
 
 ``count`` and ``delete`` ask for Strong, which waits for the next tick: 50-100 ms at 50 ms. A delete
 looks for the rows by document, and removes by primary key those of another version: at 150,000
-rows and 50 documents the look-up takes 9 ms besides the tick where ``doc`` is a field of the schema
+rows and 50 documents the look-up takes 9 ms plus the tick where ``doc`` is a field of the schema
 with an index, 22 ms where it is one of the dynamic fields (a collection made before rows had
-versions, which goes on as it is). One expression with the versions in it (``doc == "a" and version
-!= "v" or ...``) did the same in 31 and 729 ms.
+versions, which is still supported). One expression with the versions in it (``doc == "a" and
+version != "v" or ...``) did the same in 31 and 729 ms.
 
 Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" and "VarChar";
 "Scalar index".
@@ -40,7 +40,7 @@ import grpc  # type: ignore[import-untyped]  # comes with pymilvus
 import numpy as np
 import orjson
 
-from sage_connectors.isolate import NotTaken, isolate
+from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
 from sage_flink.common.settings import Settings
 from sage_flink.db.collection import Collection
@@ -49,11 +49,11 @@ from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, 
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Let no one configure logging meanwhile.
+def _logging_unchanged() -> Iterator[None]:
+    """Ignore configuration of logging while the block runs.
 
-    pymilvus 2.5 does when it is imported, and ``dictConfig`` closes every handler that there is:
-    a Flink worker's, which carries its log to the TaskManager, was mute from then on.
+    pymilvus 2.5 configures it when it is imported, and ``dictConfig`` closes all handlers: a Flink
+    worker's, which carries its log to the TaskManager, wrote no line after that.
     """
     configure = logging.config.dictConfig
     logging.config.dictConfig = lambda config: None
@@ -63,16 +63,16 @@ def _handlers_kept() -> Iterator[None]:
         logging.config.dictConfig = configure
 
 
-with _handlers_kept():
+with _logging_unchanged():
     from pymilvus import DataType, MilvusClient, MilvusException
     from pymilvus.exceptions import DataNotMatchException, ParamError
 
 ID_BYTES_MAX = 512
 IDS_MAX = 10_000
 FIELDS_BYTES_MAX = 65_535
-#: Whole seconds: pymilvus 2.5 takes a timeout that is no int as none, and goes on for minutes.
+#: Whole seconds: pymilvus 2.5 ignores a timeout that is not an int, and tries for minutes.
 CONNECT_TIMEOUT_S = 5
-#: One attempt: whoever calls knows whether to wait, and pymilvus would try 75 times.
+#: One attempt: the caller decides whether to wait, and pymilvus would try 75 times.
 REQUEST: dict[str, Any] = {"timeout": 20.0, "retry_times": 0}
 #: Index and load also wait for a server that is still recovering.
 PREPARE: dict[str, Any] = {"timeout": 60.0, "retry_times": 0}
@@ -92,7 +92,7 @@ class MilvusStore:
         self.url = spec.url or Settings.load().milvus_url
         # It logs every error that it raises, ten lines each; here they are wrapped and raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        self.client = self._asked(
+        self.client = self._call(
             # An alias of its own: else all clients of a URL share one connection, and the first
             # to close it closes it for all.
             lambda: MilvusClient(
@@ -107,8 +107,8 @@ class MilvusStore:
         refused = [RefusedRow(row.id, reason) for row in rows if (reason := self._flaw(row))]
         flawed = {row.id for row in refused}
         unique = {row.id: row for row in rows if row.id not in flawed}
-        guilty = isolate(list(unique.values()), self._upsert)
-        return refused + [RefusedRow(row.id, reason) for row, reason in guilty]
+        by_server = isolate(list(unique.values()), self._upsert)
+        return refused + [RefusedRow(row.id, reason) for row, reason in by_server]
 
     def delete(self, deletes: Sequence[RowDelete]) -> None:
         """Delete the documents' rows except those of the versions kept; waits for the next tick."""
@@ -118,18 +118,18 @@ class MilvusStore:
                 keeps.setdefault(document, set()).add(version)
         for where in _among("doc", sorted(keeps)):
             found = self._query(where, ["id", "doc", "version"])
-            stale = [row["id"] for row in found if not _kept(row, keeps[row["doc"]])]
+            stale = [row["id"] for row in found if not _is_kept(row, keeps[row["doc"]])]
             for at in range(0, len(stale), IDS_MAX):
                 ids = stale[at : at + IDS_MAX]
-                self._asked(partial(self.client.delete, self.spec.name, ids, **REQUEST), "delete")
+                self._call(partial(self.client.delete, self.spec.name, ids, **REQUEST), "delete")
 
     def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
         """The nearest rows by HNSW; approximate, ef is at least 64 and at least twice top_k."""
-        asked = numbers(query_vector(vector, top_k, dim=self.spec.dim))
-        answer = self._asked(
+        query = numbers(query_vector(vector, top_k, dim=self.spec.dim))
+        answer = self._call(
             lambda: self.client.search(
                 self.spec.name,
-                data=[list(asked)],
+                data=[list(query)],
                 limit=top_k,
                 search_params={"metric_type": "COSINE", "params": {"ef": max(64, 2 * top_k)}},
                 output_fields=["$meta", *self.labels],
@@ -139,12 +139,12 @@ class MilvusStore:
             "search",
         )
         return [
-            SearchHit(hit["id"], float(hit["distance"]), self._said(hit["entity"]))
+            SearchHit(hit["id"], float(hit["distance"]), self._stored_fields(hit["entity"]))
             for hit in answer[0]
         ]
 
-    def _said(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields as they were given: an empty label of the schema was none."""
+    def _stored_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields as they were written: the schema stores a label that is absent as empty."""
         return {k: v for k, v in fields.items() if v != "" or k not in self.labels}
 
     def count(self, ids: Collection_[str] | None = None) -> int:
@@ -158,7 +158,7 @@ class MilvusStore:
 
     def _query(self, where: str, output_fields: list[str]) -> list[dict[str, Any]]:
         """What is there now: waits until all writes acknowledged before can be seen."""
-        answer = self._asked(
+        answer = self._call(
             lambda: self.client.query(
                 self.spec.name,
                 filter=where,
@@ -171,12 +171,12 @@ class MilvusStore:
         return list(answer)
 
     def close(self) -> None:
-        """Close the connection. Nothing is pending."""
+        """Close the connection; no write is pending."""
         self.client.close()
 
     def drop(self) -> None:
         """Delete the collection with all its rows. For tests and tools."""
-        self._asked(lambda: self.client.drop_collection(self.spec.name, **REQUEST), "drop")
+        self._call(lambda: self.client.drop_collection(self.spec.name, **REQUEST), "drop")
 
     def _upsert(self, rows: Sequence[VectorRow]) -> None:
         data = [
@@ -191,20 +191,20 @@ class MilvusStore:
         try:
             self.client.upsert(self.spec.name, data, **REQUEST)
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-            if _refused(error):
-                raise NotTaken(_message(error)) from error
+            if _is_refusal(error):
+                raise BatchRefused(_message(error)) from error
             raise self._unavailable("upsert", error) from error
 
     def _flaw(self, row: VectorRow) -> str:
         if not row.id or (size := len(row.id.encode(errors="replace"))) > ID_BYTES_MAX:
-            got = f"{size} bytes" if row.id else "none"
+            got = f"{size} bytes" if row.id else "an empty id"
             return f"id must have 1 to {ID_BYTES_MAX} bytes, got {got}"
         if reason := labels_flaw(row.fields):
             return reason
         try:
             size = len(orjson.dumps(row.fields))
         except TypeError as error:  # orjson's own error is one
-            return f"fields cannot be said in JSON: {error}"
+            return f"fields are not JSON: {error}"
         if size > FIELDS_BYTES_MAX:
             return (
                 f"fields have {size} bytes as JSON, Milvus takes {FIELDS_BYTES_MAX}; cut the text"
@@ -215,11 +215,11 @@ class MilvusStore:
 
     def _prepare(self, create: bool) -> None:
         name = self.spec.name
-        if not self._asked(lambda: self.client.has_collection(name, **REQUEST), "look"):
+        if not self._call(lambda: self.client.has_collection(name, **REQUEST), "look"):
             if not create:
                 raise NotFound(f"no collection {name!r} at {self.url}")
             self._create()
-        about = self._asked(lambda: self.client.describe_collection(name, **REQUEST), "describe")
+        about = self._call(lambda: self.client.describe_collection(name, **REQUEST), "describe")
         self.labels = [f["name"] for f in about["fields"] if f["name"] in LABELS_BYTES_MAX]
         dims = {f["name"]: f["params"].get("dim") for f in about["fields"]}
         if int(dims.get("vector") or 0) != self.spec.dim:
@@ -227,7 +227,7 @@ class MilvusStore:
                 f"collection {name!r} at {self.url}: it has dim {dims.get('vector')}, "
                 f"got dim {self.spec.dim}; use another name or drop it"
             )
-        self._asked(self._index_and_load, "load")
+        self._call(self._index_and_load, "load")
 
     def _create(self) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
@@ -240,8 +240,8 @@ class MilvusStore:
                 self.spec.name, schema=schema, consistency_level="Bounded", **REQUEST
             )
         except (MilvusException, grpc.RpcError) as error:
-            # Another writer may have been first, with this dim or another: describe will tell.
-            if not self._asked(
+            # Another writer may have been first, with this dim or another: describe shows which.
+            if not self._call(
                 lambda: self.client.has_collection(self.spec.name, **REQUEST), "look"
             ):
                 raise self._unavailable("create", error) from error
@@ -249,15 +249,15 @@ class MilvusStore:
     def _index_and_load(self) -> None:
         if "vector" not in self.client.list_indexes(self.spec.name, **REQUEST):
             index = self.client.prepare_index_params()
-            # In this order: the vector's says that all are there, and a collection that another
-            # writer has loaded without one of them cannot be loaded with it.
+            # In this order: the vector's index is the sign that all exist, and a collection that
+            # another writer has loaded without one of them cannot be loaded with it.
             if "doc" in self.labels:
                 index.add_index("doc", index_type="Trie")
             index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=HNSW)
             self.client.create_index(self.spec.name, index, **PREPARE)
         self.client.load_collection(self.spec.name, **PREPARE)
 
-    def _asked(self, ask: Callable[[], T], what: str) -> T:
+    def _call(self, ask: Callable[[], T], what: str) -> T:
         try:
             return ask()
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
@@ -266,22 +266,22 @@ class MilvusStore:
     def _unavailable(self, what: str, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(
             f"Milvus at {self.url}, collection {self.spec.name!r}: {what} failed: "
-            f"{_message(error)}; `sage ps` tells whether it runs"
+            f"{_message(error)}; `sage ps` shows its state"
         )
 
 
 def _among(field: str, names: Sequence[str]) -> Iterator[str]:
-    """Expressions for the rows whose ``field`` is one of ``names``: JSON's texts are Milvus's."""
+    """Expressions for rows with one of ``names`` in ``field``; Milvus quotes text as JSON does."""
     for at in range(0, len(names), IDS_MAX):
         yield f"{field} in {orjson.dumps(names[at : at + IDS_MAX]).decode()}"
 
 
-def _kept(row: Mapping[str, Any], keeps: Collection_[str]) -> bool:
+def _is_kept(row: Mapping[str, Any], keeps: Collection_[str]) -> bool:
     version = row.get("version")
     return bool(version) and all(version == keep for keep in keeps)
 
 
-def _refused(error: Exception) -> bool:
+def _is_refusal(error: Exception) -> bool:
     if isinstance(error, ParamError | DataNotMatchException):
         return True
     code: Any = getattr(error, "code", None)  # a method where the error came from grpc
@@ -290,5 +290,5 @@ def _refused(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     details = error.details() if isinstance(error, grpc.RpcError) else ""
-    said = str(details or getattr(error, "message", "") or error)
-    return said.rpartition("0 retry times, message=")[2][:300]
+    text = str(details or getattr(error, "message", "") or error)
+    return text.rpartition("0 retry times, message=")[2][:300]

@@ -1,4 +1,4 @@
-"""A question to the gateway's ``rag`` model, its answer as it is written, and its sources."""
+"""Asks the gateway's ``rag`` model a question and prints the streamed answer with its sources."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -13,10 +13,10 @@ from sage_flink.common.openai import error_message, event_of
 
 
 def ask(question: str, settings: Settings, console: Console) -> str:
-    """Print the streamed answer and its sources; the answer comes back.
+    """Print the streamed answer and its sources, and return the answer.
 
     Raises:
-        PoolError: the gateway answered with an error, or does not answer.
+        PoolError: the gateway replied with an error, or does not reply.
     """
     console.print(Text(question, "bold"))
     text: list[str] = []
@@ -29,7 +29,7 @@ def ask(question: str, settings: Settings, console: Console) -> str:
                 text.append(choice.get("delta", {}).get("content") or "")
                 yield text[-1]
 
-    for piece in wrapped(pieces(), console.width):
+    for piece in wrap_words(pieces(), console.width):
         console.out(piece, end="", highlight=False)
     for source in sources:
         line = Text(f"  {source['score']:.2f}  {source['doc']}  {source['title']}", "dim")
@@ -37,10 +37,10 @@ def ask(question: str, settings: Settings, console: Console) -> str:
     return "".join(text)
 
 
-def wrapped(pieces: Iterable[str], width: int) -> Iterator[str]:
-    """The same text as it comes, with a line break before each word that would reach ``width``.
+def wrap_words(pieces: Iterable[str], width: int) -> Iterator[str]:
+    """The streamed text, with a line break before each word that would reach ``width``.
 
-    >>> "".join(wrapped(["one t", "wo three"], 9))
+    >>> "".join(wrap_words(["one t", "wo three"], 9))
     'one two \\nthree\\n'
     """
     column, word = 0, ""

@@ -1,4 +1,4 @@
-"""Documents to feed: the Python language reference of this interpreter, or a folder of files."""
+"""Documents of the demo: this interpreter's Python language reference, or a folder of files."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +11,14 @@ from sage_connectors import DecodeFile, files
 from sage_flink.common import Rejected
 
 Document = dict[str, Any]
-#: How a paragraph starts that says when something changed.
+#: The first words of a version note.
 NOTES = ("New in version", "Changed in version", "Deprecated since")
 
 
 def python_reference() -> list[Document]:
     """The language reference that CPython carries for ``help()``: one document a topic.
 
-    Event time is the file's own, a millisecond apart, so that feeding it again changes nothing.
+    Event times start at the file's own, a millisecond apart, so feeding it again is idempotent.
     """
     modified_ms = int(Path(topics.__file__).stat().st_mtime * 1000)
     return [
@@ -36,17 +36,17 @@ def python_reference() -> list[Document]:
 def folder(path: Path, on_skip: Callable[[str], object]) -> Iterator[Document]:
     """The documents of all files under ``path`` that have a known suffix, in order of path.
 
-    A file that holds no document is left out; ``on_skip`` is told which, and why.
+    A file without a document is skipped; ``on_skip`` gets the reason.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: the folder does not exist.
     """
     decode = DecodeFile()
     for record in files(str(path)).records():
         try:
             made = list(decode(record))
-        except Rejected as verdict:
-            on_skip(str(verdict))
+        except Rejected as rejection:
+            on_skip(str(rejection))
             continue
         for document in made:
             value = document.value
@@ -71,7 +71,7 @@ def heading(text: str) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence after the heading, as one line; grammar and version notes are none."""
+    """The first sentence after the heading, as one line, without grammar and version notes."""
     paragraphs = (" ".join(part.split()) for part in text.strip().split("\n\n")[1:])
     prose = (p for p in paragraphs if "::=" not in p and not p.startswith(NOTES) and heading(p))
     return next(prose, heading(text)).split(". ")[0].removesuffix(".") + "."

@@ -1,7 +1,7 @@
-"""The main job, end to end: feed documents, wait until they are searchable, ask, and count.
+"""The demo: feeds documents, waits until they are searchable, asks questions, and counts.
 
-Run by ``bash infra/demo.sh``. Every figure it prints is counted in the server that holds it, and
-the run fails when the books do not close.
+Run by ``bash infra/demo.sh``. Each count is read from the server that stores the rows, and the run
+fails when the counts are not balanced.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 import sage_flink as sage
-from sage_connectors.kafka_client import committed, drain, feed
+from sage_connectors.kafka_client import committed_offsets, drain, feed
 from sage_flink.common import ConfigError, OperatorNeeded, Record, Settings, sage_home
-from sage_flink.common.letters import REPLAYED
+from sage_flink.common.dead_letters import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.platform import stack
 from sage_flink.platform.flink_rest import FlinkRest
@@ -29,7 +29,7 @@ from sage_flink.platform.job_accounting import job_balance
 from sage_flink.platform.record_accounting import Balance
 from sage_jobs import corpus, rag_ingest
 from sage_jobs.ask import ask
-from sage_jobs.entry import told
+from sage_jobs.entry import report_errors
 from sage_jobs.rag_ingest import RagIngest
 
 QUESTIONS = (
@@ -42,15 +42,15 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the job's own steps, run here, make of the documents: the ids to look for."""
+    """The ids that the job will write, from its own steps run in this process."""
 
     chunks: frozenset[str]
     failed: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """What the servers hold after a run; the last two over all runs so far."""
+class DemoCounts:
+    """The counts in the servers after a run; the last two are over all runs."""
 
     fed: int
     read: int
@@ -61,8 +61,8 @@ class Counted:
     points_all: int
 
     @property
-    def closes(self) -> bool:
-        """Whether what was fed was read, and every chunk has its vector and its point.
+    def balanced(self) -> bool:
+        """Whether all documents were read, and every chunk has its vector and its point.
 
         Points can be more than vectors: a document with a newer time has new points.
         """
@@ -74,8 +74,8 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """Where the counts stood before this run."""
+class CountsBefore:
+    """The counts before this run."""
 
     read: int
     dead: int
@@ -112,7 +112,7 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     settings = Settings.load()
     config = RagIngest()
     with step("documents"):
-        documents = list(corpus.folder(docs, skipped)) if docs else corpus.python_reference()
+        documents = list(corpus.folder(docs, report_skip)) if docs else corpus.python_reference()
         messages = [corpus.message(document) for document in documents]
         if not messages:
             raise ConfigError(f"{docs}: no file with a known suffix in it")
@@ -120,7 +120,7 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     with step("job rag_ingest"):
         rest = FlinkRest(settings.flink_url)
         job_id = submit_once(rest, config, settings)
-    before = Before(committed(config.group, config.topic), dead(config))
+    before = CountsBefore(committed_offsets(config.group, config.topic), dead(config))
     started = time.monotonic()
     feed_all(messages, config)
     wait_searchable(expected, config)
@@ -133,9 +133,9 @@ def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     report(counted, balance, seconds, time.monotonic() - began, settings)
 
 
-def skipped(reason: str) -> None:
-    """Say which file was left out."""
-    console.print(Text(f"left out: {reason}", "yellow"))
+def report_skip(reason: str) -> None:
+    """Print the reason why a file was skipped."""
+    console.print(Text(f"skipped: {reason}", "yellow"))
 
 
 def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
@@ -143,16 +143,16 @@ def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
     nodes = rag_ingest.build(config).nodes
     ends = next(place for place, node in enumerate(nodes) if node.name == "split")
     graph = sage.flow.Stream(nodes[: ends + 1]).write("chunks", ListSink())
-    given = tuple(
-        Record(id=f"given/{n}", value=value, key=key) for n, (key, value) in enumerate(messages)
+    rows = tuple(
+        Record(id=f"fed/{n}", value=value, key=key) for n, (key, value) in enumerate(messages)
     )
-    outcome = asyncio.run(sage.flow.run(graph, sources={"documents": ListSource(given)}))
+    outcome = asyncio.run(sage.flow.run(graph, sources={"documents": ListSource(rows)}))
     chunks = frozenset(record.id for record in outcome.written["chunks"])
     return Expected(chunks, frozenset(failed.id for failed in outcome.failed))
 
 
 def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> str:
-    """Submit the job unless it runs already; its id, when all its tasks run."""
+    """Submit the job unless it runs already; returns its id when all its tasks run."""
     job = rest.running("rag_ingest")
     job_id = job.id if job else sage.flow.submit(rag_ingest.build(config), name="rag_ingest")
     wait(lambda: rest.all_tasks_running(job_id), 120, f"job {job_id}: see {settings.flink_url}")
@@ -160,7 +160,7 @@ def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> str:
 
 
 def feed_all(messages: list[tuple[bytes, bytes]], config: RagIngest) -> None:
-    """Write the messages to the topic, acknowledged, with a bar."""
+    """Write the messages to the topic and wait for the acknowledgements, with a progress bar."""
     with bar() as progress:
         task = progress.add_task("fed to Kafka", total=len(messages))
         feed(config.topic, messages, on_progress=lambda n: progress.update(task, completed=n))
@@ -170,35 +170,39 @@ def wait_searchable(expected: Expected, config: RagIngest) -> None:
     """Return when every expected chunk is in the collection, by a strong count.
 
     Raises:
-        OperatorNeeded: nothing more arrived for two minutes.
+        OperatorNeeded: no further chunk arrived for two minutes.
     """
     store = sage.db.collection(config.collection, dim=config.dim).open()
-    have, moved = 0, time.monotonic()
+    have, changed = 0, time.monotonic()
     with bar() as progress:
         task = progress.add_task("searchable", total=len(expected.chunks))
         while have < len(expected.chunks):
             time.sleep(0.3)
             if (now := store.count(expected.chunks)) > have:
-                have, moved = now, time.monotonic()
+                have, changed = now, time.monotonic()
                 progress.update(task, completed=have)
-            if time.monotonic() - moved > 120:
+            if time.monotonic() - changed > 120:
                 raise OperatorNeeded(
-                    f"{have} of {len(expected.chunks)} chunks are searchable and nothing has "
-                    "come for 120 s; see `sage ps` and `sage logs taskmanager`"
+                    f"{have} of {len(expected.chunks)} chunks are searchable, without a new "
+                    "one for 120 s; see `sage ps` and `sage logs taskmanager`"
                 )
     store.close()
 
 
-def count(fed: int, expected: Expected, config: RagIngest, before: Before) -> Counted:
-    """What the servers hold, once a checkpoint has committed what was read."""
+def count(fed: int, expected: Expected, config: RagIngest, before: CountsBefore) -> DemoCounts:
+    """The counts in the servers, after a checkpoint has committed the offsets."""
     store = sage.db.collection(config.collection, dim=config.dim).open()
     bucket = sage.tsdb.bucket(config.bucket).open()
     end = before.read + fed
-    wait(lambda: committed(config.group, config.topic) >= end, 60, "offsets are not committed")
+    wait(
+        lambda: committed_offsets(config.group, config.topic) >= end,
+        60,
+        "offsets are not committed",
+    )
     wait(lambda: bucket.count("chunks") >= store.count(), 60, "points are missing in InfluxDB")
-    counted = Counted(
+    counted = DemoCounts(
         fed=fed,
-        read=committed(config.group, config.topic) - before.read,
+        read=committed_offsets(config.group, config.topic) - before.read,
         dead_lettered=dead(config) - before.dead,
         chunks=len(expected.chunks),
         vectors=store.count(expected.chunks),
@@ -211,10 +215,10 @@ def count(fed: int, expected: Expected, config: RagIngest, before: Before) -> Co
 
 
 def report(
-    counted: Counted, balance: Balance, ingest_s: float, whole_s: float, settings: Settings
+    counted: DemoCounts, balance: Balance, ingest_s: float, whole_s: float, settings: Settings
 ) -> None:
-    """The table, where to look next, and an error when the books do not close."""
-    table = Table(title="What was counted, and where", title_justify="left", box=None)
+    """Print the table and the addresses; raise when the counts are not balanced."""
+    table = Table(title="Counts, and where they were taken", title_justify="left", box=None)
     table.add_column("stage")
     table.add_column("count", justify="right")
     table.add_column("counted in", style="dim")
@@ -228,8 +232,8 @@ def report(
         ("points, all runs", counted.points_all, "InfluxDB"),
     ):
         table.add_row(stage, f"{number:,}", place)
-    closes = "closes" if balance.balanced else "is open"
-    table.add_row("account of the job", closes, "Flink: `sage jobs account rag_ingest`")
+    state = "balanced" if balance.balanced else "not balanced"
+    table.add_row("records of the job", state, "Flink: `sage jobs account rag_ingest`")
     table.add_row("fed to searchable", f"{ingest_s:.1f} s", "")
     table.add_row("the whole demo", f"{whole_s:.1f} s", "")
     console.rule(style="dim")
@@ -240,14 +244,14 @@ def report(
         f"              any user name; the password: {_short(settings.home / 'keys' / 'gateway')}\n"
         "Logs          sage logs taskmanager   (sage ps names the others)"
     )
-    if not (counted.closes and balance.balanced):
+    if not (counted.balanced and balance.balanced):
         raise OperatorNeeded(
-            "the books do not close: see the table above, and `sage jobs account rag_ingest`"
+            "the counts are not balanced: see the table above, and `sage jobs account rag_ingest`"
         )
 
 
 def dead(config: RagIngest) -> int:
-    """How many letters are in the dead-letter topic, committed ones only, replayed ones too."""
+    """The number of committed records in the dead-letter topic, replayed ones included."""
     return sum(REPLAYED not in message.headers for message in drain(config.dead_letters))
 
 
@@ -255,7 +259,7 @@ def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Return when ``condition`` holds.
 
     Raises:
-        OperatorNeeded: it does not within ``seconds``; ``what`` says what is missing.
+        OperatorNeeded: it did not within ``seconds``; ``what`` names the missing condition.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -265,21 +269,21 @@ def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def _short(path: Path) -> Path:
-    """The path from here, where that is shorter."""
+    """The path relative to the working directory, where that is shorter."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """A line with the seconds that the block took; a spinner meanwhile on a terminal."""
-    began = time.monotonic()
+    """Print the seconds that the block took; on a terminal a spinner shows while it runs."""
+    started = time.monotonic()
     with console.status(title):
         yield
-    console.print(f"{title:<24} {time.monotonic() - began:6.1f} s")
+    console.print(f"{title:<24} {time.monotonic() - started:6.1f} s")
 
 
 def bar() -> Progress:
-    """A progress bar; without a terminal it prints its last state once."""
+    """A progress bar; without a terminal it prints its final state."""
     return Progress(
         TextColumn("{task.description:<12}"),
         BarColumn(),
@@ -290,5 +294,5 @@ def bar() -> Progress:
 
 
 if __name__ == "__main__":
-    with told("demo"):
+    with report_errors("demo"):
         typer.run(main)

@@ -1,4 +1,4 @@
-"""How a job, and ``sage`` itself, begins and ends for the one who started it."""
+"""The command line of a job: its options, and its errors as one message and an exit status."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ from sage_flink.common import SageError
 
 
 @contextmanager
-def told(program: str) -> Iterator[None]:
-    """A SageError becomes one message on stderr and exit status 2, Ctrl-C status 130.
+def report_errors(program: str) -> Iterator[None]:
+    """Print a SageError as one message on stderr and exit with 2; exit with 130 on Ctrl-C.
 
-    The message is printed as it is: nothing in it is markup, and no line of it is broken.
+    The message is printed unchanged: it is not markup, and its lines are not wrapped.
     """
     try:
         yield
@@ -32,10 +32,10 @@ def told(program: str) -> Iterator[None]:
 def run(
     main: Callable[..., object], words: Sequence[str] | None = None, *, program: str | None = None
 ) -> None:
-    """Run a job's ``main`` by the command line ``words``; None: the process's own.
+    """Run a job's ``main`` with the command line ``words``; None: the process's own.
 
-    ``main``'s parameters become options, and with them those that every job has (parallelism,
-    savepoint), which it gets as its parameter ``options``, a FlinkOptions.
+    ``main``'s parameters become options, together with those of every job (parallelism,
+    savepoint), which it receives as its parameter ``options``, a FlinkOptions.
     """
     app = typer.Typer(add_completion=False)
     app.command()(with_flink_options(main))
@@ -43,20 +43,20 @@ def run(
 
 
 def with_flink_options(main: Callable[..., object]) -> Callable[..., object]:
-    """``main`` with the options that every job has in the place of its parameter ``options``."""
+    """``main`` with the options of every job in place of its parameter ``options``."""
     own = inspect.signature(main).parameters
     common = inspect.signature(_flink_options).parameters
 
-    def started(**given: Any) -> object:
-        options = _flink_options(**{name: given.pop(name) for name in common})
-        return main(**given, options=options)
+    def command(**arguments: Any) -> object:
+        options = _flink_options(**{name: arguments.pop(name) for name in common})
+        return main(**arguments, options=options)
 
-    shown = [parameter for name, parameter in own.items() if name != "options"]
-    # What typer looks at to find the options.
-    started.__signature__ = inspect.Signature([*shown, *common.values()])  # type: ignore[attr-defined]
-    started.__annotations__ = {p.name: p.annotation for p in (*shown, *common.values())}
-    started.__doc__ = main.__doc__
-    return started
+    visible = [parameter for name, parameter in own.items() if name != "options"]
+    # Typer finds the options in these two.
+    command.__signature__ = inspect.Signature([*visible, *common.values()])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (*visible, *common.values())}
+    command.__doc__ = main.__doc__
+    return command
 
 
 def _flink_options(
@@ -65,19 +65,21 @@ def _flink_options(
         str,
         typer.Option(
             metavar="PATH|latest",
-            help="The state to go on from; `sage jobs savepoints NAME` lists them.",
+            help="The state to resume from; `sage jobs savepoints NAME` lists them.",
         ),
     ] = "",
     drop_state: Annotated[
         list[str] | None,
-        typer.Option(metavar="STEP", help="A step gone from the pipeline: its state may go too."),
+        typer.Option(
+            metavar="STEP", help="A step removed from the pipeline: its state may be dropped."
+        ),
     ] = None,
     bundle_ms: Annotated[
         int,
         typer.Option(
             min=1,
             max=10_000,
-            help="How long a Python step gathers records: more costs less and answers later.",
+            help="How long a Python step collects records: longer is cheaper, and slower.",
         ),
     ] = 10,
 ) -> "sage.flow.FlinkOptions":

@@ -1,4 +1,4 @@
-"""question -> retrieve -> prompt -> generate -> answer: one graph, run two ways.
+"""The job question -> retrieve -> prompt -> generate -> answer: one graph for two targets.
 
 On Flink it reads topic ``questions`` and writes topic ``answers``; in the gateway it is the model
 ``rag`` of ``/v1/chat/completions``, where source and sink are the request and its reply.
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.operators import AnswerWithSources, DecodeQuestion, EncodeJson, RagPrompt
-from sage_jobs.entry import run, told
+from sage_jobs.entry import report_errors, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RagAnswer:
-    """What the job reads, asks and writes.
+    """Topics, collection and model of the job.
 
-    An answer is one paragraph: a small model goes on for ever when nothing stops it.
+    An answer is one paragraph: a small model without a stop text generates up to ``tokens_max``.
     """
 
     questions: str = "questions"
@@ -34,7 +34,7 @@ class RagAnswer:
 
 
 def build(config: RagAnswer | None = None) -> sage.flow.Graph:
-    """The graph; needs nothing that runs."""
+    """The graph; does not contact any server."""
     config = config or RagAnswer()
     return (
         sage.flow.read("questions", kafka(config.questions, group=config.group))
@@ -74,5 +74,5 @@ def main(
 
 
 if __name__ == "__main__":
-    with told("rag_answer"):
+    with report_errors("rag_answer"):
         run(main)

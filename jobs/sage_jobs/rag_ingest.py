@@ -1,6 +1,7 @@
-"""Documents -> chunks -> embeddings -> Milvus, with telemetry in InfluxDB.
+"""The job documents -> chunks -> embeddings -> Milvus, with telemetry in InfluxDB.
 
-Reads a Kafka topic of documents, or a folder of files. What fails goes to the dead-letter topic.
+Reads a Kafka topic of documents, or a folder of files. Failed records are written to the
+dead-letter topic.
 
 The collection stays in step with the topic: a document written again replaces all its chunks, a
 tombstone or ``{"id": ..., "op": "delete"}`` removes them. That needs the messages of one document
@@ -16,12 +17,12 @@ from dataclasses import dataclass
 import sage_flink as sage
 from sage_connectors import DecodeFile, files, kafka
 from sage_flink.operators import DecodeDocument, chunk, measure
-from sage_jobs.entry import run, told
+from sage_jobs.entry import report_errors, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RagIngest:
-    """What the job reads and writes.
+    """Topics, collection and settings of the job.
 
     ``folder`` replaces the topic: the job then ends when all its files are read.
     """
@@ -39,7 +40,7 @@ class RagIngest:
 
 
 def build(config: RagIngest | None = None) -> sage.flow.Graph:
-    """The graph; needs nothing that runs."""
+    """The graph; does not contact any server."""
     config = config or RagIngest()
     embedded = (
         _documents(config)
@@ -49,7 +50,7 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
             sage.embed(model=config.model, title="title"),
             capacity=256,
             timeout_s=120,
-            attempts_max=10,
+            retry=sage.flow.Retry(attempts_max=10),
         )
     )
     vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))
@@ -79,5 +80,5 @@ def main(
 
 
 if __name__ == "__main__":
-    with told("rag_ingest"):
+    with report_errors("rag_ingest"):
         run(main)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sage_flink.cli import dlq, jobs, pipelines, pool, stack, state
-from sage_jobs.entry import told
+from sage_jobs.entry import report_errors
 
 __all__ = ["app", "main"]
 
@@ -22,7 +22,7 @@ app.add_typer(pool.app, name="pool")
 
 def main() -> None:
     """Run the command line; a SageError becomes one message and exit status 2."""
-    with told("sage"):
+    with report_errors("sage"):
         app()
 
 

@@ -1,7 +1,7 @@
-"""``sage dlq replay``: letters back into their pipeline, as a bounded Flink job beside it.
+"""``sage dlq replay``: processes dead letters again, in a bounded Flink job next to the pipeline's.
 
-What decides is what the topic holds once the job has ended: a letter with a marker was replayed.
-So it matters neither how this command ended last time nor how that job did.
+The topic decides: a dead letter with a replay mark was replayed. So it does not matter how an
+earlier run of this command ended, or its job.
 """
 
 import time
@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from sage_flink.cli.dlq_letters import (
+from sage_flink.cli.dlq_filters import (
     Id,
     Limit,
-    Place,
     Reason,
     Since,
     Step,
-    letters_at,
-    place_of,
-    wanted_of,
+    TopicOfJob,
+    dead_letters_in,
+    filter_of,
+    topic_of,
 )
 from sage_flink.cli.jobs import flink_url
 from sage_flink.cli.output import console
 from sage_flink.common import ConfigError, OperatorNeeded, Retryable
-from sage_flink.common.letters import Posted, Wanted, distinct
+from sage_flink.common.dead_letters import DeadLetter, DeadLetterFilter, distinct
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 if TYPE_CHECKING:
     from sage_flink.flow.replay import Replay
 
-#: What one job takes: its records travel with the job itself.
+#: Limits of one job: its records travel in the job itself.
 ROUND_LETTERS_MAX = 2_000
-ROUND_CHARS_MAX = 16 << 20
+ROUND_BYTES_MAX = 16 << 20
 RESTARTS_MAX = 10
 
 
@@ -47,70 +47,72 @@ def replay(
     since: Since = "",
     id_: Id = "",
     limit: Limit = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Replay letters once: each record enters at the step that refused it.
+    """Replay dead letters once: each record enters at the step that refused it.
 
-    Ids stay, so nothing doubles. Output and the mark that a letter was replayed are one
-    transaction: a replay that was cut off is simply run again.
+    Ids stay the same, so no row is doubled. The output and the mark that a dead letter was replayed
+    are one transaction: after an interruption, run the command again.
     """
-    place, wanted = place_of(pipeline), wanted_of(step, reason, since, id_)
+    place, chosen = topic_of(pipeline), filter_of(step, reason, since, id_)
     if place.graph is None:
         raise ConfigError(
             f"{pipeline!r} is a topic: which steps to replay? "
             "Give a job of sage_jobs, or the path of a YAML file"
         )
     if dry_run:
-        _plan(place, _chosen(place, wanted, limit))
+        _plan(place, _open_letters(place, chosen, limit))
         return
     with FlinkRest(flink_url()) as rest:
-        letters, known = _settled(rest, place, wanted, limit)
-        chosen = _plan(place, letters)
-        if chosen and (yes or typer.confirm(f"replay {_letters(chosen)}?", abort=True)):
-            _replay(rest, place, chosen, known)
+        letters, known = _after_running_replays(rest, place, chosen, limit)
+        replayable = _plan(place, letters)
+        if replayable and (yes or typer.confirm(f"replay {_count(replayable)}?", abort=True)):
+            _replay(rest, place, replayable, known)
 
 
-def _chosen(place: Place, wanted: Wanted, limit: int | None) -> list[Posted]:
-    """The letters to replay, twins as one; twins of another time or reason are read as well."""
-    near = Wanted(step=wanted.step, id=wanted.id)
-    return list(distinct(letters_at(place, near, payloads=True).open, wanted))[:limit]
+def _open_letters(
+    place: TopicOfJob, chosen: DeadLetterFilter, limit: int | None
+) -> list[DeadLetter]:
+    """The dead letters to replay, each record once, also if it failed at different times."""
+    near = DeadLetterFilter(step=chosen.step, id=chosen.id)
+    return list(distinct(dead_letters_in(place, near, values=True).open, chosen))[:limit]
 
 
-def _plan(place: Place, letters: Sequence[Posted]) -> tuple[Posted, ...]:
-    """The letters that can be replayed, said by step; the others are told with the reason."""
+def _plan(place: TopicOfJob, letters: Sequence[DeadLetter]) -> tuple[DeadLetter, ...]:
+    """The dead letters that can be replayed; prints them by step, and the others by reason."""
     from sage_flink.flow.replay import one_transaction
     from sage_flink.flow.replay import replay as planned
 
     plan: Replay = planned(place.graph, letters)
     if plan.graph is not None:
         one_transaction(plan.graph)
-    for why, count in Counter(left.why for left in plan.left).most_common():
-        console.print(f"left: {count} x {why}", soft_wrap=True)
-    if not plan.taken:
+    for reason, count in Counter(each.reason for each in plan.skipped).most_common():
+        console.print(f"skipped: {count} x {reason}", soft_wrap=True)
+    if not plan.letters:
         console.print("nothing to replay")
-    for name, count in Counter(posted.letter.step for posted in plan.taken).most_common():
+    for name, count in Counter(letter.step for letter in plan.letters).most_common():
         console.print(f"to replay: {count} at step {name!r}", soft_wrap=True)
-    return plan.taken
+    return plan.letters
 
 
-def _settled(
-    rest: FlinkRest, place: Place, wanted: Wanted, limit: int | None
-) -> tuple[list[Posted], frozenset[str]]:
-    """The letters to replay, read while no replay of theirs ran; and the replays known by then."""
+def _after_running_replays(
+    rest: FlinkRest, place: TopicOfJob, chosen: DeadLetterFilter, limit: int | None
+) -> tuple[list[DeadLetter], frozenset[str]]:
+    """The dead letters to replay, read while no job replayed them; and the jobs that ended."""
     while True:
         before = {job.id for job in rest.jobs() if job.state in ENDED}
-        letters = _chosen(place, wanted, limit)
-        names = {_name(place, posted) for posted in letters}
-        late = [job for job in rest.jobs() if job.name in names and job.id not in before]
-        if not late:
+        letters = _open_letters(place, chosen, limit)
+        names = {_name(place, letter) for letter in letters}
+        running = [job for job in rest.jobs() if job.name in names and job.id not in before]
+        if not running:
             return letters, frozenset(before)
-        for job in late:
-            _ended(rest, job.id, f"an earlier replay runs: {job.name} {job.id}")
+        for job in running:
+            _wait_for_end(rest, job.id, f"an earlier replay runs: {job.name} {job.id}")
 
 
 def _replay(
-    rest: FlinkRest, place: Place, letters: Iterable[Posted], known: frozenset[str]
+    rest: FlinkRest, place: TopicOfJob, letters: Iterable[DeadLetter], known: frozenset[str]
 ) -> None:
     from sage_flink import flow
     from sage_flink.flow.replay import replay as planned
@@ -120,41 +122,43 @@ def _replay(
         name = _name(place, part[0])
         graph = planned(place.graph, part).graph
         assert graph is not None
-        if late := [job for job in rest.jobs() if job.name == name and job.id not in known]:
-            raise Retryable(f"another replay came between ({late[0].id}); run this again")
-        ends = _ends(place)
+        if others := [job for job in rest.jobs() if job.name == name and job.id not in known]:
+            raise Retryable(f"another replay was started ({others[0].id}); run this again")
+        ends = _end_offsets(place)
         with console.status(Text(f"submitting {name}")):
             job_id = flow.submit(
-                graph, name=name, options=options, job=_job(place, part[0]), at_once=True
+                graph, name=name, options=options, job=_job(place, part[0]), in_one_transaction=True
             )
         console.print(f"job {job_id}; see {rest.url}/#/job/running/{job_id}", soft_wrap=True)
-        state = _ended(rest, job_id, f"{name}: {_letters(part)}")
+        state = _wait_for_end(rest, job_id, f"{name}: {_count(part)}")
         known |= {job_id}
         _report(place, part, ends, f"job {job_id} ended {state}")
 
 
-def _report(place: Place, part: Sequence[Posted], ends: dict[int, int], ended: str) -> None:
-    """Say what the topic holds now.
+def _report(
+    place: TopicOfJob, part: Sequence[DeadLetter], ends: dict[int, int], ended: str
+) -> None:
+    """Print what the topic holds now.
 
     Raises:
-        OperatorNeeded: the letters are not marked, so the job failed; they are as they were.
+        OperatorNeeded: the dead letters are not marked, so the job failed; they are unchanged.
     """
-    after = letters_at(place, Wanted(), payloads=False)
-    done = [posted for posted in part if posted.position in after.replayed]
+    after = dead_letters_in(place, DeadLetterFilter(), values=False)
+    done = [letter for letter in part if letter.position in after.replayed]
     if len(done) < len(part):
         raise OperatorNeeded(
-            f"{ended}: {_letters(part)} not replayed, and still there; "
+            f"{ended}: {_count(part)} not replayed, and still in the topic; "
             "see `sage logs taskmanager`, then run this again"
         )
     name = _name(place, part[0])
-    again = [posted for posted in after.letters if posted.run == name and _is_new(posted, ends)]
-    console.print(f"replayed {_letters(done)}; failed again: {len(again)}")
-    for step, count in Counter(posted.letter.step for posted in again).most_common():
+    again = [letter for letter in after.letters if letter.run == name and _is_new(letter, ends)]
+    console.print(f"replayed {_count(done)}; failed again: {len(again)}")
+    for step, count in Counter(letter.step for letter in again).most_common():
         console.print(f"  {count} at step {step!r}, in {place.topic}", soft_wrap=True)
 
 
-def _ended(rest: FlinkRest, job_id: str, what: str) -> str:
-    """The state in which the job has ended, once it has."""
+def _wait_for_end(rest: FlinkRest, job_id: str, what: str) -> str:
+    """The state in which the job ended; returns when it has."""
     began = time.monotonic()
     with console.status(Text(what)) as status:
         while (state := rest.job(job_id).state) not in ENDED:
@@ -163,40 +167,40 @@ def _ended(rest: FlinkRest, job_id: str, what: str) -> str:
     return state
 
 
-def _rounds(place: Place, letters: Iterable[Posted]) -> Iterator[list[Posted]]:
-    """The letters in parts that a job can take, each of one job's letters."""
+def _rounds(place: TopicOfJob, letters: Iterable[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """The dead letters in parts that one job can replay, each of the dead letters of one job."""
     by_job = partial(_job, place)
     for _, group in groupby(sorted(letters, key=by_job), by_job):
-        part: list[Posted] = []
-        chars = 0
-        for posted in group:
-            chars += len(posted.letter.payload)
-            if part and (chars > ROUND_CHARS_MAX or len(part) == ROUND_LETTERS_MAX):
+        part: list[DeadLetter] = []
+        size = 0
+        for letter in group:
+            size += len(letter.message.value or b"")
+            if part and (size > ROUND_BYTES_MAX or len(part) == ROUND_LETTERS_MAX):
                 yield part
-                part, chars = [], len(posted.letter.payload)
-            part.append(posted)
+                part, size = [], len(letter.message.value or b"")
+            part.append(letter)
         yield part
 
 
-def _job(place: Place, posted: Posted) -> str:
-    """The job that wrote the letter; letters before version 1 do not say."""
-    return posted.letter.job or place.job
+def _job(place: TopicOfJob, letter: DeadLetter) -> str:
+    """The job whose record failed."""
+    return letter.job or place.job
 
 
-def _name(place: Place, posted: Posted) -> str:
-    return f"{_job(place, posted)}.replay"
+def _name(place: TopicOfJob, letter: DeadLetter) -> str:
+    return f"{_job(place, letter)}.replay"
 
 
-def _ends(place: Place) -> dict[int, int]:
+def _end_offsets(place: TopicOfJob) -> dict[int, int]:
     from sage_connectors.kafka_client import end_offsets
 
     return end_offsets(place.topic, place.servers)
 
 
-def _is_new(posted: Posted, ends: dict[int, int]) -> bool:
-    _, partition, offset = posted.position.rsplit("/", 2)
+def _is_new(letter: DeadLetter, ends: dict[int, int]) -> bool:
+    _, partition, offset = letter.position.rsplit("/", 2)
     return int(offset) >= ends.get(int(partition), 0)
 
 
-def _letters(letters: Sequence[object]) -> str:
-    return f"{len(letters)} letter{'s' if len(letters) != 1 else ''}"
+def _count(letters: Sequence[object]) -> str:
+    return f"{len(letters)} dead letter{'s' if len(letters) != 1 else ''}"

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from sage_flink.cli import job_balance, pipelines
 from sage_flink.cli.output import AsJson, console, print_json, print_table, table
-from sage_flink.cli.pipelines import YAML
 from sage_flink.common import ConfigError, Settings, sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 from sage_jobs import entry
@@ -43,6 +42,9 @@ def submit(
 ) -> None:
     """Start a pipeline as a Flink job.
 
+    A .py file has a function build() that returns the graph; if it has a main part as well, it is
+    run as a program and submits itself. `sage explain` takes the same three kinds.
+
     Options after the pipeline go to it: `sage jobs submit rag_ingest --help` lists them. All jobs
     of sage know --parallelism, --from-savepoint and --drop-state.
     """
@@ -50,10 +52,10 @@ def submit(
         print(context.get_help())
     elif pipeline.startswith("-"):
         raise ConfigError(f"the pipeline comes first, then its options; got {pipeline!r}")
-    elif pipeline.endswith(YAML):
-        _submit_yaml(pipeline, context.args)
-    else:
+    elif _is_program(pipeline):
         _submit_program(pipeline, context.args)
+    else:
+        _submit_graph(pipeline, context.args)
 
 
 @app.command("list")
@@ -116,34 +118,41 @@ def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> N
     console.print(f"{running.name} cancelled")
 
 
-def _submit_yaml(path: str, words: list[str]) -> None:
-    def submitted(name: str = Path(path).stem, options: Any = None) -> None:
-        """Start the pipeline of the YAML file as a Flink job."""
+def _submit_graph(pipeline: str, words: list[str]) -> None:
+    def main(name: str = Path(pipeline).stem, options: Any = None) -> None:
+        """Start the pipeline of the file as a Flink job."""
         from sage_flink import flow
 
-        graph = pipelines.graph(path)
+        graph = pipelines.load(pipeline)
         flink_url()
-        _say_submitted(flow.submit(graph, name=name, options=options))
+        _print_submitted(flow.submit(graph, name=name, options=options))
 
-    entry.run(submitted, words, program=f"sage jobs submit {path}")
+    entry.run(main, words, program=f"sage jobs submit {pipeline}")
+
+
+def _is_program(pipeline: str) -> bool:
+    """Whether the pipeline submits itself: a job of sage_jobs, or a .py with a main part."""
+    if not pipeline.endswith(pipelines.FILES):
+        return True
+    return pipeline.endswith(".py") and "__main__" in pipelines.read_text(pipeline)
 
 
 def _submit_program(pipeline: str, options: list[str]) -> None:
-    """A job is its own process: PyFlink keeps one JVM a process, and a job may call it as it likes.
+    """Run a job in its own process: PyFlink has one JVM a process, and a job may have its own name.
 
-    It says itself what is wrong, so its words and its status are passed on as they are.
+    The job reports its own errors, so its output and exit status are passed on unchanged.
     """
-    program = pipeline.endswith(".py")
-    if not program:
+    is_file = pipeline.endswith(".py")
+    if not is_file:
         pipelines.job(pipeline)
-    command = [sys.executable, *([pipeline] if program else ["-m", f"sage_jobs.{pipeline}"])]
+    command = [sys.executable, *([pipeline] if is_file else ["-m", f"sage_jobs.{pipeline}"])]
     if "--help" in options:
         raise typer.Exit(subprocess.run([*command, *options], check=False).returncode)
-    if not program:
+    if not is_file:
         flink_url()
     with console.status(Text(f"submitting {pipeline}")):
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    *said, last = done.stdout.splitlines() or [""]
+    *lines, last = done.stdout.splitlines() or [""]
     if done.returncode:
         print(done.stdout, end="")
         print(done.stderr, end="", file=sys.stderr)
@@ -151,12 +160,12 @@ def _submit_program(pipeline: str, options: list[str]) -> None:
     if not JOB_ID.fullmatch(last.strip()):
         print(done.stdout, end="")
         return
-    for line in said:
+    for line in lines:
         print(line)
-    _say_submitted(last.strip())
+    _print_submitted(last.strip())
 
 
-def _say_submitted(job_id: str) -> None:
+def _print_submitted(job_id: str) -> None:
     print(f"job {job_id}; see {Settings.load().flink_url}/#/job/running/{job_id}")
 
 

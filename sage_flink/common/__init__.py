@@ -13,12 +13,12 @@ from sage_flink.common.errors import (
     StackError,
     StoreUnavailable,
 )
-from sage_flink.common.records import Failed, Record, decode, derived_id, encode
+from sage_flink.common.records import FailedRecord, Record, decode, derived_id, encode
 from sage_flink.common.settings import Settings, sage_home
 
 __all__ = [
     "ConfigError",
-    "Failed",
+    "FailedRecord",
     "NotFound",
     "OperatorNeeded",
     "PipelineError",

@@ -1,4 +1,4 @@
-"""Adapters by name: entry points of a group, so that another package can bring one more."""
+"""Adapters by name: those of sage, and entry points by which other packages add more."""
 
 import importlib
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from sage_flink.common.errors import ConfigError
 
 
 def adapter(group: str, name: str, shipped: Mapping[str, str]) -> Any:
-    """What the entry point ``name`` of ``group`` stands for.
+    """The object that the entry point ``name`` of ``group`` refers to.
 
-    ``shipped`` is what comes with sage, for a checkout that is on the path but not installed.
+    ``shipped`` are the adapters of sage, also for a checkout that is not installed.
 
     Raises:
-        ConfigError: there is none of that name (the message lists them), or its package is
-            missing.
+        ConfigError: the name is unknown (the message lists the known ones), or the adapter's
+            package is missing.
     """
     known = {**{point.name: point.value for point in entry_points(group=group)}, **shipped}
     if name not in known:
         raise ConfigError(
             f"store {name!r}: {group} knows {', '.join(sorted(known))}; "
-            f"another one comes with the package that offers an entry point {group!r}"
+            f"a package adds another one by an entry point {group!r}"
         )
     module, _, attribute = known[name].partition(":")
     try:

@@ -5,17 +5,17 @@
     SageError
     ├── PipelineError       fix the pipeline (found before anything starts)
     ├── ConfigError         fix a setting, a file or a command line
-    │   └── NotFound          what it names is not there
+    │   └── NotFound          the object it names does not exist
     ├── Rejected            this one record cannot be processed: dead-letter it
     ├── Retryable           the same call may succeed later
     │   ├── PoolTimeout       no answer in time
     │   ├── PoolError         the model pool answered with an error
-    │   │   └── PoolAway            no connection to it: nothing was asked
+    │   │   └── PoolAway            no connection to it: no request was sent
     │   └── StoreUnavailable  a store does not take writes now
     └── OperatorNeeded      a person has to look
         └── StackError        a server of the local stack is missing or dead
 
-A message says where, what was required, what came, and the next step.
+A message names the place, the requirement, the value found, and the next step.
 """
 
 
@@ -24,7 +24,7 @@ class SageError(Exception):
 
 
 class PipelineError(SageError):
-    """The pipeline cannot run as written; nothing was started."""
+    """The pipeline cannot run as written; no job was started."""
 
 
 class ConfigError(SageError):
@@ -32,11 +32,11 @@ class ConfigError(SageError):
 
 
 class NotFound(ConfigError):  # noqa: N818
-    """What the call names is not there; the message says what is."""
+    """The object that the call names does not exist; the message lists those that do."""
 
 
-class Rejected(SageError):  # noqa: N818 - a verdict on a record, not a fault of the program
-    """Raised by a step's function: this record goes to the dead-letter topic with this reason."""
+class Rejected(SageError):  # noqa: N818 - about a record, not a fault of the program
+    """Raised by a step's function: the record becomes a dead letter with this reason."""
 
 
 class Retryable(SageError):  # noqa: N818
@@ -59,7 +59,7 @@ class PoolError(Retryable):
 
 
 class PoolAway(PoolError):  # noqa: N818
-    """There is no connection to the model pool: nothing was asked."""
+    """There is no connection to the model pool: no request was sent."""
 
 
 class StoreUnavailable(Retryable):
@@ -67,7 +67,7 @@ class StoreUnavailable(Retryable):
 
 
 class OperatorNeeded(SageError):  # noqa: N818
-    """Nothing the program can do; the message says what a person should do."""
+    """The program cannot continue; the message names what a person should do."""
 
 
 class StackError(OperatorNeeded):

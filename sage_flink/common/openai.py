@@ -1,4 +1,4 @@
-"""What every client of OpenAI's HTTP shapes reads the same way: error bodies and streamed events.
+"""OpenAI's HTTP formats as every client of sage reads them: error bodies and streamed events.
 
 Source: OpenAI API reference, error objects and server-sent events of chat completions.
 """
@@ -12,7 +12,7 @@ from sage_flink.common.errors import PoolError
 
 
 def error_message(body: bytes, status: int) -> str:
-    """What an error answer says, at most 500 characters; if nothing, its status and beginning.
+    """The message of an error response, at most 500 characters; else its status and first bytes.
 
     >>> error_message(b'{"error": {"message": "no room"}}', 503)
     'no room'
@@ -51,7 +51,7 @@ def event_of(line: bytes) -> dict[str, Any] | None:
 
 
 def retry_after_s(header: str) -> float:
-    """The seconds that a Retry-After header asks for, 0 where it asks for none.
+    """The seconds that a Retry-After header asks for, 0 without a request to wait.
 
     Its other form, a date, needs clocks that agree; the caller's own back-off serves as well.
 

@@ -16,9 +16,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from sage_flink.common import payload
-from sage_flink.common.payload import Blob, Encoding
-
 #: As in Flink's RowKind, Debezium's ``op`` and Kafka's tombstones.
 Kind = Literal["upsert", "delete"]
 
@@ -29,9 +26,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
     ``id`` is the same after any replay: the user's own id, ``topic/partition/offset``, or
     :func:`derived_id` of its parent. ``value`` is anything MessagePack can say (dict, list, str,
     bytes, int, float, bool, None). ``timestamp_ms`` is event time, milliseconds since the epoch,
-    never the wall clock of a worker. ``origin`` names the source record it came from.
+    never the wall clock of a worker. ``origin`` is the id of its source record.
 
-    ``kind`` says what a store does with the record: store its value (upsert), or delete the rows of
+    ``kind`` is what a store does with the record: store its value (upsert), or delete the rows of
     ``document`` except those of ``version`` (delete; an empty ``version`` keeps no row). Upserts
     have neither field. Whether a record is a delete never depends on its value.
     """
@@ -67,52 +64,21 @@ class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
         return self.replace(id=id, value=None, kind="delete", document=document, version=version)
 
 
-class Failed(msgspec.Struct, frozen=True):
-    """A record that a step could not process, as it stands in the dead-letter topic.
+class FailedRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A record that a step could not process, why, and after how many attempts.
 
-    All that is needed to make the very record again: ``payload`` is its value as
-    :mod:`~sage_flink.common.payload` writes it, ``key`` and ``headers`` are texts, or
-    ``{"base64": ...}`` where they are none. The schema and the reader are
-    :class:`~sage_flink.common.letters.Letter`.
+    It becomes a message of the dead-letter topic, see :mod:`~sage_flink.common.dead_letters`.
     """
 
-    id: str
+    record: Record
     step: str
     reason: str
-    attempts: int
-    payload: str
-    payload_encoding: Encoding
-    origin: str = ""
-    timestamp_ms: int = 0
-    key: Blob | None = None
-    headers: dict[str, Blob] = {}
-    job: str = ""
-    v: int = 1
+    attempts: int = 1
 
-    def to_json(self) -> bytes:
-        """The envelope as one JSON object, UTF-8."""
-        return msgspec.json.encode(self)
-
-    def of_job(self, job: str) -> "Failed":
-        """The same envelope, from the job called ``job``."""
-        return msgspec.structs.replace(self, job=job)
-
-    @classmethod
-    def of(cls, record: Record, step: str, reason: str, attempts: int = 1) -> "Failed":
-        """The envelope for ``record`` refused at ``step`` after ``attempts`` tries."""
-        text, encoding = payload.write(record.value)
-        return cls(
-            id=payload.clean(record.id),
-            step=step,
-            reason=payload.clean(reason),
-            attempts=attempts,
-            payload=text,
-            payload_encoding=encoding,
-            origin=payload.clean(record.origin or record.id),
-            timestamp_ms=record.timestamp_ms,
-            key=None if record.key is None else payload.blob(record.key),
-            headers={payload.clean(n): payload.blob(v) for n, v in record.headers.items()},
-        )
+    @property
+    def id(self) -> str:
+        """The record's id."""
+        return self.record.id
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -1,4 +1,4 @@
-"""Where the servers are: environment first, then the local stack's own notes, then the defaults.
+"""Settings: addresses of the servers, from the environment, the local stack, or the defaults.
 
 ``sage up`` writes ``stack.json`` (URLs and ports) and ``keys/`` (one file a secret, mode 0600)
 into the folder that :func:`sage_home` names. Secrets are read where they are used, never put into
@@ -70,7 +70,7 @@ class Settings(BaseModel):
             return cls(**{**values, **env})
         except (OSError, ValueError, TypeError, ValidationError) as error:
             raise ConfigError(
-                f"settings in {notes}: {error}; run `sage up` to write them anew"
+                f"settings in {notes}: {error}; run `sage up` to write them again"
             ) from error
 
     @property

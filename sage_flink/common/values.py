@@ -1,9 +1,9 @@
-"""The fields of a record's value, checked where they are read.
+"""Validation of the fields of a record's value where an operator reads them.
 
 >>> from sage_flink.common.records import Record
->>> field(Record("a", {"doc": "intro"}), "doc", str)
+>>> require_field(Record("a", {"doc": "intro"}), "doc", str)
 'intro'
->>> field(Record("a", {"title": "x"}), "doc", str)
+>>> require_field(Record("a", {"title": "x"}), "doc", str)
 Traceback (most recent call last):
 sage_flink.common.errors.Rejected: field 'doc' is missing
 """
@@ -24,7 +24,7 @@ _WORDS = {
 }
 
 
-def fields_of(record: Record) -> Mapping[str, Any]:
+def require_mapping(record: Record) -> Mapping[str, Any]:
     """The record's value as named fields.
 
     Raises:
@@ -35,7 +35,7 @@ def fields_of(record: Record) -> Mapping[str, Any]:
     return record.value
 
 
-def field(of: Record | Mapping[str, Any], name: str, kind: type[T]) -> T:
+def require_field(of: Record | Mapping[str, Any], name: str, kind: type[T]) -> T:
     """Field ``name`` of a record's value, or of a mapping within it.
 
     ``object`` is any kind, and a whole number counts as a ``float``.
@@ -43,7 +43,7 @@ def field(of: Record | Mapping[str, Any], name: str, kind: type[T]) -> T:
     Raises:
         Rejected: there is no such field, or it is not of ``kind``.
     """
-    fields = fields_of(of) if isinstance(of, Record) else of
+    fields = require_mapping(of) if isinstance(of, Record) else of
     if not isinstance(fields, Mapping):
         raise Rejected(f"must be named fields with {name!r}, got {type(fields).__name__}")
     if name not in fields:
@@ -57,13 +57,13 @@ def field(of: Record | Mapping[str, Any], name: str, kind: type[T]) -> T:
     return got
 
 
-def text(of: Record | Mapping[str, Any], name: str) -> str:
+def require_text(of: Record | Mapping[str, Any], name: str) -> str:
     """Field ``name``, a text that is not empty.
 
     Raises:
         Rejected: there is no such field, it is not a text, or it is empty.
     """
-    got = field(of, name, str)
+    got = require_field(of, name, str)
     if not got.strip():
         raise Rejected(f"field {name!r} is empty")
     return got

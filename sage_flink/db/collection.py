@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
-from sage_flink.common.need import need
 from sage_flink.common.records import Record
+from sage_flink.common.validation import require
 from sage_flink.db.vector_store import RowDelete, VectorRow, VectorStore
 from sage_flink.db.vectors import flaw
 from sage_flink.db.write_groups import write_groups
@@ -52,10 +52,10 @@ class Collection:
         where = f"collection {self.name!r}"
         named = isinstance(self.name, str) and bool(NAME.fullmatch(self.name))
         rule = "letters, digits and _, at most 255, not a digit first"
-        need(named, where, "name", rule, self.name, ConfigError)
+        require(named, where, "name", rule, self.name, ConfigError)
         whole = isinstance(self.dim, int) and 2 <= self.dim <= DIM_MAX
-        need(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
-        need(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
+        require(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
+        require(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -122,7 +122,7 @@ class RowWriter:
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Apply the records; upserts without a fitting vector, or refused by the store, come back.
 
-        A delete is never refused: a document whose name the store cannot hold has no rows there.
+        A delete is never refused: of a document whose name does not fit, the store has no rows.
 
         Raises:
             StoreUnavailable: no record is known to be applied; the same call may succeed later.

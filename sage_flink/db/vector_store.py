@@ -71,8 +71,7 @@ class VectorStore(Protocol):
     def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
         """The ``top_k`` nearest rows, nearest first; fewer when the collection has fewer.
 
-        Answers from what is searchable now: a row just written may be missing for a moment (the
-        adapter says how long).
+        A row just written may be missing for a moment; how long depends on the adapter.
 
         Raises:
             Rejected: the vector has not ``dim`` finite numbers, or ``top_k`` is not 1 to 16384.

@@ -1,8 +1,8 @@
 """Vectors as bytes and as numbers, and what is wrong with one. Pure.
 
->>> numbers(packed([1.0, 2.0]))
+>>> numbers(pack([1.0, 2.0]))
 (1.0, 2.0)
->>> flaw(packed([1.0, float("nan")]), dim=2)
+>>> flaw(pack([1.0, float("nan")]), dim=2)
 'vector holds a number that is not finite'
 """
 
@@ -19,7 +19,7 @@ TOP_K_MAX = 16_384
 LABELS_BYTES_MAX = {"doc": 4096, "version": 256}
 
 
-def packed(vector: Sequence[float]) -> bytes:
+def pack(vector: Sequence[float]) -> bytes:
     """The vector as little-endian float32."""
     return struct.pack(f"<{len(vector)}f", *vector)
 
@@ -67,7 +67,7 @@ def query_vector(vector: Sequence[float], top_k: int, *, dim: int) -> bytes:
     if len(vector) != dim:
         raise Rejected(f"search: vector must have {dim} numbers, got {len(vector)}")
     try:
-        data = packed(vector)
+        data = pack(vector)
     except (struct.error, OverflowError) as error:
         raise Rejected(f"search: vector does not fit float32: {error}") from error
     if reason := flaw(data, dim=dim):

@@ -1,15 +1,25 @@
-"""sage.flow: pipelines as values, and the two things that run them.
+"""sage.flow: pipelines as values, and their two targets.
 
-``submit`` hands a graph to Flink, ``run`` runs it in this process.
+``submit`` starts a graph as a Flink job, ``run`` runs it in this process.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from sage_flink.flow.call_options import Admission, Batching, Retry
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.local.runner import Outcome, run
-from sage_flink.flow.ports import BatchLimits, Pool, Refusal, Reply, Sink, Source, Writer
+from sage_flink.flow.ports import (
+    BatchLimits,
+    OpenContext,
+    Pool,
+    Refusal,
+    Reply,
+    Sink,
+    Source,
+    Writer,
+)
 from sage_flink.flow.stream import Stream, pipeline, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 
@@ -18,18 +28,22 @@ if TYPE_CHECKING:
     from sage_flink.platform.cluster import FlinkOptions
 
 __all__ = [
+    "Admission",
     "Batch",
     "BatchLimits",
+    "Batching",
     "Call",
     "FlatMap",
     "FlinkOptions",
     "Graph",
     "Node",
+    "OpenContext",
     "Outcome",
     "Pool",
     "Read",
     "Refusal",
     "Reply",
+    "Retry",
     "Sink",
     "Source",
     "Stream",

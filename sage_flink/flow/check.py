@@ -1,6 +1,6 @@
-"""Whole-graph checks: what no step can see by itself.
+"""Checks of a whole graph for a target, beyond those that each node makes of its own fields.
 
-Each finding names the step, what it needs, and the next action. All are reported at once.
+Each finding names the step, what it needs, and the next action. One error reports all findings.
 """
 
 import pickle
@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 
 from sage_flink.common.errors import PipelineError
 from sage_flink.flow import deletes
+from sage_flink.flow.author_code import lost_state, place_of
 from sage_flink.flow.graph import (
     REPLAYED,
     Batch,
@@ -19,7 +20,7 @@ from sage_flink.flow.graph import (
     Read,
     Union,
     Write,
-    finished,
+    require_graph,
 )
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 
@@ -34,7 +35,7 @@ def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Gr
     """
     fits = _fits_flink if target == "flink" else _fits_local
     findings = [
-        *_shape(finished(graph)),
+        *_shape(require_graph(graph)),
         *(line for node in graph.nodes for line in fits(graph, node)),
     ]
     if target == "flink" and graph.dead_letters is None:
@@ -42,7 +43,7 @@ def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Gr
             "pipeline: failed records have nowhere to go; add "
             '.dead_letters_to(kafka("<job>.dead-letters")), a topic of this job alone'
         )
-    findings += _apart(graph)
+    findings += _dead_letters_apart(graph)
     if not findings:
         findings += deletes.findings(graph, parallelism)
     if findings:
@@ -64,8 +65,8 @@ def _shape(graph: Graph) -> Iterator[str]:
         yield from _ends(graph, node)
 
 
-def _apart(graph: Graph) -> Iterator[str]:
-    """Dead letters have a place of their own: no step reads it, no step but a replay writes it."""
+def _dead_letters_apart(graph: Graph) -> Iterator[str]:
+    """Steps that use the topic of the dead letters, which only a replay may write."""
     place = _places(graph.dead_letters)
     for node in graph.nodes:
         if isinstance(node, Read | Write) and node.name != REPLAYED:
@@ -80,7 +81,7 @@ def _apart(graph: Graph) -> Iterator[str]:
 def _places(end: object) -> set[tuple[object, str]]:
     if not isinstance(end, SharedSink):
         return set()
-    return {(end.shared(), topic) for topic in end.topic.split(",")}
+    return {(end.topics_sink(), topic) for topic in end.topic.split(",")}
 
 
 def _ends(graph: Graph, node: Node) -> Iterator[str]:
@@ -121,11 +122,14 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
     match node:
         case FlatMap():
             yield from _travels(node.name, "function", node.function)
+            yield from _keeps_no_state(node.name, "function", node.function)
         case Call():
             for part in (f"{node.name}.request", f"{node.name}.answer"):
                 if part in graph.by_name:
                     yield f"step {part!r}: is a part of the call {node.name!r}; rename one"
             yield from _travels(node.name, "call", node.spec)
+            for method in (node.spec.request, node.spec.answer):
+                yield from _keeps_no_state(node.name, "call", method)
         case Write(sink=FlinkSink()):
             if isinstance(graph.by_name.get(node.input), Batch):
                 kind = type(node.sink).__name__
@@ -146,9 +150,15 @@ def _travels(step: str, what: str, thing: object) -> Iterator[str]:
     try:
         cloudpickle.dumps(thing)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-        code = getattr(thing, "__code__", None)
-        place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
         yield (
-            f"step {step!r}: its {what}{place} cannot be sent to a worker: {error}; "
-            "open clients where they are used, not where the pipeline is built"
+            f"step {step!r}: its {what}{place_of(thing)} cannot be sent to a worker: {error}; "
+            "create clients, files and locks in open(context), which runs on the worker"
+        )
+
+
+def _keeps_no_state(step: str, what: str, function: object) -> Iterator[str]:
+    for state in lost_state(function):
+        yield (
+            f"step {step!r}: its {what}{place_of(function)} keeps state that a restart loses: "
+            f"{state}; create it in open(context) if it may start fresh, else keep it in a store"
         )

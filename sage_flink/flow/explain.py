@@ -11,8 +11,9 @@ out        write     <- out.batch; ListSink()
 import dataclasses
 from typing import Any, Literal, assert_never, get_args
 
-from sage_flink.common.need import need
+from sage_flink.common.validation import require
 from sage_flink.flow.deletes import in_order
+from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
     Batch,
@@ -23,8 +24,9 @@ from sage_flink.flow.graph import (
     Read,
     Union,
     Write,
-    finished,
+    require_graph,
 )
+from sage_flink.flow.yaml_form import default_of, verb_of
 
 Form = Literal["text", "mermaid"]
 #: How much of one argument a drawing shows.
@@ -32,20 +34,20 @@ CHARS_MAX = 40
 
 
 def explain(graph: Graph, form: Form = "text") -> str:
-    """The graph for a person: a line a step, or a Mermaid flowchart.
+    """The graph as text with one line a step, or as a Mermaid flowchart.
 
     Raises:
-        PipelineError: there is no such form, or the graph ends in no sink.
+        PipelineError: the form is unknown, or the graph does not end in a sink.
     """
-    need(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
-    ready = in_order(finished(graph))
+    require(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
+    ready = in_order(require_graph(graph))
     return _mermaid(ready) if form == "mermaid" else _text(ready)
 
 
 def _text(graph: Graph) -> str:
     ends = [DEAD_LETTERS] if graph.dead_letters is not None else []
     width = max(map(len, [*(node.name for node in graph.nodes), *ends]), default=0)
-    rows = [f"{n.name:<{width}}  {_verb(n):<8}  {_line(n)}".rstrip() for n in graph.nodes]
+    rows = [f"{n.name:<{width}}  {verb_of(n):<8}  {_line(n)}".rstrip() for n in graph.nodes]
     if graph.dead_letters is not None:
         rows.append(
             f"{DEAD_LETTERS:<{width}}  {'write':<8}  <- every step; {_label(graph.dead_letters)}"
@@ -58,10 +60,10 @@ def _mermaid(graph: Graph) -> str:
     rows = ["flowchart LR"]
     for node in graph.nodes:
         left, right = ("[(", ")]") if isinstance(node, Read | Write) else ("[", "]")
-        rows.append(f'  {numbers[node.name]}{left}"{_quoted(node.name)}"{right}')
+        rows.append(f'  {numbers[node.name]}{left}"{_escape(node.name)}"{right}')
     rows += [f"  {numbers[i]} --> {numbers[n.name]}" for n in graph.nodes for i in n.inputs]
     if graph.dead_letters is not None:
-        rows.append(f'  failed[("{DEAD_LETTERS}: {_quoted(_label(graph.dead_letters))}")]')
+        rows.append(f'  failed[("{DEAD_LETTERS}: {_escape(_label(graph.dead_letters))}")]')
         rows += [
             f"  {numbers[n.name]} -.-> failed" for n in graph.nodes if isinstance(n, FlatMap | Call)
         ]
@@ -76,15 +78,11 @@ def _from(node: Node) -> str:
     return f"<- {', '.join(node.inputs)}" if node.inputs else ""
 
 
-def _verb(node: Node) -> str:
-    return {"FlatMap": "flat_map"}.get(type(node).__name__, type(node).__name__.lower())
-
-
 def _details(node: Node) -> str:
     match node:
         case Read(source=source):
             return _label(source)
-        case FlatMap(function=function):
+        case FlatMap(function=Map(function) | Filter(function) | function):
             return _label(function)
         case Call(spec=spec):
             order = "ordered" if node.ordered else "unordered"
@@ -102,22 +100,18 @@ def _details(node: Node) -> str:
 def _label(thing: Any) -> str:
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return str(getattr(thing, "__qualname__", type(thing).__name__))
-    said = [
-        f"{f.name}={_shown(held)}"
+    arguments = [
+        f"{f.name}={_short(value)}"
         for f in dataclasses.fields(thing)
-        if f.init and f.compare and (held := getattr(thing, f.name)) != _default(f)
+        if f.init and f.compare and (value := getattr(thing, f.name)) != default_of(f)
     ]
-    return f"{type(thing).__name__}({', '.join(said)})"
+    return f"{type(thing).__name__}({', '.join(arguments)})"
 
 
-def _default(f: "dataclasses.Field[Any]") -> Any:
-    return f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-
-
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     text = _label(value) if callable(value) else repr(value)
     return text if len(text) <= CHARS_MAX else f"{text[: CHARS_MAX - 3]}..."
 
 
-def _quoted(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace('"', "#quot;")

@@ -1,33 +1,26 @@
-"""The pipeline as a value: frozen nodes that name their inputs, and nothing that runs.
+"""The pipeline as a value: frozen nodes that name their inputs, without any running code.
 
-Runner, drawer, checker and tests all read this one form. A node checks its own fields, whoever
-makes it: builder, YAML or Python. A node is added only when composition cannot say it; everything
-else is a function from Stream to Stream in ``sage_flink.operators``.
+Both targets, ``check``, ``explain`` and the tests read this one form. A node checks its own fields,
+whether the builder, YAML or Python makes it. A node is added only when composition cannot say it;
+everything else is a function for ``flat_map`` in ``sage_flink.operators``.
 """
 
-import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.common.need import need, need_whole
+from sage_flink.common.validation import require, require_whole_number
+from sage_flink.flow.author_code import asynchronous, place_of
+from sage_flink.flow.call_options import Admission, Batching, Retry, is_above_zero
+from sage_flink.flow.functions import unwrap
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 
 #: The name of the step that a target adds for failed records.
 DEAD_LETTERS = "dead-letters"
-#: The step of a replay that marks the letters it took, in the topic they came from.
+#: The step of a replay that marks the dead letters it took, in the topic that holds them.
 REPLAYED = "replayed-letters"
-#: What a call does when nothing else is said.
-ATTEMPTS_MAX = 4
-ITEMS_MAX = 32
-TOKENS_MAX = 16_384
-LINGER_S = 0.005
-#: From the most urgent to what may wait for ever.
-PRIORITIES = ("interactive", "high", "normal", "low", "background")
-PRIORITY = "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +33,11 @@ class Read:
     def __post_init__(self) -> None:
         known = _is(self.source, Source, FlinkSource)
         required = "a source with records() or flink_source()"
-        _checked(self.name, "source", known, required, self.source)
+        _check_spec(self.name, "source", known, required, self.source)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """None: a source has no input."""
+        """Empty: a source has no input."""
         return ()
 
 
@@ -57,8 +50,10 @@ class FlatMap:
     function: Function
 
     def __post_init__(self) -> None:
-        known = callable(self.function) and not isinstance(self.function, type)
-        _checked(self.name, "function", known, "a callable taking a Record", self.function)
+        function = unwrap(self.function)
+        known = callable(function) and not isinstance(function, type)
+        _check_spec(self.name, "function", known, "a callable taking a Record", function)
+        _check_plain(self.name, "function", function)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -68,15 +63,10 @@ class FlatMap:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Each record through the model pool, many in flight; at most ``capacity`` a subtask.
+    """Each record through the model pool, at most ``capacity`` calls in flight a subtask.
 
-    ``timeout_s`` is the record's whole budget over at most ``attempts_max`` attempts. Calls that
-    embed gather at most ``items_max`` texts of about ``tokens_max`` tokens in all (four bytes
-    each) into a request, and wait at most ``linger_s`` for them.
-
-    The pool is told who asks and how urgently: ``tenant``, ``priority`` (one of PRIORITIES), and
-    as deadline the record's arrival at the call plus ``slack_s`` (None: ``timeout_s``). A record's
-    own headers go before these; see :func:`~sage_flink.flow.steps.call_headers`.
+    ``timeout_s`` is a record's whole budget, over all attempts that ``retry`` allows. Results leave
+    in the order of the records where ``ordered`` is true. ``batching`` is read by calls that embed.
     """
 
     name: str
@@ -84,32 +74,29 @@ class Call:
     spec: CallSpec
     capacity: int
     timeout_s: float
-    attempts_max: int = ATTEMPTS_MAX
     ordered: bool = False
-    items_max: int = ITEMS_MAX
-    linger_s: float = LINGER_S
-    tokens_max: int = TOKENS_MAX
-    slack_s: float | None = None
-    tenant: str = ""
-    priority: str = PRIORITY
+    retry: Retry = field(default_factory=Retry)
+    batching: Batching = field(default_factory=Batching)
+    admission: Admission = field(default_factory=Admission)
 
     def __post_init__(self) -> None:
         known = _is(self.spec, CallSpec)
-        _checked(self.name, "spec", known, "a call such as sage.embed(...)", self.spec)
+        _check_spec(self.name, "spec", known, "a call such as sage.embed(...)", self.spec)
+        _check_plain(self.name, "request", self.spec.request)
+        _check_plain(self.name, "answer", self.spec.answer)
         step = f"step {self.name!r}"
-        need_whole(step, "capacity", self.capacity)
-        need_whole(step, "attempts_max", self.attempts_max)
-        need_whole(step, "items_max", self.items_max)
-        need(_above_zero(self.timeout_s), step, "timeout_s", "more than 0 seconds", self.timeout_s)
-        lingers = self.linger_s == 0 or _above_zero(self.linger_s)
-        need(lingers, step, "linger_s", "0 seconds or more", self.linger_s)
-        need_whole(step, "tokens_max", self.tokens_max)
-        slack = self.slack_s is None or _above_zero(self.slack_s)
-        need(slack, step, "slack_s", "more than 0 seconds, or None", self.slack_s)
-        token = isinstance(self.tenant, str) and _is_token(self.tenant)
-        need(token, step, "tenant", "at most 100 letters, digits, '.', '_', '-'", self.tenant)
-        classes = f"one of {', '.join(PRIORITIES)}"
-        need(self.priority in PRIORITIES, step, "priority", classes, self.priority)
+        require_whole_number(step, "capacity", self.capacity)
+        require(
+            is_above_zero(self.timeout_s), step, "timeout_s", "more than 0 seconds", self.timeout_s
+        )
+        for name, kind in (("retry", Retry), ("batching", Batching), ("admission", Admission)):
+            got = getattr(self, name)
+            require(isinstance(got, kind), step, name, f"{kind.__name__}(...)", got)
+
+    @property
+    def slack_s(self) -> float:
+        """Seconds from a record's arrival at the call to its deadline."""
+        return self.timeout_s if self.admission.slack_s is None else self.admission.slack_s
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -119,9 +106,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records gathered for a sink: by count, bytes, or the age of the oldest.
+    """Micro-batches for a sink, complete by count, bytes, or the age of the oldest record.
 
-    The local run gathers by count alone.
+    The in-process target completes batches by count alone.
     """
 
     name: str
@@ -131,11 +118,13 @@ class Batch:
     linger_s: float
 
     def __post_init__(self) -> None:
-        _named(self.name)
+        _check_name(self.name)
         step = f"step {self.name!r}"
-        need_whole(step, "items_max", self.items_max)
-        need_whole(step, "bytes_max", self.bytes_max)
-        need(_above_zero(self.linger_s), step, "linger_s", "more than 0 seconds", self.linger_s)
+        require_whole_number(step, "items_max", self.items_max)
+        require_whole_number(step, "bytes_max", self.bytes_max)
+        require(
+            is_above_zero(self.linger_s), step, "linger_s", "more than 0 seconds", self.linger_s
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -151,9 +140,9 @@ class Union:
     inputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _named(self.name)
+        _check_name(self.name)
         enough = isinstance(self.inputs, tuple) and len(self.inputs) >= 2
-        need(enough, f"step {self.name!r}", "inputs", "two steps or more", self.inputs)
+        require(enough, f"step {self.name!r}", "inputs", "two steps or more", self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +155,7 @@ class Write:
 
     def __post_init__(self) -> None:
         known = _is(self.sink, Sink, FlinkSink)
-        _checked(self.name, "sink", known, "a sink with writer() or flink_sink()", self.sink)
+        _check_spec(self.name, "sink", known, "a sink with writer() or flink_sink()", self.sink)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -190,7 +179,7 @@ class Graph:
     def __post_init__(self) -> None:
         sink = self.dead_letters
         known = sink is None or _is(sink, FlinkSink, Sink)
-        need(known, "pipeline", "dead_letters", 'a sink such as kafka("dead-letters")', sink)
+        require(known, "pipeline", "dead_letters", 'a sink such as kafka("dead-letters")', sink)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
@@ -204,12 +193,12 @@ class Graph:
     def dead_letters_to(self, sink: FlinkSink | Sink) -> "Graph":
         """The same pipeline, its failed records written to ``sink``.
 
-        On Flink. The local run hands them back in its outcome and leaves ``sink`` alone.
+        On Flink. The in-process target returns them in its outcome and does not write to ``sink``.
         """
         return replace(self, dead_letters=sink)
 
 
-def finished(graph: Any) -> Graph:
+def require_graph(graph: Any) -> Graph:
     """The graph, when it is one.
 
     Raises:
@@ -225,7 +214,7 @@ def finished(graph: Any) -> Graph:
     raise PipelineError(f"pipeline: must be a graph that ends in .write(...), got {graph!r:.200}")
 
 
-def _named(name: Any) -> None:
+def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not (0 < len(name) <= 100) or name != name.strip():
         raise PipelineError(f"step name: must be 1 to 100 characters of text, got {name!r:.200}")
     if not name.isprintable():
@@ -234,21 +223,20 @@ def _named(name: Any) -> None:
         raise PipelineError(f"step name: {name!r} is the step for failed records; take another")
 
 
-def _checked(name: Any, field: str, known: bool, required: str, got: Any) -> None:
-    _named(name)
+def _check_spec(name: Any, field: str, known: bool, required: str, got: Any) -> None:
+    _check_name(name)
     if not known and isinstance(got, type):
         required = f"{required}, and an object: {got.__name__}(...)"
-    need(known, f"step {name!r}", field, required, got)
+    require(known, f"step {name!r}", field, required, got)
+
+
+def _check_plain(name: str, field: str, function: Any) -> None:
+    if kind := asynchronous(function):
+        raise PipelineError(
+            f"step {name!r}: {field} must be a plain function, got {kind}{place_of(function)}; "
+            "requests to the model pool are .call(...), any other client must be a blocking one"
+        )
 
 
 def _is(thing: Any, *protocols: Any) -> bool:
     return not isinstance(thing, type) and isinstance(thing, protocols)
-
-
-def _is_token(text: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z0-9._-]{0,100}", text))
-
-
-def _above_zero(got: Any) -> bool:
-    number = isinstance(got, int | float) and not isinstance(got, bool)
-    return number and math.isfinite(got) and got > 0

@@ -41,9 +41,9 @@ class ListSink:
         return self
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        """Keep the records; refuses none."""
+        """Keep all records."""
         self.rows.update((record.id, record) for record in records)
         return ()
 
     def close(self) -> None:
-        """Does nothing: there is no client to close."""
+        """Has no effect: there is no client to close."""

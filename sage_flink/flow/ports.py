@@ -1,8 +1,8 @@
-"""What a step may be handed: sources, sinks, functions and calls, each a frozen picklable spec.
+"""The protocols of a step's arguments: sources, sinks, functions and calls, as picklable specs.
 
-A spec travels; a client does not. ``writer()`` and ``records()`` make the client where they run.
-Sources and sinks that Flink knows natively say so by :class:`FlinkSource` and :class:`FlinkSink`;
-the others are driven by sage's own operators.
+A spec travels to the workers; a client does not. ``writer()``, ``records()`` and an operator's
+``open(context)`` make the client where they run. A source or sink that Flink implements natively is
+a :class:`FlinkSource` or :class:`FlinkSink`; the others are driven by sage's own operators.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -10,31 +10,57 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from sage_flink.common.records import Record
+from sage_flink.flow.functions import unwrap
 
 #: A step's function: one record in, any number of values or records out. A plain value becomes a
 #: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
 #: Text, bytes and mappings are values: return a list of them, or yield. A delete is forwarded
-#: without calling the function, unless it declares ``supports_deletes = True``.
+#: without calling the function, unless it declares ``supports_deletes = True``. An object may have
+#: ``open(context)`` and ``close()``.
 Function = Callable[[Record], Iterable[Any]]
 
 
 def supports_deletes(spec: object) -> bool:
     """Whether a function or sink declares ``supports_deletes = True``: deletes are handed to it.
 
-    A function that does not is skipped by deletes; a sink that does not cannot stand where deletes
-    arrive, see :mod:`sage_flink.flow.deletes`.
+    A delete bypasses any other function; a graph with any other sink where deletes arrive is
+    refused, see :mod:`sage_flink.flow.deletes`.
     """
-    return getattr(spec, "supports_deletes", False) is True
+    return getattr(unwrap(spec), "supports_deletes", False) is True
 
 
 def emits_deletes(spec: object) -> bool:
     """Whether a source or function declares ``emits_deletes = True``: it may return deletes."""
-    return getattr(spec, "emits_deletes", False) is True
+    return getattr(unwrap(spec), "emits_deletes", False) is True
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContext:
+    """Where an operator is opened: its job and step, and which of the parallel subtasks it is."""
+
+    job: str
+    step: str
+    subtask: int = 0
+    parallelism: int = 1
+
+
+class Openable(Protocol):
+    """An operator with resources of its own: either method may be left out.
+
+    Each subtask opens its own copy before the first record and closes it at the end, and on
+    failure too. ``open`` may set attributes; what it sets is lost when the job ends or restarts.
+    """
+
+    def open(self, context: OpenContext) -> None:
+        """Create what cannot travel: a tokenizer, a client, a compiled template."""
+
+    def close(self) -> None:
+        """Close it. Also called after an ``open`` that raised in a later step."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a micro-batch is handed on: by count, by bytes, or by the age of its oldest record."""
+    """The limits that complete a micro-batch: count, bytes, or the age of its oldest record."""
 
     items_max: int = 500
     bytes_max: int = 4_000_000
@@ -54,20 +80,20 @@ class Writer(Protocol):
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Store the records; return only after the store has acknowledged them.
 
-        Idempotent by record id: writing a record again changes nothing. Returns those that the
+        Idempotent by record id: writing a record again has no effect. Returns those that the
         store refused for good; the others are stored.
 
         Raises:
-            Retryable: nothing is known to be stored; the same call may succeed later.
+            Retryable: the records may not be stored; the same call may succeed later.
         """
 
     def close(self) -> None:
-        """Let go of the client. Nothing is pending."""
+        """Close the client. No write is pending."""
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """A place to write to, as a value.
+    """The spec of a store or topic to write to.
 
     A sink whose writer applies records of kind ``delete`` declares ``supports_deletes = True``, and
     may name its collection in a property ``place``: two sinks of one place write the same rows.
@@ -75,7 +101,7 @@ class Sink(Protocol):
 
     @property
     def batch(self) -> BatchLimits:
-        """The micro-batch this sink likes best."""
+        """The limits of the micro-batches that suit this sink."""
 
     def writer(self) -> Writer:
         """Open the sink where this is called."""
@@ -83,16 +109,19 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """A place to read from, as a value; ``emits_deletes = True`` when deletes are among them."""
+    """The spec of a store or topic to read from.
+
+    A source with deletes among its records declares ``emits_deletes = True``.
+    """
 
     def records(self) -> Iterable[Record]:
-        """The records now there, in order; bounded. Read in this process.
+        """The records of this moment, in order; bounded. Read in this process.
 
         Their ids are distinct, each record's ``origin`` is its ``id``, and reading again gives
         equal records of what has not changed: a replay then writes the same rows.
 
         Raises:
-            ConfigError: what it names is not there.
+            ConfigError: the folder, topic or table that it names does not exist.
         """
 
 
@@ -114,38 +143,39 @@ class FlinkSink(Protocol):
 
 @runtime_checkable
 class SharedSink(Protocol):
-    """A native sink with a topic, of a kind of which one can write to the topics of several.
+    """A native sink with a topic that can share a transaction with the sinks of other topics.
 
-    In one transaction: sinks whose ``shared()`` are equal are seen together or not at all.
+    Sinks with equal ``topics_sink()`` can be replaced by that one sink: their records then become
+    visible in one transaction.
     """
 
     @property
     def topic(self) -> str: ...  # noqa: D102
 
-    def shared(self) -> FlinkSink:
-        """The sink for all topics; each record comes addressed to its own."""
+    def topics_sink(self) -> FlinkSink:
+        """The sink for all topics; each record is addressed to its own."""
 
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A source or sink that wants something to be there before a job starts: a topic, say."""
+    """A source or sink that needs a resource before a job starts, such as a topic."""
 
     def prepare(self) -> None:
-        """Make sure of it; harmless when it is there. Called once, where the job is submitted.
+        """Create the resource if it does not exist. Called once, where the job is submitted.
 
         Raises:
-            ConfigError: it cannot be made as asked.
+            ConfigError: it cannot be created as the spec asks.
             StoreUnavailable: the server is away.
         """
 
 
 @runtime_checkable
 class CallSpec(Protocol):
-    """A question to the model pool and what becomes of the answer, both pure functions.
+    """A call to the model pool: its request, and the record made from its result; both pure.
 
     ``mode`` is ``post`` (the body is a whole JSON request) or ``embed`` (the body is one text;
-    texts of many records are gathered into one request, and the answer is the vector as
-    little-endian float32 bytes).
+    texts of many records are batched into one request, and the result is the vector as
+    little-endian float32 bytes). A spec may have ``open(context)`` and ``close()``.
     """
 
     @property
@@ -158,17 +188,22 @@ class CallSpec(Protocol):
     def model(self) -> str: ...  # noqa: D102
 
     def request(self, record: Record) -> bytes:
-        """The body to send; empty when there is nothing to ask, and the record goes on as it is.
+        """The body to send. With an empty body no call is made and the record passes unchanged.
 
-        Raises Rejected when the record cannot be asked about.
+        Raises:
+            Rejected: no request can be made from the record.
         """
 
     def answer(self, record: Record, body: bytes) -> Record:
-        """The record with its answer. Raises Rejected when the answer makes no sense."""
+        """The record with its result.
+
+        Raises:
+            Rejected: the body is not a result of this call.
+        """
 
 
 class Reply(NamedTuple):
-    """What one request was answered; ``retry_after_s`` is 0 where the pool asked for no pause."""
+    """The response to one request; ``retry_after_s`` is 0 where the pool asked for no pause."""
 
     status: int
     body: bytes
@@ -176,14 +211,14 @@ class Reply(NamedTuple):
 
 
 class Pool(Protocol):
-    """The model pool over its one wire: OpenAI's HTTP shapes."""
+    """The client of a model pool that speaks OpenAI's HTTP API."""
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The reply to one request; an HTTP error is a reply, not an exception.
 
         Raises:
-            PoolTimeout: no answer in time.
-            PoolAway: no connection; nothing was asked.
+            PoolTimeout: no reply in time.
+            PoolAway: no connection was made, so no request was sent.
             PoolError: the connection broke.
         """
 
@@ -191,5 +226,6 @@ class Pool(Protocol):
         """The body of one request as it arrives.
 
         Raises:
-            PoolError: status >= 400 (``status`` and the body's message kept), or it broke.
+            PoolError: status >= 400 (``status`` and the body's message kept), or the connection
+                broke.
         """

@@ -1,68 +1,74 @@
-"""Dead letters back into the pipeline: a graph and letters -> the graph that replays them.
+"""The replay of dead letters: a graph and dead letters -> the graph that processes them again.
 
 Each record enters at the step that refused it, as it came to that step: same id, value, origin,
-time, key and headers. Only what lies behind that step is run, under the same step names, so ids of
-children and requests are those of the first run. Beside it a branch writes a marker for each letter
-into the dead-letter topic. Submitted ``at_once``, output, new letters and markers are one Kafka
-transaction, so a replay that is cut off anywhere has happened as a whole or not at all. Other sinks
-are idempotent by id, and may have some of the rows before a second try.
+time, key, headers and kind. Only the steps behind it are run, under the same names, so ids of
+children and requests are those of the first run. A second branch writes a replay mark for each dead
+letter into their topic. Submitted ``at_once``, output, new dead letters and marks are one Kafka
+transaction, so an interrupted replay has happened completely or not at all. Other sinks are
+idempotent by id, and may have some of the rows before a second attempt.
+
+Considered instead of the transaction, and rejected: ids that are idempotent, with the offset that a
+consumer group commits. Offsets cannot record a choice by step, reason or id; and Flink commits the
+offsets and each Kafka sink apart, so a job that is cancelled between two commits loses records or
+writes them twice into topics, which do not drop a second record of one id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from sage_flink.common.dead_letters import DeadLetter, replay_mark
 from sage_flink.common.errors import PipelineError, Rejected
-from sage_flink.common.letters import Posted, marker_message
 from sage_flink.common.records import Record, encode
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
 
 
-class Left(NamedTuple):
-    """A letter that a replay leaves, and why."""
+class Skipped(NamedTuple):
+    """A dead letter that cannot be replayed, and why."""
 
-    posted: Posted
-    why: str
+    letter: DeadLetter
+    reason: str
 
 
 class Replay(NamedTuple):
-    """The graph that replays ``taken``; ``left`` cannot be. ``graph`` is None if none can."""
+    """The graph that replays ``letters``, None without any; ``skipped`` cannot be replayed."""
 
     graph: Graph | None
-    taken: tuple[Posted, ...]
-    left: tuple[Left, ...]
+    letters: tuple[DeadLetter, ...]
+    skipped: tuple[Skipped, ...]
 
 
-def replay(graph: Graph, letters: Iterable[Posted]) -> Replay:
-    """The graph that takes up ``letters`` where ``graph`` failed on them. Pure; starts nothing.
+def replay(graph: Graph, letters: Iterable[DeadLetter]) -> Replay:
+    """The graph that processes ``letters`` where ``graph`` failed on them. Pure; starts nothing.
 
-    A letter is left whose step is not in ``graph`` any more, or whose record cannot be made again.
+    Skipped are dead letters whose step is no longer in ``graph``, or whose record cannot be
+    restored.
 
     Raises:
-        PipelineError: ``graph`` has no topic for dead letters, so nothing could be marked.
+        PipelineError: ``graph`` has no topic for dead letters, so they could not be marked.
     """
     if not isinstance(graph.dead_letters, SharedSink):
         raise PipelineError(
-            "pipeline: a replay marks letters in their topic, and it has none; "
+            "pipeline: a replay marks dead letters in their topic, and it has none; "
             'add .dead_letters_to(kafka("<job>.dead-letters"))'
         )
     entering: dict[str, list[Record]] = {}
-    taken: list[Posted] = []
-    left: list[Left] = []
-    for posted in letters:
+    chosen: list[DeadLetter] = []
+    skipped: list[Skipped] = []
+    for letter in letters:
         try:
-            entry, record = _entry(graph, posted.letter.step), _record(posted)
-        except Rejected as verdict:
-            left.append(Left(posted, str(verdict)))
+            entry, record = _entry(graph, letter.step), _record(letter)
+        except Rejected as refusal:
+            skipped.append(Skipped(letter, str(refusal)))
         else:
             entering.setdefault(entry, []).append(record)
-            taken.append(posted)
-    if not taken:
-        return Replay(None, (), tuple(left))
-    nodes = (*_behind(graph, entering), *_markers(taken, graph.dead_letters))
-    return Replay(Graph(nodes, graph.dead_letters), tuple(taken), tuple(left))
+            chosen.append(letter)
+    if not chosen:
+        return Replay(None, (), tuple(skipped))
+    nodes = (*_behind(graph, entering), *_marks(chosen, graph.dead_letters))
+    return Replay(Graph(nodes, graph.dead_letters), tuple(chosen), tuple(skipped))
 
 
 def one_transaction(graph: Graph) -> None:
@@ -85,7 +91,7 @@ def one_transaction(graph: Graph) -> None:
 def _together(one: object, other: object) -> bool:
     if not isinstance(one, SharedSink) or not isinstance(other, SharedSink):
         return False
-    return one.shared() == other.shared()
+    return one.topics_sink() == other.topics_sink()
 
 
 def _entry(graph: Graph, step: str) -> str:
@@ -101,8 +107,8 @@ def _entry(graph: Graph, step: str) -> str:
             raise Rejected(f"step {step!r} is a {type(node).__name__} now and refuses nothing")
 
 
-def _record(posted: Posted) -> Record:
-    record = posted.letter.record()
+def _record(letter: DeadLetter) -> Record:
+    record = letter.record()
     try:
         encode(record)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -141,11 +147,11 @@ def _fed(node: Node, inputs: tuple[str, ...]) -> list[Node]:
     return [both, replace(node, input=both.name)]
 
 
-def _markers(taken: Sequence[Posted], topic: FlinkSink) -> tuple[Node, Node]:
-    markers = tuple(
-        marker_message(posted, position)
-        for posted in taken
-        for position in (posted.position, *posted.also)
+def _marks(letters: Sequence[DeadLetter], topic: FlinkSink) -> tuple[Node, Node]:
+    marks = tuple(
+        replay_mark(letter, position)
+        for letter in letters
+        for position in (letter.position, *letter.also)
     )
-    read = Read(f"{REPLAYED}.read", ListSource(markers))
+    read = Read(f"{REPLAYED}.read", ListSource(marks))
     return read, Write(REPLAYED, read.name, topic)

@@ -1,22 +1,23 @@
-"""The fluent builder: a verb a node. The nodes check their arguments; the builder ties them.
+"""The fluent builder: one method for each kind of step. The nodes check their arguments.
 
 >>> from sage_flink.flow.lists import ListSink, ListSource
->>> out = ListSink()
->>> graph = read("in", ListSource(())).flat_map("twice", lambda r: [r.value] * 2).write("out", out)
+>>> words = read("in", ListSource(())).flat_map("split", lambda record: record.value.split())
+>>> short = words.filter("short", lambda record: len(record.value) < 5)
+>>> graph = short.map("upper", lambda record: record.value.upper()).write("out", ListSink())
 >>> [node.name for node in graph.nodes]
-['in', 'twice', 'out.batch', 'out']
+['in', 'split', 'short', 'upper', 'out.batch', 'out']
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sage_flink.common.errors import PipelineError
-from sage_flink.common.need import need
+from sage_flink.common.records import Record
+from sage_flink.common.validation import require
+from sage_flink.flow.call_options import Admission, Batching, Retry
+from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
-    ATTEMPTS_MAX,
-    ITEMS_MAX,
-    LINGER_S,
-    PRIORITY,
-    TOKENS_MAX,
     Batch,
     Call,
     FlatMap,
@@ -25,7 +26,7 @@ from sage_flink.flow.graph import (
     Read,
     Union,
     Write,
-    finished,
+    require_graph,
 )
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 
@@ -38,12 +39,20 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """The name of the step whose output this is."""
+        """The name of the last step."""
         return self.nodes[-1].name
 
     def flat_map(self, name: str, function: Function) -> "Stream":
         """Each record through ``function``, which yields any number of values or records."""
         return self._then(FlatMap(name, self.name, function))
+
+    def map(self, name: str, function: Callable[[Record], Any]) -> "Stream":
+        """Each record with the value that ``function`` makes of it; the record keeps its id."""
+        return self.flat_map(name, Map(function))
+
+    def filter(self, name: str, function: Callable[[Record], bool]) -> "Stream":
+        """The records for which ``function`` returns true."""
+        return self.flat_map(name, Filter(function))
 
     def call(
         self,
@@ -52,14 +61,10 @@ class Stream:
         *,
         capacity: int,
         timeout_s: float,
-        attempts_max: int = ATTEMPTS_MAX,
         ordered: bool = False,
-        items_max: int = ITEMS_MAX,
-        linger_s: float = LINGER_S,
-        tokens_max: int = TOKENS_MAX,
-        slack_s: float | None = None,
-        tenant: str = "",
-        priority: str = PRIORITY,
+        retry: Retry = Retry(),  # noqa: B008 - a frozen value, as are the next two
+        batching: Batching = Batching(),  # noqa: B008
+        admission: Admission = Admission(),  # noqa: B008
     ) -> "Stream":
         """Each record through the model pool; see :class:`~sage_flink.flow.Call`."""
         return self._then(
@@ -69,34 +74,30 @@ class Stream:
                 spec,
                 capacity=capacity,
                 timeout_s=timeout_s,
-                attempts_max=attempts_max,
                 ordered=ordered,
-                items_max=items_max,
-                linger_s=linger_s,
-                tokens_max=tokens_max,
-                slack_s=slack_s,
-                tenant=tenant,
-                priority=priority,
+                retry=retry,
+                batching=batching,
+                admission=admission,
             )
         )
 
     def batch(self, name: str, *, items_max: int, bytes_max: int, linger_s: float) -> "Stream":
-        """Records gathered for the sink that follows."""
+        """Micro-batches for the sink that follows."""
         return self._then(Batch(name, self.name, items_max, bytes_max, linger_s))
 
     def write(self, name: str, sink: Sink | FlinkSink) -> Graph:
-        """Records into ``sink``. Without a batch before it, the sink's own limits make one."""
+        """Records into ``sink``, in the sink's own micro-batches where no batch precedes it."""
         end = Write(name, self.name, sink)
         if isinstance(sink, FlinkSink) or isinstance(self.nodes[-1], Batch):
             return Graph((*self.nodes, end))
-        own = sink.batch
-        gathered = self.batch(
+        limits = sink.batch
+        batch = self.batch(
             f"{name}.batch",
-            items_max=own.items_max,
-            bytes_max=own.bytes_max,
-            linger_s=own.linger_s,
+            items_max=limits.items_max,
+            bytes_max=limits.bytes_max,
+            linger_s=limits.linger_s,
         )
-        return gathered.write(name, sink)
+        return batch.write(name, sink)
 
     def _then(self, node: Node) -> "Stream":
         return Stream((*self.nodes, node))
@@ -110,15 +111,15 @@ def read(name: str, source: Source | FlinkSource) -> Stream:
 def union(name: str, *streams: Stream) -> Stream:
     """The records of all ``streams``, in no order between them."""
     for stream in streams:
-        need(isinstance(stream, Stream), f"step {name!r}", "streams", "streams", stream)
+        require(isinstance(stream, Stream), f"step {name!r}", "streams", "streams", stream)
     node = Union(name, tuple(stream.name for stream in streams))
-    return Stream((*_merged(*(stream.nodes for stream in streams)), node))
+    return Stream((*_merge(*(stream.nodes for stream in streams)), node))
 
 
 def pipeline(*branches: Graph, dead_letters: FlinkSink | Sink | None = None) -> Graph:
-    """One graph of several branches; the steps they share stand in it once.
+    """One graph of several branches, each shared step once.
 
-    ``dead_letters`` counts before what the branches say.
+    ``dead_letters`` takes precedence over the sinks of the branches.
 
     Raises:
         PipelineError: two different steps carry the same name, a branch ends in no sink, or the
@@ -126,19 +127,19 @@ def pipeline(*branches: Graph, dead_letters: FlinkSink | Sink | None = None) -> 
     """
     if not branches:
         raise PipelineError("pipeline: needs at least one branch that ends in .write(...), got 0")
-    chains = [finished(branch).nodes for branch in branches]
+    chains = [require_graph(branch).nodes for branch in branches]
     sink = dead_letters
-    for stated in (b.dead_letters for b in branches if dead_letters is None):
-        if sink is not None and stated is not None and stated != sink:
+    for other in (branch.dead_letters for branch in branches if dead_letters is None):
+        if sink is not None and other is not None and other != sink:
             raise PipelineError(
-                f"pipeline: the branches send failed records to {sink!r} and to {stated!r}; "
+                f"pipeline: the branches send failed records to {sink!r} and to {other!r}; "
                 "give one: pipeline(..., dead_letters=...)"
             )
-        sink = stated if sink is None else sink
-    return Graph(_merged(*chains), sink)
+        sink = other if sink is None else sink
+    return Graph(_merge(*chains), sink)
 
 
-def _merged(*chains: tuple[Node, ...]) -> tuple[Node, ...]:
+def _merge(*chains: tuple[Node, ...]) -> tuple[Node, ...]:
     nodes: dict[str, Node] = {}
     for node in (node for chain in chains for node in chain):
         if nodes.setdefault(node.name, node) != node:

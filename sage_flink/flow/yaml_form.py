@@ -1,7 +1,7 @@
-"""The YAML form of a graph: the other spelling of the same value.
+"""The YAML form of a graph.
 
-``vocabulary`` maps a word to the frozen dataclass it stands for; a Python function has no YAML
-spelling. Files, servers and URLs are free to name: text from a tenant needs a narrower vocabulary.
+``vocabulary`` maps a word to its frozen dataclass; a Python function has no YAML form. A word may
+name any file, server and URL: YAML from a tenant needs a narrower vocabulary.
 
 >>> import sage_connectors
 >>> from sage_flink import db, operators
@@ -20,8 +20,11 @@ spelling. Files, servers and URLs are free to name: text from a tenant needs a n
 ...   - flat_map: rows
 ...     input: split
 ...     with: drop_deletes
-...   - flat_map: json
+...   - map: chunk
 ...     input: rows
+...     with: {select: {fields: [doc, text]}}
+...   - flat_map: json
+...     input: chunk
 ...     with: encode_json
 ...   - write: chunks
 ...     input: json
@@ -33,8 +36,9 @@ True
 """
 
 import dataclasses
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -42,21 +46,38 @@ import msgspec
 import yaml
 
 from sage_flink.common.errors import PipelineError, SageError
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
+from sage_flink.flow.functions import Filter, Map
+from sage_flink.flow.graph import (
+    Batch,
+    Call,
+    FlatMap,
+    Graph,
+    Node,
+    Read,
+    Union,
+    Write,
+    require_graph,
+)
 
-#: Verb -> node, and the key under which its spec stands with the node's field for it.
+#: Verb -> node, the YAML key of its spec, and the node's field for the spec.
 VERBS: dict[str, tuple[type[Node], str, str]] = {
     "read": (Read, "from", "source"),
     "flat_map": (FlatMap, "with", "function"),
+    "map": (FlatMap, "with", "function"),
+    "filter": (FlatMap, "with", "function"),
     "call": (Call, "to", "spec"),
     "batch": (Batch, "", ""),
     "union": (Union, "", ""),
     "write": (Write, "into", "sink"),
 }
-#: Key -> the methods of a spec that can stand there, any one of them.
+#: Verbs with a wrapper around the function of the FlatMap.
+WRAPPERS: dict[str, type[Map | Filter]] = {"map": Map, "filter": Filter}
+#: Key, or verb with a wrapper -> the methods of which a spec in that place has at least one.
 PLACES: dict[str, tuple[str, ...]] = {
     "from": ("records", "flink_source"),
     "with": ("__call__",),
+    "map": ("__call__",),
+    "filter": ("__call__",),
     "to": ("request",),
     "into": ("writer", "flink_sink"),
     "dead_letters": ("writer", "flink_sink"),
@@ -71,29 +92,31 @@ Vocabulary = Mapping[str, type]
 
 
 def vocabulary(*modules: ModuleType) -> dict[str, type]:
-    """Word -> spec, for every frozen dataclass that the modules export and a step can hold.
+    """Word -> spec, for every frozen dataclass that the modules export and a step can take.
 
     ``Chunk`` is ``chunk``.
     """
     specs: Iterable[Any] = (getattr(m, name) for m in modules for name in m.__all__)
     kinds = (s for s in specs if isinstance(s, type) and dataclasses.is_dataclass(s))
-    return {_word(kind): kind for kind in kinds if any(_fits(kind, key) for key in PLACES)}
+    return {_word(kind): kind for kind in kinds if any(_fits(kind, place) for place in PLACES)}
 
 
 def to_yaml(graph: Graph, words: Vocabulary) -> str:
     """The graph in YAML; :func:`from_yaml` reads an equal graph back.
 
     Raises:
-        PipelineError: a step holds something that is not in the vocabulary.
+        PipelineError: a step's spec is not in the vocabulary.
     """
-    document: dict[str, Any] = {"steps": [_spelled(node, words) for node in finished(graph).nodes]}
+    document: dict[str, Any] = {
+        "steps": [_step(node, words) for node in require_graph(graph).nodes]
+    }
     if graph.dead_letters is not None:
         document["dead_letters"] = _spec("pipeline", "dead_letters", graph.dead_letters, words)
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(text: str, words: Vocabulary) -> Graph:
-    """The graph that ``text`` spells; not yet checked as a whole.
+    """The graph of the YAML in ``text``; not yet checked as a whole.
 
     Raises:
         PipelineError: not YAML, an unknown verb, word or field, or a value of the wrong type.
@@ -113,30 +136,62 @@ def from_yaml(text: str, words: Vocabulary) -> Graph:
     )
 
 
-def _spelled(node: Any, words: Vocabulary) -> dict[str, Any]:
-    verb, (_, key, held) = next(item for item in VERBS.items() if isinstance(node, item[1][0]))
+def _step(node: Any, words: Vocabulary) -> dict[str, Any]:
+    verb = verb_of(node)
+    _, key, spec_field = VERBS[verb]
     step: dict[str, Any] = {verb: node.name}
     for f in dataclasses.fields(node):
         value = getattr(node, f.name)
-        if f.name == held:
-            step[key] = _spec(f"step {node.name!r}", key, value, words)
-        elif f.name != "name" and value != f.default:
-            step[f.name] = list(value) if isinstance(value, tuple) else value
+        if f.name == spec_field:
+            spec = value.function if verb in WRAPPERS else value
+            step[key] = _spec(f"step {node.name!r}", _place(verb, key), spec, words)
+        elif f.name != "name" and value != default_of(f):
+            step[f.name] = _plain(value)
     return step
 
 
-def _spec(where: str, key: str, value: Any, words: Vocabulary) -> dict[str, Any]:
+def verb_of(node: Node) -> str:
+    """The verb of the step: that of its node, or of the function that a FlatMap wraps.
+
+    >>> verb_of(FlatMap("f", "in", Filter(len)))
+    'filter'
+    """
+    function = getattr(node, "function", None)
+    for verb, wrapper in WRAPPERS.items():
+        if isinstance(function, wrapper):
+            return verb
+    return next(verb for verb, (kind, _, _) in VERBS.items() if isinstance(node, kind))
+
+
+def _plain(value: Any) -> Any:
+    """A field of a node in YAML; of options only those that are not the default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {f.name: v for f in fields if (v := getattr(value, f.name)) != default_of(f)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def default_of(f: "dataclasses.Field[Any]") -> Any:
+    """The default of a dataclass's field, made if it has a factory; MISSING without a default."""
+    return f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+
+
+def _place(verb: str, key: str) -> str:
+    return verb if verb in WRAPPERS else key
+
+
+def _spec(where: str, place: str, value: Any, words: Vocabulary) -> dict[str, Any]:
     kind: type = type(value)
     word = _word(kind)
     if words.get(word) is not kind:
         raise PipelineError(
-            f"{where}: {kind.__name__} has no YAML spelling; use one of: {_fitting(key, words)}"
+            f"{where}: {kind.__name__} has no YAML spelling; use one of: {_fitting(place, words)}"
         )
     fields: dict[str, Any] = {}
     for f in dataclasses.fields(value):
-        default = f.default_factory() if callable(f.default_factory) else f.default
-        if f.init and f.compare and (held := getattr(value, f.name)) != default:
-            fields[f.name] = msgspec.to_builtins(held)
+        argument = getattr(value, f.name)
+        if f.init and f.compare and argument != default_of(f):
+            fields[f.name] = msgspec.to_builtins(argument)
     return {word: fields}
 
 
@@ -144,39 +199,43 @@ def _read(step: Any, words: Vocabulary) -> Node:
     verbs = [key for key in step if key in VERBS] if isinstance(step, dict) else []
     if len(verbs) != 1:
         raise PipelineError(f"pipeline: a step needs one of {', '.join(VERBS)}, got {step!r:.200}")
-    kind, key, held = VERBS[verbs[0]]
-    name = step[verbs[0]]
+    verb = verbs[0]
+    kind, key, spec_field = VERBS[verb]
+    name = step[verb]
     where = f"step {name!r}"
-    values = {k: v for k, v in step.items() if k not in (verbs[0], key)}
-    if held:
+    values = {k: v for k, v in step.items() if k not in (verb, key)}
+    if spec_field:
+        place = _place(verb, key)
         if key not in step:
-            raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(key, words)}")
-        values[held] = _build(where, key, step[key], words)
-    node: Node = kind(**_typed(where, kind, {"name": name, **values}, ready=held))
+            raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(place, words)}")
+        spec = _build(where, place, step[key], words, key)
+        values[spec_field] = WRAPPERS[verb](spec) if verb in WRAPPERS else spec
+    node: Node = kind(**_check_fields(where, kind, {"name": name, **values}, ready=spec_field))
     return node
 
 
-def _build(where: str, key: str, spelled: Any, words: Vocabulary) -> Any:
+def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "") -> Any:
     if isinstance(spelled, str):
         spelled = {spelled: {}}
     if not isinstance(spelled, dict) or len(spelled) != 1:
         raise PipelineError(f"{where}: expected one word with its fields, got {spelled!r:.200}")
     word, fields = next(iter(spelled.items()))
     kind = words.get(word)
-    if kind is None or not _fits(kind, key):
+    if kind is None or not _fits(kind, place):
         raise PipelineError(
-            f"{where}: `{key}:` does not know {word!r}; use one of: {_fitting(key, words)}"
+            f"{where}: `{key or place}:` does not know {word!r}; "
+            f"use one of: {_fitting(place, words)}"
         )
     if not isinstance(fields or {}, dict):
         raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
-    values = _typed(where, kind, fields or {})
+    values = _check_fields(where, kind, fields or {})
     try:
         return kind(**values)
     except SageError as error:
         raise PipelineError(f"{where}: {error}") from error
 
 
-def _typed(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
+def _check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     if unknown := sorted(str(name) for name in values if name not in fields):
         raise PipelineError(
@@ -191,24 +250,49 @@ def _typed(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> di
 
 
 def _value(where: str, name: str, value: Any, hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _options(where, name, value, hint)
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        said = re.sub(r", got `[^`]*`", "", str(error)).removeprefix("Expected ")
-        asked = _PLAIN.get(hint, said)
+        expected = re.sub(r", got `[^`]*`", "", str(error)).removeprefix("Expected ")
+        required = _PLAIN.get(hint, expected)
         if get_origin(hint) is Literal:
-            asked = f"one of {', '.join(map(repr, get_args(hint)))}"
-        raise PipelineError(f"{where}: {name} must be {asked}, got {value!r:.100}") from error
+            required = f"one of {', '.join(map(repr, get_args(hint)))}"
+        raise PipelineError(f"{where}: {name} must be {required}, got {value!r:.100}") from error
     except SageError as error:
         raise PipelineError(f"{where}: {name}: {error}") from error
 
 
-def _fits(kind: type, key: str) -> bool:
-    return any(method in vars(base) for base in kind.__mro__ for method in PLACES[key])
+def _options(where: str, name: str, value: Any, kind: Any) -> Any:
+    if not isinstance(value, dict):
+        raise PipelineError(f"{where}: {name} must be named fields, got {value!r:.100}")
+    fields = _check_fields(f"{where}: {name}", kind, value)
+    try:
+        return kind(**fields)
+    except SageError as error:
+        raise PipelineError(f"{where}: {error}") from error
 
 
-def _fitting(key: str, words: Vocabulary) -> str:
-    return ", ".join(sorted(word for word, kind in words.items() if _fits(kind, key)))
+def _fits(kind: type, place: str) -> bool:
+    if not any(method in vars(base) for base in kind.__mro__ for method in PLACES[place]):
+        return False
+    return "__call__" not in PLACES[place] or place in _function_places(kind)
+
+
+def _function_places(kind: Any) -> set[str]:
+    """The places of a function, by the return type of its ``__call__``; all without one."""
+    returned = inspect.signature(kind.__call__).return_annotation
+    if returned is inspect.Signature.empty or isinstance(returned, str):
+        return {"with", *WRAPPERS}
+    if returned is bool:
+        return {"filter"}
+    many = get_origin(returned) in (Iterable, Iterator, Sequence, list, tuple)
+    return {"with"} if many else {"map"}
+
+
+def _fitting(place: str, words: Vocabulary) -> str:
+    return ", ".join(sorted(word for word, kind in words.items() if _fits(kind, place)))
 
 
 def _word(kind: type) -> str:

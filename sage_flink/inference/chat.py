@@ -9,11 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from sage_flink.common.errors import PoolError, Rejected
-from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.openai import event_of
 from sage_flink.common.records import Record
-from sage_flink.common.values import field as field_of
-from sage_flink.common.values import fields_of
+from sage_flink.common.validation import require, require_name, require_whole_number
+from sage_flink.common.values import require_field, require_mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,15 @@ class Chat:
 
     def __post_init__(self) -> None:
         for name in ("model", "messages", "into"):
-            need_name("chat", name, getattr(self, name))
-        need_whole("chat", "tokens_max", self.tokens_max)
+            require_name("chat", name, getattr(self, name))
+        require_whole_number("chat", "tokens_max", self.tokens_max)
         heat = self.temperature
         known = isinstance(heat, int | float) and 0 <= heat <= 2
-        need(known, "chat", "temperature", "a number from 0 to 2", heat)
+        require(known, "chat", "temperature", "a number from 0 to 2", heat)
         texts = isinstance(self.stop, tuple) and all(isinstance(s, str) and s for s in self.stop)
-        need(texts and len(self.stop) <= 4, "chat", "stop", "a tuple of at most 4 texts", self.stop)
+        require(
+            texts and len(self.stop) <= 4, "chat", "stop", "a tuple of at most 4 texts", self.stop
+        )
 
     @property
     def mode(self) -> Literal["post"]:
@@ -57,12 +58,12 @@ class Chat:
         Raises:
             Rejected: the record has no messages.
         """
-        return msgspec.json.encode(self._asked(record))
+        return msgspec.json.encode(self._fields(record))
 
     def request_streamed(self, record: Record) -> bytes:
         """The same request, asking for a stream with its usage at the end."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        return msgspec.json.encode(self._asked(record) | options)
+        return msgspec.json.encode(self._fields(record) | options)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with the answer's text, the reason it ended, and the tokens it took."""
@@ -74,7 +75,7 @@ class Chat:
             raise Rejected(f"{self.model}: the answer is not a chat completion: {error}") from error
         return record.replace(
             value={
-                **fields_of(record),
+                **require_mapping(record),
                 self.into: text or "",
                 "finish_reason": choice.get("finish_reason"),
                 "usage": reply.get("usage") or {},
@@ -85,8 +86,8 @@ class Chat:
         """A collector for one streamed answer."""
         return ChatPieces()
 
-    def _asked(self, record: Record) -> dict[str, Any]:
-        messages = field_of(record, self.messages, list)
+    def _fields(self, record: Record) -> dict[str, Any]:
+        messages = require_field(record, self.messages, list)
         if not messages:
             raise Rejected(f"field {self.messages!r} is empty")
         return {

@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.records import Record
-from sage_flink.common.values import fields_of, text
+from sage_flink.common.validation import require, require_name, require_whole_number
+from sage_flink.common.values import require_mapping, require_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Completion:
 
     def __post_init__(self) -> None:
         for name in ("model", "prompt", "into"):
-            need_name("completion", name, getattr(self, name))
-        need_whole("completion", "tokens_max", self.tokens_max)
+            require_name("completion", name, getattr(self, name))
+        require_whole_number("completion", "tokens_max", self.tokens_max)
         heat = self.temperature
         known = isinstance(heat, int | float) and 0 <= heat <= 2
-        need(known, "completion", "temperature", "a number from 0 to 2", heat)
+        require(known, "completion", "temperature", "a number from 0 to 2", heat)
         texts = isinstance(self.stop, tuple) and all(isinstance(s, str) and s for s in self.stop)
         enough = texts and len(self.stop) <= 4
-        need(enough, "completion", "stop", "a tuple of at most 4 texts", self.stop)
+        require(enough, "completion", "stop", "a tuple of at most 4 texts", self.stop)
 
     @property
     def mode(self) -> Literal["post"]:
@@ -58,7 +58,7 @@ class Completion:
         """
         asked = {
             "model": self.model,
-            "prompt": text(record, self.prompt),
+            "prompt": require_text(record, self.prompt),
             "max_tokens": self.tokens_max,
             "temperature": self.temperature,
             "seed": self.seed,
@@ -76,7 +76,7 @@ class Completion:
             raise Rejected(f"{self.model}: the answer is not a completion: {error}") from error
         return record.replace(
             value={
-                **fields_of(record),
+                **require_mapping(record),
                 self.into: made or "",
                 "finish_reason": choice.get("finish_reason"),
                 "usage": reply.get("usage") or {},

@@ -1,6 +1,6 @@
 """Embedding: one text of the record becomes one vector.
 
-The call gathers texts of many records into one request; see ``flow.ports.CallSpec``.
+The call batches texts of many records into one request; see ``flow.ports.CallSpec``.
 Source: OpenAI API reference, POST /v1/embeddings.
 """
 
@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.need import need, need_name
 from sage_flink.common.records import Record
-from sage_flink.common.values import fields_of
-from sage_flink.common.values import text as text_of
+from sage_flink.common.validation import require, require_name
+from sage_flink.common.values import require_mapping, require_text
 
 
 @dataclass(frozen=True, slots=True)
 class Embed:
     """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes.
 
-    ``title`` names a field whose text is embedded in front of it: a chunk from the middle of a
-    document then knows what it belongs to. A vector of other than ``dim`` numbers is refused; 0 is
-    any.
+    ``title`` names a field with a text that is embedded in front of it, so that a chunk from the
+    middle of a document keeps its context. A vector of other than ``dim`` numbers is refused; 0
+    accepts any.
     """
 
     model: str
@@ -31,14 +30,14 @@ class Embed:
 
     def __post_init__(self) -> None:
         for name in ("model", "text", "into"):
-            need_name("embed", name, getattr(self, name))
-        need(isinstance(self.title, str), "embed", "title", "a name, or ''", self.title)
+            require_name("embed", name, getattr(self, name))
+        require(isinstance(self.title, str), "embed", "title", "a name, or ''", self.title)
         known = isinstance(self.dim, int) and self.dim >= 0
-        need(known, "embed", "dim", "the length of a vector, or 0", self.dim)
+        require(known, "embed", "dim", "the length of a vector, or 0", self.dim)
 
     @property
     def mode(self) -> Literal["embed"]:
-        """Texts are gathered across records."""
+        """Texts are batched across records."""
         return "embed"
 
     @property
@@ -52,8 +51,10 @@ class Embed:
         Raises:
             Rejected: text or title is missing, or not a text, or empty.
         """
-        body = text_of(record, self.text)
-        return f"{text_of(record, self.title)}\n{body}".encode() if self.title else body.encode()
+        body = require_text(record, self.text)
+        return (
+            f"{require_text(record, self.title)}\n{body}".encode() if self.title else body.encode()
+        )
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its vector."""
@@ -61,7 +62,7 @@ class Embed:
             raise Rejected(f"the vector has {len(body)} bytes, not a multiple of four")
         if self.dim and len(body) != 4 * self.dim:
             raise Rejected(f"the vector has dimension {len(body) // 4}, not {self.dim}")
-        return record.replace(value={**fields_of(record), self.into: body})
+        return record.replace(value={**require_mapping(record), self.into: body})
 
 
 def embed(

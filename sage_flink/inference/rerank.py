@@ -9,10 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.need import need_name, need_whole
 from sage_flink.common.records import Record
-from sage_flink.common.values import field as field_of
-from sage_flink.common.values import fields_of, text
+from sage_flink.common.validation import require_name, require_whole_number
+from sage_flink.common.values import require_field, require_mapping, require_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,8 @@ class Rerank:
 
     def __post_init__(self) -> None:
         for name in ("model", "query", "documents", "into"):
-            need_name("rerank", name, getattr(self, name))
-        need_whole("rerank", "top_n", self.top_n)
+            require_name("rerank", name, getattr(self, name))
+        require_whole_number("rerank", "top_n", self.top_n)
 
     @property
     def mode(self) -> Literal["post"]:
@@ -50,12 +49,12 @@ class Rerank:
         Raises:
             Rejected: the query is missing or empty, or the documents are no list of texts.
         """
-        documents = field_of(record, self.documents, list)
+        documents = require_field(record, self.documents, list)
         if not documents or not all(isinstance(document, str) for document in documents):
             raise Rejected(f"field {self.documents!r} must be a list of texts, one at least")
         asked = {
             "model": self.model,
-            "query": text(record, self.query),
+            "query": require_text(record, self.query),
             "documents": documents,
             "top_n": self.top_n,
         }
@@ -63,17 +62,17 @@ class Rerank:
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its ranking."""
-        documents = field_of(record, self.documents, list)
+        documents = require_field(record, self.documents, list)
         try:
             results = msgspec.json.decode(body)["results"]
-            ranking = [_ranked(result, len(documents)) for result in results]
+            ranking = [_entry(result, len(documents)) for result in results]
         except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
             raise Rejected(f"{self.model}: the answer is not a ranking: {error}") from error
         ranking.sort(key=lambda entry: -entry["relevance_score"])
-        return record.replace(value={**fields_of(record), self.into: ranking[: self.top_n]})
+        return record.replace(value={**require_mapping(record), self.into: ranking[: self.top_n]})
 
 
-def _ranked(result: dict[str, Any], documents: int) -> dict[str, Any]:
+def _entry(result: dict[str, Any], documents: int) -> dict[str, Any]:
     index, score = result["index"], result["relevance_score"]
     if not isinstance(index, int) or not 0 <= index < documents:
         raise IndexError(f"index {index!r} of {documents} documents")

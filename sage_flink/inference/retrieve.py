@@ -11,9 +11,9 @@ from urllib.parse import quote
 import msgspec
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.records import Record
-from sage_flink.common.values import fields_of, text
+from sage_flink.common.validation import require, require_name, require_whole_number
+from sage_flink.common.values import require_mapping, require_text
 
 #: OpenAI's own limit.
 TOP_K_MAX = 50
@@ -33,9 +33,9 @@ class Retrieve:
 
     def __post_init__(self) -> None:
         for name in ("collection", "query", "into"):
-            need_name("retrieve", name, getattr(self, name))
-        need_whole("retrieve", "top_k", self.top_k)
-        need(self.top_k <= TOP_K_MAX, "retrieve", "top_k", f"at most {TOP_K_MAX}", self.top_k)
+            require_name("retrieve", name, getattr(self, name))
+        require_whole_number("retrieve", "top_k", self.top_k)
+        require(self.top_k <= TOP_K_MAX, "retrieve", "top_k", f"at most {TOP_K_MAX}", self.top_k)
 
     @property
     def mode(self) -> Literal["post"]:
@@ -58,7 +58,7 @@ class Retrieve:
         Raises:
             Rejected: the question is missing or empty.
         """
-        asked = {"query": text(record, self.query), "max_num_results": self.top_k}
+        asked = {"query": require_text(record, self.query), "max_num_results": self.top_k}
         return msgspec.json.encode(asked)
 
     def answer(self, record: Record, body: bytes) -> Record:
@@ -67,7 +67,7 @@ class Retrieve:
             passages = [_passage(hit) for hit in msgspec.json.decode(body)["data"]]
         except (msgspec.DecodeError, KeyError, IndexError, TypeError) as error:
             raise Rejected(f"{self.collection}: not a page of search results: {error}") from error
-        return record.replace(value={**fields_of(record), self.into: passages})
+        return record.replace(value={**require_mapping(record), self.into: passages})
 
 
 def _passage(hit: dict[str, Any]) -> dict[str, Any]:

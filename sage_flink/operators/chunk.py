@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sage_flink.common.errors import ConfigError
-from sage_flink.common.need import need, need_name, need_whole
 from sage_flink.common.records import Record, derived_id
 from sage_flink.common.settings import Settings
-from sage_flink.common.values import field
+from sage_flink.common.validation import require, require_name, require_whole_number
+from sage_flink.common.values import require_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class Chunk:
     tokenizer: str = "minilm"
 
     def __post_init__(self) -> None:
-        need_name("chunk", "tokenizer", self.tokenizer)
-        need_whole("chunk", "tokens_max", self.tokens_max)
-        need_whole("chunk", "overlap", self.overlap, least=0)
+        require_name("chunk", "tokenizer", self.tokenizer)
+        require_whole_number("chunk", "tokens_max", self.tokens_max)
+        require_whole_number("chunk", "overlap", self.overlap, least=0)
         half = self.tokens_max // 2
-        need(
+        require(
             self.overlap <= half, "chunk", "overlap", f"at most {half}, half a window", self.overlap
         )
 
@@ -53,7 +53,7 @@ class Chunk:
         Raises:
             Rejected: ``doc``, ``title`` or ``text`` is missing or not a text.
         """
-        doc, title, whole = (field(record, name, str) for name in ("doc", "title", "text"))
+        doc, title, whole = (require_field(record, name, str) for name in ("doc", "title", "text"))
         encoding = _tokenizer(self.tokenizer).encode(whole, add_special_tokens=False)
         spans = windows(encoding.word_ids, encoding.offsets, self.tokens_max, self.overlap)
         version = self._version(record.origin, title, whole)

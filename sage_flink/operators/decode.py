@@ -12,7 +12,7 @@ import msgspec
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
-from sage_flink.common.values import text
+from sage_flink.common.values import require_text
 
 ID_CHARS_MAX = 512
 
@@ -80,7 +80,7 @@ def _delete(record: Record, doc: str) -> Record:
 
 def _tombstone_id(key: bytes | None) -> str:
     if not key:
-        raise Rejected("the message has no value (a tombstone) and no key that says of what")
+        raise Rejected("the message has no value (a tombstone) and no key with the document's id")
     try:
         return _text({"key": key.decode()}, "key", ID_CHARS_MAX)
     except UnicodeDecodeError as error:
@@ -106,7 +106,7 @@ def _message(raw: Any, kind: str) -> dict[str, Any]:
 
 
 def _text(fields: dict[str, Any], name: str, bytes_max: int) -> str:
-    found = text(fields, name)
+    found = require_text(fields, name)
     if (size := len(found.encode("utf-8", "surrogatepass"))) > bytes_max:
         raise Rejected(f"field {name!r} has {size} bytes; at most {bytes_max}")
     if (at := found.find("\x00")) >= 0:

@@ -11,9 +11,9 @@ from hashlib import blake2b
 from typing import Any, ClassVar
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.need import need, need_name
 from sage_flink.common.records import Record
-from sage_flink.common.values import field
+from sage_flink.common.validation import require, require_name
+from sage_flink.common.values import require_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Measure:
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        need_name("measure", "measurement", self.measurement)
-        need(bool(self.fields), "measure", "fields", "one name or more", self.fields)
+        require_name("measure", "measurement", self.measurement)
+        require(bool(self.fields), "measure", "fields", "one name or more", self.fields)
         for name in ("fields", "tags"):
             held = getattr(self, name)
             known = isinstance(held, tuple) and all(isinstance(n, str) and n for n in held)
-            need(known, "measure", name, "a tuple of names such as ('tokens',)", held)
+            require(known, "measure", name, "a tuple of names such as ('tokens',)", held)
 
     def __call__(self, record: Record) -> Iterable[dict[str, Any]]:
         """The point.
@@ -51,7 +51,7 @@ class Measure:
             "measurement": self.measurement,
             "tags": {
                 "shard": f"{digest[0]:02x}",
-                **{t: str(field(record, t, object)) for t in self.tags},
+                **{t: str(require_field(record, t, object)) for t in self.tags},
             },
             "fields": {name: _number(record, name) for name in self.fields},
             "timestamp_ns": record.timestamp_ms * 1_000_000 + below_ms,
@@ -68,7 +68,7 @@ def measure(measurement: str, *, fields: tuple[str, ...], tags: tuple[str, ...] 
 
 
 def _number(record: Record, name: str) -> int | float:
-    got = field(record, name, object)
+    got = require_field(record, name, object)
     if isinstance(got, str | bytes):
         return len(got)
     if not isinstance(got, int | float):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sage_flink.common.records import Record
-from sage_flink.common.values import field, fields_of
+from sage_flink.common.values import require_field, require_mapping
 
 INSTRUCTIONS = (
     "You answer questions from the context. Use only the context. "
@@ -31,17 +31,17 @@ class RagPrompt:
         Raises:
             Rejected: question, earlier messages or passages are missing or of another kind.
         """
-        used = field(record, "passages", list)[: self.passages_max]
-        context = "\n\n".join(self._cited(number, p) for number, p in enumerate(used, 1))
-        asked = f"Context:\n{context}\n\nQuestion: {field(record, 'question', str)}"
+        used = require_field(record, "passages", list)[: self.passages_max]
+        context = "\n\n".join(self._cite(number, p) for number, p in enumerate(used, 1))
+        asked = f"Context:\n{context}\n\nQuestion: {require_field(record, 'question', str)}"
         system = {"role": "system", "content": self.instructions}
-        earlier = field(record, "messages", list)
+        earlier = require_field(record, "messages", list)
         messages = [system, *earlier, {"role": "user", "content": asked}]
-        return (record.replace(value={**fields_of(record), "messages": messages}),)
+        return (record.replace(value={**require_mapping(record), "messages": messages}),)
 
-    def _cited(self, number: int, passage: Mapping[str, Any]) -> str:
-        text = field(passage, "text", str)[: self.passage_chars_max]
-        return f"[{number}] {field(passage, 'title', str)}\n{text}"
+    def _cite(self, number: int, passage: Mapping[str, Any]) -> str:
+        text = require_field(passage, "text", str)[: self.passage_chars_max]
+        return f"[{number}] {require_field(passage, 'title', str)}\n{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,18 @@ class AnswerWithSources:
             Rejected: a field of the answer or of a passage is missing or of another kind.
         """
         nearest: dict[str, dict[str, Any]] = {}
-        for passage in field(record, "passages", list):
+        for passage in require_field(record, "passages", list):
             source = _source(passage)
             nearest.setdefault(source["doc"], source)
-        asked = {name: field(record, name, str) for name in ("id", "question", "answer")}
-        told = {name: field(record, name, object) for name in ("usage", "finish_reason")}
-        return (record.replace(value={**asked, "sources": list(nearest.values()), **told}),)
+        question = {name: require_field(record, name, str) for name in ("id", "question", "answer")}
+        outcome = {name: require_field(record, name, object) for name in ("usage", "finish_reason")}
+        return (record.replace(value={**question, "sources": list(nearest.values()), **outcome}),)
 
 
 def _source(passage: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "doc": field(passage, "doc", str),
-        "title": field(passage, "title", str),
-        "score": round(field(passage, "score", float), 4),
-        "text": field(passage, "text", str)[:300],
+        "doc": require_field(passage, "doc", str),
+        "title": require_field(passage, "title", str),
+        "score": round(require_field(passage, "score", float), 4),
+        "text": require_field(passage, "text", str)[:300],
     }

@@ -1,4 +1,4 @@
-"""sage.tsdb: measurements over time, appended and asked for by series and range.
+"""Time-series store: append points, query them by series and time range.
 
 ``bucket("ops")`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
 """

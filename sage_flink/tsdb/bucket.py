@@ -1,4 +1,4 @@
-"""A bucket as a value: where points go, and how a record becomes a point.
+"""A bucket of a time-series store as a value: a sink, and how a record becomes a point.
 
 The store behind it is found by name: an entry point of the group ``sage.tsdb`` that takes the
 Bucket and returns an open TimeSeriesStore.
@@ -10,8 +10,8 @@ from typing import Any
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
-from sage_flink.common.need import need
 from sage_flink.common.records import Record
+from sage_flink.common.validation import require
 from sage_flink.flow.ports import BatchLimits, Refusal
 from sage_flink.tsdb.time_series_store import Point, TimeSeriesStore
 
@@ -41,10 +41,10 @@ class Bucket:
         text = isinstance(self.name, str) and bool(self.name.strip())
         named = text and not self.name.startswith("_") and '"' not in self.name
         rule = "text without quotes and without _ first"
-        need(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
+        require(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
 
     def open(self) -> TimeSeriesStore:
-        """The store, connected; the bucket is made when it is absent, and keeps points for ever.
+        """The store, connected; the bucket is created when it is absent, with unlimited retention.
 
         Raises:
             ConfigError: no store of that name, its package or key is missing, or the key is wrong.
@@ -84,7 +84,7 @@ class PointWriter:
         """Append the records; those that are no point, or refused by the store, come back.
 
         Raises:
-            StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+            StoreUnavailable: no point is known to be stored; the same call may succeed later.
         """
         points: list[Point] = []
         owners: list[Record] = []
@@ -101,12 +101,12 @@ class PointWriter:
         return refused
 
     def close(self) -> None:
-        """Let go of the store. Nothing is pending."""
+        """Close the store; no write is pending."""
         self.store.close()
 
 
 def point_of(record: Record) -> Point:
-    """The point that ``record`` stands for.
+    """The point of a record.
 
     Raises:
         Rejected: its value is not of the form that Bucket asks for.

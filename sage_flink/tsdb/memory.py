@@ -1,7 +1,7 @@
 """The reference time-series store: a dict by identity, no server.
 
-All stores of one bucket in this process share their points; nothing outlives the process. A
-field's type is held per measurement, which is what InfluxDB enforces within a shard.
+All stores of one bucket in this process share their points; they are lost when the process ends. A
+field's type is fixed per measurement, which is what InfluxDB enforces within a shard.
 """
 
 import threading

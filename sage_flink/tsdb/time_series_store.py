@@ -1,7 +1,7 @@
-"""The time-series store: points in, points out.
+"""The protocol of a time-series store: append points, query and count them.
 
 A point is identified by measurement, tags and timestamp. Writing one again overwrites the fields
-it names and leaves its others, as InfluxDB does; a tag with an empty value is the same as none.
+it names and leaves its others, as InfluxDB does; a tag with an empty value is the same as no tag.
 """
 
 import math
@@ -37,7 +37,7 @@ class Point:
 
 
 class RefusedPoint(NamedTuple):
-    """Where in the sequence given the refused point stands, and why."""
+    """The index of a refused point in the sequence, and why."""
 
     position: int
     reason: str
@@ -53,7 +53,7 @@ class TimeSeriesStore(Protocol):
         finds one, or a field's type differs from what the series has.
 
         Raises:
-            StoreUnavailable: nothing is known to be stored; the same call may succeed later.
+            StoreUnavailable: no point is known to be stored; the same call may succeed later.
         """
 
     def query(
@@ -75,7 +75,7 @@ class TimeSeriesStore(Protocol):
         """How many points there are from ``start_ns`` on; a point with many fields counts once."""
 
     def close(self) -> None:
-        """Let go of the store. Nothing is pending."""
+        """Close the client; no write is pending."""
 
 
 def flaw(point: Point) -> str:

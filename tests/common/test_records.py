@@ -1,13 +1,9 @@
-"""The wire form, ids, and the dead-letter envelope."""
+"""The wire form, ids and kinds of records."""
 
-import base64
-import json
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_flink.common import Failed, Record, decode, derived_id, encode
+from sage_flink.common import Record, decode, derived_id, encode
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False)
@@ -42,21 +38,18 @@ def test_a_child_of_another_step_or_place_has_another_id():
     assert len({record.child(s, i, 0).id for s in ("x", "y") for i in range(3)}) == 6
 
 
-@pytest.mark.parametrize(
-    ("value", "payload", "encoding"),
-    [
-        (b"plain", "plain", "text"),
-        (b"\xff", base64.b64encode(b"\xff").decode(), "base64"),
-        (b"\x00" * 50, base64.b64encode(b"\x00" * 50).decode(), "base64"),
-        ({"a": b"\x01"}, '{"a": {"base64": "AQ=="}}', "json"),
-        ("plain", '"plain"', "json"),
-    ],
-)
-def test_the_payload_of_a_dead_letter_can_be_had_back(value, payload, encoding):
-    failed = Failed.of(Record(id="t/0/1", value=value), "decode", "why", attempts=2)
+def test_a_record_of_the_wire_form_before_kinds_is_an_upsert():
+    before = bytes.fromhex("96a5612f302f37c402010205c4016b81a168c40176a16f")
 
-    letter = json.loads(failed.to_json())
+    record = Record("a/0/7", b"\x01\x02", 5, b"k", {"h": b"v"}, "o")
+    assert decode(before) == record
+    assert encode(record).hex() == f"99{before.hex()[2:]}a6757073657274a0a0"
 
-    assert (letter["payload"], letter["payload_encoding"]) == (payload, encoding)
-    assert (letter["id"], letter["step"], letter["reason"]) == ("t/0/1", "decode", "why")
-    assert letter["attempts"] == 2
+
+def test_a_delete_keeps_all_but_its_value():
+    record = Record("a", {"n": 1}, 5, b"k", {"h": b"v"}, "o")
+
+    delete = record.delete_of("doc", version="v", id="d")
+
+    assert delete == Record("d", None, 5, b"k", {"h": b"v"}, "o", "delete", "doc", "v")
+    assert decode(encode(delete)) == delete

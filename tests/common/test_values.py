@@ -3,7 +3,7 @@
 import pytest
 
 from sage_flink.common import Record, Rejected
-from sage_flink.common.values import field, fields_of, text
+from sage_flink.common.values import require_field, require_mapping, require_text
 
 
 @pytest.mark.parametrize(
@@ -18,20 +18,20 @@ from sage_flink.common.values import field, fields_of, text
 )
 def test_a_field_that_is_not_there_is_rejected_with_its_reason(value, kind, reason):
     with pytest.raises(Rejected, match=f"^{reason}$"):
-        field(Record("a", value), "doc", kind)
+        require_field(Record("a", value), "doc", kind)
 
 
 def test_a_field_within_a_field_is_read_the_same_way():
-    assert field({"score": 1}, "score", float) == 1.0
+    assert require_field({"score": 1}, "score", float) == 1.0
     with pytest.raises(Rejected, match="must be named fields with 'score', got str"):
-        field("passage", "score", float)
+        require_field("passage", "score", float)
 
 
 def test_a_text_must_say_something():
-    assert text({"text": "x"}, "text") == "x"
+    assert require_text({"text": "x"}, "text") == "x"
     with pytest.raises(Rejected, match="field 'text' is empty"):
-        text({"text": " "}, "text")
+        require_text({"text": " "}, "text")
 
 
 def test_the_fields_of_a_record_are_its_value():
-    assert fields_of(Record("a", {"x": 1})) == {"x": 1}
+    assert require_mapping(Record("a", {"x": 1})) == {"x": 1}

@@ -1,7 +1,7 @@
 """The adapters under test, a line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS, LEDGERS or TENANTS.
+POOLS, IDEMPOTENCY_STORES or TENANTS.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ from sage_connectors import files, http_pool
 from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
-from sage_flink.db.vectors import packed
+from sage_flink.db.vectors import pack
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
-from sage_gateway.idempotency.memory import MemoryStore
-from sage_gateway.idempotency.redis import RedisStore
-from sage_gateway.idempotency.sqlite import SqliteStore
-from sage_gateway.idempotency.store_protocol import Store
-from sage_gateway.tenants.memory import MemoryStore as TenantsInMemory
-from sage_gateway.tenants.redis import RedisStore as TenantsInRedis
-from sage_gateway.tenants.sqlite import SqliteStore as TenantsInSqlite
-from sage_gateway.tenants.store_protocol import Store as TenantStore
+from sage_gateway.idempotency.memory import MemoryIdempotencyStore
+from sage_gateway.idempotency.redis import RedisIdempotencyStore
+from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
+from sage_gateway.idempotency.store_protocol import IdempotencyStore
+from sage_gateway.tenants.memory import MemoryTenantStore
+from sage_gateway.tenants.redis import RedisTenantStore
+from sage_gateway.tenants.sqlite import SqliteTenantStore
+from sage_gateway.tenants.store_protocol import TenantStore
 
 SERVICE = pytest.mark.service
 STORES = [
@@ -98,9 +98,9 @@ def rows_into(store: str) -> Iterator[SinkCase]:
     spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
 
     def value(n: int) -> Any:
-        return {"vector": packed([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
+        return {"vector": pack([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
 
-    yield SinkCase(spec, value, {"vector": packed([1.0])}, lambda: spec.open().count())
+    yield SinkCase(spec, value, {"vector": pack([1.0])}, lambda: spec.open().count())
     vectors_in_memory.forget(spec.name)
     if store != "memory":
         spec.open().drop()  # type: ignore[attr-defined]
@@ -263,19 +263,19 @@ def _endpoint() -> web.Application:
     return app
 
 
-LEDGERS = [
+IDEMPOTENCY_STORES = [
     pytest.param("memory", id="memory"),
     pytest.param("sqlite", id="sqlite"),
     pytest.param("redis", id="redis", marks=SERVICE),
 ]
-OpenLedger = Callable[..., AbstractAsyncContextManager[Store]]
+OpenIdempotencyStore = Callable[..., AbstractAsyncContextManager[IdempotencyStore]]
 
 
-@pytest.fixture(params=LEDGERS)
-def ledger(
+@pytest.fixture(params=IDEMPOTENCY_STORES)
+def open_store(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OpenLedger]:
-    """Opens the same empty ledger again and again: ``async with ledger(ttl_s=..., bytes_max=...)``.
+) -> Iterator[OpenIdempotencyStore]:
+    """Opens the same empty store repeatedly: ``async with open_store(ttl_s=..., bytes_max=...)``.
 
     The one in memory is empty each time.
     """
@@ -285,16 +285,18 @@ def ledger(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def opened(*, ttl_s: float = 60.0, bytes_max: int = 1 << 20) -> AsyncIterator[Store]:
-            store: Store
+        async def opened(
+            *, ttl_s: float = 60.0, bytes_max: int = 1 << 20
+        ) -> AsyncIterator[IdempotencyStore]:
+            store: IdempotencyStore
             match request.param:
                 case "memory":
-                    store = MemoryStore(ttl_s=ttl_s, bytes_max=bytes_max)
+                    store = MemoryIdempotencyStore(ttl_s=ttl_s, bytes_max=bytes_max)
                 case "sqlite":
                     path = tmp_path / "ledger.sqlite"
-                    store = SqliteStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
+                    store = SqliteIdempotencyStore(path, ttl_s=ttl_s, bytes_max=bytes_max)
                 case _:
-                    store = RedisStore(
+                    store = RedisIdempotencyStore(
                         url, ttl_s=ttl_s, bytes_max=bytes_max, lease_s=5.0, timeout_s=20.0
                     )
             await store.open()
@@ -333,11 +335,11 @@ def tenants(
             store: TenantStore
             match request.param:
                 case "memory":
-                    store = TenantsInMemory(clock=clock)
+                    store = MemoryTenantStore(clock=clock)
                 case "sqlite":
-                    store = TenantsInSqlite(tmp_path / "tenants.sqlite", clock=clock)
+                    store = SqliteTenantStore(tmp_path / "tenants.sqlite", clock=clock)
                 case _:
-                    store = TenantsInRedis(url, lease_s=5.0, timeout_s=20.0, clock=clock)
+                    store = RedisTenantStore(url, lease_s=5.0, timeout_s=20.0, clock=clock)
             await store.open()
             try:
                 yield store

@@ -9,23 +9,23 @@ import pytest
 from redis_server import redis_server
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.cache.memory import MemoryStore
-from sage_gateway.cache.redis import RedisStore
-from sage_gateway.cache.store_protocol import ROW_BYTES, Store
+from sage_gateway.cache.memory import MemoryCacheStore
+from sage_gateway.cache.redis import RedisCacheStore
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 
-Made = Callable[[int], Store]
+Made = Callable[[int], CacheStore]
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.service)])
 async def made(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Made]:
     """Makes a store of so many bytes."""
     if request.param == "memory":
-        yield lambda bytes_max: MemoryStore(bytes_max=bytes_max)
+        yield lambda bytes_max: MemoryCacheStore(bytes_max=bytes_max)
         return
-    stores: list[Store] = []
+    stores: list[CacheStore] = []
 
-    def redis_store(bytes_max: int) -> Store:
-        stores.append(RedisStore(url, bytes_max=bytes_max))
+    def redis_store(bytes_max: int) -> CacheStore:
+        stores.append(RedisCacheStore(url, bytes_max=bytes_max))
         return stores[-1]
 
     with redis_server(tmp_path) as url:
@@ -39,7 +39,7 @@ def key() -> bytes:
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", bytes(range(256)), b"x" * 100_000])
-async def test_what_was_put_is_found_byte_for_byte(made: Made, answer: bytes) -> None:
+async def test_a_stored_answer_is_found_byte_for_byte(made: Made, answer: bytes) -> None:
     store, name = made(1 << 20), key()
 
     assert await store.get(name) is None
@@ -49,7 +49,7 @@ async def test_what_was_put_is_found_byte_for_byte(made: Made, answer: bytes) ->
     assert await store.get(key()) is None
 
 
-async def test_the_last_answer_put_is_the_one_found(made: Made) -> None:
+async def test_the_latest_answer_to_a_key_is_the_one_found(made: Made) -> None:
     store, name = made(1 << 20), key()
     await store.put(name, b"first", 60)
     await store.put(name, b"second", 60)
@@ -57,7 +57,7 @@ async def test_the_last_answer_put_is_the_one_found(made: Made) -> None:
     assert await store.get(name) == b"second"
 
 
-async def test_its_time_is_kept(made: Made) -> None:
+async def test_an_answer_expires_after_its_ttl(made: Made) -> None:
     store, brief, long = made(1 << 20), key(), key()
     await store.put(brief, b"x", 1)
     await store.put(long, b"y", 60)
@@ -67,7 +67,7 @@ async def test_its_time_is_kept(made: Made) -> None:
     assert await store.get(long) == b"y"
 
 
-async def test_bytes_are_bounded_and_the_newest_stay(made: Made) -> None:
+async def test_bytes_are_bounded_and_the_newest_answers_stay(made: Made) -> None:
     size, room = 1000, 10
     store = made(room * (size + ROW_BYTES))
     names = [key() for _ in range(30)]
@@ -79,7 +79,7 @@ async def test_bytes_are_bounded_and_the_newest_stay(made: Made) -> None:
     assert found == [False] * 20 + [True] * 10
 
 
-async def test_an_answer_put_again_is_counted_once(made: Made) -> None:
+async def test_an_answer_stored_twice_is_counted_once(made: Made) -> None:
     store = made(10 * (1000 + ROW_BYTES))
     names = [key() for _ in range(10)]
     for _ in range(5):
@@ -89,15 +89,15 @@ async def test_an_answer_put_again_is_counted_once(made: Made) -> None:
     assert all([await store.get(name) for name in names])
 
 
-async def test_an_answer_larger_than_all_room_is_not_kept(made: Made) -> None:
+async def test_an_answer_larger_than_the_store_is_not_kept(made: Made) -> None:
     store, name = made(1000), key()
     await store.put(name, b"x" * 2000, 60)
 
     assert await store.get(name) is None
 
 
-async def test_a_redis_that_is_away_is_told_as_such_and_without_its_password() -> None:
-    store = RedisStore("redis://:secret@127.0.0.1:1/0", bytes_max=1000)
+async def test_the_error_of_an_unreachable_redis_does_not_contain_its_password() -> None:
+    store = RedisCacheStore("redis://:secret@127.0.0.1:1/0", bytes_max=1000)
     for ask in (store.get(key()), store.put(key(), b"x", 1)):
         with pytest.raises(StoreUnavailable) as caught:
             await ask

@@ -18,8 +18,8 @@ from minicluster import QUIET, environment_kept
 import sage_flink as sage
 from benchmark_sage.mock_engine import MockEngine, mock_engine
 from sage_flink.common import Record
-from sage_flink.common.values import fields_of
-from sage_flink.flow import Call
+from sage_flink.common.values import require_mapping
+from sage_flink.flow import Admission, Batching, Call, Retry
 from sage_flink.flow.steps import call_headers, request_id
 from sage_flink.inference import Chat, Embed
 
@@ -45,14 +45,14 @@ class SilentChat(Chat):
     """A chat that has nothing to ask about a record that says ``skip``."""
 
     def request(self, record: Record) -> bytes:
-        return b"" if "skip" in fields_of(record) else Chat.request(self, record)
+        return b"" if "skip" in require_mapping(record) else Chat.request(self, record)
 
 
 class SilentEmbed(Embed):
     """An embedding that has nothing to ask about a record that says ``skip``."""
 
     def request(self, record: Record) -> bytes:
-        return b"" if "skip" in fields_of(record) else Embed.request(self, record)
+        return b"" if "skip" in require_mapping(record) else Embed.request(self, record)
 
 
 def asked(which: str, text: str, **headers: bytes) -> Record:
@@ -77,13 +77,14 @@ def chats() -> Branch:
         *(asked(f"once-{kind}", f"[[{kind} first=1]] {kind} once") for kind in PASSING),
         *(asked(f"ever-{kind}", f"[[{kind}]] {kind} for ever") for kind in PASSING + FINAL),
     ]
-    call = {"timeout_s": CHAT_S, "attempts_max": ATTEMPTS, "slack_s": 600.0, "tenant": "acme"}
+    admission = Admission(tenant="acme", slack_s=600.0)
+    call = {"timeout_s": CHAT_S, "retry": Retry(ATTEMPTS), "admission": admission}
     return Branch("chat", SilentChat("chat"), tuple(records), {"capacity": 64, **call})
 
 
 def patient() -> Branch:
     records = (asked("patient", "[[503]] more attempts than time"),)
-    call = {"capacity": 8, "timeout_s": PATIENCE_S, "attempts_max": 1000}
+    call = {"capacity": 8, "timeout_s": PATIENCE_S, "retry": Retry(1000)}
     return Branch("patient", sage.chat(model="patient"), records, call)
 
 
@@ -109,16 +110,17 @@ def texts() -> Branch:
     neighbours = [asked(f"n{n:02}", f"neighbour {n}") for n in range(27)]
     records = [r for n in range(9) for r in (guilty[n], *neighbours[3 * n : 3 * n + 3])]
     records += [*passing, Record("e-skip", {"skip": True})]
-    call = {"capacity": 128, "timeout_s": 60.0, "attempts_max": 2}
-    gathered = {"items_max": ITEMS_MAX, "linger_s": 0.2}
-    return Branch("embed", SilentEmbed("embed"), tuple(records), {**call, **gathered})
+    call = {"capacity": 128, "timeout_s": 60.0, "retry": Retry(2)}
+    batching = Batching(items_max=ITEMS_MAX, linger_s=0.2)
+    return Branch("embed", SilentEmbed("embed"), tuple(records), {**call, "batching": batching})
 
 
 def broken() -> Branch:
     """Texts that end the connection, apart from those of other faults."""
     records = [asked(f"b{n}", f"beside a text that breaks the connection {n}") for n in range(6)]
     records += [asked(f"e-{kind}", f"[[{kind}]] guilty of {kind}") for kind in BROKEN]
-    call = {"capacity": 64, "timeout_s": 60.0, "attempts_max": 2, "linger_s": 0.3}
+    call: dict[str, Any] = {"capacity": 64, "timeout_s": 60.0, "retry": Retry(2)}
+    call["batching"] = Batching(linger_s=0.3)
     return Branch("broken", sage.embed(model="broken"), tuple(records), call)
 
 
@@ -127,7 +129,8 @@ def vectors() -> Branch:
     bad = ["dim=7", "nan", "one_few"]
     records = [asked(f"v{n:02}", f"good {n}") for n in range(12)]
     records += [asked(f"v-{kind}", f"[[{kind}]] a vector") for kind in bad]
-    call = {"capacity": 64, "timeout_s": 30.0, "items_max": 16, "linger_s": 1.0}
+    call: dict[str, Any] = {"capacity": 64, "timeout_s": 30.0}
+    call["batching"] = Batching(items_max=16, linger_s=1.0)
     return Branch("vectors", sage.embed(model="vectors"), tuple(records), call)
 
 
@@ -142,14 +145,16 @@ def apart() -> Branch:
         )
         for n in range(24)
     )
-    call = {"capacity": 64, "timeout_s": 30.0, "linger_s": 0.3, "tokens_max": TOKENS_MAX}
+    call: dict[str, Any] = {"capacity": 64, "timeout_s": 30.0}
+    call["batching"] = Batching(linger_s=0.3, tokens_max=TOKENS_MAX)
     return Branch("apart", sage.embed(model="apart"), records, call)
 
 
 def hung() -> Branch:
     records = [asked(f"h{n}", f"beside a text that hangs {n}") for n in range(7)]
     records.append(asked("h-nothing", "[[hang=60s]] nothing for a minute"))
-    call = {"capacity": 64, "timeout_s": HUNG_S, "items_max": 8, "linger_s": 0.3}
+    call: dict[str, Any] = {"capacity": 64, "timeout_s": HUNG_S}
+    call["batching"] = Batching(items_max=8, linger_s=0.3)
     return Branch("hung", sage.embed(model="hung"), tuple(records), call)
 
 
@@ -342,7 +347,7 @@ def test_nothing_to_ask_passes_untouched(run: Ran, record: str) -> None:
 
 
 def test_the_pool_is_told_who_asks_and_how_urgently(run: Ran) -> None:
-    node = Call("chat", "in", chats().spec, capacity=1, timeout_s=1, tenant="acme")
+    node = Call("chat", "in", chats().spec, capacity=1, timeout_s=1, admission=Admission("acme"))
     for id_, tenant, priority in (("plain", "acme", "normal"), ("own", "zeta", "high")):
         (request,) = sent(run, "chat", json.dumps(text_of(id_)))
         headers, wanted = request["headers"], call_headers(JOB, node, RECORDS[id_])

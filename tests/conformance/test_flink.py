@@ -23,8 +23,9 @@ import sage_flink as sage
 from sage_connectors import files, kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record, Rejected, Settings, decode, encode
+from sage_flink.common.dead_letters import from_message
 from sage_flink.common.records import derived_id
-from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
+from sage_flink.flow import Admission, BatchLimits, FlinkOptions, OpenContext, Refusal
 from sage_flink.flow.lists import ListSource
 
 pytestmark = [
@@ -115,6 +116,53 @@ def test_flink_reads_the_same_files_as_this_process(folder: Path, tmp_path_facto
     assert sorted(sink.held(), key=lambda record: record.id) == list(source.records())
 
 
+@dataclass
+class Opened:
+    """Appends the name of its step to each value; notes in a file when it is opened and closed."""
+
+    log: str
+
+    def open(self, context: OpenContext) -> None:
+        self.suffix = f"/{context.step}"
+        self._note(f"open {context.job} {context.step} {context.subtask} of {context.parallelism}")
+
+    def __call__(self, record: Record) -> Any:
+        if record.value == "bad/first":
+            raise ValueError("it says so")
+        return record.value + self.suffix
+
+    def close(self) -> None:
+        self._note(f"close {self.suffix}")
+
+    def _note(self, line: str) -> None:
+        with Path(self.log).open("a") as file:
+            file.write(f"{line}\n")
+
+
+def test_each_step_opens_its_own_operator_and_closes_it(tmp_path: Path) -> None:
+    log, sink, failed = (str(tmp_path / name) for name in ("log", "out", "failed"))
+    records = tuple(Record(value, value, origin=value) for value in ("good", "bad"))
+    operator = Opened(log)
+    graph = (
+        sage.flow.read("in", ListSource(records))
+        .map("first", operator)
+        .map("second", operator)
+        .write("out", Appended(sink))
+        .dead_letters_to(Appended(failed))
+    )
+
+    sage.flow.submit(graph, name="opened", options=LOCAL)
+    wait_until(lambda: Appended(sink).held() and Appended(failed).held(), 120, "both records")
+    wait_until(lambda: len(Path(log).read_text().splitlines()) == 4, 60, "both are closed")
+
+    assert [record.value for record in Appended(sink).held()] == ["good/first/second"]
+    lines = Path(log).read_text().splitlines()
+    assert lines[:2] == ["open opened first 0 of 1", "open opened second 0 of 1"]
+    assert sorted(lines[2:]) == ["close /first", "close /second"]
+    reason = json.loads(Appended(failed).held()[0].value)["reason"]
+    assert reason.startswith("ValueError: it says so (test_flink.py:")
+
+
 @pytest.fixture
 def topics() -> Iterator[tuple[str, str, str]]:
     name = f"conformance-{uuid.uuid4().hex}"
@@ -145,8 +193,13 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
     found = {record.key: record for record in drain(written)}
     assert {key: record.value for key, record in found.items()} == {b"k1": b"one", b"k3": b"three"}
     assert (found[b"k1"].timestamp_ms, found[b"k1"].headers["h"]) == (1000, b"x")
-    (letter,) = (json.loads(record.value) for record in drain(dead))
-    assert (letter["id"], letter["step"], letter["payload"]) == (f"{read}/0/1", "good", "bad")
+    (message,) = drain(dead)
+    letter = from_message(message)
+    assert (message.key, message.value) == (b"k2", b"bad")
+    assert (letter.id, letter.step, letter.origin) == (f"{read}/0/1", "good", f"{read}/0/1")
+    assert letter.record().replace(timestamp_ms=0) == Record(
+        f"{read}/0/1", b"bad", key=b"k2", origin=f"{read}/0/1"
+    )
 
 
 @pytest.mark.service
@@ -219,7 +272,9 @@ def test_a_call_spreads_over_gateways_and_tells_who_asks(tmp_path: Path) -> None
     sink = Appended(str(tmp_path / "records"))
     graph = (
         sage.flow.read("in", ListSource(tuple(records)))
-        .call("ask", Asked(), capacity=8, timeout_s=20, tenant="t1", slack_s=60)
+        .call(
+            "ask", Asked(), capacity=8, timeout_s=20, admission=Admission(tenant="t1", slack_s=60)
+        )
         .write("out", sink)
         .dead_letters_to(Discarded())
     )

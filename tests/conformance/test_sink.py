@@ -53,12 +53,12 @@ def test_a_value_shaped_like_a_delete_is_data(case: Any, shape: Any) -> None:
 @pytest.mark.parametrize("bad", [None, "text", 7, [], {}, {"vector": "text"}, "the sink's own"])
 def test_a_record_that_fits_not_is_refused_alone(case: Any, bad: Any) -> None:
     value = case.bad if bad == "the sink's own" else bad
-    guilty = Record("bad", value)
+    poison = Record("bad", value)
     writer = case.sink.writer()
 
-    refused = writer.write([*records(case, 1, 2), guilty, *records(case, 3)])
+    refused = writer.write([*records(case, 1, 2), poison, *records(case, 3)])
 
-    assert [refusal.record for refusal in refused] == [guilty]
+    assert [refusal.record for refusal in refused] == [poison]
     assert refused[0].reason
     assert case.held() == 3
     writer.close()

@@ -11,7 +11,7 @@ from redis_server import free_port
 
 from sage_flink.common import ConfigError, Rejected
 from sage_flink.db import Collection, RowDelete, VectorRow, VectorStore, collection
-from sage_flink.db.vectors import packed
+from sage_flink.db.vectors import pack
 
 DIM = 8
 EAST = [1.0, 0, 0, 0, 0, 0, 0, 0]
@@ -20,7 +20,7 @@ NORTH_EAST = [1.0, 1.0, 0, 0, 0, 0, 0, 0]
 
 
 def row(id_: str, vector: list[float], **fields: object) -> VectorRow:
-    return VectorRow(id_, packed(vector), fields)
+    return VectorRow(id_, pack(vector), fields)
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 10) -> bool:
@@ -75,7 +75,7 @@ def test_every_acknowledged_row_is_counted(store: VectorStore) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (VectorRow("x", packed(EAST)[:-4]), "8 float32"),
+        (VectorRow("x", pack(EAST)[:-4]), "8 float32"),
         (row("x", [float("nan"), *EAST[1:]]), "not finite"),
         (row("x", [float("inf"), *EAST[1:]]), "not finite"),
         (row("x", [0.0] * 8), "zeros"),

@@ -81,7 +81,7 @@ def test_a_server_that_is_not_there_is_one_line(server) -> None:
 
 
 @pytest.mark.service
-def test_three_guilty_points_of_five_hundred_cost_a_few_dozen_requests() -> None:
+def test_three_poison_points_of_five_hundred_cost_a_few_dozen_requests() -> None:
     from sage_connectors.influxdb import InfluxStore
 
     class Counting(InfluxStore):

@@ -1,4 +1,4 @@
-"""A refused batch is split until the guilty stand alone."""
+"""A refused batch is bisected until each poison item is alone."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_connectors.isolate import NotTaken, isolate
+from sage_connectors.isolate import BatchRefused, isolate
 
 
 @given(st.integers(0, 200), st.sets(st.integers(0, 199), max_size=5))
-def test_only_the_guilty_are_left_and_the_others_written(size: int, bad: set[int]) -> None:
+def test_only_poison_items_are_returned_and_the_others_written(size: int, bad: set[int]) -> None:
     taken: set[int] = set()
     requests = 0
 
@@ -18,24 +18,24 @@ def test_only_the_guilty_are_left_and_the_others_written(size: int, bad: set[int
         nonlocal requests
         requests += 1
         if found := bad.intersection(items):
-            raise NotTaken(f"bad: {min(found)}")
+            raise BatchRefused(f"bad: {min(found)}")
         taken.update(items)
 
-    guilty = isolate(range(size), write)
+    refused = isolate(range(size), write)
 
     expected = {n for n in bad if n < size}
-    assert {item for item, _ in guilty} == expected
+    assert {item for item, _ in refused} == expected
     assert taken == set(range(size)) - expected
     assert requests <= 1 + 2 * 9 * len(expected)
 
 
-def test_three_guilty_of_five_hundred_cost_a_few_dozen_requests() -> None:
+def test_three_poison_items_of_five_hundred_cost_a_few_dozen_requests() -> None:
     requests: list[int] = []
 
     def write(items: Sequence[int]) -> None:
         requests.append(len(items))
         if {3, 250, 499}.intersection(items):
-            raise NotTaken("bad")
+            raise BatchRefused("bad")
 
     assert sorted(item for item, _ in isolate(range(500), write)) == [3, 250, 499]
     assert len(requests) == 47

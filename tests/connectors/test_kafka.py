@@ -32,13 +32,17 @@ def test_a_topic_is_a_value_for_both_ends_of_a_job() -> None:
     assert pickle.loads(pickle.dumps(topic)) == topic
 
 
-def test_the_java_connector_gets_what_was_said() -> None:
-    def said(*words: Any) -> Any:
-        return words
+def test_the_java_connector_gets_the_fields_of_the_topic() -> None:
+    def arguments(*received: Any) -> Any:
+        return received
 
-    native = SimpleNamespace(source=said, sink=said)
+    native = SimpleNamespace(source=arguments, sink=arguments)
     jvm = SimpleNamespace(
-        org=SimpleNamespace(sage=SimpleNamespace(flink=SimpleNamespace(Kafka=native)))
+        org=SimpleNamespace(
+            sage=SimpleNamespace(
+                flink=SimpleNamespace(connector=SimpleNamespace(KafkaConnector=native))
+            )
+        )
     )
     nobody, usual_ms = "127.0.0.1:1", 900_000
     topic = kafka("t", nobody, group="g", start="latest", bounded=True)
@@ -46,15 +50,15 @@ def test_the_java_connector_gets_what_was_said() -> None:
     assert topic.flink_source(jvm) == (nobody, "t", "g", "latest", True)
     once = ("exactly_once", "p", usual_ms)
     assert topic.flink_sink(jvm, transaction_prefix="p") == (nobody, "t", *once)
-    assert topic.shared().flink_sink(jvm, transaction_prefix="p") == (nobody, "", *once)
+    assert topic.topics_sink().flink_sink(jvm, transaction_prefix="p") == (nobody, "", *once)
 
 
 def test_topics_of_one_kafka_share_a_sink_whatever_their_options() -> None:
     one = kafka("a", "h:1", delivery="at_least_once")
 
     assert isinstance(one, SharedSink)
-    assert one.shared() == kafka("b", "h:1", group="g").shared()
-    assert one.shared() != kafka("a", "h:2").shared()
+    assert one.topics_sink() == kafka("b", "h:1", group="g").topics_sink()
+    assert one.topics_sink() != kafka("a", "h:2").topics_sink()
 
 
 @pytest.mark.parametrize(

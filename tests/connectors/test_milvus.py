@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from sage_flink.db import Collection, RowDelete, VectorRow, collection
-from sage_flink.db.vectors import packed
+from sage_flink.db.vectors import pack
 
 
 @pytest.mark.service
@@ -19,11 +19,11 @@ def test_rows_that_the_server_refuses_are_found_and_the_others_stored(
 
     monkeypatch.setattr(MilvusStore, "_flaw", lambda self, row: "")
     store = MilvusStore(collection(f"conformance_{uuid.uuid4().hex}", dim=2))
-    good = packed([1.0, 2.0])
+    good = pack([1.0, 2.0])
     rows = [
         VectorRow(f"r{n}", good, {"text": "x" * (70_000 if n == 7 else 10)}) for n in range(100)
     ]
-    rows += [VectorRow("i" * 600, good), VectorRow("nan", packed([float("nan"), 1.0]))]
+    rows += [VectorRow("i" * 600, good), VectorRow("nan", pack([float("nan"), 1.0]))]
 
     refused = {row.id: row.reason for row in store.upsert(rows)}
 
@@ -42,7 +42,7 @@ def spec() -> Iterator[Collection]:
 
 
 @pytest.mark.service
-def test_three_guilty_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Collection) -> None:
+def test_three_poison_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Collection) -> None:
     from sage_connectors.milvus import MilvusStore
 
     class Unchecked(MilvusStore):
@@ -60,7 +60,7 @@ def test_three_guilty_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Colle
     store = Unchecked(spec)
     long = {3, 250, 499}
     rows = [
-        VectorRow(f"r{n}", packed([1.0, n]), {"text": "x" * (70_000 if n in long else 10)})
+        VectorRow(f"r{n}", pack([1.0, n]), {"text": "x" * (70_000 if n in long else 10)})
         for n in range(500)
     ]
 
@@ -88,7 +88,7 @@ def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) ->
 
     before = Before(spec)
     assert before.labels == []
-    vector = packed([1.0, 2.0])
+    vector = pack([1.0, 2.0])
     before.upsert([VectorRow(f"a{n}", vector, {"doc": 'a"', "text": "old"}) for n in range(5)])
     store = spec.open()
     store.upsert([VectorRow("a0", vector, {"doc": 'a"', "version": "v2"}), VectorRow("b", vector)])

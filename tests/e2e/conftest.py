@@ -9,6 +9,7 @@ from waiting import wait_until
 import sage_flink as sage
 from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Settings
+from sage_flink.common.dead_letters import from_message
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import rag_ingest
 from sage_jobs.rag_ingest import RagIngest
@@ -26,7 +27,7 @@ class Ingest:
         feed(self.config.topic, messages)
 
     def letters(self):
-        return list(drain(self.config.dead_letters))
+        return [from_message(message) for message in drain(self.config.dead_letters)]
 
     def __post_init__(self):
         self.store = sage.db.collection(self.config.collection, dim=self.config.dim).open()

@@ -7,7 +7,7 @@ import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import Record
 from sage_flink.operators import EncodeJson
-from sage_jobs.entry import run, told
+from sage_jobs.entry import report_errors, run
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Short:
 
 
 def build(name: str, ask: str, mark: str, again: bool) -> sage.flow.Graph:
-    limits = {"capacity": 256, "timeout_s": 120, "attempts_max": 10}
+    retry = sage.flow.Retry(attempts_max=10)
+    limits = {"capacity": 256, "timeout_s": 120, "retry": retry}
     asked = (
         sage.flow.read("numbers", kafka(f"{name}.in", group=name))
         .flat_map("question", Question())
@@ -59,5 +60,5 @@ def main(
 
 
 if __name__ == "__main__":
-    with told("numbered"):
+    with report_errors("numbered"):
         run(main)

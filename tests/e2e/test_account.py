@@ -123,7 +123,13 @@ def build(name, bounded):
     points = (
         documents.flat_map("decode", DecodeDocument())
         .flat_map("split", SPLIT)
-        .call("embed", sage.embed(model="any"), capacity=32, timeout_s=30, items_max=4)
+        .call(
+            "embed",
+            sage.embed(model="any"),
+            capacity=32,
+            timeout_s=30,
+            batching=sage.flow.Batching(4),
+        )
         .flat_map("measure", measure("chunks", fields=("text",)))
         .write("points", sage.tsdb.bucket(name))
     )

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from waiting import wait_until
 
-from sage_connectors.dead_letters import find
+from sage_connectors.dead_letters import read_dead_letters
 from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Settings, StackError, derived_id
 from sage_flink.platform.flink_rest import FlinkRest
@@ -70,7 +70,8 @@ class Job:
         return f"{self.name}.{which}"
 
     def open(self, step):
-        return [p for p in find(self.topic("dead-letters")).open if p.letter.step == step]
+        topic = read_dead_letters(self.topic("dead-letters"))
+        return [letter for letter in topic.open if letter.step == step]
 
     def out(self):
         return list(drain(self.topic("out")))
@@ -201,10 +202,10 @@ def test_what_fails_again_is_a_new_letter_and_the_old_one_is_hidden(job, capsys)
     said = job.sage("dlq", "replay", job.path, "--yes")
     again = job.open("decode")
 
-    assert f"replayed {BROKEN} letters; failed again: {BROKEN}" in said
+    assert f"replayed {BROKEN} dead letters; failed again: {BROKEN}" in said
     assert len(again) == BROKEN
-    assert {posted.run for posted in again} == {f"{job.name}.replay"}
-    assert {posted.letter.job for posted in again} == {job.name}
+    assert {letter.run for letter in again} == {f"{job.name}.replay"}
+    assert {letter.job for letter in again} == {job.name}
     assert in_all(job.sage("dlq", "list", job.path)) == BROKEN
     every = job.sage("dlq", "list", job.path, "--all")
     assert in_all(every) == QUESTIONS + 2 * BROKEN

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 import sage_flink as sage
 from sage_flink.common import Record
-from sage_flink.flow import Call
+from sage_flink.flow import Admission, Call
 from sage_flink.flow.steps import call_headers, request_id
 
-NODE = Call("ask", "in", sage.chat(model="m"), capacity=1, timeout_s=1, tenant="acme")
+NODE = Call("ask", "in", sage.chat(model="m"), capacity=1, timeout_s=1, admission=Admission("acme"))
 
 
 def test_a_call_carries_its_request_id_its_tenant_its_job_and_its_priority():

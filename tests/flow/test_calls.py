@@ -13,7 +13,7 @@ import pytest
 import sage_flink as sage
 from sage_flink.common import PoolError, Record
 from sage_flink.common.errors import PoolAway
-from sage_flink.flow import Call, Reply
+from sage_flink.flow import Batching, Call, Reply, Retry
 from sage_flink.flow.calls import embeddings
 from sage_flink.flow.calls.caller import Caller
 
@@ -50,7 +50,7 @@ class Scripted:
 async def test_a_pool_that_is_away_is_waited_for_without_losing_attempts() -> None:
     pool = Scripted(*[PoolAway("away")] * 5, completion())
 
-    out = await Caller(node(attempts_max=1), pool.post, job="j").answer(question())
+    out = await Caller(node(retry=Retry(1)), pool.post, job="j").call(question())
 
     assert isinstance(out, Record)
     assert out.value["answer"] == "yes"
@@ -59,7 +59,7 @@ async def test_a_pool_that_is_away_is_waited_for_without_losing_attempts() -> No
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("x"), OSError("disk")])
 async def test_whatever_a_pool_raises_is_a_failure_with_a_reason(error: Exception) -> None:
-    out = await Caller(node(), Scripted(error).post, job="j").answer(question())
+    out = await Caller(node(), Scripted(error).post, job="j").call(question())
 
     assert not isinstance(out, Record)
     assert (out.step, out.attempts) == ("ask", 1)
@@ -69,7 +69,7 @@ async def test_whatever_a_pool_raises_is_a_failure_with_a_reason(error: Exceptio
 async def test_an_answer_that_the_spec_rejects_carries_its_attempts() -> None:
     pool = Scripted(Reply(503, b""), Reply(200, b'{"choices": []}'))
 
-    out = await Caller(node(), pool.post, job="j").answer(question())
+    out = await Caller(node(), pool.post, job="j").call(question())
 
     assert not isinstance(out, Record)
     assert out.attempts == 2
@@ -86,8 +86,8 @@ async def test_a_cancelled_record_ends_its_request() -> None:
             ended.set()
         return Reply(200, b"{}")
 
-    caller = Caller(node(sage.embed(model="m"), linger_s=0), hang, job="j")
-    asked = asyncio.create_task(caller.answer(question()))
+    caller = Caller(node(sage.embed(model="m"), batching=Batching(linger_s=0)), hang, job="j")
+    asked = asyncio.create_task(caller.call(question()))
     await asyncio.sleep(0.05)
     asked.cancel()
 
@@ -104,8 +104,10 @@ async def test_while_requests_are_in_flight_texts_go_on_gathering() -> None:
         await asyncio.sleep(0.1)
         return page(*(row(n) for n in range(len(texts))))
 
-    caller = Caller(node(sage.embed(model="m"), linger_s=0, items_max=32), slow, job="j")
-    await asyncio.gather(*(caller.answer(question(str(n))) for n in range(40)))
+    caller = Caller(
+        node(sage.embed(model="m"), batching=Batching(linger_s=0, items_max=32)), slow, job="j"
+    )
+    await asyncio.gather(*(caller.call(question(str(n))) for n in range(40)))
     await caller.aclose()
 
     assert sizes[:4] == [1, 1, 1, 1]

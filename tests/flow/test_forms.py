@@ -11,7 +11,7 @@ import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink import db, inference, operators, tsdb
 from sage_flink.common import PipelineError
-from sage_flink.flow import Node
+from sage_flink.flow import Admission, Batching, Node, Retry
 from sage_flink.flow.yaml_form import VERBS
 from sage_flink.operators import DecodeDocument, chunk
 
@@ -42,7 +42,12 @@ def test_yaml_reads_back_as_the_same_graph():
     linger_s=st.floats(0, 10),
 )
 def test_any_call_reads_back_as_it_was(capacity, timeout_s, ordered, linger_s):
-    graph = ingest(capacity=capacity, timeout_s=timeout_s, ordered=ordered, linger_s=linger_s)
+    graph = ingest(
+        capacity=capacity,
+        timeout_s=timeout_s,
+        ordered=ordered,
+        batching=Batching(linger_s=linger_s),
+    )
 
     assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
 
@@ -148,3 +153,45 @@ def test_an_unknown_drawing_is_refused():
 def test_an_unknown_name_of_the_door_is_said_in_full():
     with pytest.raises(AttributeError, match=r"module .sage_flink\.flow. has no attribute .no."):
         sage.flow.no  # noqa: B018
+
+
+def test_map_filter_and_the_options_of_a_call_read_back():
+    options = {"retry": Retry(7), "admission": Admission("acme", "high"), "batching": Batching(9)}
+    graph = (
+        sage.flow.read("in", kafka("in"))
+        .filter("english", operators.Where("lang", "en"))
+        .map("short", operators.Select(("text",)))
+        .call("embed", sage.embed(model="m"), capacity=1, timeout_s=1.0, **options)
+        .write("out", kafka("out"))
+    )
+
+    text = sage.flow.to_yaml(graph, WORDS)
+
+    assert sage.flow.from_yaml(text, WORDS) == graph
+    assert "- filter: english" in text
+    assert "retry:\n    attempts_max: 7" in text
+    assert sage.flow.explain(graph).splitlines()[1].split()[1:] == [
+        "filter", "<-", "in;", "Where(field='lang',", "equals='en')",
+    ]  # fmt: skip
+
+
+CALL = "call: x, input: i, capacity: 1, timeout_s: 1, to: {embed: {model: m}}"
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("map: x, input: i, with: encode_json", "`with:` does not know 'encode_json'; .*: select$"),
+        ("filter: x, input: i, with: {select: {fields: [a]}}", "does not know 'select'; .* where$"),
+        ("flat_map: x, input: i, with: {select: {fields: [a]}}", "does not know 'select'"),
+        ("map: x, input: i, with: {select: {fields: []}}", "select: fields must be a tuple"),
+        (f"{CALL}, retry: {{attempts_max: 0}}", "retry: attempts_max must be at least 1, got 0"),
+        (f"{CALL}, retry: 3", "retry must be named fields, got 3"),
+        (f"{CALL}, retry: {{tries: 3}}", "retry: unknown field 'tries'; it knows: attempts_max"),
+        (f"{CALL}, admission: {{tenant: 3}}", "admission: tenant must be text, got 3"),
+        (f"{CALL}, attempts_max: 3", "unknown field 'attempts_max'"),
+    ],
+)
+def test_a_bad_map_filter_or_option_is_named(step, message):
+    with pytest.raises(PipelineError, match=f"^step 'x': .*{message}"):
+        sage.flow.from_yaml(f"steps: [{{{step}}}]", WORDS)

@@ -1,6 +1,6 @@
-"""A graph and letters make the graph that replays them: pure, with the ids of the first run."""
+"""A graph and dead letters make the graph that replays them, with the ids of the first run."""
 
-import json
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import sage_flink as sage
 from sage_connectors import kafka
-from sage_flink.common import Failed, PipelineError, Record, Rejected
-from sage_flink.common.letters import Marker, Posted, letter_message, read
+from sage_flink.common import FailedRecord, PipelineError, Record, Rejected
+from sage_flink.common.dead_letters import REPLAYED as MARK
+from sage_flink.common.dead_letters import from_message, to_message
 from sage_flink.flow import Batch, Union, Write
 from sage_flink.flow.graph import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
@@ -32,13 +33,13 @@ class Faulty:
 
 
 def posted(*failed):
-    """Letters as they come out of a topic."""
-    messages = [letter_message(f.to_json(), f.id, f.step, "job", "job") for f in failed]
-    return [Posted(f"dead/0/{n}", n, read(message)) for n, message in enumerate(messages)]
+    """Dead letters as they come out of a topic."""
+    messages = [to_message(record, "job") for record in failed]
+    return [from_message(m.replace(id=f"dead/0/{n}")) for n, m in enumerate(messages)]
 
 
 def letter(step, id_="a", value=1):
-    return posted(Failed.of(Record(id_, value, 7, b"k", {"h": b"\xff"}, "o"), step, "why"))[0]
+    return posted(FailedRecord(Record(id_, value, 7, b"k", {"h": b"\xff"}, "o"), step, "why"))[0]
 
 
 def branched():
@@ -51,7 +52,7 @@ def branched():
 
 
 def drawn(graph):
-    """Each step with its inputs, the markers' branch apart."""
+    """Each step with its inputs, without the branch of the marks."""
     return {n.name: n.inputs for n in graph.nodes if not n.name.startswith(REPLAYED)}
 
 
@@ -104,19 +105,16 @@ def test_a_letter_of_a_sink_enters_at_its_batch():
     assert isinstance(graph.by_name["other.batch"], Batch)
 
 
-def test_a_marker_for_each_letter_goes_where_it_came_from():
-    twins = Posted("dead/0/5", 0, letter("b").letter, also=("dead/0/6",))
+def test_a_mark_for_each_dead_letter_goes_into_its_topic():
+    twins = dataclasses.replace(letter("b"), position="dead/0/5", also=("dead/0/6",))
 
     graph = replay(branched(), [twins]).graph
 
     sink = graph.by_name[REPLAYED]
     assert isinstance(sink, Write)
     assert sink.sink == LETTERS
-    markers = list(graph.by_name[sink.input].source.records())
-    assert [read(m) for m in markers] == [
-        Marker(replayed="dead/0/5"),
-        Marker(replayed="dead/0/6"),
-    ]
+    marks = list(graph.by_name[sink.input].source.records())
+    assert [mark.headers for mark in marks] == [{MARK: b"dead/0/5"}, {MARK: b"dead/0/6"}]
 
 
 def test_letters_that_cannot_be_replayed_are_left_with_the_reason():
@@ -131,11 +129,11 @@ def test_letters_that_cannot_be_replayed_are_left_with_the_reason():
 
     plan = replay(branched(), letters)
 
-    assert plan.taken == (letters[5],)
-    reasons = [left.why for left in plan.left]
+    assert plan.letters == (letters[5],)
+    reasons = [skipped.reason for skipped in plan.skipped]
     assert reasons[0] == "step 'gone' is not in the pipeline any more"
     assert reasons[1] == "step 'both' is a Union now and refuses nothing"
-    assert "only how it looked is known" in reasons[2]
+    assert "the value cannot be read back" in reasons[2]
     assert all("its value cannot travel" in reason for reason in reasons[3:])
 
 
@@ -147,7 +145,7 @@ def test_with_no_letter_left_there_is_nothing_to_run():
 def test_letters_need_a_topic_that_can_be_marked():
     graph = sage.flow.read("in", ListSource(())).flat_map("a", Faulty()).write("out", ListSink())
 
-    with pytest.raises(PipelineError, match="a replay marks letters in their topic"):
+    with pytest.raises(PipelineError, match="a replay marks dead letters in their topic"):
         replay(graph, [letter("a")])
 
 
@@ -190,7 +188,12 @@ def test_native_sinks_share_a_transaction_with_the_letters_or_are_refused():
         one_transaction(graph(kafka("out", "elsewhere:9092")))
 
 
-def test_an_envelope_is_json_with_its_version():
-    said = json.loads(Failed.of(Record("a", 1), "b", "why").to_json())
+def test_a_delete_and_a_value_shaped_like_one_enter_as_they_failed():
+    delete = Record("a", None, origin="o").delete_of("doc", version="v", id="d")
+    shaped = Record("b", {"$delete": {"doc": "doc", "keep": ""}}, origin="o")
 
-    assert said["v"] == 1
+    plan = replay(
+        branched(), posted(FailedRecord(delete, "b", "x"), FailedRecord(shaped, "b", "x"))
+    )
+
+    assert list(plan.graph.by_name["b.letters"].source.records()) == [delete, shaped]

@@ -3,28 +3,28 @@
 import pytest
 
 from sage_flink.common import PipelineError
-from sage_flink.flow.flink.savepoint_state import Held, need_all_taken_up
+from sage_flink.flow.flink.savepoint_state import OperatorState, require_all_restored
 
 HELD = [
-    Held("numbers", 300),
-    Held("ask", 4000),
-    Held("vectors.batch", 50),
-    Held("answers", 287),
-    Held("Sink Committer: answers", 319),
+    OperatorState("numbers", 300),
+    OperatorState("ask", 4000),
+    OperatorState("vectors.batch", 50),
+    OperatorState("answers", 287),
+    OperatorState("Sink Committer: answers", 319),
 ]
 UIDS = {one.uid for one in HELD}
 
 
 def refused(held, planned, **drop):
     with pytest.raises(PipelineError) as error:
-        need_all_taken_up(held, planned, path="file:/s", **drop)
+        require_all_restored(held, planned, path="file:/s", **drop)
     return str(error.value)
 
 
 def test_the_same_steps_and_more_take_all_state_up():
-    need_all_taken_up(HELD, UIDS, path="file:/s")
-    need_all_taken_up(HELD, {*UIDS, "again"}, path="file:/s")
-    need_all_taken_up([], {"again"}, path="file:/s")
+    require_all_restored(HELD, UIDS, path="file:/s")
+    require_all_restored(HELD, {*UIDS, "again"}, path="file:/s")
+    require_all_restored([], {"again"}, path="file:/s")
 
 
 def test_a_renamed_step_is_named_with_the_new_one_and_what_to_do():
@@ -48,7 +48,7 @@ def test_all_operators_of_a_step_are_one_step_in_the_message():
 def test_state_may_be_dropped_by_the_names_of_all_steps_that_lose_it():
     planned = UIDS - {"ask", "vectors.batch"}
 
-    need_all_taken_up(HELD, planned, path="file:/s", drop=("ask", "vectors"))
+    require_all_restored(HELD, planned, path="file:/s", drop=("ask", "vectors"))
     words = refused(HELD, planned, drop=("ask",))
 
     assert "state of 'vectors' (50 bytes), which" in words
@@ -63,6 +63,8 @@ def test_a_step_to_drop_that_loses_nothing_is_a_slip():
 
 
 def test_the_state_of_a_drained_job_is_refused():
-    words = refused([Held("numbers", 0, ended=True), Held("ask", 0, ended=True)], UIDS)
+    words = refused(
+        [OperatorState("numbers", 0, ended=True), OperatorState("ask", 0, ended=True)], UIDS
+    )
 
     assert "is of a drained job, whose sources have ended" in words

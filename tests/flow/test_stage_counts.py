@@ -58,7 +58,7 @@ def run(stage, values):
 def counted(stage, records, receipts):
     """The sums that the native operators make."""
     counts = Counter()
-    for name in stage.straight():
+    for name in stage.passthrough_counters():
         counts[name] += len(records)
     for receipt in receipts:
         counts.update(receipt)

@@ -42,7 +42,7 @@ def opened(sink, slept):
     from sage_flink.flow.flink.write_step import WriteStep
 
     step, counters = WriteStep("vectors", sink, sleep=slept.append), Metrics()
-    step.open(counters)
+    step.open(counters, "job")
     return step, counters
 
 

@@ -1,4 +1,4 @@
-"""An equal request may get the answer of an earlier one, if its header says so."""
+"""Response cache: a request that accepts it gets the answer to an earlier, equal request."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ CHAT = "/v1/chat/completions"
 KEEP = {"x-sage-cache": "ttl=60"}
 
 
-def asked(
+def send(
     gateway: Any, content: str = "echo hi", headers: dict[str, str] = KEEP, **more: Any
 ) -> httpx.Response:
     messages = [{"role": "user", "content": content}]
@@ -20,7 +20,7 @@ def asked(
     return found
 
 
-def mark(answer: httpx.Response) -> str | None:
+def cache_header(answer: httpx.Response) -> str | None:
     assert answer.status_code == 200
     return answer.headers.get("x-sage-cache")
 
@@ -35,112 +35,115 @@ def key_of(gateway: Any, tenant: str, cache_ttl_s: int = 0, **limits: int) -> di
 def test_an_equal_request_is_answered_without_the_engine(gateway: Any) -> None:
     before = gateway.seen()["requests"]
 
-    first = asked(gateway, "echo equal", temperature=0)
-    second = asked(gateway, "echo equal", temperature=0)
+    first = send(gateway, "echo equal", temperature=0)
+    second = send(gateway, "echo equal", temperature=0)
 
-    assert (mark(first), mark(second)) == ("miss", "hit")
+    assert (cache_header(first), cache_header(second)) == ("miss", "hit")
     assert first.content == second.content
     assert gateway.seen()["requests"] == before + 1
     text = gateway.client.get("/metrics").text
     assert 'sage_gateway_cache_total{outcome="hit"}' in text
 
 
-def test_the_order_of_fields_and_blanks_make_no_other_request(gateway: Any) -> None:
+def test_requests_that_differ_in_field_order_or_blanks_are_equal(gateway: Any) -> None:
     one = b'{"model": "talk", "seed": 7, "messages": [{"role": "user", "content": "echo order"}]}'
     two = b'{"messages":[{"content":"echo order","role":"user"}],"seed":7,"model":"talk"}'
 
-    marks = [mark(gateway.client.post(CHAT, content=b, headers=KEEP)) for b in (one, two)]
+    marks = [cache_header(gateway.client.post(CHAT, content=b, headers=KEEP)) for b in (one, two)]
 
     assert marks == ["miss", "hit"]
 
 
-def test_another_body_tenant_or_route_is_another_request(gateway: Any) -> None:
-    assert mark(asked(gateway, "echo other")) == "miss"
+def test_requests_that_differ_in_body_tenant_or_route_are_not_equal(gateway: Any) -> None:
+    assert cache_header(send(gateway, "echo other")) == "miss"
     acme = key_of(gateway, "acme")
 
-    assert mark(asked(gateway, "echo other", seed=1)) == "miss"
-    assert mark(asked(gateway, "echo other", headers=KEEP | acme)) == "miss"
-    assert mark(asked(gateway, "echo other", headers=KEEP | acme)) == "hit"
-    assert mark(asked(gateway, "echo other", headers=KEEP | key_of(gateway, "acme"))) == "hit"
+    assert cache_header(send(gateway, "echo other", seed=1)) == "miss"
+    assert cache_header(send(gateway, "echo other", headers=KEEP | acme)) == "miss"
+    assert cache_header(send(gateway, "echo other", headers=KEEP | acme)) == "hit"
+    assert (
+        cache_header(send(gateway, "echo other", headers=KEEP | key_of(gateway, "acme"))) == "hit"
+    )
 
 
-def test_who_does_not_ask_for_it_gets_an_answer_of_their_own(gateway: Any) -> None:
-    assert mark(asked(gateway, "echo mine")) == "miss"
+def test_a_request_without_the_header_goes_to_the_engine(gateway: Any) -> None:
+    assert cache_header(send(gateway, "echo mine")) == "miss"
     before = gateway.seen()["requests"]
 
-    assert mark(asked(gateway, "echo mine", headers={})) is None
+    assert cache_header(send(gateway, "echo mine", headers={})) is None
     assert gateway.seen()["requests"] == before + 1
 
 
-def test_embeddings_are_kept_and_streams_and_errors_are_not(gateway: Any) -> None:
+def test_embeddings_are_cached_but_streams_and_errors_are_not(gateway: Any) -> None:
     body = {"model": "vectors", "input": ["kept"]}
-    marks = [mark(gateway.client.post("/v1/embeddings", json=body, headers=KEEP)) for _ in range(2)]
+    marks = [
+        cache_header(gateway.client.post("/v1/embeddings", json=body, headers=KEEP))
+        for _ in range(2)
+    ]
     before = gateway.seen()["requests"]
 
     assert marks == ["miss", "hit"]
     for _ in range(2):
-        assert mark(asked(gateway, "echo streamed", stream=True)) is None
-        assert asked(gateway, "status 400").status_code == 400
+        assert cache_header(send(gateway, "echo streamed", stream=True)) is None
+        assert send(gateway, "status 400").status_code == 400
     assert gateway.seen()["requests"] == before + 4
 
 
-def test_a_kept_answer_ends_with_its_time(gateway: Any) -> None:
+def test_a_cached_answer_expires_after_its_ttl(gateway: Any) -> None:
     brief = {"x-sage-cache": "ttl=1"}
-    assert mark(asked(gateway, "echo brief", headers=brief)) == "miss"
+    assert cache_header(send(gateway, "echo brief", headers=brief)) == "miss"
 
-    gateway.until(lambda: mark(asked(gateway, "echo brief", headers=brief)) == "miss", 5)
+    gateway.until(lambda: cache_header(send(gateway, "echo brief", headers=brief)) == "miss", 5)
 
 
-def test_a_hit_costs_nothing(gateway: Any) -> None:
+def test_a_cache_hit_is_not_charged(gateway: Any) -> None:
     own = key_of(gateway, "thrifty", tokens_per_day=400)
     for _ in range(200):
-        assert asked(gateway, "echo cheap", headers=KEEP | own, max_tokens=1).status_code == 200
+        assert send(gateway, "echo cheap", headers=KEEP | own, max_tokens=1).status_code == 200
 
     usage = gateway.client.get("/v1/usage", headers=own).json()["data"]
     assert [line["requests"] for line in usage] == [1]
 
 
-def test_a_key_may_ask_for_it_where_there_is_one_likely_answer(gateway: Any) -> None:
+def test_a_key_may_accept_cached_answers_to_deterministic_requests(gateway: Any) -> None:
     own = key_of(gateway, "certain", cache_ttl_s=60)
 
-    cold = [mark(asked(gateway, "echo sure", own, temperature=0)) for _ in range(2)]
-    warm = [mark(asked(gateway, "echo sure", own, temperature=0.7)) for _ in range(2)]
-    plain = [mark(asked(gateway, "echo sure", own)) for _ in range(2)]
+    cold = [cache_header(send(gateway, "echo sure", own, temperature=0)) for _ in range(2)]
+    warm = [cache_header(send(gateway, "echo sure", own, temperature=0.7)) for _ in range(2)]
+    plain = [cache_header(send(gateway, "echo sure", own)) for _ in range(2)]
 
     assert (cold, warm, plain) == (["miss", "hit"], [None, None], [None, None])
 
 
 @pytest.mark.parametrize("wrong", ["", "on", "ttl=0", "ttl=-1", "ttl=100000", "ttl=1.5", "ttl=x"])
-def test_a_header_that_says_something_else_is_a_400(gateway: Any, wrong: str) -> None:
-    answer = asked(gateway, headers={"x-sage-cache": wrong})
+def test_an_invalid_cache_header_is_a_400(gateway: Any, wrong: str) -> None:
+    answer = send(gateway, headers={"x-sage-cache": wrong})
 
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "x-sage-cache"
 
 
 @pytest.mark.service
-def test_two_gateways_with_one_redis_share_what_they_keep(
-    start: Any, fake: Any, tmp_path: Path
-) -> None:
+def test_two_gateways_with_one_redis_share_the_cache(start: Any, fake: Any, tmp_path: Path) -> None:
     with redis_server(tmp_path) as url:
         shared = {"ledger": {"store": "redis", "url": url}}
         with (
             start({"talk": fake()}, pool=shared) as one,
             start({"talk": fake()}, pool=shared) as two,
         ):
-            assert mark(asked(one, "echo shared")) == "miss"
-            assert mark(asked(two, "echo shared")) == "hit"
+            assert cache_header(send(one, "echo shared")) == "miss"
+            assert cache_header(send(two, "echo shared")) == "hit"
             assert two.seen()["requests"] == 0
 
 
 @pytest.mark.service
-def test_a_redis_that_goes_away_costs_no_request(start: Any, fake: Any, tmp_path: Path) -> None:
+def test_losing_the_redis_fails_no_request(start: Any, fake: Any, tmp_path: Path) -> None:
     with redis_server(tmp_path) as url:
         gone = {"ledger": {"store": "redis", "url": url}}
         with start({"talk": fake()}, pool=gone) as gateway:
-            assert mark(asked(gateway)) == "miss"
+            assert cache_header(send(gateway)) == "miss"
             stop_redis(url)
-            assert [asked(gateway).status_code for _ in range(5)] == [200] * 5
+            assert [send(gateway).status_code for _ in range(5)] == [200] * 5
 
 
 def stop_redis(url: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.openai.schema import ChatRequest
 from sage_gateway.requests.request import (

@@ -22,7 +22,7 @@ from benchmark_sage.b9_workload import (
     jain,
     max_min,
 )
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.scheduling import POLICIES, QueuedRequest, slo
 from sage_gateway.scheduling.adaptive import BORROWED_TOKENS
 from sage_gateway.scheduling.class_queues import BACKGROUND_EVERY, ClassQueues, PolicyQueue

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.requests.request import BACKGROUND
 from sage_gateway.scheduling import (
     POLICIES,

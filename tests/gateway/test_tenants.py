@@ -60,7 +60,7 @@ def until(wanted: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_requests_a_minute_beyond_the_limit_are_told_when_to_come_again(gateway: Any) -> None:
+def test_requests_beyond_the_rate_limit_get_a_retry_after(gateway: Any) -> None:
     caller = Caller(gateway.client, limits={"requests_per_minute": 3})
 
     answers = [caller.chat() for _ in range(4)]
@@ -71,7 +71,7 @@ def test_requests_a_minute_beyond_the_limit_are_told_when_to_come_again(gateway:
     assert 18 <= int(answers[3].headers["retry-after"]) <= 20
 
 
-def test_tokens_a_minute_count_what_was_used_not_what_might_have_been(gateway: Any) -> None:
+def test_the_token_rate_counts_actual_usage_not_the_estimate(gateway: Any) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_minute": 150})
 
     answers = []
@@ -86,7 +86,7 @@ def test_tokens_a_minute_count_what_was_used_not_what_might_have_been(gateway: A
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_a_budget_is_never_passed_and_says_so_as_openai_does(gateway: Any) -> None:
+def test_a_budget_is_never_exceeded_and_its_error_has_openais_shape(gateway: Any) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_day": 400})
 
     with ThreadPoolExecutor(8) as many:
@@ -102,7 +102,7 @@ def test_a_budget_is_never_passed_and_says_so_as_openai_does(gateway: Any) -> No
     assert all(int(a.headers["retry-after"]) >= 1 for a in refused)
 
 
-def test_the_official_client_knows_the_error(gateway: Any) -> None:
+def test_the_official_client_raises_its_rate_limit_error(gateway: Any) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_month": 10})
     ask: Any = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
 
@@ -133,7 +133,7 @@ def test_a_tenants_budget_is_shared_by_its_keys(start: Any, fake: Any) -> None:
         assert error_of(job)["code"] == "insufficient_quota"
 
 
-def test_an_answer_from_the_ledger_costs_nothing_and_no_budget_stands_against_it(
+def test_a_replayed_answer_is_free_even_when_the_budget_is_used_up(
     gateway: Any,
 ) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_day": 200})
@@ -151,7 +151,7 @@ def test_an_answer_from_the_ledger_costs_nothing_and_no_budget_stands_against_it
 
 
 @pytest.mark.parametrize("content", ["status 500", "overflow"])
-def test_an_engines_failure_costs_nothing(gateway: Any, content: str) -> None:
+def test_a_failure_of_the_engine_is_not_charged(gateway: Any, content: str) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_day": 200})
 
     for _ in range(5):
@@ -171,7 +171,7 @@ def test_a_stream_without_usage_costs_a_token_an_event(gateway: Any) -> None:
     assert 10 <= line["prompt_tokens"] <= 40
 
 
-def test_who_hangs_up_a_stream_pays_for_what_came(gateway: Any) -> None:
+def test_a_client_that_leaves_a_stream_pays_for_the_events_so_far(gateway: Any) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_day": 100_000})
     own = {"Authorization": f"Bearer {caller.key}"}
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
@@ -187,7 +187,9 @@ def test_who_hangs_up_a_stream_pays_for_what_came(gateway: Any) -> None:
     assert caller.chat().status_code == 200
 
 
-def test_who_hangs_up_before_an_answer_pays_nothing_and_holds_nothing(gateway: Any) -> None:
+def test_a_client_that_leaves_before_an_answer_is_not_charged_and_its_hold_ends(
+    gateway: Any,
+) -> None:
     caller = Caller(gateway.client, limits={"tokens_per_day": 200})
     own = {"Authorization": f"Bearer {caller.key}"}
     ask = {"model": "talk", "messages": [{"role": "user", "content": "sleep 30"}], "max_tokens": 1}
@@ -199,7 +201,7 @@ def test_who_hangs_up_before_an_answer_pays_nothing_and_holds_nothing(gateway: A
     assert caller.spent() == USED
 
 
-def test_usage_is_told_by_key_model_and_job_to_its_tenant_and_all_to_admins(gateway: Any) -> None:
+def test_usage_by_key_model_and_job_is_visible_to_its_tenant_and_to_admins(gateway: Any) -> None:
     caller = Caller(gateway.client, tenant="one")
     stranger = Caller(gateway.client, tenant="two")
     caller.chat(headers={"x-sage-job": "ingest"})
@@ -233,14 +235,14 @@ def test_the_days_of_usage_are_checked(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "n", "n_predict"])
-def test_a_field_that_limits_the_cost_has_its_type(gateway: Any, field: str) -> None:
+def test_a_field_that_bounds_the_cost_is_type_checked(gateway: Any, field: str) -> None:
     answer = Caller(gateway.client).chat(**{field: "1"})
 
     assert answer.status_code == 400
     assert field in error_of(answer)["message"]
 
 
-def test_what_was_spent_before_kill_9_is_spent(tmp_path: Path, fake: Any) -> None:
+def test_spending_survives_kill_9(tmp_path: Path, fake: Any) -> None:
     with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
         caller = Caller(client, limits={"tokens_per_day": 200})
         answered = [caller.chat().status_code for _ in range(5)].count(200)
@@ -256,9 +258,7 @@ def test_what_was_spent_before_kill_9_is_spent(tmp_path: Path, fake: Any) -> Non
         assert caller.spent() == answered * USED <= 200
 
 
-def test_what_is_spent_while_its_file_is_locked_is_spent_though_the_gateway_is_killed(
-    tmp_path: Path, fake: Any
-) -> None:
+def test_spending_while_the_file_is_locked_survives_kill_9(tmp_path: Path, fake: Any) -> None:
     with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
         budget = Caller(client, limits={"tokens_per_day": 1000})
         file = tmp_path / "data" / "gateway" / "tenants.sqlite"

@@ -79,13 +79,13 @@ def listed(gateway: Any) -> set[tuple[str, str]]:
     return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
 
-def test_every_route_is_in_the_matrix_but_health_which_is_open(gateway: Any) -> None:
+def test_every_route_but_health_is_in_the_matrix_of_scopes(gateway: Any) -> None:
     assert listed(gateway) == {*MATRIX, ("GET", "/health")}
     assert asked(gateway, "GET", "/health").status_code == 200
 
 
 @pytest.mark.parametrize(("route", "scopes"), [*MATRIX.items(), *BESIDES.items()])
-def test_a_route_is_open_to_its_scopes_and_to_nobody_else(
+def test_a_route_accepts_its_scopes_and_refuses_others(
     gateway: Any, keys: dict[str, str], route: tuple[str, str], scopes: set[str]
 ) -> None:
     answers = {scope: asked(gateway, *route, key) for scope, key in keys.items()}
@@ -99,7 +99,7 @@ def test_a_route_is_open_to_its_scopes_and_to_nobody_else(
         assert f"this one has {scope}" in error["message"]
 
 
-def test_a_revoked_key_is_unknown_at_once(gateway: Any) -> None:
+def test_a_revoked_key_is_refused_immediately(gateway: Any) -> None:
     key = made(gateway)
     before = asked(gateway, "GET", "/v1/models", key["key"])
 
@@ -110,7 +110,7 @@ def test_a_revoked_key_is_unknown_at_once(gateway: Any) -> None:
     assert gateway.client.delete(f"/pool/keys/{key['id']}").status_code == 404
 
 
-def test_a_key_works_after_a_restart_and_is_nowhere_in_the_files(
+def test_a_key_works_after_a_restart_and_is_not_stored_in_any_file(
     start: Any, fake: Any, tmp_path: Path
 ) -> None:
     with start({"talk": fake()}, home=tmp_path) as gateway:
@@ -139,7 +139,7 @@ def test_a_key_works_after_a_restart_and_is_nowhere_in_the_files(
         ({}, "Field required"),
     ],
 )
-def test_a_key_that_cannot_be_is_refused(gateway: Any, wanted: Any, told: str) -> None:
+def test_an_invalid_key_request_is_refused(gateway: Any, wanted: Any, told: str) -> None:
     answer = gateway.client.post("/pool/keys", json=wanted)
 
     assert answer.status_code == 400

@@ -25,7 +25,7 @@ def sage(*words: str) -> Result:
     return CliRunner().invoke(cli.app, ["pool", *words])
 
 
-def test_a_key_is_made_listed_used_and_revoked(gateway: Any) -> None:
+def test_a_key_is_created_listed_used_and_revoked(gateway: Any) -> None:
     made = sage("keys", "create", "shop", "--name", "till", "--tokens-per-day", "5000")
     key, *rest = made.output.splitlines()
     key_id = rest[0].split()[0]
@@ -46,7 +46,7 @@ def test_a_key_is_made_listed_used_and_revoked(gateway: Any) -> None:
     assert httpx.get(f"{gateway.url}/v1/models", headers=own).status_code == 401
 
 
-def test_keys_are_made_for_programs_too() -> None:
+def test_keys_can_be_created_from_a_program() -> None:
     words = ("keys", "create", "a", "--scope", "read", "--scope", "infer", "--json")
 
     made = json.loads(sage(*words).output)
@@ -57,7 +57,7 @@ def test_keys_are_made_for_programs_too() -> None:
     assert "key" not in listed[0]
 
 
-def test_usage_is_a_table_of_the_days_asked(gateway: Any) -> None:
+def test_usage_is_a_table_of_the_requested_days(gateway: Any) -> None:
     gateway.chat("echo hi")
 
     shown = sage("usage").output.split()
@@ -74,14 +74,16 @@ def test_usage_is_a_table_of_the_days_asked(gateway: Any) -> None:
         (("usage", "--since", "yesterday"), "valid date"),
     ],
 )
-def test_what_the_gateway_refuses_is_told_in_its_words(words: tuple[str, ...], told: str) -> None:
+def test_a_refusal_is_printed_in_the_words_of_the_gateway(
+    words: tuple[str, ...], told: str
+) -> None:
     error = sage(*words).exception
 
     assert isinstance(error, ConfigError)
     assert told in str(error)
 
 
-def test_where_no_gateway_is_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gateway_the_next_step_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_GATEWAY_URL", "http://127.0.0.1:9")
 
     error = sage("keys", "list").exception

@@ -1,4 +1,4 @@
-"""What limits decide, whatever comes; and that budgets are exact whatever dies."""
+"""Limits of an account, and budgets that stay exact through crashes."""
 
 import asyncio
 import random
@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.openai.schema import ChatRequest, decode
-from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, used
+from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, token_usage
 from sage_gateway.tenants.limits import (
-    Account,
+    AccountState,
     Cost,
-    Refusal,
-    begun,
-    brought,
-    ended,
-    left_s,
+    LimitRefusal,
+    charge,
+    hold,
     refusal,
-    spent,
+    release,
+    remaining_s,
+    replenish,
 )
-from sage_gateway.tenants.sqlite import SqliteStore
-from sage_gateway.tenants.store_protocol import Call, Charge, Row
+from sage_gateway.tenants.sqlite import SqliteTenantStore
+from sage_gateway.tenants.store_protocol import Charge, MeteredCall, UsageKey
 
 NOON_S = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 DAY = 20261124
@@ -39,12 +39,12 @@ costs = st.tuples(tokens, tokens).map(lambda two: Cost(min(two), max(two)))
 def test_no_minute_sees_more_than_twice_its_requests(
     asks: list[tuple[float, bool]], allowed: int
 ) -> None:
-    limits, account, now_s, at = LimitsSpec(requests_per_minute=allowed), Account(), NOON_S, []
+    limits, account, now_s, at = LimitsSpec(requests_per_minute=allowed), AccountState(), NOON_S, []
     for pause_s, _ in asks:
         now_s += pause_s
-        account = brought(account, limits, now_s)
+        account = replenish(account, limits, now_s)
         if refusal(account, limits, Cost(1, 1), name="k", now_s=now_s) is None:
-            account = begun(account, Cost(1, 1))
+            account = hold(account, Cost(1, 1))
             at.append(now_s)
 
     for end in at:
@@ -52,55 +52,55 @@ def test_no_minute_sees_more_than_twice_its_requests(
 
 
 @given(st.integers(1, 100), costs)
-def test_who_waits_as_long_as_told_is_let_in(allowed: int, cost: Cost) -> None:
+def test_a_call_is_admitted_after_the_wait_of_its_refusal(allowed: int, cost: Cost) -> None:
     limits = LimitsSpec(requests_per_minute=allowed, tokens_per_minute=allowed)
-    account, now_s = brought(Account(), limits, NOON_S), NOON_S
-    while (stands := refusal(account, limits, cost, name="k", now_s=now_s)) is None:
-        account = begun(account, cost)
+    account, now_s = replenish(AccountState(), limits, NOON_S), NOON_S
+    while (refused := refusal(account, limits, cost, name="k", now_s=now_s)) is None:
+        account = hold(account, cost)
 
-    error = stands.error()
+    error = refused.error()
     assert error.retry_after_s is not None
     now_s += error.retry_after_s + 0.001
-    assert refusal(brought(account, limits, now_s), limits, cost, name="k", now_s=now_s) is None
+    assert refusal(replenish(account, limits, now_s), limits, cost, name="k", now_s=now_s) is None
 
 
 @given(st.lists(st.tuples(costs, st.integers(0, 500))), st.integers(1, 5000))
-def test_spent_and_held_never_pass_a_budget(calls: list[tuple[Cost, int]], budget: int) -> None:
+def test_spent_and_held_never_exceed_a_budget(calls: list[tuple[Cost, int]], budget: int) -> None:
     limits = LimitsSpec(tokens_per_day=budget)
-    account, open_ = brought(Account(), limits, NOON_S), []
+    account, open_ = replenish(AccountState(), limits, NOON_S), []
     for cost, used_ in calls:
         if refusal(account, limits, cost, name="k", now_s=NOON_S) is None:
-            account = begun(account, cost)
+            account = hold(account, cost)
             open_.append((cost, min(used_, cost.most)))
         if len(open_) > 3:
             over, took = open_.pop(0)
-            account = spent(ended(account, over, took), took, DAY)
+            account = charge(release(account, over, took), took, DAY)
 
-        assert account.held == sum(cost.most for cost, _ in open_)
-        assert account.day_spent + account.held <= budget
+        assert account.tokens_held == sum(cost.most for cost, _ in open_)
+        assert account.day_spent + account.tokens_held <= budget
 
 
 @pytest.mark.parametrize(
     ("limit", "seconds"), [("tokens_per_day", 43_200), ("tokens_per_month", 43_200 + 6 * 86_400)]
 )
-def test_a_budget_says_how_long_its_time_still_is(limit: str, seconds: float) -> None:
-    assert left_s(limit, NOON_S) == seconds
-    assert Refusal("k", limit, 5, seconds).error().retry_after_s == seconds
+def test_an_exhausted_budget_says_when_its_period_ends(limit: str, seconds: float) -> None:
+    assert remaining_s(limit, NOON_S) == seconds
+    assert LimitRefusal("k", limit, 5, seconds).error().retry_after_s == seconds
 
 
-def test_a_clock_that_is_put_back_frees_no_budget_and_blocks_no_rate() -> None:
+def test_a_clock_that_is_set_back_frees_no_budget_and_blocks_no_rate() -> None:
     limits = LimitsSpec(requests_per_minute=1, tokens_per_month=100)
     ahead_s = NOON_S + 40 * 86_400
-    account = spent(brought(Account(), limits, ahead_s), 60, 20270103)
-    account = begun(account, Cost(1, 1))
+    account = charge(replenish(AccountState(), limits, ahead_s), 60, 20270103)
+    account = hold(account, Cost(1, 1))
 
-    account = spent(brought(account, limits, NOON_S), 30, DAY)
-    later = brought(account, limits, NOON_S + 60)
+    account = charge(replenish(account, limits, NOON_S), 30, DAY)
+    later = replenish(account, limits, NOON_S + 60)
 
     assert account.month_spent == 90
-    stands = refusal(later, limits, Cost(5, 20), name="k", now_s=NOON_S + 60)
-    assert stands is not None
-    assert stands.limit == "tokens_per_month"
+    refused = refusal(later, limits, Cost(5, 20), name="k", now_s=NOON_S + 60)
+    assert refused is not None
+    assert refused.limit == "tokens_per_month"
 
 
 def body_of(**fields: Any) -> bytes:
@@ -133,96 +133,96 @@ def test_the_most_a_chat_can_cost_is_its_bytes_and_its_completions(
 
 
 @given(st.dictionaries(st.sampled_from(["in", "out"]), st.integers(0, 10**18)), costs, st.binary())
-def test_an_engine_that_says_too_much_is_not_believed(
+def test_usage_reported_by_an_engine_is_capped_at_the_hold(
     said: dict[str, int], cost: Cost, body: bytes
 ) -> None:
-    assert 0 <= used(said, body=body, deltas=3, most=cost.most).total <= cost.most
+    assert 0 <= token_usage(said, body=body, deltas=3, most=cost.most).total <= cost.most
 
 
-def test_vectors_cost_their_texts() -> None:
+def test_the_cost_of_vectors_is_that_of_their_texts() -> None:
     assert embedding(b"x" * 400) == Cost(101, 400 + TEMPLATE_TOKENS)
 
 
 class Drill:
-    """Callers who ask until they are answered or refused, at a gateway that dies now and then.
+    """Clients that repeat a call until it is answered or refused, at a gateway that crashes.
 
-    The ledger of the drill is as the real one: what is recorded is never asked again.
+    As with the real idempotency store, a recorded answer is never generated again.
     """
 
     def __init__(self, file: Path, budget: int, dice: random.Random) -> None:
         self.file, self.dice = file, dice
         self.limits = LimitsSpec(tokens_per_day=budget)
-        self.store = self.opened()
+        self.store = self.new_store()
         self.recorded: dict[bytes, int] = {}
         self.answered: dict[bytes, int] = {}
         self.up = asyncio.Event()
 
-    def opened(self) -> SqliteStore:
-        return SqliteStore(self.file, clock=lambda: NOON_S)
+    def new_store(self) -> SqliteTenantStore:
+        return SqliteTenantStore(self.file, clock=lambda: NOON_S)
 
     async def begin(self) -> None:
-        """A life begins."""
+        """Start a gateway life."""
         await self.store.open()
         self.up.set()
 
     async def crash(self) -> None:
-        """It ends, with all that is held, and another one begins. What was on its way to the file
+        """End the life with all its holds, and start another one.
 
-        is written: the kernel has it.
+        Charges on their way to the file are written: the kernel has them.
         """
         self.up.clear()
-        dead, self.store = self.store, self.opened()
+        dead, self.store = self.store, self.new_store()
         await dead.close()
         await self.begin()
 
-    async def caller(self, once: bytes) -> None:
-        while once not in self.answered:
-            if once in self.recorded:
-                self.answered[once] = self.recorded[once]
-            elif not await self.asked(once):
+    async def call_until_done(self, record_key: bytes) -> None:
+        while record_key not in self.answered:
+            if record_key in self.recorded:
+                self.answered[record_key] = self.recorded[record_key]
+            elif not await self.call_once(record_key):
                 return
 
-    async def asked(self, once: bytes) -> bool:
-        """Whether to ask again; each step may be the last one of this life."""
+    async def call_once(self, record_key: bytes) -> bool:
+        """Make one call; whether to repeat it. Each step may be the last of this life."""
         await self.up.wait()
         store, most = self.store, self.dice.randint(1, 60)
-        call = Call("k", self.limits, "t", LimitsSpec(), Cost(1, most), once)
+        call = MeteredCall("k", self.limits, "t", LimitsSpec(), Cost(1, most), record_key)
         held = await store.admit(call)
-        if isinstance(held, Refusal):
+        if isinstance(held, LimitRefusal):
             return False
         await asyncio.sleep(0)
-        if store is not self.store or await self.dies(0.05):
+        if store is not self.store or await self.may_crash(0.05):
             return True
         took = self.dice.randint(1, most)
         if self.dice.random() < 0.1:
             await store.settle(held, None)
             return True
-        await store.settle(held, Charge(Row(DAY, "t", "k", "m", ""), 1, took, 0))
-        if store is not self.store or await self.dies(0.05):
+        await store.settle(held, Charge(UsageKey(DAY, "t", "k", "m", ""), 1, took, 0))
+        if store is not self.store or await self.may_crash(0.05):
             return True
-        self.recorded[once] = took
+        self.recorded[record_key] = took
         return True
 
-    async def dies(self, chance: float) -> bool:
+    async def may_crash(self, chance: float) -> bool:
         if self.dice.random() >= chance:
             return False
         await self.crash()
         return True
 
-    async def spent(self) -> int:
+    async def total_spent(self) -> int:
         return sum(one.tokens for one in await self.store.usage(DAY, DAY))
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 3000), st.integers(0, 2**32))
-def test_spent_is_what_was_answered_and_never_above_the_budget_whatever_dies(
+def test_spending_equals_the_answers_and_never_exceeds_the_budget_through_crashes(
     budget: int, seed: int
 ) -> None:
     async def drill(folder: Path) -> tuple[int, int]:
         found = Drill(folder / "t.sqlite", budget, random.Random(seed))
         await found.begin()
-        await asyncio.gather(*(found.caller(b"%d" % n) for n in range(60)))
-        spent_ = await found.spent()
+        await asyncio.gather(*(found.call_until_done(b"%d" % n) for n in range(60)))
+        spent_ = await found.total_spent()
         await found.store.close()
         return spent_, sum(found.answered.values())
 

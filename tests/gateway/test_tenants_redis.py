@@ -45,7 +45,7 @@ def spent(client: httpx.Client, key_id: str) -> int:
     return sum(line["total_tokens"] for line in lines if line["key"] == key_id)
 
 
-def test_a_key_made_at_one_gateway_is_known_and_revoked_at_the_other(
+def test_a_key_made_at_one_gateway_is_valid_and_revoked_at_the_other(
     start: Any, fake: Any, shared: Any
 ) -> None:
     with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
@@ -56,7 +56,7 @@ def test_a_key_made_at_one_gateway_is_known_and_revoked_at_the_other(
         wait_until(lambda: chat(one.client, key["key"]).status_code == 401, 5, "its end at one")
 
 
-def test_rates_and_budgets_are_those_of_both_together(start: Any, fake: Any, shared: Any) -> None:
+def test_rates_and_budgets_count_both_gateways(start: Any, fake: Any, shared: Any) -> None:
     with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
         slow = made(one.client, limits={"requests_per_minute": 4})
         poor = made(one.client, limits={"tokens_per_day": 200})
@@ -75,7 +75,7 @@ def test_rates_and_budgets_are_those_of_both_together(start: Any, fake: Any, sha
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("budget", [REQUESTS * USED + 20_000, REQUESTS * USED // 2])
-def test_spent_is_what_was_answered_though_a_gateway_is_killed_midway(
+def test_spending_equals_the_answers_though_a_gateway_is_killed_midway(
     tmp_path: Path, fake: Any, shared: Any, budget: int
 ) -> None:
     homes = [tmp_path / "one", tmp_path / "two"]

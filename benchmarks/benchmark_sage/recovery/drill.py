@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 import sage_flink as sage
 from benchmark_sage.recovery.accounting import Account, Seen, account
 from benchmark_sage.recovery.cluster import Cluster, until
@@ -19,6 +17,7 @@ from benchmark_sage.recovery.watch import Watch
 from benchmark_sage.recovery.workload import DIM, FIRST_MS, Workload, answer_of, build, event
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
 from sage_flink.common import Settings
+from sage_flink.common.dead_letters import from_message
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 #: Steps whose dead letters keep an id out of a sink.
@@ -172,7 +171,8 @@ def _feed(running: Running, messages: Sequence[Message], rate_per_s: float) -> N
 
 def letters(work: Workload) -> list[dict[str, Any]]:
     """The dead letters of the job."""
-    return [msgspec.json.decode(record.value) for record in drain(work.dead_letters)]
+    read = map(from_message, drain(work.dead_letters))
+    return [{"id": one.id, "step": one.step, "reason": one.reason} for one in read]
 
 
 def _arrived(running: Running) -> int:

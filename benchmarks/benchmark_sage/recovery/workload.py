@@ -90,7 +90,7 @@ def build(work: Workload) -> sage.flow.Graph:
     limits: dict[str, Any] = {
         "capacity": work.capacity,
         "timeout_s": work.timeout_s,
-        "attempts_max": work.attempts_max,
+        "retry": sage.flow.Retry(work.attempts_max),
     }
     answered = (
         sage.flow.read("events", kafka(work.topic, group=work.name))

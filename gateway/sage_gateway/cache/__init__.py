@@ -1,7 +1,7 @@
-"""Answers that are given again to an equal request; only to those who ask for it, by a header.
+"""Response cache: an earlier answer to an equal request, for clients that accept it.
 
-``cache.py`` decides, ``port.py`` with its stores keeps: ``memory.py`` for one gateway, ``redis.py``
-where the ledger is in Redis, so that several gateways share what they keep.
+``response_cache.py`` is the handler. ``store_protocol.py`` is the contract of its stores:
+``memory.py`` for one gateway, ``redis.py`` for several, where their idempotency store is in Redis.
 """
 
 from sage_gateway.cache.response_cache import ResponseCache

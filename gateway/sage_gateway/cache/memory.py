@@ -1,14 +1,16 @@
-"""Answers in this process; the ones unused for longest go first."""
+"""Response cache store in memory; the least recently used answers are evicted first."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from sage_gateway.cache.store_protocol import ROW_BYTES
+from typing_extensions import override
+
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 
 
-class MemoryStore:
-    """One process, gone with it."""
+class MemoryCacheStore(CacheStore):
+    """The cached answers of one process; lost when it ends."""
 
     def __init__(self, *, bytes_max: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.bytes_held = 0
@@ -16,29 +18,30 @@ class MemoryStore:
         self._clock = clock
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
 
+    @override
     async def get(self, key: bytes) -> bytes | None:
-        """As the port has it."""
-        ends_s, answer = self._answers.get(key, (0.0, None))
+        expires_s, answer = self._answers.get(key, (0.0, None))
         if answer is None:
             return None
-        if ends_s <= self._clock():
-            self._drop(key)
+        if expires_s <= self._clock():
+            self._remove(key)
             return None
         self._answers.move_to_end(key)
         return answer
 
+    @override
     async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
-        """As the port has it."""
-        self._drop(key)
+        self._remove(key)
         self._answers[key] = (self._clock() + ttl_s, answer)
         self.bytes_held += len(answer) + ROW_BYTES
         while self.bytes_held > self._bytes_max:
-            self._drop(next(iter(self._answers)))
+            self._remove(next(iter(self._answers)))
 
+    @override
     async def close(self) -> None:
-        """Nothing to do."""
+        pass
 
-    def _drop(self, key: bytes) -> None:
+    def _remove(self, key: bytes) -> None:
         _, answer = self._answers.pop(key, (0.0, None))
         if answer is not None:
             self.bytes_held -= len(answer) + ROW_BYTES

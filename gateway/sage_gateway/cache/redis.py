@@ -1,23 +1,20 @@
-"""Answers in Redis: what several gateways share. Those that end first go first.
+"""Response cache store in Redis, shared by several gateways; the next to expire is evicted first.
 
-All keys share a hash tag, so a Redis cluster keeps them on one node, and one script puts an answer.
+All keys share a hash tag, so a Redis cluster keeps them on one node.
 """
 
 import time
 
-import redis.asyncio as redis
-from redis.exceptions import RedisError
+from typing_extensions import override
 
-from sage_flink.common import StoreUnavailable
-from sage_gateway.cache.store_protocol import ROW_BYTES
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
+from sage_gateway.storage.redis import RedisConnection
 
 PREFIX = b"{sage:cache}:"
 ANSWER, ENDS, SIZES, TOTAL = (PREFIX + name for name in (b"answer:", b"ends", b"sizes", b"total"))
-CONNECTIONS_MAX = 64
-TIMEOUT_S = 1.0
 
 # KEYS answer, ends, sizes, total; ARGV key, answer, ttl in s, now in s, size, bytes_max, prefix of
-# answers. Then those whose time is over go, and the next ones while there is too much; 64 at most.
+# answers. Then expired answers are evicted, and others while there are too many bytes; 64 at most.
 PUT = """
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 redis.call('DECRBY', KEYS[4], redis.call('HGET', KEYS[3], ARGV[1]) or 0)
@@ -36,50 +33,25 @@ end
 """
 
 
-class RedisStore:
-    """The Redis at ``url``; connects when first asked."""
+class RedisCacheStore(CacheStore):
+    """The Redis at ``url``."""
 
     def __init__(self, url: str, *, bytes_max: int) -> None:
-        self._url = url
+        self._redis = RedisConnection(url, "the cache's Redis")
         self._bytes_max = bytes_max
-        self._redis: redis.Redis | None = None
 
+    @override
     async def get(self, key: bytes) -> bytes | None:
-        """As the port has it."""
-        try:
-            found: bytes | None = await self._client().get(ANSWER + key)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _told(error) from error
+        async with self._redis.client() as client:
+            found: bytes | None = await client.get(ANSWER + key)
         return found
 
+    @override
     async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
-        """As the port has it."""
         size, now_s = len(answer) + ROW_BYTES, int(time.time())
-        values: list[bytes | int] = [key, answer, ttl_s, now_s, size, self._bytes_max, ANSWER]
-        try:
-            put = self._client().register_script(PUT)
-            await put(keys=[ANSWER + key, ENDS, SIZES, TOTAL], args=values)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _told(error) from error
+        arguments: list[bytes | int] = [key, answer, ttl_s, now_s, size, self._bytes_max, ANSWER]
+        await self._redis.run(PUT, [ANSWER + key, ENDS, SIZES, TOTAL], arguments)
 
+    @override
     async def close(self) -> None:
-        """As the port has it."""
-        if self._redis is not None:
-            await self._redis.aclose()
-
-    def _client(self) -> redis.Redis:
-        if self._redis is None:
-            pool = redis.BlockingConnectionPool.from_url(
-                self._url,
-                max_connections=CONNECTIONS_MAX,
-                timeout=TIMEOUT_S,
-                socket_timeout=TIMEOUT_S,
-                socket_connect_timeout=TIMEOUT_S,
-            )
-            self._redis = redis.Redis.from_pool(pool)
-        return self._redis
-
-
-def _told(error: Exception) -> StoreUnavailable:
-    """Redis' own error as ours; an address may hold a password, so it is not repeated."""
-    return StoreUnavailable(f"the cache's Redis: {error}; see ledger.url")
+        await self._redis.close()

@@ -15,8 +15,8 @@ import orjson
 from prometheus_client import CollectorRegistry, Counter
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.cache.memory import MemoryStore
-from sage_gateway.cache.store_protocol import Store
+from sage_gateway.cache.memory import MemoryCacheStore
+from sage_gateway.cache.store_protocol import CacheStore
 from sage_gateway.config.pool_spec import CacheSpec, LedgerSpec
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.openai.completeness import is_complete
@@ -35,7 +35,7 @@ class ResponseCache:
     """Handler that gives stored answers, and stores those of the next handler."""
 
     def __init__(
-        self, spec: CacheSpec, store: Store, registry: CollectorRegistry, next_: Handler
+        self, spec: CacheSpec, store: CacheStore, registry: CollectorRegistry, next_: Handler
     ) -> None:
         self._spec = spec
         self._store = store
@@ -99,14 +99,14 @@ class ResponseCache:
         self._rests_until = time.monotonic() + REST_S
 
 
-def store_of(spec: CacheSpec, ledger: LedgerSpec) -> Store:
+def store_of(spec: CacheSpec, ledger: LedgerSpec) -> CacheStore:
     """Redis where the idempotency store is there, else this process's memory."""
     if ledger.store == "redis":
-        from sage_gateway.cache.redis import RedisStore
+        from sage_gateway.cache.redis import RedisCacheStore
 
         assert ledger.url is not None, "checked with the file"
-        return RedisStore(ledger.url, bytes_max=spec.bytes_max)
-    return MemoryStore(bytes_max=spec.bytes_max)
+        return RedisCacheStore(ledger.url, bytes_max=spec.bytes_max)
+    return MemoryCacheStore(bytes_max=spec.bytes_max)
 
 
 def _cache_key(request: Request) -> bytes | None:

@@ -1,25 +1,25 @@
-"""The port of the cache; ``tests/conformance/test_cache.py`` holds every store to it."""
+"""Protocol of the response cache stores; ``tests/conformance/test_cache.py`` tests them all."""
 
 from typing import Protocol
 
-#: What an answer costs besides its bytes; bounds the count of tiny ones.
+#: Bytes counted for an answer in addition to its own; bounds the number of tiny ones.
 ROW_BYTES = 128
 
 
-class Store(Protocol):
-    """Bounded by bytes, ``ROW_BYTES`` added for each answer; which go first is the store's choice.
+class CacheStore(Protocol):
+    """Bounded by bytes, ``ROW_BYTES`` added for each answer; the eviction order is up to the store.
 
-    Methods but ``close`` may raise ``StoreUnavailable``.
+    All methods but ``close`` may raise ``StoreUnavailable``.
     """
 
     async def get(self, key: bytes) -> bytes | None:
-        """What was put there, unless its time is over or it had to go."""
+        """The answer, unless it has expired or was evicted."""
         ...
 
     async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
-        """Keep ``answer`` for so long, in place of what was there."""
+        """CacheStore ``answer`` for ``ttl_s``, in place of an earlier one."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections; what is kept stays where it outlives a process."""
+        """Close the connections. Answers in a shared store stay."""
         ...

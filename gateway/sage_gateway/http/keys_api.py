@@ -1,4 +1,4 @@
-"""What is told of tenants over HTTP: ``/v1/usage``, and ``/pool/keys`` for admins."""
+"""Routes ``/v1/usage`` of every tenant and ``/pool/keys`` of admins."""
 
 import re
 import secrets
@@ -23,7 +23,7 @@ KEYS_MAX = 10_000
 
 
 def _iso(shown: object) -> object:
-    """Refuse what pydantic would take for a time since the epoch."""
+    """Refuse a number, which pydantic would read as a time since the epoch."""
     if isinstance(shown, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", shown):
         raise ValueError("must be a valid date, as 2026-11-24")
     return shown
@@ -33,7 +33,7 @@ Day = Annotated[date, BeforeValidator(_iso)]
 
 
 class NewKey(BaseModel):
-    """A key to be made."""
+    """The request for a new API key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,64 +48,77 @@ class NewKey(BaseModel):
         ge=0,
         le=TTL_S_MAX,
         strict=True,
-        description="x-sage-cache of requests with one likely answer",
+        description="x-sage-cache of requests whose answer is deterministic",
     )
 
 
 def add(app: FastAPI, tenants: Tenants) -> None:
-    """Put the routes into ``app``."""
+    """Add the routes to ``app``."""
+    _add_usage(app, tenants)
+    _add_keys(app, tenants)
 
+
+def _add_usage(app: FastAPI, tenants: Tenants) -> None:
     @app.get("/v1/usage", summary="Requests and tokens by day, tenant, key, model and job")
     async def usage(
         request: Request,
-        since: Annotated[Day | None, Query(description="UTC; else this month's first")] = None,
-        until: Annotated[Day | None, Query(description="UTC; else today")] = None,
+        since: Annotated[
+            Day | None, Query(description="UTC; default: the 1st of this month")
+        ] = None,
+        until: Annotated[Day | None, Query(description="UTC; default: today")] = None,
     ) -> dict[str, Any]:
         first, last = _days(since, until)
         await tenants.flush()
         found = await tenants.store.usage(first, last)
         key: Key = request.scope[KEY]
-        every = key.may(Scope.ADMIN)
-        mine = [_line(one) for one in found if every or one.row.tenant == key.tenant]
-        return {"object": "list", "data": mine}
+        visible = [
+            _usage_item(c) for c in found if key.may(Scope.ADMIN) or c.row.tenant == key.tenant
+        ]
+        return {"object": "list", "data": visible}
 
-    @app.get("/pool/keys", summary="The keys that were made, without themselves")
+
+def _add_keys(app: FastAPI, tenants: Tenants) -> None:
+    @app.get("/pool/keys", summary="List the API keys, without their secrets")
     async def keys() -> dict[str, Any]:
         found = sorted(await tenants.store.keys(), key=lambda key: (key.tenant, key.made_s, key.id))
-        return {"object": "list", "data": [_told(key) for key in found]}
+        return {"object": "list", "data": [_key_item(key) for key in found]}
 
-    @app.post("/pool/keys", status_code=201, summary="Make a key, told this once")
+    @app.post("/pool/keys", status_code=201, summary="Create an API key; its secret is shown once")
     async def create(wanted: NewKey) -> dict[str, Any]:
         if wanted.tenant == LOCAL:
             raise InvalidRequest(f"{LOCAL!r} is the tenant of the local key; take another name")
         if len(await tenants.store.keys()) >= KEYS_MAX:
             raise Conflict(f"there are {KEYS_MAX} keys; revoke some")
         secret = fresh()
-        key = Key(
-            id=f"key-{secrets.token_hex(6)}",
-            digest=digest(secret.encode()),
-            tenant=wanted.tenant,
-            scopes=wanted.scopes,
-            name=wanted.name,
-            limits=wanted.limits,
-            made_s=int(time.time()),
-            cache_ttl_s=wanted.cache_ttl_s,
-        )
-        await tenants.store.keep(key)
+        key = _key_of(wanted, secret)
+        await tenants.store.add_key(key)
         await tenants.refresh()
-        return _told(key) | {"key": secret}
+        return _key_item(key) | {"key": secret}
 
-    @app.delete("/pool/keys/{key_id}", summary="Revoke a key")
+    @app.delete("/pool/keys/{key_id}", summary="Revoke an API key")
     async def revoke(key_id: str) -> dict[str, Any]:
-        there = await tenants.store.drop(key_id)
+        existed = await tenants.store.delete_key(key_id)
         await tenants.refresh()
-        if not there:
+        if not existed:
             message = f"no key {key_id!r}; GET /pool/keys lists them"
             raise NotFound(message, code="key_not_found")
         return {"id": key_id, "object": "key", "deleted": True}
 
 
-def _told(key: Key) -> dict[str, Any]:
+def _key_of(wanted: NewKey, secret: str) -> Key:
+    return Key(
+        id=f"key-{secrets.token_hex(6)}",
+        digest=digest(secret.encode()),
+        tenant=wanted.tenant,
+        scopes=wanted.scopes,
+        name=wanted.name,
+        limits=wanted.limits,
+        made_s=int(time.time()),
+        cache_ttl_s=wanted.cache_ttl_s,
+    )
+
+
+def _key_item(key: Key) -> dict[str, Any]:
     return {
         "id": key.id,
         "object": "key",
@@ -118,24 +131,25 @@ def _told(key: Key) -> dict[str, Any]:
     }
 
 
-def _line(one: Charge) -> dict[str, Any]:
-    day = datetime.strptime(str(one.row.day), "%Y%m%d").replace(tzinfo=UTC).date()
+def _usage_item(charge: Charge) -> dict[str, Any]:
+    row = charge.row
+    day = datetime.strptime(str(row.day), "%Y%m%d").replace(tzinfo=UTC).date()
     return {
         "object": "usage",
         "day": day.isoformat(),
-        "tenant": one.row.tenant,
-        "key": one.row.key,
-        "model": one.row.model,
-        "job": one.row.job,
-        "requests": one.requests,
-        "prompt_tokens": one.prompt_tokens,
-        "completion_tokens": one.completion_tokens,
-        "total_tokens": one.tokens,
+        "tenant": row.tenant,
+        "key": row.key,
+        "model": row.model,
+        "job": row.job,
+        "requests": charge.requests,
+        "prompt_tokens": charge.prompt_tokens,
+        "completion_tokens": charge.completion_tokens,
+        "total_tokens": charge.tokens,
     }
 
 
 def _days(since: date | None, until: date | None) -> tuple[int, int]:
-    """Both as 20261124.
+    """Both days as 20261124.
 
     Raises:
         GatewayError: 400, out of order or too far apart.

@@ -1,73 +1,76 @@
-"""What ``/metrics`` shows of the ledger."""
+"""Metrics of the idempotency stores and their calls.
+
+The metrics keep the user-facing name, generation ledger, in ``sage_gateway_ledger_*``.
+"""
 
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from sage_gateway.idempotency.store_protocol import Store
+from sage_gateway.idempotency.store_protocol import IdempotencyStore
 
 WRITE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
-CALLS = (
-    "asked",  # the engine, under an id that was new
-    "hit",
-    "joined",
+OUTCOMES = (
+    "dispatched",  # to an engine: the id was new
+    "replayed",  # from the store; the client sees ``x-sage-ledger: hit``
+    "coalesced",  # with a call in flight; the client sees ``x-sage-ledger: joined``
     "refused",  # the id belongs to another body
-    "passed",  # around the ledger: it was away, or the running answer is too large to keep
+    "bypassed",  # the store was unavailable, or the answer in flight is too large to record
 )
 
 
-class Counts:
-    """Counters of all that is answered once; sizes are read from the stores when asked."""
+class IdempotencyMetrics:
+    """Counters of the calls with an id; the sizes of the stores are read at each scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         calls = Counter(
             "sage_gateway_ledger_calls",
-            "Requests with an id, by what became of them",
+            "Requests with an id, by outcome",
             ["outcome"],
             registry=registry,
         )
-        self.calls = {outcome: calls.labels(outcome) for outcome in CALLS}
+        self.calls = {outcome: calls.labels(outcome) for outcome in OUTCOMES}
         self.records = Counter("sage_gateway_ledger_records", "Answers recorded", registry=registry)
         self.unfit = Counter(
             "sage_gateway_ledger_unfit",
-            "Answers with status 200 that were not recorded: too large, or no finished answer",
+            "Answers with status 200 that were not recorded: too large, or incomplete",
             registry=registry,
         )
         self.errors = Counter(
             "sage_gateway_ledger_errors",
-            "Times that the store was away, full, locked or slow",
+            "Errors of the store: unavailable, full, locked or slow",
             registry=registry,
         )
         self.write_seconds = Histogram(
             "sage_gateway_ledger_write_seconds",
-            "What recording adds to an answer",
+            "Seconds that recording adds to an answer",
             buckets=WRITE_SECONDS,
             registry=registry,
         )
-        self.orphans = Gauge(
-            "sage_gateway_ledger_orphans",
-            "Calls that go on though everybody hung up",
+        self.detached = Gauge(
+            "sage_gateway_ledger_detached",
+            "Calls in flight whose clients have all disconnected",
             registry=registry,
         )
         self.aborted = Counter(
-            "sage_gateway_ledger_orphans_aborted",
-            "Calls that everybody left and that were aborted: grace over, or no room for one more",
+            "sage_gateway_ledger_detached_aborted",
+            "Detached calls that were aborted: after their grace time, or above the limit",
             registry=registry,
         )
-        self.stores: dict[str, Store] = {}
+        self.stores: dict[str, IdempotencyStore] = {}
         registry.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Bytes and evictions by what is kept there."""
-        held = GaugeMetricFamily(
-            "sage_gateway_ledger_bytes", "Bytes of the answers kept", labels=["kept"]
+        """Bytes and evictions by store."""
+        stored = GaugeMetricFamily(
+            "sage_gateway_ledger_bytes", "Bytes of the recorded answers", labels=["store"]
         )
         evicted = CounterMetricFamily(
-            "sage_gateway_ledger_evictions", "Answers dropped by size or age", labels=["kept"]
+            "sage_gateway_ledger_evictions", "Answers evicted by size or age", labels=["store"]
         )
-        for kept, store in self.stores.items():
-            held.add_metric([kept], store.bytes_held)
-            evicted.add_metric([kept], store.evicted)
-        yield held
+        for name, store in self.stores.items():
+            stored.add_metric([name], store.bytes_held)
+            evicted.add_metric([name], store.evictions)
+        yield stored
         yield evicted

@@ -1,16 +1,17 @@
-"""What the ledger decides, as pure functions: whose call this is, what to do, what may be kept.
+"""Idempotency decisions, as pure functions: which call is a repeat, and what to do with it.
 
-**Scope of an id.** A ticket's key is a hash of the API key as it was shown, ``x-sage-tenant``, the
-path and the id; an id never reaches the answers of another key, tenant or route.
+**Scope of an id.** The name of an :class:`IdempotencyKey` is a hash of ``Authorization``,
+``x-sage-tenant``, the path and the id. So an id never reaches the answers of another API key,
+tenant or route.
 
-* ``x-request-id`` alone, or beside an equal ``idempotency-key`` (as a Flink call sends them), names
-  one call of one step about one record. Its key takes in the body too: the same id with another
-  body is another call, asked anew. It may not be refused: a changed prompt, or a passage that the
-  index holds since the last run, gives the same record another body, and the job would put it
-  into the dead-letter topic. Tracing proxies also hand one id on to several calls. Only an id that
-  is nobody's constant is taken: 32 hex digits, or a UUID; any other is passed on for the logs.
-* ``idempotency-key`` by itself is what the caller chose to name one request, in any spelling: the
-  same key with another body is a 422, code ``idempotency_key_reused``. Nobody is told an answer to
+* ``x-request-id`` alone, or with an equal ``idempotency-key`` (as a Flink call sends them), names
+  one call of one step about one record. Its hash includes the body: the same id with another body
+  is another call, sent to an engine. It must not be refused: a changed prompt, or a passage added
+  to the index since the last run, gives the same record another body, and the job would write it
+  to the dead-letter topic. Tracing proxies also forward one id with several calls. Only an id that
+  cannot be a constant metrics: 32 hex digits, or a UUID; any other is for the logs only.
+* ``idempotency-key`` by itself, in any spelling, is the client's name for one request. The same key
+  with another body is a 422, code ``idempotency_key_reused``. A client never gets the answer to
   another body.
 
 Source: draft-ietf-httpapi-idempotency-key-header-07, sections 2.2 and 2.6 (422 on reuse with
@@ -24,59 +25,59 @@ from hashlib import blake2b
 
 import msgspec
 
-from sage_gateway.idempotency.store_protocol import Recorded, Running
+from sage_gateway.idempotency.store_protocol import RecordedAnswer, RunningCall
 
-_NOBODYS_CONSTANT = re.compile(
-    rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-)
+_UNIQUE_ID = re.compile(rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-class Ticket(msgspec.Struct, frozen=True, gc=False):
-    """One call that is answered once: where its answer is kept, and the body it belongs to."""
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
+    """Identity of a call: ``name``, its key in the store, and the digest of its body."""
 
-    key: bytes
+    name: bytes
     digest: bytes
 
 
-class Step(Enum):
-    """What to do with a call, given what is known of its key."""
+class NextStep(Enum):
+    """What to do with a call, given what the store has under its key."""
 
-    ASK = auto()
+    DISPATCH = auto()
     WAIT = auto()
     REPLAY = auto()
     REFUSE = auto()
 
 
-def issued(path: str, found: Mapping[bytes, bytes], body: bytes) -> Ticket | None:
-    """The ticket of a request with these headers, None where it names no id to be answered once."""
-    traced, chosen = found.get(b"x-request-id", b""), found.get(b"idempotency-key", b"")
-    by_body = traced and chosen in (b"", traced) and _NOBODYS_CONSTANT.fullmatch(traced)
+def idempotency_key(
+    path: str, headers: Mapping[bytes, bytes], body: bytes
+) -> IdempotencyKey | None:
+    """The key of a request; None if its headers have no id that makes it idempotent."""
+    request_id, chosen = headers.get(b"x-request-id", b""), headers.get(b"idempotency-key", b"")
+    by_body = request_id and chosen in (b"", request_id) and _UNIQUE_ID.fullmatch(request_id)
     if not by_body and not chosen:
         return None
     digest = blake2b(body, digest_size=16).digest()
-    whose = found.get(b"authorization", b""), found.get(b"x-sage-tenant", b"")
-    scope = (*whose, path.encode(), traced, digest) if by_body else (*whose, path.encode(), chosen)
-    return Ticket(_hashed(scope), digest)
+    scope = headers.get(b"authorization", b""), headers.get(b"x-sage-tenant", b""), path.encode()
+    parts = (*scope, request_id, digest) if by_body else (*scope, chosen)
+    return IdempotencyKey(_hash(parts), digest)
 
 
-def step_for(ticket: Ticket, known: Recorded | Running | None) -> Step:
-    """Ask when nothing is known, never answer one body with another's answer."""
+def step_for(key: IdempotencyKey, known: RecordedAnswer | RunningCall | None) -> NextStep:
+    """The next step; a call with another body never gets the recorded answer."""
     if known is None:
-        return Step.ASK
-    if known.digest != ticket.digest:
-        return Step.REFUSE
-    return Step.REPLAY if isinstance(known, Recorded) else Step.WAIT
+        return NextStep.DISPATCH
+    if known.digest != key.digest:
+        return NextStep.REFUSE
+    return NextStep.REPLAY if isinstance(known, RecordedAnswer) else NextStep.WAIT
 
 
-def goes_on(*, orphans: int, orphans_max: int, grace_s: float, kept: bool) -> bool:
-    """Whether a call whose last listener left goes on for its grace.
+def may_detach(*, detached: int, detached_max: int, grace_s: float, recordable: bool) -> bool:
+    """Whether a call continues for its grace time after its last client has disconnected.
 
-    ``kept``: its answer can still be recorded; without that nobody would have anything of it.
+    ``recordable``: its answer can still be recorded; otherwise continuing would be of no use.
     """
-    return kept and grace_s > 0 and orphans < orphans_max
+    return recordable and grace_s > 0 and detached < detached_max
 
 
-def _hashed(parts: Iterable[bytes]) -> bytes:
-    """16 bytes; each part with its length before it, so that no two scopes read alike."""
+def _hash(parts: Iterable[bytes]) -> bytes:
+    """16 bytes; each part is preceded by its length, so different scopes never hash alike."""
     whole = b"".join([b"%d:%b" % (len(part), part) for part in parts])
     return blake2b(whole, digest_size=16).digest()

@@ -1,177 +1,185 @@
-"""One call that runs, and all who listen to it.
+"""A call in flight under an id, and the clients that listen to it.
 
-What has come is kept, so that a late listener hears it from the start. An answer larger than what
-may be recorded is *cut*: nobody can join any more, what all have heard is dropped, and the engine
-waits for the slowest listener.
+The events so far are kept, so that a later listener gets them from the start. An answer larger than
+what may be recorded is *truncated*: no client can join any more, events that all listeners have are
+dropped, and the engine waits for the slowest listener.
+
+The response header ``x-sage-ledger`` says where an answer is from. Its name and its values, ``hit``
+for a replayed and ``joined`` for a coalesced answer, are a public contract.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from sage_gateway.errors import GatewayError
-from sage_gateway.idempotency.decisions import Ticket
-from sage_gateway.idempotency.store_protocol import Recorded
+from sage_gateway.idempotency.decisions import IdempotencyKey
+from sage_gateway.idempotency.store_protocol import RecordedAnswer
 from sage_gateway.openai.error_table import error_event
 from sage_gateway.requests.response import Response, StreamingResponse
 
 HEADER = b"x-sage-ledger"
+REPLAYED, COALESCED = "hit", "joined"
 
 
-class Run:
-    """``deserted`` is called when the last listener leaves before the end.
+class InFlightCall:
+    """``on_detached`` is called when the last listener leaves before the end.
 
-    ``mark`` tells all listeners where the answer is from, if it is not from this call.
+    ``source``: the header's value for all listeners, if the answer is not from this call's engine.
     """
 
     def __init__(
-        self, ticket: Ticket, *, bytes_max: int, deserted: Callable[["Run"], None]
+        self,
+        key: IdempotencyKey,
+        *,
+        bytes_max: int,
+        on_detached: Callable[["InFlightCall"], None],
     ) -> None:
-        self.ticket = ticket
-        self.mark: str | None = None
-        self.cut = False
-        self.over = False
+        self.key = key
+        self.source: str | None = None
+        self.truncated = False
+        self.is_over = False
         self.listeners = 0
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._bytes_max = bytes_max
-        self._deserted = deserted
-        self._whole: Response | None = None
+        self._on_detached = on_detached
+        self._response: Response | None = None
         self._streams = False
         self._error: GatewayError | None = None
         self._chunks: list[bytes] = []
-        self._held = 0
-        self._base = 0
-        self._places: dict[object, int] = {}
-        self._news: list[asyncio.Future[None]] = []
-        self._moved = asyncio.Event()
+        self._buffer_bytes = 0
+        self._dropped_chunks = 0
+        #: By listener of a stream, the number of chunks that it has.
+        self._positions: dict[object, int] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._progress = asyncio.Event()
 
-    # What the one who asks says.
+    # The methods below are called by the task that runs the call.
 
-    def answered(self, whole: Response) -> None:
-        """The answer is there, and it is all."""
-        self._whole = whole
-        self.over = True
-        self._tell()
+    def set_response(self, response: Response) -> None:
+        """End the call with a whole answer."""
+        self._response = response
+        self.end()
 
-    def replayed(self, kept: Recorded) -> None:
-        """What was recorded is the answer."""
-        self.mark = self.mark or "hit"
-        if kept.stream:
+    def replay(self, recorded: RecordedAnswer) -> None:
+        """End the call with a recorded answer."""
+        self.source = self.source or REPLAYED
+        if recorded.stream:
             self._streams = True
-            self._chunks.append(kept.body)
-            self.over = True
-            self._tell()
+            self._chunks.append(recorded.body)
+            self.end()
         else:
-            self.answered(Response(200, kept.body))
+            self.set_response(Response(200, recorded.body))
 
-    def begun(self) -> None:
-        """The answer comes in events."""
+    def start_stream(self) -> None:
+        """Announce that the answer is a stream."""
         self._streams = True
-        self._tell()
+        self._notify()
 
-    async def event(self, chunk: bytes) -> None:
-        """Some more events; returns when there is room for others."""
+    async def add_events(self, chunk: bytes) -> None:
+        """Hand on some events; returns when there is room for more."""
         self._chunks.append(chunk)
-        self._held += len(chunk)
-        self._tell()
-        if self._held > self._bytes_max and not self.cut:
-            self.cut = True
+        self._buffer_bytes += len(chunk)
+        self._notify()
+        if self._buffer_bytes > self._bytes_max and not self.truncated:
+            self.truncated = True
             if not self.listeners:
-                self._deserted(self)
-        while self._held > self._bytes_max:
-            self._moved.clear()
-            if not self._dropped():
-                await self._moved.wait()
+                self._on_detached(self)
+        while self._buffer_bytes > self._bytes_max:
+            self._progress.clear()
+            if not self._drop_chunks():
+                await self._progress.wait()
 
-    def ended(self) -> None:
-        """There are no more events."""
-        self.over = True
-        self._tell()
+    def end(self) -> None:
+        """End the call: the answer is complete."""
+        self.is_over = True
+        self._notify()
 
-    def failed(self, error: GatewayError) -> None:
-        """There will be no answer; all listeners are told, of one that has begun in an event."""
+    def fail(self, error: GatewayError) -> None:
+        """End the call with an error for all listeners; for a started stream it is an event."""
         self._error = error
-        self.ended()
+        self.end()
 
-    def so_far(self) -> bytes:
-        """All events that came; not after a cut."""
+    def events_so_far(self) -> bytes:
+        """All events of the stream; not of a truncated one."""
         return b"".join(self._chunks)
 
-    # What a listener does.
+    # The methods below are called by listeners.
 
-    async def heard(self, mark: str | None) -> Response | StreamingResponse:
-        """The answer, or the stream from its start. ``mark`` goes into the header."""
+    async def listen(self, source: str | None) -> Response | StreamingResponse:
+        """The answer, or its stream from the start. ``source`` is the header's value for it."""
         self.listeners += 1
         try:
-            while not (self.over or self._streams):
-                await self._told()
+            while not (self.is_over or self._streams):
+                await self._wait()
         except BaseException:
-            self._left()
+            self._leave()
             raise
         if self._streams:
-            return self._stream(mark)
-        self._left()
-        if self._whole is None:
+            return self._stream(source)
+        self._leave()
+        if self._response is None:
             assert self._error is not None
             raise self._error
-        marks = self._marks(mark)
-        whole = self._whole
-        return Response(whole.status, whole.body, (*whole.headers, *marks)) if marks else whole
+        headers = self._headers(source)
+        found = self._response
+        return Response(found.status, found.body, (*found.headers, *headers)) if headers else found
 
-    def _stream(self, mark: str | None) -> StreamingResponse:
-        place = object()
-        self._places[place] = 0
-        events = self._events(place)
+    def _stream(self, source: str | None) -> StreamingResponse:
+        listener = object()
+        self._positions[listener] = 0
+        events = self._events(listener)
 
         async def close() -> None:
             await events.aclose()
-            if self._places.pop(place, None) is not None:
-                self._moved.set()
-                self._left()
+            if self._positions.pop(listener, None) is not None:
+                self._progress.set()
+                self._leave()
 
-        return StreamingResponse(events, close, self._marks(mark))
+        return StreamingResponse(events, close, self._headers(source))
 
-    async def _events(self, place: object) -> AsyncGenerator[bytes, None]:
+    async def _events(self, listener: object) -> AsyncGenerator[bytes, None]:
         while True:
-            upto = self._base + len(self._chunks)
-            if fresh := self._chunks[self._places[place] - self._base :]:
-                yield b"".join(fresh)
-                self._places[place] = upto
-                self._moved.set()
-            elif self.over:
+            end = self._dropped_chunks + len(self._chunks)
+            if new := self._chunks[self._positions[listener] - self._dropped_chunks :]:
+                yield b"".join(new)
+                self._positions[listener] = end
+                self._progress.set()
+            elif self.is_over:
                 break
             else:
-                await self._told()
+                await self._wait()
         if self._error is not None:
             yield error_event(self._error)
 
-    def _marks(self, mark: str | None) -> tuple[tuple[bytes, bytes], ...]:
-        mark = self.mark or mark
-        return ((HEADER, mark.encode()),) if mark else ()
+    def _headers(self, source: str | None) -> tuple[tuple[bytes, bytes], ...]:
+        source = self.source or source
+        return ((HEADER, source.encode()),) if source else ()
 
-    def _left(self) -> None:
+    def _leave(self) -> None:
         self.listeners -= 1
-        if not self.listeners and not self.over:
-            self._deserted(self)
+        if not self.listeners and not self.is_over:
+            self._on_detached(self)
 
-    def _dropped(self) -> bool:
-        """Drop what all have heard; whether there was any."""
-        if len(self._places) < self.listeners:  # one is still to begin, at the start
+    def _drop_chunks(self) -> bool:
+        """Drop the chunks that all listeners have; whether there were any."""
+        if len(self._positions) < self.listeners:  # one has not read from the start yet
             return False
-        count = min(self._places.values(), default=self._base) - self._base
-        self._held -= sum(map(len, self._chunks[:count]))
+        first = min(self._positions.values(), default=self._dropped_chunks)
+        count = first - self._dropped_chunks
+        self._buffer_bytes -= sum(map(len, self._chunks[:count]))
         del self._chunks[:count]
-        self._base += count
+        self._dropped_chunks += count
         return count > 0
 
-    async def _told(self) -> None:
-        """Return after the next ``_tell``."""
-        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._news.append(news)
-        await news
+    async def _wait(self) -> None:
+        """Return after the next ``_notify``."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
-    def _tell(self) -> None:
-        told, self._news = self._news, []
-        for news in told:
-            if not news.done():  # or who waited has left
-                news.set_result(None)
+    def _notify(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():  # cancelled, if its listener has left
+                waiter.set_result(None)

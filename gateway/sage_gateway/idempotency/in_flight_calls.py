@@ -1,15 +1,16 @@
-"""A call under an id is made once: a repeat finds the answer, or joins the call that runs.
+"""Calls in flight under an id: a repeated call gets the recorded answer, or joins the running call.
 
-The call runs in a task of its own, so it does not end with the one who began it. **When everybody
-has hung up it goes on for** ``grace_s``, ``orphans_max`` such calls at most: a TaskManager that is
-killed drops its sockets, and asks the same again half a minute later; aborted at once, every
-generation in flight would be paid for twice. It ends early only if its answer could not be kept.
-A call without an id is still aborted with its caller.
+A call runs in a task of its own, so it does not end with the client that started it. **When all
+clients have disconnected it is detached**: it continues for ``grace_s``, and at most
+``detached_max`` calls do. A TaskManager that is killed drops its sockets and repeats the same calls
+half a minute later; if they were aborted, every generation in flight would be paid for twice. A
+detached call is aborted early only if its answer cannot be recorded. A call without an id is
+aborted with its client.
 
-An answer is recorded before its end is sent: whole before its first byte, streamed before
-``[DONE]``. What is no 200, is cut short or is no finished answer is told to all who listen and then
-forgotten, so that the next one asks anew. Beside a call at another gateway (Redis) one waits for
-the record; if that call fails, the first to look asks the engine itself.
+An answer is recorded before its end is sent: a whole one before its first byte, a stream before
+``[DONE]``. Only complete 200 responses are recorded. Anything else is delivered to the waiting
+clients and dropped, so the next request goes to the engine. A call that runs at another gateway
+(Redis) is waited for by its record; if it fails, the first gateway to notice calls an engine.
 """
 
 import asyncio
@@ -18,223 +19,230 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sage_gateway.errors import GatewayError, IdempotencyKeyReused, InternalError, NoReplica
-from sage_gateway.idempotency.counters import Counts
+from sage_gateway.idempotency.counters import IdempotencyMetrics
 from sage_gateway.idempotency.decisions import (
-    Step,
-    Ticket,
-    goes_on,
+    IdempotencyKey,
+    NextStep,
+    may_detach,
     step_for,
 )
-from sage_gateway.idempotency.in_flight_call import Run
-from sage_gateway.idempotency.resilient_store import Away, Keeper
-from sage_gateway.idempotency.store_protocol import Recorded, Store
+from sage_gateway.idempotency.in_flight_call import COALESCED, REPLAYED, InFlightCall
+from sage_gateway.idempotency.resilient_store import ResilientStore, Unavailable
+from sage_gateway.idempotency.store_protocol import IdempotencyStore, RecordedAnswer
 from sage_gateway.openai.completeness import is_complete
 from sage_gateway.requests.response import Response, StreamFacts, StreamingResponse
 
 log = logging.getLogger("sage.gateway")
 
-Ask = Callable[[], Awaitable[Response | StreamingResponse]]
-LOOK_FIRST_S = 0.02
-LOOK_MAX_S = 0.5
+#: Makes the call, at an engine.
+Dispatch = Callable[[], Awaitable[Response | StreamingResponse]]
+POLL_MIN_S = 0.02
+POLL_MAX_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one call may cost beyond its caller's patience."""
+class InFlightLimits:
+    """Bounds of one answer in bytes, and of detached calls in seconds and number."""
 
     answer_bytes_max: int
     grace_s: float
-    orphans_max: int
+    detached_max: int
 
 
-class Once:
-    """All calls that are answered once out of one store."""
+class InFlightCalls:
+    """The calls in flight whose answers are recorded in one store."""
 
-    def __init__(self, store: Store, *, limits: Limits, counts: Counts) -> None:
-        self._keeper = Keeper(store, counts)
+    def __init__(
+        self, store: IdempotencyStore, *, limits: InFlightLimits, metrics: IdempotencyMetrics
+    ) -> None:
+        self._store = ResilientStore(store, metrics)
         self._limits = limits
-        self._counts = counts
-        self._running: dict[bytes, Run] = {}
-        self._orphans: set[Run] = set()
+        self._metrics = metrics
+        self._calls: dict[bytes, InFlightCall] = {}
+        self._detached: set[InFlightCall] = set()
 
     async def open(self) -> None:
         """Open the store."""
-        await self._keeper.open()
+        await self._store.open()
 
     async def close(self) -> None:
-        """End every call, whoever listens, and close the store."""
-        tasks = [run.task for run in self._running.values() if run.task]
+        """Abort every call and close the store."""
+        tasks = [call.task for call in self._calls.values() if call.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._keeper.close()
+        await self._store.close()
 
-    async def answer(self, ticket: Ticket, ask: Ask) -> Response | StreamingResponse:
-        """The one answer to ``ticket``, by ``ask`` only if nobody asked before.
+    async def answer(self, key: IdempotencyKey, dispatch: Dispatch) -> Response | StreamingResponse:
+        """The one answer to ``key``; ``dispatch`` runs only if the call is new.
 
         Raises:
             GatewayError: 422, the id belongs to another body; 503, the gateway stops.
         """
-        run = self._running.get(ticket.key)
-        if run is None:
-            return await self._begin(ticket, ask).heard(None)
-        if run.ticket.digest != ticket.digest:
-            self._counts.calls["refused"].inc()
-            raise _reused()
-        if run.cut:
-            self._counts.calls["passed"].inc()
-            return await ask()
-        self._adopt(run)
-        found = await run.heard("joined")
-        self._counts.calls[run.mark or "joined"].inc()
+        call = self._calls.get(key.name)
+        if call is None:
+            return await self._start(key, dispatch).listen(None)
+        if call.key.digest != key.digest:
+            self._metrics.calls["refused"].inc()
+            raise _key_reused()
+        if call.truncated:
+            self._metrics.calls["bypassed"].inc()
+            return await dispatch()
+        self._attach(call)
+        found = await call.listen(COALESCED)
+        self._metrics.calls["replayed" if call.source == REPLAYED else "coalesced"].inc()
         return found
 
-    def _begin(self, ticket: Ticket, ask: Ask) -> Run:
+    def _start(self, key: IdempotencyKey, dispatch: Dispatch) -> InFlightCall:
         bytes_max = self._limits.answer_bytes_max
-        run = Run(ticket, bytes_max=bytes_max, deserted=self._deserted)
-        self._running[ticket.key] = run
-        run.task = asyncio.create_task(self._work(run, ticket, ask))
-        return run
+        call = InFlightCall(key, bytes_max=bytes_max, on_detached=self._detach)
+        self._calls[key.name] = call
+        call.task = asyncio.create_task(self._run(call, dispatch))
+        return call
 
-    async def _work(self, run: Run, ticket: Ticket, ask: Ask) -> None:
-        claimed = kept = False
+    async def _run(self, call: InFlightCall, dispatch: Dispatch) -> None:
+        claims = recorded = False
         try:
-            found = await self._claimed(run, ticket)
-            if isinstance(found, Recorded):
-                self._counts.calls["joined" if run.mark else "hit"].inc()
-                return run.replayed(found)
-            run.mark = None
-            claimed = found is None
-            self._counts.calls["asked" if claimed else "passed"].inc()
-            kept = await self._asked(run, ticket, await ask(), claimed)
+            found = await self._claim(call)
+            if isinstance(found, RecordedAnswer):
+                self._metrics.calls["coalesced" if call.source else "replayed"].inc()
+                return call.replay(found)
+            call.source = None
+            claims = found is None
+            self._metrics.calls["dispatched" if claims else "bypassed"].inc()
+            recorded = await self._deliver(call, await dispatch(), claims)
         except asyncio.CancelledError:
-            run.failed(NoReplica("this call was ended; ask again", retry_after_s=1))
+            call.fail(NoReplica("this call was ended; ask again", retry_after_s=1))
             raise
         except GatewayError as error:
-            run.failed(error)
-        except Exception:  # our own bug; who listens must not wait for ever
-            log.exception("ledger: a call failed")
-            run.failed(InternalError("the gateway failed; its log says why"))
+            call.fail(error)
+        except Exception:  # a bug of the gateway; its listeners must not wait forever
+            log.exception("idempotency: a call failed")
+            call.fail(InternalError("the gateway failed; its log says why"))
         finally:
-            self._over(run)
-            if claimed and not kept:
-                await self._keeper.release(ticket.key)
+            self._remove(call)
+            if claims and not recorded:
+                await self._store.release(call.key.name)
 
-    async def _claimed(self, run: Run, ticket: Ticket) -> Recorded | Away | None:
-        """The kept answer, or None once the call is ours; waits while another gateway asks."""
-        pause_s = LOOK_FIRST_S
+    async def _claim(self, call: InFlightCall) -> RecordedAnswer | Unavailable | None:
+        """The recorded answer, or None after a claim; waits while another gateway has the claim."""
+        pause_s = POLL_MIN_S
         while True:
-            known = await self._keeper.claim(ticket.key, ticket.digest)
-            if isinstance(known, Away):
+            known = await self._store.claim(call.key.name, call.key.digest)
+            if isinstance(known, Unavailable):
                 return known
-            match step_for(ticket, known):
-                case Step.ASK:
+            match step_for(call.key, known):
+                case NextStep.DISPATCH:
                     return None
-                case Step.REPLAY:
-                    assert isinstance(known, Recorded)
+                case NextStep.REPLAY:
+                    assert isinstance(known, RecordedAnswer)
                     return known
-                case Step.REFUSE:
-                    self._counts.calls["refused"].inc()
-                    raise _reused()
-                case Step.WAIT:
-                    run.mark = "joined"
+                case NextStep.REFUSE:
+                    self._metrics.calls["refused"].inc()
+                    raise _key_reused()
+                case NextStep.WAIT:
+                    call.source = COALESCED
                     await asyncio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, LOOK_MAX_S)
+                    pause_s = min(2 * pause_s, POLL_MAX_S)
 
-    async def _asked(
-        self, run: Run, ticket: Ticket, found: Response | StreamingResponse, claimed: bool
+    async def _deliver(
+        self, call: InFlightCall, found: Response | StreamingResponse, claims: bool
     ) -> bool:
-        """Hand the engine's answer on; whether it is kept."""
-        kept = False
+        """Hand the engine's answer to the listeners; whether it is recorded."""
         if isinstance(found, Response):
-            if claimed and found.status == 200:
-                fit = is_complete(found.body, bytes_max=self._limits.answer_bytes_max)
-                kept = await self._kept(ticket, fit, False, found.body)
-            run.answered(found)
-            return kept
-        recording = StreamRecording(self, run, ticket)
-        if claimed:
+            recorded = False
+            if claims and found.status == 200:
+                complete = is_complete(found.body, bytes_max=self._limits.answer_bytes_max)
+                recorded = await self._record(call, found.body, stream=False, complete=complete)
+            call.set_response(found)
+            return recorded
+        recording = StreamRecording(self, call)
+        if claims:
             found.observe(recording)
         try:
-            run.begun()
+            call.start_stream()
             async for chunk in found:
-                await run.event(chunk)
-            run.ended()
+                await call.add_events(chunk)
+            call.end()
         finally:
             await found.close()
-        return recording.kept
+        return recording.succeeded
 
-    async def keep_stream(self, run: Run, ticket: Ticket, last: bytes, *, fit: bool) -> bool:
-        """Record the stream of ``run`` with its ``last`` chunk; whether it is recorded."""
-        return await self._kept(ticket, fit and not run.cut, True, run.so_far() + last)
+    async def record_stream(self, call: InFlightCall, last: bytes, *, complete: bool) -> bool:
+        """Record the stream of ``call`` with its ``last`` chunk; whether it is recorded."""
+        complete = complete and not call.truncated
+        return await self._record(call, call.events_so_far() + last, stream=True, complete=complete)
 
-    async def _kept(self, ticket: Ticket, fit: bool, stream: bool, body: bytes) -> bool:
-        if not fit or len(body) > self._limits.answer_bytes_max:
-            self._counts.unfit.inc()
+    async def _record(
+        self, call: InFlightCall, body: bytes, *, stream: bool, complete: bool
+    ) -> bool:
+        if not complete or len(body) > self._limits.answer_bytes_max:
+            self._metrics.unfit.inc()
             return False
-        return await self._keeper.record(ticket.key, Recorded(ticket.digest, stream, body))
-
-    def _deserted(self, run: Run) -> None:
-        """Nobody listens any more."""
-        limits = self._limits
-        going_on = goes_on(
-            orphans=len(self._orphans),
-            orphans_max=limits.orphans_max,
-            grace_s=limits.grace_s,
-            kept=not run.cut,
+        return await self._store.record(
+            call.key.name, RecordedAnswer(call.key.digest, stream, body)
         )
-        if not going_on:
-            self._abort(run)
+
+    def _detach(self, call: InFlightCall) -> None:
+        """Let a call without listeners continue for its grace time, or abort it."""
+        limits = self._limits
+        detaches = may_detach(
+            detached=len(self._detached),
+            detached_max=limits.detached_max,
+            grace_s=limits.grace_s,
+            recordable=not call.truncated,
+        )
+        if not detaches:
+            self._abort(call)
             return
-        self._orphans.add(run)
-        self._counts.orphans.inc()
+        self._detached.add(call)
+        self._metrics.detached.inc()
         loop = asyncio.get_running_loop()
-        run.timer = loop.call_later(limits.grace_s, self._abort, run)
+        call.timer = loop.call_later(limits.grace_s, self._abort, call)
 
-    def _adopt(self, run: Run) -> None:
-        """Somebody listens again."""
-        if run.timer is not None:
-            run.timer.cancel()
-            run.timer = None
-        if run in self._orphans:
-            self._orphans.remove(run)
-            self._counts.orphans.dec()
+    def _attach(self, call: InFlightCall) -> None:
+        """Note that the call has a listener again, or is over."""
+        if call.timer is not None:
+            call.timer.cancel()
+            call.timer = None
+        if call in self._detached:
+            self._detached.remove(call)
+            self._metrics.detached.dec()
 
-    def _abort(self, run: Run) -> None:
-        """End it now. It cannot be joined from here on, though its task ends a little later."""
-        self._counts.aborted.inc()
-        self._over(run)
-        if run.task is not None:
-            run.task.cancel()
+    def _abort(self, call: InFlightCall) -> None:
+        """Abort the call. No client can join it any more; its task ends a little later."""
+        self._metrics.aborted.inc()
+        self._remove(call)
+        if call.task is not None:
+            call.task.cancel()
 
-    def _over(self, run: Run) -> None:
-        """Nobody can join it any more, nor is it anybody's orphan."""
-        if self._running.get(run.ticket.key) is run:
-            del self._running[run.ticket.key]
-        self._adopt(run)
+    def _remove(self, call: InFlightCall) -> None:
+        """Remove the call from those in flight and from the detached ones."""
+        if self._calls.get(call.key.name) is call:
+            del self._calls[call.key.name]
+        self._attach(call)
 
 
 class StreamRecording:
-    """Records a stream before its last event is handed on; ``kept``: whether it is recorded."""
+    """Observer that records a stream before its last event is handed on."""
 
-    __slots__ = ("_calls", "_run", "_ticket", "kept")
+    __slots__ = ("_call", "_calls", "succeeded")
 
-    def __init__(self, calls: Once, run: Run, ticket: Ticket) -> None:
-        self.kept = False
+    def __init__(self, calls: InFlightCalls, call: InFlightCall) -> None:
+        self.succeeded = False
         self._calls = calls
-        self._run = run
-        self._ticket = ticket
+        self._call = call
 
     async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
         """Record all events, unless one of them is an error."""
-        fit = not facts.broken
-        self.kept = await self._calls.keep_stream(self._run, self._ticket, chunk, fit=fit)
+        complete = not facts.broken
+        self.succeeded = await self._calls.record_stream(self._call, chunk, complete=complete)
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
         """A stream without a last event is not recorded."""
 
 
-def _reused() -> GatewayError:
+def _key_reused() -> GatewayError:
     return IdempotencyKeyReused(
         "this Idempotency-Key was used with another body; send the same body, or a new key",
         param="Idempotency-Key",

@@ -1,18 +1,26 @@
-"""Answers in this process: the reference of the port, and the keeper of what is cheap to redo.
+"""Idempotency store in memory: the reference of the protocol, and the store of cheap answers.
 
-Embeddings and reranks are kept here whatever the store of the generations is: an engine makes them
-again in milliseconds, and a flood of vectors must not push out answers that took seconds.
+Embeddings and reranks are always kept here, not with the generations: an engine computes them
+again in milliseconds, and many vectors must not evict answers that took seconds. The oldest answer
+is evicted first and evictions are counted, which ``cachetools`` does not offer.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running
+from typing_extensions import override
+
+from sage_gateway.idempotency.store_protocol import (
+    ROW_BYTES,
+    IdempotencyStore,
+    RecordedAnswer,
+    RunningCall,
+)
 
 
-class MemoryStore:
-    """One process, gone with it."""
+class MemoryIdempotencyStore(IdempotencyStore):
+    """The answers of one process; lost when it ends."""
 
     def __init__(
         self, *, ttl_s: float, bytes_max: int, clock: Callable[[], float] = time.monotonic
@@ -20,46 +28,57 @@ class MemoryStore:
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._clock = clock
-        self._answers: OrderedDict[bytes, tuple[float, Recorded]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[float, RecordedAnswer]] = OrderedDict()
         self._claims: dict[bytes, bytes] = {}
-        self.bytes_held = 0
-        self.evicted = 0
+        self._bytes = 0
+        self._evictions = 0
 
+    @property
+    @override
+    def bytes_held(self) -> int:
+        return self._bytes
+
+    @property
+    @override
+    def evictions(self) -> int:
+        return self._evictions
+
+    @override
     async def open(self) -> None:
-        """Nothing to do."""
+        pass
 
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
-        """As the port has it."""
+    @override
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
         self._evict()
         if known := self._answers.get(key):
             return known[1]
         if key in self._claims:
-            return Running(self._claims[key])
+            return RunningCall(self._claims[key])
         self._claims[key] = digest
         return None
 
-    async def record(self, key: bytes, answer: Recorded) -> None:
-        """As the port has it; lost with the process."""
+    @override
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
         self._claims.pop(key, None)
         if key not in self._answers:
             self._answers[key] = (self._clock(), answer)
-            self.bytes_held += len(answer.body) + ROW_BYTES
+            self._bytes += len(answer.body) + ROW_BYTES
             self._evict()
 
+    @override
     async def release(self, key: bytes) -> None:
-        """As the port has it."""
         self._claims.pop(key, None)
 
+    @override
     async def close(self) -> None:
-        """Claims end."""
         self._claims.clear()
 
     def _evict(self) -> None:
-        too_old = self._clock() - self._ttl_s
+        oldest_s = self._clock() - self._ttl_s
         while self._answers:
-            at, oldest = next(iter(self._answers.values()))
-            if at > too_old and self.bytes_held <= self._bytes_max:
+            at_s, answer = next(iter(self._answers.values()))
+            if at_s > oldest_s and self._bytes <= self._bytes_max:
                 return
             self._answers.popitem(last=False)
-            self.bytes_held -= len(oldest.body) + ROW_BYTES
-            self.evicted += 1
+            self._bytes -= len(answer.body) + ROW_BYTES
+            self._evictions += 1

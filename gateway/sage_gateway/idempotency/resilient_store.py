@@ -1,8 +1,8 @@
-"""A store whose failures are nobody's: what cannot be kept now is answered all the same.
+"""Wraps a store so that its failures never fail a request.
 
-A store that fails is left alone for ``REST_S``: a locked file or a Redis that went away costs one
-slow answer and a line in the log, not each answer a second. How long is too long a store knows
-itself: a timeout here cost each answer more than the journal does.
+After an error the store is skipped for ``REST_S`` seconds, so a locked file or an unreachable Redis
+delays one answer and logs one line, not one each request. Stores bound their own calls: a timeout
+here cost each answer more than the write-ahead log does.
 """
 
 import asyncio
@@ -12,85 +12,89 @@ import time
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from sage_gateway.idempotency.counters import Counts
-from sage_gateway.idempotency.store_protocol import Recorded, Running, Store
+from sage_gateway.idempotency.counters import IdempotencyMetrics
+from sage_gateway.idempotency.store_protocol import IdempotencyStore, RecordedAnswer, RunningCall
 
 log = logging.getLogger("sage.gateway")
 
-PATIENCE_S = 2.0
+#: A large file is read when it is opened.
+OPEN_S = 60.0
+CLOSE_S = 2.0
 REST_S = 5.0
 
 
-class Away(Enum):
-    """In place of an answer: the store cannot be asked now."""
+class Unavailable(Enum):
+    """Returned in place of an answer while the store is unavailable."""
 
-    AWAY = auto()
+    UNAVAILABLE = auto()
 
 
-class Keeper:
-    """The store as the ledger sees it. No method raises but for cancellation."""
+class ResilientStore:
+    """A store whose methods raise cancellation only."""
 
-    def __init__(self, store: Store, counts: Counts) -> None:
+    def __init__(self, store: IdempotencyStore, metrics: IdempotencyMetrics) -> None:
         self._store = store
-        self._counts = counts
-        self._rests_until = 0.0
+        self._metrics = metrics
+        self._rests_until_s = 0.0
 
     async def open(self) -> None:
-        """Open the store; one that cannot be opened is tried again later."""
-        with self._forgiven("open"):
-            async with asyncio.timeout(60.0):  # a large file is read
+        """Open the store; if that fails, its next call tries again."""
+        with self._suppress_errors("open"):
+            async with asyncio.timeout(OPEN_S):
                 await self._store.open()
 
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | Away | None:
-        """As the port has it."""
+    async def claim(
+        self, key: bytes, digest: bytes
+    ) -> RecordedAnswer | RunningCall | Unavailable | None:
+        """As :meth:`IdempotencyStore.claim`."""
         if self._rests():
-            return Away.AWAY
+            return Unavailable.UNAVAILABLE
         try:
             return await self._store.claim(key, digest)
         except Exception as error:
             self._rest("look up an answer", error)
-            return Away.AWAY
+            return Unavailable.UNAVAILABLE
 
-    async def record(self, key: bytes, answer: Recorded) -> bool:
-        """Whether it is kept."""
+    async def record(self, key: bytes, answer: RecordedAnswer) -> bool:
+        """Record ``answer``; whether that succeeded."""
         if self._rests():
             return False
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             await self._store.record(key, answer)
         except Exception as error:
             self._rest("record an answer", error)
             return False
-        self._counts.write_seconds.observe(time.perf_counter() - begun)
-        self._counts.records.inc()
+        self._metrics.write_seconds.observe(time.perf_counter() - start)
+        self._metrics.records.inc()
         return True
 
     async def release(self, key: bytes) -> None:
-        """End a claim. Tried even in a rest: a claim that stays would make others wait."""
-        with self._forgiven("release a call"):
+        """End a claim. Tried even during a rest: a leftover claim would make other calls wait."""
+        with self._suppress_errors("release a call"):
             await self._store.release(key)
 
     async def close(self) -> None:
-        """Close the store."""
-        with self._forgiven("close"):
-            async with asyncio.timeout(PATIENCE_S):
+        """Close the store, within ``CLOSE_S``."""
+        with self._suppress_errors("close"):
+            async with asyncio.timeout(CLOSE_S):
                 await self._store.close()
 
     def _rests(self) -> bool:
-        return time.monotonic() < self._rests_until
+        return time.monotonic() < self._rests_until_s
 
     @contextlib.contextmanager
-    def _forgiven(self, what: str) -> Iterator[None]:
+    def _suppress_errors(self, action: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self._rest(what, error)
+            self._rest(action, error)
 
-    def _rest(self, what: str, error: Exception) -> None:
-        """After an error of whatever kind: a request must not fail of its bookkeeping."""
-        self._counts.errors.inc()
+    def _rest(self, action: str, error: Exception) -> None:
+        """Count the error, log it, and skip the store for ``REST_S``."""
+        self._metrics.errors.inc()
         if not self._rests():
-            why = str(error) or type(error).__name__
-            message = "ledger: cannot %s (%s); answering without it for %g s"
-            log.warning(message, what, why, REST_S)
-        self._rests_until = time.monotonic() + REST_S
+            reason = str(error) or type(error).__name__
+            message = "idempotency: cannot %s (%s); answering without the store for %g s"
+            log.warning(message, action, reason, REST_S)
+        self._rests_until_s = time.monotonic() + REST_S

@@ -1,4 +1,4 @@
-"""Idempotency: a request that names an id is answered once, and its answer is kept.
+"""Idempotency: a request with an id is answered once, and its answer is recorded.
 
 The user-facing name is the generation ledger: an answer that was generated is paid for once.
 """
@@ -10,50 +10,52 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from sage_gateway.config.pool_spec import LedgerSpec
-from sage_gateway.idempotency.counters import Counts
-from sage_gateway.idempotency.decisions import issued
-from sage_gateway.idempotency.in_flight_calls import Limits, Once
-from sage_gateway.idempotency.memory import MemoryStore
-from sage_gateway.idempotency.store_protocol import Store
+from sage_gateway.idempotency.counters import IdempotencyMetrics
+from sage_gateway.idempotency.decisions import idempotency_key
+from sage_gateway.idempotency.in_flight_calls import InFlightCalls, InFlightLimits
+from sage_gateway.idempotency.memory import MemoryIdempotencyStore
+from sage_gateway.idempotency.store_protocol import IdempotencyStore
 from sage_gateway.requests.request import Handler, Request
 from sage_gateway.requests.response import Response, StreamingResponse
 
 GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
-CHEAP = frozenset({"/v1/embeddings", "/v1/rerank"})
-CHEAP_BYTES_MAX = 16 << 20
+VECTORS = frozenset({"/v1/embeddings", "/v1/rerank"})
+VECTORS_BYTES_MAX = 16 << 20
 
 
 class Idempotency:
-    """Handler that sends a request with an id to the next handler once; others just pass."""
+    """Handler that sends a request with an id to the next handler once, and passes on others."""
 
     def __init__(
         self, spec: LedgerSpec, folder: Path, registry: CollectorRegistry, next_: Handler
     ) -> None:
         self._next = next_
-        self._onces: dict[str, Once] = {}
-        self._by_path: Mapping[str, Once] = {}
+        self._by_store: dict[str, InFlightCalls] = {}
+        self._by_path: Mapping[str, InFlightCalls] = {}
         if spec.store == "off":
             return
-        counts = Counts(registry)
-        cheap = MemoryStore(ttl_s=spec.ttl_s, bytes_max=CHEAP_BYTES_MAX)
-        counts.stores.update(generations=_store(spec, folder), vectors=cheap)
-        limits = Limits(spec.answer_bytes_max, spec.grace_s, spec.orphans_max)
-        self._onces = {
-            name: Once(store, limits=limits, counts=counts) for name, store in counts.stores.items()
+        metrics = IdempotencyMetrics(registry)
+        vectors = MemoryIdempotencyStore(ttl_s=spec.ttl_s, bytes_max=VECTORS_BYTES_MAX)
+        metrics.stores.update(generations=_store(spec, folder), vectors=vectors)
+        limits = InFlightLimits(spec.answer_bytes_max, spec.grace_s, spec.orphans_max)
+        self._by_store = {
+            name: InFlightCalls(store, limits=limits, metrics=metrics)
+            for name, store in metrics.stores.items()
         }
-        self._by_path = dict.fromkeys(GENERATIONS, self._onces["generations"]) | dict.fromkeys(
-            CHEAP, self._onces["vectors"]
-        )
+        self._by_path = {
+            **dict.fromkeys(GENERATIONS, self._by_store["generations"]),
+            **dict.fromkeys(VECTORS, self._by_store["vectors"]),
+        }
 
     async def open(self) -> None:
         """Open the stores, on the loop that serves; an unavailable store does not prevent it."""
-        for once in self._onces.values():
-            await once.open()
+        for calls in self._by_store.values():
+            await calls.open()
 
     async def close(self) -> None:
-        """End the calls that still run."""
-        for once in self._onces.values():
-            await once.close()
+        """Abort the calls in flight and close the stores."""
+        for calls in self._by_store.values():
+            await calls.close()
 
     async def handle(self, request: Request) -> Response | StreamingResponse:
         """The recorded answer, that of the same call in flight, or that of the next handler.
@@ -63,21 +65,23 @@ class Idempotency:
             GatewayError: as the next handler.
         """
         calls = self._by_path.get(request.path)
-        ticket = issued(request.path, request.headers, request.body) if calls else None
-        if calls is None or ticket is None:
+        key = idempotency_key(request.path, request.headers, request.body) if calls else None
+        if calls is None or key is None:
             return await self._next.handle(request)
         if request.path in GENERATIONS:
-            request.record_key = ticket.key
-        return await calls.answer(ticket, partial(self._next.handle, request))
+            request.record_key = key.name
+        return await calls.answer(key, partial(self._next.handle, request))
 
 
-def _store(spec: LedgerSpec, folder: Path) -> Store:
+def _store(spec: LedgerSpec, folder: Path) -> IdempotencyStore:
     if spec.store == "sqlite":
-        from sage_gateway.idempotency.sqlite import SqliteStore
+        from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
 
         path = folder / "ledger.sqlite"
-        return SqliteStore(path, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max)
-    from sage_gateway.idempotency.redis import RedisStore
+        return SqliteIdempotencyStore(path, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max)
+    from sage_gateway.idempotency.redis import RedisIdempotencyStore
 
-    assert spec.url is not None, "checked with the file"
-    return RedisStore(spec.url, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max, lease_s=spec.lease_s)
+    assert spec.url is not None, "checked when the file is read"
+    return RedisIdempotencyStore(
+        spec.url, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max, lease_s=spec.lease_s
+    )

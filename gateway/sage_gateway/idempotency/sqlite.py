@@ -1,8 +1,9 @@
-"""Answers in a SQLite file: what one gateway keeps over a crash of its process.
+"""Idempotency store in a SQLite file: the answers of one gateway, kept through a crash.
 
-An answer is safe once the journal has it (:mod:`write_ahead_log`) and in the file soon after.
-The event loop reads no file: which keys there are it knows by itself (about 80 bytes each), so that
-a new id, the common case, costs no trip to the thread that owns the file (:mod:`rows`).
+An answer is safe once the write-ahead log has it (:mod:`sage_gateway.storage.write_ahead_log`); the
+file has it soon after. The event loop reads no file: it keeps the keys in memory (about 80 bytes
+each), so a new key, the usual case, needs no trip to the thread of the file
+(:mod:`sage_gateway.idempotency.sqlite_tables`).
 """
 
 import asyncio
@@ -11,117 +12,117 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
 from sage_flink.common import StoreUnavailable
-from sage_gateway.idempotency.sqlite_tables import Kept, Rows
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded, Running
+from sage_gateway.idempotency.sqlite_tables import AnswerBlocks, StoredAnswer
+from sage_gateway.idempotency.store_protocol import (
+    ROW_BYTES,
+    IdempotencyStore,
+    RecordedAnswer,
+    RunningCall,
+)
 from sage_gateway.runtime.worker_thread import WorkerThread
-from sage_gateway.storage.write_ahead_log import BYTES_MAX, Journal
+from sage_gateway.storage.write_ahead_log import BYTES_MAX, WriteAheadLog
 
 EVICT_EVERY_S = 1.0
-PATIENCE_S = 2.0
+READ_TIMEOUT_S = 2.0
 
 
-class SqliteStore:
-    """The file at ``path``; beyond ``file_bytes_max`` it takes no more, whatever it holds."""
+class SqliteIdempotencyStore(IdempotencyStore):
+    """The file at ``path``, which never grows beyond ``file_bytes_max``."""
 
     def __init__(
         self, path: Path, *, ttl_s: float, bytes_max: int, file_bytes_max: int | None = None
     ) -> None:
         file_max = file_bytes_max or 2 * bytes_max + (16 << 20)
         self._ttl_s = ttl_s
-        self._rows = Rows(path, ttl_s=ttl_s, bytes_max=bytes_max, file_bytes_max=file_max)
-        self._thread = WorkerThread("ledger", self._rows.failed)
-        self._journal = Journal(
+        self._blocks = AnswerBlocks(path, ttl_s=ttl_s, bytes_max=bytes_max, file_bytes_max=file_max)
+        self._thread = WorkerThread("idempotency store", self._blocks.on_error)
+        self._log = WriteAheadLog(
             path,
-            Kept,
+            StoredAnswer,
             self._thread,
-            self._rows.insert,
-            self._is_written,
+            self._blocks.insert,
+            self._on_written,
             bytes_max=min(BYTES_MAX, file_max),
         )
         #: Answers that the file may not have yet.
-        self._waiting: dict[bytes, Kept] = {}
+        self._unwritten: dict[bytes, StoredAnswer] = {}
         self._claims: dict[bytes, bytes] = {}
         self._ready = False
         self._evicting: asyncio.Task[None] | None = None
 
     @property
+    @override
     def bytes_held(self) -> int:
-        """As the port has it."""
-        waiting = sum(len(kept.body) + ROW_BYTES for kept in self._waiting.values())
-        return self._rows.bytes_held + waiting
+        unwritten = sum(len(answer.body) + ROW_BYTES for answer in self._unwritten.values())
+        return self._blocks.bytes_held + unwritten
 
     @property
-    def evicted(self) -> int:
-        """As the port has it."""
-        return self._rows.evicted
+    @override
+    def evictions(self) -> int:
+        return self._blocks.evictions
 
+    @override
     async def open(self) -> None:
-        """Read which keys there are, those of the last process's journal as well.
-
-        Raises:
-            StoreUnavailable: the file cannot be had now; later calls try again.
-        """
         if self._evicting is None:
-            self._evicting = asyncio.create_task(self._evict(), name="ledger")
-        await self._opened()
+            self._evicting = asyncio.create_task(self._evict(), name="idempotency eviction")
+        await self._open_file()
 
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
-        """As the port has it; a new key is answered without leaving the loop."""
+    @override
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
         if not self._ready:
-            await self._opened()
-        kept = self._waiting.get(key)
-        if kept is not None and kept.at >= time.time() - self._ttl_s:
-            return kept.recorded()
-        if key in self._rows.known:
-            async with asyncio.timeout(PATIENCE_S):
-                found = await self._thread(self._rows.find, key)
+            await self._open_file()
+        unwritten = self._unwritten.get(key)
+        if unwritten is not None and unwritten.at >= time.time() - self._ttl_s:
+            return unwritten.answer()
+        if key in self._blocks.places:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                found = await self._thread(self._blocks.find, key)
             if found:
                 return found
         if key in self._claims:
-            return Running(self._claims[key])
+            return RunningCall(self._claims[key])
         self._claims[key] = digest
         return None
 
-    async def record(self, key: bytes, answer: Recorded) -> None:
-        """As the port has it: on return the kernel has it.
-
-        Raises:
-            StoreUnavailable: no room, or too much waits to be written.
-        """
+    @override
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
         if not self._ready:
-            await self._opened()
-        if key not in self._waiting:
-            kept = Kept(key, answer.digest, answer.stream, time.time(), answer.body)
-            self._journal.append(kept)
-            self._waiting[key] = kept
+            await self._open_file()
+        if key not in self._unwritten:
+            stored = StoredAnswer(key, answer.digest, answer.stream, time.time(), answer.body)
+            self._log.append(stored)
+            self._unwritten[key] = stored
         self._claims.pop(key, None)
 
+    @override
     async def release(self, key: bytes) -> None:
-        """As the port has it."""
         self._claims.pop(key, None)
 
+    @override
     async def close(self) -> None:
-        """Write what waits and close the file."""
         self._claims.clear()
         if self._evicting is not None:
             self._evicting.cancel()
-        await self._journal.close()
-        await self._thread(self._rows.close)
+        await self._log.close()
+        await self._thread(self._blocks.close)
         await self._thread.close()
 
-    async def _opened(self) -> None:
-        await self._thread(self._rows.open)
-        await self._thread(self._journal.recover)
+    async def _open_file(self) -> None:
+        """Read the keys of the file and of the last process's write-ahead log."""
+        await self._thread(self._blocks.open)
+        await self._thread(self._log.recover)
         self._ready = True
 
-    def _is_written(self, entries: Sequence[Kept]) -> None:
-        for kept in entries:
-            if self._waiting.get(kept.key) is kept:
-                del self._waiting[kept.key]
+    def _on_written(self, answers: Sequence[StoredAnswer]) -> None:
+        for stored in answers:
+            if self._unwritten.get(stored.key) is stored:
+                del self._unwritten[stored.key]
 
     async def _evict(self) -> None:
         while True:
             await asyncio.sleep(EVICT_EVERY_S)
-            with contextlib.suppress(StoreUnavailable):  # whoever writes tells it
-                await self._thread(self._rows.evict)
+            with contextlib.suppress(StoreUnavailable):  # the next write reports it
+                await self._thread(self._blocks.evict)

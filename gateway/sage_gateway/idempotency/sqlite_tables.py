@@ -1,13 +1,13 @@
-"""The SQLite file itself, as the one thread that owns it sees it: nothing here is asynchronous.
+"""SQLite file of the idempotency store: blocks of answers. Synchronous; one thread calls it.
 
-WAL with ``synchronous=NORMAL`` hands a commit to the kernel without waiting for the disk: that
-outlives ``kill -9`` of the process; a power cut may cost the last seconds, and so a second
-generation.
+WAL with ``synchronous=NORMAL`` hands a commit to the kernel without waiting for the disk. It
+survives ``kill -9`` of the process; a power cut may lose the last seconds, and those answers are
+generated again.
 
-Answers are written in blocks, many small ones in one value: to bind a row for each took three
-quarters of this thread's time, and the event loop waited for the interpreter's lock meanwhile.
-There is no index by key: who owns the file knows the place of each, so that a new one is written at
-the end and nowhere else. What goes for its age or for want of room goes by blocks.
+Answers are written in blocks, many small ones in one value: binding a row for each took three
+quarters of this thread's time, while the event loop waited for the interpreter's lock. The file has
+no index by key: the place of each key is known in memory, so that a new answer is appended and
+changes no other page. Eviction deletes whole blocks.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from sage_gateway.idempotency.store_protocol import ROW_BYTES, Recorded
+from sage_gateway.idempotency.store_protocol import ROW_BYTES, RecordedAnswer
 
 log = logging.getLogger("sage.gateway")
 
@@ -31,7 +31,7 @@ PRAGMA user_version={SCHEMA_VERSION};
 COMMIT;"""
 INSERT = "INSERT INTO blocks (id, at, bytes, answers) VALUES (?, ?, ?, ?)"
 SELECT = "SELECT id, bytes, answers FROM blocks ORDER BY id"
-# The oldest, as far as they are too old or what came before them does not make room enough.
+# The oldest blocks, while they are too old or those before them do not free enough bytes.
 EVICT = """DELETE FROM blocks WHERE id IN (
     SELECT id FROM (
         SELECT id, at, sum(bytes) OVER (ORDER BY id) - bytes AS before
@@ -39,15 +39,15 @@ EVICT = """DELETE FROM blocks WHERE id IN (
     ) WHERE at < ? OR before < ?) RETURNING id, bytes, answers"""
 LOCKED_S = 0.5
 EVICT_BLOCKS = 4
-#: Of a block with more than one answer: all of it is read for any of them.
+#: Of a block with more than one answer: the whole block is read for any of them.
 BLOCK_BYTES_MAX = 64 << 10
-#: A block is at most this share of all answers, so that little goes before it has to.
+#: A block is at most this share of all bytes, so that eviction deletes little more than it must.
 BLOCK_SHARE = 64
-PLACES = 1 << 16
-BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+ANSWERS_A_BLOCK = 1 << 16
+CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class StoredAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An answer with its key, and when it was recorded."""
 
     key: bytes
@@ -56,27 +56,27 @@ class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
     at: float
     body: bytes
 
-    def recorded(self) -> Recorded:
+    def answer(self) -> RecordedAnswer:
         """The answer."""
-        return Recorded(self.digest, self.stream, self.body)
+        return RecordedAnswer(self.digest, self.stream, self.body)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[Kept])
+_DECODER = msgspec.msgpack.Decoder(list[StoredAnswer])
 
 
-class Rows:
-    """The file at ``path``, opened when first used; a broken one is set aside as ``PATH.corrupt``.
+class AnswerBlocks:
+    """The file at ``path``, opened at the first call; a corrupt one is renamed ``PATH.corrupt``.
 
-    ``known`` (the place of each key) and the counts may be read from other threads. Methods raise
-    ``sqlite3.Error`` or ``OSError``; the next call tries from the start.
+    ``places`` (where each key is) and the counters may be read from other threads. Methods raise
+    ``sqlite3.Error`` or ``OSError``; the next call starts afresh.
     """
 
     def __init__(self, path: Path, *, ttl_s: float, bytes_max: int, file_bytes_max: int) -> None:
         self.path = path
-        self.known: dict[bytes, int] = {}
+        self.places: dict[bytes, int] = {}
         self.bytes_held = 0
-        self.evicted = 0
+        self.evictions = 0
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._file_bytes_max = file_bytes_max
@@ -85,57 +85,58 @@ class Rows:
         self._db: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Make ready, if it is not."""
-        self._opened()
+        """Open the file, if it is not open."""
+        self._database()
 
-    def insert(self, segment: int, answers: Sequence[Kept]) -> None:
-        """Commit these, and make room; the first answer of a key stays.
+    def insert(self, segment: int, answers: Sequence[StoredAnswer]) -> None:
+        """Commit these answers, and evict; of several answers to a key the first one stays.
 
-        Whatever the number of the segment: what is there already changes nothing.
+        The segment's number does not matter: a key that is in the file is not inserted again.
         """
-        db = self._opened()
-        first: dict[bytes, Kept] = {}
-        for kept in answers:
-            if kept.key not in self.known:
-                first.setdefault(kept.key, kept)
-        for block in self._cut(first.values()):
-            size, last = sum(map(_bytes, block)), max(kept.at for kept in block)
+        db = self._database()
+        new: dict[bytes, StoredAnswer] = {}
+        for answer in answers:
+            if answer.key not in self.places:
+                new.setdefault(answer.key, answer)
+        for block in self._split(new.values()):
+            size, last = sum(map(_bytes, block)), max(answer.at for answer in block)
             db.execute(INSERT, (self._next, last, size, _ENCODER.encode(block)))
-            self._has(self._next, size, block)
+            self._add(self._next, size, block)
         if self.bytes_held > self._bytes_max:
             self.evict()
 
-    def find(self, key: bytes) -> Recorded | None:
-        """The answer of ``key``; one that is too old goes, or the next would not be kept."""
-        place = self.known.get(key)
+    def find(self, key: bytes) -> RecordedAnswer | None:
+        """The answer of ``key``. One that is too old is forgotten, so that a new one can follow."""
+        place = self.places.get(key)
         if place is None:
             return None
-        asked = "SELECT answers FROM blocks WHERE id = ?"
-        row = self._opened().execute(asked, (place // PLACES,)).fetchone()
+        query = "SELECT answers FROM blocks WHERE id = ?"
+        row = self._database().execute(query, (place // ANSWERS_A_BLOCK,)).fetchone()
         if row is None:
             return None
-        kept = _read(row[0])[place % PLACES]
-        if kept.at >= time.time() - self._ttl_s:
-            return kept.recorded()
-        del self.known[key]
-        self.evicted += 1
+        stored = _decode(row[0])[place % ANSWERS_A_BLOCK]
+        if stored.at >= time.time() - self._ttl_s:
+            return stored.answer()
+        del self.places[key]
+        self.evictions += 1
         return None
 
     def evict(self) -> None:
-        """Drop what is too old, then the oldest until the rest fits; some blocks at a time."""
-        db = self._opened()
+        """Delete what is too old, then the oldest blocks until the rest fits; in small steps."""
+        db = self._database()
         while True:
-            over = self.bytes_held - self._bytes_max
-            gone = db.execute(EVICT, (EVICT_BLOCKS, time.time() - self._ttl_s, over)).fetchall()
-            for number, size, block in gone:
-                self._dropped(number, size, _read(block))
-            if len(gone) < EVICT_BLOCKS:
+            excess = self.bytes_held - self._bytes_max
+            deleted = db.execute(EVICT, (EVICT_BLOCKS, time.time() - self._ttl_s, excess))
+            rows = deleted.fetchall()
+            for number, size, block in rows:
+                self._remove(number, size, _decode(block))
+            if len(rows) < EVICT_BLOCKS:
                 return
 
-    def failed(self, error: Exception) -> None:
-        """What an error of the other methods means for the file."""
-        if getattr(error, "sqlite_errorcode", None) in BROKEN:
-            self._set_aside(error)
+    def on_error(self, error: Exception) -> None:
+        """Move the file away if ``error``, raised by another method, means that it is corrupt."""
+        if getattr(error, "sqlite_errorcode", None) in CORRUPT:
+            self._move_away(error)
 
     def close(self) -> None:
         """Close the file."""
@@ -144,67 +145,69 @@ class Rows:
                 self._db.close()
             self._db = None
 
-    def _cut(self, answers: Iterable[Kept]) -> Iterator[list[Kept]]:
-        """The same in blocks, one larger than a block by itself."""
-        block: list[Kept] = []
+    def _split(self, answers: Iterable[StoredAnswer]) -> Iterator[list[StoredAnswer]]:
+        """The answers in blocks; one that is larger than a block has a block of its own."""
+        block: list[StoredAnswer] = []
         size = 0
-        for kept in answers:
-            if block and (size + _bytes(kept) > self._block_bytes or len(block) == PLACES):
+        for answer in answers:
+            full = size + _bytes(answer) > self._block_bytes or len(block) == ANSWERS_A_BLOCK
+            if block and full:
                 yield block
                 block, size = [], 0
-            block.append(kept)
-            size += _bytes(kept)
+            block.append(answer)
+            size += _bytes(answer)
         if block:
             yield block
 
-    def _has(self, number: int, size: int, block: Sequence[Kept]) -> None:
-        """A block is in the file."""
+    def _add(self, number: int, size: int, block: Sequence[StoredAnswer]) -> None:
+        """Note that a block is in the file."""
         self._next = number + 1
-        self.known.update((kept.key, number * PLACES + n) for n, kept in enumerate(block))
+        first = number * ANSWERS_A_BLOCK
+        self.places.update((answer.key, first + n) for n, answer in enumerate(block))
         self.bytes_held += size
 
-    def _dropped(self, number: int, size: int, block: Sequence[Kept]) -> None:
-        """A block is there no more; what was recorded anew since is in another."""
-        for place, kept in enumerate(block, number * PLACES):
-            if self.known.get(kept.key) == place:
-                del self.known[kept.key]
-                self.evicted += 1
+    def _remove(self, number: int, size: int, block: Sequence[StoredAnswer]) -> None:
+        """Note that a block was deleted; newer answers to its keys are in other blocks."""
+        for place, answer in enumerate(block, number * ANSWERS_A_BLOCK):
+            if self.places.get(answer.key) == place:
+                del self.places[answer.key]
+                self.evictions += 1
         self.bytes_held -= size
 
-    def _opened(self) -> sqlite3.Connection:
+    def _database(self) -> sqlite3.Connection:
         if self._db is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
             try:
-                self._db = self._connected()
+                self._db = self._connect()
             except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode not in BROKEN:
+                if error.sqlite_errorcode not in CORRUPT:
                     raise
-                self._set_aside(error)
-                self._db = self._connected()
+                self._move_away(error)
+                self._db = self._connect()
         return self._db
 
-    def _connected(self) -> sqlite3.Connection:
-        # No statement is kept: one of many rows holds on to the answers that were bound to it.
+    def _connect(self) -> sqlite3.Connection:
+        # Statements are not cached: one of many rows would keep the answers that were bound to it.
         db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0)
         try:
             self._prepare(db)
-            self._forget()
+            self._clear()
             for number, size, block in db.execute(SELECT):
-                self._has(number, size, _read(block))
+                self._add(number, size, _decode(block))
         except BaseException:
             db.close()
             raise
         return db
 
-    def _forget(self) -> None:
-        self.known.clear()
+    def _clear(self) -> None:
+        self.places.clear()
         self.bytes_held, self._next = 0, 1
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
-            raise _broken(f"its layout is of version {version}")
+            raise _corrupt(f"its layout is of version {version}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
@@ -212,32 +215,32 @@ class Rows:
         if version == 0:
             db.executescript(SCHEMA)
 
-    def _set_aside(self, error: Exception) -> None:
-        """The broken file under another name (the last one only), so that a new one can be made."""
+    def _move_away(self, error: Exception) -> None:
+        """Rename the corrupt file, over an earlier one, so that a new file can be created."""
         self.close()
-        self._forget()
-        aside = self.path.with_name(self.path.name + ".corrupt")
-        log.warning("ledger: %s is broken (%s); set aside as %s", self.path, error, aside)
+        self._clear()
+        target = self.path.with_name(self.path.name + ".corrupt")
+        log.warning("idempotency: %s is corrupt (%s); renamed to %s", self.path, error, target)
         try:
-            self.path.replace(aside)
-            for end in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + end).unlink(missing_ok=True)
-        except OSError as stuck:
-            log.error("ledger: %s cannot be set aside (%s); remove it", self.path, stuck)
+            self.path.replace(target)
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        except OSError as failure:
+            log.error("idempotency: %s cannot be renamed (%s); remove it", self.path, failure)
 
 
-def _bytes(kept: Kept) -> int:
-    return len(kept.body) + ROW_BYTES
+def _bytes(answer: StoredAnswer) -> int:
+    return len(answer.body) + ROW_BYTES
 
 
-def _read(block: bytes) -> list[Kept]:
+def _decode(block: bytes) -> list[StoredAnswer]:
     try:
         return _DECODER.decode(block)
     except msgspec.MsgspecError as error:
-        raise _broken(f"a block is none: {error}") from error
+        raise _corrupt(f"a block cannot be decoded: {error}") from error
 
 
-def _broken(why: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(why)
+def _corrupt(reason: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(reason)
     error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
     return error

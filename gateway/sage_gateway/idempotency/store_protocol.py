@@ -1,19 +1,19 @@
-"""The port of the ledger: where finished answers are kept, and who is at work on which.
+"""Protocol of the idempotency stores: recorded answers, and claims of calls in flight.
 
-``memory.py`` is the fake that keeps the contract, ``sqlite.py`` one gateway's file, ``redis.py``
-what several gateways share; ``tests/conformance/test_ledger.py`` holds all of them to it.
+``memory.py`` is the reference, ``sqlite.py`` the file of one gateway, ``redis.py`` what several
+gateways share; ``tests/conformance/test_idempotency_stores.py`` tests them all.
 """
 
 from typing import Protocol
 
 import msgspec
 
-#: What an answer costs besides its bytes; bounds the count of tiny ones.
+#: Bytes counted for an answer in addition to its own; bounds the number of tiny ones.
 ROW_BYTES = 128
 
 
-class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """A finished answer and the digest of the body that it answers.
+class RecordedAnswer(msgspec.Struct, frozen=True, gc=False):
+    """A complete answer and the digest of the request body that it answers.
 
     ``stream``: ``body`` is server-sent events, the last of them ``[DONE]``.
     """
@@ -23,52 +23,53 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-class Running(msgspec.Struct, frozen=True, gc=False):
-    """Somebody is at work on it, for a body of this digest."""
+class RunningCall(msgspec.Struct, frozen=True, gc=False):
+    """A call in flight, for a request body of this digest."""
 
     digest: bytes
 
 
-class Store(Protocol):
-    """Bounded by bytes and by age; the oldest goes first.
+class IdempotencyStore(Protocol):
+    """Bounded by bytes and by age; the oldest answer is evicted first.
 
-    Every method but ``close`` may raise ``StoreUnavailable`` or ``TimeoutError``, and nothing else
-    that the caller has to know: the ledger then answers without it. But for ``open`` and ``close``
-    none takes longer than some seconds. All are called on one event loop.
+    Every method but ``close`` may raise ``StoreUnavailable`` or ``TimeoutError``; the caller then
+    continues without the store. Except for ``open`` and ``close`` they return within seconds. All
+    are called on one event loop.
     """
 
     @property
     def bytes_held(self) -> int:
-        """Bytes of all answers, ``ROW_BYTES`` for each added; right within seconds."""
+        """Bytes of all answers, ``ROW_BYTES`` added for each; exact within seconds."""
         ...
 
     @property
-    def evicted(self) -> int:
-        """How many answers were dropped by size or age, by this store since it was opened."""
+    def evictions(self) -> int:
+        """How many answers this store has evicted, by size or age, since it was opened."""
         ...
 
     async def open(self) -> None:
-        """Make ready; after that what was recorded before a crash is found."""
+        """Open the store. Answers recorded before a crash are found afterwards."""
         ...
 
-    async def claim(self, key: bytes, digest: bytes) -> Recorded | Running | None:
-        """What is known of ``key``; None makes it the caller's until ``record`` or ``release``.
+    async def claim(self, key: bytes, digest: bytes) -> RecordedAnswer | RunningCall | None:
+        """The answer or the call in flight of ``key``.
 
-        A claim of a process that died ends by itself.
+        None: the caller has now claimed the key, until ``record`` or ``release``. Claims of a
+        process that died expire.
         """
         ...
 
-    async def record(self, key: bytes, answer: Recorded) -> None:
-        """Keep ``answer``, and end the claim. On return it outlives ``kill -9`` of this process.
+    async def record(self, key: bytes, answer: RecordedAnswer) -> None:
+        """Keep ``answer`` and end the claim. On return it survives ``kill -9`` of this process.
 
-        The first answer of a key stays.
+        A later answer to the same key is ignored.
         """
         ...
 
     async def release(self, key: bytes) -> None:
-        """End the claim without an answer; the next one to claim may ask."""
+        """End the claim without an answer; the next caller can claim the key."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything; answers stay, claims do not."""
+        """Close the store; answers stay, claims end."""
         ...

@@ -39,7 +39,7 @@ class BatchRequests:
 
     async def answer(self, owned: OwnedBatch, path: str, request_id: str, body: bytes) -> Response:
         """The answer to a line, as background work of its tenant and key; an error is one too."""
-        key = self._keys.named(owned.key)
+        key = self._keys.by_id(owned.key)
         if key is None:
             return error_response(InvalidKey("the key of this batch was revoked"))
         headers = {

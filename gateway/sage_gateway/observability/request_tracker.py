@@ -53,11 +53,11 @@ class RequestTracker:
         "_first_byte_s",
         "_open",
         "_pool_model",
+        "_queued",
         "_recording",
         "_request",
         "_span",
         "_started_s",
-        "_ticket",
         "_tracking",
         "model",
     )
@@ -71,7 +71,7 @@ class RequestTracker:
         self._first_byte_s = self._dispatched_s = 0.0
         self._open = True
         self._pool_model: Model | None = None
-        self._ticket: QueuedRequest | None = None
+        self._queued: QueuedRequest | None = None
         self._recording: RequestRecording | None = None
 
     def queue(self, model: Model, hints: RequestHints, tokens: int) -> None:
@@ -81,22 +81,22 @@ class RequestTracker:
         if self._tracking.recorder is not None:
             self._recording = self._tracking.recorder.start(model.name, hints, tokens)
 
-    def dispatch(self, ticket: QueuedRequest | None) -> None:
-        """A replica has room for the request; ``ticket`` is None if it did not have to wait."""
+    def dispatch(self, queued: QueuedRequest | None) -> None:
+        """A replica has room for the request; ``queued`` is None if it did not have to wait."""
         if self._recording is not None:
             self._recording.mark_dispatched()
         if self._span is not None:
             self._span.dispatched()
         model = self._pool_model
         assert model is not None
-        if ticket is None:
+        if queued is None:
             model.load.waits.add(0.0)
             return
-        self._ticket = ticket
+        self._queued = queued
         self._dispatched_s = now_s = time.monotonic()
-        waited_s = now_s - ticket.arrived_s
+        waited_s = now_s - queued.arrived_s
         self._tracking.metrics.queue_wait.labels(model.name).observe(waited_s)
-        if not ticket.background:
+        if not queued.background:
             model.load.waits.add(waited_s)
 
     def resume(self) -> None:
@@ -144,8 +144,8 @@ class RequestTracker:
 
     def _learn(self, model: Model, used: Mapping[str, int], now_s: float) -> None:
         """The queue and the load of the model learn from an answer."""
-        if self._ticket is not None:
-            model.queue.record_usage(self._ticket, self._dispatched_s, used)
+        if self._queued is not None:
+            model.queue.record_usage(self._queued, self._dispatched_s, used)
         model.load.record_response(used, time.monotonic())
         if self._first_byte_s:
             ttft_s = self._first_byte_s - self._started_s

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sage_flink.common import ConfigError
-from sage_flink.common.need import need
+from sage_flink.common.validation import require
 from sage_gateway.requests.request import Request
 
 if TYPE_CHECKING:
@@ -124,5 +124,5 @@ def _share(text: str) -> float:
         share = float(text)
     except ValueError:
         share = -1.0
-    need(0 <= share <= 1, "environment", "OTEL_TRACES_SAMPLER_ARG", "0 to 1", text, ConfigError)
+    require(0 <= share <= 1, "environment", "OTEL_TRACES_SAMPLER_ARG", "0 to 1", text, ConfigError)
     return share

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.replay.simulate import ReplayResult, RequestOutcome
 
 

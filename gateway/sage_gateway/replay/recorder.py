@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.replay.trace import TraceHeader, TraceRow
 from sage_gateway.scheduling import RequestHints
 

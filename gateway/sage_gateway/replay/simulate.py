@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from sage_flink.flow.graph import PRIORITIES
+from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.autoscaling import ScalingState, decide
 from sage_gateway.autoscaling.window import ModelStatus, Window
 from sage_gateway.config.pool_spec import ScalingSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from sage_flink.common import ConfigError
-from sage_flink.flow.graph import PRIORITY
+from sage_flink.flow.call_options import PRIORITY
 from sage_gateway.config.pool_spec import PoolSpec
 
 VERSION = 1

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from sage_flink.flow.graph import PRIORITIES, PRIORITY
+from sage_flink.flow.call_options import PRIORITIES, PRIORITY
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE, decode_payload

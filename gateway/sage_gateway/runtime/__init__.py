@@ -1,0 +1,1 @@
+"""Event loop: ``worker_thread.py`` for SQLite files, ``deadlines.py`` for timeouts."""

@@ -1,7 +1,7 @@
-"""Deadlines that hardly ever come: most are dropped before they are due.
+"""Deadlines that rarely expire: most are removed before they are due.
 
-A timer of the event loop takes 2 us to set and to cancel, as long as a request's ledger entry; here
-it is a place in a dict, and one timer looks at all of them now and then.
+Setting and cancelling a timer of the event loop takes 2 us, as long as recording an answer. Here a
+deadline is an entry in a dict, and one timer checks all of them.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Deadlines:
-    """``then`` is called at ``due_s`` of the loop's clock, or up to ``every_s`` later."""
+    """Runs the callback of a deadline when it is due, or up to ``every_s`` later."""
 
     __slots__ = ("_due", "_every_s", "_loop", "_timer")
 
@@ -19,20 +19,20 @@ class Deadlines:
         self._due: dict[object, tuple[float, Callable[[], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, whose: object, after_s: float, then: Callable[[], None]) -> None:
-        """Its deadline; an earlier one of the same is forgotten."""
-        self._due[whose] = (self._loop.time() + after_s, then)
+    def add(self, owner: object, after_s: float, callback: Callable[[], None]) -> None:
+        """Set the deadline of ``owner``, in place of an earlier one."""
+        self._due[owner] = (self._loop.time() + after_s, callback)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._every_s, self._look)
+            self._timer = self._loop.call_later(self._every_s, self._check)
 
-    def drop(self, whose: object) -> None:
-        """It has none any more."""
-        self._due.pop(whose, None)
+    def drop(self, owner: object) -> None:
+        """Remove the deadline of ``owner``, if it has one."""
+        self._due.pop(owner, None)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now_s = self._loop.time()
-        for whose, (due_s, then) in list(self._due.items()):
-            if due_s <= now_s and self._due.pop(whose, None) is not None:
-                then()
+        for owner, (due_s, callback) in list(self._due.items()):
+            if due_s <= now_s and self._due.pop(owner, None) is not None:
+                callback()
         again = bool(self._due)
-        self._timer = self._loop.call_later(self._every_s, self._look) if again else None
+        self._timer = self._loop.call_later(self._every_s, self._check) if again else None

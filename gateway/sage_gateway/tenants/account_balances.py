@@ -1,73 +1,67 @@
-"""The accounts of one process: who holds what, and what was used. Nothing here waits."""
+"""Account balances of one process, in memory. Nothing here waits."""
 
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from sage_gateway.config.pool_spec import LimitsSpec
+from sage_gateway.tenants import limits
 from sage_gateway.tenants.keys import NO_LIMITS, Key
-from sage_gateway.tenants.limits import (
-    Account,
-    Refusal,
-    begun,
-    brought,
-    ended,
-    period,
-    refusal,
-    rolled,
-    spent,
-)
-from sage_gateway.tenants.store_protocol import Call, Charge, account_names
+from sage_gateway.tenants.limits import AccountState, LimitRefusal
+from sage_gateway.tenants.store_protocol import Charge, MeteredCall, account_names
 
 
-class Books:
-    """Keys by their id, and accounts by their name."""
+class AccountBalances:
+    """Keys by id, and account states by name."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.keys: dict[str, Key] = {}
         self._clock = clock
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, AccountState] = {}
 
-    def admit(self, call: Call) -> Refusal | None:
-        """Hold its cost in both accounts, or say which limit stands against it."""
+    def admit(self, call: MeteredCall) -> LimitRefusal | None:
+        """Hold the call's cost in both accounts, or return the limit that refuses it."""
         now_s = self._clock()
-        found: list[tuple[str, Account]] = []
-        for name, limits in _limited(call):
-            account = brought(self._accounts.get(name, Account()), limits, now_s)
-            if stands := refusal(account, limits, call.cost, name=name, now_s=now_s):
-                return stands
+        found: list[tuple[str, AccountState]] = []
+        for name, spec in _limited_accounts(call):
+            account = limits.replenish(self._state(name), spec, now_s)
+            if refusal := limits.refusal(account, spec, call.cost, name=name, now_s=now_s):
+                return refusal
             found.append((name, account))
         for name, account in found:
-            self._accounts[name] = begun(account, call.cost)
+            self._accounts[name] = limits.hold(account, call.cost)
         return None
 
-    def end(self, call: Call, tokens: int) -> None:
-        """Its hold is over; its rate is put right by what it took."""
-        for name, _ in _limited(call):
-            self._accounts[name] = ended(self._accounts[name], call.cost, tokens)
+    def release(self, call: MeteredCall, tokens: int) -> None:
+        """End the hold, and correct the rate to the ``tokens`` that the call used."""
+        for name, _ in _limited_accounts(call):
+            self._accounts[name] = limits.release(self._accounts[name], call.cost, tokens)
 
     def load(self, charges: Sequence[Charge]) -> None:
-        """Put down what was used earlier this month."""
+        """Add the charges of this month, as read from a store."""
         now_s = self._clock()
-        today, _ = period(now_s)
-        for one in charges:
-            for name in account_names(one.row.tenant, one.row.key):
-                account = rolled(self._accounts.get(name, Account()), now_s)
-                day_spent = account.day_spent + one.tokens * (one.row.day == today)
-                month_spent = account.month_spent + one.tokens
+        today, _ = limits.period(now_s)
+        for charge in charges:
+            for name in account_names(charge.row.tenant, charge.row.key):
+                account = limits.roll_over(self._state(name), now_s)
+                day_spent = account.day_spent + charge.tokens * (charge.row.day == today)
+                month_spent = account.month_spent + charge.tokens
                 self._accounts[name] = replace(
                     account, day_spent=day_spent, month_spent=month_spent
                 )
 
     def charge(self, charges: Sequence[Charge]) -> None:
-        """Put down what was used, or with negative counts take it back."""
+        """Add charges; negative counts reverse one."""
         now_s = self._clock()
-        for one in charges:
-            for name in account_names(one.row.tenant, one.row.key):
-                account = rolled(self._accounts.get(name, Account()), now_s)
-                self._accounts[name] = spent(account, one.tokens, one.row.day)
+        for charge in charges:
+            for name in account_names(charge.row.tenant, charge.row.key):
+                account = limits.roll_over(self._state(name), now_s)
+                self._accounts[name] = limits.charge(account, charge.tokens, charge.row.day)
+
+    def _state(self, name: str) -> AccountState:
+        return self._accounts.get(name, AccountState())
 
 
-def _limited(call: Call) -> list[tuple[str, LimitsSpec]]:
-    """The accounts that anything is limited in."""
-    return [both for both in call.accounts() if both[1] is not NO_LIMITS]
+def _limited_accounts(call: MeteredCall) -> list[tuple[str, LimitsSpec]]:
+    """The accounts that have a limit."""
+    return [account for account in call.accounts() if account[1] is not NO_LIMITS]

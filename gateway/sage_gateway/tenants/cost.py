@@ -1,7 +1,7 @@
-"""What a request can cost, read from the few fields that say so, and what an answer did cost.
+"""Cost of a request, estimated from a few of its fields, and of its answer.
 
 A token is at least one byte of text, so the body's length bounds the prompt, and the context
-bounds prompt and completion together. That is far above what is likely: four bytes a token.
+bounds prompt and completion together. The likely cost is far lower: four bytes a token.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from sage_gateway.openai.schema import GenerationRequest
 from sage_gateway.tenants.limits import Cost
 
 BYTES_A_TOKEN = 4
-#: What a chat template writes around the messages.
+#: Tokens that a chat template adds to the messages.
 TEMPLATE_TOKENS = 64
 
 
-class Used(msgspec.Struct, frozen=True, gc=False):
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer."""
 
     prompt_tokens: int
@@ -24,12 +24,12 @@ class Used(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def total(self) -> int:
-        """Both."""
+        """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
 
 def prompt_likely(body: bytes) -> int:
-    """Tokens that a body of this length usually holds."""
+    """Tokens that a body of this length usually has."""
     return len(body) // BYTES_A_TOKEN + 1
 
 
@@ -48,16 +48,16 @@ def generation(request: GenerationRequest, body: bytes, context_tokens: int) -> 
 
 
 def embedding(body: bytes) -> Cost:
-    """The cost of vectors: the texts are all of it."""
+    """The cost of vectors: only their texts count."""
     most = len(body) + TEMPLATE_TOKENS
     return Cost(min(prompt_likely(body), most), most)
 
 
-def used(found: Mapping[str, int], *, body: bytes, deltas: int, most: int) -> Used:
-    """What an answer cost: as the engine says, else as counted; never more than was held.
+def token_usage(found: Mapping[str, int], *, body: bytes, deltas: int, most: int) -> TokenUsage:
+    """The usage of an answer, as the engine reports it or else as counted.
 
-    An engine that says too much is not believed: that would spend what nobody held back.
+    It is capped at the hold: a higher report of an engine would exceed the budget.
     """
     prompt = found["in"] if "in" in found else prompt_likely(body)
     prompt = min(prompt, most)
-    return Used(prompt, min(found.get("out", deltas), most - prompt))
+    return TokenUsage(prompt, min(found.get("out", deltas), most - prompt))

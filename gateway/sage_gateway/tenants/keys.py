@@ -1,7 +1,7 @@
-"""API keys: kept as hashes, compared in constant time; the local one is made at the first start.
+"""API keys: stored as hashes, compared in constant time; the local key is made at the first start.
 
-SHA-256 without salt or stretching is right here, because a key is 256 random bits: there is nothing
-to guess. A dictionary finds the hash, so its timing tells of a hash, from which no key follows.
+SHA-256 without salt or stretching is right here, because a key is 256 random bits and cannot be
+guessed. The lookup is by hash, so its timing reveals a hash at most, and a hash reveals no key.
 """
 
 import base64
@@ -24,7 +24,7 @@ NO_LIMITS = LimitsSpec()
 
 
 class Scope(StrEnum):
-    """What a key may do; ``admin`` may do all."""
+    """What a key may do; ``admin`` includes the other scopes."""
 
     INFER = "infer"
     READ = "read"
@@ -33,9 +33,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """All that is known of a key; the key itself is not.
+    """Metadata of a key; the key itself is not stored.
 
-    ``cache_ttl_s``: how old an answer may be that an equal request of the key is given; 0: none.
+    ``cache_ttl_s``: the maximum age of a cached answer that its requests accept; 0: not cached.
     """
 
     id: str
@@ -48,12 +48,12 @@ class Key:
     cache_ttl_s: int = 0
 
     def may(self, scope: Scope) -> bool:
-        """Whether it has this scope."""
+        """Whether the key has this scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 class Keys:
-    """The keys that may ask: the local ones, which need no store, and those of the store."""
+    """The valid keys: the local ones, which need no store, and those of the store."""
 
     def __init__(self, local: Iterable[Key]) -> None:
         self._local = {key.digest: key for key in local}
@@ -61,34 +61,33 @@ class Keys:
 
     @classmethod
     def of(cls, *keys: str) -> "Keys":
-        """Only these, which may do all."""
+        """Only these local keys, of scope ``admin``."""
         scopes = frozenset({Scope.ADMIN})
         return cls(Key(LOCAL, digest(key.encode()), LOCAL, scopes) for key in keys)
 
     def replace(self, stored: Iterable[Key]) -> None:
-        """What the store has now; the local keys stay."""
+        """Set the keys of the store; the local keys stay."""
         self._all = {key.digest: key for key in stored} | self._local
 
-    def named(self, key_id: str) -> Key | None:
-        """The key of that id, as long as it is not revoked."""
+    def by_id(self, key_id: str) -> Key | None:
+        """The key of that id, unless it was revoked."""
         return next((key for key in self._all.values() if key.id == key_id), None)
 
     def find(self, headers: Mapping[bytes, bytes]) -> Key | None:
         """The key that ``Authorization`` carries. Header names are lower case.
 
-        As ``Bearer``, or as the password of ``Basic`` with any user name, which is how a browser
-        asks for it.
+        As ``Bearer``, or as the password of ``Basic`` with any user name, as a browser sends it.
         """
         value = headers.get(b"authorization")
         if value is None:
             return None
-        shown = digest(_carried(value))
+        shown = digest(_secret_in(value))
         found = self._all.get(shown)
         return found if found and hmac.compare_digest(found.digest, shown) else None
 
 
 def digest(key: bytes) -> str:
-    """What is kept of a key."""
+    """The stored hash of a key."""
     return sha256(key).hexdigest()
 
 
@@ -97,7 +96,7 @@ def fresh() -> str:
     return f"sk-sage-{secrets.token_urlsafe(32)}"
 
 
-def _carried(value: bytes) -> bytes:
+def _secret_in(value: bytes) -> bytes:
     scheme, _, rest = value.partition(b" ")
     match scheme.lower():
         case b"bearer":
@@ -109,7 +108,7 @@ def _carried(value: bytes) -> bytes:
 
 
 def local_key(settings: Settings) -> str:
-    """The key of this machine; without one it is made, written (mode 0600) and printed once.
+    """The key of this machine; the first call makes it, writes it (mode 0600) and prints it.
 
     Raises:
         ConfigError: it can be neither read nor written.

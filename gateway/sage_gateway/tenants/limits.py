@@ -1,12 +1,12 @@
-"""What an account may still spend: pure functions over its state.
+"""Limits of an account, as pure functions over its state.
 
-A rate is a debt that drains: each request adds to it, time takes away, and it may not rise above
-what one minute allows. What a call takes in tokens is guessed when it begins and put right when it
-ends; one that is larger than a whole minute goes when there is no debt at all, and leaves more.
+A rate is a debt that time pays off: each request adds to it, and it may not rise above what one
+minute allows. The tokens of a call are estimated when it begins and corrected when it ends. A call
+that is larger than a whole minute is admitted when there is no debt at all, and leaves more.
 
-A budget is kept by holding back, before a call, the most that it can cost. What a call did cost is
-never more than was held, so ``spent + held`` never passes the budget. Days and months are UTC's;
-what is held counts against whichever day its call ends in.
+A budget is kept by holding, before a call, the most that it can cost. The actual cost is never more
+than the hold, so ``spent + held`` never exceeds the budget. Days and months are UTC; a hold counts
+against the day on which its call ends.
 """
 
 import math
@@ -25,28 +25,28 @@ DAY_S = 86_400
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
-    """In tokens: what a call is likely to take, and what it cannot pass."""
+    """The tokens that a call probably uses, and the most that it can use."""
 
     likely: int
     most: int
 
 
-class Account(msgspec.Struct, frozen=True, gc=False):
-    """One key's or one tenant's state. ``day`` is as 20261124, ``month`` as 202611."""
+class AccountState(msgspec.Struct, frozen=True, gc=False):
+    """State of the account of a key or a tenant. ``day`` is as 20261124, ``month`` as 202611."""
 
-    requests_owed: float = 0.0
-    tokens_owed: float = 0.0
+    requests_debt: float = 0.0
+    tokens_debt: float = 0.0
     at_s: float = 0.0
     day: int = 0
     day_spent: int = 0
     month: int = 0
     month_spent: int = 0
-    held: int = 0
+    tokens_held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """The limit that stands against a call, of which account, and how long it will."""
+class LimitRefusal:
+    """The limit that refuses a call, its account, and for how long it will."""
 
     account: str
     limit: str
@@ -54,7 +54,7 @@ class Refusal:
     wait_s: float
 
     def error(self) -> GatewayError:
-        """The answer that tells it; 429."""
+        """The refusal as an error; 429."""
         budget = self.limit in ("tokens_per_day", "tokens_per_month")
         words = self.limit.replace("_", " ")
         next_step = "ask for less, or wait" if budget else "try again later"
@@ -66,76 +66,76 @@ class Refusal:
 
 
 def refusal(
-    account: Account, limits: LimitsSpec, cost: Cost, *, name: str, now_s: float
-) -> Refusal | None:
-    """What stands against the call; None when it may begin. ``account`` is :func:`brought` up."""
+    account: AccountState, limits: LimitsSpec, cost: Cost, *, name: str, now_s: float
+) -> LimitRefusal | None:
+    """The limit that refuses the call, or None. ``account`` comes from :func:`replenish`."""
     rates = (
-        ("requests_per_minute", limits.requests_per_minute, account.requests_owed, 1),
-        ("tokens_per_minute", limits.tokens_per_minute, account.tokens_owed, cost.likely),
+        ("requests_per_minute", limits.requests_per_minute, account.requests_debt, 1),
+        ("tokens_per_minute", limits.tokens_per_minute, account.tokens_debt, cost.likely),
     )
     over = [
-        Refusal(name, limit, allowed, more * MINUTE_S / allowed)
-        for limit, allowed, owed, takes in rates
-        if allowed is not None and (more := owed + min(takes, allowed) - allowed) > 0
+        LimitRefusal(name, limit, allowed, excess * MINUTE_S / allowed)
+        for limit, allowed, debt, tokens in rates
+        if allowed is not None and (excess := debt + min(tokens, allowed) - allowed) > 0
     ]
     if over:
-        return max(over, key=lambda stands: stands.wait_s)
+        return max(over, key=lambda found: found.wait_s)
     budgets = (
         ("tokens_per_month", limits.tokens_per_month, account.month_spent),
         ("tokens_per_day", limits.tokens_per_day, account.day_spent),
     )
     for limit, allowed, spent in budgets:
-        if allowed is not None and spent + account.held + cost.most > allowed:
-            held_back = spent + cost.most <= allowed  # it may fit when others have ended
-            wait_s = 1.0 if held_back else left_s(limit, now_s)
-            return Refusal(name, limit, allowed, wait_s)
+        if allowed is not None and spent + account.tokens_held + cost.most > allowed:
+            fits_later = spent + cost.most <= allowed  # when other calls release their holds
+            wait_s = 1.0 if fits_later else remaining_s(limit, now_s)
+            return LimitRefusal(name, limit, allowed, wait_s)
     return None
 
 
-def brought(account: Account, limits: LimitsSpec, now_s: float) -> Account:
-    """The account as it stands now: debts drained, a new day or month begun."""
+def replenish(account: AccountState, limits: LimitsSpec, now_s: float) -> AccountState:
+    """The account at ``now_s``: debts reduced by the time since, and :func:`roll_over`."""
     passed_s = max(0.0, now_s - account.at_s)
     return replace(
-        rolled(account, now_s),
-        requests_owed=_drained(account.requests_owed, limits.requests_per_minute, passed_s),
-        tokens_owed=_drained(account.tokens_owed, limits.tokens_per_minute, passed_s),
+        roll_over(account, now_s),
+        requests_debt=_reduce(account.requests_debt, limits.requests_per_minute, passed_s),
+        tokens_debt=_reduce(account.tokens_debt, limits.tokens_per_minute, passed_s),
         at_s=_later(account.at_s, now_s),
     )
 
 
-def rolled(account: Account, now_s: float) -> Account:
-    """The account with what it spent in the day and the month of now."""
+def roll_over(account: AccountState, now_s: float) -> AccountState:
+    """The account in the day and the month of ``now_s``; what it spent in earlier ones is 0."""
     day, month = period(now_s)
-    if day <= account.day:  # the usual case; a clock that went back begins nothing anew
+    if day <= account.day:  # the usual case, or a clock that went back
         return account
     same = account.month == month
     month_spent = account.month_spent if same else 0
     return replace(account, day=day, day_spent=0, month=month, month_spent=month_spent)
 
 
-def begun(account: Account, cost: Cost) -> Account:
-    """With one more call under way."""
+def hold(account: AccountState, cost: Cost) -> AccountState:
+    """The account with the cost of one more call held."""
     return replace(
         account,
-        requests_owed=account.requests_owed + 1,
-        tokens_owed=account.tokens_owed + cost.likely,
-        held=account.held + cost.most,
+        requests_debt=account.requests_debt + 1,
+        tokens_debt=account.tokens_debt + cost.likely,
+        tokens_held=account.tokens_held + cost.most,
     )
 
 
-def ended(account: Account, cost: Cost, used: int) -> Account:
-    """With this call over, and ``used`` taken for what it was likely to take."""
+def release(account: AccountState, cost: Cost, used: int) -> AccountState:
+    """The account after a call, with ``used`` tokens in place of the estimate."""
     return replace(
         account,
-        tokens_owed=max(0.0, account.tokens_owed + used - cost.likely),
-        held=account.held - cost.most,
+        tokens_debt=max(0.0, account.tokens_debt + used - cost.likely),
+        tokens_held=account.tokens_held - cost.most,
     )
 
 
-def spent(account: Account, tokens: int, day: int) -> Account:
-    """With ``tokens`` more spent on ``day``, or less.
+def charge(account: AccountState, tokens: int, day: int) -> AccountState:
+    """The account with ``tokens`` more spent on ``day``, or less if they are negative.
 
-    What is spent counts even if its day lies before the account's: then the clock went back.
+    A charge counts even if its day is before the account's: then the clock went back.
     """
     more = tokens > 0
     same_day = day == account.day or (more and day < account.day)
@@ -147,14 +147,14 @@ def spent(account: Account, tokens: int, day: int) -> Account:
     )
 
 
-def limited(limits: LimitsSpec) -> bool:
+def has_limit(limits: LimitsSpec) -> bool:
     """Whether any limit is set."""
     rates = limits.requests_per_minute is not None or limits.tokens_per_minute is not None
-    return rates or budgeted(limits)
+    return rates or has_token_budget(limits)
 
 
-def budgeted(limits: LimitsSpec) -> bool:
-    """Whether there is a budget among them."""
+def has_token_budget(limits: LimitsSpec) -> bool:
+    """Whether a token budget is set."""
     return limits.tokens_per_day is not None or limits.tokens_per_month is not None
 
 
@@ -177,8 +177,8 @@ def days(first: int, last: int) -> list[int]:
     return [period((one + timedelta(days=n)).timestamp())[0] for n in range((end - one).days + 1)]
 
 
-def left_s(limit: str, now_s: float) -> float:
-    """How long the day or the month of ``limit`` still is."""
+def remaining_s(limit: str, now_s: float) -> float:
+    """The seconds until the end of the day or the month, whichever ``limit`` counts."""
     at = datetime.fromtimestamp(now_s, UTC)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     if limit == "tokens_per_day":
@@ -194,9 +194,9 @@ def _period(day: int) -> tuple[int, int]:
 
 
 def _later(at_s: float, now_s: float) -> float:
-    """The later one, but for a clock that was put back: then now. Gateways' clocks differ a bit."""
+    """The later of both; but now, if the clock was set back. Gateways' clocks differ slightly."""
     return at_s if 0 < at_s - now_s < MINUTE_S else now_s
 
 
-def _drained(owed: float, per_minute: int | None, passed_s: float) -> float:
-    return 0.0 if per_minute is None else max(0.0, owed - passed_s * per_minute / MINUTE_S)
+def _reduce(debt: float, per_minute: int | None, passed_s: float) -> float:
+    return 0.0 if per_minute is None else max(0.0, debt - passed_s * per_minute / MINUTE_S)

@@ -1,54 +1,58 @@
-"""Tenants in this process: the reference of the port."""
+"""Tenants' store in memory: the reference of the protocol."""
 
 import time
 from collections.abc import Callable, Sequence
 
-from sage_gateway.tenants.account_balances import Books
+from typing_extensions import override
+
+from sage_gateway.tenants.account_balances import AccountBalances
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Refusal
-from sage_gateway.tenants.store_protocol import Call, Charge, Held, summed
+from sage_gateway.tenants.limits import LimitRefusal
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, TenantStore, sum_charges
 
 
-class MemoryStore:
-    """One process, gone with it; so there is no charge of an earlier life to take back."""
+class MemoryTenantStore(TenantStore):
+    """The store of one process; lost with it, so a charge is never reversed after a crash."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._books = Books(clock)
-        self._used: tuple[Charge, ...] = ()
+        self._balances = AccountBalances(clock)
+        self._usage: tuple[Charge, ...] = ()
 
+    @override
     async def open(self) -> None:
-        """Nothing to do."""
+        pass
 
+    @override
     async def keys(self) -> tuple[Key, ...]:
-        """As the port has it."""
-        return tuple(self._books.keys.values())
+        return tuple(self._balances.keys.values())
 
-    async def keep(self, key: Key) -> None:
-        """As the port has it; lost with the process."""
-        self._books.keys[key.id] = key
+    @override
+    async def add_key(self, key: Key) -> None:
+        self._balances.keys[key.id] = key
 
-    async def drop(self, key_id: str) -> bool:
-        """As the port has it."""
-        return self._books.keys.pop(key_id, None) is not None
+    @override
+    async def delete_key(self, key_id: str) -> bool:
+        return self._balances.keys.pop(key_id, None) is not None
 
-    async def admit(self, call: Call) -> Held | Refusal:
-        """As the port has it."""
-        return self._books.admit(call) or Held(call, "")
+    @override
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
+        return self._balances.admit(call) or Hold(call, "")
 
-    async def settle(self, held: Held, charge: Charge | None) -> None:
-        """As the port has it."""
-        self._books.end(held.call, charge.tokens if charge else 0)
+    @override
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
+        self._balances.release(held.call, charge.tokens if charge else 0)
         if charge:
             await self.add([charge])
 
+    @override
     async def add(self, charges: Sequence[Charge]) -> None:
-        """As the port has it."""
-        self._books.charge(charges)
-        self._used = summed([*self._used, *charges])
+        self._balances.charge(charges)
+        self._usage = sum_charges([*self._usage, *charges])
 
+    @override
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
-        """As the port has it."""
-        return tuple(one for one in self._used if first_day <= one.row.day <= last_day)
+        return tuple(charge for charge in self._usage if first_day <= charge.row.day <= last_day)
 
+    @override
     async def close(self) -> None:
-        """Nothing to do."""
+        pass

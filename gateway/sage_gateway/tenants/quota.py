@@ -1,8 +1,8 @@
-"""Quota: holds back what a call may cost, sends it on, and charges what it did cost.
+"""Quota: holds what a call may cost, passes it on, and charges its actual cost.
 
-Only calls that reach an engine are held back and charged: an answer that is replayed, or shared
-with the same call in flight, costs nothing. Calls of a key and a tenant without limits are counted
-only; a crash may lose a second of these counts, never of a budget.
+Only calls that reach an engine are charged: an answer that is replayed, or coalesced with the same
+call in flight, is free. Calls of a key and a tenant without limits are only counted; a crash may
+lose a second of these counts, never of a budget.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,8 +18,8 @@ from sage_gateway.requests.request import ApiKey, Handler, Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.tenants.cost import embedding, generation
 from sage_gateway.tenants.keys import NO_LIMITS
-from sage_gateway.tenants.limits import Cost, Refusal, budgeted, limited
-from sage_gateway.tenants.store_protocol import Call, Held
+from sage_gateway.tenants.limits import Cost, LimitRefusal, has_limit, has_token_budget
+from sage_gateway.tenants.store_protocol import Hold, MeteredCall
 from sage_gateway.tenants.tenants import Tenants, account_name
 from sage_gateway.tenants.usage_charge import UsageCharge, budget_unavailable
 
@@ -64,14 +64,14 @@ class Quota:
             GatewayError: as the next handler.
         """
         found = self._cost(request)
-        if found is None:  # inference says why
+        if found is None:  # inference returns the error
             return await self._next.handle(request)
         model, cost = found
         key = request.key
         assert key is not None, "requests without a key are refused before"
-        held = await self._hold(request, key, cost)
+        hold = await self._hold(request, key, cost)
         payer = request.tenant, key.id, model, self._job(request.job)
-        charge = UsageCharge(self._tenants, payer, held, cost, request.body)
+        charge = UsageCharge(self._tenants, payer, hold, cost, request.body)
         try:
             answer = await self._next.handle(request)
         except BaseException:
@@ -83,27 +83,27 @@ class Quota:
             await charge.response(answer)
         return answer
 
-    async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Held | None:
-        """The hold of ``cost``; None without limits, or with rates only whose store is away."""
+    async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Hold | None:
+        """The hold of ``cost``; None without limits, or with rates only while the store is down."""
         limits = self._limits.get(request.tenant, NO_LIMITS)
-        if not limited(key.limits) and not limited(limits):
+        if not has_limit(key.limits) and not has_limit(limits):
             return None
-        budget = budgeted(key.limits) or budgeted(limits)
+        budget = has_token_budget(key.limits) or has_token_budget(limits)
         record_key = request.record_key if budget else b""
-        call = Call(key.id, key.limits, request.tenant, limits, cost, record_key)
+        call = MeteredCall(key.id, key.limits, request.tenant, limits, cost, record_key)
         try:
             found = await self._tenants.store.admit(call)
         except StoreUnavailable as error:
             if budget:
                 raise budget_unavailable() from error
             return None
-        if isinstance(found, Refusal):
+        if isinstance(found, LimitRefusal):
             self._refusals.labels(found.limit).inc()
             raise found.error()
         return found
 
     def _cost(self, request: Request) -> tuple[str, Cost] | None:
-        """The model that will answer, and the cost; None where there is no such model."""
+        """The model that will answer, and the cost; None if the model does not exist."""
         payload, body = request.payload, request.body
         assert payload is not None, "requests that cannot be read are refused before"
         if isinstance(payload, SearchRequest):
@@ -119,11 +119,11 @@ class Quota:
         context = model.spec.context_tokens if model else self._pool.context_tokens_max()
         return name, generation(payload, body, context)
 
-    def _job(self, shown: str) -> str:
-        """The job's name in the usage; only ``JOBS_MAX`` jobs are told apart, the rest is other."""
-        if not shown:
+    def _job(self, name: str) -> str:
+        """The job's name in the usage; beyond ``JOBS_MAX`` names it is ``other``."""
+        if not name:
             return ""
-        job = account_name(shown)
+        job = account_name(name)
         if job not in self._jobs and len(self._jobs) >= JOBS_MAX:
             return "other"
         self._jobs.add(job)

@@ -1,19 +1,19 @@
-"""Which scope a route needs: a table, and admin for all that is not in it."""
+"""Scope that each route requires: a table, and ``admin`` for every other route."""
 
 from sage_gateway.errors import InvalidKey, MissingScope
 from sage_gateway.tenants.keys import Key, Scope
 
 OPEN = frozenset({"/health"})
-#: Whoever has a key may know what there is to ask.
+#: Every key may list the models.
 ANY_KEY = "/v1/models"
 READ = frozenset({"/v1/usage", "/metrics", "/pool/decisions", "/docs", "/redoc", "/openapi.json"})
 INFER = "/v1/"
 
 
-def needed(path: str) -> Scope | None:
-    """The scope for ``path``, None where every key will do; paths of ``OPEN`` are not asked about.
+def required_scope(path: str) -> Scope | None:
+    """The scope for ``path``; None if any key will do. Paths of ``OPEN`` are not checked.
 
-    What nobody thought of needs admin, but below ``/v1/``: there a client is told by a 404.
+    Unknown paths require ``admin``, except below ``/v1/``, where the client gets a 404.
     """
     if path in READ:
         return Scope.READ
@@ -23,17 +23,17 @@ def needed(path: str) -> Scope | None:
 
 
 def check(key: Key | None, path: str) -> Key:
-    """The key, which may ask ``path``.
+    """The key, if it may use ``path``.
 
     Raises:
-        GatewayError: 401, there is none; 403, it may not.
+        GatewayError: 401, without a key; 403, the key lacks the scope.
     """
     if key is None:
         raise InvalidKey(
             "this needs an API key: send 'Authorization: Bearer KEY', with the key in "
             "$SAGE_HOME/keys/gateway, or one made by `sage pool keys create`",
         )
-    scope = needed(path)
+    scope = required_scope(path)
     if scope is not None and not key.may(scope):
         has = ", ".join(sorted(key.scopes))
         message = f"{path} needs a key of scope {scope}; this one has {has}"

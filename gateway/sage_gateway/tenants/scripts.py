@@ -1,7 +1,8 @@
-"""What Redis does in one step, in Lua: :mod:`limits` again, beside the data.
+"""Lua scripts of the Redis store: :mod:`sage_gateway.tenants.limits` in atomic steps.
 
-``tests/conformance/test_tenants.py`` holds both to the same answers. Fields of an account: ``r``
-and ``t`` owed, ``at``, ``day`` and ``ds`` spent in it, ``month`` and ``ms``, ``held:LIFE``.
+``tests/conformance/test_tenants.py`` checks that both give the same results. Fields of an account:
+``r`` and ``t`` (debts in requests and tokens), ``at``, ``day`` and ``ds`` (spent that day),
+``month`` and ``ms``, and ``held:LIFE``, the holds of one gateway life.
 """
 
 _SPEND = """
@@ -29,9 +30,9 @@ local function charge(keys, now_day, now_month, c, sign)
   end
 end
 """
-# KEYS key, tenant, lease, and once if there is one; ARGV prefix of leases, life, now, day, month,
-# likely, most, and for each account its four limits. Answers 0; 1, account, limit, allowed, wait in
-# ms (-1: till the end of its day or month); 2 when our own lease is over.
+# KEYS key, tenant, lease, and the call's charge if it has an id; ARGV prefix of leases, life, now,
+# day, month, likely, most, and for each account its four limits. Returns 0 if admitted; 1, account,
+# limit, allowed, wait in ms (-1: until the end of its day or month); 2 if the lease has expired.
 ADMIT = (
     _SPEND
     + """
@@ -64,26 +65,26 @@ for i = 1, 2 do
   local function n(name) return tonumber(f[name] or '0') end
   local function limit(j) return tonumber(ARGV[3 + 4 * i + j]) end
   local passed = math.max(0, now - n('at'))
-  local function drained(owed, allowed)
+  local function reduced(debt, allowed)
     if allowed < 0 then return 0 end
-    return math.max(0, owed - passed * allowed / 60)
+    return math.max(0, debt - passed * allowed / 60)
   end
-  local a = {r = drained(n('r'), limit(1)), t = drained(n('t'), limit(2)),
+  local a = {r = reduced(n('r'), limit(1)), t = reduced(n('t'), limit(2)),
              day = n('day'), ds = n('ds'), month = n('month'), ms = n('ms')}
   if a.day < day then a.day, a.ds = day, 0 end
   if a.month < month then a.month, a.ms = month, 0 end
   local ahead = n('at') - now
   a.at = (ahead > 0 and ahead < 60) and f.at or ARGV[3]
-  local stands = nil
+  local refusal = nil
   for j, pair in ipairs({{a.r, 1}, {a.t, likely}}) do
     local allowed = limit(j)
     local over = pair[1] + math.min(pair[2], allowed) - allowed
     local wait_ms = math.ceil(over * 60000 / allowed)
-    if allowed >= 0 and over > 0 and (not stands or wait_ms > stands[5]) then
-      stands = {1, i, j, allowed, wait_ms}
+    if allowed >= 0 and over > 0 and (not refusal or wait_ms > refusal[5]) then
+      refusal = {1, i, j, allowed, wait_ms}
     end
   end
-  if stands then return stands end
+  if refusal then return refusal end
   for j, spent in ipairs({a.ms, a.ds}) do
     local allowed = limit(j + 2)
     if allowed >= 0 and spent + held + most > allowed then
@@ -101,8 +102,9 @@ end
 return {0}
 """
 )
-# KEYS key, tenant, lease, and once if there is one; ARGV prefix of leases, life, likely, most,
-# seconds that once is kept, day, month, and the charge or nothing. Answers whether it is done.
+# KEYS key, tenant, lease, and the call's charge if it has an id; ARGV prefix of leases, life,
+# likely, most, seconds to keep that charge, day, month, and the charge if any. Returns whether it
+# succeeded.
 SETTLE = (
     _SPEND
     + """
@@ -115,8 +117,8 @@ for i = 1, 2 do
   if redis.call('HINCRBY', KEYS[i], field, -tonumber(ARGV[4])) <= 0 then
     redis.call('HDEL', KEYS[i], field)
   end
-  local owed = tonumber(redis.call('HGET', KEYS[i], 't') or '0') + used - tonumber(ARGV[3])
-  redis.call('HSET', KEYS[i], 't', math.max(0, owed))
+  local debt = tonumber(redis.call('HGET', KEYS[i], 't') or '0') + used - tonumber(ARGV[3])
+  redis.call('HSET', KEYS[i], 't', math.max(0, debt))
 end
 if #c == 0 then return 1 end
 if KEYS[4] then
@@ -126,7 +128,7 @@ charge(KEYS, day, month, c, 1)
 return 1
 """
 )
-# KEYS key, tenant, and again for each charge; ARGV day, month, the charges.
+# KEYS key and tenant of each charge; ARGV day, month, the charges.
 ADD = (
     _SPEND
     + """

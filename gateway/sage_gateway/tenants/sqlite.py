@@ -1,9 +1,9 @@
-"""Tenants in a SQLite file: what one gateway keeps over a crash of its process.
+"""Tenants' store in a SQLite file: what one gateway keeps through a crash.
 
-Accounts live in memory (:mod:`books`), made of the file when it is opened: so to hold the cost of a
-call takes no trip to the disk, and holds die with the process. Only charges are written: a charge
-is safe once the journal has it (:mod:`sage_gateway.storage.write_ahead_log`), and in the file
-soon after.
+Account balances live in memory (:mod:`sage_gateway.tenants.account_balances`), computed from the
+file when it is opened. So a hold needs no trip to the disk, and holds end with the process. Only
+charges are written: a charge is safe once the write-ahead log has it
+(:mod:`sage_gateway.storage.write_ahead_log`), and the file has it soon after.
 """
 
 import sqlite3
@@ -13,116 +13,113 @@ from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
+from typing_extensions import override
 
 from sage_gateway.runtime.worker_thread import WorkerThread
-from sage_gateway.storage.write_ahead_log import Journal
-from sage_gateway.tenants.account_balances import Books
+from sage_gateway.storage.write_ahead_log import WriteAheadLog
+from sage_gateway.tenants.account_balances import AccountBalances
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Refusal, period
-from sage_gateway.tenants.sqlite_tables import Entry, Rows
-from sage_gateway.tenants.store_protocol import Call, Charge, Held
+from sage_gateway.tenants.limits import LimitRefusal, period
+from sage_gateway.tenants.sqlite_tables import ChargeEntry, UsageTables
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, TenantStore
 
 
-class SqliteStore:
+class SqliteTenantStore(TenantStore):
     """The file at ``path``; one process at a time."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._rows = Rows(path)
+        self._tables = UsageTables(path)
         self._clock = clock
-        self._books = Books(clock)
-        self._unrecorded: dict[bytes, Charge] = {}
-        self._thread = WorkerThread("tenants", self._failed)
-        self._journal = Journal(path, Entry, self._thread, self._rows.insert)
-        self._read = False
+        self._balances = AccountBalances(clock)
+        self._reversible: dict[bytes, Charge] = {}
+        self._thread = WorkerThread("tenants", self._on_error)
+        self._log = WriteAheadLog(path, ChargeEntry, self._thread, self._tables.insert)
+        self._loaded = False
 
+    @override
     async def open(self) -> None:
-        """Read what is there, in the last process's journal as well.
+        await self._load()
 
-        Raises:
-            StoreUnavailable: the file cannot be had now; later calls try again.
-        """
-        await self._ready()
-
+    @override
     async def keys(self) -> tuple[Key, ...]:
-        """As the port has it."""
-        await self._ready()
-        return tuple(self._books.keys.values())
+        await self._load()
+        return tuple(self._balances.keys.values())
 
-    async def keep(self, key: Key) -> None:
-        """As the port has it."""
-        await self._ready()
-        await self._thread(self._rows.keep, key)
-        self._books.keys[key.id] = key
+    @override
+    async def add_key(self, key: Key) -> None:
+        await self._load()
+        await self._thread(self._tables.add_key, key)
+        self._balances.keys[key.id] = key
 
-    async def drop(self, key_id: str) -> bool:
-        """As the port has it."""
-        await self._ready()
-        there = await self._thread(self._rows.drop, key_id)
-        self._books.keys.pop(key_id, None)
-        return there
+    @override
+    async def delete_key(self, key_id: str) -> bool:
+        await self._load()
+        existed = await self._thread(self._tables.delete_key, key_id)
+        self._balances.keys.pop(key_id, None)
+        return existed
 
-    async def admit(self, call: Call) -> Held | Refusal:
-        """As the port has it; waits only for the first read."""
-        if not self._read:
-            await self._ready()
-        if lost := self._unrecorded.get(call.once):
-            self._charge(_negative(lost), call.once)
-            del self._unrecorded[call.once]
-        return self._books.admit(call) or Held(call, "")
+    @override
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
+        if not self._loaded:
+            await self._load()
+        if charge := self._reversible.get(call.record_key):
+            self._charge(_negative(charge), call.record_key)
+            del self._reversible[call.record_key]
+        return self._balances.admit(call) or Hold(call, "")
 
-    async def settle(self, held: Held, charge: Charge | None) -> None:
-        """As the port has it, without waiting for anything."""
-        paid = 0
+    @override
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
+        tokens = 0
         try:
             if charge is not None:
-                self._charge(charge, held.call.once)
-                paid = charge.tokens
+                self._charge(charge, held.call.record_key)
+                tokens = charge.tokens
         finally:
-            self._books.end(held.call, paid)
+            self._balances.release(held.call, tokens)
 
+    @override
     async def add(self, charges: Sequence[Charge]) -> None:
-        """As the port has it."""
-        await self._ready()
+        await self._load()
         for charge in charges:
             self._charge(charge)
 
+    @override
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
-        """As the port has it."""
-        await self._ready()
-        await self._journal.flush()
-        return await self._thread(self._rows.used, first_day, last_day)
+        await self._load()
+        await self._log.flush()
+        return await self._thread(self._tables.usage, first_day, last_day)
 
+    @override
     async def close(self) -> None:
-        """Write what waits and close the file."""
-        await self._journal.close()
-        await self._thread(self._rows.close)
+        await self._log.close()
+        await self._thread(self._tables.close)
         await self._thread.close()
 
-    def _charge(self, charge: Charge, once: bytes = b"") -> None:
-        self._journal.append(Entry(charge, once, time.time()))
-        self._books.charge([charge])
+    def _charge(self, charge: Charge, record_key: bytes = b"") -> None:
+        self._log.append(ChargeEntry(charge, record_key, time.time()))
+        self._balances.charge([charge])
 
-    async def _ready(self) -> None:
-        """Read the file, unless it was read; nothing is held or charged before that."""
-        if not self._read:
+    async def _load(self) -> None:
+        """Read the file and the write-ahead log of the last process, once, before any charge."""
+        if not self._loaded:
             first = period(self._clock())[1] * 100
             found = await self._thread(self._recover, first, first + 99)
-            if not self._read:  # not by another one that waited for the same
-                keys, used, self._unrecorded = found
-                self._books.keys.update((key.id, key) for key in keys)
-                self._books.load(used)
-                self._read = True
+            if not self._loaded:  # by a concurrent call
+                keys, usage, self._reversible = found
+                self._balances.keys.update((key.id, key) for key in keys)
+                self._balances.load(usage)
+                self._loaded = True
 
     def _recover(
         self, first_day: int, last_day: int
     ) -> tuple[tuple[Key, ...], tuple[Charge, ...], dict[bytes, Charge]]:
-        self._journal.recover(self._rows.written)
-        rows = self._rows
-        return rows.keys(), rows.used(first_day, last_day), rows.unrecorded()
+        self._log.recover(self._tables.last_segment)
+        tables = self._tables
+        return tables.keys(), tables.usage(first_day, last_day), tables.reversible_charges()
 
-    def _failed(self, error: Exception) -> None:
-        with suppress(sqlite3.Error):  # opened anew by the next
-            self._rows.close()
+    def _on_error(self, error: Exception) -> None:
+        with suppress(sqlite3.Error):  # the next call opens it again
+            self._tables.close()
 
 
 def _negative(charge: Charge) -> Charge:

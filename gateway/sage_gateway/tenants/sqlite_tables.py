@@ -1,12 +1,12 @@
-"""The tenants' SQLite file as the one thread that owns it sees it: nothing here is asynchronous.
+"""SQLite file of the tenants' store: keys and usage. Synchronous; one thread calls it.
 
-Charges are only ever added; what takes one back is a charge with negative counts. What a segment of
-the journal comes to is added to ``used`` in one transaction with its number. Of the last moments
-the named charges are kept as well, all of a segment in one value. WAL with ``synchronous=NORMAL``
-outlives ``kill -9``; a power cut may cost the last seconds.
+Charges are only ever added; a charge with negative counts reverses one. The sums of a segment of
+the write-ahead log are added to ``used`` in one transaction with its number. The named charges of
+the last moments are kept as well, those of a segment in one value. WAL with ``synchronous=NORMAL``
+survives ``kill -9``; a power cut may lose the last seconds.
 
-Many rows are one statement: Python's ``sqlite3`` lets go of the interpreter's lock at each, and
-beside a busy event loop it waits up to 5 ms to get it back.
+Many rows are one statement: Python's ``sqlite3`` releases the interpreter's lock at each statement,
+and next to a busy event loop it waits up to 5 ms to get it back.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.store_protocol import Charge, Row, summed
+from sage_gateway.tenants.store_protocol import Charge, UsageKey, sum_charges
 
 SCHEMA_VERSION = 2
 COLUMNS = "day, tenant, key, model, job, requests, prompt_tokens, completion_tokens"
@@ -28,7 +28,7 @@ CREATE TABLE used (
     day INTEGER NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
     job TEXT NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL, PRIMARY KEY ({BY})) WITHOUT ROWID;"""
-#: The last segment that is here; the named charges of each, and when its last one was made.
+#: The last segment in the file; the named charges of each segment, and the time of its last one.
 SEGMENTS = """CREATE TABLE IF NOT EXISTS written (segment INTEGER NOT NULL);
 CREATE TABLE named (segment INTEGER PRIMARY KEY, at REAL NOT NULL, charges BLOB NOT NULL);"""
 ADD = """ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
@@ -37,8 +37,8 @@ ADD = """ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
 INSERT = f"INSERT INTO used ({COLUMNS}) VALUES "  # noqa: S608 - constants
 SELECT = f"""SELECT {COLUMNS} FROM used WHERE day BETWEEN ? AND ?
     AND (requests OR prompt_tokens OR completion_tokens) ORDER BY {BY}"""  # noqa: S608
-#: From the first layout, which had each charge in a row until it was a minute old. The names go:
-#: they matter only in the moments after a ``kill -9``.
+#: Migration from the first layout, which had each charge in a row until it was a minute old. The
+#: names are dropped: they matter only in the moments after a ``kill -9``.
 FROM_1 = f"""INSERT INTO used ({COLUMNS})
     SELECT {BY}, sum(requests), sum(prompt_tokens), sum(completion_tokens)
     FROM charges WHERE true GROUP BY {BY} {ADD};
@@ -46,87 +46,87 @@ DROP TABLE charges;"""  # noqa: S608
 LOCKED_S = 0.5
 ROWS_A_STATEMENT = 500
 KEPT_DAYS = 400
-#: Between its charge and its record an answer waits for the ledger; so much at most.
-UNRECORDED_S = 10.0
+#: The longest time between the charge of an answer and its record in the idempotency store.
+REVERSIBLE_S = 10.0
 
 KEY = TypeAdapter(Key)
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A charge, with its name if it has one, and when it was made."""
+class ChargeEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A charge, the record key that names its call or an empty one, and when it was made."""
 
     charge: Charge
-    once: bytes
+    record_key: bytes
     at: float
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[Entry])
+_DECODER = msgspec.msgpack.Decoder(list[ChargeEntry])
 
 
-class Rows:
-    """The file at ``path``, opened when first used. Methods raise ``sqlite3.Error``, ``OSError``.
+class UsageTables:
+    """The file at ``path``, opened at the first call. Methods raise ``sqlite3.Error``, ``OSError``.
 
-    A broken file stays as it is: without it nobody knows what is spent, so a person has to look.
+    A corrupt file is left as it is: it has what the budgets have spent, so an operator must decide.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: sqlite3.Connection | None = None
 
-    def written(self) -> int:
+    def last_segment(self) -> int:
         """The number of the last segment that was inserted, 0 before the first."""
-        found = self._opened().execute("SELECT max(segment) FROM written").fetchone()
+        found = self._database().execute("SELECT max(segment) FROM written").fetchone()
         return found[0] or 0
 
-    def insert(self, segment: int, entries: Sequence[Entry]) -> None:
-        """Commit the charges of a segment, all or none, unless that was done."""
-        db = self._opened()
+    def insert(self, segment: int, entries: Sequence[ChargeEntry]) -> None:
+        """Commit the charges of a segment in one transaction, unless it was committed before."""
+        db = self._database()
         with db:
             db.execute("BEGIN IMMEDIATE")
-            if segment <= self.written():
+            if segment <= self.last_segment():
                 return
-            sums = summed([entry.charge for entry in entries])
+            sums = sum_charges([entry.charge for entry in entries])
             for at in range(0, len(sums), ROWS_A_STATEMENT):
                 some = sums[at : at + ROWS_A_STATEMENT]
                 values = [value for charge in some for value in _flat(charge)]
                 marks = ",".join(["(?,?,?,?,?,?,?,?)"] * len(some))
                 db.execute(f"{INSERT}{marks} {ADD}", values)
-            self._name(db, segment, entries)
+            self._insert_names(db, segment, entries)
             db.execute("DELETE FROM written")
             db.execute("INSERT INTO written VALUES (?)", (segment,))
             oldest = f"{datetime.now(UTC) - timedelta(days=KEPT_DAYS):%Y%m%d}"
             db.execute("DELETE FROM used WHERE day < ?", (int(oldest),))
 
-    def used(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
-        """The sums of these days, one a row, sorted."""
-        found = self._opened().execute(SELECT, (first_day, last_day))
-        return tuple(Charge(Row(*row[:5]), *row[5:]) for row in found)
+    def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
+        """The usage of these days, one sum for each :class:`UsageKey`, sorted."""
+        found = self._database().execute(SELECT, (first_day, last_day))
+        return tuple(Charge(UsageKey(*row[:5]), *row[5:]) for row in found)
 
-    def unrecorded(self) -> dict[bytes, Charge]:
-        """The named charges of the last moments of whoever wrote here last, if not taken back."""
-        found = self._opened().execute("SELECT charges FROM named ORDER BY segment").fetchall()
+    def reversible_charges(self) -> dict[bytes, Charge]:
+        """The named charges of the last process's last moments, without those already reversed."""
+        found = self._database().execute("SELECT charges FROM named ORDER BY segment").fetchall()
         charges: dict[bytes, Charge] = {}
         for entry in (entry for (named,) in found for entry in _DECODER.decode(named)):
             if entry.charge.requests > 0:
-                charges[entry.once] = entry.charge
+                charges[entry.record_key] = entry.charge
             else:
-                charges.pop(entry.once, None)
+                charges.pop(entry.record_key, None)
         return charges
 
     def keys(self) -> tuple[Key, ...]:
         """Every key."""
-        found = self._opened().execute("SELECT body FROM keys")
+        found = self._database().execute("SELECT body FROM keys")
         return tuple(KEY.validate_json(body) for (body,) in found)
 
-    def keep(self, key: Key) -> None:
-        """Commit a key."""
+    def add_key(self, key: Key) -> None:
+        """Commit a new key."""
         body = KEY.dump_json(key).decode()
-        self._opened().execute("INSERT INTO keys (id, body) VALUES (?, ?)", (key.id, body))
+        self._database().execute("INSERT INTO keys (id, body) VALUES (?, ?)", (key.id, body))
 
-    def drop(self, key_id: str) -> bool:
-        """Remove a key; whether there was one."""
-        return self._opened().execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount > 0
+    def delete_key(self, key_id: str) -> bool:
+        """Delete a key; whether it existed."""
+        return self._database().execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount > 0
 
     def close(self) -> None:
         """Close the file."""
@@ -134,22 +134,24 @@ class Rows:
             self._db.close()
             self._db = None
 
-    def _name(self, db: sqlite3.Connection, segment: int, entries: Sequence[Entry]) -> None:
-        """Keep the named charges of a segment; those of a while before it go."""
+    def _insert_names(
+        self, db: sqlite3.Connection, segment: int, entries: Sequence[ChargeEntry]
+    ) -> None:
+        """Insert the named charges of a segment, and delete those older than ``REVERSIBLE_S``."""
         if not entries:
             return
         last = max(entry.at for entry in entries)
-        if named := [entry for entry in entries if entry.once]:
+        if named := [entry for entry in entries if entry.record_key]:
             db.execute(
                 "INSERT INTO named VALUES (?, ?, ?)", (segment, last, _ENCODER.encode(named))
             )
-        db.execute("DELETE FROM named WHERE at < ?", (last - UNRECORDED_S,))
+        db.execute("DELETE FROM named WHERE at < ?", (last - REVERSIBLE_S,))
 
-    def _opened(self) -> sqlite3.Connection:
+    def _database(self) -> sqlite3.Connection:
         if self._db is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
-            # No statement is kept: one of many rows holds on to what was bound to it.
+            # Statements are not cached: one of many rows would keep the values bound to it.
             db = sqlite3.connect(
                 self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0
             )

@@ -1,16 +1,20 @@
-"""The port of the tenants' store: keys, accounts, and what was used.
+"""Protocol of the tenants' stores: API keys, account balances and usage.
 
-``memory.py`` is the fake that keeps the contract, ``sqlite.py`` one gateway's file, ``redis.py``
-what several gateways share; ``tests/conformance/test_tenants.py`` holds all of them to it.
+``memory.py`` is the reference, ``sqlite.py`` the file of one gateway, ``redis.py`` what several
+gateways share; ``tests/conformance/test_tenants.py`` tests them all.
 
-**How budgets stay exact over crashes.** A call holds back the most that it can cost; holds die with
-their gateway. What it did cost is charged before the end of its answer is sent, so no answer is had
-for nothing, and a call that died unanswered costs nothing. Two moments are left. Between the charge
-and the ledger's record: the caller asks again under the same id, and the engine makes a second
-answer. So a call may be named (``once``): when it is admitted again after the gateway that charged
-it died, that charge is taken back, for no answer came of it. And between the charge and the
-caller's last byte: the ledger has the answer, and gives it for nothing to who asks again. Of a call
-without an id nobody can know; it is charged.
+**How budgets stay exact through crashes.** Before a call its maximum cost is held; a hold ends with
+its gateway. The actual cost is charged before the end of the answer is sent, so every answer is
+charged, and a call that died without an answer costs nothing. Two moments remain:
+
+* Between the charge and the record in the idempotency store: the client repeats the call under the
+  same id, and the engine generates a second answer. So a call may carry the key of its record
+  (``record_key``). When it is admitted again after the gateway that charged it died, that charge is
+  reversed, since its answer was lost.
+* Between the charge and the client's last byte: the idempotency store has the answer, and replays
+  it to the client for free.
+
+A call without an id cannot be recognised; it is charged.
 """
 
 from collections.abc import Sequence
@@ -21,13 +25,13 @@ import msgspec
 
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants.keys import Key
-from sage_gateway.tenants.limits import Cost, Refusal
+from sage_gateway.tenants.limits import Cost, LimitRefusal
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
-    """A call that is about to begin: two accounts, each with its limits, and the cost.
+class MeteredCall(msgspec.Struct, frozen=True, gc=False):
+    """A call to be admitted: two accounts, each with its limits, and the cost.
 
-    ``once`` names it where the ledger answers it once; empty where it does not.
+    ``record_key``: its key in the idempotency store; empty if its answer is not recorded.
     """
 
     key: str
@@ -35,23 +39,23 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     tenant: str
     tenant_limits: LimitsSpec
     cost: Cost
-    once: bytes = b""
+    record_key: bytes = b""
 
     def accounts(self) -> tuple[tuple[str, LimitsSpec], tuple[str, LimitsSpec]]:
-        """Their names and limits."""
+        """The names of the two accounts, with their limits."""
         key, tenant = account_names(self.tenant, self.key)
         return (key, self.key_limits), (tenant, self.tenant_limits)
 
 
-class Held(msgspec.Struct, frozen=True, gc=False):
-    """A call that may go on; ``by`` is the life of the gateway that holds its cost."""
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """An admitted call; ``by`` is the gateway life that holds its cost."""
 
-    call: Call
+    call: MeteredCall
     by: str
 
 
-class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What usage is summed by."""
+class UsageKey(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The key that usage is sum_charges by; ``day`` is as 20261124."""
 
     day: int
     tenant: str
@@ -61,89 +65,92 @@ class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Something used: how many requests, how many tokens."""
+    """Usage: a number of requests and of tokens."""
 
-    row: Row
+    row: UsageKey
     requests: int
     prompt_tokens: int
     completion_tokens: int
 
     @property
     def tokens(self) -> int:
-        """Both kinds."""
+        """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
 
-class Store(Protocol):
+class TenantStore(Protocol):
     """All methods but ``close`` may raise ``StoreUnavailable``. All are called on one event loop.
 
-    None that concerns a call takes longer than some seconds.
-
-    What an account has spent on a day is the sum of the charges of its key, or of its tenant.
+    The methods that concern a call return within seconds. What an account has spent on a day is
+    the sum of the charges of its key, or of its tenant.
     """
 
     async def open(self) -> None:
-        """Make ready; what was charged before a crash is known, what was held is free."""
+        """Open the store; charges made before a crash are counted, and holds are released."""
         ...
 
     async def keys(self) -> tuple[Key, ...]:
         """Every key."""
         ...
 
-    async def keep(self, key: Key) -> None:
-        """Keep a new key. On return it outlives ``kill -9``."""
+    async def add_key(self, key: Key) -> None:
+        """Add a new key. On return it survives ``kill -9``."""
         ...
 
-    async def drop(self, key_id: str) -> bool:
-        """Forget a key; whether there was one. What it used stays."""
+    async def delete_key(self, key_id: str) -> bool:
+        """Delete a key; whether it existed. Its usage stays."""
         ...
 
-    async def admit(self, call: Call) -> Held | Refusal:
-        """Hold the cost of a call, in both accounts or in none.
+    async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
+        """Hold the cost of a call, in both accounts or in neither.
 
-        What a gateway that has died charged for the same call lately is taken back first.
+        A recent charge for the same call by a gateway that died is reversed first.
         """
         ...
 
-    async def settle(self, held: Held, charge: Charge | None) -> None:
-        """End a call and charge it; None charges nothing. On return it outlives ``kill -9``.
+    async def settle(self, held: Hold, charge: Charge | None) -> None:
+        """End the hold and charge the call, unless ``charge`` is None.
 
-        The hold ends whatever happens.
+        On return the charge survives ``kill -9``. The hold ends in any case.
 
         Raises:
-            StoreUnavailable: it is not charged, or this gateway was taken for dead and its hold
-                given to others: the answer must not be had.
+            StoreUnavailable: the call is not charged, or this gateway was taken for dead and its
+                hold was released: the answer must not be delivered.
         """
         ...
 
     async def add(self, charges: Sequence[Charge]) -> None:
-        """Charge calls that nothing was held for."""
+        """Charge calls that had no hold."""
         ...
 
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
-        """The sums of these days, one a row, in the rows' order."""
+        """The usage of these days, one sum for each :class:`UsageKey`, in their order."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything; charges stay, holds do not."""
+        """Close the store; charges stay, holds end."""
         ...
 
 
 @lru_cache(maxsize=4096)
 def account_names(tenant: str, key: str) -> tuple[str, str]:
-    """How the two accounts of a call are called, in stores and in messages."""
+    """The names of a call's two accounts, in stores and in messages."""
     return f"key {key}", f"tenant {tenant}"
 
 
-def summed(charges: Sequence[Charge]) -> tuple[Charge, ...]:
-    """One charge a row, sorted; rows that come to nothing are left out."""
-    sums: dict[Row, tuple[int, int, int]] = {}
-    for one in charges:
-        a, b, c = sums.get(one.row, (0, 0, 0))
-        sums[one.row] = (a + one.requests, b + one.prompt_tokens, c + one.completion_tokens)
+def sum_charges(charges: Sequence[Charge]) -> tuple[Charge, ...]:
+    """One charge for each :class:`UsageKey`, sorted, without those whose sums are all 0."""
+    sums: dict[UsageKey, tuple[int, int, int]] = {}
+    for charge in charges:
+        requests, prompt, completion = sums.get(charge.row, (0, 0, 0))
+        sums[charge.row] = (
+            requests + charge.requests,
+            prompt + charge.prompt_tokens,
+            completion + charge.completion_tokens,
+        )
     ordered = sorted(sums.items(), key=lambda item: _order(item[0]))
     return tuple(Charge(row, *counts) for row, counts in ordered if any(counts))
 
 
-def _order(row: Row) -> tuple[int, str, str, str, str]:
+def _order(row: UsageKey) -> tuple[int, str, str, str, str]:
     return row.day, row.tenant, row.key, row.model, row.job

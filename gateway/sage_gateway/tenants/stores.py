@@ -1,18 +1,18 @@
-"""Which store tenants have: beside the ledger's, for the same reason."""
+"""Choice of the tenants' store: the same kind as the idempotency store's, for the same reason."""
 
 from pathlib import Path
 
 from sage_gateway.config.pool_spec import LedgerSpec
-from sage_gateway.tenants.store_protocol import Store
+from sage_gateway.tenants.store_protocol import TenantStore
 
 
-def store(spec: LedgerSpec, folder: Path) -> Store:
-    """Redis where several gateways share a ledger, else a file in ``folder``."""
+def store(spec: LedgerSpec, folder: Path) -> TenantStore:
+    """Redis where several gateways share an idempotency store, else a file in ``folder``."""
     if spec.store == "redis":
-        from sage_gateway.tenants.redis import RedisStore
+        from sage_gateway.tenants.redis import RedisTenantStore
 
         assert spec.url is not None, "checked with the file"
-        return RedisStore(spec.url, lease_s=spec.lease_s)
-    from sage_gateway.tenants.sqlite import SqliteStore
+        return RedisTenantStore(spec.url, lease_s=spec.lease_s)
+    from sage_gateway.tenants.sqlite import SqliteTenantStore
 
-    return SqliteStore(folder / "tenants.sqlite")
+    return SqliteTenantStore(folder / "tenants.sqlite")

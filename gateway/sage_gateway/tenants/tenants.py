@@ -17,7 +17,7 @@ from sage_gateway.requests.request import Headers
 from sage_gateway.tenants import scopes
 from sage_gateway.tenants.keys import Key, Keys, Scope
 from sage_gateway.tenants.limits import period
-from sage_gateway.tenants.store_protocol import Charge, Held, Row, Store, summed
+from sage_gateway.tenants.store_protocol import Charge, Hold, TenantStore, UsageKey, sum_charges
 from sage_gateway.tenants.usage_charge import Payer
 
 log = logging.getLogger("sage.gateway")
@@ -28,15 +28,18 @@ NAME_CHARS_MAX = 128
 
 
 class Tenants:
-    """``open`` on the loop that serves. Keys that were read stay known while the store is away."""
+    """Keys, store and usage; ``open`` on the loop that serves.
 
-    def __init__(self, keys: Keys, store: Store) -> None:
+    Keys that were read stay valid while the store is unavailable.
+    """
+
+    def __init__(self, keys: Keys, store: TenantStore) -> None:
         self.keys = keys
         self.store = store
         self._pending: dict[Payer, tuple[int, int, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
-        self._away = False
+        self._unavailable = False
 
     async def open(self) -> None:
         """Open the store, read the keys, and refresh both every ``TICK_S``."""
@@ -64,10 +67,10 @@ class Tenants:
         """Write what was counted since the last flush."""
         pending, self._pending = self._pending, {}
         day, _ = period(time.time())
-        charges = [Charge(Row(day, *payer), *counts) for payer, counts in pending.items()]
+        charges = [Charge(UsageKey(day, *payer), *counts) for payer, counts in pending.items()]
         try:
             if charges:
-                await self.store.add(summed(charges))
+                await self.store.add(sum_charges(charges))
         except StoreUnavailable:
             for payer, counts in pending.items():
                 self.count(payer, counts)
@@ -88,21 +91,21 @@ class Tenants:
             a, b, c = self._pending.get(payer, (0, 0, 0))
             self._pending[payer] = (a + counts[0], b + counts[1], c + counts[2])
 
-    async def settle(self, held: Held, charge: Charge) -> None:
-        """End a hold and charge the call; on return the charge outlives ``kill -9``.
+    async def settle(self, hold: Hold, charge: Charge) -> None:
+        """End a hold and charge the call; on return the charge survives ``kill -9``.
 
         Raises:
-            StoreUnavailable: as :meth:`Store.settle`.
+            StoreUnavailable: as :meth:`TenantStore.settle`.
         """
-        await self.store.settle(held, charge)
+        await self.store.settle(hold, charge)
 
-    def settle_later(self, held: Held, charge: Charge | None) -> None:
-        """End a hold without waiting: the answer does not depend on it."""
-        task = asyncio.create_task(self._logged(self.store.settle(held, charge)))
+    def settle_later(self, hold: Hold, charge: Charge | None) -> None:
+        """End a hold without waiting for the store: the answer does not depend on it."""
+        task = asyncio.create_task(self._run_logged(self.store.settle(hold, charge)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_logged(self, work: Coroutine[Any, Any, None]) -> None:
         with self._log_unavailable():
             await work
 
@@ -119,11 +122,11 @@ class Tenants:
         try:
             yield
         except StoreUnavailable as error:
-            if not self._away:
+            if not self._unavailable:
                 log.warning("tenants: %s; budgets answer 503, usage waits", error)
-            self._away = True
+            self._unavailable = True
         else:
-            self._away = False
+            self._unavailable = False
 
 
 def tenant_of(key: Key, headers: Headers) -> str:
@@ -134,6 +137,6 @@ def tenant_of(key: Key, headers: Headers) -> str:
     return key.tenant
 
 
-def account_name(shown: str) -> str:
+def account_name(name: str) -> str:
     """A client's name for a tenant or a job, in the characters that accounts may have."""
-    return re.sub(r"[^A-Za-z0-9._:/-]", "_", shown[:NAME_CHARS_MAX])
+    return re.sub(r"[^A-Za-z0-9._:/-]", "_", name[:NAME_CHARS_MAX])

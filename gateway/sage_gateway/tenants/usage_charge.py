@@ -7,9 +7,9 @@ from typing import Protocol
 from sage_flink.common import StoreUnavailable
 from sage_gateway.errors import GatewayError, StoreAway
 from sage_gateway.requests.response import Response, StreamFacts
-from sage_gateway.tenants.cost import Used, used
-from sage_gateway.tenants.limits import Cost, budgeted, period
-from sage_gateway.tenants.store_protocol import Call, Charge, Held, Row
+from sage_gateway.tenants.cost import TokenUsage, token_usage
+from sage_gateway.tenants.limits import Cost, has_token_budget, period
+from sage_gateway.tenants.store_protocol import Charge, Hold, MeteredCall, UsageKey
 
 #: Tenant, key, model and job that a call is charged to.
 Payer = tuple[str, str, str, str]
@@ -21,27 +21,27 @@ class Accounts(Protocol):
     def count(self, payer: Payer, counts: tuple[int, int, int]) -> None:
         """Count requests, prompt and completion tokens of a call without limits."""
 
-    def settle_later(self, held: Held, charge: Charge | None) -> None:
+    def settle_later(self, hold: Hold, charge: Charge | None) -> None:
         """End a hold without waiting for the store."""
 
-    async def settle(self, held: Held, charge: Charge) -> None:
-        """End a hold and charge the call; on return the charge outlives ``kill -9``."""
+    async def settle(self, hold: Hold, charge: Charge) -> None:
+        """End a hold and charge the call; on return the charge survives ``kill -9``."""
 
 
 class UsageCharge:
-    """One call's charge, made once; an observer of its stream.
+    """The charge for one call, written once; an observer of its stream.
 
-    ``held``: what was held back before the call; None where the account has no limits.
+    ``hold``: the cost hold before the call; None if the account has no limits.
     """
 
-    __slots__ = ("_accounts", "_body", "_cost", "_held", "_open", "_payer")
+    __slots__ = ("_accounts", "_body", "_cost", "_hold", "_open", "_payer")
 
     def __init__(
-        self, accounts: Accounts, payer: Payer, held: Held | None, cost: Cost, body: bytes
+        self, accounts: Accounts, payer: Payer, hold: Hold | None, cost: Cost, body: bytes
     ) -> None:
         self._accounts = accounts
         self._payer = payer
-        self._held = held
+        self._hold = hold
         self._cost = cost
         self._body = body
         self._open = True
@@ -52,13 +52,13 @@ class UsageCharge:
         Raises:
             StoreAway: a budget's charge could not be written.
         """
-        await self._charge(used(found.used, body=self._body, deltas=0, most=self._cost.most))
+        await self._charge(token_usage(found.used, body=self._body, deltas=0, most=self._cost.most))
 
     def cancel(self) -> None:
-        """Charge nothing: there is no answer."""
+        """Release the hold without a charge: the call has no answer."""
         self._open = False
-        if self._held is not None:
-            self._accounts.settle_later(self._held, None)
+        if self._hold is not None:
+            self._accounts.settle_later(self._hold, None)
 
     async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
         """Charge the stream before its last event.
@@ -72,9 +72,9 @@ class UsageCharge:
         """Charge a stream that did not reach its last event.
 
         A client that disconnects pays for the events so far, a token each; a stream that the engine
-        broke off costs nothing.
+        broke off is not charged.
         """
-        with contextlib.suppress(GatewayError):  # the client is not there to see it
+        with contextlib.suppress(GatewayError):  # the client has disconnected
             await self._charge_stream(facts)
 
     async def _charge_stream(self, facts: StreamFacts) -> None:
@@ -84,31 +84,33 @@ class UsageCharge:
             self.cancel()
             return
         most = self._cost.most
-        await self._charge(used(facts.used, body=self._body, deltas=facts.events, most=most))
+        await self._charge(token_usage(facts.used, body=self._body, deltas=facts.events, most=most))
 
-    async def _charge(self, spent: Used) -> None:
+    async def _charge(self, spent: TokenUsage) -> None:
         self._open = False
-        if self._held is None:
+        if self._hold is None:
             self._accounts.count(self._payer, (1, spent.prompt_tokens, spent.completion_tokens))
             return
         day, _ = period(time.time())
-        charge = Charge(Row(day, *self._payer), 1, spent.prompt_tokens, spent.completion_tokens)
-        if not has_budget(self._held.call):
-            self._accounts.settle_later(self._held, charge)
+        charge = Charge(
+            UsageKey(day, *self._payer), 1, spent.prompt_tokens, spent.completion_tokens
+        )
+        if not has_budget(self._hold.call):
+            self._accounts.settle_later(self._hold, charge)
             return
         try:
-            await self._accounts.settle(self._held, charge)
+            await self._accounts.settle(self._hold, charge)
         except StoreUnavailable as error:
             raise budget_unavailable() from error
 
 
-def has_budget(call: Call) -> bool:
+def has_budget(call: MeteredCall) -> bool:
     """Whether the key or the tenant of a call has a token budget."""
-    return budgeted(call.key_limits) or budgeted(call.tenant_limits)
+    return has_token_budget(call.key_limits) or has_token_budget(call.tenant_limits)
 
 
 def budget_unavailable() -> StoreAway:
-    """The store of the budgets does not respond; without it no budget can be kept to."""
+    """The error of a call with a budget, while the store of the budgets is unavailable."""
     return StoreAway(
         "the store of the budgets does not answer now; try again, and see the gateway's log",
         code="budget_unavailable",

@@ -1,8 +1,8 @@
-"""Usage as points in the time-series store: by tenant, key, model and job, from the settled rows.
+"""Usage as points in the time-series store, by tenant, key, model and job.
 
-A point is the day's sum so far, at the beginning of a minute; a day that is over has one at its
-last minute. So to write one again, after a crash or by two gateways, changes nothing, and a point
-that was lost is made good by the next: nothing is ever added up twice.
+A point is the sum of its day so far, at the start of a minute; a past day has one at its last
+minute. So writing a point again, after a crash or by two gateways, changes no sum, and the next
+point replaces one that was lost.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ MINUTE_S = 60
 
 
 def usage_points(charges: Iterable[Charge], now_s: float) -> list[Point]:
-    """A point for each of ``charges``, which are sums of days; none is later than ``now_s``."""
-    return [_point(one, now_s) for one in charges]
+    """A point for each of ``charges``, which are sums of days; not later than ``now_s``."""
+    return [_point(charge, now_s) for charge in charges]
 
 
 class UsagePoints:
-    """Hands on what changed, every ``every_s``; ``open`` on the loop that serves."""
+    """Adds the changed sums every ``every_s``; ``open`` on the loop that serves."""
 
     def __init__(
         self,
@@ -43,49 +43,49 @@ class UsagePoints:
         self._add = add
         self._every_s = every_s
         self._clock = clock
-        self._told: frozenset[Charge] = frozenset()
+        self._reported: frozenset[Charge] = frozenset()
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Begin."""
+        """Start the task."""
         self._task = asyncio.create_task(self._run(), name="usage points")
 
     async def close(self) -> None:
-        """Hand on what is left; to be called while the tenants' store is open."""
+        """Report the last changes; call it before the tenants' store is closed."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self.tell()
+        await self.report()
 
-    async def tell(self) -> None:
-        """Hand on the sums of today and yesterday that are not as they were last told."""
+    async def report(self) -> None:
+        """Add the sums of today and yesterday that changed since the last report."""
         now_s = self._clock()
         try:
             await self._tenants.flush()
             found = await self._tenants.store.usage(_day(now_s - 86_400), _day(now_s))
         except StoreUnavailable as error:
-            log.warning("usage is told later: %s", error)
+            log.warning("usage is reported later: %s", error)
             return
-        new = [one for one in found if one not in self._told]
-        self._told = frozenset(found)
-        self._add(usage_points(new, now_s))
+        changed = [charge for charge in found if charge not in self._reported]
+        self._reported = frozenset(found)
+        self._add(usage_points(changed, now_s))
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            await self.tell()
+            await self.report()
 
 
-def _point(one: Charge, now_s: float) -> Point:
-    row = one.row
+def _point(charge: Charge, now_s: float) -> Point:
+    row = charge.row
     tags = {"tenant": row.tenant, "key": row.key, "model": row.model, "job": row.job}
     fields: dict[str, Field] = {
-        "requests": one.requests,
-        "prompt_tokens": one.prompt_tokens,
-        "completion_tokens": one.completion_tokens,
+        "requests": charge.requests,
+        "prompt_tokens": charge.prompt_tokens,
+        "completion_tokens": charge.completion_tokens,
     }
-    over_s = _last_minute_s(row.day)
-    at_s = min(over_s, int(now_s) // MINUTE_S * MINUTE_S)
+    last_s = _last_minute_s(row.day)
+    at_s = min(last_s, int(now_s) // MINUTE_S * MINUTE_S)
     return Point(MEASUREMENT, tags, fields, at_s * 1_000_000_000)
 
 

@@ -1,7 +1,7 @@
-"""One request to the pool and what it means: answered, worth asking again, or refused for good.
+"""Classification of one request to the pool: success, retryable failure, or final failure.
 
-Values throughout: whatever a request comes to, nothing here raises. The rules are the Java call's
-too (``connectors/native``, HttpReply and Backoff), so that every target retries alike.
+Values throughout: no function here raises for a reply. The native operator classifies in the same
+way (``connectors/native``), so that both targets retry alike.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,121 +14,102 @@ from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout, SageError
 from sage_flink.common.openai import error_message
 from sage_flink.flow.ports import Reply
 
-BACKOFF_FIRST_S = 0.1
-BACKOFF_MOST_S = 5.0
-
 #: ``Pool.post``: path, body, headers -> the reply.
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[Reply]]
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class Verdict(Enum):
-    """What an answer says about asking again, and about the guilt of what was asked."""
+class Classification(Enum):
+    """The class of a reply: whether a retry may help, and whether the content may be the cause."""
 
     OK = auto()
-    #: No connection: nothing was asked.
-    AWAY = auto()
-    #: Load or start-up: the same request may be answered later or elsewhere.
+    #: No connection: the request was not sent.
+    UNREACHABLE = auto()
+    #: Load or start-up: the same request may succeed later or elsewhere.
     BUSY = auto()
-    #: It may pass, or the content of the request does it: a text that crashes the engine.
-    DOUBTFUL = auto()
-    #: The content is refused: a part of it may be taken.
+    #: Either transient or caused by the content of the request: a text that crashes the engine.
+    UNCERTAIN = auto()
+    #: The content is refused: a part of it may be accepted.
     REFUSED = auto()
-    #: Asking again, or for less, changes nothing.
+    #: Neither a retry nor a smaller request helps.
     FINAL = auto()
 
     @property
-    def may_pass(self) -> bool:
-        """Whether the same request may be answered another time."""
-        return self in (Verdict.AWAY, Verdict.BUSY, Verdict.DOUBTFUL)
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self in (
+            Classification.UNREACHABLE,
+            Classification.BUSY,
+            Classification.UNCERTAIN,
+        )
 
     @property
-    def may_be_the_content(self) -> bool:
-        """Whether a part of the request might be answered where the whole was not."""
-        return self in (Verdict.REFUSED, Verdict.DOUBTFUL)
+    def content_may_be_the_cause(self) -> bool:
+        """Whether a part of the request may succeed where the whole failed."""
+        return self in (Classification.REFUSED, Classification.UNCERTAIN)
 
 
 _OF_STATUS = {
-    **dict.fromkeys((408, 429, 503), Verdict.BUSY),
-    **dict.fromkeys((0, 500, 502, 504), Verdict.DOUBTFUL),
-    **dict.fromkeys((400, 413, 422), Verdict.REFUSED),
+    **dict.fromkeys((408, 429, 503), Classification.BUSY),
+    **dict.fromkeys((0, 500, 502, 504), Classification.UNCERTAIN),
+    **dict.fromkeys((400, 413, 422), Classification.REFUSED),
 }
 
 
 class Attempt(NamedTuple):
-    """What one request came to; ``error`` is None exactly when the verdict is OK."""
+    """The result of one request; ``error`` is None exactly when the classification is OK."""
 
-    verdict: Verdict
+    classification: Classification
     body: bytes = b""
     error: SageError | None = None
     retry_after_s: float = 0.0
 
 
 async def attempt(post: Post, path: str, body: bytes, headers: Mapping[str, str]) -> Attempt:
-    """One request, judged. Only a cancellation gets out of it."""
+    """One request and its classification. Raises only when it is cancelled."""
     try:
-        return judged(await post(path, body, headers))
+        return classify(await post(path, body, headers))
     except PoolAway as error:
-        return Attempt(Verdict.AWAY, error=error)
+        return Attempt(Classification.UNREACHABLE, error=error)
     except PoolError as error:
-        # Of a status that is good by itself the answer is not: too large, say.
-        verdict = Verdict.REFUSED if 200 <= error.status < 300 else verdict_of(error.status)
-        return Attempt(verdict, error=error)
+        # With a 2xx status the body was the problem, for example its size.
+        success = 200 <= error.status < 300
+        kind = Classification.REFUSED if success else classify_status(error.status)
+        return Attempt(kind, error=error)
     except PoolTimeout as error:
-        return Attempt(Verdict.DOUBTFUL, error=error)
+        return Attempt(Classification.UNCERTAIN, error=error)
     except SageError as error:
-        return Attempt(Verdict.FINAL, error=error)
+        return Attempt(Classification.FINAL, error=error)
     except Exception as error:
-        said = PoolError(f"the request cannot be sent: {type(error).__name__}: {error}"[:500])
-        return Attempt(Verdict.FINAL, error=said)
+        message = f"the request cannot be sent: {type(error).__name__}: {error}"[:500]
+        return Attempt(Classification.FINAL, error=PoolError(message))
 
 
-def judged(reply: Reply) -> Attempt:
-    """The reply as an attempt. A 2xx that carries no answer is in doubt like a bad gateway's 502.
+def classify(reply: Reply) -> Attempt:
+    """The reply as an attempt. A 2xx without a result is as uncertain as a bad gateway's 502.
 
-    >>> judged(Reply(200, b'{"data": []}')).verdict.name
+    >>> classify(Reply(200, b'{"data": []}')).classification.name
     'OK'
-    >>> judged(Reply(200, b'{"error": {"message": "no room"}}'))[::2]
-    (<Verdict.DOUBTFUL: 4>, PoolError('no room'))
-    >>> judged(Reply(400, b'{"error": {"message": "no model"}}'))[::2]
-    (<Verdict.REFUSED: 5>, PoolError('no model'))
+    >>> classify(Reply(200, b'{"error": {"message": "no room"}}'))[::2]
+    (<Classification.UNCERTAIN: 4>, PoolError('no room'))
+    >>> classify(Reply(400, b'{"error": {"message": "no model"}}'))[::2]
+    (<Classification.REFUSED: 5>, PoolError('no model'))
     """
     status, body, retry_after_s = reply
     if not 200 <= status < 300:
         error = PoolError(error_message(body, status), status=status)
-        return Attempt(verdict_of(status), b"", error, retry_after_s)
-    if wrong := _wrong(body, status):
-        return Attempt(Verdict.DOUBTFUL, b"", wrong, retry_after_s)
-    return Attempt(Verdict.OK, body)
+        return Attempt(classify_status(status), b"", error, retry_after_s)
+    if wrong := _error_in(body, status):
+        return Attempt(Classification.UNCERTAIN, b"", wrong, retry_after_s)
+    return Attempt(Classification.OK, body)
 
 
-def verdict_of(status: int) -> Verdict:
-    """What an HTTP status that is not 2xx says; 0 is a connection that broke."""
-    return _OF_STATUS.get(status, Verdict.FINAL)
+def classify_status(status: int) -> Classification:
+    """The class of an HTTP status other than 2xx; 0 is a connection that broke."""
+    return _OF_STATUS.get(status, Classification.FINAL)
 
 
-def backoff_s(attempts: int, retry_after_s: float, chance: float) -> float:
-    """How long to wait after ``attempts`` attempts, ``chance`` drawn from 0 to 1.
-
-    Exponential with full jitter, so that callers refused together do not come back together, and
-    never sooner than the pool asked for.
-
-    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-
-    >>> [backoff_s(n, 0, 1.0) for n in (1, 2, 3, 9)], backoff_s(1, 2.5, 0.0)
-    ([0.1, 0.2, 0.4, 5.0], 2.5)
-    """
-    ceiling: float = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(attempts - 1, 10))
-    return retry_after_s + chance * ceiling
-
-
-def out_of_time(limit_s: float, last: SageError | None) -> PoolTimeout:
-    """The error of a call whose time is over, with what its last attempt said."""
-    said = f"; the last attempt: {last}" if last else ""
-    return PoolTimeout(f"no answer within {limit_s:.4g} s{said}")
-
-
-def _wrong(body: bytes, status: int) -> PoolError | None:
+def _error_in(body: bytes, status: int) -> PoolError | None:
     try:
         fields: dict[str, Any] = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

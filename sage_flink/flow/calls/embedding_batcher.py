@@ -1,15 +1,15 @@
-"""Texts of any records in flight, gathered into embedding requests.
+"""Batches of embeddings: texts of any records in flight, combined into requests.
 
-Texts of one tenant and priority wait in a lane. A request goes out when a lane has enough texts (by
-count or size) or its oldest has lingered, and fewer than REQUESTS_MAX are in flight: while the pool
-is busy texts go on gathering, so requests fill under load and stay small in a trickle.
+Texts of one tenant and priority wait in a buffer. A request is sent when a buffer has enough texts
+(by count or size) or its oldest has lingered, and fewer than REQUESTS_MAX are in flight: while the
+pool is busy texts accumulate, so requests fill under load and stay small in a trickle.
 
-No text harms the others of its request:
+A poison item does not harm the other texts of its request:
 
 * a request that is refused for its content, or keeps failing in a way that its content may cause,
-  is halved until the guilty text fails alone; a half has one attempt, a lone text all of them;
-* one that takes half of the time that its texts have left is ended, and halved as well;
-* a text without a usable vector in an answer that is good otherwise is asked once more, alone.
+  is bisected until the poison item fails by itself; a half has one attempt, a single text all;
+* a request that takes half of the time that its texts have left is cancelled, and bisected as well;
+* a text without a usable vector in an otherwise good result is sent once more, by itself.
 """
 
 import asyncio
@@ -20,57 +20,64 @@ from typing import NamedTuple
 
 from sage_flink.common.errors import PoolError
 from sage_flink.flow.calls import embeddings
-from sage_flink.flow.calls.classification import Attempt, Post, Verdict, attempt, out_of_time
-from sage_flink.flow.calls.retry_policy import Tries
-from sage_flink.flow.calls.tenant_buffers import ATTEMPT, Answer, Lane, Text, headers_of, lane_of
+from sage_flink.flow.calls.classification import Attempt, Classification, Post, attempt
+from sage_flink.flow.calls.retry_policy import RetryPolicy, out_of_time
+from sage_flink.flow.calls.tenant_buffers import (
+    ATTEMPT,
+    CallResult,
+    PendingText,
+    TenantBuffer,
+    batch_headers,
+    buffer_key,
+)
 from sage_flink.flow.graph import Call
 
-#: Gathered requests in flight of one call.
+#: Embedding requests in flight of one call.
 REQUESTS_MAX = 4
 
 
-class _Batch(NamedTuple):
-    """Texts that go into one request, and how often that was tried."""
+class _EmbeddingBatch(NamedTuple):
+    """The texts of one request, and its retry policy."""
 
-    texts: list[Text]
-    tries: Tries
+    texts: list[PendingText]
+    retry: RetryPolicy
 
-    def waiting(self) -> "_Batch":
-        return self._replace(texts=[text for text in self.texts if not text.answer.done()])
+    def without_settled(self) -> "_EmbeddingBatch":
+        return self._replace(texts=[text for text in self.texts if not text.result.done()])
 
 
-class Gather:
+class EmbeddingBatcher:
     """The embedding requests of one call. Lives on one event loop."""
 
     def __init__(self, node: Call, post: Post) -> None:
         self._node = node
         self._post = post
         self._sizes: Counter[int] = Counter()
-        self._lanes: dict[tuple[str, str], Lane] = {}
-        self._again: deque[_Batch] = deque()
+        self._buffers: dict[tuple[str, str], TenantBuffer] = {}
+        self._retries: deque[_EmbeddingBatch] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._closed = False
 
-    async def answer(self, content: bytes, headers: Mapping[str, str], limit_s: float) -> Answer:
-        """The vector of one text, or why there is none, within ``limit_s``."""
+    async def embed(self, content: bytes, headers: Mapping[str, str], limit_s: float) -> CallResult:
+        """The vector of one text, or the error that prevented it, within ``limit_s``."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        text = Text(content, headers, now, now + limit_s, loop.create_future())
-        self._lanes.setdefault(lane_of(headers), Lane()).add(text)
-        loop.call_later(self._node.linger_s, self._pump)
+        text = PendingText(content, headers, now, now + limit_s, loop.create_future())
+        self._buffers.setdefault(buffer_key(headers), TenantBuffer()).add(text)
+        loop.call_later(self._node.batching.linger_s, self._pump)
         self._pump()
         try:
             async with asyncio.timeout_at(text.end):
-                return await text.answer
+                return await text.result
         except TimeoutError:
-            return Answer(b"", text.attempts, out_of_time(limit_s, text.error))
+            return CallResult(b"", text.attempts, out_of_time(limit_s, text.error))
         finally:
-            if text.alone is not None:
-                text.alone.cancel()  # without effect on one that is answered
+            if text.own_request is not None:
+                text.own_request.cancel()  # without effect on a finished one
 
     async def aclose(self) -> None:
-        """Abort the requests in flight."""
+        """Cancel the requests in flight."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -79,106 +86,102 @@ class Gather:
     def _pump(self) -> None:
         while not self._closed and self._in_flight < REQUESTS_MAX and (batch := self._next()):
             self._in_flight += 1
-            task = asyncio.get_running_loop().create_task(self._ask(batch))
+            task = asyncio.get_running_loop().create_task(self._run(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _next(self) -> _Batch | None:
-        """What to ask now: what was asked before, then the lane whose oldest text is the oldest."""
-        while self._again:
-            batch = self._again.popleft().waiting()
+    def _next(self) -> _EmbeddingBatch | None:
+        """The next batch to send: retries first, then the buffer with the oldest text."""
+        while self._retries:
+            batch = self._retries.popleft().without_settled()
             if batch.texts:
                 return batch
-        now = asyncio.get_running_loop().time()
-        due = [lane for lane in self._lanes.values() if lane.due(self._node, now)]
+        batching, now = self._node.batching, asyncio.get_running_loop().time()
+        due = [buffer for buffer in self._buffers.values() if buffer.due(batching, now)]
         if not due:
-            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.texts}
+            self._buffers = {key: buffer for key, buffer in self._buffers.items() if buffer.texts}
             return None
-        texts = min(due, key=lambda lane: lane.texts[0].arrived).take(self._node)
-        return self._batch(texts, self._node.attempts_max)
+        texts = min(due, key=lambda buffer: buffer.texts[0].arrived).take(batching)
+        return self._batch(texts)
 
-    def _batch(self, texts: list[Text], doubted_max: int) -> _Batch:
-        return _Batch(texts, Tries(self._node.attempts_max, doubted_max))
+    def _batch(self, texts: list[PendingText], uncertain_max: int | None = None) -> _EmbeddingBatch:
+        attempts_max = self._node.retry.attempts_max
+        return _EmbeddingBatch(texts, RetryPolicy(attempts_max, uncertain_max or attempts_max))
 
-    async def _ask(self, batch: _Batch) -> None:
+    async def _run(self, batch: _EmbeddingBatch) -> None:
         try:
-            self._settle(batch, await self._tried(batch))
+            tried = await self._send(batch)
+            if tried is None:
+                self._bisect(batch)
+            elif tried.classification is Classification.OK:
+                self._place(batch, tried)
+            else:
+                self._retry(batch, tried)
         finally:
             self._in_flight -= 1
             self._pump()
 
-    async def _tried(self, batch: _Batch) -> Attempt | None:
-        """What the request came to; None when it took too long for several texts."""
+    async def _send(self, batch: _EmbeddingBatch) -> Attempt | None:
+        """The result of the request; None where it took too long for several texts."""
         texts, limit_s = batch.texts, None
         if len(texts) > 1:
             limit_s = (min(t.end for t in texts) - asyncio.get_running_loop().time()) / 2
         else:
-            texts[0].alone = asyncio.current_task()
+            texts[0].own_request = asyncio.current_task()
         for text in texts:
             text.attempts += 1
         body = embeddings.request(self._node.spec.model, [t.content.decode() for t in texts])
-        headers = {**headers_of(texts), ATTEMPT: str(batch.tries.made + 1)}
+        headers = {**batch_headers(texts), ATTEMPT: str(batch.retry.made + 1)}
         try:
             async with asyncio.timeout(limit_s):
                 return await attempt(self._post, self._node.spec.path, body, headers)
         except TimeoutError:
             return None
 
-    def _settle(self, batch: _Batch, tried: Attempt | None) -> None:
-        if tried is None:
-            self._halve(batch)
-        elif tried.verdict is not Verdict.OK:
-            self._failed(batch, tried)
-        else:
-            self._place(batch, tried)
-
-    def _place(self, batch: _Batch, tried: Attempt) -> None:
+    def _place(self, batch: _EmbeddingBatch, tried: Attempt) -> None:
+        """Settle each text with its vector; send a text without one again by itself."""
         model, dim = self._node.spec.model, getattr(self._node.spec, "dim", 0)
         try:
             slots = embeddings.read(model, tried.body, len(batch.texts))
         except PoolError as nonsense:
-            self._failed(batch, Attempt(Verdict.DOUBTFUL, error=nonsense))
+            self._retry(batch, Attempt(Classification.UNCERTAIN, error=nonsense))
             return
         slots = embeddings.of_one_size(slots, self._sizes, dim)
         for text, slot in zip(batch.texts, slots, strict=True):
             if isinstance(slot, bytes) or len(batch.texts) == 1:
-                text.ended(slot)
+                text.settle(slot)
             else:
                 text.error = slot
-                self._again.append(self._batch([text], self._node.attempts_max))
+                self._retries.append(self._batch([text]))
 
-    def _failed(self, batch: _Batch, tried: Attempt) -> None:
-        """Ask again, or in halves, or give up; after a pause where that may help."""
+    def _retry(self, batch: _EmbeddingBatch, tried: Attempt) -> None:
+        """Send the batch again, or its halves, after a pause where it helps; or fail its texts."""
         assert tried.error is not None
-        batch = batch._replace(tries=batch.tries.after(tried)).waiting()
-        verdict, more = tried.verdict, batch.tries.more(tried.verdict)
-        pause_s = 0.0
-        if verdict.may_pass:
-            pause_s = batch.tries.pause_s(tried, random.random())  # noqa: S311
+        batch = batch._replace(retry=batch.retry.after(tried)).without_settled()
+        kind, again = tried.classification, batch.retry.allows(tried.classification)
+        pause_s = batch.retry.pause_s(tried, random.random()) if kind.retryable else 0.0  # noqa: S311
         end = asyncio.get_running_loop().time() + pause_s
-        last = not more and (len(batch.texts) == 1 or not verdict.may_be_the_content)
+        last = not again and (len(batch.texts) == 1 or not kind.content_may_be_the_cause)
         for text in batch.texts:
             text.error = tried.error
-            # With no time for another attempt, this one's answer says more than a timeout would.
+            # Without time for another attempt this error is more specific than a timeout.
             if last or text.end <= end:
-                text.ended(tried.error)
+                text.settle(tried.error)
         if pause_s:
-            asyncio.get_running_loop().call_later(pause_s, self._resume, batch, more)
+            asyncio.get_running_loop().call_later(pause_s, self._resume, batch, again)
         else:
-            self._resume(batch, more)
+            self._resume(batch, again)
 
-    def _resume(self, batch: _Batch, more: bool) -> None:
-        if more:
-            self._again.append(batch)
+    def _resume(self, batch: _EmbeddingBatch, again: bool) -> None:
+        if again:
+            self._retries.append(batch)
         else:
-            self._halve(batch)
+            self._bisect(batch)
         self._pump()
 
-    def _halve(self, batch: _Batch) -> None:
-        texts = batch.waiting().texts
+    def _bisect(self, batch: _EmbeddingBatch) -> None:
+        texts = batch.without_settled().texts
         middle = (len(texts) + 1) // 2
         for half in (texts[:middle], texts[middle:]):
             if half:
-                self._again.append(
-                    self._batch(half, self._node.attempts_max if len(half) == 1 else 1)
-                )
+                self._retries.append(self._batch(half, None if len(half) == 1 else 1))

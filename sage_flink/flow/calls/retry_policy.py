@@ -1,41 +1,68 @@
-"""How often one request body is asked, and how long is waited in between: a pure account.
+"""Retry policy of a call: how many attempts one request body gets, and the pauses between them.
 
-What finds no connection has asked nothing and does not count: while the pool is away, for a restart
-say, calls wait for it as long as they have time, and the stream waits for them.
+An attempt that finds no connection has sent no request and does not count: while the pool is
+unreachable, during a restart for example, calls wait for it within their budget, and backpressure
+reaches the stream.
 """
 
 from dataclasses import dataclass, replace
 
-from sage_flink.flow.calls.classification import Attempt, Verdict, backoff_s
+from sage_flink.common.errors import PoolTimeout, SageError
+from sage_flink.flow.calls.classification import Attempt, Classification
 
-_AWAY_STEP_MAX = 4  # trying for a connection costs little: be there within 0.8 s of the pool
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MOST_S = 5.0
+#: A connection attempt costs little: reconnect within 0.8 s of the pool's return.
+_UNREACHABLE_STEP_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
-    """Attempts made with one body, and how many of them count.
+class RetryPolicy:
+    """The attempts made with one body, and the limits on those that count.
 
-    ``doubted_max`` bounds them while the content may be at fault, ``attempts_max`` otherwise.
+    ``uncertain_max`` is the limit while the content may be the cause, ``attempts_max`` otherwise.
     """
 
     attempts_max: int
-    doubted_max: int
+    uncertain_max: int
     made: int = 0
     counted: int = 0
 
-    def after(self, tried: Attempt) -> "Tries":
-        """The account with one more attempt in it."""
-        heard = tried.verdict is not Verdict.AWAY
-        return replace(self, made=self.made + 1, counted=self.counted + heard)
+    def after(self, tried: Attempt) -> "RetryPolicy":
+        """The policy with one more attempt."""
+        reached = tried.classification is not Classification.UNREACHABLE
+        return replace(self, made=self.made + 1, counted=self.counted + reached)
 
-    def more(self, verdict: Verdict) -> bool:
-        """Whether the same body is to be asked again after an attempt of this verdict."""
-        most = self.doubted_max if verdict is Verdict.DOUBTFUL else self.attempts_max
-        away = verdict is Verdict.AWAY
-        return verdict.may_pass and (away or self.counted < most)
+    def allows(self, kind: Classification) -> bool:
+        """Whether the same body may be sent again after an attempt of this class."""
+        if kind is Classification.UNREACHABLE:
+            return True
+        limit = self.uncertain_max if kind is Classification.UNCERTAIN else self.attempts_max
+        return kind.retryable and self.counted < limit
 
     def pause_s(self, tried: Attempt, chance: float) -> float:
-        """How long to wait after that attempt, the last that :meth:`after` was told of."""
-        away = tried.verdict is Verdict.AWAY
-        step = min(self.made, _AWAY_STEP_MAX) if away else max(self.counted, 1)
+        """Seconds to wait after ``tried``, which :meth:`after` has counted."""
+        unreachable = tried.classification is Classification.UNREACHABLE
+        step = min(self.made, _UNREACHABLE_STEP_MAX) if unreachable else max(self.counted, 1)
         return backoff_s(step, tried.retry_after_s, chance)
+
+
+def backoff_s(attempts: int, retry_after_s: float, chance: float) -> float:
+    """Seconds to wait after ``attempts`` attempts, with ``chance`` drawn from 0 to 1.
+
+    Exponential with full jitter, so that callers refused together do not retry together, and never
+    sooner than the pool asked for.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+
+    >>> [backoff_s(n, 0, 1.0) for n in (1, 2, 3, 9)], backoff_s(1, 2.5, 0.0)
+    ([0.1, 0.2, 0.4, 5.0], 2.5)
+    """
+    ceiling: float = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(attempts - 1, 10))
+    return retry_after_s + chance * ceiling
+
+
+def out_of_time(limit_s: float, last: SageError | None) -> PoolTimeout:
+    """The error of a call that used up its budget, with the error of its last attempt."""
+    message = f"; the last attempt: {last}" if last else ""
+    return PoolTimeout(f"no answer within {limit_s:.4g} s{message}")

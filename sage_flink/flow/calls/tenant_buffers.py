@@ -1,6 +1,6 @@
-"""The texts that wait to be gathered into embedding requests, and what a request says of its own.
+"""Per-tenant buffers of the texts that wait for an embedding request, and the request's headers.
 
-Values and queues without a clock or a wire; :mod:`~sage_flink.flow.calls.embedding_batcher` drives
+Values and queues without clock or network; :mod:`~sage_flink.flow.calls.embedding_batcher` drives
 them.
 """
 
@@ -12,15 +12,15 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from sage_flink.common.errors import SageError
-from sage_flink.flow.graph import Call
+from sage_flink.flow.call_options import Batching
 
 BYTES_A_TOKEN = 4
 REQUEST_ID, TENANT, PRIORITY = "x-request-id", "x-sage-tenant", "x-sage-priority"
 DEADLINE, ATTEMPT, JOB = "x-sage-deadline-ms", "x-sage-attempt", "x-sage-job"
 
 
-class Answer(NamedTuple):
-    """How a call ended, after how many requests; ok exactly when ``error`` is None."""
+class CallResult(NamedTuple):
+    """The end of a call after ``attempts`` requests; successful exactly when ``error`` is None."""
 
     body: bytes
     attempts: int
@@ -28,82 +28,83 @@ class Answer(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Text:
-    """A text on its way; ends once. Times are the event loop's: ``end`` is when its own is over."""
+class PendingText:
+    """A text in flight; settled once. Times are the event loop's: ``end`` ends its own budget."""
 
     content: bytes
     headers: Mapping[str, str]
     arrived: float
     end: float
-    answer: "asyncio.Future[Answer]"
+    result: "asyncio.Future[CallResult]"
     attempts: int = 0
     error: SageError | None = None
-    #: The request that holds this text and no other.
-    alone: "asyncio.Task[None] | None" = None
+    #: The request that carries this text alone.
+    own_request: "asyncio.Task[None] | None" = None
 
-    def ended(self, outcome: bytes | SageError) -> None:
-        """It has its vector, or will have none; without effect after its end."""
-        if self.answer.done():
+    def settle(self, outcome: bytes | SageError) -> None:
+        """Set the vector or the error; without effect on a settled text."""
+        if self.result.done():
             return
         if isinstance(outcome, bytes):
-            self.answer.set_result(Answer(outcome, self.attempts))
+            self.result.set_result(CallResult(outcome, self.attempts))
         else:
-            self.answer.set_result(Answer(b"", self.attempts, outcome))
+            self.result.set_result(CallResult(b"", self.attempts, outcome))
 
 
 @dataclass(slots=True)
-class Lane:
-    """The waiting texts of one tenant and priority, oldest first."""
+class TenantBuffer:
+    """The pending texts of one tenant and priority, oldest first."""
 
-    texts: deque[Text] = field(default_factory=deque)
+    texts: deque[PendingText] = field(default_factory=deque)
     bytes: int = 0
 
-    def add(self, text: Text) -> None:
-        """It waits."""
+    def add(self, text: PendingText) -> None:
+        """Append the text."""
         self.texts.append(text)
         self.bytes += len(text.content)
 
-    def due(self, node: Call, now: float) -> bool:
-        """Whether a request is to go out: enough wait, or the oldest has waited enough."""
-        while self.texts and self.texts[0].answer.done():
-            self._next()
-        full = len(self.texts) >= node.items_max or self.bytes >= node.tokens_max * BYTES_A_TOKEN
-        return bool(self.texts) and (full or now >= self.texts[0].arrived + node.linger_s)
+    def due(self, batching: Batching, now: float) -> bool:
+        """Whether a request should be sent: enough texts wait, or the oldest has lingered."""
+        while self.texts and self.texts[0].result.done():
+            self._pop()
+        full = self.bytes >= batching.tokens_max * BYTES_A_TOKEN
+        full = full or len(self.texts) >= batching.items_max
+        return bool(self.texts) and (full or now >= self.texts[0].arrived + batching.linger_s)
 
-    def take(self, node: Call) -> list[Text]:
-        """The oldest texts that fit one request; a single larger one goes alone."""
-        taken: list[Text] = []
-        room = node.tokens_max * BYTES_A_TOKEN
-        while self.texts and len(taken) < node.items_max:
+    def take(self, batching: Batching) -> list[PendingText]:
+        """The oldest texts that fit one request; a single larger one is a request by itself."""
+        texts: list[PendingText] = []
+        room = batching.tokens_max * BYTES_A_TOKEN
+        while self.texts and len(texts) < batching.items_max:
             room -= len(self.texts[0].content)
-            if taken and room < 0:
+            if texts and room < 0:
                 break
-            text = self._next()
-            if not text.answer.done():
-                taken.append(text)
-        return taken
+            text = self._pop()
+            if not text.result.done():
+                texts.append(text)
+        return texts
 
-    def _next(self) -> Text:
+    def _pop(self) -> PendingText:
         text = self.texts.popleft()
         self.bytes -= len(text.content)
         return text
 
 
-def lane_of(headers: Mapping[str, str]) -> tuple[str, str]:
-    """Who never shares a request with whom: the tenant and the priority."""
+def buffer_key(headers: Mapping[str, str]) -> tuple[str, str]:
+    """Tenant and priority: texts that differ in either never share a request."""
     return headers.get(TENANT, ""), headers.get(PRIORITY, "")
 
 
-def headers_of(texts: Sequence[Text]) -> dict[str, str]:
-    """A lone text's own headers; else what all share, the earliest deadline, and an id.
+def batch_headers(texts: Sequence[PendingText]) -> dict[str, str]:
+    """A single text's own headers; otherwise the shared ones, the earliest deadline, and an id.
 
-    The id is made of the texts' ids: the same when the same texts are asked again together.
+    The id is derived from the texts' ids: a repeated request for the same texts has the same id.
     """
     first = texts[0].headers
     if len(texts) == 1:
         return dict(first)
-    asked = "".join(f"{text.headers[REQUEST_ID]}\n" for text in texts)
-    id_ = sha256(asked.encode()).hexdigest()[:32]
+    ids = "".join(f"{text.headers[REQUEST_ID]}\n" for text in texts)
+    id_ = sha256(ids.encode()).hexdigest()[:32]
     deadlines = [text.headers[DEADLINE] for text in texts if DEADLINE in text.headers]
     return {
         REQUEST_ID: id_,

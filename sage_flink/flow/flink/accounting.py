@@ -1,11 +1,11 @@
-"""Where a Flink job counts: tallies on its streams, and the account that they end in.
+"""Record accounting of a Flink job: record counters on its streams, and the operator of the sums.
 
-A tally stands behind each source and each Python stage, and before each batch and native sink;
-what it counts it sends, with every checkpoint barrier, to the one operator that holds the sums.
-Tallies have no state and the account is one operator of a fixed name, so counts follow the names of
-the steps through restarts, savepoints, another parallelism and a pipeline that gained a step.
+A record counter follows each source and each Python stage, and precedes each batch and native sink.
+With every checkpoint barrier it sends its counter delta to the one operator that holds the sums.
+Record counters have no state and the sums are in one operator of a fixed name, so counts follow the
+names of the steps through restarts, savepoints, another parallelism and a step added later.
 
-Tried and left: counters of Flink's metrics (they begin at zero after each restart), and a stateful
+Tried and rejected: counters of Flink's metrics (they restart at zero with the job), and a stateful
 operator at each place (its state cannot follow a step that moves into another stage).
 """
 
@@ -35,35 +35,35 @@ from sage_flink.platform.record_accounting import (
 )
 
 
-class Account:
+class RecordAccounting:
     """The record counters of a job while it is compiled."""
 
     def __init__(self, graph: Graph) -> None:
         self.steps = steps(graph)
-        self.receipts: list[DataStream] = []
+        self.deltas: list[DataStream] = []
 
-    def tally(self, stream: DataStream, node: str, *whats: str) -> DataStream:
-        """The stream, each record counted as each of ``whats`` of the step ``node``."""
-        return self.stage(stream, node, [counter_name(node, what) for what in whats])
+    def count(self, stream: DataStream, node: str, *names: str) -> DataStream:
+        """The stream, with each record counted in the counters ``names`` of the step ``node``."""
+        return self.count_stage(stream, node, [counter_name(node, name) for name in names])
 
-    def stage(self, stream: DataStream, name: str, straight: list[str]) -> DataStream:
-        """The stream without its receipts, each record counted in all counters ``straight``."""
+    def count_stage(self, stream: DataStream, name: str, names: list[str]) -> DataStream:
+        """The stage's output without its counter deltas; each record is counted in ``names``."""
         native = get_gateway().jvm.org.sage.flink.counters.RecordCounterOperator
-        counted = native.wire(stream._j_data_stream, f"{name}.tally", straight)
-        self.receipts.append(native.deltas(counted))
+        counted = native.wire(stream._j_data_stream, f"{name}.tally", names)
+        self.deltas.append(native.deltas(counted))
         return DataStream(counted)
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
-        """Add the account to the job, and the steps to its parameters for who reads it."""
+        """Add the operator of the sums to the job, and the steps to the job's parameters."""
         written = encode_steps(self.steps)
         native = get_gateway().jvm.org.sage.flink.counters.JobCountersOperator
-        native.wire(self.receipts, counter_names(self.steps), written)
+        native.wire(self.deltas, counter_names(self.steps), written)
         config = env.get_config()
         config.set_global_job_parameters({**config.get_global_job_parameters(), STEPS: written})
 
 
 def steps(graph: Graph) -> tuple[CountedStep, ...]:
-    """The graph as its account sees it, the dead letters as its last step."""
+    """The steps of the graph for record accounting, with the dead letters last."""
     nodes = (CountedStep(node.name, _kind(node), node.inputs) for node in graph.nodes)
     return (*nodes, CountedStep(DEAD_LETTERS, "dead_letters", ()))
 

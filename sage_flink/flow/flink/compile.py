@@ -1,20 +1,19 @@
-"""The Flink target: one compile pass from a graph to DataStream operators.
+"""The compile pass of the Flink target: from a graph to DataStream operators.
 
 Every edge carries encoded records (``byte[]``), so Java operators and Python workers read the same
-wire form. A step's name is its operator's name and uid. Lowering, a node each:
+wire form. A step's name is its operator's name and uid. Each node is compiled to:
 
 ========  ==========================================================================
-Read      native source; a source that only Python can read becomes a collection
+Read      native source; a source without one is read here and becomes a collection
 FlatMap   Python process function, failures to a side output
-Call      Python request step -> Java async call (a task of its own) -> Python answer step;
+Call      Python request step -> Java async call (a task of its own) -> Python answer step
 Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
 Union     union
 ========  ==========================================================================
 
 Neighbouring Python steps share one operator. Failures of all steps are united and written to the
-graph's dead-letter sink. What goes in and out is counted by
-:mod:`~sage_flink.flow.flink.accounting`.
+graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink.accounting`.
 """
 
 import json
@@ -27,7 +26,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
-from sage_flink.flow.flink.accounting import Account
+from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
 from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
@@ -44,8 +43,8 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
 
-#: The operator that holds back what a replay writes, and the sink behind it.
-HELD = "held"
+#: The operator that buffers the output of a replay until the end of its input.
+END_OF_INPUT_BUFFER = "held"
 
 
 def compile_graph(
@@ -55,14 +54,14 @@ def compile_graph(
     job: str,
     settings: Settings,
     run: str = "",
-    at_once: bool = False,
+    in_one_transaction: bool = False,
 ) -> None:
-    """Add the operators of ``graph`` to ``env``; starts nothing."""
-    _Compiler(graph, env, job, settings, run or job, at_once).compile()
+    """Add the operators of ``graph`` to ``env``; does not start the job."""
+    _Compiler(graph, env, job, settings, run or job, in_one_transaction).compile()
 
 
-class _Stage(NamedTuple):
-    """Python steps that are to share an operator, and the stream they read."""
+class _OpenStage(NamedTuple):
+    """Python steps that will share an operator, and the stream that they read."""
 
     stream: DataStream
     steps: tuple[Step, ...]
@@ -76,53 +75,55 @@ class _Compiler:
         job: str,
         settings: Settings,
         run: str,
-        at_once: bool,
+        in_one_transaction: bool,
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
-        self.run, self.at_once = run, at_once
-        self.held: list[tuple[DataStream, SharedSink]] = []
+        self.run, self.in_one_transaction = run, in_one_transaction
+        self.buffered: list[tuple[DataStream, SharedSink]] = []
         self.streams: dict[str, DataStream] = {}
-        self.open: dict[str, _Stage] = {}  # by the name of their last step, to be extended
+        self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
-        self.account = Account(graph)
+        self.accounting = RecordAccounting(graph)
 
     def compile(self) -> None:
         for node in self.graph.nodes:
             self._node(node)
-        for name in list(self.open):
+        for name in list(self.open_stages):
             self._stream(name)
         if self.failed:
             self._dead_letters(self.failed[0].union(*self.failed[1:]))
-        if self.held:
-            self._held_sink()
-        self.account.wire(self.env)
+        if self.buffered:
+            self._transaction_sink()
+        self.accounting.wire(self.env)
 
-    def _dead_letters(self, letters: DataStream) -> None:
-        """The letters into the graph's sink; a Python one gets them one by one."""
+    def _dead_letters(self, failed: DataStream) -> None:
+        """Write failed records to the graph's sink; a Python sink gets them one by one."""
         sink = self.graph.dead_letters
         if isinstance(sink, FlinkSink):
-            self._native_sink(letters, DEAD_LETTERS, sink)
+            self._native_sink(failed, DEAD_LETTERS, sink)
         elif isinstance(sink, Sink):
-            letters = self.account.tally(letters, DEAD_LETTERS, "read", "written")
+            failed = self.accounting.count(failed, DEAD_LETTERS, "read", "written")
             steps = (
                 SingleRecordBatchStep(f"{DEAD_LETTERS}.batch"),
                 DeadLetterWriteStep(DEAD_LETTERS, sink),
             )
             stage = Stage(steps, self.job, self.run, counted=False)
-            letters.process(stage, BYTES).name(DEAD_LETTERS).uid(DEAD_LETTERS)
+            failed.process(stage, BYTES).name(DEAD_LETTERS).uid(DEAD_LETTERS)
 
     def _node(self, node: Node) -> None:
         match node:
             case Read():
-                counted = self.account.tally(self._read(node), node.name, "read", "emitted")
-                self.streams[node.name] = counted
+                source = self._read(node)
+                self.streams[node.name] = self.accounting.count(
+                    source, node.name, "read", "emitted"
+                )
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
             case Call():
-                asked = f"{node.name}.request"
-                self._python(node.input, asked, RequestStep(node, self.job))
-                answered = _Stage(self._call(node, self._stream(asked)), (AnswerStep(node),))
-                self.open[node.name] = answered
+                request = f"{node.name}.request"
+                self._python(node.input, request, RequestStep(node, self.job))
+                results = self._call(node, self._stream(request))
+                self.open_stages[node.name] = _OpenStage(results, (AnswerStep(node),))
             case Batch():
                 self.streams[node.name] = self._batch(node)
             case Union():
@@ -137,24 +138,25 @@ class _Compiler:
                 assert_never(node)
 
     def _python(self, upstream: str, name: str, step: Step) -> None:
-        """Put ``step`` behind ``upstream``, into its stage where no other step reads that."""
-        alone = len(list(self.graph.users(upstream))) == 1
-        if upstream in self.open and alone:
-            stage = self.open.pop(upstream)
+        """Append ``step`` to the stage of ``upstream``, or to a new one if that has other users."""
+        only_user = len(list(self.graph.users(upstream))) == 1
+        if upstream in self.open_stages and only_user:
+            stage = self.open_stages.pop(upstream)
         else:
-            stage = _Stage(self._stream(upstream), ())
-        self.open[name] = stage._replace(steps=(*stage.steps, step))
+            stage = _OpenStage(self._stream(upstream), ())
+        self.open_stages[name] = stage._replace(steps=(*stage.steps, step))
 
     def _stream(self, name: str) -> DataStream:
-        """The output of step ``name``; its stage becomes an operator now."""
-        if name in self.open:
-            stage = self.open.pop(name)
+        """The output of step ``name``; an open stage becomes an operator here."""
+        if name in self.open_stages:
+            stage = self.open_stages.pop(name)
             label = ", ".join(step.name for step in stage.steps)
             last = stage.steps[-1].name
-            made = Stage(stage.steps, self.job, self.run)
-            out = stage.stream.process(made, BYTES).name(label).uid(last)
-            self.streams[name] = self.account.stage(out, last, made.straight())
-            # Not PyFlink's get_side_output: it adds a Python operator that does nothing.
+            function = Stage(stage.steps, self.job, self.run)
+            out = stage.stream.process(function, BYTES).name(label).uid(last)
+            counters = function.passthrough_counters()
+            self.streams[name] = self.accounting.count_stage(out, last, counters)
+            # Not PyFlink's get_side_output: it adds a Python operator without effect.
             tag = FAILED.get_java_output_tag()
             self.failed.append(DataStream(out._j_data_stream.getSideOutput(tag)))
         return self.streams[name]
@@ -168,12 +170,12 @@ class _Compiler:
             j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
             return DataStream(j_stream).uid(node.name)
         assert isinstance(source, Source)
-        given = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
+        rows = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
         for record in source.records():
-            given.add(encode(record))
-        return DataStream(j_env.fromData(given, j_bytes)).name(node.name).uid(node.name)
+            rows.add(encode(record))
+        return DataStream(j_env.fromData(rows, j_bytes)).name(node.name).uid(node.name)
 
-    def _call(self, node: Call, asked: DataStream) -> DataStream:
+    def _call(self, node: Call, requests: DataStream) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.call.PoolAsyncFunction
         config = json.dumps(
             {
@@ -184,43 +186,46 @@ class _Compiler:
                 "model": node.spec.model,
                 "capacity": node.capacity,
                 "timeout_ms": round(node.timeout_s * 1000),
-                "attempts_max": node.attempts_max,
+                "attempts_max": node.retry.attempts_max,
                 "ordered": node.ordered,
-                "items_max": node.items_max,
-                "tokens_max": node.tokens_max,
-                "linger_ms": round(node.linger_s * 1000),
-                "slack_ms": max(1, round((node.slack_s or node.timeout_s) * 1000)),
+                "items_max": node.batching.items_max,
+                "tokens_max": node.batching.tokens_max,
+                "linger_ms": round(node.batching.linger_s * 1000),
+                "slack_ms": max(1, round(node.slack_s * 1000)),
                 "dim": getattr(node.spec, "dim", 0),
                 "key_env": "SAGE_GATEWAY_KEY",
                 "key_file": "keys/gateway",
             }
         )
-        return DataStream(native.wire(asked._j_data_stream, config))
+        return DataStream(native.wire(requests._j_data_stream, config))
 
     def _batch(self, node: Batch) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.batching.MicroBatchOperator
-        stream = self.account.tally(self._stream(node.input), node.name, "read")._j_data_stream
+        stream = self.accounting.count(self._stream(node.input), node.name, "read")._j_data_stream
         linger_ms = max(1, round(node.linger_s * 1000))
         return DataStream(native.wire(stream, node.name, node.items_max, node.bytes_max, linger_ms))
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
-        # What enters counts as written: it is committed with the checkpoint that holds the count.
-        stream = self.account.tally(stream, name, "read", "written")
-        if self.at_once and isinstance(sink, SharedSink):
-            self.held.append((stream, sink))
+        # A record that enters counts as written: the checkpoint that holds the count commits it.
+        stream = self.accounting.count(stream, name, "read", "written")
+        if self.in_one_transaction and isinstance(sink, SharedSink):
+            self.buffered.append((stream, sink))
             return
         prefix = f"sage-{self.run}-{name}"
         j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
         stream.sink_to(PySink(j_sink)).name(name).uid(name)
 
-    def _held_sink(self) -> None:
-        """One sink for what goes to native ones, so that it becomes visible in one transaction."""
+    def _transaction_sink(self) -> None:
+        """One sink in place of several native ones, so that all output shares one transaction."""
         jvm = get_gateway().jvm
         streams, topics = jvm.java.util.ArrayList(), jvm.java.util.ArrayList()
-        for stream, sink in self.held:
+        for stream, sink in self.buffered:
             streams.add(stream._j_data_stream)
             topics.add(sink.topic)
+        name = END_OF_INPUT_BUFFER
         native = jvm.org.sage.flink.connector.EndOfInputBufferOperator
-        held = DataStream(native.wire(streams, topics, HELD))
-        shared = self.held[0][1].shared().flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
-        held.sink_to(PySink(shared)).name(f"{HELD}.write").uid(f"{HELD}.write").set_parallelism(1)
+        buffer = DataStream(native.wire(streams, topics, name))
+        topics_sink = self.buffered[0][1].topics_sink()
+        native_sink = topics_sink.flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
+        sink = buffer.sink_to(PySink(native_sink)).name(f"{name}.write").uid(f"{name}.write")
+        sink.set_parallelism(1)

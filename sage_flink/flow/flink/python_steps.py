@@ -1,51 +1,82 @@
 """The steps of a stage that run an author's code: a flat_map, and both ends of a call."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
+from pyflink.datastream.functions import RuntimeContext
+from typing_extensions import override
 
-from sage_flink.common.records import Failed, Record, decode, encode
+from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.graph import Call, FlatMap
-from sage_flink.flow.steps import call_headers, flat_map, guarded, question
+from sage_flink.flow.lifecycle import close, open_copy
+from sage_flink.flow.ports import OpenContext
+from sage_flink.flow.steps import call_headers, catch_failure, flat_map, request_body
 
 
 class FlatMapStep(Step):
-    """Record -> the records that the function makes of it."""
+    """Record -> the records that the function makes from it."""
 
     def __init__(self, node: FlatMap) -> None:
         super().__init__(node.name, (node.name, "read", "emitted"))
         self.node = node
 
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
-        """The function's records, or the failure."""
-        made = guarded(self.name, item, lambda: flat_map(self.node, item))
-        yield from (made,) if isinstance(made, Failed) else made
+    @override
+    def open(self, context: RuntimeContext, job: str) -> None:
+        opened = open_copy(self.node.function, _open_context(context, job, self.node.name))
+        self.node = replace(self.node, function=opened)
+
+    @override
+    def close(self) -> None:
+        close(self.node.function)
+
+    @override
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
+        node = self.node
+        made = catch_failure(self.name, item, lambda: flat_map(node, item), node.function)
+        yield from (made,) if isinstance(made, FailedRecord) else made
 
 
-class RequestStep(Step):
-    """Record -> [record, request id, body, headers], as the native call takes it.
+class _CallEnd(Step):
+    """A step that runs one of the two methods of a call's spec."""
 
-    An empty body is nothing to ask: the call answers it at once, in its place, after no attempt.
+    def __init__(self, node: Call, name: str, counts_as: tuple[str, str, str]) -> None:
+        super().__init__(name, counts_as)
+        self.node, self.spec = node, node.spec
+
+    @override
+    def open(self, context: RuntimeContext, job: str) -> None:
+        self.spec = open_copy(self.node.spec, _open_context(context, job, self.node.name))
+
+    @override
+    def close(self) -> None:
+        close(self.spec)
+
+
+class RequestStep(_CallEnd):
+    """Record -> [record, request id, body, headers], the input of the native call.
+
+    An empty body makes no call: the native operator emits the record in its place, unchanged.
     """
 
     def __init__(self, node: Call, job: str) -> None:
-        super().__init__(f"{node.name}.request", (node.name, "read", "asked"))
-        self.node, self.job = node, job
+        super().__init__(node, f"{node.name}.request", (node.name, "read", "asked"))
+        self.job = job
 
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
-        """The question to the pool, or the failure."""
-        body = guarded(self.node.name, item, lambda: question(item, self.node.spec.request))
-        if isinstance(body, Failed):
+    @override
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
+        request = self.spec.request
+        body = catch_failure(self.node.name, item, lambda: request_body(item, request), request)
+        if isinstance(body, FailedRecord):
             yield body
         else:
             headers = call_headers(self.job, self.node, item)
-            asked = (encode(item), headers["x-request-id"], body, headers)
-            yield msgspec.msgpack.encode(asked)
+            yield msgspec.msgpack.encode((encode(item), headers["x-request-id"], body, headers))
 
 
-class _Answered(msgspec.Struct, array_like=True):
-    """The native call's envelope: ok exactly when ``reason`` is empty, status 0 then: not asked."""
+class _NativeResult(msgspec.Struct, array_like=True):
+    """The native call's result: successful exactly when ``reason`` is empty; status 0: no call."""
 
     record: bytes
     status: int
@@ -54,23 +85,27 @@ class _Answered(msgspec.Struct, array_like=True):
     body: bytes
 
 
-class AnswerStep(Step):
-    """Envelope -> the record with its answer, or a failure."""
+class AnswerStep(_CallEnd):
+    """Result of the native call -> the record with its result, or the failed record."""
 
     takes_records = False
 
     def __init__(self, node: Call) -> None:
-        super().__init__(f"{node.name}.answer", (node.name, "answered", "emitted"))
-        self.node = node
+        super().__init__(node, f"{node.name}.answer", (node.name, "answered", "emitted"))
 
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
-        """The record that the spec makes of the answer, or the failure."""
-        answer = msgspec.msgpack.decode(item, type=_Answered)
-        record = decode(answer.record)
-        if answer.reason:
-            yield Failed.of(record, self.node.name, answer.reason, answer.attempts)
-        elif not answer.status:
-            yield record  # it had nothing to ask, and passes as it came
+    @override
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
+        result = msgspec.msgpack.decode(item, type=_NativeResult)
+        record = decode(result.record)
+        if result.reason:
+            yield FailedRecord(record, self.node.name, result.reason, result.attempts)
+        elif not result.status:
+            yield record  # its body was empty
         else:
-            spec = self.node.spec
-            yield guarded(self.node.name, record, lambda: spec.answer(record, answer.body))
+            answer = self.spec.answer
+            yield catch_failure(self.node.name, record, lambda: answer(record, result.body), answer)
+
+
+def _open_context(context: RuntimeContext, job: str, step: str) -> OpenContext:
+    subtask = context.get_index_of_this_subtask()
+    return OpenContext(job, step, subtask, context.get_number_of_parallel_subtasks())

@@ -1,9 +1,9 @@
-"""Whether the state of an earlier run fits a pipeline: state follows the names of the steps.
+"""Compares a savepoint with a pipeline: state follows the names of the steps.
 
 Flink finds the state of an operator by its uid, which is the step's name. Renaming a step that
-holds state (source, call, batch, Kafka sink) therefore loses it: questions in flight are never
-asked, offsets start anew. Flink would say so with a hash, after the job was sent; this is found
-before anything starts. Python steps hold no state and may come and go.
+has state (source, call, batch, Kafka sink) therefore loses it: calls in flight are dropped and
+offsets start from the beginning. Flink would report that with a hash, after the job was sent; this
+check runs before the job starts. Python steps have no state and can be added and removed.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,18 +14,17 @@ from py4j.protocol import Py4JJavaError
 
 from sage_flink.common.errors import ConfigError, PipelineError
 
-#: The operators that a step can have besides its own are called ``<step>.<part>``.
+#: Additional operators of a step are called ``<step>.<part>``.
 PARTS = frozenset({"account", "batch", "request", "answer", "tally"})
-#: What Flink puts before the uid of the second half of a sink.
+#: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
-#: Python operators: whatever a savepoint holds under their uid, they do not read it.
-#: Parts of the class names of operators that hold nothing between two checkpoints.
+#: Parts of the class names of operators that read no state from a savepoint.
 STATELESS = (".operators.python.", "org.sage.flink.counters.RecordCounterOperator")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The state of one operator; ``ended`` means that it will never do anything again."""
+class OperatorState:
+    """The state of one operator in a savepoint; ``ended`` means that its input had ended."""
 
     uid: str
     size_bytes: int
@@ -33,7 +32,7 @@ class Held:
 
 
 def step_of(uid: str) -> str:
-    """The step that the operator belongs to.
+    """The step of the operator.
 
     >>> [step_of(uid) for uid in ("vectors.batch", "Sink Committer: answers", "v1.5")]
     ['vectors', 'answers', 'v1.5']
@@ -43,50 +42,51 @@ def step_of(uid: str) -> str:
     return step if step and part in PARTS else uid
 
 
-def need_all_taken_up(
-    held: Iterable[Held], planned: Collection[str], *, path: str, drop: Collection[str] = ()
+def require_all_restored(
+    states: Iterable[OperatorState], uids: Collection[str], *, path: str, drop: Collection[str] = ()
 ) -> None:
-    """Refuse to lose state: every operator in ``held`` has its uid in ``planned``, or is dropped.
+    """Refuse to lose state: every operator of ``states`` is in ``uids``, or its step in ``drop``.
 
-    ``planned`` are the uids of the new job's operators that can hold state, ``drop`` the steps
-    whose state may go.
+    ``uids`` are those of the new job's operators that can have state, ``drop`` the steps that
+    may lose theirs.
 
     Raises:
-        PipelineError: it names the steps whose state would be lost, those that are new, and what
-            to do. Or ``drop`` names a step that loses nothing. Or the state is of a drained run.
+        PipelineError: state would be lost (the message names its steps, the new steps, and the
+            next action), or ``drop`` names a step without lost state, or the savepoint is that of
+            a drained job.
     """
-    held = list(held)
+    states = list(states)
     where = f"savepoint {path}"
-    if held and all(one.ended for one in held):
+    if states and all(state.ended for state in states):
         raise PipelineError(
             f"{where}: is of a drained job, whose sources have ended; submit without it"
         )
     lost: dict[str, int] = {}
-    for one in held:
-        if one.uid not in planned:
-            lost[step_of(one.uid)] = lost.get(step_of(one.uid), 0) + one.size_bytes
+    for state in states:
+        if state.uid not in uids:
+            lost[step_of(state.uid)] = lost.get(step_of(state.uid), 0) + state.size_bytes
     if unlike := sorted(set(drop) - set(lost)):
         raise PipelineError(
-            f"{where}: no state of {_named(unlike)} would be lost, so there is none to drop; "
-            f"would be lost: {_named(lost) or 'none'}"
+            f"{where}: no state of {_quote(unlike)} would be lost, so there is none to drop; "
+            f"would be lost: {_quote(lost) or 'none'}"
         )
     if refused := sorted(set(lost) - set(drop)):
-        uids = {one.uid for one in held}
-        new = sorted({step_of(uid) for uid in planned if uid not in uids} - set(lost))
+        before = {state.uid for state in states}
+        new = sorted({step_of(uid) for uid in uids if uid not in before} - set(lost))
         sizes = ", ".join(f"{step!r} ({lost[step]} bytes)" for step in refused)
         options = " ".join(f"--drop-state {step!r}" for step in refused)
         raise PipelineError(
             f"{where}: it holds state of {sizes}, which the pipeline has not as a step with "
-            f"state; steps with state that are new: {_named(new) or 'none'}. State follows the "
+            f"state; steps with state that are new: {_quote(new) or 'none'}. State follows the "
             f"step's name: give the step its old name, or give its state up: {options}"
         )
 
 
-def saved(jvm: Any, path: str) -> list[Held]:
-    """The operators that have state in the savepoint or checkpoint at the URI ``path``.
+def read_savepoint(jvm: Any, path: str) -> list[OperatorState]:
+    """The operators with state in the savepoint or checkpoint at the URI ``path``.
 
     Raises:
-        ConfigError: there is none, or it cannot be read.
+        ConfigError: it does not exist, or cannot be read.
     """
     try:
         file = jvm.org.apache.flink.core.fs.Path(path, "_metadata")
@@ -103,11 +103,11 @@ def saved(jvm: Any, path: str) -> list[Held]:
             "`sage jobs savepoints JOB` lists those there are"
         ) from error
     operators = jvm.java.util.ArrayList(metadata.getOperatorStates())
-    return [_held(state) for state in operators if _holds(jvm, state)]
+    return [_operator_state(state) for state in operators if _has_state(jvm, state)]
 
 
-def planned(jvm: Any, stream_graph: Any) -> set[str]:
-    """The uids of the operators of ``stream_graph`` that can hold state."""
+def stateful_uids(jvm: Any, stream_graph: Any) -> set[str]:
+    """The uids of the operators of ``stream_graph`` that can have state."""
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     return {
         node.getTransformationUID()
@@ -121,18 +121,20 @@ def _is_stateless(node: Any, loader: Any) -> bool:
     return any(part in name for part in STATELESS)
 
 
-def _holds(jvm: Any, state: Any) -> bool:
-    # Without a uid Flink itself is the judge: none of our operators lacks one.
+def _has_state(jvm: Any, state: Any) -> bool:
+    # All of our operators have a uid; Flink itself checks those without.
     if not state.getOperatorUid().isPresent():
         return False
     subtasks = jvm.java.util.ArrayList(state.getStates())
     coordinated = state.getCoordinatorState() is not None
-    return coordinated or state.isFullyFinished() or any(one.hasState() for one in subtasks)
+    return coordinated or state.isFullyFinished() or any(subtask.hasState() for subtask in subtasks)
 
 
-def _held(state: Any) -> Held:
-    return Held(state.getOperatorUid().get(), state.getStateSize(), state.isFullyFinished())
+def _operator_state(state: Any) -> OperatorState:
+    return OperatorState(
+        state.getOperatorUid().get(), state.getStateSize(), state.isFullyFinished()
+    )
 
 
-def _named(steps: Iterable[str]) -> str:
+def _quote(steps: Iterable[str]) -> str:
     return ", ".join(map(repr, steps))

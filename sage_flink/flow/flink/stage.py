@@ -4,13 +4,14 @@ Between the steps of a stage records stay objects, and a record waits for one bu
 for each step (PyFlink itself does not chain operators that have side outputs). Failures leave by
 the side output ``FAILED``.
 
-A stage counts in line with its output: where an element went straight through, one in and one out
-of every step, ``RecordCounterOperator`` behind it counts it by the record that comes. Of every
-other element the stage tells the difference in a receipt on the same output, which goes no further
-than that operator. So the counts are as exact as the records, and cost next to nothing.
+A stage counts in line with its output. An element that passes through, one in and one out of every
+step, is counted by the Java operator behind the stage. For every other element the stage emits a
+counter delta on the same output, which that operator removes. So the counts are as exact as the
+records, at hardly any cost.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -18,8 +19,8 @@ from pyflink.common import Types
 from pyflink.datastream import OutputTag
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
 
-from sage_flink.common.letters import letter_message
-from sage_flink.common.records import Failed, Record, decode, encode
+from sage_flink.common.dead_letters import to_message
+from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -29,10 +30,10 @@ Item = Record | bytes
 
 
 class Step:
-    """One step of a stage. ``takes_records`` says whether its input is a record or raw bytes.
+    """One step of a stage. ``takes_records``: its input is a record, not raw bytes.
 
-    ``counts_as`` is the node of the graph and what the step's input and output are to it. The
-    three numbers are of the element at hand, set to zero by the stage.
+    ``counts_as`` is the node of the graph and the counters of the step's input and output. The
+    three numbers are those of the current element; the stage resets them.
     """
 
     takes_records = True
@@ -40,68 +41,72 @@ class Step:
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
         node, read, emitted = counts_as
-        self.counters = [counter_name(node, what) for what in (read, emitted, "dead_lettered")]
+        self.counters = [counter_name(node, count) for count in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
 
-    def open(self, context: RuntimeContext) -> None:
-        """Make what the step needs where it runs: nothing, unless it says otherwise."""
+    def open(self, context: RuntimeContext, job: str) -> None:
+        """Create the step's resources on the worker; the default is empty."""
 
     def close(self) -> None:
-        """Let go of what the step holds: nothing, unless it says otherwise."""
+        """Close the step's resources; the default is empty."""
 
-    def outcomes(self, item: Any) -> Iterator[Item | Failed]:
-        """What becomes of ``item``: any number of items and failures."""
-        raise AssertionError("a step says what it does")
+    def outcomes(self, item: Any) -> Iterator[Item | FailedRecord]:
+        """The items and failures that the step makes from ``item``."""
+        raise AssertionError("every step overrides this")
 
 
 class Stage(ProcessFunction):  # type: ignore[misc]
-    """Steps one after the other in one operator, counted apart.
+    """A chain of steps in one operator, counted separately.
 
-    Its letters are of ``job``; ``run`` is the Flink job it runs in, another one in a replay. What
-    is not ``counted`` has no counter operator behind it, which would take the counter deltas out.
+    Its dead letters belong to ``job``; ``run`` is the Flink job it runs in, a different one in a
+    replay. Without ``counted`` it emits no counter deltas, since no operator would remove them.
     """
 
     def __init__(
         self, steps: tuple[Step, ...], job: str, run: str, *, counted: bool = True
     ) -> None:
         self.steps, self.job, self.run, self.counted = steps, job, run, counted
+        self.resources: ExitStack | None = None
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Open every step."""
-        for step in self.steps:
-            step.open(runtime_context)
+        """Open every step; when one fails, the steps before it are closed."""
+        with ExitStack() as resources:
+            for step in self.steps:
+                step.open(runtime_context, self.job)
+                resources.callback(step.close)
+            self.resources = resources.pop_all()
 
     def close(self) -> None:
-        """Close every step."""
-        for step in self.steps:
-            step.close()
+        """Close every open step, also when one of them fails to close."""
+        if self.resources is not None:
+            self.resources.close()
 
     def process_element(
         self, value: bytes, ctx: ProcessFunction.Context
     ) -> Iterator[bytes | tuple[OutputTag, bytes]]:
-        """What the last step makes of ``value``, the failures of all steps, and the receipt."""
+        """The last step's items for ``value``, the failures of all steps, and the counter delta."""
         outputs = 0
         for step in self.steps:
             step.read = step.emitted = step.dead_lettered = 0
         for out in self._from(0, decode(value) if self.steps[0].takes_records else value):
             outputs += isinstance(out, bytes)
             yield out
-        if self.counted and (moved := self._moved(outputs)):
-            yield msgspec.msgpack.encode(moved)
+        if self.counted and (delta := self._counter_delta(outputs)):
+            yield msgspec.msgpack.encode(delta)
 
-    def _moved(self, outputs: int) -> dict[str, int]:
-        """By how much the counters differ from what ``outputs`` records straight through are."""
-        moved: dict[str, int] = {}
+    def _counter_delta(self, outputs: int) -> dict[str, int]:
+        """The counts of this element minus those of ``outputs`` records that pass through."""
+        delta: dict[str, int] = {}
         for step in self.steps:
             counts = (step.read - outputs, step.emitted - outputs, step.dead_lettered)
-            for named, by in zip(step.counters, counts, strict=True):
-                if by:
-                    moved[named] = moved.get(named, 0) + by
-        return moved
+            for name, count in zip(step.counters, counts, strict=True):
+                if count:
+                    delta[name] = delta.get(name, 0) + count
+        return delta
 
-    def straight(self) -> list[str]:
-        """The counters of a record that goes straight through: read and emitted, of every step."""
-        return [named for step in self.steps for named in step.counters[:2]]
+    def passthrough_counters(self) -> list[str]:
+        """The counters of a record that passes through: read and emitted, of every step."""
+        return [name for step in self.steps for name in step.counters[:2]]
 
     def _from(self, at: int, item: Item) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         if at == len(self.steps):
@@ -110,15 +115,9 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         step = self.steps[at]
         step.read += 1
         for out in step.outcomes(item):
-            if isinstance(out, Failed):
+            if isinstance(out, FailedRecord):
                 step.dead_lettered += 1
-                yield FAILED, _letter(out, self.job, self.run)
+                yield FAILED, encode(to_message(out, self.job, self.run))
             else:
                 step.emitted += 1
                 yield from self._from(at + 1, out)
-
-
-def _letter(failed: Failed, job: str, run: str) -> bytes:
-    """The dead letter as a record for the sink: the envelope's JSON under the record's id."""
-    said = failed.of_job(job).to_json()
-    return encode(letter_message(said, failed.id, failed.step, job, run))

@@ -1,4 +1,4 @@
-"""A graph becomes a running Flink job: checked, compiled, its state looked at, then sent."""
+"""Submission of a graph as a Flink job: check, compile, compare with the savepoint, send."""
 
 import gc
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
+from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import PipelineError, StackError
@@ -14,7 +15,11 @@ from sage_flink.common.settings import Settings
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
-from sage_flink.flow.flink.savepoint_state import need_all_taken_up, planned, saved
+from sage_flink.flow.flink.savepoint_state import (
+    read_savepoint,
+    require_all_restored,
+    stateful_uids,
+)
 from sage_flink.flow.graph import Graph, Read, Write
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
@@ -30,11 +35,11 @@ from sage_flink.platform.savepoints import (
 
 @contextmanager
 def one_java_thread() -> Iterator[None]:
-    """Hold the garbage collector back, so that Java answers from one thread.
+    """Pause the garbage collector, so that Java serves this thread by one thread of its own.
 
-    Java serves every connection of py4j by a thread of its own, and PyFlink tells one of them where
-    our classes are. A collector that, on some other Python thread, lets go of a Java object just
-    then opens a second connection; the next question may take that one, and finds no such class.
+    Java serves each connection of py4j on its own thread, and PyFlink sets the class loader of one
+    of them. If the collector frees a Java object on another Python thread at that moment, py4j
+    opens a second connection; the next call may use it, and does not find our classes.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -53,37 +58,41 @@ def submit(
     options: FlinkOptions | None = None,
     settings: Settings | None = None,
     job: str = "",
-    at_once: bool = False,
+    in_one_transaction: bool = False,
 ) -> str:
-    """Start ``graph`` as a Flink job called ``name``; its job id comes back.
+    """Start ``graph`` as a Flink job called ``name``; returns the job's id.
 
-    Inside ``flink run`` the job goes where that command points, else to ``settings.flink_url``.
-    With ``options.savepoint`` it goes on from that state, under the ids of the run that left it
-    where ``name`` is the same: request ids and Kafka transactions follow the job's name.
-    ``job`` is the job whose request ids it keeps and whose letters it writes: itself, unless it
-    replays another's. ``at_once`` holds everything for the native sinks back until the sources end
-    and writes it in one transaction: all of it is seen, or nothing.
+    Inside ``flink run`` the job is sent to that command's cluster, else to ``settings.flink_url``.
+    With ``options.savepoint`` it resumes from that state. Request ids and Kafka transactions
+    follow the job's name, so a job that keeps its name keeps its ids; in a replay, request ids and
+    dead letters belong to the replayed ``job``.
+    ``in_one_transaction`` buffers the output of the native sinks until the end of the input and
+    writes it in one transaction: either all of it becomes visible or no part of it.
 
     Raises:
         PipelineError: the graph cannot run on Flink, or a job of this name runs, or state would be
-            lost; nothing was started.
-        ConfigError: the native jar is missing, or ``flink_url`` is no address,
-            or there is no such savepoint.
-        StackError: the cluster does not take the job.
-        StoreUnavailable: a server that it needs is away, Kafka say; nothing was started.
+            lost; no job was started.
+        ConfigError: the native jar or the savepoint is missing, or ``flink_url`` is not an address.
+        StackError: the cluster rejected the job.
+        StoreUnavailable: a server that the job needs, such as Kafka, does not respond.
     """
     settings = settings or Settings.load()
     options = options or FlinkOptions()
     graph = in_order(check(graph, "flink", parallelism=options.parallelism))
-    if at_once:
+    if in_one_transaction:
         one_transaction(graph)
-    options = _placed(options, name, settings)
+    options = _with_state_paths(options, name, settings)
     env = environment(options, settings)
-    compile_graph(graph, env, job=job or name, settings=settings, run=name, at_once=at_once)
-    # Not env.execute_async: what is looked at is what is sent.
+    one = in_one_transaction
+    compile_graph(graph, env, job=job or name, settings=settings, run=name, in_one_transaction=one)
+    # Not env.execute_async: the plan that is checked is the plan that is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
     _need_state_fits(plan, options)
     _prepare(graph)
+    return _execute(env, plan, name, settings)
+
+
+def _execute(env: StreamExecutionEnvironment, plan: Any, name: str, settings: Settings) -> str:
     try:
         return str(env._j_stream_execution_environment.executeAsync(plan).getJobID().toString())
     except Py4JJavaError as error:
@@ -93,16 +102,16 @@ def submit(
         ) from error
 
 
-def _placed(options: FlinkOptions, name: str, settings: Settings) -> FlinkOptions:
-    """The options with the job's own state folder and the savepoint's URI in them.
+def _with_state_paths(options: FlinkOptions, name: str, settings: Settings) -> FlinkOptions:
+    """The options with the job's own state folder and the savepoint's URI.
 
-    Only a cluster that is asked by its REST address says where its folders are.
+    Only a cluster that is reached by its REST address reports its folders.
     """
     if options.target != "remote" or INSIDE_FLINK_RUN:
         nowhere = StateFolders("", "")
         return replace(options, savepoint=resolve_state(options.savepoint, name, nowhere))
     with FlinkRest(settings.flink_url) as rest:
-        _alone(name, rest)
+        _refuse_second_job(name, rest)
         folders = folders_of(name, rest)
         uri = resolve_state(options.savepoint, name, folders)
         delete_old_checkpoints(rest, name)
@@ -110,12 +119,13 @@ def _placed(options: FlinkOptions, name: str, settings: Settings) -> FlinkOption
 
 
 def _need_state_fits(plan: Any, options: FlinkOptions) -> None:
-    # `flink run -s` names one as well: the plan knows, whoever did.
+    # `flink run -s` sets a savepoint as well: the plan has it in both cases.
     path = plan.getSavepointRestoreSettings().getRestorePath()
     jvm = get_gateway().jvm
-    held = saved(jvm, path) if path else []
+    states = read_savepoint(jvm, path) if path else []
     if path or options.drop_state:
-        need_all_taken_up(held, planned(jvm, plan), path=str(path), drop=options.drop_state)
+        uids = stateful_uids(jvm, plan)
+        require_all_restored(states, uids, path=str(path), drop=options.drop_state)
 
 
 def _prepare(graph: Graph) -> None:
@@ -129,8 +139,8 @@ def _prepare(graph: Graph) -> None:
             spec.prepare()
 
 
-def _alone(name: str, rest: FlinkRest) -> None:
-    """Refuse a second job of this name: the two would end each other's Kafka transactions."""
+def _refuse_second_job(name: str, rest: FlinkRest) -> None:
+    """Two jobs of one name would abort each other's Kafka transactions."""
     if job := rest.running(name):
         raise PipelineError(
             f"job {name!r} runs already ({job.id}); stop it with `sage jobs stop {name}`, "
@@ -145,5 +155,5 @@ def _cause(error: Py4JJavaError) -> str:
         cause = cause.getCause()
     message = str(cause.getMessage() or cause.toString())
     # An error of the REST server carries the server's whole stack trace as its text.
-    said = [line for line in message.splitlines() if line.startswith("Caused by: ")]
-    return (said[-1].removeprefix("Caused by: ") if said else message)[:500]
+    causes = [line for line in message.splitlines() if line.startswith("Caused by: ")]
+    return (causes[-1].removeprefix("Caused by: ") if causes else message)[:500]

@@ -1,4 +1,4 @@
-"""The steps of a stage that write to a Python sink."""
+"""The steps of a stage that write to a Python sink, dead letters included."""
 
 import logging
 import time
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tenacity
 from pyflink.datastream.functions import RuntimeContext
+from typing_extensions import override
 
 from sage_flink.common.errors import OperatorNeeded, Retryable
-from sage_flink.common.records import Failed, Record, decode_many, encode_many
+from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 
@@ -19,15 +20,15 @@ LOG_EVERY_S = 10
 
 
 class WriteStep(Step):
-    """A batch into the sink. While the sink is away the step waits, however long.
+    """Writes batches to a sink. While the sink is unavailable the step waits, without a limit.
 
-    It holds the one batch and takes no other, so back-pressure builds up to the source and memory
-    stays as it is. A job that is restarted meanwhile begins again at its last checkpoint, where
-    the batch is a part of the state: nothing is lost.
+    The step keeps the one batch and reads no other, so backpressure builds up to the source and
+    memory stays constant. A job that restarts during the wait resumes from its last checkpoint,
+    which holds the batch as operator state, so no record is lost.
 
-    What is wrong stands in the log, at most every ``LOG_EVERY_S`` seconds. The counter
-    ``store_away_ms`` shows the wait once it is over (a Python step's metrics reach Flink at the end
-    of its bundle); during it Flink's own ``isBackPressured`` does, on the steps before.
+    The cause is logged at most every ``LOG_EVERY_S`` seconds. The counter ``store_away_ms`` shows
+    the wait after its end (a Python step's metrics reach Flink at the end of its bundle); during
+    the wait Flink's own ``isBackPressured`` shows it, on the steps upstream.
     """
 
     takes_records = False
@@ -35,76 +36,75 @@ class WriteStep(Step):
     def __init__(self, name: str, sink: Sink, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(name, (name, "read", "written"))
         self.sink, self.sleep = sink, sleep
-        self.opened: Writer | None = None
+        self.writer: Writer | None = None
 
-    def open(self, context: RuntimeContext) -> None:
-        """Make the counter and the patience; the sink opens with its first batch."""
+    @override
+    def open(self, context: RuntimeContext, job: str) -> None:
         group = context.get_metrics_group().add_group("step", self.name)
         self.away_ms = group.counter("store_away_ms")
-        self.told_s = float("-inf")
-        self.patience = tenacity.Retrying(
+        self.logged_s = float("-inf")
+        self.retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retryable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=WAIT_MAX_S),
             sleep=self.sleep,
-            before_sleep=self._away,
+            before_sleep=self._log_wait,
         )
 
+    @override
     def close(self) -> None:
-        """Close the sink, if it was opened."""
-        if self.opened is not None:
-            self.opened.close()
+        if self.writer is not None:
+            self.writer.close()
 
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
-        """The failures alone: what is stored, and acknowledged, is counted and goes no further."""
+    @override
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         records = decode_many(item)
-        refused = self._stored(records)
+        refused = self._store(records)
         self.read += len(records) - 1  # the stage has counted one
         self.emitted += len(records) - len(refused)
         for refusal in refused:
-            yield Failed.of(refusal.record, self.name, refusal.reason)
+            yield FailedRecord(refusal.record, self.name, refusal.reason)
 
-    def _stored(self, records: list[Record]) -> Sequence[Refusal]:
-        began_s = time.monotonic()
-        refused = self.patience(self._write, records)
-        if self.patience.statistics["attempt_number"] > 1:
-            self.away_ms.inc(round((time.monotonic() - began_s) * 1000))
+    def _store(self, records: list[Record]) -> Sequence[Refusal]:
+        started_s = time.monotonic()
+        refused = self.retry(self._write, records)
+        if self.retry.statistics["attempt_number"] > 1:
+            self.away_ms.inc(round((time.monotonic() - started_s) * 1000))
         return refused
 
     def _write(self, records: list[Record]) -> Sequence[Refusal]:
-        if self.opened is None:
-            self.opened = self.sink.writer()
-        return self.opened.write(records)
+        if self.writer is None:
+            self.writer = self.sink.writer()
+        return self.writer.write(records)
 
-    def _away(self, attempt: tenacity.RetryCallState) -> None:
+    def _log_wait(self, attempt: tenacity.RetryCallState) -> None:
         assert attempt.outcome is not None
         now_s = time.monotonic()
-        if now_s - self.told_s >= LOG_EVERY_S:
-            self.told_s = now_s
+        if now_s - self.logged_s >= LOG_EVERY_S:
+            self.logged_s = now_s
             waited_s = attempt.seconds_since_start or 0.0
             reason = attempt.outcome.exception()
             LOG.warning("step %r waits, %.0f s so far: %s", self.name, waited_s, reason)
 
 
 class SingleRecordBatchStep(Step):
-    """Record -> a batch of this one: where the native micro-batch is missing."""
+    """Record -> a batch of one: each dead letter is written without waiting for others."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, (name, "read", "emitted"))
 
-    def outcomes(self, item: Record) -> Iterator[Item | Failed]:
-        """The batch."""
+    @override
+    def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         yield encode_many([item])
 
 
 class DeadLetterWriteStep(WriteStep):
-    """Dead letters into a Python sink. There is nowhere left for one that is refused."""
+    """Writes dead letters to a Python sink. A refused one stops the job: no sink is left for it.
 
-    def outcomes(self, item: bytes) -> Iterator[Item | Failed]:
-        """Nothing.
+    The job fails with OperatorNeeded and restarts from its checkpoint.
+    """
 
-        Raises:
-            OperatorNeeded: the sink refused a letter; the job starts again from its checkpoint.
-        """
+    @override
+    def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         for refused in super().outcomes(item):
             raise OperatorNeeded(f"the sink of the dead letters refused one: {refused!r:.300}")
         yield from ()

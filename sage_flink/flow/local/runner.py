@@ -1,59 +1,47 @@
-"""The in-process target: the same graph on asyncio, for tests, notebooks and the gateway.
+"""Runs a graph in this process.
 
-Bounded: a run ends when its sources end. Records that fail come back in the outcome, and the
-graph's dead-letter sink is left alone; a batch is handed on by count, or at the end, whatever its
-bytes and age. Nothing survives a crash; that is what Flink is for.
+Bounded: a run ends when its sources end. FailedRecord records are returned in the outcome, and the
+graph's dead-letter sink is not used; a batch is complete by count, or at the end, whatever its
+bytes and age. A crash loses everything in flight; the Flink target is the durable one.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Protocol, assert_never, runtime_checkable
+from typing import TypeVar, assert_never
 
-from sage_flink.common.errors import PipelineError, PoolError, Rejected, SageError
-from sage_flink.common.records import Failed, Record
-from sage_flink.flow.calls import embeddings
+from sage_flink.common.errors import PipelineError, SageError
+from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.calls.caller import Caller
-from sage_flink.flow.calls.classification import judged
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write, finished
-from sage_flink.flow.ports import Pool, Reply, Sink, Source, Writer
-from sage_flink.flow.steps import flat_map, guarded
+from sage_flink.flow.graph import (
+    Batch,
+    Call,
+    FlatMap,
+    Graph,
+    Node,
+    Read,
+    Union,
+    Write,
+    require_graph,
+)
+from sage_flink.flow.lifecycle import close, is_openable, open_copy
+from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
+from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
+from sage_flink.flow.steps import catch_failure, flat_map
 
-#: Called with (step, text) for each piece of a streamed answer.
-OnDelta = Callable[[str, str], Awaitable[None]]
-
-
-@runtime_checkable
-class Streamed(Protocol):
-    """A call whose answer can be had in pieces."""
-
-    def request_streamed(self, record: Record) -> bytes:
-        """The body that asks for a stream."""
-
-    def pieces(self) -> "Pieces":
-        """A collector for one answer."""
-
-
-class Pieces(Protocol):
-    """Collects a streamed answer."""
-
-    def feed(self, chunk: bytes) -> str:
-        """The text that ``chunk`` adds; may be empty."""
-
-    def body(self) -> bytes:
-        """The whole answer, as the unstreamed request would have had it."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the records: upserts written, per sink in order of arrival, or failed."""
+    """The records of a run: upserts written, per sink in order of arrival, or failed."""
 
     written: dict[str, list[Record]] = field(default_factory=dict)
-    failed: list[Failed] = field(default_factory=list)
-    #: What the call of a failed record raised last, by record id.
+    failed: list[FailedRecord] = field(default_factory=list)
+    #: The last error of a failed record's call, by record id.
     errors: dict[str, SageError] = field(default_factory=dict)
 
 
@@ -68,18 +56,25 @@ async def run(
 ) -> Outcome:
     """Run ``graph`` to the end of its sources; ``sources`` and ``sinks`` replace steps by name.
 
+    Operators are opened before the first record and closed at the end, on failure too; what their
+    ``open`` raises is raised here.
+
     Raises:
-        PipelineError: the graph cannot run in process, or a call has no pool to go to.
-        Retryable: a sink did not take a batch; nothing more was read.
+        PipelineError: the graph cannot run in process, or a call has no pool.
+        Retryable: a sink did not take a batch; no more records were read.
     """
-    graph = in_order(check(_bound(finished(graph), sources or {}, sinks or {}), "local"))
+    graph = _replace_ends(require_graph(graph), sources or {}, sinks or {})
+    graph = in_order(check(graph, "local"))
     if pool is None and any(isinstance(node, Call) for node in graph.nodes):
         raise PipelineError("run: the pipeline calls the model pool; pass pool=http_pool(...)")
-    return await _Run(graph, job, pool, on_delta).whole()
+    async with AsyncExitStack() as resources:
+        nodes = [await _open(node, job, resources) for node in graph.nodes]
+        opened = replace(graph, nodes=tuple(nodes))
+        return await _Run(opened, job, pool, on_delta, resources).to_the_end()
 
 
-def _bound(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Graph:
-    def bind(node: Node) -> Node:
+def _replace_ends(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Graph:
+    def end(node: Node) -> Node:
         match node:
             case Read() if node.name in sources:
                 return replace(node, source=sources[node.name])
@@ -90,12 +85,37 @@ def _bound(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[str, Sink
 
     if unknown := (sources.keys() | sinks.keys()) - graph.by_name.keys():
         raise PipelineError(f"run: no step is called {', '.join(sorted(unknown))}")
-    return replace(graph, nodes=tuple(bind(node) for node in graph.nodes))
+    return replace(graph, nodes=tuple(end(node) for node in graph.nodes))
+
+
+async def _open(node: Node, job: str, resources: AsyncExitStack) -> Node:
+    """The node with its operator opened; ``resources`` closes it."""
+    match node:
+        case FlatMap(function=function) if is_openable(function):
+            return replace(node, function=await _open_operator(function, job, node, resources))
+        case Call(spec=spec) if is_openable(spec):
+            return replace(node, spec=await _open_operator(spec, job, node, resources))
+        case _:
+            return node
+
+
+async def _open_operator(operator: T, job: str, node: Node, resources: AsyncExitStack) -> T:
+    opened = await asyncio.to_thread(open_copy, operator, OpenContext(job, node.name))
+    resources.push_async_callback(asyncio.to_thread, close, opened)
+    return opened
 
 
 class _Run:
-    def __init__(self, graph: Graph, job: str, pool: Pool | None, on_delta: OnDelta | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        job: str,
+        pool: Pool | None,
+        on_delta: OnDelta | None,
+        resources: AsyncExitStack,
+    ) -> None:
         self.graph, self.job, self.pool, self.on_delta = graph, job, pool, on_delta
+        self.resources = resources
         self.users = {node.name: list(graph.users(node.name)) for node in graph.nodes}
         calls = [node for node in graph.nodes if isinstance(node, Call)]
         self.slots = {node.name: asyncio.Semaphore(node.capacity) for node in calls}
@@ -108,16 +128,18 @@ class _Run:
     def caller(self, node: Call) -> Caller:
         assert self.pool is not None
         post, request = self.pool.post, node.spec.request
-        if self.on_delta is not None and isinstance(node.spec, Streamed):
-            post = _Streaming(node, self.pool, self.on_delta).post
+        if self.on_delta is not None and isinstance(node.spec, Streamable):
+            post = StreamedPost(node, node.spec, self.pool, self.on_delta).post
             request = node.spec.request_streamed
 
-        def failed(record: Record, error: SageError) -> None:
+        def keep_error(record: Record, error: SageError) -> None:
             self.outcome.errors[record.id] = error
 
-        return Caller(node, post, job=self.job, request=request, on_failure=failed)
+        caller = Caller(node, post, job=self.job, request=request, on_failure=keep_error)
+        self.resources.push_async_callback(caller.aclose)
+        return caller
 
-    async def whole(self) -> Outcome:
+    async def to_the_end(self) -> Outcome:
         try:
             async with asyncio.TaskGroup() as self.tasks:
                 for node in self.graph.nodes:
@@ -128,11 +150,6 @@ class _Run:
                 await self.flush(name)
         except* SageError as group:
             raise group.exceptions[0] from None
-        finally:
-            for caller in self.callers.values():
-                await caller.aclose()
-            for writer in self.writers.values():
-                await asyncio.to_thread(writer.close)
         return self.outcome
 
     async def emit(self, node: Node, record: Record) -> None:
@@ -142,8 +159,10 @@ class _Run:
     async def step(self, node: Node, record: Record) -> None:
         match node:
             case FlatMap():
-                out = guarded(node.name, record, lambda: flat_map(node, record))
-                if isinstance(out, Failed):
+                out = catch_failure(
+                    node.name, record, lambda: flat_map(node, record), node.function
+                )
+                if isinstance(out, FailedRecord):
                     self.outcome.failed.append(out)
                 else:
                     for made in out:
@@ -155,9 +174,9 @@ class _Run:
                 turn = before if node.ordered else None
                 self.tasks.create_task(self.call(node, record, turn, done))
             case Batch():
-                gathered = self.pending.setdefault(node.name, [])
-                gathered.append(record)
-                if len(gathered) >= node.items_max:
+                batch = self.pending.setdefault(node.name, [])
+                batch.append(record)
+                if len(batch) >= node.items_max:
                     await self.flush(node.name)
             case Union():
                 await self.emit(node, record)
@@ -172,12 +191,12 @@ class _Run:
         self, node: Call, record: Record, turn: asyncio.Event | None, done: asyncio.Event
     ) -> None:
         try:
-            out = await self.callers[node.name].answer(record)
+            out = await self.callers[node.name].call(record)
             if turn is not None:
                 await turn.wait()
         finally:
             self.slots[node.name].release()
-        if isinstance(out, Failed):
+        if isinstance(out, FailedRecord):
             self.outcome.failed.append(out)
         else:
             await self.emit(node, out)
@@ -190,51 +209,16 @@ class _Run:
             await self.write(user, records)
 
     async def write(self, node: Write, records: list[Record]) -> None:
-        assert isinstance(node.sink, Sink)
-        if node.name not in self.writers:
-            self.writers[node.name] = await asyncio.to_thread(node.sink.writer)
-        refused = await asyncio.to_thread(self.writers[node.name].write, records)
+        writer = self.writers.get(node.name) or await self.open_writer(node)
+        refused = await asyncio.to_thread(writer.write, records)
         lost = {refusal.record.id for refusal in refused}
         upserts = (record for record in records if record.kind == "upsert")
         self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]
-        self.outcome.failed.extend(Failed.of(r.record, node.name, r.reason) for r in refused)
+        self.outcome.failed.extend(FailedRecord(r.record, node.name, r.reason) for r in refused)
 
-
-class _Streaming:
-    """A streamed call's ``post``: the pieces go to ``on_delta``, the whole comes back."""
-
-    def __init__(self, node: Call, pool: Pool, on_delta: OnDelta) -> None:
-        self._node, self._pool, self._on_delta = node, pool, on_delta
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        assert isinstance(self._node.spec, Streamed)
-        pieces, begun = self._node.spec.pieces(), False
-        try:
-            async for chunk in self._pool.stream(path, body, headers):
-                if text := pieces.feed(chunk):
-                    begun = True
-                    await self._on_delta(self._node.name, text)
-        except PoolError as error:
-            if begun:  # asking again would say the same words twice
-                raise Rejected(f"the answer broke off: {error}") from error
-            raise
-        return Reply(200, pieces.body())
-
-
-async def embed(
-    pool: Pool, model: str, texts: Sequence[str], headers: Mapping[str, str] | None = None
-) -> list[bytes]:
-    """One vector per text, in the order given: little-endian float32 bytes. One request.
-
-    Raises:
-        PoolError: the pool answered with an error, or not with one good vector for each text.
-    """
-    asked = embeddings.request(model, texts)
-    tried = judged(await pool.post(embeddings.PATH, asked, headers or {}))
-    if tried.error is not None:
-        raise tried.error
-    slots = embeddings.of_one_size(embeddings.read(model, tried.body, len(texts)), Counter())
-    for slot in slots:
-        if isinstance(slot, PoolError):
-            raise slot
-    return [slot for slot in slots if isinstance(slot, bytes)]
+    async def open_writer(self, node: Write) -> Writer:
+        assert isinstance(node.sink, Sink)
+        writer = await asyncio.to_thread(node.sink.writer)
+        self.resources.push_async_callback(asyncio.to_thread, writer.close)
+        self.writers[node.name] = writer
+        return writer

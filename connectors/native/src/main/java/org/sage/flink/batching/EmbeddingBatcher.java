@@ -10,71 +10,64 @@ import org.sage.flink.pool.Backoff;
 import org.sage.flink.pool.CallExecutor;
 import org.sage.flink.pool.HttpReply;
 import org.sage.flink.pool.PoolClient;
-import org.sage.flink.pool.RetryingRequest;
 import org.sage.flink.wire.CallRequest;
 import org.sage.flink.wire.CallResult;
 
 /**
- * Texts of any records in flight, gathered into embedding requests.
+ * Call executor that batches the texts of records in flight into embedding requests.
  *
- * <p>Texts of one tenant and priority wait in a lane. A request goes out when a lane has {@code
- * items_max} texts or {@code tokens_max} tokens, or its oldest has waited {@code linger_ms}, and
- * fewer than {@code requests_max} are in flight: while the pool is busy texts go on gathering, so
- * requests fill under load and stay small in a trickle.
+ * <p>Texts of one tenant and priority share a buffer. A batch is sent when a buffer has {@code
+ * items_max} texts or {@code tokens_max} tokens, or its oldest text has waited {@code linger_ms},
+ * and fewer than {@code requests_max} batches hold a slot. While the pool is busy the buffers keep
+ * growing, so batches are full under load and small at low rates.
  *
- * <p>No text harms the others of its request:
+ * <p>Texts of one batch are isolated from each other's failures:
  *
  * <ul>
- *   <li>a request that is refused for its content, or fails again and again in a way that its
- *       content may cause, is halved until the guilty text fails alone; a half has one attempt, a
- *       lone text all of them;
- *   <li>a text without a usable vector in an answer that is good otherwise is asked once more,
- *       alone;
- *   <li>a request that takes long gives up its place among {@code requests_max}; when later ones
- *       are answered meanwhile, or nothing else is asked, its halves are asked beside it, and
- *       whatever answers first counts. While the whole pool stands still nothing is asked twice.
+ *   <li>A batch that is rejected for its content, or keeps failing in a way that its content may
+ *       cause, is bisected until the poison text fails alone. A half has one attempt, a single text
+ *       has all of them.
+ *   <li>A text without a usable vector in an otherwise good response is sent once more, alone.
+ *   <li>A slow batch releases its slot. When a later batch succeeds before it, or when it is the
+ *       only batch left, its halves are sent in parallel to it, and the first response wins. While
+ *       the whole pool is stuck no text is sent twice.
  * </ul>
  */
 public final class EmbeddingBatcher implements CallExecutor {
 
-    /** A request is doubted when this share of the time it has left is over, and then again. */
-    private static final int DOUBTS = 4;
-
-    private static final long DOUBT_NS_LEAST = 20_000_000L;
-
-    private final PoolClient pool;
-    private final TenantBuffers lanes;
+    private final PoolClient client;
+    private final TenantBuffers buffers;
     private final VectorDimension dimension;
-    private final Deque<EmbeddingBatch> again = new ArrayDeque<>();
-    private boolean againFirst;
-    private int inFlight;
+    private final Deque<EmbeddingBatch> retries = new ArrayDeque<>();
+    private boolean retryNext;
+    private int slotsInUse;
     private long generation;
-    private long answered = -1;
+    private long lastSuccess = -1; // the highest generation that has succeeded
     private Future<?> linger;
 
-    public EmbeddingBatcher(PoolClient pool) {
-        this.pool = pool;
-        this.lanes = new TenantBuffers(pool.config(), pool.metrics().queued());
-        this.dimension = new VectorDimension(pool.config().dim());
+    public EmbeddingBatcher(PoolClient client) {
+        this.client = client;
+        this.buffers = new TenantBuffers(client.config(), client.metrics().queued());
+        this.dimension = new VectorDimension(client.config().dim());
     }
 
     @Override
-    public void ask(CallRequest question, long deadlineNs, Consumer<CallResult> then) {
-        PendingText text = new PendingText(question, System.nanoTime(), deadlineNs, then);
-        text.deadline =
-                pool.after(
-                        deadlineNs - System.nanoTime(), TimeUnit.NANOSECONDS, () -> expire(text));
-        lanes.add(text);
-        pump();
+    public void execute(CallRequest request, long deadlineNs, Consumer<CallResult> callback) {
+        PendingText text = new PendingText(request, System.nanoTime(), deadlineNs, callback);
+        text.startTimer(
+                client.schedule(
+                        deadlineNs - System.nanoTime(), TimeUnit.NANOSECONDS, () -> expire(text)));
+        buffers.add(text);
+        dispatch();
     }
 
     private void expire(PendingText text) {
-        lanes.remove(text);
-        end(text, pool.outOfTime(text.attempts(), text.lastReason()));
+        buffers.remove(text);
+        complete(text, client.timeout(text.attempts(), text.lastReason()));
     }
 
-    private void pump() {
-        while (inFlight < pool.config().requestsMax()) {
+    private void dispatch() {
+        while (slotsInUse < client.config().requestsMax()) {
             EmbeddingBatch next = next();
             if (next == null) {
                 return;
@@ -83,184 +76,164 @@ public final class EmbeddingBatcher implements CallExecutor {
         }
     }
 
-    /** The next request; null when it is not time for one. In turns from what failed and is new. */
+    /** The next batch to send, or null if there is none yet. Alternates retries and new batches. */
     private EmbeddingBatch next() {
-        againFirst = !againFirst;
-        EmbeddingBatch next = againFirst ? repeated() : gathered();
+        retryNext = !retryNext;
+        EmbeddingBatch next = retryNext ? nextRetry() : nextNew();
         if (next != null) {
             return next;
         }
-        return againFirst ? gathered() : repeated();
+        return retryNext ? nextNew() : nextRetry();
     }
 
-    private EmbeddingBatch repeated() {
-        while (!again.isEmpty()) {
-            EmbeddingBatch next = again.poll();
-            pool.metrics().queued().addAndGet(-next.texts.size());
-            List<PendingText> open = next.open();
-            if (!open.isEmpty()) {
-                return new EmbeddingBatch(open, next.generation, next.attemptsMax, next.elsewhere);
+    private EmbeddingBatch nextRetry() {
+        while (!retries.isEmpty()) {
+            EmbeddingBatch next = retries.poll();
+            client.metrics().queued().addAndGet(-next.texts().size());
+            EmbeddingBatch open = next.withoutDone();
+            if (!open.texts().isEmpty()) {
+                return open;
             }
         }
         return null;
     }
 
-    private EmbeddingBatch gathered() {
+    private EmbeddingBatch nextNew() {
         long nowNs = System.nanoTime();
-        List<PendingText> texts = lanes.take(nowNs);
+        List<PendingText> texts = buffers.take(nowNs);
         if (!texts.isEmpty()) {
-            return new EmbeddingBatch(texts, generation++, pool.config().attemptsMax(), -1);
+            return new EmbeddingBatch(texts, generation++, client.config().attemptsMax(), -1);
         }
-        long dueNs = lanes.nextDueNs();
+        long dueNs = buffers.nextDueNs();
         if (dueNs != TenantBuffers.NEVER && (linger == null || linger.isDone())) {
-            linger = pool.after(dueNs - nowNs, TimeUnit.NANOSECONDS, this::lingerOver);
+            linger = client.schedule(dueNs - nowNs, TimeUnit.NANOSECONDS, this::lingerExpired);
         }
         return null;
     }
 
-    private void lingerOver() {
-        linger = null; // it runs, so isDone does not say so yet
-        pump();
+    private void lingerExpired() {
+        linger = null; // this is its own task, so isDone is still false
+        dispatch();
     }
 
     private void send(EmbeddingBatch batch) {
-        inFlight++;
-        pool.metrics().gatheredItems().update(batch.texts.size());
-        pool.metrics().gatheredTokens().update(batch.tokens());
-        RetryingRequest.Spec asked =
-                new RetryingRequest.Spec(
-                        EmbeddingCodec.request(pool.config().model(), batch.contents()),
-                        batch.headers(),
-                        batch.lastDeadlineNs(),
-                        batch.attemptsMax,
-                        batch.elsewhere);
-        batch.request =
-                new RetryingRequest(pool, asked, batch::read, answer -> settle(batch, answer));
-        batch.texts.forEach(text -> text.batches.add(batch));
-        doubtLater(batch);
-        batch.request.start();
+        slotsInUse++;
+        client.metrics().gatheredItems().update(batch.texts().size());
+        client.metrics().gatheredTokens().update(batch.tokens());
+        batch.prepare(client, result -> settle(batch, result));
+        batch.scheduleSlowCheck(client, () -> checkSlow(batch));
+        batch.start();
     }
 
-    private void settle(EmbeddingBatch batch, CallResult answer) {
-        release(batch);
-        for (PendingText text : batch.texts) {
+    private void settle(EmbeddingBatch batch, CallResult result) {
+        releaseSlot(batch);
+        for (PendingText text : batch.texts()) {
             text.leave(batch);
         }
-        if (answer.isOk()) {
-            answered = Math.max(answered, batch.generation);
-            pool.metrics().tokensIn().inc(batch.page.tokensIn());
-            place(batch, answer.status());
-        } else if (!batch.halved) {
-            fail(batch, answer);
+        if (result.isOk()) {
+            lastSuccess = Math.max(lastSuccess, batch.generation());
+            client.metrics().tokensIn().inc(batch.response().tokensIn());
+            deliver(batch, result.status());
+        } else if (!batch.isBisected()) {
+            handleFailure(batch, result);
         }
-        // Not at once: a request that ends while it starts would come back here within pump().
-        pool.run(this::pump);
+        // Asynchronously: a request that ends while it starts would re-enter dispatch().
+        client.run(this::dispatch);
     }
 
-    private void place(EmbeddingBatch batch, int status) {
-        EmbeddingCodec.Slot[] slots = batch.page.slots();
+    private void deliver(EmbeddingBatch batch, int status) {
+        EmbeddingCodec.Slot[] slots = batch.response().slots();
         dimension.check(slots);
         for (int i = 0; i < slots.length; i++) {
-            PendingText text = batch.texts.get(i);
-            if (slots[i].reason().isEmpty()) {
-                end(text, CallResult.ok(status, text.attempts(), slots[i].vector()));
-            } else if (batch.texts.size() == 1) {
-                end(text, CallResult.failure(0, text.attempts(), slots[i].reason()));
-            } else if (!batch.halved) {
-                repeat(batch.again(List.of(text), generation++, pool.config().attemptsMax()));
+            PendingText text = batch.texts().get(i);
+            EmbeddingCodec.Slot slot = slots[i];
+            if (slot.reason().isEmpty()) {
+                complete(text, CallResult.ok(status, text.attempts(), slot.vector()));
+            } else if (batch.isSingle()) {
+                complete(text, CallResult.failure(0, text.attempts(), slot.reason()));
+            } else if (!batch.isBisected()) {
+                enqueue(batch.retry(List.of(text), generation++, client.config().attemptsMax()));
             }
         }
     }
 
-    private void fail(EmbeddingBatch batch, CallResult answer) {
-        HttpReply last = batch.request.last();
-        if (batch.texts.size() == 1 || !last.mayBeTheContent()) {
+    private void handleFailure(EmbeddingBatch batch, CallResult result) {
+        HttpReply last = batch.last();
+        if (batch.isSingle() || !last.mayBeContentError()) {
             for (PendingText text : batch.open()) {
-                end(text, CallResult.failure(answer.status(), text.attempts(), answer.reason()));
+                complete(
+                        text,
+                        CallResult.failure(result.status(), text.attempts(), result.reason()));
             }
-        } else if (last.mayPass()) {
-            // An engine in trouble is not helped by twice as many requests at once.
-            long delayMs = Backoff.delayMs(batch.request.attempts(), last.retryAfterMs(), 0.5);
-            pool.after(
+        } else if (last.isRetryable()) {
+            // An engine in trouble must not get twice as many requests immediately.
+            long delayMs = Backoff.delayMs(batch.attempts(), last.retryAfterMs(), 0.5);
+            client.schedule(
                     delayMs,
                     TimeUnit.MILLISECONDS,
                     () -> {
-                        halve(batch);
-                        pump();
+                        bisect(batch);
+                        dispatch();
                     });
         } else {
-            halve(batch);
+            bisect(batch);
         }
     }
 
-    private void halve(EmbeddingBatch batch) {
+    private void bisect(EmbeddingBatch batch) {
         List<PendingText> open = batch.open();
         if (open.isEmpty()) {
             return;
         }
-        batch.halved = true;
-        long both = generation++;
+        batch.markBisected();
+        long shared = generation++;
         int middle = (open.size() + 1) / 2;
         List<PendingText> left = open.subList(0, middle);
         List<PendingText> right = open.subList(middle, open.size());
         for (List<PendingText> half : List.of(left, right)) {
             if (!half.isEmpty()) {
-                int attemptsMax = half.size() == 1 ? pool.config().attemptsMax() : 1;
-                repeat(batch.again(half, both, attemptsMax));
+                int attemptsMax = half.size() == 1 ? client.config().attemptsMax() : 1;
+                enqueue(batch.retry(half, shared, attemptsMax));
             }
         }
     }
 
-    private void repeat(EmbeddingBatch batch) {
-        again.add(batch);
-        pool.metrics().queued().addAndGet(batch.texts.size());
+    private void enqueue(EmbeddingBatch batch) {
+        retries.add(batch);
+        client.metrics().queued().addAndGet(batch.texts().size());
     }
 
-    private void doubtLater(EmbeddingBatch batch) {
-        long leftNs = batch.lastDeadlineNs() - System.nanoTime();
-        if (leftNs / DOUBTS >= DOUBT_NS_LEAST) {
-            batch.doubt =
-                    pool.after(leftNs / DOUBTS, TimeUnit.NANOSECONDS, () -> doubt(batch));
-        }
-    }
-
-    private void doubt(EmbeddingBatch batch) {
-        batch.doubts++;
-        release(batch);
-        boolean overtaken = answered >= batch.generation;
-        boolean alone = inFlight == 0 && batch.doubts > 1;
+    private void checkSlow(EmbeddingBatch batch) {
+        releaseSlot(batch);
+        boolean overtaken = lastSuccess >= batch.generation();
+        boolean alone = slotsInUse == 0 && batch.slowChecks() > 1;
         if (batch.open().size() > 1) {
             if (overtaken || alone) {
-                halve(batch);
+                bisect(batch);
             } else {
-                doubtLater(batch);
+                batch.scheduleSlowCheck(client, () -> checkSlow(batch));
             }
         }
-        pump();
+        dispatch();
     }
 
-    /** Gives its place among the requests in flight to another. */
-    private void release(EmbeddingBatch batch) {
-        if (!batch.released) {
-            batch.released = true;
-            inFlight--;
+    private void releaseSlot(EmbeddingBatch batch) {
+        if (batch.releaseSlot()) {
+            slotsInUse--;
         }
-        batch.doubt.cancel(false);
     }
 
-    private void end(PendingText text, CallResult answer) {
-        if (text.ended) {
+    private void complete(PendingText text, CallResult result) {
+        if (!text.finish()) {
             return;
         }
-        text.ended = true;
-        text.deadline.cancel(false);
-        for (EmbeddingBatch batch : text.batches) {
+        for (EmbeddingBatch batch : text.batches()) {
             if (batch.open().isEmpty()) {
-                batch.request.cancel(); // nobody waits for its answer
-                release(batch);
-                pool.run(this::pump);
+                batch.cancel(); // all of its texts are done
+                releaseSlot(batch);
+                client.run(this::dispatch);
             }
         }
-        text.then.accept(answer);
+        text.deliver(result);
     }
 }

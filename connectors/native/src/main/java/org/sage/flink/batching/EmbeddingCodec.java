@@ -13,10 +13,11 @@ import org.sage.flink.pool.ResponseSummary;
 import org.sage.flink.wire.CallResult;
 
 /**
- * The bodies of {@code POST /v1/embeddings}, as the OpenAI API reference has them.
+ * Encoder and decoder for the bodies of {@code POST /v1/embeddings} (OpenAI API reference).
  *
- * <p>Vectors travel as base64 of little-endian float32, a quarter of the size of decimal text; an
- * endpoint that ignores {@code encoding_format} and answers with numbers is read as well.
+ * <p>Vectors are requested as base64 of little-endian float32, a quarter of the size of decimal
+ * text. The response of an endpoint that ignores {@code encoding_format} and returns numbers is
+ * decoded as well.
  */
 final class EmbeddingCodec {
 
@@ -24,19 +25,32 @@ final class EmbeddingCodec {
 
     private EmbeddingCodec() {}
 
-    /** The vector of one text, little-endian float32; or why there is none. */
+    /** The vector of one text, little-endian float32; or the reason for its absence. */
     record Slot(byte[] vector, String reason) {
         int dim() {
             return vector.length / Float.BYTES;
         }
 
-        static Slot failed(String reason) {
+        static Slot failure(String reason) {
             return new Slot(CallResult.NO_BODY, reason);
         }
     }
 
+    /**
+     * A decoded response.
+     *
+     * @param reason why the whole response is unusable; empty when some slots may be usable
+     * @param slots one for each text, in the order of the request
+     * @param tokensIn {@code usage.prompt_tokens}, 0 when absent
+     */
+    record Response(String reason, Slot[] slots, long tokensIn) {
+        static Response unusable(String reason) {
+            return new Response(reason, new Slot[0], 0);
+        }
+    }
+
     /** The request for these texts, in order. */
-    static byte[] request(String model, List<String> texts) {
+    static byte[] encodeRequest(String model, List<String> texts) {
         ObjectNode request = JSON.createObjectNode().put("model", model);
         ArrayNode input = request.putArray("input");
         texts.forEach(input::add);
@@ -49,49 +63,36 @@ final class EmbeddingCodec {
     }
 
     /**
-     * The answer to a request, read.
-     *
-     * @param reason why nothing in it can be used; empty where some slots can
-     * @param slots one a text, in the order asked
-     * @param tokensIn {@code usage.prompt_tokens}, 0 where it is not told
+     * The response with one slot for each text, placed by the response's {@code index}. A defect of
+     * one vector (missing, duplicate, not finite) fails its own slot only. The whole response is
+     * unusable when it is not a list of embeddings, has an index out of range, or has too few
+     * embeddings with gapless indexes: in that last case no index can be trusted.
      */
-    record Response(String reason, Slot[] slots, long tokensIn) {
-        static Response unusable(String reason) {
-            return new Response(reason, new Slot[0], 0);
-        }
-    }
-
-    /**
-     * The answer with a slot a text, placed by the response's {@code index}. What is wrong with one
-     * vector (none, two, a number that is not finite) fails its slot only. Nothing can be used of
-     * an answer that is no list of embeddings, names an index that was not asked, or has too few
-     * and numbers them without a gap: none of them can be trusted to stand where it says.
-     */
-    static Response read(byte[] response, int asked) {
-        JsonNode page;
+    static Response decodeResponse(byte[] body, int textCount) {
+        JsonNode response;
         try {
-            page = JSON.readTree(response);
+            response = JSON.readTree(body);
         } catch (IOException e) {
             return Response.unusable("the answer is not JSON, or not all of it");
         }
-        JsonNode error = page.path("error");
+        JsonNode error = response.path("error");
         if (!error.isMissingNode() && !error.isNull()) {
-            return Response.unusable(ResponseSummary.error(error));
+            return Response.unusable(ResponseSummary.errorReason(error));
         }
-        JsonNode data = page.path("data");
+        JsonNode data = response.path("data");
         if (!data.isArray()) {
             return Response.unusable("the answer has no list of embeddings");
         }
-        Slot[] slots = new Slot[asked];
-        String wrong = place(data, slots);
-        if (!wrong.isEmpty()) {
-            return Response.unusable(wrong);
+        Slot[] slots = new Slot[textCount];
+        String defect = place(data, slots);
+        if (!defect.isEmpty()) {
+            return Response.unusable(defect);
         }
-        fillMissing(slots, data.size());
-        return new Response("", slots, page.path("usage").path("prompt_tokens").asLong(0));
+        failMissing(slots, data.size());
+        return new Response("", slots, response.path("usage").path("prompt_tokens").asLong(0));
     }
 
-    /** Fills the slots; says why nothing can be used, or nothing. */
+    /** Fills the slots; returns why the response is unusable, or an empty string. */
     private static String place(JsonNode data, Slot[] slots) {
         int last = -1;
         for (JsonNode item : data) {
@@ -107,21 +108,21 @@ final class EmbeddingCodec {
             slots[index] =
                     slots[index] == null
                             ? slot(item.path("embedding"))
-                            : Slot.failed("the answer has two embeddings of this text");
+                            : Slot.failure("the answer has two embeddings of this text");
         }
         boolean gapless = data.size() == last + 1;
         if (data.size() < slots.length && gapless && slots.length > 1) {
-            String asked = ", asked were " + slots.length + " texts";
-            return "the answer has " + data.size() + " embeddings" + asked;
+            String expected = ", asked were " + slots.length + " texts";
+            return "the answer has " + data.size() + " embeddings" + expected;
         }
         return "";
     }
 
-    private static void fillMissing(Slot[] slots, int got) {
+    private static void failMissing(Slot[] slots, int got) {
         for (int i = 0; i < slots.length; i++) {
             if (slots[i] == null) {
                 slots[i] =
-                        Slot.failed(
+                        Slot.failure(
                                 "the answer has no embedding of this text: asked were "
                                         + slots.length
                                         + ", got "
@@ -138,15 +139,16 @@ final class EmbeddingCodec {
                             ? Base64.getDecoder().decode(embedding.asText())
                             : floats(embedding);
         } catch (IllegalArgumentException e) {
-            return Slot.failed("the embedding is not base64");
+            return Slot.failure("the embedding is not base64");
         }
         if (vector.length == 0 || vector.length % Float.BYTES != 0) {
-            return Slot.failed("the embedding has " + vector.length + " bytes, not whole float32s");
+            return Slot.failure(
+                    "the embedding has " + vector.length + " bytes, not whole float32s");
         }
         ByteBuffer numbers = ByteBuffer.wrap(vector).order(ByteOrder.LITTLE_ENDIAN);
         while (numbers.hasRemaining()) {
             if (!Float.isFinite(numbers.getFloat())) {
-                return Slot.failed("the embedding has a number that is not finite");
+                return Slot.failure("the embedding has a number that is not finite");
             }
         }
         return new Slot(vector, "");
@@ -156,7 +158,7 @@ final class EmbeddingCodec {
         ByteBuffer vector =
                 ByteBuffer.allocate(numbers.size() * Float.BYTES).order(ByteOrder.LITTLE_ENDIAN);
         for (JsonNode number : numbers) {
-            // null is how a JSON writer says NaN
+            // A JSON writer encodes NaN as null.
             vector.putFloat(number.isNumber() ? number.floatValue() : Float.NaN);
         }
         return vector.array();

@@ -16,19 +16,21 @@ import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.BoundedOneInput;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.sage.flink.wire.WireRecord;
 import org.sage.flink.wire.WireBatch;
+import org.sage.flink.wire.WireRecord;
 
 /**
- * Wire records gathered into batches: one MessagePack array of records each, in the order of
- * arrival within a subtask.
+ * Operator that collects wire records into batches: a MessagePack array of records each, in the
+ * order of arrival within a subtask.
  *
- * <p>A batch goes out when it holds {@code itemsMax} records, when another record would take it
- * beyond {@code bytesMax} (a single larger record goes alone), when its oldest record has waited
- * {@code lingerMs}, and at the end of the input. What waits is operator state: it survives a
- * checkpoint exactly once and is dealt out among the subtasks when the parallelism changes.
+ * <p>A batch is emitted when it holds {@code itemsMax} records, when another record would take it
+ * beyond {@code bytesMax} (a larger single record forms a batch of its own), when its oldest record
+ * has waited {@code lingerMs}, and at the end of the input. Pending records are operator state: they
+ * survive a restart exactly once and are redistributed when the parallelism changes.
  *
- * <p>Watermarks pass by the records that wait, and a batch has no timestamp: put it after the steps
- * of event time, before a sink.
+ * <p>Watermarks overtake pending records, and a batch has no timestamp: use this operator after the
+ * event-time steps, before a sink.
  */
 public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]>, BoundedOneInput {
@@ -54,15 +56,15 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     }
 
     /**
-     * The stream with this operator at its end, named {@code name}, uid the same.
+     * Appends this operator to the stream, with {@code name} as its name and uid.
      *
      * @throws IllegalArgumentException on a limit below 1
      */
     public static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> in, String name, int itemsMax, long bytesMax, long lingerMs) {
-        atLeastOne(name, "items_max", itemsMax);
-        atLeastOne(name, "bytes_max", bytesMax);
-        atLeastOne(name, "linger_ms", lingerMs);
+        requireAtLeastOne(name, "items_max", itemsMax);
+        requireAtLeastOne(name, "bytes_max", bytesMax);
+        requireAtLeastOne(name, "linger_ms", lingerMs);
         return in.transform(
                         name,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
@@ -70,7 +72,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
                 .uid(name);
     }
 
-    private static void atLeastOne(String step, String limit, long value) {
+    private static void requireAtLeastOne(String step, String limit, long value) {
         if (value < 1) {
             throw new IllegalArgumentException(
                     "step '" + step + "': " + limit + " must be at least 1, got " + value);
@@ -80,7 +82,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
-        // The serializer is named: a descriptor by class would take Kryo's word for byte[].
+        // The serializer is explicit: a descriptor by class would use Kryo for byte[].
         state =
                 context.getOperatorStateStore()
                         .getListState(
@@ -96,7 +98,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
         batchItems =
                 getMetricGroup()
                         .histogram("batch_items", new DescriptiveStatisticsHistogram(HISTOGRAM_WINDOW));
-        // After a smaller parallelism than before there may be several batches in what is restored.
+        // After a restore at a smaller parallelism the state can hold several batches.
         for (byte[] record : state.get()) {
             add(WireRecord.upgrade(record));
         }
@@ -137,8 +139,8 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
                 getProcessingTimeService()
                         .registerTimer(
                                 getProcessingTimeService().getCurrentProcessingTime() + lingerMs,
-                                // A cancelled timer may already stand in the mailbox: it must not
-                                // cut the batch after its own short.
+                                // A cancelled timer may already be in the mailbox: it must not
+                                // emit the batch that follows its own.
                                 time -> {
                                     if (batch == pending) {
                                         emit();

@@ -7,61 +7,103 @@ import java.util.function.Consumer;
 import org.sage.flink.wire.CallRequest;
 import org.sage.flink.wire.CallResult;
 
-/** A text on its way through {@link EmbeddingBatcher}; ends once. */
+/** A text on its way through {@link EmbeddingBatcher}: first buffered, then in batches, then done. */
 final class PendingText {
 
-    private static final int BYTES_A_TOKEN = 4;
+    private static final int BYTES_PER_TOKEN = 4;
 
-    final CallRequest question;
-    final long arrivedNs;
-    final long deadlineNs;
-    final Consumer<CallResult> then;
+    private final CallRequest request;
+    private final long arrivedNs;
+    private final long deadlineNs;
+    private final Consumer<CallResult> callback;
 
-    /** The requests in flight that hold it: more than one while it is asked beside a slow one. */
-    final List<EmbeddingBatch> batches = new ArrayList<>(1);
+    /** The batches in flight with this text: several while a slow one is duplicated in halves. */
+    private final List<EmbeddingBatch> batches = new ArrayList<>(1);
 
-    Future<?> deadline;
-    boolean ended;
-    private int attemptsBefore;
-    private String reasonBefore = "";
+    private Future<?> deadlineTimer;
+    private boolean done;
+    private int earlierAttempts;
+    private String earlierReason = "";
 
-    PendingText(CallRequest question, long arrivedNs, long deadlineNs, Consumer<CallResult> then) {
-        this.question = question;
+    PendingText(
+            CallRequest request, long arrivedNs, long deadlineNs, Consumer<CallResult> callback) {
+        this.request = request;
         this.arrivedNs = arrivedNs;
         this.deadlineNs = deadlineNs;
-        this.then = then;
+        this.callback = callback;
     }
 
-    /** Roughly: four bytes each. */
+    CallRequest request() {
+        return request;
+    }
+
+    long arrivedNs() {
+        return arrivedNs;
+    }
+
+    long deadlineNs() {
+        return deadlineNs;
+    }
+
+    boolean isDone() {
+        return done;
+    }
+
+    List<EmbeddingBatch> batches() {
+        return batches;
+    }
+
+    /** An estimate, from the length in bytes. */
     int tokens() {
-        return (question.body().length + BYTES_A_TOKEN - 1) / BYTES_A_TOKEN;
+        return (request.body().length + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
     }
 
     String tenant() {
-        return question.headers().getOrDefault(CallRequest.TENANT, "");
+        return request.headers().getOrDefault(CallRequest.TENANT, "");
     }
 
     String priority() {
-        return question.headers().getOrDefault(CallRequest.PRIORITY, "");
+        return request.headers().getOrDefault(CallRequest.PRIORITY, "");
     }
 
-    /** Requests that held this text. */
+    /** HTTP requests that contained this text. */
     int attempts() {
-        return attemptsBefore + batches.stream().mapToInt(b -> b.request.attempts()).sum();
+        return earlierAttempts + batches.stream().mapToInt(EmbeddingBatch::attempts).sum();
     }
 
-    /** Why the latest attempt failed, empty where none did. */
+    /** Why the latest attempt failed; empty if no attempt has failed yet. */
     String lastReason() {
-        String latest =
-                batches.isEmpty() ? "" : batches.get(batches.size() - 1).request.last().reason();
-        return latest.isEmpty() ? reasonBefore : latest;
+        String latest = batches.isEmpty() ? "" : batches.get(batches.size() - 1).last().reason();
+        return latest.isEmpty() ? earlierReason : latest;
     }
 
-    /** It is no longer in that request, which has ended. */
+    void startTimer(Future<?> timer) {
+        deadlineTimer = timer;
+    }
+
+    void join(EmbeddingBatch batch) {
+        batches.add(batch);
+    }
+
+    /** Leaves a batch that has ended, and keeps its attempts and reason. */
     void leave(EmbeddingBatch batch) {
-        String reason = batch.request.last().reason();
-        attemptsBefore += batch.request.attempts();
-        reasonBefore = reason.isEmpty() ? reasonBefore : reason;
+        String reason = batch.last().reason();
+        earlierAttempts += batch.attempts();
+        earlierReason = reason.isEmpty() ? earlierReason : reason;
         batches.remove(batch);
+    }
+
+    /** Marks this text as done; false if it already was. */
+    boolean finish() {
+        if (done) {
+            return false;
+        }
+        done = true;
+        deadlineTimer.cancel(false);
+        return true;
+    }
+
+    void deliver(CallResult result) {
+        callback.accept(result);
     }
 }

@@ -11,9 +11,9 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.sage.flink.pool.PoolConfig;
 
 /**
- * Texts that wait to be gathered, apart by tenant and priority: the pool is told one of each for a
- * request. Lanes that are due take turns by the age of their oldest text, whatever its priority:
- * who goes first is the pool's decision, and here nobody is kept from asking.
+ * Texts waiting for a batch, in one buffer per tenant and priority, because a request to the pool
+ * has one of each. Of the buffers that are due, the one with the oldest text is next, whatever its
+ * priority: the order of requests is the pool's decision, and every buffer must reach the pool.
  */
 final class TenantBuffers {
 
@@ -22,7 +22,7 @@ final class TenantBuffers {
     private final PoolConfig config;
     private final AtomicInteger queued;
     private final long lingerNs;
-    private final Map<Key, Lane> lanes = new LinkedHashMap<>();
+    private final Map<Key, Buffer> buffers = new LinkedHashMap<>();
 
     private record Key(String tenant, String priority) {
         static Key of(PendingText text) {
@@ -30,9 +30,24 @@ final class TenantBuffers {
         }
     }
 
-    private static final class Lane {
+    private static final class Buffer {
         final Deque<PendingText> texts = new ArrayDeque<>();
         long tokens;
+
+        void add(PendingText text) {
+            texts.add(text);
+            tokens += text.tokens();
+        }
+
+        boolean remove(PendingText text) {
+            boolean found = texts.remove(text);
+            tokens -= found ? text.tokens() : 0;
+            return found;
+        }
+
+        long oldestNs() {
+            return texts.peek().arrivedNs();
+        }
     }
 
     TenantBuffers(PoolConfig config, AtomicInteger queued) {
@@ -42,24 +57,23 @@ final class TenantBuffers {
     }
 
     void add(PendingText text) {
-        Lane lane = lanes.computeIfAbsent(Key.of(text), key -> new Lane());
-        lane.texts.add(text);
-        lane.tokens += text.tokens();
+        buffers.computeIfAbsent(Key.of(text), key -> new Buffer()).add(text);
         queued.incrementAndGet();
     }
 
-    /** Takes it out, where it still waits. */
+    /** Removes the text if it is still buffered. */
     void remove(PendingText text) {
-        Lane lane = lanes.get(Key.of(text));
-        if (lane != null && lane.texts.remove(text)) {
-            taken(Key.of(text), lane, text);
+        Key key = Key.of(text);
+        Buffer buffer = buffers.get(key);
+        if (buffer != null) {
+            remove(key, buffer, text);
         }
     }
 
-    /** The texts of the next request, none when no lane is due. */
+    /** The texts of the next batch; empty when no buffer is due. */
     List<PendingText> take(long nowNs) {
-        Map.Entry<Key, Lane> next = null;
-        for (Map.Entry<Key, Lane> entry : lanes.entrySet()) {
+        Map.Entry<Key, Buffer> next = null;
+        for (Map.Entry<Key, Buffer> entry : buffers.entrySet()) {
             if (isDue(entry.getValue(), nowNs)
                     && (next == null || isOlder(entry.getValue(), next.getValue()))) {
                 next = entry;
@@ -68,45 +82,47 @@ final class TenantBuffers {
         return next == null ? List.of() : take(next.getKey(), next.getValue());
     }
 
-    /** When the next lane is due by its age, {@link #NEVER} when nothing waits. */
+    /** The time at which the next buffer is due by age; {@link #NEVER} when all are empty. */
     long nextDueNs() {
-        Lane oldest = null;
-        for (Lane lane : lanes.values()) {
-            oldest = oldest == null || isOlder(lane, oldest) ? lane : oldest;
+        Buffer oldest = null;
+        for (Buffer buffer : buffers.values()) {
+            oldest = oldest == null || isOlder(buffer, oldest) ? buffer : oldest;
         }
-        return oldest == null ? NEVER : oldest.texts.peek().arrivedNs + lingerNs;
+        return oldest == null ? NEVER : oldest.oldestNs() + lingerNs;
     }
 
-    private List<PendingText> take(Key key, Lane lane) {
-        List<PendingText> texts = new ArrayList<>(Math.min(config.itemsMax(), lane.texts.size()));
+    private List<PendingText> take(Key key, Buffer buffer) {
+        List<PendingText> texts =
+                new ArrayList<>(Math.min(config.itemsMax(), buffer.texts.size()));
         long tokens = 0;
-        while (!lane.texts.isEmpty() && texts.size() < config.itemsMax()) {
-            PendingText next = lane.texts.peek();
+        while (!buffer.texts.isEmpty() && texts.size() < config.itemsMax()) {
+            PendingText next = buffer.texts.peek();
             tokens += next.tokens();
             if (tokens > config.tokensMax() && !texts.isEmpty()) {
                 break;
             }
-            texts.add(lane.texts.poll());
-            taken(key, lane, next);
+            texts.add(next);
+            remove(key, buffer, next);
         }
         return texts;
     }
 
-    private void taken(Key key, Lane lane, PendingText text) {
-        lane.tokens -= text.tokens();
-        queued.decrementAndGet();
-        if (lane.texts.isEmpty()) {
-            lanes.remove(key);
+    private void remove(Key key, Buffer buffer, PendingText text) {
+        if (buffer.remove(text)) {
+            queued.decrementAndGet();
+            if (buffer.texts.isEmpty()) {
+                buffers.remove(key);
+            }
         }
     }
 
-    private boolean isDue(Lane lane, long nowNs) {
-        return lane.texts.size() >= config.itemsMax()
-                || lane.tokens >= config.tokensMax()
-                || nowNs - lane.texts.peek().arrivedNs >= lingerNs;
+    private boolean isDue(Buffer buffer, long nowNs) {
+        return buffer.texts.size() >= config.itemsMax()
+                || buffer.tokens >= config.tokensMax()
+                || nowNs - buffer.oldestNs() >= lingerNs;
     }
 
-    private static boolean isOlder(Lane lane, Lane other) {
-        return lane.texts.peek().arrivedNs - other.texts.peek().arrivedNs < 0;
+    private static boolean isOlder(Buffer buffer, Buffer other) {
+        return buffer.oldestNs() - other.oldestNs() < 0;
     }
 }

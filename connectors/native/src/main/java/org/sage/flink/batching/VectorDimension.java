@@ -5,39 +5,40 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * How many numbers a vector of this call has: as the settings say, else as most of the pool's
- * vectors so far had.
+ * The vector dimension of a call: the one in the settings, or else the one that most of the pool's
+ * vectors so far have had.
  */
 final class VectorDimension {
 
-    private final int known;
-    private final Map<Integer, Long> seen = new HashMap<>();
+    private final int configured;
+    private final Map<Integer, Long> counts = new HashMap<>();
 
     /**
-     * @param known 0 for not known
+     * @param configured 0 when unknown
      */
-    VectorDimension(int known) {
-        this.known = known;
+    VectorDimension(int configured) {
+        this.configured = configured;
     }
 
-    /** The same slots, those of another dimension failed. */
+    /** Replaces the slots of another dimension by failures, in place. */
     void check(EmbeddingCodec.Slot[] slots) {
         for (EmbeddingCodec.Slot slot : slots) {
             if (slot.reason().isEmpty()) {
-                seen.merge(slot.dim(), 1L, Long::sum);
+                counts.merge(slot.dim(), 1L, Long::sum);
             }
         }
-        if (seen.isEmpty() || (known == 0 && seen.size() == 1)) {
+        if (counts.isEmpty() || (configured == 0 && counts.size() == 1)) {
             return;
         }
-        int right =
-                known > 0
-                        ? known
-                        : Collections.max(seen.entrySet(), Map.Entry.comparingByValue()).getKey();
+        int expected =
+                configured > 0
+                        ? configured
+                        : Collections.max(counts.entrySet(), Map.Entry.comparingByValue()).getKey();
         for (int i = 0; i < slots.length; i++) {
-            if (slots[i].reason().isEmpty() && slots[i].dim() != right) {
-                String reason = "the embedding has dimension " + slots[i].dim() + ", not " + right;
-                slots[i] = EmbeddingCodec.Slot.failed(reason);
+            if (slots[i].reason().isEmpty() && slots[i].dim() != expected) {
+                int dim = slots[i].dim();
+                String reason = "the embedding has dimension " + dim + ", not " + expected;
+                slots[i] = EmbeddingCodec.Slot.failure(reason);
             }
         }
     }

@@ -6,16 +6,19 @@ import java.nio.file.Path;
 import java.util.Map;
 import java.util.Optional;
 
-/** Where a worker finds the pool's API key: never in the job graph, which anyone may read. */
+/**
+ * The API key of the pool, read on the worker: the job graph must not contain it, because everyone
+ * with access to the cluster can read the graph.
+ */
 final class ApiKey {
 
     private ApiKey() {}
 
     /**
      * The environment variable's value, else the content of {@code $SAGE_HOME/keyFile}, else
-     * nothing. Read on the worker, when the operator opens.
+     * empty.
      *
-     * @throws IOException when the file is there and cannot be read
+     * @throws IOException when the file exists and cannot be read
      */
     static Optional<String> find(Map<String, String> environment, String keyEnv, String keyFile)
             throws IOException {
@@ -31,6 +34,6 @@ final class ApiKey {
         if (!Files.exists(file)) {
             return Optional.empty();
         }
-        return Optional.of(Files.readString(file).strip()).filter(found -> !found.isEmpty());
+        return Optional.of(Files.readString(file).strip()).filter(content -> !content.isEmpty());
     }
 }

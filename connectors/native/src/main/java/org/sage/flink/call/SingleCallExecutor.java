@@ -8,25 +8,25 @@ import org.sage.flink.pool.RetryingRequest;
 import org.sage.flink.wire.CallRequest;
 import org.sage.flink.wire.CallResult;
 
-/** A request a question: the body as it stands, under the question's own headers. */
-record SingleCallExecutor(PoolClient pool) implements CallExecutor {
+/** Call executor that sends one HTTP request for each call, with the call's own body and headers. */
+record SingleCallExecutor(PoolClient client) implements CallExecutor {
 
     @Override
-    public void ask(CallRequest question, long deadlineNs, Consumer<CallResult> then) {
-        RetryingRequest.Spec asked =
+    public void execute(CallRequest request, long deadlineNs, Consumer<CallResult> callback) {
+        RetryingRequest.Spec spec =
                 new RetryingRequest.Spec(
-                        question.body(),
-                        question.headers(),
+                        request.body(),
+                        request.headers(),
                         deadlineNs,
-                        pool.config().attemptsMax(),
+                        client.config().attemptsMax(),
                         -1);
-        new RetryingRequest(pool, asked, this::check, then).start();
+        new RetryingRequest(client, spec, this::check, callback).start();
     }
 
     private String check(byte[] body) {
-        ResponseSummary generated = ResponseSummary.read(body);
-        pool.metrics().tokensIn().inc(generated.tokensIn());
-        pool.metrics().tokensOut().inc(generated.tokensOut());
-        return generated.reason();
+        ResponseSummary summary = ResponseSummary.read(body);
+        client.metrics().tokensIn().inc(summary.tokensIn());
+        client.metrics().tokensOut().inc(summary.tokensOut());
+        return summary.reason();
     }
 }

@@ -1,9 +1,8 @@
 package org.sage.flink.connector;
 
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import org.apache.flink.api.common.functions.MapFunction;
 import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
@@ -19,11 +18,13 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.sage.flink.wire.WireRecord;
 
 /**
- * Wire records for several topics, held back until the end of the input and then sent on at once, in
- * the order of arrival: no barrier can come between them, so one {@code KafkaSink} behind it writes
- * them in one transaction. A bounded job is thus seen as a whole or not at all, wherever it is cut.
+ * Operator that buffers wire records for several topics until the end of the input and then emits
+ * them in the order of arrival. No barrier can come between them, so the one {@code KafkaSink} after
+ * it writes them in one transaction: readers see all output of a bounded job or no output at all,
+ * wherever the job is interrupted.
  *
- * <p>What is held is operator state: a restart within the job does not ask the pool again.
+ * <p>Buffered records are operator state: a restart within the job does not repeat calls to the
+ * pool.
  */
 public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]>, BoundedOneInput {
@@ -31,13 +32,14 @@ public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[
     private static final long serialVersionUID = 1L;
 
     private transient ListState<byte[]> state;
-    private transient List<byte[]> held;
+    private transient List<byte[]> buffer;
 
     /**
-     * The streams as one, each record addressed to the topic of its stream, for a sink without a
-     * topic of its own. One subtask: several would be several transactions.
+     * The union of the streams through one buffer, for a sink without a fixed topic: each record gets
+     * the topic of its stream as a header. One subtask, because several would write several
+     * transactions.
      *
-     * @throws IllegalArgumentException not as many topics as streams, or none
+     * @throws IllegalArgumentException on an empty list, or on lists of different lengths
      */
     public static SingleOutputStreamOperator<byte[]> wire(
             List<DataStream<byte[]>> streams, List<String> topics, String name) {
@@ -49,11 +51,13 @@ public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[
         for (int i = 0; i < streams.size(); i++) {
             String step = name + "." + i;
             DataStream<byte[]> one =
-                    streams.get(i).map(new Addressed(topics.get(i))).name(step).uid(step);
+                    streams.get(i).map(new TopicHeaderFunction(topics.get(i))).name(step).uid(step);
             all = all == null ? one : all.union(one);
         }
         return all.transform(
-                        name, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO, new EndOfInputBufferOperator())
+                        name,
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
+                        new EndOfInputBufferOperator())
                 .setParallelism(1)
                 .uid(name);
     }
@@ -61,61 +65,54 @@ public final class EndOfInputBufferOperator extends AbstractStreamOperator<byte[
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
-        // The serializer is named: a descriptor by class would take Kryo's word for byte[].
+        // The serializer is explicit: a descriptor by class would use Kryo for byte[].
         state =
                 context.getOperatorStateStore()
                         .getListState(
                                 new ListStateDescriptor<>(
                                         "held",
                                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO));
-        held = new ArrayList<>();
+        buffer = new ArrayList<>();
         for (byte[] record : state.get()) {
-            held.add(record);
+            buffer.add(WireRecord.upgrade(record));
         }
     }
 
     @Override
     public void processElement(StreamRecord<byte[]> element) {
-        held.add(element.getValue());
+        buffer.add(element.getValue());
     }
 
     @Override
     public void snapshotState(StateSnapshotContext context) throws Exception {
         super.snapshotState(context);
-        state.update(held);
+        state.update(buffer);
     }
 
     @Override
     public void endInput() {
-        for (byte[] record : held) {
+        for (byte[] record : buffer) {
             output.collect(new StreamRecord<>(record));
         }
-        held = new ArrayList<>();
+        buffer = new ArrayList<>();
     }
 
-    /** A wire record with the topic that {@link KafkaWireSerializationSchema} is to write it to. */
-    static final class Addressed implements MapFunction<byte[], byte[]> {
+    /** Adds the header that names the topic for {@link KafkaWireSerializationSchema}. */
+    static final class TopicHeaderFunction implements MapFunction<byte[], byte[]> {
 
         private static final long serialVersionUID = 1L;
 
         private final String topic;
 
-        Addressed(String topic) {
+        TopicHeaderFunction(String topic) {
             this.topic = topic;
         }
 
         @Override
         public byte[] map(byte[] element) {
-            WireRecord record = WireRecord.decode(element);
-            Map<String, byte[]> headers = new LinkedHashMap<>(record.headers());
-            headers.put(KafkaWireSerializationSchema.TOPIC, topic.getBytes(java.nio.charset.StandardCharsets.UTF_8));
-            return new WireRecord(
-                            record.id(),
-                            record.value(),
-                            record.timestampMs(),
-                            record.key(),
-                            headers,
-                            record.origin())
+            byte[] header = topic.getBytes(StandardCharsets.UTF_8);
+            return WireRecord.decode(element)
+                    .withHeader(KafkaWireSerializationSchema.TOPIC, header)
                     .encode();
         }
     }

@@ -9,10 +9,10 @@ import org.apache.flink.connector.kafka.source.KafkaSourceBuilder;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetResetStrategy;
 
-/** Kafka sources and sinks of wire records. */
+/** Factory of Kafka sources and sinks of wire records. */
 public final class KafkaConnector {
 
-    /** The largest record carried, both ways; the broker's own limit may be lower. */
+    /** Limit on a record, for sources and sinks; the broker's own limit may be lower. */
     private static final String BYTES_MAX = String.valueOf(32 << 20);
 
     private KafkaConnector() {}
@@ -22,9 +22,9 @@ public final class KafkaConnector {
      * a partition, exactly once in state; offsets are committed to the group at each checkpoint.
      *
      * @param start {@code earliest}, {@code latest}, or {@code committed} (the group's offsets,
-     *     earliest where it has none); a restored job goes on from its checkpoint instead
+     *     or earliest if it has no offsets); a restored job continues from its checkpoint instead
      * @param bounded end at the offsets that are the latest when the job starts
-     * @throws IllegalArgumentException on another start
+     * @throws IllegalArgumentException on any other start
      */
     public static KafkaSource<byte[]> source(
             String servers, String topic, String group, String start, boolean bounded) {
@@ -43,14 +43,14 @@ public final class KafkaConnector {
     /**
      * A sink into a topic.
      *
-     * @param topic empty: each record's header {@code sage-topic} names its own
+     * @param topic if empty, each record's header {@code sage-topic} names its topic
      * @param guarantee {@code exactly_once} (for readers of committed records; visible at the next
-     *     checkpoint) or {@code at_least_once} (visible at once, doubled after a restart)
+     *     checkpoint) or {@code at_least_once} (visible immediately, may be duplicated by a restart)
      * @param transactionalIdPrefix unique to this sink among all jobs on the cluster, and the same
-     *     after a restart, or transactions of a failed run stay open until they time out
+     *     after a restart; otherwise transactions of a failed run stay open until they time out
      * @param transactionTimeoutMs at most the broker's {@code transaction.max.timeout.ms}; a
-     *     transaction that is older is dropped, whatever checkpoint it belongs to
-     * @throws IllegalArgumentException on another guarantee
+     *     transaction that is older is aborted, whatever checkpoint it belongs to
+     * @throws IllegalArgumentException on any other guarantee
      */
     public static KafkaSink<byte[]> sink(
             String servers,
@@ -61,7 +61,7 @@ public final class KafkaConnector {
         Properties producer = new Properties();
         producer.setProperty("transaction.timeout.ms", String.valueOf(transactionTimeoutMs));
         producer.setProperty("max.request.size", BYTES_MAX);
-        // One largest request must not be all that fits, or the producer stops at each.
+        // Room for more than one request of the largest size, or the producer blocks at each of them.
         producer.setProperty("buffer.memory", String.valueOf(64 << 20));
         KafkaSinkBuilder<byte[]> builder =
                 KafkaSink.<byte[]>builder()

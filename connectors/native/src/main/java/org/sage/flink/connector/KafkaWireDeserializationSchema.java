@@ -12,11 +12,13 @@ import org.sage.flink.wire.CallResult;
 import org.sage.flink.wire.WireRecord;
 
 /**
- * Kafka records as wire records: id and origin are {@code topic/partition/offset}, the value is the
- * raw bytes (nil for a tombstone), a header without a value has an empty one, and of headers with
- * the same name the last counts. Never throws on content. One record in, one out, in order.
+ * Kafka records to wire records. Id and origin are {@code topic/partition/offset}, the value is the
+ * raw bytes (nil for a tombstone), a header without a value becomes an empty one, and of several
+ * headers with the same name the last one is kept. Never throws on content. One record in, one out,
+ * in order.
  */
-public final class KafkaWireDeserializationSchema implements KafkaRecordDeserializationSchema<byte[]> {
+public final class KafkaWireDeserializationSchema
+        implements KafkaRecordDeserializationSchema<byte[]> {
 
     private static final long serialVersionUID = 1L;
 
@@ -27,7 +29,7 @@ public final class KafkaWireDeserializationSchema implements KafkaRecordDeserial
         for (Header header : record.headers()) {
             headers.put(header.key(), header.value() == null ? CallResult.NO_BODY : header.value());
         }
-        // Kafka says -1 where the broker keeps no timestamp; a record's 0 means the same.
+        // Kafka uses -1 for an unknown timestamp, a wire record uses 0.
         long timestampMs = Math.max(0, record.timestamp());
         out.collect(
                 new WireRecord(id, record.value(), timestampMs, record.key(), headers, id)

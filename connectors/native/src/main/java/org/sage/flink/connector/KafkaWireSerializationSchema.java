@@ -6,18 +6,18 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerR
 import org.sage.flink.wire.WireRecord;
 
 /**
- * Wire records as Kafka records of one topic; of the topic that the header {@code sage-topic} names
- * (and that does not travel on) where this one's is empty. The key is the record's key, else its id in UTF-8, so
- * that a compacted topic keeps one row per id; the value must be bytes, text (as UTF-8) or nil (a
- * tombstone). Kafka sets the timestamp where the record has none.
+ * Wire records to Kafka records of one topic. If that topic is empty, the header {@code sage-topic}
+ * names the topic of each record; it is not written to Kafka. The key is the record's key, else its
+ * id in UTF-8, so that a compacted topic keeps one row per id. The value must be bytes, text (as
+ * UTF-8) or nil (a tombstone). Kafka sets the timestamp of a record without one.
  *
- * <p>It takes upserts only: a topic holds no rows of documents that a delete could remove.
+ * <p>Accepts upserts only: a topic has no rows of documents that a delete could remove.
  */
 public final class KafkaWireSerializationSchema implements KafkaRecordSerializationSchema<byte[]> {
 
     private static final long serialVersionUID = 1L;
 
-    /** The header that names the topic, for a sink that has none of its own. */
+    /** The header that names the topic, for a sink without a fixed topic. */
     static final String TOPIC = "sage-topic";
 
     private final String topic;

@@ -16,9 +16,9 @@ import org.apache.flink.core.fs.FileSystem;
 import org.apache.flink.core.fs.Path;
 
 /**
- * The files below a folder, one split each, in the order of their paths: not hidden (a name that
- * starts with '.' or '_', nor below such a folder) and with one of the suffixes (any letter case;
- * no suffixes: all). The root itself may have any name.
+ * Enumerator of the files below a folder, one split each, in the order of their paths. A file is
+ * visible if its name, and the name of each folder between it and the root, does not start with '.'
+ * or '_'. Suffixes are matched case-insensitively; without suffixes every visible file is listed.
  */
 final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
 
@@ -33,12 +33,12 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
     }
 
     static FileEnumerator.Provider provider(List<String> suffixes, boolean recursive) {
-        // A copy: Python's list arrives as a proxy that cannot travel to the cluster.
-        ArrayList<String> own = new ArrayList<>();
+        // Copied, because Python's list arrives as a proxy that is not serializable.
+        ArrayList<String> copy = new ArrayList<>();
         for (String suffix : suffixes) {
-            own.add(suffix.toLowerCase(Locale.ROOT));
+            copy.add(suffix.toLowerCase(Locale.ROOT));
         }
-        return () -> new VisibleFileEnumerator(own, recursive);
+        return () -> new VisibleFileEnumerator(copy, recursive);
     }
 
     @Override

@@ -18,26 +18,26 @@ import org.apache.flink.core.fs.Path;
 import org.sage.flink.wire.WireRecord;
 
 /**
- * A file as one wire record: id and origin are its path relative to the root, the value its bytes,
- * the timestamp its modification time, header {@code path} the full path. A file is never split,
- * and one that was emitted before a checkpoint is not emitted again after it.
+ * File format with one wire record for each file: id and origin are the path relative to the root,
+ * the value is the content, the timestamp is the modification time, header {@code path} is the full
+ * path. Files are not split, and a file emitted before a checkpoint is not emitted again after it.
  *
  * <p>Never throws on content: a file above the limit has value nil and header {@code oversize} (its
- * size in bytes, as text); one that cannot be read has value nil and header {@code unreadable} (why).
+ * size in bytes, as text); an unreadable file has value nil and header {@code unreadable} (the
+ * reason).
  */
 public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit> {
 
     private static final long serialVersionUID = 1L;
 
-    /** The limit where none is given: 64 MiB. */
+    /** The default limit: 64 MiB. */
     public static final long BYTES_MAX = 64L << 20;
 
     private final String root;
     private final long bytesMax;
 
     /**
-     * @param bytesMax the largest file whose bytes are read; at most 2^31 - 1024, for a value is
-     *     one array
+     * @param bytesMax limit on the size of a file; at most 2^31 - 1024, because a value is one array
      */
     public WholeFileFormat(String root, long bytesMax) {
         if (bytesMax < 1 || bytesMax > Integer.MAX_VALUE - 1024) {
@@ -55,8 +55,7 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
     }
 
     /**
-     * A bounded source of the files below {@code root} as they are when the job starts, hidden ones
-     * left out.
+     * A bounded source of the files below {@code root} at the start of the job, except hidden files.
      *
      * @param suffixes for instance {@code [".md", ".txt"]}; an empty list means every file
      * @param recursive also the files of folders below
@@ -70,7 +69,7 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
 
     @Override
     public Reader<byte[]> createReader(Configuration config, FileSourceSplit split) {
-        return new Once(() -> read(split));
+        return new SingleRecordReader(() -> read(split));
     }
 
     @Override
@@ -79,7 +78,7 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
                 split.getReaderPosition()
                         .map(position -> position.getRecordsAfterOffset() > 0)
                         .orElse(false);
-        return emitted ? new Once(null) : createReader(config, split);
+        return emitted ? new SingleRecordReader(null) : createReader(config, split);
     }
 
     @Override
@@ -97,7 +96,7 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
         Map<String, byte[]> headers = new LinkedHashMap<>();
         headers.put("path", text(split.path().getPath()));
         byte[] value = null;
-        // The file may have grown since it was listed, so the stream has the last word on its size.
+        // The file may have grown since it was listed, so the size of the content decides.
         try (InputStream in = split.path().getFileSystem().open(split.path())) {
             value = in.readNBytes((int) bytesMax + 1);
             if (value.length > bytesMax) {
@@ -112,7 +111,7 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
     }
 
     private String relative(Path file) {
-        // Only the path counts: the scheme differs between a root as given and a file as listed.
+        // Compare paths only: the scheme of the configured root and of a listed file can differ.
         String base = new Path(root).getPath();
         String path = file.getPath();
         if (path.equals(base)) {
@@ -130,11 +129,11 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
         byte[] read();
     }
 
-    /** One batch of one record, then the end; null content: the end at once. */
-    private static final class Once implements Reader<byte[]> {
+    /** Reader of a single record; of no record if the content is null. */
+    private static final class SingleRecordReader implements Reader<byte[]> {
         private Content content;
 
-        Once(Content content) {
+        SingleRecordReader(Content content) {
             this.content = content;
         }
 

@@ -7,21 +7,22 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonProcessin
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 
 /**
- * The counts of an {@link JobCountersOperator} at one moment, as JSON: {@code {"counts": {...}, "opening":
- * {...}}}. One value and not an accumulator a counter, because heartbeats read them from a thread of
- * their own and would see some counters before and some after.
+ * Accumulator with a snapshot of the counters of {@link JobCountersOperator}, as JSON: {@code
+ * {"counts": {...}, "opening": {...}}}. A single value rather than an accumulator for each counter,
+ * because heartbeats read accumulators on another thread and would mix counters from before and
+ * after an update.
  */
 public final class CountersAccumulator implements Accumulator<String, String> {
 
     private static final long serialVersionUID = 1L;
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    private volatile String stated = "";
+    private volatile String snapshot = "";
 
-    /** Let this be what is known from now on. */
-    void state(Map<String, Long> counts, Map<String, Long> opening) {
+    /** Replaces the snapshot. */
+    void publish(Map<String, Long> counts, Map<String, Long> opening) {
         try {
-            stated = JSON.writeValueAsString(Map.of("counts", counts, "opening", opening));
+            snapshot = JSON.writeValueAsString(Map.of("counts", counts, "opening", opening));
         } catch (JsonProcessingException e) {
             throw new UncheckedIOException(e); // maps of text and numbers are always JSON
         }
@@ -29,31 +30,31 @@ public final class CountersAccumulator implements Accumulator<String, String> {
 
     @Override
     public void add(String value) {
-        stated = value;
+        snapshot = value;
     }
 
     @Override
     public String getLocalValue() {
-        return stated;
+        return snapshot;
     }
 
     @Override
     public void resetLocal() {
-        stated = "";
+        snapshot = "";
     }
 
-    /** The other's, where this one knows nothing: there is one subtask that does. */
+    /** Takes the other snapshot if this one is empty: only one subtask ever has one. */
     @Override
     public void merge(Accumulator<String, String> other) {
-        if (stated.isEmpty()) {
-            stated = other.getLocalValue();
+        if (snapshot.isEmpty()) {
+            snapshot = other.getLocalValue();
         }
     }
 
     @Override
     public CountersAccumulator clone() {
         CountersAccumulator copy = new CountersAccumulator();
-        copy.stated = stated;
+        copy.snapshot = snapshot;
         return copy;
     }
 }

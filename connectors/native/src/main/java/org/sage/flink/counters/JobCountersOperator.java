@@ -25,19 +25,20 @@ import org.apache.flink.util.TimeUtils;
 import org.sage.flink.wire.CounterDelta;
 
 /**
- * The job's books: the sum of every {@link CounterDelta} since the job began, exactly once, over
- * restarts and savepoints. One subtask for the whole job, so there is one value of each counter.
+ * Operator with the counters of the whole job: the sum of every {@link CounterDelta} since the job's
+ * first start, exactly once, over restarts and savepoints. It has one subtask, so each counter has
+ * one value.
  *
- * <p>Told to Flink twice. As metrics, {@code step.<step>.<what>}, as they come. And in the
- * accumulator {@value #ACCUMULATOR}, which REST gives while the job runs and after it has ended: the
- * counts as they stood at the last checkpoint barrier, all of them or none ({@link CountersAccumulator}). Barriers
- * cut the stream between two records everywhere, so what one step has emitted there the next has
- * read, and what is asked and not answered is what the checkpoint holds. At the end of the input the
- * last counts take their place.
+ * <p>The sums are published in two ways. As metrics, {@code step.<step>.<what>}, immediately. And in
+ * the accumulator {@value #ACCUMULATOR}, which Flink's REST API serves while the job runs and after
+ * it has ended: a snapshot of all counters at the last checkpoint barrier ({@link
+ * CountersAccumulator}). A barrier is at the same position in every stream, so the records that one
+ * step has emitted before it are the records that the next step has read, and calls without a result
+ * are exactly those in the checkpoint. At the end of the input the final counts replace the snapshot.
  *
- * <p>A job that goes on from a savepoint with other steps has counters that begin at nothing beside
- * others that do not. The counts at that moment are kept as {@code opening}: steps agree on what
- * came after it.
+ * <p>A job that is restored from a savepoint with other steps has new counters that start at zero
+ * and old ones that do not. The counts at that moment are kept as {@code opening}: the steps balance
+ * from there on.
  */
 public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]>, BoundedOneInput {
@@ -60,23 +61,23 @@ public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
     private transient Map<String, Long> counts;
     private transient Map<String, Long> opening;
     private transient Map<String, Counter> metrics;
-    private transient CountersAccumulator books;
+    private transient CountersAccumulator accumulator;
 
     /**
-     * @param counters {@code <step>.<what>}; what is restored of others is forgotten
-     * @param steps the pipeline's shape: another one than before makes an opening
+     * @param counters {@code <step>.<what>}; other counters in restored state are dropped
+     * @param steps the pipeline's shape: a change to it sets the opening counts
      */
     public JobCountersOperator(List<String> counters, String steps) {
         this.counters = counters.toArray(String[]::new);
         this.steps = steps;
     }
 
-    /** Add the account of all these receipts to the job. */
+    /** Adds this operator to the job, as the sum of all these streams of deltas. */
     public static SingleOutputStreamOperator<byte[]> wire(
-            List<DataStream<byte[]>> receipts, List<String> counters, String steps) {
-        DataStream<byte[]> first = receipts.get(0);
+            List<DataStream<byte[]>> deltas, List<String> counters, String steps) {
+        DataStream<byte[]> first = deltas.get(0);
         @SuppressWarnings({"unchecked", "rawtypes"})
-        DataStream<byte[]>[] rest = receipts.stream().skip(1).toArray(DataStream[]::new);
+        DataStream<byte[]>[] rest = deltas.stream().skip(1).toArray(DataStream[]::new);
         return first.union(rest)
                 .transform(
                         "account",
@@ -89,15 +90,15 @@ public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
-        savedCounts = context.getOperatorStateStore().getListState(numbers("counts"));
-        savedOpening = context.getOperatorStateStore().getListState(numbers("opening"));
+        savedCounts = context.getOperatorStateStore().getListState(descriptor("counts"));
+        savedOpening = context.getOperatorStateStore().getListState(descriptor("opening"));
         savedSteps =
                 context.getOperatorStateStore()
                         .getListState(new ListStateDescriptor<>("steps", StringSerializer.INSTANCE));
-        counts = known(savedCounts);
-        opening = known(savedOpening);
-        for (String before : savedSteps.get()) {
-            if (!before.equals(steps)) {
+        counts = restore(savedCounts);
+        opening = restore(savedOpening);
+        for (String previous : savedSteps.get()) {
+            if (!previous.equals(steps)) {
                 opening = new LinkedHashMap<>(counts);
             }
         }
@@ -114,16 +115,16 @@ public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
             metric.inc(counts.get(counter));
             metrics.put(counter, metric);
         }
-        books = new CountersAccumulator();
-        getRuntimeContext().addAccumulator(ACCUMULATOR, books);
-        books.state(counts, opening);
+        accumulator = new CountersAccumulator();
+        getRuntimeContext().addAccumulator(ACCUMULATOR, accumulator);
+        accumulator.publish(counts, opening);
     }
 
     @Override
     public void processElement(StreamRecord<byte[]> element) {
-        Map<String, Long> moved = new LinkedHashMap<>();
-        CounterDelta.addTo(moved, element.getValue());
-        moved.forEach(
+        Map<String, Long> delta = new LinkedHashMap<>();
+        CounterDelta.addTo(delta, element.getValue());
+        delta.forEach(
                 (counter, by) -> {
                     counts.merge(counter, by, Long::sum);
                     metrics.getOrDefault(counter, NO_METRIC).inc(by);
@@ -136,13 +137,13 @@ public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
         savedCounts.update(List.of(counts));
         savedOpening.update(List.of(opening));
         savedSteps.update(List.of(steps));
-        books.state(counts, opening);
+        accumulator.publish(counts, opening);
     }
 
     @Override
     public void endInput() throws Exception {
-        books.state(counts, opening);
-        // A metric is gone with its task: let every reporter see the last figures.
+        accumulator.publish(counts, opening);
+        // Metrics end with their task: wait until every reporter has read the final values.
         Thread.sleep(
                 lingerMs(
                         getContainingTask()
@@ -152,7 +153,7 @@ public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
                                 .toMap()));
     }
 
-    /** A little more than the longest interval of a metric reporter, at most five seconds. */
+    /** 1.5 times the longest interval of a metric reporter, at most five seconds. */
     static long lingerMs(Map<String, String> configuration) {
         return configuration.entrySet().stream()
                 .filter(entry -> INTERVAL.matcher(entry.getKey()).matches())
@@ -162,18 +163,18 @@ public final class JobCountersOperator extends AbstractStreamOperator<byte[]>
                 .orElse(0);
     }
 
-    private Map<String, Long> known(ListState<Map<String, Long>> saved) throws Exception {
-        Map<String, Long> found = new LinkedHashMap<>();
+    private Map<String, Long> restore(ListState<Map<String, Long>> saved) throws Exception {
+        Map<String, Long> restored = new LinkedHashMap<>();
         for (String counter : counters) {
-            found.put(counter, 0L);
+            restored.put(counter, 0L);
         }
-        for (Map<String, Long> numbers : saved.get()) {
-            numbers.forEach((counter, n) -> found.computeIfPresent(counter, (k, old) -> old + n));
+        for (Map<String, Long> part : saved.get()) {
+            part.forEach((counter, n) -> restored.computeIfPresent(counter, (k, sum) -> sum + n));
         }
-        return found;
+        return restored;
     }
 
-    private static ListStateDescriptor<Map<String, Long>> numbers(String name) {
+    private static ListStateDescriptor<Map<String, Long>> descriptor(String name) {
         return new ListStateDescriptor<>(
                 name, new MapSerializer<>(StringSerializer.INSTANCE, LongSerializer.INSTANCE));
     }

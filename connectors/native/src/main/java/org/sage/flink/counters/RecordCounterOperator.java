@@ -16,16 +16,17 @@ import org.apache.flink.util.OutputTag;
 import org.sage.flink.wire.CounterDelta;
 
 /**
- * Records passed on untouched and counted: each adds one to every counter in {@code counters}.
+ * Operator that forwards records unchanged and counts them: each record adds one to every counter
+ * in {@code counters}.
  *
- * <p>A {@link CounterDelta} among the records adds what it says and goes no further: so a Python stage
- * counts what has no record of its own (what it dropped, multiplied, failed or wrote) in line with
- * its output.
+ * <p>A {@link CounterDelta} among the records is added to the counts and not forwarded. A Python
+ * stage uses such deltas for counts that no record represents (records dropped, multiplied, failed
+ * or written), in order with its output.
  *
- * <p>The counts leave by the side output for the {@link JobCountersOperator}, once a second and, this is why
- * they are exact without any state here, before every checkpoint barrier: nothing is pending when a
- * snapshot is taken, and a restored job counts anew exactly what it reads anew. So a tally may come,
- * go, move and change its parallelism with the pipeline.
+ * <p>The counts are sent as deltas to {@link JobCountersOperator} through a side output, once a
+ * second and before every checkpoint barrier. The latter makes them exact without any state here: no
+ * count is pending when a snapshot is taken, and a restored job counts again exactly the records
+ * that it reads again. So this operator may be added, removed, moved or rescaled with the pipeline.
  *
  * <p>Chained to its neighbour: a record costs an addition and the chain's copy of its bytes.
  */
@@ -42,14 +43,14 @@ public final class RecordCounterOperator extends AbstractStreamOperator<byte[]>
     private final String[] counters;
 
     private transient long records;
-    private transient Map<String, Long> receipts;
+    private transient Map<String, Long> pending;
     private transient ScheduledFuture<?> flush;
 
     public RecordCounterOperator(List<String> counters) {
         this.counters = counters.toArray(String[]::new);
     }
 
-    /** The stream with a tally at its end, named {@code name}, uid the same. */
+    /** Appends a counter to the stream, with {@code name} as its name and uid. */
     public static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> in, String name, List<String> counters) {
         return in.transform(
@@ -59,16 +60,16 @@ public final class RecordCounterOperator extends AbstractStreamOperator<byte[]>
                 .uid(name);
     }
 
-    /** What the tally {@code counted} has to say, for {@link JobCountersOperator#wire}. */
+    /** The deltas of a counter that {@link #wire} made, for {@link JobCountersOperator#wire}. */
     public static SideOutputDataStream<byte[]> deltas(
-            SingleOutputStreamOperator<byte[]> counted) {
-        return counted.getSideOutput(DELTAS);
+            SingleOutputStreamOperator<byte[]> counter) {
+        return counter.getSideOutput(DELTAS);
     }
 
     @Override
     public void open() throws Exception {
         super.open();
-        receipts = new LinkedHashMap<>();
+        pending = new LinkedHashMap<>();
     }
 
     @Override
@@ -77,7 +78,7 @@ public final class RecordCounterOperator extends AbstractStreamOperator<byte[]>
             startFlush();
         }
         if (CounterDelta.is(element.getValue())) {
-            CounterDelta.addTo(receipts, element.getValue());
+            CounterDelta.addTo(pending, element.getValue());
         } else {
             records++;
             output.collect(element);
@@ -106,13 +107,13 @@ public final class RecordCounterOperator extends AbstractStreamOperator<byte[]>
         }
         if (records > 0) {
             for (String counter : counters) {
-                receipts.merge(counter, records, Long::sum);
+                pending.merge(counter, records, Long::sum);
             }
             records = 0;
         }
-        if (!receipts.isEmpty()) {
-            output.collect(DELTAS, new StreamRecord<>(CounterDelta.encode(receipts)));
-            receipts.clear();
+        if (!pending.isEmpty()) {
+            output.collect(DELTAS, new StreamRecord<>(CounterDelta.encode(pending)));
+            pending.clear();
         }
     }
 }

@@ -4,12 +4,12 @@ import java.util.function.Consumer;
 import org.sage.flink.wire.CallRequest;
 import org.sage.flink.wire.CallResult;
 
-/** One way to put a question to the pool. */
+/** A strategy for sending call requests to the pool: one HTTP request each, or in batches. */
 public interface CallExecutor {
 
     /**
-     * Tells the answer exactly once, at the deadline at the latest, ok or failed; never throws.
-     * Called on, and answers on, the pool's timer thread.
+     * Calls {@code callback} exactly once, at the deadline at the latest, with success or failure;
+     * never throws. Must be called on the client's event loop; the callback runs there too.
      */
-    void ask(CallRequest question, long deadlineNs, Consumer<CallResult> then);
+    void execute(CallRequest request, long deadlineNs, Consumer<CallResult> callback);
 }

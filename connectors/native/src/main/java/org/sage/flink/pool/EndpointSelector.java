@@ -3,101 +3,105 @@ package org.sage.flink.pool;
 import java.util.Arrays;
 
 /**
- * Which address a request goes to: each in turn, save those that failed a moment ago.
+ * Chooses the endpoint of each request: round-robin over the endpoints without a recent failure.
  *
- * <p>An address that failed is put aside, at first for half a second, doubled each time to at most
- * ten; when that is over one request tries it, and the others go on elsewhere until that one is
- * answered. Where all are aside, the one that is back the soonest is asked at once: a request has
- * its own back-off.
+ * <p>An endpoint that failed is suspended for half a second, doubled with each failure up to ten
+ * seconds. After that a single request probes it, and other requests avoid it until the probe has a
+ * response. When all endpoints are suspended, the one whose suspension ends first is used
+ * immediately, because a request has its own back-off.
  */
 final class EndpointSelector {
 
     private static final long FIRST_NS = 500_000_000L;
-    private static final long MOST_NS = 10_000_000_000L;
+    private static final long MAX_NS = 10_000_000_000L;
 
-    private final long[] backAtNs;
+    private final long[] suspendedUntilNs;
     private final int[] failures;
-    private final boolean[] tried; // aside, and one request is trying it
-    private final long[] workedAtNs;
+    private final boolean[] probing; // suspended, with one request under way to try it
+    private final long[] lastSuccessNs;
     private int turn;
 
     /**
-     * @param firstTurn the address to begin with: another for each subtask, so that they do not all
-     *     meet at the first
+     * @param firstTurn the endpoint of the first request: another one for each subtask, so that not
+     *     all of them start with the same
      */
     EndpointSelector(int count, int firstTurn, long nowNs) {
-        this.backAtNs = new long[count];
+        this.suspendedUntilNs = new long[count];
         this.failures = new int[count];
-        this.tried = new boolean[count];
-        this.workedAtNs = new long[count];
+        this.probing = new boolean[count];
+        this.lastSuccessNs = new long[count];
         this.turn = firstTurn;
-        Arrays.fill(workedAtNs, nowNs);
+        Arrays.fill(lastSuccessNs, nowNs);
     }
 
     /**
-     * The number of the next address.
+     * The index of the next endpoint.
      *
-     * @param last the one asked before for the same request, taken again only when no other will
-     *     do; -1 for none
+     * @param previous the endpoint of the previous attempt of the same request, chosen again only
+     *     when no other is usable; -1 for a first attempt
      */
-    int next(int last, long nowNs) {
+    int next(int previous, long nowNs) {
         int soonest = -1;
         int first = turn++;
         for (int i = 0; i < failures.length; i++) {
-            int url = Math.floorMod(first + i, failures.length);
-            if (url == last && failures.length > 1) {
+            int endpoint = Math.floorMod(first + i, failures.length);
+            if (endpoint == previous && failures.length > 1) {
                 continue;
             }
-            if (failures[url] == 0) {
-                return url;
+            if (failures[endpoint] == 0) {
+                return endpoint;
             }
-            if (backAtNs[url] - nowNs <= 0) {
-                tried[url] = true;
-                putAside(url, nowNs, 1); // until this try is answered
-                return url;
+            if (suspendedUntilNs[endpoint] - nowNs <= 0) {
+                probing[endpoint] = true;
+                suspend(endpoint, nowNs, 1); // until the probe has a response
+                return endpoint;
             }
-            if (soonest < 0 || backAtNs[url] - backAtNs[soonest] < 0) {
-                soonest = url;
+            if (soonest < 0 || suspendedUntilNs[endpoint] - suspendedUntilNs[soonest] < 0) {
+                soonest = endpoint;
             }
         }
-        return last >= 0 && failures[last] == 0 ? last : soonest;
+        return previous >= 0 && failures[previous] == 0 ? previous : soonest;
     }
 
-    void worked(int url, long nowNs) {
-        failures[url] = 0;
-        tried[url] = false;
-        workedAtNs[url] = nowNs;
+    void recordSuccess(int endpoint, long nowNs) {
+        failures[endpoint] = 0;
+        probing[endpoint] = false;
+        lastSuccessNs[endpoint] = nowNs;
     }
 
-    /** A request of then was given up unanswered: a failure, if nothing else came either. */
-    void silent(int url, long sentAtNs, long nowNs, double random) {
-        if (workedAtNs[url] - sentAtNs < 0) {
-            failed(url, nowNs, random);
+    /**
+     * A request sent at {@code sentAtNs} was given up without a response. It counts as a failure
+     * unless the endpoint has answered another request since.
+     */
+    void recordSilence(int endpoint, long sentAtNs, long nowNs, double random) {
+        if (lastSuccessNs[endpoint] - sentAtNs < 0) {
+            recordFailure(endpoint, nowNs, random);
         }
     }
 
     /**
      * @param random in [0, 1)
      */
-    void failed(int url, long nowNs, double random) {
-        boolean aside = failures[url] > 0 && backAtNs[url] - nowNs > 0;
-        if (!aside || tried[url]) { // once for all that fail together
-            failures[url]++;
-            tried[url] = false;
-            putAside(url, nowNs, 0.5 + random / 2);
+    void recordFailure(int endpoint, long nowNs, double random) {
+        boolean suspended = failures[endpoint] > 0 && suspendedUntilNs[endpoint] - nowNs > 0;
+        if (!suspended || probing[endpoint]) { // requests that fail together count once
+            failures[endpoint]++;
+            probing[endpoint] = false;
+            suspend(endpoint, nowNs, 0.5 + random / 2);
         }
     }
 
-    int away() {
-        int away = 0;
+    int suspendedCount() {
+        int count = 0;
         for (int failed : failures) {
-            away += failed > 0 ? 1 : 0;
+            count += failed > 0 ? 1 : 0;
         }
-        return away;
+        return count;
     }
 
-    private void putAside(int url, long nowNs, double share) {
-        long fullNs = Math.min(MOST_NS, FIRST_NS << Math.min(Math.max(failures[url] - 1, 0), 5));
-        backAtNs[url] = nowNs + (long) (share * fullNs);
+    private void suspend(int endpoint, long nowNs, double share) {
+        long fullNs =
+                Math.min(MAX_NS, FIRST_NS << Math.min(Math.max(failures[endpoint] - 1, 0), 5));
+        suspendedUntilNs[endpoint] = nowNs + (long) (share * fullNs);
     }
 }

@@ -17,33 +17,37 @@ import org.apache.flink.shaded.netty4.io.netty.handler.codec.http.HttpUtil;
 import org.apache.flink.shaded.netty4.io.netty.handler.codec.http.LastHttpContent;
 import org.sage.flink.wire.CallResult;
 
-/** A connection of {@link PoolHttpClient}: the request it carries, and that request's answer as it comes. */
+/**
+ * A keep-alive connection of {@link PoolHttpClient}. It carries one exchange at a time and collects
+ * the response of that exchange.
+ */
 final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
 
-    private static final int BODY_BYTES_FIRST = 4096;
+    private static final int FIRST_BODY_BYTES = 4096;
+    private static final int KEPT_BODY_BYTES_MAX = 64 << 10;
 
     private final Deque<HttpConnection> idle;
     private final long bytesMax;
     private Channel channel;
     private ChannelFuture written;
     private PoolHttpClient.Exchange exchange;
-    private boolean keptAlive;
+    private boolean reused;
     private long idleSinceNs;
 
-    private HttpResponse head; // null until the answer begins
+    private HttpResponse head; // null until the response starts
     private boolean interim;
     private byte[] body = CallResult.NO_BODY;
     private int length;
 
     /**
-     * @param idle where it puts itself when it is free
+     * @param idle the deque that this connection adds itself to when it is free
      */
     HttpConnection(Deque<HttpConnection> idle, long bytesMax) {
         this.idle = idle;
         this.bytesMax = bytesMax;
     }
 
-    void on(Channel opened) {
+    void attach(Channel opened) {
         channel = opened;
     }
 
@@ -51,9 +55,12 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
         return System.nanoTime() - idleSinceNs;
     }
 
-    void send(PoolHttpClient.Exchange next, FullHttpRequest request, boolean again) {
+    /**
+     * @param keptAlive whether this connection has carried another exchange before
+     */
+    void send(PoolHttpClient.Exchange next, FullHttpRequest request, boolean keptAlive) {
         exchange = next;
-        keptAlive = again;
+        reused = keptAlive;
         head = null;
         length = 0;
         written = channel.writeAndFlush(request);
@@ -65,7 +72,7 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
                 });
     }
 
-    /** Ends it; the exchange it carries is not told. */
+    /** Closes the channel without completing the exchange. */
     void close() {
         exchange = null;
         channel.close();
@@ -74,7 +81,7 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
     @Override
     protected void channelRead0(ChannelHandlerContext context, HttpObject part) {
         if (exchange == null) {
-            close(); // an answer to nothing, such as "you have been idle for too long"
+            close(); // a response without a request, such as "idle for too long"
         } else if (part.decoderResult().isFailure()) {
             fail(part.decoderResult().cause());
         } else {
@@ -83,7 +90,7 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
                 head = response;
             }
             if (part instanceof HttpContent content && !interim) {
-                add(content.content());
+                append(content.content());
                 if (exchange != null && part instanceof LastHttpContent) {
                     finish();
                 }
@@ -91,14 +98,14 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
         }
     }
 
-    private void add(ByteBuf more) {
+    private void append(ByteBuf more) {
         int size = more.readableBytes();
         if (length + (long) size > bytesMax) {
-            end(HttpReply.tooLarge(head.status().code(), bytesMax), false);
+            complete(HttpReply.tooLarge(head.status().code(), bytesMax), false);
             return;
         }
         if (length + size > body.length) {
-            int room = Math.max(Math.max(BODY_BYTES_FIRST, length + size), 2 * length);
+            int room = Math.max(Math.max(FIRST_BODY_BYTES, length + size), 2 * length);
             body = Arrays.copyOf(body, room);
         }
         more.readBytes(body, length, size);
@@ -111,15 +118,16 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
                         head.status().code(),
                         head.headers().get("Retry-After", ""),
                         Arrays.copyOf(body, length));
-        // An answer that came before the whole question leaves the rest of it in the pipe.
-        end(reply, HttpUtil.isKeepAlive(head) && written.isDone());
+        // A response that arrives before the request is fully written leaves the rest of the
+        // request in the channel: such a connection is not reusable.
+        complete(reply, HttpUtil.isKeepAlive(head) && written.isDone());
     }
 
-    private void end(HttpReply reply, boolean reusable) {
-        PoolHttpClient.Exchange done = exchange;
+    private void complete(HttpReply reply, boolean reusable) {
+        PoolHttpClient.Exchange completed = exchange;
         exchange = null;
-        if (length > 64 << 10) {
-            body = CallResult.NO_BODY; // an idle connection keeps no large memory
+        if (length > KEPT_BODY_BYTES_MAX) {
+            body = CallResult.NO_BODY; // an idle connection must not hold a large buffer
         }
         if (reusable && channel.isActive()) {
             idleSinceNs = System.nanoTime();
@@ -127,15 +135,15 @@ final class HttpConnection extends SimpleChannelInboundHandler<HttpObject> {
         } else {
             channel.close();
         }
-        done.end(reply);
+        completed.complete(reply);
     }
 
     private void fail(Throwable cause) {
-        PoolHttpClient.Exchange lost = exchange;
+        PoolHttpClient.Exchange interrupted = exchange;
         exchange = null;
         channel.close();
-        if (lost != null) {
-            lost.lost(cause, keptAlive && head == null);
+        if (interrupted != null) {
+            interrupted.connectionLost(cause, reused && head == null);
         }
     }
 

@@ -8,131 +8,140 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
 import org.sage.flink.wire.CallResult;
 
 /**
- * What one HTTP request came to.
+ * The outcome of one HTTP request.
  *
- * @param status 0 when there was no answer
- * @param reason empty exactly for a 2xx answer with its body
- * @param retryAfterMs what the Retry-After header asks for, 0 where it does not
+ * @param status 0 without a response
+ * @param reason empty exactly for a 2xx response with its body
+ * @param retryAfterMs from the Retry-After header, 0 without one
  */
-public record HttpReply(Classification verdict, int status, String reason, long retryAfterMs, byte[] body) {
+public record HttpReply(
+        Classification classification,
+        int status,
+        String reason,
+        long retryAfterMs,
+        byte[] body) {
 
-    /** What an answer says about asking again, and about the guilt of what was asked. */
+    /** Whether a retry can help, and whether the content of the request can be the cause. */
     public enum Classification {
         OK,
-        /** No connection: nothing was asked. */
-        AWAY,
-        /** Load or start-up: the same request may be answered later or elsewhere. */
+        /** No connection: the request did not reach an engine. */
+        UNREACHABLE,
+        /** Overload or start-up: the same request may succeed later or at another endpoint. */
         BUSY,
-        /** It may pass, or the content of the request does it: a text that crashes the engine. */
-        DOUBTFUL,
-        /** The content is refused: a part of it may be taken. */
-        REFUSED,
-        /** Asking again, or for less, changes nothing. */
+        /** Either temporary, or caused by the content: a text that crashes the engine. */
+        AMBIGUOUS,
+        /** The content is rejected; a part of it may be accepted. */
+        REJECTED,
+        /** Neither a retry nor a smaller request can succeed. */
         FINAL
     }
 
     private static final Set<Integer> BUSY = Set.of(408, 429, 503);
-    private static final Set<Integer> DOUBTFUL = Set.of(500, 502, 504);
-    private static final Set<Integer> REFUSED = Set.of(400, 413, 422);
+    private static final Set<Integer> AMBIGUOUS = Set.of(500, 502, 504);
+    private static final Set<Integer> REJECTED = Set.of(400, 413, 422);
 
     private static final int REASON_CHARS_MAX = 500;
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    public boolean isOk() {
-        return verdict == Classification.OK;
+    boolean isOk() {
+        return classification == Classification.OK;
     }
 
-    public boolean mayPass() {
-        return verdict == Classification.AWAY || verdict == Classification.BUSY || verdict == Classification.DOUBTFUL;
+    public boolean isRetryable() {
+        return classification == Classification.UNREACHABLE
+                || classification == Classification.BUSY
+                || classification == Classification.AMBIGUOUS;
     }
 
-    /** Whether a part of the request might be answered where the whole was not. */
-    public boolean mayBeTheContent() {
-        return verdict == Classification.REFUSED || verdict == Classification.DOUBTFUL;
+    /** Whether a part of the request might succeed where the whole request failed. */
+    public boolean mayBeContentError() {
+        return classification == Classification.REJECTED
+                || classification == Classification.AMBIGUOUS;
     }
 
-    /** Whether the address itself seems to be away: another one is asked first for a while. */
-    public boolean isFromNowhere() {
+    /** Whether the endpoint itself seems to be down, so that others are preferred for a while. */
+    boolean isEndpointFailure() {
         return status == 502 || status == 503 || status == 0;
     }
 
     /**
-     * @param retryAfter the header, empty for none
+     * @param retryAfter the header's value, empty without one
      */
-    public static HttpReply of(int status, String retryAfter, byte[] body) {
+    static HttpReply of(int status, String retryAfter, byte[] body) {
         boolean ok = status >= 200 && status < 300;
         return new HttpReply(
-                verdict(status), status, ok ? "" : said(status, body), millis(retryAfter), body);
+                classify(status), status, ok ? "" : reason(status, body), millis(retryAfter), body);
     }
 
-    public static HttpReply noConnection(String url, Throwable why) {
-        return none(Classification.AWAY, "no connection to " + url + detail(why));
+    static HttpReply unreachable(String url, Throwable cause) {
+        return failure(Classification.UNREACHABLE, "no connection to " + url + detail(cause));
     }
 
-    public static HttpReply broken(String url, Throwable why) {
-        String detail = why instanceof ClosedChannelException ? "" : detail(why);
-        return none(Classification.DOUBTFUL, "the connection to " + url + " broke" + detail);
+    static HttpReply connectionLost(String url, Throwable cause) {
+        String detail = cause instanceof ClosedChannelException ? "" : detail(cause);
+        return failure(Classification.AMBIGUOUS, "the connection to " + url + " broke" + detail);
     }
 
-    public static HttpReply tooLarge(int status, long bytesMax) {
+    static HttpReply tooLarge(int status, long bytesMax) {
         String reason = "the answer is larger than " + bytesMax + " bytes";
-        return new HttpReply(Classification.REFUSED, status, reason, 0, CallResult.NO_BODY);
+        return new HttpReply(Classification.REJECTED, status, reason, 0, CallResult.NO_BODY);
     }
 
-    /** This answer of 2xx, which does not say what it should. */
-    public HttpReply unusable(String why) {
-        return new HttpReply(Classification.DOUBTFUL, status, cut(why), retryAfterMs, CallResult.NO_BODY);
+    /** This 2xx reply as a failure, because its body cannot be used. */
+    HttpReply unusable(String why) {
+        return new HttpReply(
+                Classification.AMBIGUOUS, status, cut(why), retryAfterMs, CallResult.NO_BODY);
     }
 
-    /** The end of the call that this was the last reply to. */
-    public CallResult answer(int attempts) {
-        boolean says = isOk() || status >= 300;
-        return new CallResult(says ? status : 0, attempts, reason, body);
+    /** The result of the call whose last reply this is. */
+    CallResult result(int attempts) {
+        boolean meaningful = isOk() || status >= 300;
+        return new CallResult(meaningful ? status : 0, attempts, reason, body);
     }
 
-    /** The words of an {@code error} as OpenAI has it, or as a plain text; empty for none. */
-    public static String words(JsonNode error) {
+    /** The message of an OpenAI {@code error} object or of a plain string; empty without one. */
+    static String errorMessage(JsonNode error) {
         JsonNode message = error.isTextual() ? error : error.path("message");
         return message.isTextual() && !message.asText().isBlank() ? cut(message.asText()) : "";
     }
 
-    private static Classification verdict(int status) {
+    private static Classification classify(int status) {
         if (status >= 200 && status < 300) {
             return Classification.OK;
         }
         if (BUSY.contains(status)) {
             return Classification.BUSY;
         }
-        if (DOUBTFUL.contains(status)) {
-            return Classification.DOUBTFUL;
+        if (AMBIGUOUS.contains(status)) {
+            return Classification.AMBIGUOUS;
         }
-        return REFUSED.contains(status) ? Classification.REFUSED : Classification.FINAL;
+        return REJECTED.contains(status) ? Classification.REJECTED : Classification.FINAL;
     }
 
-    private static HttpReply none(Classification verdict, String reason) {
-        return new HttpReply(verdict, 0, cut(reason), 0, CallResult.NO_BODY);
+    private static HttpReply failure(Classification classification, String reason) {
+        return new HttpReply(classification, 0, cut(reason), 0, CallResult.NO_BODY);
     }
 
-    private static String detail(Throwable why) {
-        return why.getMessage() == null ? "" : ": " + why.getMessage();
+    private static String detail(Throwable cause) {
+        return cause.getMessage() == null ? "" : ": " + cause.getMessage();
     }
 
-    /** The pool's own words, else {@code HTTP 503}. */
-    private static String said(int status, byte[] body) {
-        String words = "";
+    /** The pool's own error message, else {@code HTTP 503}. */
+    private static String reason(int status, byte[] body) {
+        String message = "";
         try {
-            words = words(JSON.readTree(body).path("error"));
+            message = errorMessage(JSON.readTree(body).path("error"));
         } catch (IOException e) {
-            // Not JSON: a proxy's page, whose markup would tell the reader nothing.
+            // Not JSON: the HTML page of a proxy, useless as a reason.
         }
-        return words.isEmpty() ? "HTTP " + status : words;
+        return message.isEmpty() ? "HTTP " + status : message;
     }
 
     private static long millis(String retryAfter) {
         String seconds = retryAfter.strip();
-        // The other form, a date, needs clocks that agree; back-off serves as well.
-        boolean known = seconds.matches("\\d{1,6}(\\.\\d+)?");
-        return known ? (long) (Double.parseDouble(seconds) * 1000) : 0;
+        // The header's other form, a date, needs synchronised clocks; back-off is good enough.
+        boolean isNumber = seconds.matches("\\d{1,6}(\\.\\d+)?");
+        return isNumber ? (long) (Double.parseDouble(seconds) * 1000) : 0;
     }
 
     private static String cut(String text) {

@@ -17,8 +17,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * What a subtask's requests share: the settings, the connections, and one event loop on which all
- * of their state lives, timers and sockets alike.
+ * The pool client of one subtask: settings, metrics, connections, endpoint selection, and the event
+ * loop that confines all of their state, timers and sockets included.
  */
 public final class PoolClient implements AutoCloseable {
 
@@ -30,85 +30,89 @@ public final class PoolClient implements AutoCloseable {
     private final EventLoopGroup group;
     private final EventLoop loop;
     private final PoolHttpClient http;
-    private final EndpointSelector urls;
+    private final EndpointSelector endpoints;
 
     /**
-     * @param firstTurn the address to begin with
+     * @param firstTurn the index of the first endpoint to use
      * @throws SSLException when an address is https and this JVM has no TLS
      */
     public PoolClient(PoolConfig config, Optional<String> key, PoolMetrics metrics, int firstTurn)
             throws SSLException {
         this.config = config;
         this.metrics = metrics;
-        this.urls = new EndpointSelector(config.urls().size(), firstTurn, System.nanoTime());
+        this.endpoints = new EndpointSelector(config.urls().size(), firstTurn, System.nanoTime());
         this.group =
                 new MultiThreadIoEventLoopGroup(
                         1, new DefaultThreadFactory("pool-call", true), NioIoHandler.newFactory());
         this.loop = group.next();
-        this.http = new PoolHttpClient(loop, config.urls(), config.path(), key, config.answerBytesMax());
+        this.http =
+                new PoolHttpClient(loop, config.urls(), config.path(), key, config.answerBytesMax());
     }
 
     public PoolConfig config() {
         return config;
     }
 
-    PoolHttpClient http() {
-        return http;
-    }
-
-    EndpointSelector urls() {
-        return urls;
-    }
-
     public PoolMetrics metrics() {
         return metrics;
     }
 
-    public CallResult outOfTime(int attempts, String lastReason) {
+    PoolHttpClient http() {
+        return http;
+    }
+
+    EndpointSelector endpoints() {
+        return endpoints;
+    }
+
+    /** The failure of a call whose timeout has expired. */
+    public CallResult timeout(int attempts, String lastReason) {
         String last = lastReason.isEmpty() ? "" : "; the last attempt: " + lastReason;
-        return CallResult.failure(0, attempts, "no answer within " + config.timeoutMs() + " ms" + last);
+        String reason = "no answer within " + config.timeoutMs() + " ms" + last;
+        return CallResult.failure(0, attempts, reason);
     }
 
-    /** Runs it on the loop, soon; drops it after {@link #close}. */
-    public void run(Runnable what) {
-        quietly(() -> loop.execute(logged(what)));
+    /** Runs {@code task} on the event loop, asynchronously; dropped after {@link #close}. */
+    public void run(Runnable task) {
+        dropIfClosed(() -> loop.execute(logErrors(task)));
     }
 
-    public Future<?> after(long delay, TimeUnit unit, Runnable what) {
-        return loop.schedule(logged(what), delay, unit);
+    /** Runs {@code task} on the event loop after {@code delay}. */
+    public Future<?> schedule(long delay, TimeUnit unit, Runnable task) {
+        return loop.schedule(logErrors(task), delay, unit);
     }
 
-    /** Hands work to a loop that may have ended: what is dropped is in the checkpoint. */
-    static void quietly(Runnable handing) {
+    /** Submits to an executor that may be shut down; the checkpoint covers what is dropped. */
+    static void dropIfClosed(Runnable submission) {
         try {
-            handing.run();
+            submission.run();
         } catch (RejectedExecutionException closed) {
             LOG.debug("dropped after close", closed);
         }
     }
 
-    /** Aborts what is in flight. */
+    /** Aborts the requests in flight. */
     @Override
     public void close() {
-        quietly(() -> loop.execute(http::close));
-        Future<?> ended = group.shutdownGracefully(0, CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
+        dropIfClosed(() -> loop.execute(http::close));
+        Future<?> shutdown = group.shutdownGracefully(0, CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
         try {
-            // So that nothing of this job runs when its classes are gone.
-            ended.get(CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
+            // No code of this job may run after its class loader is closed.
+            shutdown.get(CLOSE_MS_MAX, TimeUnit.MILLISECONDS);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         } catch (ExecutionException | TimeoutException e) {
-            LOG.warn("a pool call's loop did not end in time", e);
+            LOG.warn("the event loop of a pool call did not end within {} ms", CLOSE_MS_MAX, e);
         }
     }
 
-    private static Runnable logged(Runnable what) {
+    private static Runnable logErrors(Runnable task) {
         return () -> {
             try {
-                what.run();
+                task.run();
             } catch (RuntimeException e) {
-                // A bug of ours; the operator's own timeout still answers the record.
-                LOG.error("a pool call's step failed", e);
+                // A bug in this package; the operator's own timeout still completes the record.
+                LOG.error("a task of a pool call failed", e);
             }
         };
     }

@@ -11,25 +11,25 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 
 /**
- * The settings of a {@link PoolAsyncFunction}, checked.
+ * Settings of a pool call, validated.
  *
- * @param urls endpoints without a path, used in turn
+ * @param urls endpoints without a path, used round-robin
  * @param mode {@code post} (the body is the request) or {@code embed} (the body is a text; texts
- *     are gathered into requests)
+ *     are batched into requests)
  * @param capacity records in flight in a subtask
- * @param timeoutMs a record's whole budget, waiting and retries included
- * @param attemptsMax HTTP requests for one request body, save those that found no connection
- * @param itemsMax texts in a gathered request
- * @param tokensMax their tokens in all, four bytes each; a longer text goes alone
+ * @param timeoutMs total budget of a record, queueing and retries included
+ * @param attemptsMax HTTP requests for one request body, not counting those without a connection
+ * @param itemsMax texts in an embedding request
+ * @param tokensMax their tokens, estimated at four bytes each; a longer text is sent alone
  * @param lingerMs how long the oldest text waits for others
- * @param requestsMax gathered requests in flight in a subtask, save those that seem to hang; as
- *     many as the capacity fills and at least 4, where it is not set
- * @param slackMs the deadline that the pool is told of is the record's arrival and this, where the
- *     record has no deadline of its own; the timeout where it is not set
- * @param dim numbers in a vector, 0 where that is not known
- * @param answerBytesMax of one HTTP answer
- * @param keyEnv the environment variable of the API key, empty for none
- * @param keyFile the key's file relative to {@code $SAGE_HOME}, where the variable is not set
+ * @param requestsMax embedding requests in flight in a subtask, not counting slow ones; by default
+ *     what the capacity fills, at least 4
+ * @param slackMs a record without a deadline of its own gets its arrival plus this as the deadline
+ *     in the request's header; by default the timeout
+ * @param dim vector dimension, 0 when unknown
+ * @param answerBytesMax limit on one HTTP response
+ * @param keyEnv environment variable of the API key, or empty
+ * @param keyFile file of the key relative to {@code $SAGE_HOME}, used when the variable is not set
  */
 public record PoolConfig(
         String name,
@@ -58,12 +58,12 @@ public record PoolConfig(
                     "attempts_max", "ordered", "items_max", "tokens_max", "linger_ms",
                     "requests_max", "slack_ms", "dim", "answer_bytes_max", "key_env", "key_file");
 
-    private static final int REQUESTS_LEAST = 4;
+    private static final int REQUESTS_MIN = 4;
 
     /**
      * The settings in this JSON object.
      *
-     * @throws IllegalArgumentException when they cannot work, naming step, setting and need
+     * @throws IllegalArgumentException on an invalid setting, naming step, setting and requirement
      */
     public static PoolConfig of(String json) {
         JsonNode node = parse(json);
@@ -72,7 +72,7 @@ public record PoolConfig(
         int capacity = limit(name, node, "capacity", 64, 1);
         int timeoutMs = limit(name, node, "timeout_ms", 10_000, 1);
         int itemsMax = limit(name, node, "items_max", 32, 1);
-        int fill = Math.max(REQUESTS_LEAST, (capacity + itemsMax - 1) / itemsMax);
+        int fill = Math.max(REQUESTS_MIN, (capacity + itemsMax - 1) / itemsMax);
         PoolConfig config =
                 new PoolConfig(
                         name,
@@ -93,7 +93,7 @@ public record PoolConfig(
                         limit(name, node, "answer_bytes_max", 32 << 20, 1),
                         node.path("key_env").asText(""),
                         node.path("key_file").asText(""));
-        config.check();
+        config.validate();
         return config;
     }
 
@@ -101,16 +101,16 @@ public record PoolConfig(
         return mode.equals("embed");
     }
 
-    private void check() {
-        need(!name.isEmpty(), "name is required");
-        need(isEmbed() || mode.equals("post"), "mode must be post or embed, got '" + mode + "'");
-        need(!isEmbed() || !model.isEmpty(), "mode embed needs a model");
-        need(path.startsWith("/"), "path must begin with '/', got '" + path + "'");
+    private void validate() {
+        require(!name.isEmpty(), "name is required");
+        require(isEmbed() || mode.equals("post"), "mode must be post or embed, got '" + mode + "'");
+        require(!isEmbed() || !model.isEmpty(), "mode embed needs a model");
+        require(path.startsWith("/"), "path must begin with '/', got '" + path + "'");
     }
 
-    private void need(boolean holds, String otherwise) {
-        if (!holds) {
-            throw wrong(name, otherwise);
+    private void require(boolean condition, String message) {
+        if (!condition) {
+            throw invalid(name, message);
         }
     }
 
@@ -118,7 +118,7 @@ public record PoolConfig(
         try {
             return new ObjectMapper().readTree(json);
         } catch (IOException e) {
-            throw new IllegalArgumentException("a pool call's settings are no JSON: " + json, e);
+            throw new IllegalArgumentException("a pool call's settings are not JSON: " + json, e);
         }
     }
 
@@ -126,7 +126,8 @@ public record PoolConfig(
         for (Iterator<String> keys = node.fieldNames(); keys.hasNext(); ) {
             String key = keys.next();
             if (!KEYS.contains(key)) {
-                throw wrong(name, "unknown setting '" + key + "'; known: " + sorted(KEYS));
+                List<String> known = KEYS.stream().sorted().toList();
+                throw invalid(name, "unknown setting '" + key + "'; known: " + known);
             }
         }
     }
@@ -136,32 +137,28 @@ public record PoolConfig(
         for (JsonNode url : node.path("urls")) {
             String scheme = String.valueOf(URI.create(url.asText()).getScheme());
             if (!scheme.equals("http") && !scheme.equals("https")) {
-                throw wrong(name, "urls must begin with http:// or https://, got " + url);
+                throw invalid(name, "urls must begin with http:// or https://, got " + url);
             }
             urls.add(url.asText().replaceAll("/+$", ""));
         }
         if (urls.isEmpty()) {
-            throw wrong(name, "urls needs at least one url");
+            throw invalid(name, "urls needs at least one url");
         }
         return urls;
     }
 
-    private static int limit(String name, JsonNode node, String key, int otherwise, int least) {
+    private static int limit(String name, JsonNode node, String key, int byDefault, int min) {
         JsonNode value = node.path(key);
         if (value.isMissingNode()) {
-            return otherwise;
+            return byDefault;
         }
-        if (!value.canConvertToInt() || value.asInt() < least) {
-            throw wrong(name, key + " must be at least " + least + ", got " + value);
+        if (!value.canConvertToInt() || value.asInt() < min) {
+            throw invalid(name, key + " must be at least " + min + ", got " + value);
         }
         return value.asInt();
     }
 
-    private static List<String> sorted(Set<String> keys) {
-        return keys.stream().sorted().toList();
-    }
-
-    private static IllegalArgumentException wrong(String name, String what) {
-        return new IllegalArgumentException("step '" + name + "': " + what);
+    private static IllegalArgumentException invalid(String name, String message) {
+        return new IllegalArgumentException("step '" + name + "': " + message);
     }
 }

@@ -8,20 +8,20 @@ import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.runtime.metrics.DescriptiveStatisticsHistogram;
 
 /**
- * What a {@link PoolAsyncFunction} tells Flink. Counters and histograms are written on the call's event loop
- * only, as Flink's are not made for several writers.
+ * The Flink metrics of pool calls. Counters and histograms are written on the client's event loop
+ * only, because Flink's implementations are not safe for several writers.
  *
- * @param inFlight records asked and not answered
- * @param queued texts that wait for a request, and requests that wait for their next attempt
- * @param urlsAway addresses that are put aside
+ * @param inFlight records with a call in flight
+ * @param queued texts waiting for a request, and requests waiting for their next attempt
+ * @param urlsAway suspended endpoints
  * @param attempts HTTP requests
- * @param retries those of them that repeat one
- * @param failed records whose envelope has a reason
- * @param tokensIn what the pool says it read, by the {@code usage} of its answers
- * @param tokensOut what it says it wrote
- * @param latencyMs from the record's arrival to its answer
- * @param gatheredItems texts in a gathered request
- * @param gatheredTokens their tokens, estimated
+ * @param retries HTTP requests that repeat an earlier one
+ * @param failed records with a failed call
+ * @param tokensIn prompt tokens, from the {@code usage} of the responses
+ * @param tokensOut completion tokens, from the {@code usage} of the responses
+ * @param latencyMs from the arrival of a record to its result
+ * @param gatheredItems texts in an embedding request
+ * @param gatheredTokens estimated tokens in an embedding request
  */
 public record PoolMetrics(
         AtomicInteger inFlight,
@@ -38,7 +38,8 @@ public record PoolMetrics(
 
     private static final int WINDOW = 2048;
 
-    public static PoolMetrics in(MetricGroup group) {
+    /** The metrics, registered in {@code group}. */
+    public static PoolMetrics register(MetricGroup group) {
         return new PoolMetrics(
                 gauge(group, "in_flight"),
                 gauge(group, "queued"),

@@ -7,12 +7,12 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 
 /**
- * What stands at the top of an answer's JSON, read without building the rest of it.
+ * The top-level error and usage of a response's JSON, read without building the rest of the tree.
  *
- * @param reason why it is no answer, empty when it is one: cut off, not a JSON object, or an error
- *     that came with status 200
- * @param tokensIn {@code usage.prompt_tokens}, 0 where it is not told
- * @param tokensOut {@code usage.completion_tokens}, 0 where it is not told
+ * @param reason why the response is unusable, empty when it is usable: truncated, not a JSON
+ *     object, or an error with status 200
+ * @param tokensIn {@code usage.prompt_tokens}, 0 when absent
+ * @param tokensOut {@code usage.completion_tokens}, 0 when absent
  */
 public record ResponseSummary(String reason, long tokensIn, long tokensOut) {
 
@@ -21,22 +21,22 @@ public record ResponseSummary(String reason, long tokensIn, long tokensOut) {
     public static ResponseSummary read(byte[] body) {
         try (JsonParser parser = JSON.createParser(body)) {
             if (parser.nextToken() != JsonToken.START_OBJECT) {
-                return wrong("the answer is not a JSON object");
+                return unusable("the answer is not a JSON object");
             }
-            return fields(parser);
+            return readFields(parser);
         } catch (IOException e) {
-            return wrong("the answer is not JSON, or not all of it");
+            return unusable("the answer is not JSON, or not all of it");
         }
     }
 
-    private static ResponseSummary fields(JsonParser parser) throws IOException {
+    private static ResponseSummary readFields(JsonParser parser) throws IOException {
         String reason = "";
         JsonNode usage = JSON.nullNode();
         while (parser.nextToken() == JsonToken.FIELD_NAME) {
             String name = parser.currentName();
             JsonToken value = parser.nextToken();
             if (name.equals("error") && value != JsonToken.VALUE_NULL) {
-                reason = error(JSON.readTree(parser));
+                reason = errorReason(JSON.readTree(parser));
             } else if (name.equals("usage")) {
                 usage = JSON.readTree(parser);
             } else {
@@ -44,7 +44,7 @@ public record ResponseSummary(String reason, long tokensIn, long tokensOut) {
             }
         }
         if (parser.nextToken() != null) {
-            return wrong("the answer is more than one JSON object");
+            return unusable("the answer is more than one JSON object");
         }
         return new ResponseSummary(
                 reason,
@@ -52,13 +52,13 @@ public record ResponseSummary(String reason, long tokensIn, long tokensOut) {
                 usage.path("completion_tokens").asLong(0));
     }
 
-    /** What to say of this {@code error} in an answer of status 200. */
-    public static String error(JsonNode error) {
-        String words = HttpReply.words(error);
-        return "the answer is an error" + (words.isEmpty() ? "" : ": " + words);
+    /** The failure reason for this {@code error} of a response with status 200. */
+    public static String errorReason(JsonNode error) {
+        String message = HttpReply.errorMessage(error);
+        return "the answer is an error" + (message.isEmpty() ? "" : ": " + message);
     }
 
-    private static ResponseSummary wrong(String reason) {
+    private static ResponseSummary unusable(String reason) {
         return new ResponseSummary(reason, 0, 0);
     }
 }

@@ -9,76 +9,78 @@ import java.util.function.Consumer;
 import org.sage.flink.wire.CallResult;
 
 /**
- * One request body, asked until it is answered, refused for good, or out of attempts or time. Tells
- * its end exactly once, unless it is cancelled, and never throws. Lives on the pool's loop: no
- * locks.
+ * One request body, sent until it succeeds, fails for good, or runs out of attempts or time. Calls
+ * back exactly once, unless it is cancelled, and never throws. Confined to the client's event loop:
+ * no locks.
  *
- * <p>What finds no connection has asked nothing and does not count against the attempts: while the
- * pool is away, for a restart say, calls wait for it as long as they have time, and the stream
- * waits for them.
+ * <p>An attempt that finds no connection has not reached an engine and does not count against the
+ * attempts. While the pool is down, for instance during its restart, calls wait for it as long as
+ * they have time, and backpressure holds the stream.
  */
 public final class RetryingRequest {
 
-    public static final String ATTEMPT = "x-sage-attempt";
+    static final String ATTEMPT = "x-sage-attempt";
 
-    private static final int AWAY_STEP_MAX = 4; // 0.8 s at most
+    private static final int UNREACHABLE_STEP_MAX = 4; // 0.8 s at most
 
     /**
-     * What is asked.
+     * The request to send.
      *
-     * @param deadlineNs when the time is over, by {@link System#nanoTime}
-     * @param attemptsMax requests sent for it while the content may be at fault; the settings'
-     *     number where the pool is busy or away
-     * @param elsewhere the number of an address that it should not go to first, -1 for none
+     * @param deadlineNs on the clock of {@link System#nanoTime}
+     * @param attemptsMax limit while the content may be the cause of a failure; while the pool is
+     *     busy or unreachable the limit of the settings applies instead
+     * @param avoidEndpoint the index of an endpoint that the first attempt should avoid, or -1
      */
     public record Spec(
             byte[] body,
             Map<String, String> headers,
             long deadlineNs,
             int attemptsMax,
-            int elsewhere) {}
+            int avoidEndpoint) {}
 
-    /** What is wrong with the body of an answer of 2xx; empty when it can be used. */
+    /** Validates the body of a 2xx response: the defect found, or an empty string. */
     public interface Check {
         String apply(byte[] body);
     }
 
-    private static final HttpReply NOTHING_YET =
-            new HttpReply(HttpReply.Classification.AWAY, 0, "", 0, CallResult.NO_BODY);
+    private static final HttpReply NO_REPLY =
+            new HttpReply(
+                    HttpReply.Classification.UNREACHABLE, 0, "", 0, CallResult.NO_BODY);
 
-    private final PoolClient pool;
-    private final Spec asked;
+    private final PoolClient client;
+    private final Spec spec;
     private final Check check;
-    private final Consumer<CallResult> then;
+    private final Consumer<CallResult> callback;
 
     private int attempts;
-    private int unheard; // those of them that found no connection
-    private int url;
+    private int unreachable; // attempts that found no connection
+    private int endpoint;
     private long sentAtNs;
-    private HttpReply last = NOTHING_YET;
-    private boolean ended;
-    private PoolHttpClient.Exchange sent;
+    private HttpReply last = NO_REPLY;
+    private boolean done;
+    private PoolHttpClient.Exchange exchange;
     private Future<?> deadline;
     private Future<?> pause;
 
-    public RetryingRequest(PoolClient pool, Spec asked, Check check, Consumer<CallResult> then) {
-        this.pool = pool;
-        this.asked = asked;
-        this.url = asked.elsewhere();
+    public RetryingRequest(
+            PoolClient client, Spec spec, Check check, Consumer<CallResult> callback) {
+        this.client = client;
+        this.spec = spec;
+        this.endpoint = spec.avoidEndpoint();
         this.check = check;
-        this.then = then;
+        this.callback = callback;
     }
 
     public void start() {
         deadline =
-                pool.after(
-                        asked.deadlineNs() - System.nanoTime(), TimeUnit.NANOSECONDS, this::expire);
+                client.schedule(
+                        spec.deadlineNs() - System.nanoTime(), TimeUnit.NANOSECONDS, this::expire);
         attempt();
     }
 
-    /** Ends it, its connection too, and tells nothing. */
+    /** Ends the request and its connection without calling back. */
     public void cancel() {
-        if (!ended) {
+        if (!done) {
             stop();
         }
     }
@@ -87,127 +89,128 @@ public final class RetryingRequest {
         return attempts;
     }
 
-    /** What the latest attempt came to; its reason is empty where none has ended. */
+    /** The reply of the latest attempt; its reason is empty before the first one has ended. */
     public HttpReply last() {
         return last;
     }
 
-    /** The number of the address of the latest attempt. */
-    public int url() {
-        return url;
+    /** The index of the endpoint of the latest attempt. */
+    public int endpoint() {
+        return endpoint;
     }
 
     private void attempt() {
         sentAtNs = System.nanoTime();
-        url = pool.urls().next(url, sentAtNs);
+        endpoint = client.endpoints().next(endpoint, sentAtNs);
         attempts++;
-        pool.metrics().attempts().inc();
+        client.metrics().attempts().inc();
         if (attempts > 1) {
-            pool.metrics().retries().inc();
+            client.metrics().retries().inc();
         }
-        Map<String, String> headers = new LinkedHashMap<>(asked.headers());
+        Map<String, String> headers = new LinkedHashMap<>(spec.headers());
         headers.put(ATTEMPT, Integer.toString(attempts));
         try {
-            sent = pool.http().post(url, asked.body(), headers, this::settle);
+            exchange = client.http().post(endpoint, spec.body(), headers, this::settle);
         } catch (IllegalArgumentException e) {
-            end(CallResult.failure(0, attempts, "the request cannot be sent: " + e.getMessage()));
+            String reason = "the request cannot be sent: " + e.getMessage();
+            complete(CallResult.failure(0, attempts, reason));
         }
     }
 
     private void settle(HttpReply reply) {
-        if (ended) {
+        if (done) {
             return;
         }
-        sent = null;
-        note(reply);
+        exchange = null;
+        recordOutcome(reply);
         last = reply;
         if (reply.isOk()) {
-            String wrong = check.apply(reply.body());
-            if (!wrong.isEmpty()) {
-                last = reply.unusable(wrong);
+            String defect = check.apply(reply.body());
+            if (!defect.isEmpty()) {
+                last = reply.unusable(defect);
             }
         }
-        if (last.mayPass() && hasAttempts()) {
-            again();
+        if (last.isRetryable() && hasAttemptsLeft()) {
+            retryLater();
         } else {
-            end(last.answer(attempts));
+            complete(last.result(attempts));
         }
     }
 
-    private boolean hasAttempts() {
-        switch (last.verdict()) {
-            case AWAY:
-                unheard++;
+    private boolean hasAttemptsLeft() {
+        switch (last.classification()) {
+            case UNREACHABLE:
+                unreachable++;
                 return true;
             case BUSY:
-                return attempts - unheard < pool.config().attemptsMax();
+                return attempts - unreachable < client.config().attemptsMax();
             default:
-                return attempts - unheard < asked.attemptsMax();
+                return attempts - unreachable < spec.attemptsMax();
         }
     }
 
-    private void note(HttpReply reply) {
-        if (reply.isFromNowhere()) {
+    private void recordOutcome(HttpReply reply) {
+        if (reply.isEndpointFailure()) {
             double random = ThreadLocalRandom.current().nextDouble();
-            pool.urls().failed(url, System.nanoTime(), random);
+            client.endpoints().recordFailure(endpoint, System.nanoTime(), random);
         } else {
-            pool.urls().worked(url, System.nanoTime());
+            client.endpoints().recordSuccess(endpoint, System.nanoTime());
         }
-        pool.metrics().urlsAway().set(pool.urls().away());
+        client.metrics().urlsAway().set(client.endpoints().suspendedCount());
     }
 
-    private void again() {
+    private void retryLater() {
         double random = ThreadLocalRandom.current().nextDouble();
-        boolean away = last.verdict() == HttpReply.Classification.AWAY;
-        // Trying for a connection costs nobody much: be there soon after the pool is.
-        int step = away ? Math.min(attempts, AWAY_STEP_MAX) : attempts;
+        boolean noConnection = last.classification() == HttpReply.Classification.UNREACHABLE;
+        // A connection attempt is cheap: keep the delay short, to notice soon that the pool is up.
+        int step = noConnection ? Math.min(attempts, UNREACHABLE_STEP_MAX) : attempts;
         long delayMs = Backoff.delayMs(step, last.retryAfterMs(), random);
-        long leftNs = asked.deadlineNs() - System.nanoTime();
+        long leftNs = spec.deadlineNs() - System.nanoTime();
         if (TimeUnit.MILLISECONDS.toNanos(delayMs) >= leftNs) {
-            // With no time left for another attempt, the answer at hand says more than a timeout.
-            end(last.answer(attempts));
+            // No time is left for another attempt: the last reply is more useful than a timeout.
+            complete(last.result(attempts));
             return;
         }
-        pool.metrics().queued().incrementAndGet();
+        client.metrics().queued().incrementAndGet();
         pause =
-                pool.after(
+                client.schedule(
                         delayMs,
                         TimeUnit.MILLISECONDS,
                         () -> {
-                            resume();
+                            endPause();
                             attempt();
                         });
     }
 
-    private void resume() {
+    private void endPause() {
         if (pause != null) {
             pause = null;
-            pool.metrics().queued().decrementAndGet();
+            client.metrics().queued().decrementAndGet();
         }
     }
 
     private void expire() {
-        end(pool.outOfTime(attempts, last.reason()));
+        complete(client.timeout(attempts, last.reason()));
     }
 
-    private void end(CallResult answer) {
-        if (!ended) {
+    private void complete(CallResult result) {
+        if (!done) {
             stop();
-            then.accept(answer);
+            callback.accept(result);
         }
     }
 
     private void stop() {
-        ended = true;
-        if (sent != null) {
+        done = true;
+        if (exchange != null) {
             double random = ThreadLocalRandom.current().nextDouble();
-            pool.urls().silent(url, sentAtNs, System.nanoTime(), random);
-            sent.abort();
+            client.endpoints().recordSilence(endpoint, sentAtNs, System.nanoTime(), random);
+            exchange.abort();
         }
         deadline.cancel(false);
         if (pause != null) {
             pause.cancel(false);
-            resume();
+            endPause();
         }
     }
 }

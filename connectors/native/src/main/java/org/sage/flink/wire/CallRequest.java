@@ -8,15 +8,16 @@ import org.msgpack.core.MessagePackException;
 import org.msgpack.core.MessageUnpacker;
 
 /**
- * What {@link PoolAsyncFunction} is asked: the MessagePack array {@code [carrier bin, request_id str, body
- * bin, headers map str->str]}; one of an old checkpoint has no headers.
+ * A request for a call to the pool. Its wire form is the MessagePack array {@code [carrier bin,
+ * request_id str, body bin, headers map str->str]}; in an old checkpoint it has no headers.
  *
- * @param carrier what comes back untouched with the answer (the record, as a rule)
- * @param requestId the same after any replay, so that the pool can answer a repeated call once
- * @param body the JSON request, or the text to embed in UTF-8; empty when there is nothing to ask
- * @param headers what the pool is told besides, names in lower case
+ * @param carrier opaque bytes that the result returns unchanged (normally the record)
+ * @param requestId stable across replays, so that the pool can deduplicate a repeated call
+ * @param body the JSON request, or the UTF-8 text to embed; empty to pass through without a call
+ * @param headers HTTP headers of the request, names in lower case; mutable
  */
-public record CallRequest(byte[] carrier, String requestId, byte[] body, Map<String, String> headers) {
+public record CallRequest(
+        byte[] carrier, String requestId, byte[] body, Map<String, String> headers) {
 
     public static final String REQUEST_ID = "x-request-id";
     public static final String TENANT = "x-sage-tenant";
@@ -29,9 +30,9 @@ public record CallRequest(byte[] carrier, String requestId, byte[] body, Map<Str
     private static final int FIELDS = 4;
 
     /**
-     * The question in these bytes.
+     * The request in these bytes.
      *
-     * @throws IllegalArgumentException when they hold none
+     * @throws IllegalArgumentException when they are not a call request
      */
     public static CallRequest decode(byte[] data) {
         try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
@@ -43,30 +44,29 @@ public record CallRequest(byte[] carrier, String requestId, byte[] body, Map<Str
             String requestId = unpacker.unpackString();
             byte[] body = WireRecord.unpackBytes(unpacker);
             Map<String, String> headers =
-                    fields == FIELDS ? headers(unpacker) : identified(requestId);
+                    fields == FIELDS ? unpackHeaders(unpacker) : defaultHeaders(requestId);
             return new CallRequest(carrier, requestId, body, headers);
         } catch (IOException | MessagePackException e) {
             throw new IllegalArgumentException(FORM + ": " + e.getMessage(), e);
         }
     }
 
-    public boolean asksNothing() {
+    public boolean isEmpty() {
         return body == null || body.length == 0;
     }
 
-    /** The record's own deadline, or else this one, is told to the pool. */
-    public CallRequest dueAt(long deadlineMs) {
+    /** Sets the deadline header unless the record has a deadline of its own. */
+    public void setDefaultDeadline(long deadlineMs) {
         headers.putIfAbsent(DEADLINE, Long.toString(deadlineMs));
-        return this;
     }
 
-    /** When the pool's answer is of no use any more; the end of time where nothing is said. */
+    /** The time after which a result is useless; {@link Long#MAX_VALUE} without a deadline. */
     public long deadlineMs() {
-        String told = headers.getOrDefault(DEADLINE, "");
-        return told.matches("\\d{1,15}") ? Long.parseLong(told) : Long.MAX_VALUE;
+        String header = headers.getOrDefault(DEADLINE, "");
+        return header.matches("\\d{1,15}") ? Long.parseLong(header) : Long.MAX_VALUE;
     }
 
-    private static Map<String, String> headers(MessageUnpacker unpacker) throws IOException {
+    private static Map<String, String> unpackHeaders(MessageUnpacker unpacker) throws IOException {
         int size = unpacker.unpackMapHeader();
         Map<String, String> headers = new LinkedHashMap<>();
         for (int i = 0; i < size; i++) {
@@ -75,7 +75,7 @@ public record CallRequest(byte[] carrier, String requestId, byte[] body, Map<Str
         return headers;
     }
 
-    private static Map<String, String> identified(String requestId) {
+    private static Map<String, String> defaultHeaders(String requestId) {
         Map<String, String> headers = new LinkedHashMap<>();
         headers.put(REQUEST_ID, requestId);
         headers.put("idempotency-key", requestId);

@@ -9,8 +9,8 @@ import org.msgpack.core.MessagePackException;
 import org.msgpack.core.MessageUnpacker;
 
 /**
- * By how much counters moved: the MessagePack map {@code {counter str: difference int}}. Told from
- * every other wire form by its first byte, as those are arrays.
+ * A change of counters since the previous delta, as the MessagePack map {@code {counter str:
+ * difference int}}. Its first byte distinguishes it from the other wire forms, which are arrays.
  */
 public final class CounterDelta {
 
@@ -21,7 +21,7 @@ public final class CounterDelta {
 
     private CounterDelta() {}
 
-    /** Whether {@code data} is a receipt and no record, question or batch. */
+    /** Whether {@code data} is a delta and not another wire form. */
     public static boolean is(byte[] data) {
         if (data.length == 0) {
             return false;
@@ -30,10 +30,10 @@ public final class CounterDelta {
         return (first & FIXMAP_MASK) == FIXMAP || first == MAP_16 || first == MAP_32;
     }
 
-    public static byte[] encode(Map<String, Long> moved) {
+    public static byte[] encode(Map<String, Long> delta) {
         try (MessageBufferPacker packer = MessagePack.newDefaultBufferPacker()) {
-            packer.packMapHeader(moved.size());
-            for (Map.Entry<String, Long> entry : moved.entrySet()) {
+            packer.packMapHeader(delta.size());
+            for (Map.Entry<String, Long> entry : delta.entrySet()) {
                 packer.packString(entry.getKey()).packLong(entry.getValue());
             }
             return packer.toByteArray();
@@ -43,18 +43,18 @@ public final class CounterDelta {
     }
 
     /**
-     * Add the receipt's differences to {@code counts}.
+     * Adds the differences in {@code delta} to {@code counts}.
      *
-     * @throws IllegalArgumentException when the bytes are no receipt
+     * @throws IllegalArgumentException when the bytes are not a delta
      */
-    public static void addTo(Map<String, Long> counts, byte[] receipt) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(receipt)) {
+    public static void addTo(Map<String, Long> counts, byte[] delta) {
+        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(delta)) {
             int size = unpacker.unpackMapHeader();
             for (int i = 0; i < size; i++) {
                 counts.merge(unpacker.unpackString(), unpacker.unpackLong(), Long::sum);
             }
         } catch (IOException | MessagePackException e) {
-            throw new IllegalArgumentException("not a receipt: " + e.getMessage(), e);
+            throw new IllegalArgumentException("not a counter delta: " + e.getMessage(), e);
         }
     }
 }

@@ -3,7 +3,7 @@ package org.sage.flink.wire;
 import java.nio.ByteBuffer;
 import java.util.List;
 
-/** The wire form of a batch: a MessagePack array whose elements are wire records. */
+/** The wire form of a batch: a MessagePack array of wire records. */
 public final class WireBatch {
 
     private static final int HEADER_BYTES_MAX = 5;
@@ -11,10 +11,10 @@ public final class WireBatch {
     private WireBatch() {}
 
     /**
-     * The batch of these records; they are copied as they stand, for an array's elements follow its
-     * header without a frame of their own.
+     * The batch of these records. Their bytes are copied unchanged, because the elements of a
+     * MessagePack array follow its header without a frame of their own.
      *
-     * @param bytes the records' length in all
+     * @param bytes total length of the records
      */
     public static byte[] encode(List<byte[]> records, int bytes) {
         ByteBuffer header = ByteBuffer.allocate(HEADER_BYTES_MAX);

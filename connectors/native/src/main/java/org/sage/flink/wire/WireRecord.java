@@ -15,7 +15,7 @@ import org.msgpack.value.ValueFactory;
 import org.msgpack.value.ValueType;
 
 /**
- * A record whose value is bytes or null, and its wire form: the MessagePack array of nine {@code
+ * A record with bytes or null as its value. Its wire form is the MessagePack array of nine {@code
  * [id str, value, timestamp_ms int, key bin|nil, headers map str->bin, origin str, kind str,
  * document str, version str]} that the Python side reads as {@code Record}.
  *
@@ -62,6 +62,13 @@ public record WireRecord(
         return kind.equals(DELETE);
     }
 
+    /** This record with one more header. */
+    public WireRecord withHeader(String name, byte[] content) {
+        Map<String, byte[]> all = new LinkedHashMap<>(headers);
+        all.put(name, content);
+        return new WireRecord(id, value, timestampMs, key, all, origin, kind, document, version);
+    }
+
     /** The wire form of this record. */
     public byte[] encode() {
         int valueLength = value == null ? 0 : value.length;
@@ -84,11 +91,11 @@ public record WireRecord(
     }
 
     /**
-     * The record that {@link #encode} or the Python side wrote. A text value is given as its UTF-8
+     * The record that {@link #encode} or the Python side wrote. A text value becomes its UTF-8
      * bytes.
      *
-     * @throws IllegalArgumentException when the bytes are no wire record, or the value is neither
-     *     bytes nor text nor nil
+     * @throws IllegalArgumentException when the bytes are not a wire record, or the value is not
+     *     bytes, text or nil
      */
     public static WireRecord decode(byte[] data) {
         try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
@@ -115,8 +122,8 @@ public record WireRecord(
 
     /**
      * The record in today's wire form, for records in the state of an older job: there a delete was
-     * an upsert with the value {@code {"$delete": {"doc": document, "keep": version}}}. Bytes of
-     * today's form come back as they are.
+     * an upsert with the value {@code {"$delete": {"doc": document, "keep": version}}}. Other bytes
+     * are returned unchanged.
      */
     public static byte[] upgrade(byte[] data) {
         if (data == null || data.length == 0 || data[0] != (byte) (0x90 | FIELDS_BEFORE_KIND)) {

@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.sage.flink.testing.CallHarness.EMBED;
-import static org.sage.flink.testing.CallHarness.ask;
+import static org.sage.flink.testing.CallHarness.call;
 import static org.sage.flink.testing.CallHarness.config;
-import static org.sage.flink.testing.CallHarness.question;
+import static org.sage.flink.testing.CallHarness.callRequest;
 
 import java.util.Arrays;
 import java.util.Comparator;
@@ -19,65 +19,65 @@ import org.junit.jupiter.api.Timeout;
 import org.sage.flink.testing.CallHarness.Output;
 import org.sage.flink.testing.FakePool;
 
-/** Which texts go together, when, and under which headers. */
+/** The composition, timing and headers of embedding batches. */
 @Timeout(30)
 class EmbeddingBatcherTest {
 
     @Test
-    void textsAreGatheredAndPlacedByIndex() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> FakePool.embedded(asked.texts()))) {
+    void textsAreBatchedAndVectorsPlacedByIndex() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> FakePool.embeddings(request.texts()))) {
             String[] texts = new String[20];
             for (int i = 0; i < texts.length; i++) {
                 texts[i] = "x".repeat(i + 1);
             }
 
-            List<Output> reads =
-                    ask(config(pool.url(), EMBED + ",\"items_max\":8,\"linger_ms\":500"), texts);
+            List<Output> outputs =
+                    call(config(pool.url(), EMBED + ",\"items_max\":8,\"linger_ms\":500"), texts);
 
             assertEquals(List.of(8, 8, 4), sizes(pool));
             for (int i = 0; i < texts.length; i++) {
-                assertEquals(200, reads.get(i).status());
-                assertArrayEquals(FakePool.vector(i + 1, 1f), reads.get(i).bytes());
+                assertEquals(200, outputs.get(i).status());
+                assertArrayEquals(FakePool.vector(i + 1, 1f), outputs.get(i).bytes());
             }
         }
     }
 
     @Test
-    void aLoneTextGoesWhenItHasLingeredUnderItsOwnHeaders() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> FakePool.embedded(asked.texts()))) {
-            Output read = ask(config(pool.url(), EMBED + ",\"linger_ms\":20"), "hello").get(0);
+    void aSingleTextIsSentAfterTheLingerWithItsOwnHeaders() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> FakePool.embeddings(request.texts()))) {
+            Output output = call(config(pool.url(), EMBED + ",\"linger_ms\":20"), "hello").get(0);
 
-            assertArrayEquals(FakePool.vector(5f, 1f), read.bytes());
-            FakePool.Request asked = pool.asked.get(0);
+            assertArrayEquals(FakePool.vector(5f, 1f), output.bytes());
+            FakePool.Request request = pool.requests.get(0);
             assertEquals(
                     "{\"model\":\"minilm\",\"input\":[\"hello\"],\"encoding_format\":\"base64\"}",
-                    asked.body());
-            assertEquals("id0", asked.header("X-Request-Id"));
+                    request.body());
+            assertEquals("id0", request.header("X-Request-Id"));
         }
     }
 
     @Test
-    void tokensAreALimitTooAndATextAboveItGoesAlone() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> FakePool.embedded(asked.texts()))) {
+    void aBatchIsLimitedInTokensAndALongerTextIsSentAlone() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> FakePool.embeddings(request.texts()))) {
             String limits = ",\"tokens_max\":10,\"linger_ms\":300";
             String five = "x".repeat(20);
             String twenty = "x".repeat(80);
 
-            ask(config(pool.url(), EMBED + limits), five, five, five, twenty, five);
+            call(config(pool.url(), EMBED + limits), five, five, five, twenty, five);
 
             assertEquals(
                     List.of(List.of(20, 20), List.of(20), List.of(20), List.of(80)),
-                    pool.asked.stream()
-                            .map(asked -> asked.texts().stream().map(String::length).toList())
+                    pool.requests.stream()
+                            .map(request -> request.texts().stream().map(String::length).toList())
                             .sorted(Comparator.comparing(List::toString))
                             .toList());
         }
     }
 
     @Test
-    void textsOfOtherTenantsOrPrioritiesGoApart() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> FakePool.embedded(asked.texts()))) {
-            ask(
+    void textsOfDifferentTenantsOrPrioritiesAreNotBatchedTogether() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> FakePool.embeddings(request.texts()))) {
+            call(
                     config(pool.url(), EMBED + ",\"linger_ms\":100"),
                     text("c0", "a", "t1", "high"),
                     text("c1", "b", "t1", "low"),
@@ -86,78 +86,78 @@ class EmbeddingBatcherTest {
 
             assertEquals(
                     List.of("t1/high [a, d]", "t1/low [b]", "t2/high [c]"),
-                    pool.asked.stream()
+                    pool.requests.stream()
                             .map(
-                                    asked ->
-                                            asked.header("X-Sage-Tenant")
+                                    request ->
+                                            request.header("X-Sage-Tenant")
                                                     + "/"
-                                                    + asked.header("X-Sage-Priority")
+                                                    + request.header("X-Sage-Priority")
                                                     + " "
-                                                    + asked.texts())
+                                                    + request.texts())
                             .sorted()
                             .toList());
         }
     }
 
     @Test
-    void aGatheredRequestHasTheEarliestDeadlineAndAnIdOfItsTexts() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> FakePool.embedded(asked.texts()))) {
+    void aBatchHasTheEarliestDeadlineAndAnIdDerivedFromItsTexts() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> FakePool.embeddings(request.texts()))) {
             String config = config(pool.url(), EMBED + ",\"linger_ms\":100");
             byte[][] texts = {due("c0", 99999999999992L), due("c1", 99999999999991L)};
 
-            ask(config, texts);
-            ask(config, texts);
-            ask(config, due("c0", 99999999999992L), due("c2", 99999999999993L));
+            call(config, texts);
+            call(config, texts);
+            call(config, due("c0", 99999999999992L), due("c2", 99999999999993L));
 
-            FakePool.Request first = pool.asked.get(0);
+            FakePool.Request first = pool.requests.get(0);
             String id = first.header("X-Request-Id");
             assertEquals("99999999999991", first.header("X-Sage-Deadline-Ms"));
             assertTrue(id.matches("[0-9a-f]{32}"), id);
             assertEquals(id, first.header("Idempotency-Key"));
             assertEquals("00-" + id + "-" + id.substring(0, 16) + "-00", first.header("Traceparent"));
             assertNull(first.header("X-Sage-Tenant"));
-            assertEquals(id, pool.asked.get(1).header("X-Request-Id"), "the same texts");
-            assertEquals(false, id.equals(pool.asked.get(2).header("X-Request-Id")), "others");
+            assertEquals(id, pool.requests.get(1).header("X-Request-Id"), "the same texts");
+            assertEquals(false, id.equals(pool.requests.get(2).header("X-Request-Id")), "others");
         }
     }
 
     @Test
-    void whileAllRequestsAreBusyTextsGatherFurther() throws Exception {
+    void batchesGrowWhileAllSlotsAreBusy() throws Exception {
         AtomicInteger now = new AtomicInteger();
         AtomicInteger most = new AtomicInteger();
         try (FakePool pool =
                 new FakePool(
-                        (n, asked) -> {
+                        (n, request) -> {
                             most.accumulateAndGet(now.incrementAndGet(), Math::max);
                             Thread.sleep(100);
                             now.decrementAndGet();
-                            return FakePool.embedded(asked.texts());
+                            return FakePool.embeddings(request.texts());
                         })) {
             String limits = ",\"items_max\":16,\"linger_ms\":0,\"requests_max\":2";
             String[] texts = new String[34];
             Arrays.fill(texts, "t");
 
-            ask(config(pool.url(), EMBED + limits), texts);
+            call(config(pool.url(), EMBED + limits), texts);
 
             assertEquals(2, most.get());
-            assertTrue(pool.asked.size() <= 6, "requests: " + sizes(pool));
+            assertTrue(pool.requests.size() <= 6, "requests: " + sizes(pool));
         }
     }
 
     private static byte[] text(String carrier, String text, String tenant, String priority)
             throws Exception {
-        return question(
+        return callRequest(
                 carrier, carrier, text, Map.of("x-sage-tenant", tenant, "x-sage-priority", priority));
     }
 
     private static byte[] due(String carrier, long deadlineMs) throws Exception {
-        return question(
+        return callRequest(
                 carrier, carrier, carrier, Map.of("x-sage-deadline-ms", Long.toString(deadlineMs)));
     }
 
     private static List<Integer> sizes(FakePool pool) {
-        return pool.asked.stream()
-                .map(asked -> asked.texts().size())
+        return pool.requests.stream()
+                .map(request -> request.texts().size())
                 .sorted(Comparator.reverseOrder())
                 .toList();
     }

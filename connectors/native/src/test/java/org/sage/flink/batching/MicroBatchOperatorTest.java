@@ -26,8 +26,8 @@ class MicroBatchOperatorTest {
     private static final long MANY_BYTES = 1 << 20;
 
     @Test
-    void aBatchGoesOutWhenItIsFullOfItems() throws Exception {
-        try (var operator = opened(3, MANY_BYTES, 1000)) {
+    void aBatchIsEmittedWhenItIsFull() throws Exception {
+        try (var operator = openOperator(3, MANY_BYTES, 1000)) {
             send(operator, 0, 7);
 
             assertEquals(List.of(ids(0, 3), ids(3, 6)), batches(operator));
@@ -37,7 +37,7 @@ class MicroBatchOperatorTest {
     @Test
     void aBatchStaysWithinItsBytes() throws Exception {
         int one = record(0).length;
-        try (var operator = opened(100, 2 * one + 1, 1000)) {
+        try (var operator = openOperator(100, 2 * one + 1, 1000)) {
             send(operator, 0, 5);
 
             assertEquals(List.of(ids(0, 2), ids(2, 4)), batches(operator));
@@ -45,8 +45,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void aRecordLargerThanABatchGoesAlone() throws Exception {
-        try (var operator = opened(100, 1, 1000)) {
+    void aRecordLargerThanABatchIsABatchOfItsOwn() throws Exception {
+        try (var operator = openOperator(100, 1, 1000)) {
             send(operator, 0, 2);
 
             assertEquals(List.of(ids(0, 1), ids(1, 2)), batches(operator));
@@ -54,8 +54,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void theOldestRecordWaitsNoLongerThanLinger() throws Exception {
-        try (var operator = opened(100, MANY_BYTES, 50)) {
+    void theOldestRecordWaitsNoLongerThanTheLinger() throws Exception {
+        try (var operator = openOperator(100, MANY_BYTES, 50)) {
             operator.setProcessingTime(1000);
             send(operator, 0, 1);
             operator.setProcessingTime(1040);
@@ -69,8 +69,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void aTimerOfAFullBatchDoesNotCutTheNextShort() throws Exception {
-        try (var operator = opened(2, MANY_BYTES, 50)) {
+    void theTimerOfAFullBatchDoesNotEmitTheNextOne() throws Exception {
+        try (var operator = openOperator(2, MANY_BYTES, 50)) {
             operator.setProcessingTime(1000);
             send(operator, 0, 2);
             operator.setProcessingTime(1030);
@@ -85,8 +85,8 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void theEndOfTheInputSendsTheRest() throws Exception {
-        try (var operator = opened(100, MANY_BYTES, 1000)) {
+    void theEndOfInputEmitsTheLastBatch() throws Exception {
+        try (var operator = openOperator(100, MANY_BYTES, 1000)) {
             send(operator, 0, 20);
 
             operator.endInput();
@@ -96,9 +96,9 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void whatWaitsSurvivesARestartAndLingersAgain() throws Exception {
+    void pendingRecordsSurviveARestartAndLingerAgain() throws Exception {
         OperatorSubtaskState snapshot;
-        try (var operator = opened(3, MANY_BYTES, 50)) {
+        try (var operator = openOperator(3, MANY_BYTES, 50)) {
             send(operator, 0, 5);
             snapshot = operator.snapshot(1, 1);
         }
@@ -114,10 +114,10 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void recordsThatAnOlderJobLeftAreBroughtIntoTodaysForm() throws Exception {
+    void recordsInTheStateOfAnOlderJobAreUpgraded() throws Exception {
         byte[] before = HexFormat.of().parseHex("96a172c000c080a16f");
         OperatorSubtaskState snapshot;
-        try (var operator = opened(3, MANY_BYTES, 50)) {
+        try (var operator = openOperator(3, MANY_BYTES, 50)) {
             operator.processElement(new StreamRecord<>(before));
             snapshot = operator.snapshot(1, 1);
         }
@@ -134,7 +134,7 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void twoSubtasksBecomeOneWithoutLoss() throws Exception {
+    void pendingRecordsOfTwoSubtasksAreRestoredInOne() throws Exception {
         List<OperatorSubtaskState> snapshots = new ArrayList<>();
         for (int subtask = 0; subtask < 2; subtask++) {
             try (var operator = harness(3, MANY_BYTES, 50, 2, subtask)) {
@@ -173,7 +173,7 @@ class MicroBatchOperatorTest {
     }
 
     @Test
-    void aLimitBelowOneIsRefusedBeforeAnythingRuns() {
+    void aLimitBelowOneIsRejectedAtBuildTime() {
         Exception error =
                 assertThrows(
                         IllegalArgumentException.class,
@@ -182,7 +182,7 @@ class MicroBatchOperatorTest {
         assertEquals("step 'rows': items_max must be at least 1, got 0", error.getMessage());
     }
 
-    private static OneInputStreamOperatorTestHarness<byte[], byte[]> opened(
+    private static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(
             int itemsMax, long bytesMax, long lingerMs) throws Exception {
         var harness = harness(itemsMax, bytesMax, lingerMs, 1, 0);
         harness.open();

@@ -14,7 +14,7 @@ import org.junit.jupiter.api.io.TempDir;
 class ApiKeyTest {
 
     @Test
-    void theKeyIsTheVariableElseTheFileElseNone(@TempDir Path home) throws IOException {
+    void theKeyIsTheVariableElseTheFileElseEmpty(@TempDir Path home) throws IOException {
         Files.writeString(home.resolve("key"), "from-file\n");
         Map<String, String> environment = new TreeMap<>(Map.of("SAGE_HOME", home.toString()));
 

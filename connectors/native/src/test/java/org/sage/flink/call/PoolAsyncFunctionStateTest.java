@@ -5,9 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.sage.flink.testing.CallHarness.EMBED;
 import static org.sage.flink.testing.CallHarness.config;
 import static org.sage.flink.testing.CallHarness.harness;
-import static org.sage.flink.testing.CallHarness.opened;
-import static org.sage.flink.testing.CallHarness.question;
-import static org.sage.flink.testing.CallHarness.reads;
+import static org.sage.flink.testing.CallHarness.openOperator;
+import static org.sage.flink.testing.CallHarness.callRequest;
+import static org.sage.flink.testing.CallHarness.outputs;
 
 import java.util.ArrayList;
 import java.util.List;
@@ -27,7 +27,7 @@ import org.sage.flink.testing.CallHarness;
 import org.sage.flink.testing.FakePool;
 import org.sage.flink.testing.RawServer;
 
-/** What a checkpoint holds, and what a cancelled job leaves behind. */
+/** The content of a checkpoint, and the connections after a job is cancelled. */
 @Timeout(30)
 class PoolAsyncFunctionStateTest {
 
@@ -38,26 +38,26 @@ class PoolAsyncFunctionStateTest {
 
     @ParameterizedTest
     @ValueSource(booleans = {false, true})
-    void acrossARestoreEveryRecordIsAnsweredOnceAndAskedUnderOneId(boolean ordered)
+    void acrossARestoreEveryRecordHasOneResultAndOneRequestId(boolean ordered)
             throws Exception {
         String more = "\"ordered\":" + ordered;
         List<String> emitted = new ArrayList<>();
         OperatorSubtaskState snapshot = halfAnswered(more, emitted);
 
-        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Response(200, "{}"));
+        try (FakePool pool = new FakePool((n, request) -> new FakePool.Response(200, "{}"));
                 var restored = harness(config(pool.url(), more))) {
             restored.initializeState(snapshot);
             restored.open();
             restored.endInput();
 
-            reads(restored).forEach(read -> emitted.add(read.carrier() + read.reason()));
+            outputs(restored).forEach(output -> emitted.add(output.carrier() + output.reason()));
             if (!ordered) {
                 emitted.sort(null);
             }
             assertEquals(NUMBERS, emitted);
             assertEquals(
                     NUMBERS.subList(ANSWERED, NUMBERS.size()).stream().map("id"::concat).toList(),
-                    pool.asked.stream().map(asked -> asked.header("X-Request-Id")).sorted().toList());
+                    pool.requests.stream().map(request -> request.header("X-Request-Id")).sorted().toList());
         }
     }
 
@@ -68,22 +68,22 @@ class PoolAsyncFunctionStateTest {
         CountDownLatch arrived = new CountDownLatch(HANGING);
         try (FakePool pool =
                 new FakePool(
-                        (n, asked) -> {
-                            if (asked.body().equals("{}")) {
+                        (n, request) -> {
+                            if (request.body().equals("{}")) {
                                 return new FakePool.Response(200, "{}");
                             }
                             arrived.countDown();
                             return CallHarness.hang(never);
                         })) {
-            var first = opened(config(pool.url(), more));
+            var first = openOperator(config(pool.url(), more));
             for (String number : NUMBERS) {
                 String body = NUMBERS.indexOf(number) < ANSWERED ? "{}" : "hang";
                 first.processElement(
-                        new StreamRecord<>(question(number, "id" + number, body, Map.of())));
+                        new StreamRecord<>(callRequest(number, "id" + number, body, Map.of())));
             }
             assertTrue(arrived.await(10, TimeUnit.SECONDS));
             takeAnswers(first, ANSWERED);
-            reads(first).stream().map(Output::carrier).forEach(emitted::add);
+            outputs(first).stream().map(Output::carrier).forEach(emitted::add);
             OperatorSubtaskState snapshot = first.snapshot(1, 1);
             first.close();
             return snapshot;
@@ -100,27 +100,27 @@ class PoolAsyncFunctionStateTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"\"mode\":\"post\"", EMBED})
-    void cancellingAJobClosesItsConnectionsAtOnce(String more) throws Exception {
+    void cancellingAJobClosesItsConnectionsWithinASecond(String more) throws Exception {
         try (RawServer engine = new RawServer(RawServer.SILENCE)) {
-            var operator = opened(config(engine.url(), more));
-            operator.processElement(new StreamRecord<>(question("c", "id", "{}", Map.of())));
-            assertTrue(engine.asked.await(5, TimeUnit.SECONDS));
+            var operator = openOperator(config(engine.url(), more));
+            operator.processElement(new StreamRecord<>(callRequest("c", "id", "{}", Map.of())));
+            assertTrue(engine.requestArrived.await(5, TimeUnit.SECONDS));
             long startNs = System.nanoTime();
 
             operator.close();
 
-            assertTrue(engine.hungUp.await(5, TimeUnit.SECONDS));
+            assertTrue(engine.clientClosed.await(5, TimeUnit.SECONDS));
             long tookMs = (System.nanoTime() - startNs) / 1_000_000;
             assertTrue(tookMs < 1_000, "took " + tookMs + " ms");
         }
     }
 
     @Test
-    void aCallThatIsOutOfTimeHangsUp() throws Exception {
+    void aTimeoutClosesTheConnection() throws Exception {
         try (RawServer engine = new RawServer(RawServer.SILENCE)) {
-            CallHarness.ask(config(engine.url(), "\"timeout_ms\":200"), "{}");
+            CallHarness.call(config(engine.url(), "\"timeout_ms\":200"), "{}");
 
-            assertTrue(engine.hungUp.await(1, TimeUnit.SECONDS));
+            assertTrue(engine.clientClosed.await(1, TimeUnit.SECONDS));
         }
     }
 }

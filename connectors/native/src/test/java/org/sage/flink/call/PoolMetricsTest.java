@@ -27,17 +27,17 @@ import org.sage.flink.pool.PoolMetrics;
 import org.sage.flink.testing.FakePool;
 import org.sage.flink.wire.CallRequest;
 
-/** What Flink is told while calls are made. */
+/** The metrics that Flink gets while calls are in flight. */
 @Timeout(30)
 class PoolMetricsTest {
 
-    private final PoolMetrics metrics = PoolMetrics.in(new UnregisteredMetricsGroup());
+    private final PoolMetrics metrics = PoolMetrics.register(new UnregisteredMetricsGroup());
 
     @Test
     void everyMetricHasItsName() {
         Set<String> names = new TreeSet<>();
 
-        PoolMetrics.in(
+        PoolMetrics.register(
                 new UnregisteredMetricsGroup() {
                     @Override
                     public Counter counter(String name) {
@@ -67,13 +67,13 @@ class PoolMetricsTest {
     }
 
     @Test
-    void tokensAreCountedFromTheUsageOfAnAnswer() throws Exception {
+    void tokensAreCountedFromTheUsageOfTheResponse() throws Exception {
         String body =
                 "{\"choices\":[{\"usage\":1}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5}}";
         try (FakePool engine =
-                        new FakePool((n, asked) -> new FakePool.Response(n == 0 ? 500 : 200, body));
+                        new FakePool((n, request) -> new FakePool.Response(n == 0 ? 500 : 200, body));
                 PoolClient pool = pool(config(engine.url(), ""))) {
-            ask(pool, new SingleCallExecutor(pool), List.of("{}"));
+            call(pool, new SingleCallExecutor(pool), List.of("{}"));
 
             assertEquals(7, metrics.tokensIn().getCount());
             assertEquals(5, metrics.tokensOut().getCount());
@@ -83,10 +83,10 @@ class PoolMetricsTest {
     }
 
     @Test
-    void aGatheredRequestIsCountedByItemsAndTokens() throws Exception {
-        try (FakePool engine = new FakePool((n, asked) -> used(asked));
+    void anEmbeddingBatchIsMeasuredInItemsAndTokens() throws Exception {
+        try (FakePool engine = new FakePool((n, request) -> withUsage(request));
                 PoolClient pool = pool(config(engine.url(), EMBED + ",\"linger_ms\":100"))) {
-            ask(pool, new EmbeddingBatcher(pool), List.of("x".repeat(40), "x".repeat(41)));
+            call(pool, new EmbeddingBatcher(pool), List.of("x".repeat(40), "x".repeat(41)));
 
             assertEquals(2, metrics.gatheredItems().getStatistics().getMax());
             assertEquals(21, metrics.gatheredTokens().getStatistics().getMax());
@@ -96,21 +96,21 @@ class PoolMetricsTest {
     }
 
     @Test
-    void whatWaitsAndWhatIsAwayIsSeen() throws Exception {
-        CountDownLatch asked = new CountDownLatch(2);
+    void queuedRequestsAndSuspendedEndpointsAreCounted() throws Exception {
+        CountDownLatch requests = new CountDownLatch(2);
         try (FakePool sick =
                         new FakePool(
                                 (n, request) -> {
-                                    asked.countDown();
+                                    requests.countDown();
                                     return new FakePool.Response(n < 2 ? 503 : 200, "{}");
                                 });
                 PoolClient pool = pool(config(sick.url(), "\"attempts_max\":9"))) {
-            CountDownLatch answered = new CountDownLatch(1);
-            tell(pool, new SingleCallExecutor(pool), "{}", answered);
-            assertTrue(asked.await(5, TimeUnit.SECONDS));
+            CountDownLatch results = new CountDownLatch(1);
+            execute(pool, new SingleCallExecutor(pool), "{}", results);
+            assertTrue(requests.await(5, TimeUnit.SECONDS));
 
             boolean seen = false;
-            while (answered.getCount() > 0) {
+            while (results.getCount() > 0) {
                 seen |= metrics.urlsAway().get() == 1 && metrics.queued().get() == 1;
             }
 
@@ -120,8 +120,8 @@ class PoolMetricsTest {
         }
     }
 
-    private static FakePool.Response used(FakePool.Request asked) {
-        String body = FakePool.embedded(asked.texts()).body();
+    private static FakePool.Response withUsage(FakePool.Request request) {
+        String body = FakePool.embeddings(request.texts()).body();
         return new FakePool.Response(
                 200, body.substring(0, body.length() - 1) + ",\"usage\":{\"prompt_tokens\":9}}");
     }
@@ -130,20 +130,22 @@ class PoolMetricsTest {
         return new PoolClient(PoolConfig.of(config), Optional.empty(), metrics, 0);
     }
 
-    private static void ask(PoolClient pool, CallExecutor asker, List<String> bodies) throws Exception {
-        CountDownLatch answered = new CountDownLatch(bodies.size());
-        bodies.forEach(body -> tell(pool, asker, body, answered));
-        assertTrue(answered.await(10, TimeUnit.SECONDS));
+    private static void call(PoolClient pool, CallExecutor executor, List<String> bodies)
+            throws Exception {
+        CountDownLatch results = new CountDownLatch(bodies.size());
+        bodies.forEach(body -> execute(pool, executor, body, results));
+        assertTrue(results.await(10, TimeUnit.SECONDS));
     }
 
-    private static void tell(PoolClient pool, CallExecutor asker, String body, CountDownLatch answered) {
-        CallRequest question =
+    private static void execute(
+            PoolClient pool, CallExecutor executor, String body, CountDownLatch results) {
+        CallRequest request =
                 new CallRequest(
                         new byte[0],
                         "id",
                         body.getBytes(StandardCharsets.UTF_8),
                         new LinkedHashMap<>());
         long deadlineNs = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
-        pool.run(() -> asker.ask(question, deadlineNs, answer -> answered.countDown()));
+        pool.run(() -> executor.execute(request, deadlineNs, result -> results.countDown()));
     }
 }

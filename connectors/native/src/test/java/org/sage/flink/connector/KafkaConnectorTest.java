@@ -38,7 +38,7 @@ class KafkaConnectorTest {
     }
 
     @Test
-    void aTombstoneWithoutKeyOrTimestampIsReadToo() {
+    void aTombstoneWithoutKeyOrTimestampIsDecoded() {
         WireRecord read = read(null, null, ConsumerRecord.NO_TIMESTAMP, new RecordHeaders());
 
         assertNull(read.value());
@@ -83,17 +83,32 @@ class KafkaConnectorTest {
     }
 
     @Test
-    void aSinkWithoutATopicTakesTheOneThatTheRecordIsAddressedTo() throws Exception {
+    void aSinkWithoutATopicUsesTheTopicHeaderOfTheRecord() throws Exception {
         WireRecord record = new WireRecord("i", null, 0, null, Map.of("h", new byte[1]), "");
-        byte[] addressed = new EndOfInputBufferOperator.Addressed("there").map(record.encode());
+        byte[] addressed =
+                new EndOfInputBufferOperator.TopicHeaderFunction("there").map(record.encode());
 
-        ProducerRecord<byte[], byte[]> out = new KafkaWireSerializationSchema("").serialize(addressed, null, null);
+        ProducerRecord<byte[], byte[]> out =
+                new KafkaWireSerializationSchema("").serialize(addressed, null, null);
 
         assertEquals("there", out.topic());
         assertEquals(1, out.headers().toArray().length);
         assertThrows(
                 IllegalArgumentException.class,
                 () -> new KafkaWireSerializationSchema("").serialize(record.encode(), null, null));
+    }
+
+    @Test
+    void addressingADeleteToATopicKeepsItsKind() throws Exception {
+        WireRecord delete =
+                new WireRecord("i", null, 0, null, Map.of(), "", "delete", "document", "v2");
+
+        byte[] addressed =
+                new EndOfInputBufferOperator.TopicHeaderFunction("there").map(delete.encode());
+
+        assertThrows(
+                IllegalArgumentException.class,
+                () -> new KafkaWireSerializationSchema("").serialize(addressed, null, null));
     }
 
     @Test

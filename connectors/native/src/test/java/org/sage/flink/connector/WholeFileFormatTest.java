@@ -28,7 +28,7 @@ class WholeFileFormatTest {
     @TempDir Path folder;
 
     @Test
-    void everyVisibleFileOfTheSuffixesIsOneRecord() throws Exception {
+    void everyVisibleFileWithASuffixIsOneRecord() throws Exception {
         write("a.md", "alpha");
         write("deep/b.MD", "beta");
         write("c.bin", "other suffix");
@@ -50,16 +50,16 @@ class WholeFileFormatTest {
     }
 
     @Test
-    void foldersBelowAreLeftOutUnlessAskedFor() throws Exception {
+    void subfoldersAreListedOnlyIfRecursive() throws Exception {
         write("a.md", "alpha");
         write("deep/b.md", "beta");
 
-        assertEquals(List.of("a.md"), listed(false));
-        assertEquals(List.of("a.md", "b.md"), listed(true));
+        assertEquals(List.of("a.md"), fileNames(false));
+        assertEquals(List.of("a.md", "b.md"), fileNames(true));
     }
 
     @Test
-    void aFileAboveTheLimitSaysItsSizeInsteadOfItsBytes() throws Exception {
+    void aFileAboveTheLimitHasItsSizeInsteadOfItsContent() throws Exception {
         write("at.txt", "12345");
         write("above.txt", "123456");
         WholeFileFormat format = new WholeFileFormat(folder.toString(), 5);
@@ -74,7 +74,7 @@ class WholeFileFormatTest {
     }
 
     @Test
-    void aFileThatIsGoneSaysWhy() throws Exception {
+    void aMissingFileHasTheReasonInAHeader() throws Exception {
         WireRecord gone = only(format().createReader(new Configuration(), split("gone.txt", 0)));
 
         assertNull(gone.value());
@@ -106,7 +106,7 @@ class WholeFileFormatTest {
                 new CheckpointedPosition(CheckpointedPosition.NO_OFFSET, emitted));
     }
 
-    private List<String> listed(boolean recursive) throws IOException {
+    private List<String> fileNames(boolean recursive) throws IOException {
         var root = new org.apache.flink.core.fs.Path(folder.toUri());
         return new VisibleFileEnumerator(List.of(), recursive)
                 .enumerateSplits(new org.apache.flink.core.fs.Path[] {root}, 1).stream()

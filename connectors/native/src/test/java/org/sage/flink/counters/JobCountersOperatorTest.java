@@ -19,37 +19,37 @@ class JobCountersOperatorTest {
     private static final String STEPS = "the steps";
 
     @Test
-    void theBooksStateTheCountsOfTheLastBarrier() throws Exception {
-        try (var account = opened(COUNTERS, STEPS, null)) {
-            assertEquals(0, count(account, "counts", "in.read"));
-            send(account, Map.of("in.read", 5L));
-            send(account, Map.of("in.read", 2L, "a.b.emitted", 1L));
-            assertEquals(0, count(account, "counts", "in.read"));
+    void theAccumulatorHasTheCountsOfTheLastBarrier() throws Exception {
+        try (var operator = openOperator(COUNTERS, STEPS, null)) {
+            assertEquals(0, count(operator, "counts", "in.read"));
+            send(operator, Map.of("in.read", 5L));
+            send(operator, Map.of("in.read", 2L, "a.b.emitted", 1L));
+            assertEquals(0, count(operator, "counts", "in.read"));
 
-            account.snapshot(1, 1);
-            send(account, Map.of("in.read", 100L));
+            operator.snapshot(1, 1);
+            send(operator, Map.of("in.read", 100L));
 
-            assertEquals(7, count(account, "counts", "in.read"));
-            assertEquals(1, count(account, "counts", "a.b.emitted"));
+            assertEquals(7, count(operator, "counts", "in.read"));
+            assertEquals(1, count(operator, "counts", "a.b.emitted"));
         }
     }
 
     @Test
-    void theEndOfTheInputStatesTheLastCounts() throws Exception {
-        try (var account = opened(COUNTERS, STEPS, null)) {
-            send(account, Map.of("in.read", 5L));
+    void theEndOfTheInputPublishesTheFinalCounts() throws Exception {
+        try (var operator = openOperator(COUNTERS, STEPS, null)) {
+            send(operator, Map.of("in.read", 5L));
 
-            account.endInput();
+            operator.endInput();
 
-            assertEquals(5, count(account, "counts", "in.read"));
+            assertEquals(5, count(operator, "counts", "in.read"));
         }
     }
 
     @Test
-    void aRestartGoesOnFromTheCheckpointsCounts() throws Exception {
+    void aRestartContinuesFromTheCountsInTheCheckpoint() throws Exception {
         OperatorSubtaskState snapshot = after(COUNTERS, STEPS, Map.of("in.read", 5L));
 
-        try (var restored = opened(COUNTERS, STEPS, snapshot)) {
+        try (var restored = openOperator(COUNTERS, STEPS, snapshot)) {
             assertEquals(5, count(restored, "counts", "in.read"));
             assertEquals(0, count(restored, "opening", "in.read"));
             send(restored, Map.of("in.read", 2L));
@@ -60,12 +60,12 @@ class JobCountersOperatorTest {
     }
 
     @Test
-    void otherStepsBeginWithTheCountsUntilThenAsTheirOpening() throws Exception {
+    void aChangeOfStepsKeepsTheRestoredCountsAsOpening() throws Exception {
         OperatorSubtaskState snapshot = after(COUNTERS, STEPS, Map.of("in.read", 5L));
         List<String> grown = List.of("in.read", "new.read");
 
         OperatorSubtaskState second;
-        try (var restored = opened(grown, "one step more", snapshot)) {
+        try (var restored = openOperator(grown, "one step more", snapshot)) {
             assertEquals(5, count(restored, "counts", "in.read"));
             assertEquals(5, count(restored, "opening", "in.read"));
             assertEquals(0, count(restored, "counts", "new.read"));
@@ -73,7 +73,7 @@ class JobCountersOperatorTest {
             second = restored.snapshot(2, 2);
         }
 
-        try (var again = opened(grown, "one step more", second)) {
+        try (var again = openOperator(grown, "one step more", second)) {
             assertEquals(6, count(again, "counts", "in.read"));
             assertEquals(5, count(again, "opening", "in.read"));
             assertEquals(1, count(again, "counts", "new.read"));
@@ -81,21 +81,21 @@ class JobCountersOperatorTest {
     }
 
     @Test
-    void itLingersForTheSlowestReporterAndNotForLong() {
+    void theEndWaitsForTheSlowestReporterUpToALimit() {
         assertEquals(0, JobCountersOperator.lingerMs(Map.of("metrics.reporters", "influx")));
         assertEquals(1500, JobCountersOperator.lingerMs(Map.of("metrics.reporter.influx.interval", "1 s")));
         assertEquals(5000, JobCountersOperator.lingerMs(Map.of("metrics.reporter.influx.interval", "1 min")));
     }
 
     private static OperatorSubtaskState after(
-            List<String> counters, String steps, Map<String, Long> moved) throws Exception {
-        try (var account = opened(counters, steps, null)) {
-            send(account, moved);
-            return account.snapshot(1, 1);
+            List<String> counters, String steps, Map<String, Long> delta) throws Exception {
+        try (var operator = openOperator(counters, steps, null)) {
+            send(operator, delta);
+            return operator.snapshot(1, 1);
         }
     }
 
-    private static OneInputStreamOperatorTestHarness<byte[], byte[]> opened(
+    private static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(
             List<String> counters, String steps, OperatorSubtaskState snapshot) throws Exception {
         var harness =
                 new OneInputStreamOperatorTestHarness<byte[], byte[]>(
@@ -109,21 +109,21 @@ class JobCountersOperatorTest {
     }
 
     private static void send(
-            OneInputStreamOperatorTestHarness<byte[], byte[]> account, Map<String, Long> moved)
+            OneInputStreamOperatorTestHarness<byte[], byte[]> operator, Map<String, Long> delta)
             throws Exception {
-        account.processElement(new StreamRecord<>(CounterDelta.encode(moved)));
+        operator.processElement(new StreamRecord<>(CounterDelta.encode(delta)));
     }
 
     private static long count(
-            OneInputStreamOperatorTestHarness<byte[], byte[]> account, String which, String counter)
+            OneInputStreamOperatorTestHarness<byte[], byte[]> operator, String which, String counter)
             throws Exception {
-        Object stated =
-                account.getEnvironment()
+        Object value =
+                operator.getEnvironment()
                         .getAccumulatorRegistry()
                         .getUserMap()
                         .get(JobCountersOperator.ACCUMULATOR)
                         .getLocalValue();
-        JsonNode books = new ObjectMapper().readTree((String) stated);
-        return books.get(which).get(counter).asLong();
+        JsonNode snapshot = new ObjectMapper().readTree((String) value);
+        return snapshot.get(which).get(counter).asLong();
     }
 }

@@ -28,104 +28,104 @@ class RecordCounterOperatorTest {
                     .encode();
 
     @Test
-    void recordsPassUntouchedAndInOrder() throws Exception {
-        try (var tally = opened("in.read")) {
+    void recordsAreForwardedUnchangedAndInOrder() throws Exception {
+        try (var operator = openOperator("in.read")) {
             byte[] other = {(byte) 0x93, 1, 2, 3};
 
-            tally.processElement(new StreamRecord<>(RECORD, 7));
-            tally.processElement(new StreamRecord<>(other));
+            operator.processElement(new StreamRecord<>(RECORD, 7));
+            operator.processElement(new StreamRecord<>(other));
 
-            assertArrayEquals(RECORD, tally.extractOutputValues().get(0));
-            assertArrayEquals(other, tally.extractOutputValues().get(1));
-            assertEquals(7, tally.extractOutputStreamRecords().get(0).getTimestamp());
+            assertArrayEquals(RECORD, operator.extractOutputValues().get(0));
+            assertArrayEquals(other, operator.extractOutputValues().get(1));
+            assertEquals(7, operator.extractOutputStreamRecords().get(0).getTimestamp());
         }
     }
 
     @Test
-    void eachRecordCountsOnceInEveryCounterBeforeTheBarrier() throws Exception {
-        try (var tally = opened("in.read", "in.emitted")) {
-            send(tally, 3);
-            assertNull(tally.getSideOutput(RecordCounterOperator.DELTAS));
+    void eachRecordIsCountedOnceInEveryCounterBeforeTheBarrier() throws Exception {
+        try (var operator = openOperator("in.read", "in.emitted")) {
+            send(operator, 3);
+            assertNull(operator.getSideOutput(RecordCounterOperator.DELTAS));
 
-            tally.prepareSnapshotPreBarrier(1);
+            operator.prepareSnapshotPreBarrier(1);
 
-            assertEquals(Map.of("in.read", 3L, "in.emitted", 3L), told(tally));
+            assertEquals(Map.of("in.read", 3L, "in.emitted", 3L), deltas(operator));
         }
     }
 
     @Test
-    void nothingIsToldTwiceAndNothingWaitsBehindTheBarrier() throws Exception {
-        try (var tally = opened("in.read")) {
-            send(tally, 3);
-            tally.prepareSnapshotPreBarrier(1);
-            tally.snapshot(1, 1);
-            tally.prepareSnapshotPreBarrier(2);
-            send(tally, 2);
-            tally.endInput();
+    void noCountIsSentTwiceOrLeftPendingAfterTheBarrier() throws Exception {
+        try (var operator = openOperator("in.read")) {
+            send(operator, 3);
+            operator.prepareSnapshotPreBarrier(1);
+            operator.snapshot(1, 1);
+            operator.prepareSnapshotPreBarrier(2);
+            send(operator, 2);
+            operator.endInput();
 
-            assertEquals(2, tally.getSideOutput(RecordCounterOperator.DELTAS).size());
-            assertEquals(Map.of("in.read", 5L), told(tally));
+            assertEquals(2, operator.getSideOutput(RecordCounterOperator.DELTAS).size());
+            assertEquals(Map.of("in.read", 5L), deltas(operator));
         }
     }
 
     @Test
-    void aReceiptIsAddedAndGoesNoFurther() throws Exception {
-        try (var tally = opened("split.read", "split.emitted")) {
-            send(tally, 9);
-            tally.processElement(new StreamRecord<>(CounterDelta.encode(Map.of("split.read", -8L))));
+    void aDeltaIsAddedAndNotForwarded() throws Exception {
+        try (var operator = openOperator("split.read", "split.emitted")) {
+            send(operator, 9);
+            operator.processElement(new StreamRecord<>(CounterDelta.encode(Map.of("split.read", -8L))));
 
-            tally.prepareSnapshotPreBarrier(1);
+            operator.prepareSnapshotPreBarrier(1);
 
-            assertEquals(9, tally.extractOutputValues().size());
-            assertEquals(Map.of("split.read", 1L, "split.emitted", 9L), told(tally));
+            assertEquals(9, operator.extractOutputValues().size());
+            assertEquals(Map.of("split.read", 1L, "split.emitted", 9L), deltas(operator));
         }
     }
 
     @Test
-    void countsAreToldOnceASecondWithoutABarrier() throws Exception {
-        try (var tally = opened("in.read")) {
-            tally.setProcessingTime(10_000);
-            send(tally, 4);
-            tally.setProcessingTime(10_999);
-            assertNull(tally.getSideOutput(RecordCounterOperator.DELTAS));
+    void countsAreSentOnceASecondWithoutABarrier() throws Exception {
+        try (var operator = openOperator("in.read")) {
+            operator.setProcessingTime(10_000);
+            send(operator, 4);
+            operator.setProcessingTime(10_999);
+            assertNull(operator.getSideOutput(RecordCounterOperator.DELTAS));
 
-            tally.setProcessingTime(11_000);
+            operator.setProcessingTime(11_000);
 
-            assertEquals(Map.of("in.read", 4L), told(tally));
+            assertEquals(Map.of("in.read", 4L), deltas(operator));
         }
     }
 
     @Test
-    void aTallyHasNoStateThatASavepointCouldMiss() throws Exception {
-        try (var tally = opened("in.read")) {
-            send(tally, 4);
-            tally.prepareSnapshotPreBarrier(1);
+    void aRecordCounterHasNoState() throws Exception {
+        try (var operator = openOperator("in.read")) {
+            send(operator, 4);
+            operator.prepareSnapshotPreBarrier(1);
 
-            OperatorSubtaskState snapshot = tally.snapshot(1, 1);
+            OperatorSubtaskState snapshot = operator.snapshot(1, 1);
 
             assertFalse(snapshot.hasState());
         }
     }
 
     @Test
-    void everySizeOfReceiptIsToldFromEveryRecord() {
+    void aDeltaOfAnySizeIsDistinguishedFromOtherWireForms() {
         for (int size : List.of(0, 15, 16, 70_000)) {
-            Map<String, Long> moved = new LinkedHashMap<>();
-            IntStream.range(0, size).forEach(n -> moved.put("c" + n, (long) -n));
-            byte[] receipt = CounterDelta.encode(moved);
+            Map<String, Long> delta = new LinkedHashMap<>();
+            IntStream.range(0, size).forEach(n -> delta.put("c" + n, (long) -n));
+            byte[] receipt = CounterDelta.encode(delta);
             Map<String, Long> back = new HashMap<>();
 
             CounterDelta.addTo(back, receipt);
 
             assertTrue(CounterDelta.is(receipt));
-            assertEquals(moved, back);
+            assertEquals(delta, back);
         }
         assertFalse(CounterDelta.is(RECORD));
         assertFalse(CounterDelta.is(WireBatch.encode(List.of(RECORD), RECORD.length)));
         assertFalse(CounterDelta.is(new byte[0]));
     }
 
-    private static OneInputStreamOperatorTestHarness<byte[], byte[]> opened(String... counters)
+    private static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(String... counters)
             throws Exception {
         var harness =
                 new OneInputStreamOperatorTestHarness<byte[], byte[]>(
@@ -135,17 +135,17 @@ class RecordCounterOperatorTest {
         return harness;
     }
 
-    private static void send(OneInputStreamOperatorTestHarness<byte[], byte[]> tally, int records)
+    private static void send(OneInputStreamOperatorTestHarness<byte[], byte[]> operator, int records)
             throws Exception {
         for (int n = 0; n < records; n++) {
-            tally.processElement(new StreamRecord<>(RECORD));
+            operator.processElement(new StreamRecord<>(RECORD));
         }
     }
 
-    private static Map<String, Long> told(
-            OneInputStreamOperatorTestHarness<byte[], byte[]> tally) {
+    private static Map<String, Long> deltas(
+            OneInputStreamOperatorTestHarness<byte[], byte[]> operator) {
         Map<String, Long> sum = new HashMap<>();
-        tally.getSideOutput(RecordCounterOperator.DELTAS)
+        operator.getSideOutput(RecordCounterOperator.DELTAS)
                 .forEach(receipt -> CounterDelta.addTo(sum, receipt.getValue()));
         return sum;
     }

@@ -13,7 +13,7 @@ import org.sage.flink.call.PoolAsyncFunction;
 class PoolConfigTest {
 
     @Test
-    void settingsThatCannotWorkAreRefusedBeforeAnythingRuns() {
+    void invalidSettingsAreRejectedAtBuildTime() {
         assertRefused("\"capacity\":0", "step 'step': capacity must be at least 1, got 0");
         assertRefused("\"mode\":\"embed\"", "step 'step': mode embed needs a model");
         assertRefused("\"mode\":\"chat\"", "step 'step': mode must be post or embed, got 'chat'");

@@ -33,18 +33,18 @@ class PoolHttpClientTest {
     }
 
     @Test
-    void theKeyGoesIntoTheAuthorizationHeader() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Response(200, "{}"));
+    void theKeyIsSentInTheAuthorizationHeader() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> new FakePool.Response(200, "{}"));
                 PoolHttpClient http = http(pool.url(), 1000)) {
             post(http, "{}");
 
-            assertEquals("Bearer k", pool.asked.get(0).header("Authorization"));
-            assertEquals("/p", pool.asked.get(0).path());
+            assertEquals("Bearer k", pool.requests.get(0).header("Authorization"));
+            assertEquals("/p", pool.requests.get(0).path());
         }
     }
 
     @Test
-    void aConnectionIsUsedAgain() throws Exception {
+    void aConnectionIsReused() throws Exception {
         try (RawServer engine = new RawServer(OK);
                 PoolHttpClient http = http(engine.url(), 1000)) {
             for (int i = 0; i < 5; i++) {
@@ -56,7 +56,7 @@ class PoolHttpClientTest {
     }
 
     @Test
-    void aConnectionThatWasClosedWhileIdleCostsNoFailure() throws Exception {
+    void aConnectionClosedWhileIdleIsNotAFailure() throws Exception {
         try (RawServer engine = new RawServer(OK, true);
                 PoolHttpClient http = http(engine.url(), 1000)) {
             for (int i = 0; i < 20; i++) {
@@ -68,7 +68,7 @@ class PoolHttpClientTest {
     }
 
     @Test
-    void anAnswerInPiecesAndAfterAnInterimOneIsReadWhole() throws Exception {
+    void aChunkedResponseAfterAnInterimOneIsReadInFull() throws Exception {
         String bytes =
                 "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                         + "2\r\n{\"\r\n5\r\na\":1}\r\n0\r\n\r\n";
@@ -84,8 +84,8 @@ class PoolHttpClientTest {
     }
 
     @Test
-    void aBodyUpToTheCapIsRead() throws Exception {
-        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Response(200, "12345"));
+    void aBodyUpToTheLimitIsRead() throws Exception {
+        try (FakePool pool = new FakePool((n, request) -> new FakePool.Response(200, "12345"));
                 PoolHttpClient http = http(pool.url(), 5);
                 PoolHttpClient less = http(pool.url(), 4)) {
             assertTrue(post(http, "{}").isOk());
@@ -95,57 +95,57 @@ class PoolHttpClientTest {
     }
 
     @Test
-    void aLargeQuestionAndAnswerArrive() throws Exception {
+    void aLargeRequestAndResponseArrive() throws Exception {
         String large = "x".repeat(8 << 20);
-        try (FakePool pool = new FakePool((n, asked) -> new FakePool.Response(200, asked.body()));
+        try (FakePool pool = new FakePool((n, request) -> new FakePool.Response(200, request.body()));
                 PoolHttpClient http = http(pool.url(), 9 << 20)) {
             assertEquals(large, new String(post(http, large).body(), StandardCharsets.UTF_8));
         }
     }
 
     @Test
-    void abortingClosesTheConnectionAndTellsNothing() throws Exception {
+    void abortingClosesTheConnectionWithoutACallback() throws Exception {
         try (RawServer engine = new RawServer(RawServer.SILENCE);
                 PoolHttpClient http = http(engine.url(), 1000)) {
-            CompletableFuture<HttpReply> told = new CompletableFuture<>();
+            CompletableFuture<HttpReply> result = new CompletableFuture<>();
             CompletableFuture<PoolHttpClient.Exchange> sent = new CompletableFuture<>();
             byte[] body = new byte[2];
-            LOOPS.next().execute(() -> sent.complete(http.post(0, body, Map.of(), told::complete)));
-            assertTrue(engine.asked.await(5, TimeUnit.SECONDS));
+            LOOPS.next().execute(() -> sent.complete(http.post(0, body, Map.of(), result::complete)));
+            assertTrue(engine.requestArrived.await(5, TimeUnit.SECONDS));
 
             LOOPS.next().execute(() -> sent.join().abort());
 
-            assertTrue(engine.hungUp.await(1, TimeUnit.SECONDS));
-            assertFalse(told.isDone());
+            assertTrue(engine.clientClosed.await(1, TimeUnit.SECONDS));
+            assertFalse(result.isDone());
         }
     }
 
     @Test
-    void closingHangsUpAlthoughTheLoopRunsOn() throws Exception {
+    void closingTheClientClosesConnectionsWhileTheLoopRuns() throws Exception {
         try (RawServer engine = new RawServer(RawServer.SILENCE)) {
             PoolHttpClient http = http(engine.url(), 1000);
             LOOPS.next().execute(() -> http.post(0, new byte[2], Map.of(), reply -> {}));
-            assertTrue(engine.asked.await(5, TimeUnit.SECONDS));
+            assertTrue(engine.requestArrived.await(5, TimeUnit.SECONDS));
 
             LOOPS.next().execute(http::close);
 
-            assertTrue(engine.hungUp.await(1, TimeUnit.SECONDS));
+            assertTrue(engine.clientClosed.await(1, TimeUnit.SECONDS));
         }
     }
 
     @Test
-    void anUnknownHostIsNoConnection() throws Exception {
+    void anUnknownHostIsARetryableFailure() throws Exception {
         try (PoolHttpClient http = http("http://no-such-host.invalid", 1000)) {
             HttpReply reply = post(http, "{}");
 
             assertEquals(
                     "no connection to http://no-such-host.invalid/p: unknown host", reply.reason());
-            assertTrue(reply.mayPass());
+            assertTrue(reply.isRetryable());
         }
     }
 
     @Test
-    void overTlsAPeerThatSpeaksNoneIsAReason() throws Exception {
+    void aServerWithoutTlsIsAFailureWithAReason() throws Exception {
         try (RawServer engine = new RawServer(OK);
                 PoolHttpClient http = http(engine.url().replace("http:", "https:"), 1000)) {
             HttpReply reply = post(http, "{}");
@@ -161,9 +161,9 @@ class PoolHttpClientTest {
     }
 
     private static HttpReply post(PoolHttpClient http, String body) throws Exception {
-        CompletableFuture<HttpReply> told = new CompletableFuture<>();
+        CompletableFuture<HttpReply> result = new CompletableFuture<>();
         byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
-        LOOPS.next().execute(() -> http.post(0, bytes, Map.of(), told::complete));
-        return told.get(10, TimeUnit.SECONDS);
+        LOOPS.next().execute(() -> http.post(0, bytes, Map.of(), result::complete));
+        return result.get(10, TimeUnit.SECONDS);
     }
 }

@@ -20,7 +20,7 @@ import org.msgpack.core.MessagePack;
 import org.msgpack.core.MessageUnpacker;
 import org.sage.flink.call.PoolAsyncFunction;
 
-/** A {@link PoolAsyncFunction} on Flink's operator harness: settings, questions in, envelopes out. */
+/** A {@link PoolAsyncFunction} on Flink's operator harness: requests in, results out. */
 public final class CallHarness {
 
     public static final String EMBED =
@@ -30,14 +30,14 @@ public final class CallHarness {
 
     private CallHarness() {}
 
-    /** An envelope, read; the answer's bytes as Latin-1. */
-    public record Output(String carrier, int status, int attempts, String reason, String answer) {
+    /** A decoded call result; its body as Latin-1 text. */
+    public record Output(String carrier, int status, int attempts, String reason, String body) {
         public byte[] bytes() {
-            return answer.getBytes(StandardCharsets.ISO_8859_1);
+            return body.getBytes(StandardCharsets.ISO_8859_1);
         }
     }
 
-    /** Settings with one address, and more of them as JSON fields. */
+    /** Settings with one endpoint, and {@code more} as JSON fields. */
     public static String config(String url, String more) {
         return config(List.of(url), more);
     }
@@ -47,31 +47,31 @@ public final class CallHarness {
         return "{\"name\":\"step\",\"urls\":[\"" + String.join("\",\"", urls) + "\"]" + rest + "}";
     }
 
-    /** The envelopes of these bodies; where unordered by carrier: c0, c1, ... */
-    public static List<Output> ask(String config, String... bodies) throws Exception {
-        byte[][] questions = new byte[bodies.length][];
+    /** The results of calls with these bodies; unordered ones are sorted by carrier: c0, c1, ... */
+    public static List<Output> call(String config, String... bodies) throws Exception {
+        byte[][] requests = new byte[bodies.length][];
         for (int i = 0; i < bodies.length; i++) {
-            questions[i] = question("c" + i, "id" + i, bodies[i], Map.of());
+            requests[i] = callRequest("c" + i, "id" + i, bodies[i], Map.of());
         }
-        return ask(config, questions);
+        return call(config, requests);
     }
 
-    public static List<Output> ask(String config, byte[]... questions) throws Exception {
-        try (var operator = opened(config)) {
-            for (byte[] question : questions) {
-                operator.processElement(new StreamRecord<>(question));
+    public static List<Output> call(String config, byte[]... requests) throws Exception {
+        try (var operator = openOperator(config)) {
+            for (byte[] callRequest : requests) {
+                operator.processElement(new StreamRecord<>(callRequest));
             }
             operator.endInput();
-            List<Output> reads = new ArrayList<>(reads(operator));
+            List<Output> outputs = new ArrayList<>(outputs(operator));
             if (!config.contains(ORDERED)) {
-                reads.sort(
+                outputs.sort(
                         Comparator.comparingInt(r -> Integer.parseInt(r.carrier().substring(1))));
             }
-            return reads;
+            return outputs;
         }
     }
 
-    public static OneInputStreamOperatorTestHarness<byte[], byte[]> opened(String config)
+    public static OneInputStreamOperatorTestHarness<byte[], byte[]> openOperator(String config)
             throws Exception {
         var harness = harness(config);
         harness.open();
@@ -89,8 +89,8 @@ public final class CallHarness {
                 BytePrimitiveArraySerializer.INSTANCE);
     }
 
-    /** A question that has its id among its headers, as the Python side sends it. */
-    public static byte[] question(String carrier, String id, String body, Map<String, String> more)
+    /** The wire form of a request that has its id among its headers, as Python sends it. */
+    public static byte[] callRequest(String carrier, String id, String body, Map<String, String> more)
             throws IOException {
         try (MessageBufferPacker packer = MessagePack.newDefaultBufferPacker()) {
             packer.packArrayHeader(4);
@@ -107,13 +107,13 @@ public final class CallHarness {
         }
     }
 
-    public static List<Output> reads(OneInputStreamOperatorTestHarness<byte[], byte[]> operator)
+    public static List<Output> outputs(OneInputStreamOperatorTestHarness<byte[], byte[]> operator)
             throws IOException {
-        List<Output> reads = new ArrayList<>();
-        for (byte[] envelope : operator.extractOutputValues()) {
-            try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(envelope)) {
+        List<Output> outputs = new ArrayList<>();
+        for (byte[] result : operator.extractOutputValues()) {
+            try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(result)) {
                 assertEquals(5, unpacker.unpackArrayHeader());
-                reads.add(
+                outputs.add(
                         new Output(
                                 latin(unpacker.readPayload(unpacker.unpackBinaryHeader())),
                                 unpacker.unpackInt(),
@@ -122,15 +122,15 @@ public final class CallHarness {
                                 latin(unpacker.readPayload(unpacker.unpackBinaryHeader()))));
             }
         }
-        return reads;
+        return outputs;
     }
 
-    /** An address where nobody listens. */
-    public static String nowhere() throws IOException {
+    /** An address without a server. */
+    public static String unusedUrl() throws IOException {
         return "http://127.0.0.1:" + FakePool.freePort();
     }
 
-    /** No answer before the test is over. */
+    /** Does not respond before the test is over. */
     public static FakePool.Response hang(CountDownLatch never) throws InterruptedException {
         never.await(20, TimeUnit.SECONDS);
         throw new IllegalStateException("the test is over");

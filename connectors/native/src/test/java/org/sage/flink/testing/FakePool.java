@@ -21,12 +21,12 @@ import java.util.concurrent.Executors;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 
-/** A real HTTP server that answers as the test says, and remembers what it was asked. */
+/** A real HTTP server with scripted responses, which records its requests. */
 public final class FakePool implements AutoCloseable {
 
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    /** What came in. */
+    /** A request that arrived. */
     public record Request(String path, Headers headers, String body, long atMs) {
 
         public String header(String name) {
@@ -46,7 +46,7 @@ public final class FakePool implements AutoCloseable {
         }
     }
 
-    /** What goes out. */
+    /** A response to send. */
     public record Response(int status, String body, Map<String, String> headers) {
 
         public Response(int status, String body) {
@@ -54,12 +54,12 @@ public final class FakePool implements AutoCloseable {
         }
     }
 
-    /** The answer to the n-th request, from 0. */
+    /** The response to the n-th request, counted from 0. */
     public interface Script {
-        public Response answer(int n, Request asked) throws Exception;
+        public Response respond(int n, Request request) throws Exception;
     }
 
-    public final List<Request> asked = new CopyOnWriteArrayList<>();
+    public final List<Request> requests = new CopyOnWriteArrayList<>();
     private final HttpServer server;
     private final ExecutorService threads = Executors.newCachedThreadPool();
     private final Script script;
@@ -69,7 +69,7 @@ public final class FakePool implements AutoCloseable {
     }
 
     /**
-     * @param port 0 for any that is free
+     * @param port 0 for any free port
      */
     public FakePool(int port, Script script) {
         this.script = script;
@@ -104,25 +104,25 @@ public final class FakePool implements AutoCloseable {
                         body,
                         System.nanoTime() / 1_000_000);
         int n;
-        synchronized (asked) {
-            n = asked.size();
-            asked.add(request);
+        synchronized (requests) {
+            n = requests.size();
+            requests.add(request);
         }
         try {
-            Response said = script.answer(n, request);
-            byte[] answer = said.body().getBytes(StandardCharsets.UTF_8);
-            said.headers().forEach(exchange.getResponseHeaders()::set);
-            exchange.sendResponseHeaders(said.status(), answer.length == 0 ? -1 : answer.length);
+            Response response = script.respond(n, request);
+            byte[] answer = response.body().getBytes(StandardCharsets.UTF_8);
+            response.headers().forEach(exchange.getResponseHeaders()::set);
+            exchange.sendResponseHeaders(response.status(), answer.length == 0 ? -1 : answer.length);
             exchange.getResponseBody().write(answer);
         } catch (Exception e) {
-            // Without an answer the connection closes, as when an engine dies.
+            // The connection closes without a response, as when an engine crashes.
         } finally {
             exchange.close();
         }
     }
 
-    /** The embeddings of the texts, each (length, 1), the last first: placement is by index. */
-    public static Response embedded(List<String> texts) {
+    /** Embeddings of the texts, each (length, 1), in reverse order: placement is by index. */
+    public static Response embeddings(List<String> texts) {
         List<String> items = new ArrayList<>();
         for (int i = texts.size() - 1; i >= 0; i--) {
             items.add(item(i, vector(texts.get(i).length(), 1f)));

@@ -10,16 +10,16 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * A server on a bare socket, for what no HTTP server would say: it answers each request with the
- * same bytes, whatever they are, and sees when the client hangs up.
+ * A server on a plain socket, for responses that an HTTP server would not send: it answers each
+ * request with the same bytes and notices when the client closes the connection.
  */
 public final class RawServer implements AutoCloseable {
 
-    /** Never a word. */
+    /** The answer of a server that does not respond. */
     public static final String SILENCE = "";
 
-    public final CountDownLatch asked = new CountDownLatch(1);
-    public final CountDownLatch hungUp = new CountDownLatch(1);
+    public final CountDownLatch requestArrived = new CountDownLatch(1);
+    public final CountDownLatch clientClosed = new CountDownLatch(1);
     public final AtomicInteger connections = new AtomicInteger();
     private final ServerSocket server;
     private final String answer;
@@ -30,7 +30,7 @@ public final class RawServer implements AutoCloseable {
     }
 
     /**
-     * @param closes after an answer, without saying so in it
+     * @param closes the connection after each answer, without announcing it
      */
     public RawServer(String answer, boolean closes) throws IOException {
         this.answer = answer;
@@ -51,7 +51,7 @@ public final class RawServer implements AutoCloseable {
                 start(() -> talk(socket));
             }
         } catch (IOException e) {
-            // closed: the test is over
+            // closed, because the test is over
         }
     }
 
@@ -59,17 +59,17 @@ public final class RawServer implements AutoCloseable {
         try (socket) {
             byte[] buffer = new byte[1 << 16];
             InputStream in = socket.getInputStream();
-            while (in.read(buffer) > 0) { // a small request comes in one piece
-                asked.countDown();
+            while (in.read(buffer) > 0) { // a small request arrives in one read
+                requestArrived.countDown();
                 socket.getOutputStream().write(answer.getBytes(StandardCharsets.ISO_8859_1));
                 if (closes) {
                     return;
                 }
             }
         } catch (IOException e) {
-            // reset: hung up as well
+            // reset by the client
         } finally {
-            hungUp.countDown();
+            clientClosed.countDown();
         }
     }
 

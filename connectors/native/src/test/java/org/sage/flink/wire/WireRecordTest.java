@@ -55,8 +55,8 @@ class WireRecordTest {
 
     @Test
     void recordsOfAnOlderJobsStateAreBroughtIntoTodaysForm() {
-        assertArrayEquals(PYTHON, upgraded(BEFORE));
-        assertEquals(DELETE, HexFormat.of().formatHex(upgraded(DELETE_BEFORE)));
+        assertArrayEquals(PYTHON, upgrade(BEFORE));
+        assertEquals(DELETE, HexFormat.of().formatHex(upgrade(DELETE_BEFORE)));
         assertArrayEquals(PYTHON, WireRecord.upgrade(PYTHON));
     }
 
@@ -64,7 +64,7 @@ class WireRecordTest {
     void aValueShapedLikeAnOldDeleteIsDataInTodaysForm() {
         String now = "99" + DELETE_BEFORE.substring(2) + "a6757073657274a0a0";
 
-        assertEquals(now, HexFormat.of().formatHex(upgraded(now)));
+        assertEquals(now, HexFormat.of().formatHex(upgrade(now)));
     }
 
     @Test
@@ -75,11 +75,11 @@ class WireRecordTest {
         for (String old : new String[] {emptyDocument, withoutVersion}) {
             assertEquals(
                     "99" + old.substring(2) + "a6757073657274a0a0",
-                    HexFormat.of().formatHex(upgraded(old)));
+                    HexFormat.of().formatHex(upgrade(old)));
         }
     }
 
-    private static byte[] upgraded(String hex) {
+    private static byte[] upgrade(String hex) {
         return WireRecord.upgrade(HexFormat.of().parseHex(hex));
     }
 

@@ -1,4 +1,4 @@
-"""What the ledger decides, whatever comes."""
+"""Idempotency decisions: the scope of an id, and the next step of a call."""
 
 import orjson
 import pytest
@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_gateway.idempotency.decisions import (
-    Step,
-    Ticket,
-    goes_on,
-    issued,
+    IdempotencyKey,
+    NextStep,
+    idempotency_key,
+    may_detach,
     step_for,
 )
-from sage_gateway.idempotency.store_protocol import Recorded, Running
+from sage_gateway.idempotency.store_protocol import RecordedAnswer, RunningCall
 from sage_gateway.openai.completeness import has_error_event, is_complete
 
 HEX = "0123456789abcdef" * 2
@@ -23,24 +23,24 @@ some = st.binary(max_size=12)
 scopes = st.tuples(some, some, st.sampled_from([CHAT, "/v1/completions"]), some, st.booleans())
 
 
-def ticket(
+def key_of(
     path: str = CHAT,
     body: bytes = b"{}",
     *,
     key: bytes = b"Bearer k",
     tenant: bytes = b"",
     **headers: str,
-) -> Ticket | None:
+) -> IdempotencyKey | None:
     named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-    return issued(path, {b"authorization": key, b"x-sage-tenant": tenant, **named}, body)
+    return idempotency_key(path, {b"authorization": key, b"x-sage-tenant": tenant, **named}, body)
 
 
 @given(st.lists(scopes, min_size=2, max_size=2, unique=True))
-def test_no_two_of_key_tenant_path_and_id_share_an_answer(
+def test_calls_that_differ_in_api_key_tenant_path_or_id_never_share_an_answer(
     two: list[tuple[bytes, bytes, str, bytes, bool]],
 ) -> None:
-    tickets = [
-        issued(
+    keys = [
+        idempotency_key(
             path,
             {
                 b"authorization": key,
@@ -53,52 +53,56 @@ def test_no_two_of_key_tenant_path_and_id_share_an_answer(
     ]
     ids = {(k, t, p, n + (b"+" if m else b"")) for k, t, p, n, m in two}
 
-    assert len({t.key for t in tickets if t}) == len(ids)
+    assert len({k.name for k in keys if k}) == len(ids)
 
 
 @given(some, some)
-def test_an_idempotency_key_names_one_request_whatever_its_body(one: bytes, other: bytes) -> None:
-    first, second = ticket(body=one, idempotency_key="k"), ticket(body=other, idempotency_key="k")
+def test_an_idempotency_key_names_one_request_for_any_body(one: bytes, other: bytes) -> None:
+    first, second = key_of(body=one, idempotency_key="k"), key_of(body=other, idempotency_key="k")
 
     assert first is not None
     assert second is not None
-    assert first.key == second.key
+    assert first.name == second.name
     assert (first.digest == second.digest) == (one == other)
 
 
 @given(some, some)
-def test_a_request_id_names_one_body_so_that_no_other_is_refused(one: bytes, other: bytes) -> None:
-    def made(body: bytes) -> Ticket | None:
-        return ticket(body=body, x_request_id=HEX, idempotency_key=HEX)
+def test_a_request_id_with_another_body_names_another_call(one: bytes, other: bytes) -> None:
+    def made(body: bytes) -> IdempotencyKey | None:
+        return key_of(body=body, x_request_id=HEX, idempotency_key=HEX)
 
     assert (made(one) == made(other)) == (one == other)
 
 
 @pytest.mark.parametrize("name", [HEX, HEX.upper(), UUID])
-def test_a_request_id_that_nobody_else_has_is_taken(name: str) -> None:
-    assert ticket(x_request_id=name) is not None
+def test_a_unique_request_id_makes_a_call_idempotent(name: str) -> None:
+    assert key_of(x_request_id=name) is not None
 
 
 @pytest.mark.parametrize("name", ["", "r-1", "test", HEX[:-1], HEX + "0", UUID + "\n", "-" * 36])
-def test_a_request_id_that_may_be_a_constant_is_for_the_logs_alone(name: str) -> None:
-    assert ticket(x_request_id=name) is None
-    assert ticket(x_request_id=name, idempotency_key="k") is not None
+def test_a_request_id_that_may_be_a_constant_is_for_the_logs_only(name: str) -> None:
+    assert key_of(x_request_id=name) is None
+    assert key_of(x_request_id=name, idempotency_key="k") is not None
 
 
-def test_a_call_without_an_id_has_no_ticket() -> None:
-    assert ticket() is None
+def test_a_call_without_an_id_has_no_idempotency_key() -> None:
+    assert key_of() is None
 
 
-@given(st.sampled_from([None, Running(b"a"), Running(b"b"), Recorded(b"a", False, b"")]))
-def test_an_answer_is_told_for_its_own_body_only(known: Recorded | Running | None) -> None:
-    step = step_for(Ticket(b"k", b"a"), known)
+@given(
+    st.sampled_from([None, RunningCall(b"a"), RunningCall(b"b"), RecordedAnswer(b"a", False, b"")])
+)
+def test_an_answer_is_replayed_for_its_own_body_only(
+    known: RecordedAnswer | RunningCall | None,
+) -> None:
+    step = step_for(IdempotencyKey(b"k", b"a"), known)
 
     if known is None:
-        assert step is Step.ASK
+        assert step is NextStep.DISPATCH
     elif known.digest == b"a":
-        assert step is (Step.REPLAY if isinstance(known, Recorded) else Step.WAIT)
+        assert step is (NextStep.REPLAY if isinstance(known, RecordedAnswer) else NextStep.WAIT)
     else:
-        assert step is Step.REFUSE
+        assert step is NextStep.REFUSE
 
 
 @pytest.mark.parametrize(
@@ -114,12 +118,12 @@ def test_an_answer_is_told_for_its_own_body_only(known: Recorded | Running | Non
         b"\xff",
     ],
 )
-def test_a_200_that_is_no_finished_answer_is_not_kept(body: bytes) -> None:
+def test_an_incomplete_200_is_not_recorded(body: bytes) -> None:
     assert not is_complete(body, bytes_max=1000)
 
 
 @given(st.sampled_from(["choices", "data", "results"]), st.text())
-def test_a_finished_answer_is_kept_up_to_its_limit(name: str, text: str) -> None:
+def test_a_complete_answer_is_recorded_up_to_its_size_limit(name: str, text: str) -> None:
     body = orjson.dumps({"id": "1", name: [{"text": text}], "error": None})
 
     assert is_complete(body, bytes_max=len(body))
@@ -127,7 +131,9 @@ def test_a_finished_answer_is_kept_up_to_its_limit(name: str, text: str) -> None
 
 
 @given(st.text(), st.booleans())
-def test_only_an_error_event_breaks_a_stream_not_a_text_about_one(text: str, late: bool) -> None:
+def test_an_error_event_breaks_a_stream_but_a_text_about_one_does_not(
+    text: str, late: bool
+) -> None:
     event = b"data: " + orjson.dumps({"delta": {"content": text + '\n\ndata: {"error"'}}) + b"\n\n"
     error = b'data: {"error": {"message": "lost"}}\n\n'
 
@@ -136,9 +142,11 @@ def test_only_an_error_event_breaks_a_stream_not_a_text_about_one(text: str, lat
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.sampled_from([0.0, 30.0]), st.booleans())
-def test_orphans_never_outgrow_their_limit(
-    orphans: int, most: int, grace_s: float, kept: bool
+def test_detached_calls_never_exceed_their_limit(
+    detached: int, most: int, grace_s: float, recordable: bool
 ) -> None:
-    going_on = goes_on(orphans=orphans, orphans_max=most, grace_s=grace_s, kept=kept)
+    detaches = may_detach(
+        detached=detached, detached_max=most, grace_s=grace_s, recordable=recordable
+    )
 
-    assert going_on == (orphans < most and grace_s > 0 and kept)
+    assert detaches == (detached < most and grace_s > 0 and recordable)

@@ -1,4 +1,4 @@
-"""A call under an id is paid for once; the engine counts what it was asked."""
+"""A call under an id is paid for once; the fake engine counts its requests."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ def new_id() -> dict[str, str]:
 
 
 class Caller:
-    """Asks the gateway with headers, and knows what the engine was asked since it was made."""
+    """Client that sends requests with headers, and counts the requests that its engine got."""
 
     def __init__(self, gateway: Any) -> None:
         self.gateway = gateway
@@ -77,7 +77,7 @@ def chat(content: str, **more: Any) -> bytes:
     return orjson.dumps({"model": "talk", "messages": messages} | more)
 
 
-def said(answer: httpx.Response) -> str | None:
+def ledger_header(answer: httpx.Response) -> str | None:
     return answer.headers.get("x-sage-ledger")
 
 
@@ -88,7 +88,7 @@ def caller(gateway: Any) -> Iterator[Caller]:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", ["x-request-id", "idempotency-key"])
-def test_a_repeat_gets_the_same_bytes_and_costs_nothing(
+def test_a_repeated_call_gets_the_same_bytes_without_the_engine(
     caller: Caller, name: str, stream: bool
 ) -> None:
     own = {name: uuid.uuid4().hex}
@@ -97,13 +97,13 @@ def test_a_repeat_gets_the_same_bytes_and_costs_nothing(
     again = caller.ask("echo one two three", own, stream=stream)
 
     assert (first.status_code, again.status_code) == (200, 200)
-    assert (said(first), said(again)) == (None, "hit")
+    assert (ledger_header(first), ledger_header(again)) == (None, "hit")
     assert again.content == first.content
     assert again.headers["content-type"] == first.headers["content-type"]
     assert caller.asked() == 1
 
 
-def test_a_second_one_while_the_first_runs_joins_it(caller: Caller) -> None:
+def test_a_repeated_call_joins_the_call_in_flight(caller: Caller) -> None:
     own = new_id()
 
     first = caller.begin("sleep 2", own)
@@ -112,11 +112,13 @@ def test_a_second_one_while_the_first_runs_joins_it(caller: Caller) -> None:
         joined = list(many.map(lambda _: caller.ask("sleep 2", own), range(8)))
 
     assert {answer.content for answer in joined} == {first.result().content}
-    assert {said(answer) for answer in joined} == {"joined"}
+    assert {ledger_header(answer) for answer in joined} == {"joined"}
     assert caller.asked() == 1
 
 
-def test_a_joiner_of_a_stream_hears_it_from_its_start_and_then_live(start: Any, fake: Any) -> None:
+def test_a_client_that_joins_a_stream_gets_it_from_the_start_and_then_live(
+    start: Any, fake: Any
+) -> None:
     with start({"talk": fake()}) as gateway:
         caller, own, body = Caller(gateway), new_id(), chat("slow", stream=True)
         with gateway.client.stream("POST", CHAT, content=body, headers=own) as first:
@@ -131,17 +133,19 @@ def test_a_joiner_of_a_stream_hears_it_from_its_start_and_then_live(start: Any, 
         assert caller.asked() == 1
 
 
-def test_who_hangs_up_and_asks_again_finds_the_call_still_running(caller: Caller) -> None:
+def test_a_client_that_disconnects_and_repeats_joins_the_detached_call(caller: Caller) -> None:
     own = new_id()
 
     caller.hang_up("sleep 1", own)
     again = caller.ask("sleep 1", own)
 
-    assert said(again) == "joined"
+    assert ledger_header(again) == "joined"
     assert (caller.asked(), caller.aborted()) == (1, 0)
 
 
-def test_who_hangs_up_and_comes_back_late_finds_the_answer(caller: Caller) -> None:
+def test_a_client_that_disconnects_and_repeats_later_gets_the_recorded_answer(
+    caller: Caller,
+) -> None:
     own = new_id()
     kept = caller.counted("sage_gateway_ledger_records_total")
 
@@ -149,12 +153,14 @@ def test_who_hangs_up_and_comes_back_late_finds_the_answer(caller: Caller) -> No
     caller.gateway.until(lambda: caller.counted("sage_gateway_ledger_records_total") > kept)
     again = caller.ask("sleep 0.6", own)
 
-    assert said(again) == "hit"
+    assert ledger_header(again) == "hit"
     assert again.json()["choices"][0]["message"]["content"] == "sleep"
     assert (caller.asked(), caller.aborted()) == (1, 0)
 
 
-def test_a_job_that_is_killed_and_replayed_pays_for_nothing_twice(start: Any, fake: Any) -> None:
+def test_a_job_that_is_killed_and_replayed_pays_for_no_generation_twice(
+    start: Any, fake: Any
+) -> None:
     count = 60
 
     async def all_of(gateway: Any, ids: list[dict[str, str]], seconds: float) -> list[Any]:
@@ -172,11 +178,11 @@ def test_a_job_that_is_killed_and_replayed_pays_for_nothing_twice(start: Any, fa
 
         assert {type(answer) for answer in cut_off} == {httpx.ReadTimeout}
         assert {answer.status_code for answer in replayed} == {200}
-        assert {said(answer) for answer in replayed} <= {"joined", "hit"}
+        assert {ledger_header(answer) for answer in replayed} <= {"joined", "hit"}
         assert (caller.asked(), caller.aborted()) == (count, 0)
 
 
-def test_a_stream_that_was_left_is_heard_from_its_start_by_who_comes_back(start: Any, fake: Any):
+def test_a_client_that_returns_to_its_stream_gets_it_from_the_start(start: Any, fake: Any):
     with start({"talk": fake()}) as gateway:
         caller, own = Caller(gateway), new_id()
         body = chat("slow", stream=True)
@@ -190,24 +196,24 @@ def test_a_stream_that_was_left_is_heard_from_its_start_by_who_comes_back(start:
         assert (caller.asked(), caller.aborted()) == (1, 0)
 
 
-def test_without_an_id_hanging_up_still_aborts_the_engine(caller: Caller) -> None:
+def test_a_call_without_an_id_is_aborted_with_its_client(caller: Caller) -> None:
     caller.hang_up("sleep 30", {"x-request-id": "r-1"})
 
     caller.gateway.until(lambda: caller.aborted() == 1, 1.0)
 
 
-def test_a_call_that_nobody_comes_back_to_is_aborted_after_its_grace(start: Any, fake: Any) -> None:
+def test_a_detached_call_is_aborted_after_its_grace_time(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, pool={"ledger": {"grace_s": 0.5}}) as gateway:
         caller = Caller(gateway)
 
         caller.hang_up("sleep 30", new_id())
         gateway.until(lambda: caller.aborted() == 1, 5.0)
 
-        assert caller.counted("sage_gateway_ledger_orphans_aborted_total") == 1
-        assert caller.counted("sage_gateway_ledger_orphans ") == 0
+        assert caller.counted("sage_gateway_ledger_detached_aborted_total") == 1
+        assert caller.counted("sage_gateway_ledger_detached ") == 0
 
 
-def test_no_more_orphans_than_there_is_room_for_go_on(start: Any, fake: Any) -> None:
+def test_detached_calls_beyond_the_limit_are_aborted(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, pool={"ledger": {"orphans_max": 1}}) as gateway:
         caller, own = Caller(gateway), new_id()
 
@@ -215,8 +221,8 @@ def test_no_more_orphans_than_there_is_room_for_go_on(start: Any, fake: Any) -> 
         caller.hang_up("sleep 30", new_id())
         gateway.until(lambda: caller.aborted() == 1, 5.0)
 
-        assert caller.counted("sage_gateway_ledger_orphans ") == 1
-        assert said(caller.ask("sleep 3", own)) in ("joined", "hit")
+        assert caller.counted("sage_gateway_ledger_detached ") == 1
+        assert ledger_header(caller.ask("sleep 3", own)) in ("joined", "hit")
         assert caller.asked() == 2
 
 
@@ -236,7 +242,7 @@ def test_another_body_under_an_idempotency_key_is_a_422_in_openais_shape(caller:
     assert caller.asked() == 2
 
 
-def test_another_body_under_a_calls_own_id_is_another_call(caller: Caller) -> None:
+def test_another_body_under_a_request_id_is_another_call(caller: Caller) -> None:
     name = uuid.uuid4().hex
     own = {"x-request-id": name, "idempotency-key": name}
 
@@ -244,12 +250,12 @@ def test_another_body_under_a_calls_own_id_is_another_call(caller: Caller) -> No
 
     told = [a.json()["choices"][0]["message"]["content"] for a in answers]
     assert told == ["1", "2", "1"]
-    assert [said(a) for a in answers] == [None, None, "hit"]
+    assert [ledger_header(a) for a in answers] == [None, None, "hit"]
 
 
-def test_a_constant_request_id_is_no_promise(caller: Caller) -> None:
+def test_a_constant_request_id_does_not_make_calls_idempotent(caller: Caller) -> None:
     for _ in range(2):
-        assert said(caller.ask("echo hi", {"x-request-id": "constant"})) is None
+        assert ledger_header(caller.ask("echo hi", {"x-request-id": "constant"})) is None
 
     assert caller.asked() == 2
 
@@ -263,24 +269,24 @@ def test_another_key_or_tenant_or_path_never_gets_the_answer(caller: Caller) -> 
     )
     tenant = caller.ask("echo hi", {**own, "x-sage-tenant": "other"})
 
-    assert (said(basic), said(tenant)) == (None, None)
+    assert (ledger_header(basic), ledger_header(tenant)) == (None, None)
     assert caller.asked() == 3
 
 
 @pytest.mark.parametrize("script", ["status 500", "status 429", "overflow"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failure_is_told_and_forgotten(caller: Caller, script: str, stream: bool) -> None:
+def test_a_failure_is_delivered_and_not_recorded(caller: Caller, script: str, stream: bool) -> None:
     own = new_id()
 
     first = caller.ask(script, own, stream=stream)
     again = caller.ask(script, own, stream=stream)
 
     assert first.status_code == again.status_code >= 400
-    assert (said(first), said(again)) == (None, None)
+    assert (ledger_header(first), ledger_header(again)) == (None, None)
     assert caller.asked() == 2
 
 
-def test_a_failure_is_told_to_all_who_joined(start: Any, fake: Any) -> None:
+def test_a_failure_is_delivered_to_all_joined_clients(start: Any, fake: Any) -> None:
     with start({"talk": fake(timeout_s=2)}) as gateway:
         caller, own = Caller(gateway), new_id()
         first = caller.begin("sleep 5", own)
@@ -300,12 +306,12 @@ def test_a_stream_that_the_engine_cut_is_not_recorded(start: Any, fake: Any) -> 
 
         assert "stream_interrupted" in first.text
         assert again.content == first.content
-        assert said(again) is None
+        assert ledger_header(again) is None
         assert caller.asked() == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_above_the_limit_is_told_whole_but_not_recorded(
+def test_an_answer_above_the_size_limit_is_delivered_but_not_recorded(
     start: Any, fake: Any, stream: bool
 ) -> None:
     script = "echo " + " ".join(["word"] * 300)
@@ -316,7 +322,7 @@ def test_an_answer_above_the_limit_is_told_whole_but_not_recorded(
         again = caller.ask(script, own, stream=stream)
 
         assert first.text.count("word") == again.text.count("word") == 300
-        assert said(again) is None
+        assert ledger_header(again) is None
         assert caller.asked() == 2
         assert caller.counted("sage_gateway_ledger_unfit_total") == 2
 
@@ -329,7 +335,7 @@ def test_embeddings_are_answered_once_too_out_of_memory(gateway: Any) -> None:
     again = gateway.client.post("/v1/embeddings", json=body, headers=own)
 
     assert again.content == first.content
-    assert said(again) == "hit"
+    assert ledger_header(again) == "hit"
     assert gateway.seen("vectors")["requests"] == before + 1
 
 
@@ -359,11 +365,11 @@ def test_a_mounted_pipeline_and_its_inner_calls_do_not_meet(start: Any, fake: An
         assert plain.json()["choices"][0]["message"]["content"] == "inner"
         assert outer[0].json()["choices"][0]["message"]["content"] == "outer of inner"
         assert outer[1].content == outer[0].content
-        assert [said(answer) for answer in (plain, *outer)] == [None, None, "hit"]
+        assert [ledger_header(answer) for answer in (plain, *outer)] == [None, None, "hit"]
         assert caller.asked() == 2
 
 
-def test_off_means_that_every_call_is_asked(start: Any, fake: Any) -> None:
+def test_with_store_off_every_call_goes_to_the_engine(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, pool={"ledger": {"store": "off"}}) as gateway:
         caller, own = Caller(gateway), new_id()
         caller.ask("echo hi", own)
@@ -373,17 +379,17 @@ def test_off_means_that_every_call_is_asked(start: Any, fake: Any) -> None:
         assert "sage_gateway_ledger" not in gateway.client.get("/metrics").text
 
 
-def test_metrics_tell_what_the_ledger_did(start: Any, fake: Any) -> None:
+def test_metrics_count_calls_by_outcome(start: Any, fake: Any) -> None:
     with start({"talk": fake()}) as gateway:
         caller, own = Caller(gateway), new_id()
         for _ in range(3):
             caller.ask("echo hi", own)
         text = gateway.client.get("/metrics").text
 
-    assert 'sage_gateway_ledger_calls_total{outcome="asked"} 1.0' in text
-    assert 'sage_gateway_ledger_calls_total{outcome="hit"} 2.0' in text
-    assert 'sage_gateway_ledger_calls_total{outcome="joined"} 0.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="dispatched"} 1.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="replayed"} 2.0' in text
+    assert 'sage_gateway_ledger_calls_total{outcome="coalesced"} 0.0' in text
     assert "sage_gateway_ledger_records_total 1.0" in text
     assert "sage_gateway_ledger_write_seconds_count 1.0" in text
-    assert 'sage_gateway_ledger_evictions_total{kept="generations"} 0.0' in text
-    assert 'sage_gateway_ledger_bytes{kept="generations"}' in text
+    assert 'sage_gateway_ledger_evictions_total{store="generations"} 0.0' in text
+    assert 'sage_gateway_ledger_bytes{store="generations"}' in text

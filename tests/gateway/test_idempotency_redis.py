@@ -1,4 +1,4 @@
-"""Several gateways that share a Redis answer as one."""
+"""Idempotency of several gateways that share a Redis."""
 
 import time
 import uuid
@@ -15,6 +15,7 @@ from redis_server import free_port, redis_server
 
 from sage_flink.common import ConfigError
 from sage_gateway.config.pool_file import load
+from sage_gateway.storage.redis import RedisConnection
 
 pytestmark = pytest.mark.service
 
@@ -23,7 +24,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """Settings of gateways that share a ledger."""
+    """Settings of gateways that share an idempotency store."""
     with redis_server(tmp_path) as url:
         yield {"ledger": {"store": "redis", "url": url, "lease_s": 1.5}}
 
@@ -38,7 +39,7 @@ def new_id() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_one_gateway_answered_another_replays(
+def test_an_answer_of_one_gateway_is_replayed_by_another(
     start: Any, fake: Any, shared: Any, stream: bool
 ) -> None:
     own = new_id()
@@ -51,7 +52,7 @@ def test_what_one_gateway_answered_another_replays(
         assert two.seen()["requests"] == 0
 
 
-def test_a_call_that_runs_at_one_gateway_is_waited_for_at_another(
+def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
     start: Any, fake: Any, shared: Any
 ) -> None:
     own = new_id()
@@ -71,7 +72,9 @@ def test_a_call_that_runs_at_one_gateway_is_waited_for_at_another(
         assert two.seen()["requests"] == 1
 
 
-def test_a_failure_at_one_gateway_lets_the_other_ask(start: Any, fake: Any, shared: Any) -> None:
+def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
+    start: Any, fake: Any, shared: Any
+) -> None:
     own = new_id()
     with (
         start({"talk": fake(timeout_s=1)}, pool=shared) as one,
@@ -112,9 +115,7 @@ def test_the_calls_of_a_killed_gateway_are_taken_over(
         assert two.seen()["requests"] == 1
 
 
-def test_without_its_redis_a_gateway_answers_all_the_same(
-    start: Any, fake: Any, tmp_path: Path
-) -> None:
+def test_a_gateway_without_its_redis_still_answers(start: Any, fake: Any, tmp_path: Path) -> None:
     own = new_id()
     with (
         redis_server(tmp_path) as url,
@@ -131,15 +132,20 @@ def test_without_its_redis_a_gateway_answers_all_the_same(
         assert {answer.headers.get("x-sage-ledger") for answer in answers} == {None}
 
 
-def test_a_redis_that_is_not_there_is_no_reason_not_to_start(start: Any, fake: Any) -> None:
-    away = {"ledger": {"store": "redis", "url": f"redis://:a-secret@127.0.0.1:{free_port()}/0"}}
-    with start({"talk": fake()}, pool=away) as gateway:
+def test_a_gateway_starts_without_its_redis(start: Any, fake: Any) -> None:
+    missing = {"ledger": {"store": "redis", "url": f"redis://:a-secret@127.0.0.1:{free_port()}/0"}}
+    with start({"talk": fake()}, pool=missing) as gateway:
         assert ask(gateway.client, "echo hi", new_id()).status_code == 200
 
 
-def test_redis_without_an_address_is_a_mistake_that_is_named(tmp_path: Path) -> None:
+def test_redis_without_a_url_is_a_config_error(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text("models: {m: {engine: fake, kind: chat}}\nledger: {store: redis}\n")
 
     with pytest.raises(ConfigError, match=r"ledger\.url: is missing"):
         load(file, ["fake"])
+
+
+def test_a_url_of_another_scheme_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"ledger\.url: .*redis://"):
+        RedisConnection("http://:a-secret@127.0.0.1/", "the store's Redis")

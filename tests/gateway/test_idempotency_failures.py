@@ -1,4 +1,4 @@
-"""The ledger when something breaks: a killed gateway, a file that cannot be used."""
+"""Idempotency through failures: a killed gateway, a file that cannot be used."""
 
 import sqlite3
 import time
@@ -12,11 +12,11 @@ import pytest
 from gateway_process import gateway_process
 from prometheus_client import CollectorRegistry
 
-from sage_gateway.idempotency.counters import Counts
-from sage_gateway.idempotency.resilient_store import Away, Keeper
-from sage_gateway.idempotency.sqlite import SqliteStore
-from sage_gateway.idempotency.sqlite_tables import Rows
-from sage_gateway.idempotency.store_protocol import Recorded
+from sage_gateway.idempotency.counters import IdempotencyMetrics
+from sage_gateway.idempotency.resilient_store import ResilientStore, Unavailable
+from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
+from sage_gateway.idempotency.sqlite_tables import AnswerBlocks
+from sage_gateway.idempotency.store_protocol import RecordedAnswer
 
 CHAT = "/v1/chat/completions"
 
@@ -43,7 +43,7 @@ def file_of(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_was_answered_before_kill_9_is_answered_from_the_file(
+def test_an_answer_from_before_kill_9_is_replayed_from_the_file(
     tmp_path: Path, fake: Any, stream: bool
 ) -> None:
     own = new_id()
@@ -64,7 +64,7 @@ def test_what_was_answered_before_kill_9_is_answered_from_the_file(
 @pytest.mark.parametrize(
     "found", [b"not a database, " * 1000, b"SQLite format 3\x00" + b"\xff" * 9000]
 )
-def test_a_broken_file_is_set_aside_and_a_new_one_made(
+def test_a_corrupt_file_is_renamed_and_a_new_one_created(
     start: Any, fake: Any, tmp_path: Path, found: bytes
 ) -> None:
     file = file_of(tmp_path)
@@ -80,7 +80,9 @@ def test_a_broken_file_is_set_aside_and_a_new_one_made(
     assert file.with_name("ledger.sqlite.corrupt").read_bytes() == found
 
 
-def test_a_file_that_breaks_later_is_set_aside_too(tmp_path: Path, start: Any, fake: Any) -> None:
+def test_a_file_that_is_corrupted_later_is_renamed_too(
+    tmp_path: Path, start: Any, fake: Any
+) -> None:
     file = file_of(tmp_path)
     with start({"talk": fake()}, home=tmp_path) as gateway:
         for _ in range(50):
@@ -98,7 +100,7 @@ def test_a_file_that_breaks_later_is_set_aside_too(tmp_path: Path, start: Any, f
     assert {answer.status_code for answer in answers} == {200}
 
 
-def test_a_locked_file_costs_no_wait_and_no_answer_and_has_them_all_later(
+def test_a_locked_file_delays_no_answer_and_has_them_all_later(
     start: Any, fake: Any, tmp_path: Path
 ) -> None:
     file = file_of(tmp_path)
@@ -116,13 +118,13 @@ def test_a_locked_file_costs_no_wait_and_no_answer_and_has_them_all_later(
         assert all(answer.elapsed.total_seconds() < 0.4 for answer in answers)
         assert errors(gateway.client) == 0
 
-    rows = Rows(file, ttl_s=60, bytes_max=1 << 20, file_bytes_max=1 << 22)
-    rows.open()
-    assert len(rows.known) == 21
-    rows.close()
+    blocks = AnswerBlocks(file, ttl_s=60, bytes_max=1 << 20, file_bytes_max=1 << 22)
+    blocks.open()
+    assert len(blocks.places) == 21
+    blocks.close()
 
 
-def test_a_folder_that_cannot_be_written_costs_no_answer(
+def test_a_folder_that_cannot_be_written_fails_no_request(
     start: Any, fake: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
@@ -135,17 +137,19 @@ def test_a_folder_that_cannot_be_written_costs_no_answer(
         assert errors(gateway.client) >= 1
 
 
-async def test_a_full_disk_is_one_more_way_to_be_away(tmp_path: Path) -> None:
-    counts = Counts(CollectorRegistry())
-    store = SqliteStore(tmp_path / "l", ttl_s=60, bytes_max=1 << 20, file_bytes_max=64 << 10)
-    keeper = Keeper(store, counts)
-    await keeper.open()
+async def test_a_store_on_a_full_disk_is_skipped(tmp_path: Path) -> None:
+    metrics = IdempotencyMetrics(CollectorRegistry())
+    store = SqliteIdempotencyStore(
+        tmp_path / "l", ttl_s=60, bytes_max=1 << 20, file_bytes_max=64 << 10
+    )
+    resilient = ResilientStore(store, metrics)
+    await resilient.open()
 
     for n in range(3):
-        assert await keeper.claim(bytes([n]), b"d") is None
-    small = await keeper.record(b"\0", Recorded(b"d", False, b"x"))
-    large = await keeper.record(b"\1", Recorded(b"d", False, b"x" * 200_000))
+        assert await resilient.claim(bytes([n]), b"d") is None
+    small = await resilient.record(b"\0", RecordedAnswer(b"d", False, b"x"))
+    large = await resilient.record(b"\1", RecordedAnswer(b"d", False, b"x" * 200_000))
 
     assert (small, large) == (True, False)
-    assert await keeper.claim(b"\0", b"d") is Away.AWAY
-    await keeper.close()
+    assert await resilient.claim(b"\0", b"d") is Unavailable.UNAVAILABLE
+    await resilient.close()

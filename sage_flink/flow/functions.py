@@ -1,0 +1,47 @@
+"""Functions of a flat_map made from simpler ones: what ``Stream.map`` and ``.filter`` put there."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sage_flink.common.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """One record out for each record in: the same id, with the value that ``function`` returns.
+
+    A Record that ``function`` returns is taken as it is.
+
+    >>> [r.value for r in Map(lambda record: record.value.upper())(Record(id="a", value="x"))]
+    ['X']
+    """
+
+    function: Callable[[Record], Any]
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        """The one record."""
+        made = self.function(record)
+        return (made if isinstance(made, Record) else record.replace(value=made),)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The record itself where ``function`` returns a true value, otherwise no record.
+
+    >>> list(Filter(lambda record: record.value)(Record(id="a", value="")))
+    []
+    """
+
+    function: Callable[[Record], bool]
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        """The record, or an empty tuple."""
+        return (record,) if self.function(record) else ()
+
+
+def unwrap(function: Any) -> Any:
+    """The author's function: that of a Map or Filter, or ``function`` itself."""
+    while isinstance(function, Map | Filter):
+        function = function.function
+    return function
