@@ -82,7 +82,7 @@ class RequestTracker:
             self._recording = self._tracking.recorder.start(model.name, hints, tokens)
 
     def dispatch(self, queued: QueuedRequest | None) -> None:
-        """A replica has room for the request; without ``queued`` it did not have to wait."""
+        """A replica has room for the request; ``queued`` is None if it did not have to wait."""
         if self._recording is not None:
             self._recording.mark_dispatched()
         if self._span is not None:

@@ -7,7 +7,13 @@ model's policy remembers, ``candidate_set`` keeps the replicas ready for a decis
 policy is a file with ``POLICY`` and its name in ``pool_spec.Routing``.
 """
 
-from sage_gateway.routing.policy import NO_HINTS, Candidate, RoutingHints, RoutingPolicy, eligible
+from sage_gateway.routing.policy import (
+    NO_HINTS,
+    Candidate,
+    RoutingHints,
+    RoutingPolicy,
+    eligible,
+)
 from sage_gateway.routing.router import POLICIES, Router
 
 __all__ = [

@@ -49,7 +49,7 @@ NO_HINTS = RoutingHints()
 
 
 def no_hints(_: Request) -> RoutingHints:
-    """For a policy that takes every request alike."""
+    """For a policy that treats all requests alike."""
     return NO_HINTS
 
 
@@ -62,8 +62,9 @@ def keep_state(state: S, _: RoutingHints, __: int) -> S:
 class RoutingPolicy(Generic[S]):
     """One way to choose a replica.
 
-    ``choose`` is pure: candidates (never none), hints and the state give the index. ``learn`` is
-    the state after that choice, ``start`` the first one. ``read`` takes the hints from a request.
+    ``choose`` is pure: candidates (at least one), hints and the state give the index. ``learn`` is
+    the state after that choice, ``start`` the initial one. ``read`` takes the hints from a
+    request.
     """
 
     choose: Callable[[Sequence[Candidate], RoutingHints, S], int]

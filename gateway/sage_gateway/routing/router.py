@@ -21,7 +21,7 @@ class Router:
         self._state = self._policy.start(spec)
 
     def hints(self, request: Request) -> RoutingHints:
-        """The policy's hints of a request."""
+        """The hints that the policy reads from a request."""
         return self._policy.read(request)
 
     def choose(

@@ -7,7 +7,7 @@ import msgspec
 from sage_gateway.requests.request import BACKGROUND, NORMAL
 
 BYTES_A_TOKEN = 4
-ANSWER_TOKENS = 256  # of a generation that names no limit; corrected once the engine has counted
+ANSWER_TOKENS = 256  # of a generation without a limit; corrected once the engine has counted
 
 
 class RequestHints(msgspec.Struct, frozen=True, gc=False):
