@@ -105,41 +105,25 @@ def build(
     Raises:
         ConfigError: a model's weights or an engine's environment are not there.
     """
-    folder = settings.home / "logs"
-    pool = Pool(spec, engines, models=settings.models, logs=folder, store=records)
+    logs = settings.home / "logs"
+    pool = Pool(spec, engines, models=settings.models, logs=logs, store=records)
     catalog = ModelCatalog(pool, tuple(factories))
     metrics = Metrics(pool)
     tracking = RequestTracking(metrics, requests, recorder=_recorder(spec), tracing=tracing())
-    pipelines = registry.load(settings, factories)
-    inference = _inference(catalog, tracking, open_store, pipelines)
-    data = settings.home / "data" / "gateway"
+    inference = _inference(catalog, tracking, open_store, registry.load(settings, factories))
+    data = _data(settings)
     accounting = _accounting(spec, data, keys, catalog, inference.inference, metrics.registry)
-    points = Points(bucket, metrics.registry)
-    flink = FlinkJobs(settings.flink_url)
-    lines = BatchRequests(keys, accounting.handler)
-    background = BackgroundParts(
-        points,
-        UsagePoints(accounting.tenants, points.add),
-        Autoscaler(pool.models, pool, points, flink, metrics.registry),
-        BatchService(
-            spec.batches,
-            data,
-            send=lines.answer,
-            is_known_model=catalog.knows,
-            registry=metrics.registry,
-        ),
-    )
+    background = _background(settings, spec, bucket, catalog, metrics.registry, accounting)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with _open(pool, inference, accounting, background):
             yield
 
-    admin = admin_api.build(
-        catalog, metrics, accounting.tenants, background.batches, background.autoscaler, lifespan
-    )
+    tenants, batches = accounting.tenants, background.batches
+    admin = admin_api.build(catalog, metrics, tenants, batches, background.autoscaler, lifespan)
     file_bytes_max = spec.batches.file_bytes_max
-    asgi = GatewayApp(accounting.tenants, accounting.handler, admin, file_bytes_max=file_bytes_max)
+    asgi = GatewayApp(tenants, accounting.handler, admin, file_bytes_max=file_bytes_max)
     return Gateway(pool, inference, accounting, background, asgi)
 
 
@@ -175,6 +159,31 @@ def _accounting(
     return AccountingParts(tenants, idempotency, cache, RequestPipeline(cache, inference))
 
 
+def _background(
+    settings: Settings,
+    spec: PoolSpec,
+    bucket: Bucket,
+    catalog: ModelCatalog,
+    metrics: CollectorRegistry,
+    accounting: AccountingParts,
+) -> BackgroundParts:
+    points = Points(bucket, metrics)
+    pool, flink = catalog.pool, FlinkJobs(settings.flink_url)
+    batches = BatchService(
+        spec.batches,
+        _data(settings),
+        send=BatchRequests(accounting.tenants.keys, accounting.handler).answer,
+        is_known_model=catalog.knows,
+        registry=metrics,
+    )
+    return BackgroundParts(
+        points,
+        UsagePoints(accounting.tenants, points.add),
+        Autoscaler(pool.models, pool, points, flink, metrics),
+        batches,
+    )
+
+
 @contextlib.asynccontextmanager
 async def _open(
     pool: Pool,
@@ -205,6 +214,10 @@ async def _open(
             await part.open()
             stack.push_async_callback(part.close)
         yield
+
+
+def _data(settings: Settings) -> Path:
+    return settings.home / "data" / "gateway"
 
 
 def _recorder(spec: PoolSpec) -> Recorder | None:

@@ -95,7 +95,7 @@ def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
         if found.process is not None:
             found.end(signal.SIGKILL)
         for file in found.folder.glob("*.json"):
-            file.unlink(missing_ok=True)  # nobody wants them: their watchers end them
+            file.unlink(missing_ok=True)  # without a record their watchers end them
         wait_until(lambda: not processes_of(home), 10, f"engines of {home} to end")
 
 
@@ -215,7 +215,7 @@ def record(**more: Any) -> EngineRecord:
 def test_a_record_is_private_and_is_read_back_unchanged(tmp_path: Path) -> None:
     records = EngineStateStore(tmp_path / "run")
     assert records.open()
-    path = records.path("a/b", 0)
+    path = records.new_path("a/b", 0)
     records.write_engine(path, record())
 
     assert list(records.running_engines()) == [(path, record())]
@@ -236,8 +236,8 @@ def test_a_file_that_is_not_a_record_is_removed(tmp_path: Path, text: str) -> No
 
 def test_a_process_with_the_same_id_and_another_start_time_is_another(tmp_path: Path) -> None:
     records = EngineStateStore(tmp_path)
-    records.write_engine(records.path("m", 0), record(created_s=created_s(os.getpid()) - 60))
-    records.write_engine(records.path("m", 1), record(pid=2**22 + 1))
+    records.write_engine(records.new_path("m", 0), record(created_s=created_s(os.getpid()) - 60))
+    records.write_engine(records.new_path("m", 1), record(pid=2**22 + 1))
 
     assert list(records.running_engines()) == []
 

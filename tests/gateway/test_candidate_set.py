@@ -40,7 +40,7 @@ changes = st.lists(
 )
 
 
-class Replicas:
+class ReplicaSet:
     """Ready replica slots with a candidate set, and one change of them after another."""
 
     def __init__(self, count: int) -> None:
@@ -92,7 +92,7 @@ def ready_slot(index: int, candidates: CandidateSet) -> ReplicaSlot:
 def test_a_candidate_set_equals_all_eligible_replicas_after_any_changes(
     changes: Sequence[tuple[str, int, Any]], tried: set[int]
 ) -> None:
-    replicas, now_s = Replicas(4), NOW_S
+    replicas, now_s = ReplicaSet(4), NOW_S
     candidates = replicas.candidates
 
     for what, at, value in changes:
@@ -109,7 +109,7 @@ def test_a_candidate_set_equals_all_eligible_replicas_after_any_changes(
 
 
 def test_a_removed_replica_does_not_change_the_candidate_set() -> None:
-    replicas = Replicas(2)
+    replicas = ReplicaSet(2)
     removed = replicas.slots[1]
     replicas.candidates.room(NOW_S)
 
@@ -123,7 +123,7 @@ def test_a_removed_replica_does_not_change_the_candidate_set() -> None:
 
 
 def test_requests_change_the_room_of_a_model() -> None:
-    launch = Replicas(1).slots[0].launch
+    launch = ReplicaSet(1).slots[0].launch
     model = Model("talk", launch.spec, ENGINES["fake"], launch, Footprint("talk", 1, 1, 0, 0))
     slot = model.slot(0)
     slot.set_replica(replace(slot.replica, state=ReplicaState.READY))

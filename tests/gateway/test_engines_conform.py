@@ -42,7 +42,7 @@ class Engine:
 
 @contextlib.contextmanager
 def elsewhere(*arguments: str) -> Iterator[int]:
-    """The port of the scriptable server, started by nobody's pool."""
+    """The port of the scripted server, which no pool has started."""
     port = free_port()
     line = [sys.executable, str(SERVER), "--port", str(port), "--alias", "theirs", *arguments]
     with subprocess.Popen(line) as process:

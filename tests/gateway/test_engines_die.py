@@ -106,9 +106,9 @@ def test_a_failed_engine_is_logged_with_the_path_of_its_log(
 ) -> None:
     with start({"talk": fake(arguments=["--no-such-option"])}, wait=False) as gateway:
         gateway.until(lambda: "exited with 2" in caplog.text)
-    told = next(r.getMessage() for r in caplog.records if "exited with 2" in r.getMessage())
+    message = next(r.getMessage() for r in caplog.records if "exited with 2" in r.getMessage())
 
-    file = Path(told.split("; what it said: ")[1])
+    file = Path(message.split("; its log: ")[1])
     assert "unrecognized arguments: --no-such-option" in file.read_text()
 
 
@@ -169,7 +169,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
 
 
 class Fatal(BaseException):
-    """What nobody catches."""
+    """An exception that is not caught."""
 
 
 def test_a_replica_without_a_supervisor_is_reported(
@@ -185,7 +185,7 @@ def test_a_replica_without_a_supervisor_is_reported(
 
     odd = Engine(kinds=frozenset({"chat"}), argv=fatal, weights=False)
     with start({"talk": {**fake(), "engine": "odd"}}, engines={"odd": odd}, wait=False) as gateway:
-        gateway.until(lambda: "talk/0: nobody keeps this replica any more" in caplog.text)
+        gateway.until(lambda: "talk/0: the replica has no supervisor any more" in caplog.text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -165,7 +165,7 @@ def test_an_engines_own_failure_is_a_502_with_a_time_to_wait(gateway: Any) -> No
 
     assert answer.status_code == 502
     assert int(answer.headers["retry-after"]) >= 1
-    assert "told to answer 500" in error_of(answer)["message"]
+    assert "scripted status 500" in error_of(answer)["message"]
 
 
 def test_a_path_that_is_not_there_and_a_wrong_method_are_errors_in_openais_shape(

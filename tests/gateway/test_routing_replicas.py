@@ -17,7 +17,7 @@ from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.routing import Candidate, RoutingHints
 from sage_gateway.routing.rendezvous import choose
 
-RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check comes to help
+RARELY = {"interval_s": 60, "timeout_s": 1}  # no health check interferes
 
 
 def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
@@ -26,7 +26,7 @@ def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
 
 @contextlib.contextmanager
 def hung(of: Any) -> Iterator[None]:
-    """The engine hangs: it takes connections and answers nothing."""
+    """The engine hangs: it takes connections and does not answer."""
     process = of.process
     process.send_signal(signal.SIGSTOP)
     try:
@@ -59,7 +59,7 @@ def talk(gateway: Any, session: str) -> httpx.Response:
 
 
 def of_first() -> str:
-    """A session whose replica is the first, while that is well."""
+    """A session of the first replica, while that is healthy."""
     both = [Candidate(i, ReplicaState.READY, 0) for i in range(2)]
     return next(str(n) for n in range(99) if choose(both, RoutingHints(b"%d" % n), None) == 0)
 

@@ -63,17 +63,17 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         3,
         Cause.QUEUE_WAIT,
     ),
-    "so does the wait of one who waits still": (
+    "the wait of a queued request adds too": (
         under(CALM, queue_oldest_ms=900, **FULL),
         3,
         Cause.QUEUE_WAIT,
     ),
-    "a burst does not": (
+    "a burst adds no replica": (
         under(CALM, queue_wait_ms_p99=900, queue_length=6, in_flight=8, waited_s=3.0),
         2,
         Cause.STEADY,
     ),
-    "as many as the rates ask for": (
+    "as many as the rates need": (
         under(CALM, queue_wait_ms_p99=900, arrival_rate=9, served_rate=5, **FULL),
         4,
         Cause.QUEUE_WAIT,
@@ -83,20 +83,20 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         4,
         Cause.QUEUE_WAIT,
     ),
-    "who is turned away adds": (under(CALM, refused=3, in_flight=8), 3, Cause.REFUSED),
+    "a rejected request adds": (under(CALM, refused=3, in_flight=8), 3, Cause.REFUSED),
     "a slow first token adds": (under(CALM, ttft_ms_p99=900, in_flight=8), 3, Cause.TTFT),
     "slow tokens add": (under(CALM, tpot_ms_p99=120.0, in_flight=8), 3, Cause.TPOT),
-    "one alone that is slow does not": (
+    "a slow request alone adds no replica": (
         under(LONELY, ttft_ms_p99=900, tpot_ms_p99=120.0, in_flight=1),
         1,
         Cause.STEADY,
     ),
-    "never beyond the most": (
+    "never beyond the maximum": (
         under(CALM, replicas=4, ready=4, queue_wait_ms_p99=9e5, **FULL),
         4,
         Cause.AT_MAX,
     ),
-    "none while others start": (
+    "no replica is added while others start": (
         under(CALM, starting=1, queue_wait_ms_p99=900, **FULL),
         2,
         Cause.STARTING,
@@ -106,41 +106,57 @@ TABLE: dict[str, tuple[Inputs, int, Cause]] = {
         4,
         Cause.LAG,
     ),
-    "a lag that is caught up with does not": (
+    "a falling lag adds no replica": (
         under(CALM, queue_wait_ms_p99=90, jobs=(job("embed", rate=-5),), **FULL),
         2,
         Cause.STEADY,
     ),
-    "a slow Python step does not": (
+    "a slow Python step adds no replica": (
         under(LONELY, jobs=(job("map"),)),
         1,
         Cause.NOT_THE_POOL,
     ),
-    "nor does a call at its own capacity": (
+    "a call at its own capacity adds no replica": (
         under(LONELY, jobs=(job("embed"),)),
         1,
         Cause.NOT_THE_POOL,
     ),
-    "others who wait add, whatever a job is slow with": (
+    "queued requests add, whatever the bottleneck of a job": (
         under(LONELY, queue_wait_ms_p99=900, queue_length=3, waited_s=9, jobs=(job("map"),)),
         2,
         Cause.QUEUE_WAIT,
     ),
-    "background waits for ever": (under(LONELY, background=500, in_flight=4), 1, Cause.STEADY),
-    "a request for none adds one": (Inputs(replicas=0, queue_length=1), 1, Cause.DEMAND),
-    "so does one of a batch": (Inputs(replicas=0, background=1), 1, Cause.DEMAND),
-    "none without a request": (Inputs(replicas=0), 0, Cause.IDLE),
+    "background alone adds no replica": (
+        under(LONELY, background=500, in_flight=4),
+        1,
+        Cause.STEADY,
+    ),
+    "a request to a model at zero adds one": (Inputs(replicas=0, queue_length=1), 1, Cause.DEMAND),
+    "a batch request to a model at zero adds one": (
+        Inputs(replicas=0, background=1),
+        1,
+        Cause.DEMAND,
+    ),
+    "a model at zero stays there without a request": (Inputs(replicas=0), 0, Cause.IDLE),
     "surplus is removed one by one": (CALM, 1, Cause.SURPLUS),
-    "but not where one fewer would be full": (under(CALM, in_flight=4), 2, Cause.STEADY),
-    "one idle model is let go": (under(LONELY, in_flight=0, idle_s=61), 0, Cause.IDLE),
-    "all its replicas are": (under(CALM, in_flight=0, idle_s=61), 0, Cause.IDLE),
-    "not while a job has work for it": (
+    "surplus is kept if the others would be full": (under(CALM, in_flight=4), 2, Cause.STEADY),
+    "an idle model is scaled to zero": (under(LONELY, in_flight=0, idle_s=61), 0, Cause.IDLE),
+    "with all of its replicas": (under(CALM, in_flight=0, idle_s=61), 0, Cause.IDLE),
+    "an idle model stays while a job has a lag": (
         under(LONELY, in_flight=0, idle_s=61, jobs=(job("read", 0),)),
         1,
         Cause.LAG,
     ),
-    "nor while one is in flight": (under(LONELY, in_flight=1, idle_s=61), 1, Cause.STEADY),
-    "too many come back into the bounds": (under(CALM, replicas=7, ready=7), 4, Cause.BOUNDS),
+    "an idle model stays while a request is in flight": (
+        under(LONELY, in_flight=1, idle_s=61),
+        1,
+        Cause.STEADY,
+    ),
+    "more replicas than the maximum are corrected": (
+        under(CALM, replicas=7, ready=7),
+        4,
+        Cause.BOUNDS,
+    ),
 }
 
 

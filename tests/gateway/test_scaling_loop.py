@@ -31,7 +31,7 @@ SLOW = JobStatus(
 )
 
 
-class Replicas:
+class ReplicaOwner:
     """Owns the replicas of a model: a new one is ready after 50 ms, a surplus one is removed."""
 
     def __init__(self, model: Model, room: int = 64) -> None:
@@ -83,10 +83,10 @@ def _models(queue_timeout_s: float = 5.0, **scaling: Any) -> dict[str, Model]:
 @contextlib.asynccontextmanager
 async def autoscaled_model(
     cluster: Cluster, *, room: int = 64, first: int = 1, store: str = "memory", **scaling: Any
-) -> AsyncIterator[tuple[Model, Replicas, Autoscaler]]:
+) -> AsyncIterator[tuple[Model, ReplicaOwner, Autoscaler]]:
     models = _models(**({"up_cooldown_s": 0.1, "down_cooldown_s": 0.3, "idle_s": 0.5} | scaling))
     model = models["talk"]
-    owner = Replicas(model, room)
+    owner = ReplicaOwner(model, room)
     owner.ready()
     for slot in model.replica_slots[first:]:
         model.remove_slot(slot)

@@ -36,7 +36,7 @@ LAG = "Source__texts.pendingRecords"
 
 
 class Flink:
-    """Answers as Flink's REST API does, of a job whose call is the bottleneck; ``lag`` is told."""
+    """A fake of Flink's REST API with a job that has its call as the bottleneck, and a ``lag``."""
 
     def __init__(self) -> None:
         self.lag: float | None = 100.0

@@ -36,7 +36,7 @@ def queue_of(gateway: Any) -> Any:
 
 @contextlib.contextmanager
 def busy(gateway: Any) -> Iterator[None]:
-    """One request is at a replica while the block runs: a stream that goes on for 20 s."""
+    """One request is at a replica while the block runs: a stream of 20 s."""
     messages = [{"role": "user", "content": "slow"}]
     body = {"model": "talk", "stream": True, "messages": messages}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -62,7 +62,7 @@ def test_requests_beyond_the_replicas_room_are_queued_and_answered(
 
     assert statuses == {200}
     assert 'sage_gateway_queue_length{model="talk"} 5.0' in page
-    assert 'sage_gateway_queue_ended_total{outcome="dispatched",model="talk"} 5.0' in after
+    assert 'sage_gateway_queue_ended_total{model="talk",outcome="dispatched"} 5.0' in after
     assert 'sage_gateway_queue_wait_seconds_count{model="talk"} 5.0' in after
 
 

@@ -75,7 +75,7 @@ def test_vllm_is_started_routed_to_drained_and_stopped_next_to_llamacpp(start: A
 
 
 def become_ready(gateway: Any) -> None:
-    """Wait for both, with an eye on the model that serves meanwhile."""
+    """Wait for both, and check the model that already serves."""
     began = time.monotonic()
     took: dict[str, float] = {}
     beside: list[float] = []
@@ -96,7 +96,7 @@ def become_ready(gateway: Any) -> None:
 
 
 def chats_are_routed_and_counted(gateway: Any) -> None:
-    """Each engine says itself how much it made: as much as its answers say."""
+    """The counters of each engine equal the usage in its responses."""
     asked = {"model": "talk", "max_tokens": 16, "temperature": 0}
     france = gateway.chat("What is the capital of France?", **asked).json()
     assert "Paris" in france["choices"][0]["message"]["content"]
@@ -133,7 +133,7 @@ def vectors_are_routed_and_counted(gateway: Any) -> None:
 
 
 def a_drained_model_finishes_its_answer_and_ends(gateway: Any) -> None:
-    """Scaled to none in the middle of an answer: that is whole, and then the engine is gone."""
+    """Scaling to zero during a response completes it, and then the engine ends."""
     family = processes(gateway, "talk")
     events = stream_lines(gateway, "talk")
     next(events)

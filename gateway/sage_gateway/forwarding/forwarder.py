@@ -15,7 +15,8 @@ from typing import NamedTuple, cast
 import aiohttp
 
 from sage_gateway.errors import EngineFailed, EngineLost, EngineTimeout, GatewayError, NoReplica
-from sage_gateway.forwarding.engine_client import Client, EngineRequest, EngineResponse
+from sage_gateway.forwarding.engine_client import Client, EngineRequest
+from sage_gateway.forwarding.engine_connection import EngineConnection
 from sage_gateway.forwarding.replica_call import ReplicaCall
 from sage_gateway.models.model import Model
 from sage_gateway.models.replica_slot import ReplicaSlot
@@ -75,7 +76,7 @@ class Forwarder:
         """The engine's answer.
 
         Raises:
-            NoReplica, QueueFull: none is ready; one was lost and no other had room in time.
+            NoReplica, QueueFull: no replica is ready; one was lost and no other had room in time.
             EngineFailed, EngineTimeout, InvalidRequest: the engine failed, took longer than
                 ``timeout_s``, or objects to the request.
         """
@@ -221,7 +222,7 @@ def _report(call: ReplicaCall, status: int) -> None:
 
 
 async def _events(
-    model: Model, call: ReplicaCall, response: EngineResponse, first: bytes
+    model: Model, call: ReplicaCall, response: EngineConnection, first: bytes
 ) -> AsyncGenerator[bytes, None]:
     """Chunks of whole events; the last event is ``[DONE]``, or an error of a broken stream."""
     buffered = first

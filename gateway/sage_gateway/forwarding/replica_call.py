@@ -1,4 +1,4 @@
-"""One request at a replica, and what the replica's circuit and its measured limit learn of it."""
+"""One request at a replica; the replica's circuit breaker and measured limit learn from it."""
 
 import logging
 import time
@@ -18,30 +18,30 @@ log = logging.getLogger("sage.gateway")
 
 
 class ReplicaCall:
-    """One request at a replica, in flight while the block runs; then its room is another's.
+    """One request at a replica, which takes a place there while the block runs.
 
-    What was not told by the end of the block is told by how it ends: an exception is a failure, but
-    a cancelled call, or a block that just ends, says nothing about the replica.
+    A block that ends without a report counts by how it ends: an exception is a failure; a
+    cancellation, or no exception, teaches nothing about the replica.
     """
 
-    __slots__ = ("_begun_s", "_epoch", "_told", "member")
+    __slots__ = ("_epoch", "_reported", "_started_s", "member")
 
     def __init__(self, member: ReplicaSlot) -> None:
         self.member = member
-        self._begun_s = 0.0
+        self._started_s = 0.0
         self._epoch = 0
-        self._told = False
+        self._reported = False
 
     def __enter__(self) -> "ReplicaCall":
         member = self.member
         member.acquire()
-        self._begun_s = time.monotonic()
-        member.set_breaker(on_send(member.breaker, self._begun_s))
+        self._started_s = time.monotonic()
+        member.set_breaker(on_send(member.breaker, self._started_s))
         self._epoch = member.breaker.epoch
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if not self._told:
+        if not self._reported:
             if isinstance(error, Exception):
                 self.fail()
             else:
@@ -50,23 +50,23 @@ class ReplicaCall:
         self.member.on_room_freed()
 
     def succeed(self) -> None:
-        """The engine has answered, or has begun to."""
-        self._told = True
-        self._turn(on_success(self.member.breaker, self._epoch))
+        """The engine answered, or started to."""
+        self._reported = True
+        self._set_breaker(on_success(self.member.breaker, self._epoch))
 
     def finish(self) -> None:
-        """The answer is whole: a measured limit learns how long it took."""
+        """The answer is complete: a measured limit learns how long it took."""
         member = self.member
         if member.limit is not None:
-            seconds = time.monotonic() - self._begun_s
+            seconds = time.monotonic() - self._started_s
             member.set_limit(
                 concurrency_limit.record_latency(member.limit, seconds, member.in_flight)
             )
 
     def err(self) -> None:
-        """The engine answered with a failure of its own, which says nothing about its room."""
-        self._told = True
-        self._turn(on_failure(self.member.breaker, self._epoch, time.monotonic()))
+        """The engine answered with a failure of its own; the measured limit stays."""
+        self._reported = True
+        self._set_breaker(on_failure(self.member.breaker, self._epoch, time.monotonic()))
 
     def fail(self) -> None:
         """The engine did not answer, or not in time: a measured limit shrinks."""
@@ -75,11 +75,11 @@ class ReplicaCall:
             self.member.set_limit(concurrency_limit.record_loss(self.member.limit))
 
     def lose(self) -> None:
-        """The engine went away with the request: it is checked at once, and doubted until then."""
+        """The engine was lost with the request: it is probed now, and degraded until the probe."""
         self.member.report_loss()
         self.fail()
 
-    def _turn(self, after: Breaker) -> None:
+    def _set_breaker(self, after: Breaker) -> None:
         before = self.member.breaker
         if after is not before:
             self.member.set_breaker(after)

@@ -57,16 +57,16 @@ def build(
 def _add_models(app: FastAPI, catalog: ModelCatalog) -> None:
     started_s = int(time.time())
 
-    @app.get("/health", summary="Whether every model has a ready replica; needs no key")
+    @app.get("/health", summary="Check that every model has a ready replica; needs no key")
     async def health() -> JSONResponse:
         page = health_page(catalog)
         return JSONResponse(page, 200 if page["status"] == "ok" else 503)
 
-    @app.get("/v1/models", summary="The models and the mounted pipelines")
+    @app.get("/v1/models", summary="List the models and the served pipelines")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(n, started_s) for n in catalog.names()]}
 
-    @app.get("/v1/models/{model:path}", summary="One of them")
+    @app.get("/v1/models/{model:path}", summary="Get a model")
     async def model(model: str) -> dict[str, Any]:
         if not catalog.knows(model):
             raise catalog.not_found(model)
@@ -104,7 +104,7 @@ def health_page(catalog: ModelCatalog) -> dict[str, Any]:
 
 
 def _short(model: Model) -> bool:
-    """Whether none is ready that should be; one that may be at zero may also be on its way."""
+    """Whether the model lacks a ready replica; one that may scale to zero may be starting."""
     if not model.wanted or model.ready():
         return False
     scaling = model.spec.scaling
@@ -117,7 +117,7 @@ def _model(name: str, born_s: int) -> dict[str, Any]:
 
 
 def _methods(request: Request) -> str:
-    """Every method that the path takes: the framework tells those of its first route."""
+    """Every method that the path takes; the framework lists those of its first route only."""
     found = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted(method for route in found for method in route.methods or ()))
 

@@ -1,4 +1,4 @@
-"""What is told of decisions over HTTP."""
+"""Scaling decisions over HTTP."""
 
 from typing import Annotated, Any
 
@@ -9,11 +9,11 @@ from sage_gateway.autoscaling.loop import Autoscaler
 
 
 def add(app: FastAPI, autoscaler: Autoscaler) -> None:
-    """Put the route into ``app``."""
+    """Add the route to ``app``."""
 
-    @app.get("/pool/decisions", summary="The last decisions of scaling, the newest first")
+    @app.get("/pool/decisions", summary="List the last scaling decisions, the newest first")
     async def decisions(
-        model: Annotated[str | None, Query(description="of this one; else of all")] = None,
+        model: Annotated[str | None, Query(description="default: all models")] = None,
         limit: Annotated[int, Query(ge=1, le=DECISIONS_MAX)] = DECISIONS_MAX,
     ) -> dict[str, Any]:
         return {"object": "list", "data": autoscaler.decisions.newest(model, limit)}

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with the hot routes and the errors of all routes in it."""
+"""The OpenAPI document: FastAPI's, plus the inference routes and the errors of all routes."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ STREAMED = (ChatRequest, CompletionRequest)
 OPEN_ROUTE = "/health"
 ERRORS = {
     "400": "wrong request",
-    "401": "no key",
-    "403": "a key without this scope",
-    "404": "no such model, collection, file, batch or key",
-    "405": "not with this method",
-    "409": "not as it stands now",
-    "413": "body too large, or no room for the file",
+    "401": "no API key, or an unknown one",
+    "403": "the key lacks this scope",
+    "404": "unknown model, collection, file, batch or key",
+    "405": "method not allowed",
+    "409": "in conflict with the current state",
+    "413": "the body or the files are too large",
     "422": "this Idempotency-Key was used with another body",
-    "429": "no room, or a limit or budget is used up; see Retry-After",
+    "429": "the queue is full, or a limit or budget is used up; see Retry-After",
     "502": "the engine failed",
-    "503": "not ready, see Retry-After",
-    "504": "the engine took too long, or the deadline is over",
+    "503": "no replica is ready; see Retry-After",
+    "504": "the engine took too long, or the deadline passed",
 }
 _TEXT = {"type": ["string", "null"]}
 _ERROR = {
@@ -43,13 +43,13 @@ _ERROR = {
     },
 }
 _CACHE = (
-    "With the header `x-sage-cache: ttl=SECONDS` an earlier answer to the same request will do, "
+    "With the header `x-sage-cache: ttl=SECONDS` an earlier answer to the same request is accepted "
     "if it is not older."
 )
 
 
 def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
-    """The document of ``app``, made once."""
+    """The document of ``app``, generated once."""
     if app.openapi_schema is None:
         page = get_openapi(title=title, version=version, routes=app.routes)
         bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchRequest}
@@ -64,7 +64,7 @@ def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
         page["security"] = [{"key": []}]
         for path, methods in page["paths"].items():
             for operation in methods.values():
-                _tell_errors(path, operation)
+                _add_errors(path, operation)
         app.openapi_schema = page
     return app.openapi_schema
 
@@ -76,7 +76,7 @@ def _operation(path: str, kind: type, schema: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": (kind.__doc__ or path).split("\n")[0],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"200": {"description": "as OpenAI has it", "content": content}},
+        "responses": {"200": {"description": "OpenAI's answer", "content": content}},
         "description": _CACHE,
     }
     if "{name}" in path:
@@ -85,8 +85,8 @@ def _operation(path: str, kind: type, schema: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _tell_errors(path: str, operation: dict[str, Any]) -> None:
-    """FastAPI's 422 is a 400 here; ``/health`` needs no key, and tells its page in a 503 too."""
+def _add_errors(path: str, operation: dict[str, Any]) -> None:
+    """FastAPI's 422 is a 400 here; ``/health`` needs no key, and a 503 has its page too."""
     answers = operation["responses"]
     answers.pop("422", None)
     if path == OPEN_ROUTE:

@@ -1,4 +1,4 @@
-"""The management routes, for admins: what is wanted of the pool, and what there is."""
+"""Management routes for admins: the models and replicas of the pool, and changes to them."""
 
 import time
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ ReplicaName = Annotated[str, Path(description="as GET /pool/replicas has it: MOD
 
 
 class Scale(BaseModel):
-    """How many replicas are wanted."""
+    """The number of replicas to have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +28,7 @@ class Scale(BaseModel):
 
 
 class _ModelPath(PathConvertor):
-    """A model's name, in which there may be slashes, but not the end of another route."""
+    """A model's name, which may contain slashes, but not the suffix of another route."""
 
     regex = r"(?!.*/scale$).*"
 
@@ -37,35 +37,44 @@ register_url_convertor("model", _ModelPath())
 
 
 def add(app: FastAPI, pool: Pool) -> None:
-    """Put the routes into ``app``."""
+    """Add the routes to ``app``."""
+    _add_lists(app, pool)
+    _add_replica_changes(app, pool)
+    _add_model_changes(app, pool)
 
-    @app.get("/pool/models", summary="The models: wanted and ready replicas, who waits")
+
+def _add_lists(app: FastAPI, pool: Pool) -> None:
+    @app.get("/pool/models", summary="List the models: wanted and ready replicas, queue length")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(model) for model in pool.models.values()]}
 
-    @app.get("/pool/replicas", summary="The replicas: state and reason, process, load")
+    @app.get("/pool/replicas", summary="List the replicas: state and reason, process, load")
     async def replicas() -> dict[str, Any]:
         now_s = time.monotonic()
         return {"object": "list", "data": [_replica(*one, now_s) for one in pool.replica_slots()]}
 
-    @app.get("/pool/presets", summary="The pool.yaml files that are shipped, by name")
-    async def shipped() -> dict[str, Any]:
+    @app.get("/pool/presets", summary="List the shipped pool.yaml files by name")
+    async def list_presets() -> dict[str, Any]:
         found = [{"id": n, "object": "preset", "pool": presets.text(n)} for n in presets.NAMES]
         return {"object": "list", "data": found}
 
-    @app.post("/pool/models/{name:path}/scale", summary="Want so many replicas from now on")
+
+def _add_replica_changes(app: FastAPI, pool: Pool) -> None:
+    @app.post("/pool/models/{name:path}/scale", summary="Set the number of replicas")
     async def scale(name: ModelName, wanted: Scale) -> dict[str, Any]:
         pool.scale(name, wanted.replicas)
         model = pool.find(name)
         assert model is not None
         return _model(model)
 
-    @app.post("/pool/replicas/{name:path}/drain", summary="Replace a replica, then end it")
+    @app.post("/pool/replicas/{name:path}/drain", summary="Replace a replica, then stop it")
     async def drain(name: ReplicaName) -> dict[str, Any]:
         pool.drain(name)
         return {"id": name, "object": "replica", "leaving": True}
 
-    @app.put("/pool/models/{name:model}", summary="Add a model, or change one")
+
+def _add_model_changes(app: FastAPI, pool: Pool) -> None:
+    @app.put("/pool/models/{name:model}", summary="Add or change a model")
     async def put(name: ModelName, spec: ModelSpec, response: Response) -> dict[str, Any]:
         try:
             response.status_code = 201 if pool.put(name, spec) else 200
@@ -73,7 +82,7 @@ def add(app: FastAPI, pool: Pool) -> None:
             raise InvalidRequest(str(error), code="model_refused") from error
         return _model(pool.models[name])
 
-    @app.delete("/pool/models/{name:model}", summary="Remove a model; who waits is still answered")
+    @app.delete("/pool/models/{name:model}", summary="Remove a model; queued requests finish")
     async def delete(name: ModelName) -> dict[str, Any]:
         model = pool.find(name)
         if model is not None and model.name != name:

@@ -13,7 +13,7 @@ class RequestPipeline:
     """Handler of every request that has an API key.
 
     ``first`` is the outermost handler, ``inference`` the innermost. A request that cannot be read
-    goes straight to inference, which reports it: no other handler needs to look at it.
+    skips the handlers between them: inference reports the error.
     """
 
     def __init__(self, first: Handler, inference: Handler) -> None:

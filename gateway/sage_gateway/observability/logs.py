@@ -1,4 +1,4 @@
-"""What the gateway says on standard error: lines for people, or ``--log json`` for machines.
+"""The log on standard error: lines for people, or with ``--log json`` for machines.
 
 A request that fails with 5xx is a line with its id, ten a second at most, for an engine that is
 down fails thousands; with ``--log-requests`` every request is one.
@@ -19,7 +19,7 @@ log = logging.getLogger("sage.gateway.requests")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; what a line is about stands in fields of its own."""
+    """One JSON object for each line, with the subject of the line in fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """``at`` is UTC."""
@@ -48,16 +48,16 @@ class RequestLog:
     def __init__(self, *, every: bool = False) -> None:
         self._every = every
         self._second = 0
-        self._said = 0
+        self._logged = 0
 
     def wants(self, status: int) -> bool:
         """Whether a request that ended so is to be a line."""
         if status < 500:
             return self._every
         second = int(time.monotonic())
-        self._said = 1 if second != self._second else self._said + 1
+        self._logged = 1 if second != self._second else self._logged + 1
         self._second = second
-        return self._every or self._said <= FAILURES_PER_S
+        return self._every or self._logged <= FAILURES_PER_S
 
     def note(self, status: int, seconds: float, fields: Mapping[str, str]) -> None:
         """A request has ended; ``fields`` say which."""

@@ -14,14 +14,14 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 
 class Metrics:
-    """Counters of the data plane, and the pool's states as they are when asked."""
+    """Counters of the data plane, and the pool's current states."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "sage_gateway_requests",
-            "Requests by how they ended",
+            "Requests by route, model and status",
             ["route", "model", "status"],
             registry=self.registry,
         )
@@ -43,7 +43,7 @@ class Metrics:
         )
         self.queue_wait = Histogram(
             "sage_gateway_queue_wait_seconds",
-            "How long a request waited for a replica with room; those that did not are not counted",
+            "Time in the queue, of requests that had to wait for a replica",
             ["model"],
             buckets=SECONDS,
             registry=self.registry,
@@ -58,7 +58,7 @@ class Metrics:
         return requests, self.seconds.labels(route, model)
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """The states of the replicas, the requests at each, and who waits for them."""
+        """The states of the replicas, the requests at each, and the queues."""
         yield from self._replicas()
         yield from self._queues()
 
@@ -91,8 +91,8 @@ class Metrics:
             limits.add_metric([model.name, member.replica.name], member.concurrency)
             restarts.add_metric([member.replica.name], member.replica.restarts)
             for circuit in Circuit:
-                stands = member.breaker.circuit is circuit
-                circuits.add_metric([member.replica.name, circuit], stands)
+                active = member.breaker.circuit is circuit
+                circuits.add_metric([member.replica.name, circuit], active)
         yield states
         yield waiting
         yield limits
@@ -101,7 +101,7 @@ class Metrics:
 
     def _queues(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         length = GaugeMetricFamily(
-            "sage_gateway_queue_length", "Requests that wait for a replica", labels=["model"]
+            "sage_gateway_queue_length", "Requests in the queue", labels=["model"]
         )
         ended = CounterMetricFamily(
             "sage_gateway_queue_ended",
@@ -110,7 +110,7 @@ class Metrics:
         )
         preempted = CounterMetricFamily(
             "sage_gateway_queue_preempted",
-            "Times that a background request at a replica gave way to one that waited",
+            "Preemptions of background requests at a replica",
             labels=["model"],
         )
         for name, model in self._pool.models.items():

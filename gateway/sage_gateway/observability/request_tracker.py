@@ -18,7 +18,7 @@ CLIENT_CLOSED = 499
 
 
 class RequestTracking:
-    """Makes the trackers. ``recorder`` and ``tracing`` are None where they are off."""
+    """Creates the trackers; without ``recorder`` or ``tracing``, those are off."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class RequestTracking:
         self.tracing = tracing
 
     def begin(self, request: Request) -> "RequestTracker":
-        """A tracker for ``request``, whose inference begins now."""
+        """A tracker for ``request``; its time starts now."""
         self.metrics.in_flight.inc()
         span = self.tracing.begin(request) if self.tracing else None
         if span is not None:
@@ -82,11 +82,11 @@ class RequestTracker:
             self._recording = self._tracking.recorder.start(model.name, hints, tokens)
 
     def dispatch(self, queued: QueuedRequest | None) -> None:
-        """A replica has room for the request; ``queued`` is None if it did not have to wait."""
+        """A replica has room for the request; without ``queued`` it did not have to wait."""
         if self._recording is not None:
             self._recording.mark_dispatched()
         if self._span is not None:
-            self._span.dispatched()
+            self._span.dispatch()
         model = self._pool_model
         assert model is not None
         if queued is None:

@@ -36,7 +36,7 @@ class Span:
         at = span.get_span_context()
         self.traceparent = f"00-{at.trace_id:032x}-{at.span_id:016x}-01"
 
-    def dispatched(self) -> None:
+    def dispatch(self) -> None:
         """A replica has room for the request."""
         self._span.add_event("dispatched")
 

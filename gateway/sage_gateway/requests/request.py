@@ -50,7 +50,7 @@ class ApiKey(Protocol):
 class Request(msgspec.Struct, eq=False):
     """A POST to an inference route.
 
-    ``payload``: the decoded body; None where ``invalid`` says why the request cannot be read.
+    ``payload``: the decoded body; absent where ``invalid`` is the reason why it cannot be read.
     ``headers``: names in lower case; of a repeated name the last value. ``deadline_s`` is of the
     epoch, infinite without a deadline. ``priority``: index into PRIORITIES, 0 first. ``job``: the
     Flink job that sends it. ``cache_ttl_s``: of ``x-sage-cache``, 0 without.

@@ -1,4 +1,4 @@
-"""A queued request: the hints in its headers and its expected cost in tokens."""
+"""A queued request: its scheduling hints and its expected cost in tokens."""
 
 import math
 
