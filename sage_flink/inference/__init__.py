@@ -1,4 +1,4 @@
-"""Calls to the model pool, as specs: what is asked of a record, and what becomes of the answer."""
+"""Calls to the model pool, as specs: the request made from a record, and the result added to it."""
 
 from sage_flink.inference.chat import Chat, chat
 from sage_flink.inference.completion import Completion, completion

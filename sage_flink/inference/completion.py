@@ -56,7 +56,7 @@ class Completion:
         Raises:
             Rejected: the prompt is missing, or not a text, or empty.
         """
-        asked = {
+        fields = {
             "model": self.model,
             "prompt": require_text(record, self.prompt),
             "max_tokens": self.tokens_max,
@@ -64,7 +64,7 @@ class Completion:
             "seed": self.seed,
             **({"stop": self.stop} if self.stop else {}),
         }
-        return msgspec.json.encode(asked)
+        return msgspec.json.encode(fields)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with the text, the reason it ended, and the tokens it took."""

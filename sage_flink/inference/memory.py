@@ -1,7 +1,7 @@
-"""The reference pool: the wire contract without a model, deterministic, in this process.
+"""The reference pool: OpenAI's HTTP API without a model, deterministic, in this process.
 
-Vectors are hashes of words, so texts that share words are near; a chat answer repeats the last
-message. Proven by the same conformance suite as the real pool.
+Vectors are hashes of words, so texts that share words are similar; a chat answer repeats the
+last message. It passes the same conformance suite as the real pool.
 """
 
 import base64
@@ -21,15 +21,15 @@ DIM = 64
 
 @dataclass(frozen=True, slots=True)
 class EchoPool:
-    """Answers what the specs ask; ``passages`` is what every search finds."""
+    """Replies to the requests of all specs; ``passages`` are the results of every search."""
 
     passages: tuple[str, ...] = ()
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The answer to one request."""
         try:
-            asked = json.loads(body)
-            reply = self._reply(path, asked)
+            fields = json.loads(body)
+            reply = self._reply(path, fields)
         except (ValueError, KeyError, TypeError) as error:
             return Reply(400, _error(f"bad request: {error!r}", "invalid_request_error"))
         if reply is None:
@@ -50,56 +50,57 @@ class EchoPool:
         yield _event({**last, "usage": parsed["usage"]})
         yield b"data: [DONE]\n\n"
 
-    def _reply(self, path: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _reply(self, path: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
         if path == "/v1/embeddings":
-            return _embeddings(asked)
+            return _embeddings(fields)
         if path == "/v1/chat/completions":
-            text = f"{asked['messages'][-1]['content']}"
+            text = f"{fields['messages'][-1]['content']}"
             message = {"role": "assistant", "content": text}
             count = len(text.split())
             return {
                 "object": "chat.completion",
-                "model": asked["model"],
+                "model": fields["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": count, "completion_tokens": count},
             }
         if path == "/v1/completions":
-            return _completion(asked)
+            return _completion(fields)
         if path == "/v1/rerank":
-            return _ranking(asked)
+            return _ranking(fields)
         if path.endswith("/search"):
-            return {"data": [_hit(text, asked["query"]) for text in self.passages]}
+            return {"data": [_hit(text, fields["query"]) for text in self.passages]}
         return None
 
 
-def _completion(asked: Mapping[str, Any]) -> dict[str, Any]:
-    text = f"{asked['prompt']}"
+def _completion(fields: Mapping[str, Any]) -> dict[str, Any]:
+    text = f"{fields['prompt']}"
     count = len(text.split())
     return {
         "object": "text_completion",
-        "model": asked["model"],
+        "model": fields["model"],
         "choices": [{"index": 0, "text": text, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": count, "completion_tokens": count},
     }
 
 
-def _ranking(asked: Mapping[str, Any]) -> dict[str, Any]:
-    query = _vector(asked["query"])
+def _ranking(fields: Mapping[str, Any]) -> dict[str, Any]:
+    query = _vector(fields["query"])
     scores = [
-        sum(a * b for a, b in zip(_vector(text), query, strict=True)) for text in asked["documents"]
+        sum(a * b for a, b in zip(_vector(text), query, strict=True))
+        for text in fields["documents"]
     ]
     best = sorted(range(len(scores)), key=lambda index: -scores[index])
     results = [{"index": index, "relevance_score": scores[index]} for index in best]
-    return {"model": asked["model"], "results": results[: asked.get("top_n")]}
+    return {"model": fields["model"], "results": results[: fields.get("top_n")]}
 
 
-def _embeddings(asked: Mapping[str, Any]) -> dict[str, Any]:
-    given = asked["input"]
-    texts = [given] if isinstance(given, str) else given
+def _embeddings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    content = fields["input"]
+    texts = [content] if isinstance(content, str) else content
     if not texts:
         raise ValueError("input is empty")
     vectors = [_vector(text) for text in texts]
-    binary = asked.get("encoding_format") == "base64"
+    binary = fields.get("encoding_format") == "base64"
     rows = [
         {
             "object": "embedding",
@@ -109,7 +110,7 @@ def _embeddings(asked: Mapping[str, Any]) -> dict[str, Any]:
         for index, v in enumerate(vectors)
     ]
     usage = {"prompt_tokens": sum(len(t.split()) for t in texts)}
-    return {"object": "list", "model": asked["model"], "data": rows, "usage": usage}
+    return {"object": "list", "model": fields["model"], "data": rows, "usage": usage}
 
 
 def _vector(text: str) -> "array[float]":

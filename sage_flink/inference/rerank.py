@@ -52,13 +52,13 @@ class Rerank:
         documents = require_field(record, self.documents, list)
         if not documents or not all(isinstance(document, str) for document in documents):
             raise Rejected(f"field {self.documents!r} must be a list of texts, one at least")
-        asked = {
+        fields = {
             "model": self.model,
             "query": require_text(record, self.query),
             "documents": documents,
             "top_n": self.top_n,
         }
-        return msgspec.json.encode(asked)
+        return msgspec.json.encode(fields)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its ranking."""

@@ -58,8 +58,8 @@ class Retrieve:
         Raises:
             Rejected: the question is missing or empty.
         """
-        asked = {"query": require_text(record, self.query), "max_num_results": self.top_k}
-        return msgspec.json.encode(asked)
+        fields = {"query": require_text(record, self.query), "max_num_results": self.top_k}
+        return msgspec.json.encode(fields)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its passages."""

@@ -1,6 +1,6 @@
 """Splitting: windows of tokens as the embedding model counts them.
 
-A window never cuts a word. ``overlap`` tokens stand in both neighbours, so that a sentence on the
+A window never cuts a word. ``overlap`` tokens are in both neighbours, so that a sentence on the
 border is whole in one of them.
 
 A delete of the document's other versions follows its chunks. A new version may have fewer chunks,

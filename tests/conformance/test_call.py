@@ -1,4 +1,4 @@
-"""What every target of a Call node promises, whatever the engine does.
+"""The promises of every target of a Call node, whatever the engine does.
 
 One run a target: its records' texts script the engine (``benchmarks/mock_engine``), a process of
 its own, and each test looks at what came of its own records. A gap of one target is a line of GAPS.
@@ -35,8 +35,8 @@ ITEMS_MAX, TOKENS_MAX = 8, 100
 #: Faults of one request, by what they script; each persists.
 PASSING = ["408", "429", "500", "502", "503", "504", "close", "cut", "half_json", "error_200"]
 FINAL = ["400", "401", "404", "413", "422"]
-#: Those of them that a text can be guilty of; the others are the engine's own state.
-GUILTY = ["500", "502", "504", "half_json", "error_200", "400", "413", "422", "bytes=50000000"]
+#: The faults of a poison item; the others are states of the engine.
+POISON = ["500", "502", "504", "half_json", "error_200", "400", "413", "422", "bytes=50000000"]
 BROKEN = ["close", "cut"]
 BUSY = ["408", "429", "503"]
 
@@ -99,7 +99,7 @@ def in_order() -> Branch:
 
 def texts() -> Branch:
     """Every fault that ends a request, each among neighbours."""
-    guilty = [asked(f"e-{kind}", f"[[{kind}]] guilty of {kind}") for kind in GUILTY]
+    poison = [asked(f"e-{kind}", f"[[{kind}]] poison by {kind}") for kind in POISON]
     passing = [
         *(asked(f"e-busy-{kind}", f"[[{kind} first=1]] busy") for kind in BUSY),
         asked("e-shuffled", "[[shuffled]] vectors out of order"),
@@ -108,7 +108,7 @@ def texts() -> Branch:
         asked("e-pause", "[[429 retry_after=0.3 first=1]] a pause"),
     ]
     neighbours = [asked(f"n{n:02}", f"neighbour {n}") for n in range(27)]
-    records = [r for n in range(9) for r in (guilty[n], *neighbours[3 * n : 3 * n + 3])]
+    records = [r for n in range(9) for r in (poison[n], *neighbours[3 * n : 3 * n + 3])]
     records += [*passing, Record("e-skip", {"skip": True})]
     call = {"capacity": 128, "timeout_s": 60.0, "retry": Retry(2)}
     batching = Batching(items_max=ITEMS_MAX, linger_s=0.2)
@@ -118,7 +118,7 @@ def texts() -> Branch:
 def broken() -> Branch:
     """Texts that end the connection, apart from those of other faults."""
     records = [asked(f"b{n}", f"beside a text that breaks the connection {n}") for n in range(6)]
-    records += [asked(f"e-{kind}", f"[[{kind}]] guilty of {kind}") for kind in BROKEN]
+    records += [asked(f"e-{kind}", f"[[{kind}]] poison by {kind}") for kind in BROKEN]
     call: dict[str, Any] = {"capacity": 64, "timeout_s": 60.0, "retry": Retry(2)}
     call["batching"] = Batching(linger_s=0.3)
     return Branch("broken", sage.embed(model="broken"), tuple(records), call)
@@ -201,7 +201,7 @@ def sent(run: Ran, branch: str, text: str) -> list[dict[str, Any]]:
     return [request for request in run.of(branch) if text in request["body"]]
 
 
-def letter(run: Ran, which: str) -> tuple[int, str]:
+def failure_of(run: Ran, which: str) -> tuple[int, str]:
     """Attempts and reason of the one dead letter of ``which``."""
     (failed,) = run.failed[which]
     assert failed.step in {branch.name for branch in BRANCHES}
@@ -240,13 +240,13 @@ def test_every_record_is_answered_or_dead_lettered_once(run: Ran) -> None:
     assert sorted(out) == sorted(RECORDS)
 
 
-def test_a_question_gets_its_own_answer(run: Ran) -> None:
+def test_a_request_gets_its_own_answer(run: Ran) -> None:
     assert is_answered(run, "plain")
     assert is_answered(run, "own")
 
 
 @pytest.mark.parametrize("kind", PASSING)
-def test_what_passes_is_asked_again_under_the_same_id(run: Ran, kind: str) -> None:
+def test_a_transient_failure_is_retried_under_the_same_id(run: Ran, kind: str) -> None:
     requests = sent(run, "chat", f"{kind} once")
 
     assert is_answered(run, f"once-{kind}")
@@ -256,8 +256,10 @@ def test_what_passes_is_asked_again_under_the_same_id(run: Ran, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", PASSING)
-def test_what_does_not_pass_fails_after_all_attempts(target: str, run: Ran, kind: str) -> None:
-    attempts, reason = letter(run, f"ever-{kind}")
+def test_a_lasting_failure_is_dead_lettered_after_all_attempts(
+    target: str, run: Ran, kind: str
+) -> None:
+    attempts, reason = failure_of(run, f"ever-{kind}")
 
     seen = len(sent(run, "chat", f"{kind} for ever"))
     assert attempts == ATTEMPTS
@@ -270,22 +272,22 @@ def test_what_does_not_pass_fails_after_all_attempts(target: str, run: Ran, kind
 
 
 @pytest.mark.parametrize("kind", FINAL)
-def test_a_final_answer_is_not_asked_again(run: Ran, kind: str) -> None:
-    attempts, reason = letter(run, f"ever-{kind}")
+def test_a_final_failure_is_not_retried(run: Ran, kind: str) -> None:
+    attempts, reason = failure_of(run, f"ever-{kind}")
 
     assert (attempts, reason) == (1, f"told to answer {kind}")
     assert len(sent(run, "chat", f"{kind} for ever")) == 1
 
 
-def test_a_dead_letter_says_what_the_engine_said(run: Ran) -> None:
-    said = {kind: letter(run, f"ever-{kind}")[1] for kind in PASSING}
+def test_a_dead_letter_has_the_message_of_the_engine(run: Ran) -> None:
+    said = {kind: failure_of(run, f"ever-{kind}")[1] for kind in PASSING}
 
     assert said["503"] == "told to answer 503"
     assert "told to answer 200 with an error" in said["error_200"]
     assert "JSON" in said["half_json"]
 
 
-def test_a_busy_engine_is_asked_until_it_answers(run: Ran) -> None:
+def test_a_busy_engine_is_retried_until_it_answers(run: Ran) -> None:
     assert is_answered(run, "again")
     assert len(sent(run, "chat", "] again")) == 3
 
@@ -293,15 +295,15 @@ def test_a_busy_engine_is_asked_until_it_answers(run: Ran) -> None:
 @pytest.mark.parametrize(
     ("record", "seconds"), [("pause", 1.0), ("part-pause", 0.5)], ids=["whole", "decimal"]
 )
-def test_nothing_is_asked_sooner_than_retry_after(run: Ran, record: str, seconds: float) -> None:
+def test_no_retry_is_sooner_than_retry_after(run: Ran, record: str, seconds: float) -> None:
     first, second = sent(run, "chat", text_of(record))
 
     assert is_answered(run, record)
     assert second["began"] - first["ended"] >= seconds
 
 
-def test_a_pause_beyond_the_budget_ends_the_call_at_once(run: Ran) -> None:
-    assert letter(run, "long-pause") == (1, "told to answer 429")
+def test_a_pause_beyond_the_budget_ends_the_call_immediately(run: Ran) -> None:
+    assert failure_of(run, "long-pause") == (1, "told to answer 429")
 
 
 def test_twenty_megabytes_are_an_answer(run: Ran) -> None:
@@ -309,14 +311,14 @@ def test_twenty_megabytes_are_an_answer(run: Ran) -> None:
 
 
 def test_more_than_32_mib_are_not(run: Ran) -> None:
-    attempts, reason = letter(run, "50-mb")
+    attempts, reason = failure_of(run, "50-mb")
 
     assert attempts == 1
     assert "33554432 bytes" in reason
 
 
-def test_no_answer_in_time_fails_and_ends_the_request(run: Ran) -> None:
-    attempts, reason = letter(run, "nothing")
+def test_a_timeout_fails_the_record_and_cancels_the_request(run: Ran) -> None:
+    attempts, reason = failure_of(run, "nothing")
     (request,) = sent(run, "chat", "nothing for a minute")
 
     assert attempts == 1
@@ -326,15 +328,15 @@ def test_no_answer_in_time_fails_and_ends_the_request(run: Ran) -> None:
 
 def test_the_budget_covers_all_attempts(run: Ran) -> None:
     requests = run.of("patient")
-    attempts, reason = letter(run, "patient")
+    attempts, reason = failure_of(run, "patient")
 
     assert len(requests) == attempts > 2
     assert requests[-1]["began"] - requests[0]["began"] <= PATIENCE_S + 2
     assert "told to answer 503" in reason
 
 
-def test_a_deadline_that_is_past_is_not_asked_about(run: Ran) -> None:
-    attempts, reason = letter(run, "late")
+def test_a_record_past_its_deadline_sends_no_request(run: Ran) -> None:
+    attempts, reason = failure_of(run, "late")
 
     assert attempts == 0
     assert "deadline" in reason
@@ -342,11 +344,11 @@ def test_a_deadline_that_is_past_is_not_asked_about(run: Ran) -> None:
 
 
 @pytest.mark.parametrize("record", ["skip", "e-skip"])
-def test_nothing_to_ask_passes_untouched(run: Ran, record: str) -> None:
+def test_a_record_with_an_empty_body_passes_unchanged(run: Ran, record: str) -> None:
     assert run.record(record) == RECORDS[record]
 
 
-def test_the_pool_is_told_who_asks_and_how_urgently(run: Ran) -> None:
+def test_headers_carry_tenant_priority_and_deadline(run: Ran) -> None:
     node = Call("chat", "in", chats().spec, capacity=1, timeout_s=1, admission=Admission("acme"))
     for id_, tenant, priority in (("plain", "acme", "normal"), ("own", "zeta", "high")):
         (request,) = sent(run, "chat", json.dumps(text_of(id_)))
@@ -367,7 +369,7 @@ def test_an_ordered_call_keeps_the_order(run: Ran) -> None:
     assert "o13" in run.failed
 
 
-def test_an_unordered_call_lets_nobody_wait_for_the_slow(run: Ran) -> None:
+def test_an_unordered_call_emits_fast_records_before_slow_ones(run: Ran) -> None:
     ids = [record.id for record in run.answered["chat"]]
 
     assert ids.index("plain") < ids.index("pause")
@@ -384,16 +386,16 @@ def test_no_more_than_capacity_are_in_flight(run: Ran) -> None:
     assert 2 <= peak <= CAPACITY
 
 
-def test_texts_are_gathered_up_to_the_limit(run: Ran) -> None:
+def test_texts_are_batched_up_to_the_limit(run: Ran) -> None:
     sizes = [len(request["asked"]["input"]) for request in run.of("embed")]
 
     assert max(sizes) == ITEMS_MAX
 
 
-@pytest.mark.parametrize("kind", GUILTY + BROKEN)
-def test_a_guilty_text_fails_alone_with_its_reason(run: Ran, kind: str) -> None:
-    attempts, reason = letter(run, f"e-{kind}")
-    requests = sent(run, "broken" if kind in BROKEN else "embed", f"guilty of {kind}")
+@pytest.mark.parametrize("kind", POISON + BROKEN)
+def test_a_poison_item_fails_alone_with_its_reason(run: Ran, kind: str) -> None:
+    attempts, reason = failure_of(run, f"e-{kind}")
+    requests = sent(run, "broken" if kind in BROKEN else "embed", f"poison by {kind}")
 
     # How often a request of a broken connection was sent depends on which connection was free.
     assert attempts == len(requests) or kind in BROKEN
@@ -401,7 +403,7 @@ def test_a_guilty_text_fails_alone_with_its_reason(run: Ran, kind: str) -> None:
     assert requests[-1]["asked"]["input"] == [text_of(f"e-{kind}")]
 
 
-def test_the_neighbours_of_the_guilty_get_their_vectors(run: Ran, engine: MockEngine) -> None:
+def test_the_neighbours_of_a_poison_item_get_their_vectors(run: Ran, engine: MockEngine) -> None:
     assert is_embedded(run, engine, *(f"n{n:02}" for n in range(27)), *(f"b{n}" for n in range(6)))
 
 
@@ -409,7 +411,7 @@ def test_the_neighbours_of_the_guilty_get_their_vectors(run: Ran, engine: MockEn
     "record",
     ["e-shuffled", "e-20-mb", "e-once", "e-pause", *(f"e-busy-{kind}" for kind in BUSY)],
 )
-def test_what_can_be_embedded_is(run: Ran, engine: MockEngine, record: str) -> None:
+def test_a_text_that_can_be_embedded_is_embedded(run: Ran, engine: MockEngine, record: str) -> None:
     assert is_embedded(run, engine, record)
 
 
@@ -419,7 +421,7 @@ def test_what_can_be_embedded_is(run: Ran, engine: MockEngine, record: str) -> N
 def test_a_bad_vector_fails_its_text_only(
     run: Ran, engine: MockEngine, kind: str, said: str
 ) -> None:
-    assert said in letter(run, f"v-{kind}")[1]
+    assert said in failure_of(run, f"v-{kind}")[1]
     assert is_embedded(run, engine, *(f"v{n:02}" for n in range(12)))
 
 
@@ -434,7 +436,7 @@ def test_tenants_and_priorities_never_share_a_request(run: Ran) -> None:
         assert int(request["headers"]["x-sage-deadline-ms"]) / 1000 > request["began"]
 
 
-def test_gathered_texts_stay_below_tokens_max(run: Ran) -> None:
+def test_batches_stay_below_tokens_max(run: Ran) -> None:
     sizes = [len("".join(request["asked"]["input"])) / 4 for request in run.of("apart")]
 
     assert max(sizes) <= TOKENS_MAX
@@ -442,7 +444,7 @@ def test_gathered_texts_stay_below_tokens_max(run: Ran) -> None:
 
 
 def test_a_text_that_hangs_fails_alone(run: Ran, engine: MockEngine) -> None:
-    assert letter(run, "h-nothing")[1].startswith("no answer within 8")
+    assert failure_of(run, "h-nothing")[1].startswith("no answer within 8")
     assert is_embedded(run, engine, *(f"h{n}" for n in range(7)))
 
 

@@ -159,7 +159,7 @@ def test_each_step_opens_its_own_operator_and_closes_it(tmp_path: Path) -> None:
     lines = Path(log).read_text().splitlines()
     assert lines[:2] == ["open opened first 0 of 1", "open opened second 0 of 1"]
     assert sorted(lines[2:]) == ["close /first", "close /second"]
-    reason = from_message(Appended(failed).held()[0]).reason
+    reason = Appended(failed).held()[0].headers["sage.dead-letter.reason"].decode()
     assert reason.startswith("ValueError: it says so (test_flink.py:")
 
 

@@ -14,7 +14,7 @@ from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 
 LOG = logging.getLogger(__name__)
-#: The longest pause before a store that is away is asked again.
+#: The longest pause before the next attempt at an unavailable store.
 WAIT_MAX_S = 5
 LOG_EVERY_S = 10
 
