@@ -58,13 +58,16 @@ def run(
     peers: Annotated[
         str | None, typer.Option(help="Only these, as litellm,vllm-router; '' for none.")
     ] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="Another checkout that is set up: its gateway runs beside.")
+    ] = None,
     into: Annotated[Path, typer.Option(help="Folder of the result file.")] = RESULTS,
 ) -> None:
     """Run a benchmark and save its result file."""
     if benchmark not in BENCHMARKS:
         raise ConfigError(f"no benchmark {benchmark!r}; there are: {', '.join(BENCHMARKS)}")
     measure = BENCHMARKS[benchmark][1]
-    asked: dict[str, Any] = {"records": records, "quick": quick or None}
+    asked: dict[str, Any] = {"records": records, "quick": quick or None, "before": before}
     asked["peers"] = None if peers is None else tuple(filter(None, peers.split(",")))
     wanted = {name: value for name, value in asked.items() if value is not None}
     if unknown := wanted.keys() - inspect.signature(measure).parameters:

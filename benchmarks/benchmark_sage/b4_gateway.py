@@ -7,7 +7,8 @@ the same rate: *added* is the difference of the two. The limit is ``direct``. Ev
 own idempotency key and its tenant has a budget, so sage records each response in its idempotency
 store, and reserves and settles the cost of each call. ``sage_plain`` is a gateway without budgets
 and gets requests without keys, like those of a user at a terminal. At the end 1,000 streams are
-kept open and memory is read.
+kept open and memory is read. ``--before CHECKOUT`` adds the gateway of another checkout, which is set
+up, as the side ``before`` with the settings of ``sage``.
 
 A full run of 5 repeats takes about 14 minutes, ``--quick`` about one.
 """
@@ -76,13 +77,22 @@ class Side(NamedTuple):
     ids: bool = True
 
 
-def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS)) -> Result:
-    """Every side through every arm, ``repeats`` times, interleaved."""
+def run(
+    *,
+    repeats: int,
+    quick: bool = False,
+    peers: Sequence[str] = tuple(PEERS),
+    before: Path | None = None,
+) -> Result:
+    """Every side through every arm, ``repeats`` times, interleaved.
+
+    ``before``: a checkout whose gateway is measured beside this one's.
+    """
     seconds, kept = QUICK_SECONDS if quick else SECONDS, Rows()
     proxy_core, load_core = cores()
     with on_core(load_core), ExitStack() as stack:
         engine = stack.enter_context(mock_engine(seed=SEED, core=load_core))
-        found = _sides(stack, engine, peers, (proxy_core, load_core), kept)
+        found = _sides(stack, engine, peers, (proxy_core, load_core), kept, before)
         runs = [(len(CLOSED) + 2) * (seconds + 0.2)] * repeats * len(found)
         pace = Pace([*runs, *(20.0 for _ in found)])
         for number in range(repeats):
@@ -100,7 +110,12 @@ def run(*, repeats: int, quick: bool = False, peers: Sequence[str] = tuple(PEERS
 
 
 def _sides(
-    stack: ExitStack, engine: MockEngine, peers: Sequence[str], on: tuple[int, int], kept: Rows
+    stack: ExitStack,
+    engine: MockEngine,
+    peers: Sequence[str],
+    on: tuple[int, int],
+    kept: Rows,
+    before: Path | None,
 ) -> dict[str, Side]:
     """The sides that started; for one that failed, a row in ``kept`` holds the error."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-b4-")))
@@ -110,11 +125,17 @@ def _sides(
         engine.control(latency=latency)
 
     found = {"direct": Side(ProxyUnderTest(engine.url, "", {}), set_latency)}
-    for name, tenants, ids in (("sage", BUDGETS, True), ("sage_plain", {}, False)):
+    gateways = [("sage", BUDGETS, None), ("sage_plain", {}, None)]
+    for name, tenants, checkout in [*gateways, *([("before", BUDGETS, before)] if before else [])]:
         gateway = sage_gateway(
-            {"mock": SAGE_MODEL}, folder, proxy_core, engine_core=load_core, tenants=tenants
+            {"mock": SAGE_MODEL},
+            folder,
+            proxy_core,
+            engine_core=load_core,
+            checkout=checkout,
+            tenants=tenants,
         )
-        found[name] = _of_sage(stack.enter_context(gateway), ids)
+        found[name] = _of_sage(stack.enter_context(gateway), ids=bool(tenants))
     for name in peers:
         try:
             proxy = stack.enter_context(PEERS[name]([engine.url], folder, proxy_core))
@@ -127,7 +148,7 @@ def _sides(
     return found
 
 
-def _of_sage(gateway: ProxyUnderTest, ids: bool) -> Side:
+def _of_sage(gateway: ProxyUnderTest, *, ids: bool) -> Side:
     (own,) = gateway.engines()
 
     def set_latency(latency: str) -> None:

@@ -32,6 +32,7 @@ def headline(rows: Rows) -> list[Headline]:
             ),
             _over(rows, side, "vllm-router", named, 0.45, 1.0),
             _over(rows, side, "litellm", named, 10.0, 10.0),
+            _over(rows, side, "before", named, 1.0, 1.1) if side == "sage" else None,
             _half(rows, side, named),
         ]
     ttft = "added p50 to the first event, c=1"

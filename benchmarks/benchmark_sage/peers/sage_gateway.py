@@ -26,17 +26,20 @@ def sage_gateway(
     core: int | None,
     *,
     engine_core: int | None,
+    checkout: Path | None = None,
     **rest: Any,
 ) -> Iterator[ProxyUnderTest]:
     """The gateway with these models of ``pool.yaml``, once all are ready.
 
-    ``rest``: the other entries of that file.
+    ``rest``: the other entries of that file. ``checkout``: the gateway of another checkout, by
+    default of this one.
 
     Raises:
         ConfigError: its environment does not exist.
         StackError: it does not start.
     """
-    python, port = sage_home() / "venv" / "gateway" / "bin" / "python", free_port()
+    of = sage_home() if checkout is None else checkout.resolve() / ".sage"
+    python, port = of / "venv" / "gateway" / "bin" / "python", free_port()
     if not python.exists():
         raise ConfigError(f"no environment {python.parents[1]}; run `bash infra/setup.sh`")
     home = folder / f"sage-{port}"
