@@ -7,7 +7,7 @@ the same rate: *added* is the difference of the two. The limit is ``direct``. Ev
 own idempotency key and its tenant has a budget, so sage records each response in its idempotency
 store, and reserves and settles the cost of each call. ``sage_plain`` is a gateway without budgets
 and gets requests without keys, like those of a user at a terminal. At the end 1,000 streams are
-kept open and memory is read. ``--before CHECKOUT`` adds the gateway of another checkout, which is set
+kept open and memory is read. ``--before CHECKOUT`` adds the gateway of another checkout that is set
 up, as the side ``before`` with the settings of ``sage``.
 
 A full run of 5 repeats takes about 14 minutes, ``--quick`` about one.
