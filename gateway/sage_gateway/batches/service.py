@@ -22,7 +22,7 @@ from sage_gateway.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
-    QueueFull,
+    QuotaExceeded,
     TooLarge,
 )
 from sage_gateway.runtime.worker_thread import WorkerThread
@@ -35,7 +35,7 @@ FILENAME_CHARS_MAX = 255
 class BatchService:
     """The files and batches of one gateway; ``open`` on the loop that serves.
 
-    Methods raise ``GatewayError``, 404 for an id that is not the tenant's, and
+    Methods raise ``NotFound`` for an id that is not the tenant's, and
     ``StoreUnavailable``.
     """
 
@@ -110,7 +110,7 @@ class BatchService:
         """A new file with the rest of ``source``.
 
         Raises:
-            GatewayError: 413, the tenant's files are too large.
+            TooLarge: the tenant's files are.
         """
         context = self._require_open()
         file_id, size = await asyncio.to_thread(context.files.copy, source)
@@ -148,7 +148,7 @@ class BatchService:
         """Delete the file.
 
         Raises:
-            GatewayError: 409, an open batch reads it.
+            Conflict: an open batch reads it.
         """
         context = self._require_open()
         file = await self.file(tenant, file_id)
@@ -163,8 +163,8 @@ class BatchService:
         """A new batch, started immediately.
 
         Raises:
-            GatewayError: 400, the file is not an input file; 429, the tenant has too many open
-                batches.
+            InvalidRequest: the file is not an input file.
+            QuotaExceeded: the tenant has too many open batches.
         """
         context = self._require_open()
         file = await self.file(tenant, request.input_file_id)
@@ -173,7 +173,7 @@ class BatchService:
             raise InvalidRequest(message, code="invalid_purpose", param="input_file_id")
         if await context.thread(context.store.count_open, tenant) >= self.spec.open_max:
             message = f"{self.spec.open_max} batches are open; wait for one to end"
-            raise QueueFull(message, code="rate_limit_exceeded", retry_after_s=60)
+            raise QuotaExceeded(message, retry_after_s=60)
         now_s = _now()
         batch = Batch(
             id=f"batch_{secrets.token_hex(12)}",
@@ -207,7 +207,7 @@ class BatchService:
         """Start to cancel it; its output file will have the answers of the finished lines.
 
         Raises:
-            GatewayError: 409, it has ended or is about to.
+            Conflict: it has ended or is about to.
         """
         batch = await self.batch(tenant, batch_id)
         run = self._runs.get(batch.id)

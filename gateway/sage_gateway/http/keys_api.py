@@ -152,7 +152,7 @@ def _days(since: date | None, until: date | None) -> tuple[int, int]:
     """Both days as 20261124.
 
     Raises:
-        GatewayError: 400, out of order or too far apart.
+        InvalidRequest: out of order or too far apart.
     """
     last = until or datetime.now(UTC).date()
     first = since or last.replace(day=1)

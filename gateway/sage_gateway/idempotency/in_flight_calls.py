@@ -77,7 +77,7 @@ class InFlightCalls:
         """The one answer to ``key``; ``dispatch`` runs only if the call is new.
 
         Raises:
-            GatewayError: 422, the id belongs to another body; 503, the gateway stops.
+            IdempotencyKeyReused, NoReplica: the id belongs to another body; the gateway stops.
         """
         call = self._calls.get(key.name)
         if call is None:

@@ -54,7 +54,7 @@ class LimitRefusal:
     wait_s: float
 
     def error(self) -> GatewayError:
-        """The refusal as an error; 429."""
+        """The refusal as an error."""
         budget = self.limit in ("tokens_per_day", "tokens_per_month")
         words = self.limit.replace("_", " ")
         next_step = "ask for less, or wait" if budget else "try again later"

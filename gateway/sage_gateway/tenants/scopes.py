@@ -26,7 +26,7 @@ def check(key: Key | None, path: str) -> Key:
     """The key, if it may use ``path``.
 
     Raises:
-        GatewayError: 401, without a key; 403, the key lacks the scope.
+        InvalidKey, MissingScope: there is no key, or it lacks the scope.
     """
     if key is None:
         raise InvalidKey(
