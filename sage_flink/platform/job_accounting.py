@@ -18,7 +18,7 @@ from sage_flink.platform.record_accounting import (
 #: The accumulator in which the native counters operator publishes its snapshot.
 ACCUMULATOR = "sage.account"
 POLL_S = 0.5
-#: How old a job's configuration may be: Flink's REST server caches it for 3 s, its state not at all.
+#: How old a configuration may be: Flink's REST server caches it for 3 s, the state not at all.
 CONFIG_AGE_MAX_S = 3.5
 
 
