@@ -91,10 +91,10 @@ async def test_concurrent_answers_are_all_recorded(open_store: Any) -> None:
 
         assert [await store.claim(n, DIGEST) for n in names] == [answer(n) for n in names]
 
-        async def counted() -> bool:
+        async def all_recorded() -> bool:
             return store.bytes_held == 300 * (16 + ROW_BYTES)
 
-        assert await eventually(counted)
+        assert await eventually(all_recorded)
 
 
 async def test_the_oldest_answer_is_evicted_beyond_the_size_limit(open_store: Any) -> None:
