@@ -1,4 +1,4 @@
-"""What an author writes first: map and filter, operators with resources, and refusals by name."""
+"""Functions of a pipeline's author: map and filter, operators with resources, and refusals."""
 
 import functools
 import itertools
@@ -233,7 +233,7 @@ class Remembering:
 NUMBERS = itertools.count()
 
 
-def numbered(record):
+def next_number(record):
     return next(NUMBERS)
 
 
@@ -260,7 +260,7 @@ def tally(record):
     [
         (Counting(), "'count' changes from record to record"),
         (Remembering(), "'seen' changes from record to record"),
-        (numbered, "'NUMBERS' is an iterator (count)"),
+        (next_number, "'NUMBERS' is an iterator (count)"),
         (closure_over(iter([1])), "'thing' is an iterator (list_iterator)"),
         (closure_over(threading.Lock()), "'thing' is a lock"),
         (fills_a_list, "'kept' changes from record to record"),
