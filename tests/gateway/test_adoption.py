@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 from redis_server import free_port
-from waiting import ended, wait_until
+from waiting import has_ended, wait_until
 
 from sage_gateway.controlplane.engine_state import (
     EngineRecord,
@@ -34,7 +34,7 @@ POOL = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2}}
 
 
 @dataclass
-class Gateway:
+class GatewayProcess:
     """The command ``sage-gateway`` at one port, which may be started again and again."""
 
     home: Path
@@ -86,9 +86,9 @@ class Gateway:
 
 
 @contextmanager
-def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
+def gateway(home: Path, **more: Any) -> Iterator[GatewayProcess]:
     """Killed at the end with all of its processes."""
-    found = Gateway(home, **more)
+    found = GatewayProcess(home, **more)
     try:
         yield found
     finally:
@@ -151,7 +151,7 @@ def test_an_ordered_stop_leaves_no_engine_and_no_record(tmp_path: Path) -> None:
 
 
 def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path: Path) -> None:
-    other = {**POOL, "gone": {"engine": "fake", "kind": "chat"}}
+    other = {**POOL, "removed": {"engine": "fake", "kind": "chat"}}
     with gateway(tmp_path) as one:
         one.start(other, ready=3)
         before = one.pids()
@@ -159,7 +159,7 @@ def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path
         one.start({"talk": {**POOL["talk"], "arguments": ["--load-s", "0.1"]}})
 
         assert not one.pids() & before
-        wait_until(lambda: all(map(ended, before)), 5, "the old ones to end")
+        wait_until(lambda: all(map(has_ended, before)), 5, "the old ones to end")
 
 
 def test_a_hung_engine_is_not_adopted(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ Pool = Callable[[str], Awaitable[Response]]
 
 @asynccontextmanager
 async def service_in(folder: Path, pool: Pool, **spec: Any) -> AsyncIterator[BatchService]:
-    """A batch service whose ``pool`` is called with the text of the line."""
+    """A batch service; its ``pool`` is called with the text of each line."""
 
     async def send(_: OwnedBatch, __: str, ___: str, body: bytes) -> Response:
         return await pool(json.loads(body)["text"])

@@ -100,18 +100,18 @@ def test_a_preset_is_printed_as_a_pool_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("scale", "nope", "1"), "no model 'nope' here; there are talk, ill"),
         (("drain", "talk/77"), "no replica 'talk/77' here"),
         (("presets", "nope"), "no preset 'nope'; the presets are cpu-small"),
     ],
 )
-def test_a_refused_command_reports_the_reason(words: tuple[str, ...], told: str) -> None:
+def test_a_refused_command_reports_the_reason(words: tuple[str, ...], message: str) -> None:
     error = sage(*words).exception
 
     assert isinstance(error, ConfigError)
-    assert told in str(error)
+    assert message in str(error)
 
 
 def test_an_invalid_number_of_replicas_is_refused_without_a_request() -> None:

@@ -24,7 +24,7 @@ from sage_gateway.engines.egress import (
 LISTED = ("api.example.com", "localhost", "10.1.0.0/16", "192.0.2.7")
 HITS: list[str] = []
 
-#: Sources with PORT in them; none names a host that is listed as it must be.
+#: Sources with PORT in them; all must be refused, since their host is not listed correctly.
 SOURCES = [
     "http://127.0.0.1:PORT/v1",
     "http://127.1:PORT/v1",

@@ -92,7 +92,7 @@ def test_a_request_is_queued_for_a_healthy_replica_rather_than_sent_to_an_open_c
 
         assert ends == [200] * 5
         assert gateway.pool.models["talk"].queue.outcomes["dispatched"] > 0
-        assert [gateway.seen("talk", i)["requests"] for i in range(2)] == [0, 5]
+        assert [gateway.engine_stats("talk", i)["requests"] for i in range(2)] == [0, 5]
 
 
 def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPoolExecutor) -> None:
@@ -113,7 +113,7 @@ def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPo
             engine.send_signal(signal.SIGCONT)
 
         assert [ask.result().status_code for ask in asks] == [200, 200]
-        assert sum(gateway.seen("vectors", i)["requests"] for i in range(2)) == 2
+        assert sum(gateway.engine_stats("vectors", i)["requests"] for i in range(2)) == 2
 
 
 def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:

@@ -23,7 +23,7 @@ CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[dict[str, Any]]:
+def shared_store(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Settings of gateways that share an idempotency store."""
     with redis_server(tmp_path) as url:
         yield {"ledger": {"store": "redis", "url": url, "lease_s": 1.5}}
@@ -40,26 +40,32 @@ def new_id() -> dict[str, str]:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_of_one_gateway_is_replayed_by_another(
-    start: Any, fake: Any, shared: Any, stream: bool
+    start: Any, fake: Any, shared_store: Any, stream: bool
 ) -> None:
     own = new_id()
-    with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
+    with (
+        start({"talk": fake()}, pool=shared_store) as one,
+        start({"talk": fake()}, pool=shared_store) as two,
+    ):
         first = ask(one.client, "echo one two", own, stream=stream)
         again = ask(two.client, "echo one two", own, stream=stream)
 
         assert again.headers["x-sage-ledger"] == "hit"
         assert again.content == first.content
-        assert two.seen()["requests"] == 0
+        assert two.engine_stats()["requests"] == 0
 
 
 def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
-    start: Any, fake: Any, shared: Any
+    start: Any, fake: Any, shared_store: Any
 ) -> None:
     own = new_id()
-    with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
+    with (
+        start({"talk": fake()}, pool=shared_store) as one,
+        start({"talk": fake()}, pool=shared_store) as two,
+    ):
         first = Thread(target=ask, args=(one.client, "sleep 2.5", own))
         first.start()
-        one.until(lambda: one.seen()["requests"] == 1)
+        one.until(lambda: one.engine_stats()["requests"] == 1)
         joined = ask(two.client, "sleep 2.5", own)
         other = two.client.post(
             CHAT, json={"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
@@ -69,20 +75,20 @@ def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
         assert joined.headers["x-sage-ledger"] == "joined"
         assert joined.json()["choices"][0]["message"]["content"] == "sleep"
         assert other.status_code == 200
-        assert two.seen()["requests"] == 1
+        assert two.engine_stats()["requests"] == 1
 
 
 def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
-    start: Any, fake: Any, shared: Any
+    start: Any, fake: Any, shared_store: Any
 ) -> None:
     own = new_id()
     with (
-        start({"talk": fake(timeout_s=1)}, pool=shared) as one,
-        start({"talk": fake()}, pool=shared) as two,
+        start({"talk": fake(timeout_s=1)}, pool=shared_store) as one,
+        start({"talk": fake()}, pool=shared_store) as two,
     ):
         first = Thread(target=ask, args=(one.client, "sleep 1.5", own))
         first.start()
-        one.until(lambda: one.seen()["requests"] == 1)
+        one.until(lambda: one.engine_stats()["requests"] == 1)
         second = ask(two.client, "sleep 1.5", own)
         first.join()
 
@@ -91,7 +97,7 @@ def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
 
 
 def test_the_calls_of_a_killed_gateway_are_taken_over(
-    start: Any, fake: Any, shared: Any, tmp_path: Path
+    start: Any, fake: Any, shared_store: Any, tmp_path: Path
 ) -> None:
     own = new_id()
 
@@ -99,20 +105,20 @@ def test_the_calls_of_a_killed_gateway_are_taken_over(
         with pytest.raises(httpx.TransportError):
             ask(client, "sleep 4", own)
 
-    with start({"talk": fake()}, pool=shared) as two:
-        with gateway_process(tmp_path, {"talk": fake()}, **shared) as (process, client):
+    with start({"talk": fake()}, pool=shared_store) as two:
+        with gateway_process(tmp_path, {"talk": fake()}, **shared_store) as (process, client):
             first = Thread(target=hang, args=(client,))
             first.start()
             two.until(lambda: "sage_gateway_in_flight 1.0" in client.get("/metrics").text)
             process.kill()
             first.join()
-        begun = time.monotonic()
+        start_s = time.monotonic()
         taken = ask(two.client, "sleep 4", own)
 
         assert taken.status_code == 200
         assert "x-sage-ledger" not in taken.headers
-        assert 4 < time.monotonic() - begun < 8
-        assert two.seen()["requests"] == 1
+        assert 4 < time.monotonic() - start_s < 8
+        assert two.engine_stats()["requests"] == 1
 
 
 def test_a_gateway_without_its_redis_still_answers(start: Any, fake: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "models: {m: {engine: fake, kind: chat, slotss: 3}}",
@@ -90,7 +90,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
     ],
 )
 def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
-    tmp_path: Path, text: str, told: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(text)
@@ -98,7 +98,7 @@ def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
     with pytest.raises(ConfigError) as caught:
         load(file, ENGINES)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -198,6 +198,6 @@ def test_a_command_line_has_the_models_name_port_weights_and_arguments(
 
         assert all(isinstance(part, str) for part in line)
         assert line[-2:] == ["--more", "2"]
-        for told in (launch.model, "1234", *(["/weights"] if engine.weights else [])):
-            assert any(told in part for part in line)
+        for argument in (launch.model, "1234", *(["/weights"] if engine.weights else [])):
+            assert any(argument in part for part in line)
         assert engine.health_path.startswith("/")

@@ -53,12 +53,12 @@ def test_a_conversation_stays_on_one_replica_while_that_has_a_slot_free(
     turns: list[int], loads: list[int]
 ) -> None:
     by_prefix = router()
-    said = [tale(60)]
-    first = by_prefix.choose(at_work(*loads), read(Request(body=chat(*said))))
+    messages = [tale(60)]
+    first = by_prefix.choose(at_work(*loads), read(Request(body=chat(*messages))))
 
     for words in turns:
-        said.append(tale(words, "answers"))
-        now = by_prefix.choose(at_work(*reversed(loads)), read(Request(body=chat(*said))))
+        messages.append(tale(words, "answers"))
+        now = by_prefix.choose(at_work(*reversed(loads)), read(Request(body=chat(*messages))))
 
         assert now == first
 

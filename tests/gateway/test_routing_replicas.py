@@ -41,7 +41,7 @@ def all_ready(gateway: Any) -> bool:
 
 
 def request_counts(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
-    return [gateway.seen(model, i)["requests"] for i in range(replicas)]
+    return [gateway.engine_stats(model, i)["requests"] for i in range(replicas)]
 
 
 def embed(gateway: Any, text: str = "x", **headers: str) -> httpx.Response:
@@ -172,13 +172,13 @@ def test_a_conversation_is_sent_to_the_replica_of_its_prefix(start: Any, fake: A
         with ThreadPoolExecutor(1) as other:
             busy = other.submit(gateway.chat, "sleep 1")
             gateway.until(lambda: member(gateway).in_flight == 1)
-            said = "echo " + "a long story " * 40
+            prompt = "echo " + "a long story " * 40
             for _ in range(5):
-                assert gateway.chat(said).status_code == 200
-                said += "and so on " * 10
-            assert gateway.chat(said, stream=True).status_code == 200
+                assert gateway.chat(prompt).status_code == 200
+                prompt += "and so on " * 10
+            assert gateway.chat(prompt, stream=True).status_code == 200
             busy.result()
-            gateway.chat(said)
+            gateway.chat(prompt)
 
         assert request_counts(gateway, 2) == [1, 7]
 

@@ -173,7 +173,7 @@ def test_models_and_replicas_are_listed_with_their_state(pool: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "told"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/pool/models/nope/scale", {"replicas": 1}, 404, "there are talk, vectors"),
         ("POST", "/pool/models/talk/scale", {"replicas": 65}, 400, "replicas: Input should be"),
@@ -203,11 +203,11 @@ def test_models_and_replicas_are_listed_with_their_state(pool: Any) -> None:
     ],
 )
 def test_an_invalid_change_is_refused_with_the_reason(
-    gateway: Any, method: str, path: str, body: Any, status: int, told: str
+    gateway: Any, method: str, path: str, body: Any, status: int, message: str
 ) -> None:
     answer = gateway.client.request(method, path, json=body)
 
-    assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), (
+    assert (answer.status_code, message in answer.json()["error"]["message"]) == (status, True), (
         answer.text
     )
     assert [m["id"] for m in gateway.client.get("/pool/models").json()["data"]] == [

@@ -53,8 +53,8 @@ class Flink:
             return web.json_response([{"id": k, "max": v} for k, v in times.items()])
         if request.query.get("agg") == "sum":
             return web.json_response([{"id": LAG, "sum": self.lag}])
-        told = [{"id": LAG}] if source and self.lag is not None else []
-        return web.json_response([{"id": "numRecordsIn"}, *told])
+        metrics = [{"id": LAG}] if source and self.lag is not None else []
+        return web.json_response([{"id": "numRecordsIn"}, *metrics])
 
 
 @contextlib.asynccontextmanager
@@ -107,7 +107,7 @@ async def test_a_source_without_a_lag_yet_is_read_again() -> None:
 
 async def test_jobs_with_other_names_are_not_read() -> None:
     async with flink() as (server, jobs):
-        assert await jobs.read(frozenset({"nobody"}), 1.0) == {}
+        assert await jobs.read(frozenset({"unknown"}), 1.0) == {}
 
     assert server.asked == ["/jobs/overview"]
 

@@ -93,7 +93,7 @@ def test_a_request_leaves_the_queue_when_its_caller_hangs_up(start: Any, fake: A
         gateway.until(lambda: queue_of(gateway).outcomes["cancelled"] == 1, 1.0)
 
         assert len(queue_of(gateway)) == 0
-        assert gateway.seen()["requests"] == 1
+        assert gateway.engine_stats()["requests"] == 1
 
 
 def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fake: Any) -> None:
@@ -107,7 +107,7 @@ def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fa
 
         assert (at_once.status_code, in_the_queue.status_code) == (504, 504)
         assert in_the_queue.json()["error"]["code"] == "deadline_exceeded"
-        assert gateway.seen()["requests"] == 1
+        assert gateway.engine_stats()["requests"] == 1
 
 
 def test_background_is_deferred_while_other_requests_are_queued(
@@ -122,7 +122,7 @@ def test_background_is_deferred_while_other_requests_are_queued(
         user.result()
         batch.result()
 
-        assert gateway.seen()["last"]["messages"][0]["content"] == "echo batch"
+        assert gateway.engine_stats()["last"]["messages"][0]["content"] == "echo batch"
 
 
 def test_no_caller_sees_one_of_two_full_engines_die(

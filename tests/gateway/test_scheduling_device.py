@@ -166,7 +166,7 @@ async def test_background_of_one_model_is_preempted_for_users_of_the_other() -> 
         assert (chat.busy, embed.busy) == (1, 3)
         async with running(*(chat.user() for _ in range(5))):
             assert embed.queue.preemptible.preempted == 2
-            assert (chat.busy, embed.busy) == (3, 1), "a place is left to who shares the device"
+            assert (chat.busy, embed.busy) == (3, 1), "one slot stays free for the other model"
         assert (chat.busy, embed.busy) == (1, 3)
 
 
@@ -181,7 +181,7 @@ async def test_a_cancelled_queued_request_frees_its_reserved_slot() -> None:
             await settle()
             embed.ends[0].set()
             await settle()
-            assert (chat.busy, embed.busy) == (1, 0), "a place is left to who has none"
+            assert (chat.busy, embed.busy) == (1, 0), "one slot stays free for the idle model"
 
 
 def test_a_models_device_must_be_listed() -> None:

@@ -125,25 +125,25 @@ def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None
     queue = PolicyQueue(policy)
     longer = request(0, tenant="longer", tokens=10)
     queue.push(longer)
-    queue.push(request(1, tenant="as-told", tokens=10))
+    queue.push(request(1, tenant="as-expected", tokens=10))
     queue.pop(0.0)
 
     policy.charge(longer, 100)
     queue.push(request(2, tenant="longer", tokens=10))
     for n in range(3, 8):
-        queue.push(request(n, tenant="as-told", tokens=10))
+        queue.push(request(n, tenant="as-expected", tokens=10))
 
     assert [queue.pop(0.0).number for _ in range(7)][-1] == 2
 
 
 def test_a_discarded_request_is_not_charged() -> None:
     queue = PolicyQueue(POLICIES["fair"]())
-    gone = request(0, tenant="a", tokens=1000)
-    queue.push(gone)
+    discarded = request(0, tenant="a", tokens=1000)
+    queue.push(discarded)
     queue.push(request(1, tenant="b", tokens=10))
     queue.push(request(2, tenant="b", tokens=10))
 
-    queue.discard(gone)
+    queue.discard(discarded)
     queue.push(request(3, tenant="a", tokens=10))
 
     assert queue.pop(0.0).number in (1, 3)
@@ -283,9 +283,9 @@ def test_fair_shares_of_tokens_have_a_jain_index_of_at_least_nine_tenths(sizes: 
 
     served = dict.fromkeys(range(len(sizes)), 0.0)
     while sum(served.values()) < 20 * len(sizes) * max(sizes):
-        gone = queue.pop(0.0)
-        served[int(gone.tenant)] += gone.tokens
-        queue.push(replace(gone, number=number))
+        dispatched = queue.pop(0.0)
+        served[int(dispatched.tenant)] += dispatched.tokens
+        queue.push(replace(dispatched, number=number))
         number += 1
 
     assert jain(list(served.values())) >= 0.9

@@ -111,9 +111,11 @@ async def test_the_room_of_a_dispatched_request_is_not_given_away_again() -> Non
 async def test_a_cancelled_request_leaves_the_queue() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
-    gone, stays = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "stays"))
+    cancelled, stays = await waiting(
+        queue, replicas.ask(queue, "cancelled"), replicas.ask(queue, "stays")
+    )
 
-    gone.cancel()
+    cancelled.cancel()
     await settle()
     assert len(queue) == 1
     replicas.answer(queue)
@@ -127,9 +129,11 @@ async def test_a_cancelled_request_leaves_the_queue() -> None:
 async def test_a_request_cancelled_while_it_is_dispatched_frees_its_room(first: str) -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
-    gone, after = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "after"))
+    cancelled, after = await waiting(
+        queue, replicas.ask(queue, "cancelled"), replicas.ask(queue, "after")
+    )
 
-    steps = [lambda: replicas.answer(queue), gone.cancel]
+    steps = [lambda: replicas.answer(queue), cancelled.cancel]
     for step in steps if first == "room" else reversed(steps):
         step()
     await settle()

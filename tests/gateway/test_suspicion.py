@@ -30,7 +30,7 @@ def is_degraded(gateway: Any) -> bool:
 
 def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests(pair: Any) -> None:
     pid = member(pair).process.pid
-    before = pair.seen(replica=0)["requests"]
+    before = pair.engine_stats(replica=0)["requests"]
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
@@ -44,7 +44,7 @@ def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests
     assert took_s < HUNG_S + 0.5  # of a loaded machine's own
     assert (ends, in_flight) == ([200] * 20, 0)
     pair.until(lambda: not is_degraded(pair), 5)
-    assert pair.seen(replica=0)["requests"] == before
+    assert pair.engine_stats(replica=0)["requests"] == before
     assert (member(pair).process.pid, member(pair).replica.restarts) == (pid, 0)
 
 

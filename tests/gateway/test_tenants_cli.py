@@ -67,7 +67,7 @@ def test_usage_is_a_table_of_the_requested_days(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("keys", "create", "a", "--scope", "root"), "'infer', 'read' or 'admin'"),
         (("keys", "revoke", "nope"), "no key 'nope'; GET /pool/keys lists them"),
@@ -75,12 +75,12 @@ def test_usage_is_a_table_of_the_requested_days(gateway: Any) -> None:
     ],
 )
 def test_a_refusal_is_printed_in_the_words_of_the_gateway(
-    words: tuple[str, ...], told: str
+    words: tuple[str, ...], message: str
 ) -> None:
     error = sage(*words).exception
 
     assert isinstance(error, ConfigError)
-    assert told in str(error)
+    assert message in str(error)
 
 
 def test_without_a_gateway_the_next_step_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,10 +107,10 @@ def test_a_failure_is_a_line_of_json_that_names_the_request(tmp_path):
     with gateway_process(tmp_path, TALK, words=["--log", "json"]) as (_, client):
         status = ask(client, "status 500", **{"x-request-id": "r1"})
         ask(client, "hello")
-        said = next(tmp_path.glob("gateway-*.log"))
-        wait_until(lambda: "r1" in said.read_text(), 10, "a line")
+        log = next(tmp_path.glob("gateway-*.log"))
+        wait_until(lambda: "r1" in log.read_text(), 10, "a line")
 
-    lines = [json.loads(line) for line in said.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     [failed] = [line for line in lines if "request_id" in line]
     assert failed["status"] == status >= 500
     assert (failed["request_id"], failed["model"], failed["level"]) == ("r1", "talk", "WARNING")
@@ -121,6 +121,6 @@ def test_without_a_collector_there_is_no_tracing():
 
 
 @pytest.mark.parametrize("share", ["many", "1.5", "-1"])
-def test_a_wrong_share_says_what_is_right(share):
+def test_the_error_for_a_wrong_share_names_the_valid_range(share):
     with pytest.raises(ConfigError, match="OTEL_TRACES_SAMPLER_ARG must be 0 to 1"):
         tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_SAMPLER_ARG": share})

@@ -68,10 +68,10 @@ def test_vllm_is_started_routed_to_drained_and_stopped_next_to_llamacpp(start: A
         chats_are_routed_and_counted(gateway)
         vectors_are_routed_and_counted(gateway)
         a_drained_model_finishes_its_answer_and_ends(gateway)
-    gone, alive = psutil.wait_procs(family, timeout=5)
+    ended, alive = psutil.wait_procs(family, timeout=5)
 
     assert not alive
-    assert len(gone) == len(family)
+    assert len(ended) == len(family)
 
 
 def become_ready(gateway: Any) -> None:
