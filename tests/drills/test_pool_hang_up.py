@@ -30,7 +30,7 @@ async def test_a_client_disconnect_stops_the_engines_work(tmp_path, load, keep, 
             )
             await until(lambda: not any(one["in_flight"] for one in watch.now), 5)
         aborted_s = round(max(took_s), 3)
-        row = outcome.row(gateway.charged(), aborted_s=aborted_s)
+        row = outcome.row(gateway.charged_usage(), aborted_s=aborted_s)
     keep(f"pool_hang_up_{'streamed' if stream else 'unary'}", row)
 
     assert not outcome.failures
