@@ -88,7 +88,7 @@ def many_attempts() -> Branch:
     return Branch("many-attempts", sage.chat(model="many-attempts"), records, call)
 
 
-def ordered() -> Branch:
+def ordered_calls() -> Branch:
     """Earlier records are slower; one sends no request and one fails."""
     records = [
         call_record(f"o{n:02}", f"[[hang={240 - 10 * n}ms]] in order {n}") for n in range(24)
@@ -165,7 +165,7 @@ def hanging_texts() -> Branch:
 BRANCHES = [
     chats(),
     many_attempts(),
-    ordered(),
+    ordered_calls(),
     texts(),
     connection_faults(),
     vectors(),
@@ -475,11 +475,11 @@ def test_a_second_run_with_one_gateway_down_sends_the_same_request_ids(
     both = f"http://127.0.0.1:9,{engine.url}"
 
     again = run_target(
-        TARGETS[target], [ordered()], engine, tmp_path_factory.mktemp("again"), url=both
+        TARGETS[target], [ordered_calls()], engine, tmp_path_factory.mktemp("again"), url=both
     )
 
-    node = Call("ordered", "in", ordered().spec, capacity=1, timeout_s=1)
-    with_request = [r for r in ordered().records if "skip" not in r.value]
+    node = Call("ordered", "in", ordered_calls().spec, capacity=1, timeout_s=1)
+    with_request = [r for r in ordered_calls().records if "skip" not in r.value]
     assert {r["headers"].get("x-request-id") for r in again.of("ordered")} == before
     assert before == {request_id(JOB, node, record) for record in with_request}
     assert len(again.answered["ordered"]) == 23

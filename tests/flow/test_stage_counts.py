@@ -22,7 +22,7 @@ from sage_flink.flow.flink.write_step import WriteStep  # noqa: E402
 
 
 def repeat(record):
-    """A child for b, repeated a repeat; the record is rejected where a is negative."""
+    """``a`` children with the value ``b``; the record is rejected if ``a`` is negative."""
     if record.value["a"] < 0:
         raise Rejected("negative")
     return [{"b": record.value["b"]}] * record.value["a"]
