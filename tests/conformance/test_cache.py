@@ -79,7 +79,7 @@ async def test_bytes_are_bounded_and_the_newest_answers_stay(make_store: MakeSto
     assert found == [False] * 20 + [True] * 10
 
 
-async def test_an_answer_stored_twice_takes_the_room_of_one(
+async def test_an_answer_stored_twice_takes_the_space_of_one(
     make_store: MakeStore,
 ) -> None:
     store = make_store(10 * (1000 + ROW_BYTES))

@@ -63,7 +63,7 @@ async def test_a_claim_is_seen_by_the_next_until_it_is_released(open_store: Any)
         assert await store.claim(key(), DIGEST) is None
 
 
-async def test_releasing_twice_or_without_a_claim_changes_nothing(open_store: Any) -> None:
+async def test_releasing_twice_or_without_a_claim_has_no_effect(open_store: Any) -> None:
     async with open_store() as store:
         name = key()
         await claim_and_record(store, name, answer())

@@ -28,7 +28,7 @@ def test_a_sink_without_a_batch_gets_one_from_its_own_limits():
     assert [node.name for node in graph.nodes] == ["in", "out.batch", "out"]
 
 
-def test_a_batch_before_the_sink_is_kept():
+def test_an_explicit_batch_before_the_sink_is_kept():
     stream = sage.flow.read("in", GIVEN).batch("b", items_max=2, bytes_max=10, linger_s=1)
 
     assert [node.name for node in stream.write("out", ListSink()).nodes] == ["in", "b", "out"]

@@ -43,7 +43,7 @@ def test_headers_of_the_record_override_those_of_the_step():
     assert headers["traceparent"].endswith("-01")
 
 
-def test_a_record_of_a_session_and_a_keyed_one_say_where_they_were_answered_before():
+def test_records_with_a_session_or_a_key_carry_it_for_routing():
     named = Record("r", {}, key=b"user 7", headers={"sage-session": b"s1"})
 
     headers = [call_headers("job", NODE, named.replace(id=id_)) for id_ in ("r", "s")]

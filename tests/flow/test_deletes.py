@@ -47,7 +47,7 @@ def is_accepted(graph, **options):
     ("sink", "kind"),
     [(sage.tsdb.bucket("ops"), "Bucket"), (kafka("out"), "Kafka")],
 )
-def test_a_sink_that_does_not_support_deletes_is_refused_where_they_arrive(sink, kind):
+def test_a_sink_without_deletes_is_refused_downstream_of_deletes(sink, kind):
     text = findings(documents().write("out", sink))
 
     assert text == (

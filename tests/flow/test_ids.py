@@ -45,7 +45,7 @@ def ids_of(records: Iterable[Record], job: str = "job") -> list[tuple[str, str]]
 
 
 @given(RECORDS, st.randoms(use_true_random=False))
-def test_a_replay_in_another_order_makes_the_same_ids(
+def test_a_replay_in_another_order_gives_the_same_ids(
     records: list[Record], chance: random.Random
 ) -> None:
     replayed = chance.sample(records, len(records))
@@ -54,7 +54,7 @@ def test_a_replay_in_another_order_makes_the_same_ids(
 
 
 @given(RECORDS, st.integers(1, 5), st.randoms(use_true_random=False))
-def test_any_parallelism_makes_the_same_ids(
+def test_any_parallelism_gives_the_same_ids(
     records: list[Record], parallelism: int, chance: random.Random
 ) -> None:
     subtasks: list[list[Record]] = [[] for _ in range(parallelism)]
@@ -67,7 +67,7 @@ def test_any_parallelism_makes_the_same_ids(
 
 
 @given(RECORDS)
-def test_a_resubmitted_graph_makes_the_same_ids(records: list[Record]) -> None:
+def test_a_resubmitted_graph_gives_the_same_ids(records: list[Record]) -> None:
     split, again, ask = pickle.loads(pickle.dumps((SPLIT, AGAIN, ASK)))
 
     children = [child for record in records for child in flat_map(split, record)]

@@ -46,7 +46,7 @@ async def test_each_record_gets_the_vector_of_its_own_text():
     assert {len(r.value["vector"]) for r in outcome.written["out"]} == {256}
 
 
-async def test_a_record_that_raises_fails_alone_with_its_reason_and_place():
+async def test_a_record_that_raises_fails_alone_with_its_reason_and_step():
     def shout(record):
         if record.value["text"] == "bad":
             raise Rejected("it is bad")

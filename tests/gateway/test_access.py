@@ -57,7 +57,7 @@ def test_the_key_itself_is_not_stored() -> None:
     assert keys.find({b"authorization": b"bearer Secret"}) is None
 
 
-def test_the_first_start_makes_a_key_prints_it_once_and_keeps_it_private(
+def test_the_first_start_creates_a_private_key_and_prints_it_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SAGE_GATEWAY_KEY", raising=False)

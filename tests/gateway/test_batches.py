@@ -95,7 +95,7 @@ def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
     assert oldest_first[-5:] == ids
 
 
-def test_a_batch_answers_every_line_in_openais_shape(client: openai.OpenAI) -> None:
+def test_a_batch_answers_every_line_in_openais_schema(client: openai.OpenAI) -> None:
     lines = [line(f"line {i}", f"echo text {i}") for i in range(20)]
     wrong = [line("overflowed", "overflow"), line("failed", "status 418")]
 

@@ -39,7 +39,7 @@ def test_a_killed_engine_is_started_again_and_serves(start: Any, fake: Any) -> N
         assert pid(gateway) != old
 
 
-def test_with_a_second_replica_no_caller_sees_an_engine_die(start: Any, fake: Any) -> None:
+def test_with_a_second_replica_a_dead_engine_fails_no_request(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
         seen = []

@@ -95,7 +95,9 @@ def test_a_request_is_queued_for_a_healthy_replica_rather_than_sent_to_an_open_c
         assert [gateway.engine_stats("talk", i)["requests"] for i in range(2)] == [0, 5]
 
 
-def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPoolExecutor) -> None:
+def test_a_hedge_does_not_wait_for_a_free_slot(
+    start: Any, fake: Any, callers: ThreadPoolExecutor
+) -> None:
     model = fake("embedding", replicas=2, concurrency=1, health=RARELY, hedge_after_ms=20)
     body = {"model": "vectors", "input": "x"}
     with start({"vectors": model}) as gateway:
@@ -144,7 +146,7 @@ def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:
         max_size=4,
     )
 )
-def test_the_queue_and_the_router_agree_on_whether_there_is_room(
+def test_the_queue_and_the_router_agree_on_free_slots(
     rows: list[tuple[ReplicaState, int, bool, int, Circuit]],
 ) -> None:
     model = model_of(rows)

@@ -160,9 +160,7 @@ def test_a_client_that_disconnects_and_repeats_later_gets_the_recorded_answer(
     assert (caller.engine_requests(), caller.abort_count()) == (1, 0)
 
 
-def test_a_job_that_is_killed_and_replayed_pays_for_no_generation_twice(
-    start: Any, fake: Any
-) -> None:
+def test_a_killed_and_replayed_job_generates_no_answer_twice(start: Any, fake: Any) -> None:
     count = 60
 
     async def all_of(gateway: Any, ids: list[dict[str, str]], seconds: float) -> list[Any]:
@@ -228,7 +226,7 @@ def test_detached_calls_beyond_the_limit_are_aborted(start: Any, fake: Any) -> N
         assert caller.engine_requests() == 2
 
 
-def test_another_body_under_an_idempotency_key_is_a_422_in_openais_shape(
+def test_another_body_under_an_idempotency_key_is_a_422_in_openais_schema(
     caller: RepeatingClient,
 ) -> None:
     own = {"idempotency-key": "order 66"}

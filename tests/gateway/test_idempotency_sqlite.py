@@ -65,7 +65,7 @@ def test_many_small_answers_share_blocks_and_each_is_found_again(
     assert count_blocks(path) < 10
 
 
-def test_the_first_answer_of_a_key_stays_and_a_repeated_segment_changes_nothing(
+def test_the_first_answer_of_a_key_stays_and_a_repeated_segment_has_no_effect(
     blocks: AnswerBlocks,
 ) -> None:
     blocks.insert(1, [stored_answer(1, b"first"), stored_answer(1, b"second")])

@@ -82,7 +82,7 @@ def test_a_pipeline_is_listed_and_answers_like_a_model(gateway: Any) -> None:
     assert page["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
-def test_its_stream_ends_with_the_sources_and_the_usage(gateway: Any) -> None:
+def test_the_stream_of_a_pipeline_ends_with_sources_and_usage(gateway: Any) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
         chunks = list(
             client.chat.completions.create(

@@ -89,7 +89,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
     ],
 )
-def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
+def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_path(
     tmp_path: Path, text: str, message: str
 ) -> None:
     file = tmp_path / "pool.yaml"

@@ -49,7 +49,7 @@ def waiting(gateway: Any, count: int) -> None:
     gateway.until(lambda: len(queue_of(gateway)) == count)
 
 
-def test_requests_beyond_the_replicas_room_are_queued_and_answered(
+def test_requests_beyond_the_slots_of_a_replica_are_queued_and_answered(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
@@ -81,7 +81,7 @@ def test_a_full_queue_answers_429_immediately(
         assert second.result().status_code == 200
 
 
-def test_a_request_leaves_the_queue_when_its_caller_hangs_up(start: Any, fake: Any) -> None:
+def test_a_request_leaves_the_queue_when_its_client_disconnects(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway, busy(gateway):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
@@ -125,7 +125,7 @@ def test_background_is_deferred_while_other_requests_are_queued(
         assert gateway.engine_stats()["last"]["messages"][0]["content"] == "echo batch"
 
 
-def test_no_caller_sees_one_of_two_full_engines_die(
+def test_the_death_of_one_of_two_full_engines_fails_no_request(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=2)}) as gateway:
@@ -137,7 +137,7 @@ def test_no_caller_sees_one_of_two_full_engines_die(
         assert {a.result().status_code for a in asks} == {200}
 
 
-def test_the_room_of_a_restarted_replica_is_used(
+def test_the_slots_of_a_restarted_replica_are_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     slow = fake(replicas=2, concurrency=1, arguments=["--load-s", "0.5"])

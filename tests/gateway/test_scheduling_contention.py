@@ -87,7 +87,7 @@ def test_adaptive_keeps_users_fast_answers_useful_and_tenants_even(load: float, 
     assert adaptive["jain"] >= 0.95
 
 
-def test_without_contention_no_policy_costs_anything() -> None:
+def test_without_contention_no_policy_adds_latency() -> None:
     alone = [simulate(name, 0.5) for name in POLICIES]
 
     assert {found["goodput"] for found in alone} == {1.0}

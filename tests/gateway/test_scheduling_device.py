@@ -36,7 +36,7 @@ uses = st.builds(
 
 
 @given(concurrency=st.integers(1, 16), mine=uses, others=st.lists(uses, max_size=3))
-def test_there_is_no_room_on_a_full_device(
+def test_a_full_device_has_no_free_slot(
     concurrency: int, mine: DeviceUsage, others: list[DeviceUsage]
 ) -> None:
     busy = mine.busy + sum(other.busy for other in others)
@@ -45,7 +45,7 @@ def test_there_is_no_room_on_a_full_device(
 
 
 @given(concurrency=st.integers(2, 16), others=st.lists(uses, min_size=1, max_size=1))
-def test_a_model_without_requests_has_room_unless_the_device_is_full(
+def test_a_model_without_requests_has_a_free_slot_unless_the_device_is_full(
     concurrency: int, others: list[DeviceUsage]
 ) -> None:
     busy = sum(other.busy for other in others)

@@ -72,7 +72,7 @@ def test_an_engine_without_a_knee_gets_the_maximum() -> None:
     assert max(values(ConcurrencyLimit(), engine(10_000), 40_000)) == CONCURRENCY_MAX
 
 
-def test_an_engine_that_slows_down_gets_less_and_longer_prompts_get_their_room_back() -> None:
+def test_a_slower_engine_gets_a_lower_limit_and_longer_prompts_restore_it() -> None:
     before = run(ConcurrencyLimit(), engine(32), 20_000)
     throttled = run(before, engine(4), 5_000)
     longer = run(before, engine(32, base_s=1.0), 20_000)

@@ -120,7 +120,7 @@ def test_an_idle_tenant_has_not_saved_tokens_up() -> None:
     assert owners["back"] in (5, 6)
 
 
-def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None:
+def test_a_tenant_is_charged_for_answers_longer_than_expected() -> None:
     policy = POLICIES["fair"]()
     queue = PolicyQueue(policy)
     longer = request(0, tenant="longer", tokens=10)

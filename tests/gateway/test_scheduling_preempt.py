@@ -88,7 +88,7 @@ async def test_a_queued_request_preempts_the_youngest_background_request() -> No
     assert (replica.free, len(replica.queue)) == (2, 0)
 
 
-async def test_background_is_not_preempted_with_room_or_for_background() -> None:
+async def test_background_is_not_preempted_if_a_slot_is_free_or_for_background() -> None:
     replica = Replica(2)
     tasks = [asyncio.create_task(replica.background("a"))]
     await settle()
@@ -138,7 +138,7 @@ async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
     assert replica.queue.preemptible.preempted == 3
 
 
-async def test_a_caller_can_hang_up_during_the_preemption() -> None:
+async def test_a_client_can_disconnect_during_the_preemption() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
     await settle()
@@ -218,7 +218,7 @@ async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> N
     assert await asyncio.gather(*behind) == ["a", "b"]
 
 
-async def test_background_takes_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
+async def test_background_uses_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
     replica = Replica(100, slots=2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b", "c")]
     await settle()

@@ -76,14 +76,14 @@ async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["async
     return tasks
 
 
-async def test_a_request_bypasses_an_empty_queue_when_there_is_room() -> None:
+async def test_a_request_bypasses_an_empty_queue_when_a_slot_is_free() -> None:
     queue = Replicas(1).queue()
 
     assert not suspends(queue.admit(DEFAULT_HINTS, 10))
     assert len(queue) == 0
 
 
-async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> None:
+async def test_queued_requests_are_dispatched_in_order_as_slots_are_freed() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     tasks = await waiting(queue, *(replicas.ask(queue, name) for name in "abc"))
@@ -96,7 +96,7 @@ async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> Non
     assert queue.outcomes["dispatched"] == 3
 
 
-async def test_the_room_of_a_dispatched_request_is_not_given_away_again() -> None:
+async def test_the_slot_of_a_dispatched_request_is_not_assigned_twice() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (first,) = await waiting(queue, replicas.ask(queue, "first"))
@@ -126,7 +126,7 @@ async def test_a_cancelled_request_leaves_the_queue() -> None:
 
 
 @pytest.mark.parametrize("first", ["room", "hang-up"])
-async def test_a_request_cancelled_while_it_is_dispatched_frees_its_room(first: str) -> None:
+async def test_a_request_cancelled_while_it_is_dispatched_frees_its_slot(first: str) -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     cancelled, after = await waiting(
@@ -176,7 +176,7 @@ async def test_without_a_ready_replica_requests_are_not_queued() -> None:
 
 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
-async def test_an_expired_request_is_a_504_even_with_room(policy: str) -> None:
+async def test_an_expired_request_is_a_504_even_with_a_free_slot(policy: str) -> None:
     queue = Replicas(9).queue(policy)
 
     with pytest.raises(GatewayError, match="give it more time") as caught:
@@ -260,7 +260,7 @@ async def test_a_retry_is_queued_ahead_of_all_other_requests() -> None:
     await other
 
 
-async def test_a_retry_is_not_queued_if_another_replica_has_room() -> None:
+async def test_a_retry_is_not_queued_if_another_replica_has_a_free_slot() -> None:
     assert not suspends(Replicas(1).queue().requeue_retry())
 
 
@@ -275,7 +275,7 @@ KINDS = {
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @settings(deadline=None, max_examples=60)
 @given(steps=steps, free=st.integers(0, 2))
-def test_every_request_ends_once_and_no_room_is_given_twice(
+def test_every_request_ends_once_and_no_slot_is_assigned_twice(
     policy: str, steps: list[str], free: int
 ) -> None:
     asyncio.run(_run_steps(policy, steps, free))

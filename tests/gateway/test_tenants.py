@@ -86,7 +86,7 @@ def test_the_token_rate_counts_actual_usage_not_the_estimate(gateway: Any) -> No
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_a_budget_is_never_exceeded_and_its_error_has_openais_shape(gateway: Any) -> None:
+def test_a_budget_is_never_exceeded_and_its_error_has_openais_schema(gateway: Any) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 400})
 
     with ThreadPoolExecutor(8) as many:
@@ -161,7 +161,7 @@ def test_a_failure_of_the_engine_is_not_charged(gateway: Any, content: str) -> N
     assert caller.spent_tokens() == USED
 
 
-def test_a_stream_without_usage_costs_a_token_an_event(gateway: Any) -> None:
+def test_a_stream_without_usage_is_charged_one_token_per_event(gateway: Any) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 10_000})
 
     caller.chat("echo a b c", stream=True, max_tokens=50)
@@ -171,7 +171,7 @@ def test_a_stream_without_usage_costs_a_token_an_event(gateway: Any) -> None:
     assert 10 <= line["prompt_tokens"] <= 40
 
 
-def test_a_client_that_leaves_a_stream_pays_for_the_events_so_far(gateway: Any) -> None:
+def test_a_disconnected_stream_is_charged_for_the_events_so_far(gateway: Any) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 100_000})
     own = {"Authorization": f"Bearer {caller.key}"}
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
@@ -187,7 +187,7 @@ def test_a_client_that_leaves_a_stream_pays_for_the_events_so_far(gateway: Any) 
     assert caller.chat().status_code == 200
 
 
-def test_a_client_that_leaves_before_an_answer_is_not_charged_and_its_hold_ends(
+def test_a_disconnect_before_the_answer_is_not_charged_and_releases_the_hold(
     gateway: Any,
 ) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 200})

@@ -74,7 +74,7 @@ def test_usage_is_a_table_of_the_requested_days(gateway: Any) -> None:
         (("usage", "--since", "yesterday"), "valid date"),
     ],
 )
-def test_a_refusal_is_printed_in_the_words_of_the_gateway(
+def test_a_refusal_is_printed_with_the_message_of_the_gateway(
     words: tuple[str, ...], message: str
 ) -> None:
     error = sage(*words).exception

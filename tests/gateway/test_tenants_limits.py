@@ -85,7 +85,9 @@ def test_spent_and_reserved_tokens_never_exceed_a_budget(
 @pytest.mark.parametrize(
     ("limit", "seconds"), [("tokens_per_day", 43_200), ("tokens_per_month", 43_200 + 6 * 86_400)]
 )
-def test_an_exhausted_budget_says_when_its_period_ends(limit: str, seconds: float) -> None:
+def test_the_error_of_an_exhausted_budget_has_the_end_of_its_period(
+    limit: str, seconds: float
+) -> None:
     assert remaining_s(limit, NOON_S) == seconds
     assert LimitRefusal("k", limit, 5, seconds).error().retry_after_s == seconds
 
@@ -141,7 +143,7 @@ def test_usage_reported_by_an_engine_is_capped_at_the_hold(
     assert 0 <= token_usage(usage, body=body, deltas=3, most=cost.most).total <= cost.most
 
 
-def test_the_cost_of_vectors_is_that_of_their_texts() -> None:
+def test_the_cost_of_embeddings_is_that_of_their_texts() -> None:
     assert embedding(b"x" * 400) == Cost(101, 400 + TEMPLATE_TOKENS)
 
 

@@ -76,7 +76,7 @@ def attributes(span: Any) -> dict[str, Any]:
     return {k: v.string_value or v.int_value for k, v in found.items()}
 
 
-def test_a_sampled_caller_is_followed_and_others_by_share(tmp_path, collector):
+def test_a_sampled_trace_is_continued_and_others_are_sampled_by_share(tmp_path, collector):
     more = environment(collector, "0")
     with gateway_process(tmp_path, TALK, more=more) as (_, client):
         ask(client, "hello")
