@@ -36,7 +36,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Records and dead dead_letters of a run, and the requests that the engine received."""
+    """Records and dead letters of a run, and the requests that the engine received."""
 
     answered: dict[str, list[Record]]  # by branch, in order of arrival
     failed: dict[str, list[DeadLetter]]  # by record id
@@ -101,9 +101,9 @@ def run_target(
     """Run the branches on ``target`` against the engine, or against ``url``, which leads to it."""
     target(branches, url or engine.url, folder)
     failed: dict[str, list[DeadLetter]] = {}
-    for message in _dead_letters(folder).records():
+    for message in _dead_letters(folder).read_records():
         failed.setdefault(message.id, []).append(from_message(message))
-    answered = {branch.name: _out(folder, branch).records() for branch in branches}
+    answered = {branch.name: _out(folder, branch).read_records() for branch in branches}
     key = _key_of_the_jvm() if target is on_native else KEY
     return RunResult(answered, failed, engine.requests(), key)
 

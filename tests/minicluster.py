@@ -43,7 +43,7 @@ class FileSink:
     def close(self) -> None:
         """Each write opens and closes the file."""
 
-    def records(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         if not Path(self.path).exists():
             return []
         with Path(self.path).open() as file:

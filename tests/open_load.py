@@ -112,7 +112,7 @@ def chat(prompt: str, **more: Any) -> bytes:
 
 
 def work(n: int) -> str:
-    """The n-th prompt of a load: half of them take a while, half have a unique answer."""
+    """The n-th prompt of a load: half of them take 0.1 s, half have a unique answer."""
     return f"echo {n}" if n % 2 else "sleep 0.1"
 
 

@@ -37,7 +37,7 @@ def dead_letter_of(
 ):
     """The dead letter of a record, as it is read from its topic."""
     message = to_message(FailedRecord(record, step, reason, attempts), job, run)
-    # The topic names its messages by their place, and uses the id where there is no key.
+    # The id of a message in the topic is its position; without a key the record id is the key.
     key = message.id.encode() if message.key is None else message.key
     place = f"dead/0/{offset}"
     return from_message(message.replace(id=place, origin=place, key=key, timestamp_ms=at))

@@ -277,7 +277,7 @@ def open_store(
 ) -> Iterator[OpenIdempotencyStore]:
     """Opens the same empty store repeatedly: ``async with open_store(ttl_s=..., bytes_max=...)``.
 
-    The one in memory is empty each time.
+    The store in memory is empty each time.
     """
     with contextlib.ExitStack() as stack:
         url = ""
@@ -322,8 +322,8 @@ def tenants(
 ) -> Iterator[OpenTenants]:
     """Opens one store repeatedly: ``async with tenants(clock=...)``.
 
-    The one in memory is empty each time. A second one, open at the same time, is another gateway's
-    where gateways can share the store.
+    The store in memory is empty each time. A second store that is open at the same time belongs to
+    another gateway, if gateways can share the store.
     """
     with contextlib.ExitStack() as stack:
         url = ""

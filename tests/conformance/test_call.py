@@ -25,7 +25,7 @@ from sage_flink.inference import Chat, Embed
 
 pytestmark = [pytest.mark.timeout(400), *QUIET]
 
-#: Test, as pytest names it -> what its target does not do yet.
+#: Name of a test in pytest -> the reason why its target fails it.
 GAPS: dict[str, str] = {}
 DIM = 8
 ATTEMPTS = 3
@@ -118,7 +118,7 @@ def texts() -> Branch:
 
 
 def connection_faults() -> Branch:
-    """Texts that end the connection, apart from those of other faults."""
+    """Texts that end the connection; a branch of their own, without other faults."""
     records = [
         call_record(f"b{n}", f"beside a text that breaks the connection {n}") for n in range(6)
     ]
@@ -412,7 +412,7 @@ def test_a_poison_item_fails_alone_with_its_reason(run: RunResult, kind: str) ->
         run, "connection-faults" if kind in BROKEN else "embed", f"poison by {kind}"
     )
 
-    # How often a request of a broken connection was sent depends on which connection was free.
+    # On a broken connection the number of requests depends on which connection was free.
     assert attempts == len(requests) or kind in BROKEN
     assert reason == f"told to answer {kind}" if kind.isdigit() else len(reason) > 10
     assert requests[-1]["parsed"]["input"] == [text_of(f"e-{kind}")]

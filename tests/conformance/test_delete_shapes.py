@@ -80,8 +80,8 @@ class TestOnFlink:
         )
         wait_until(lambda: sink.count() >= 2 * len(RECORDS), 120, "all records")
 
-        assert_data(sink.records())
-        assert failed.records() == []
+        assert_data(sink.read_records())
+        assert failed.read_records() == []
 
 
 YAML = """

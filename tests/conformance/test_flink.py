@@ -86,9 +86,9 @@ def test_flink_reads_the_same_files_as_this_process(folder: Path, tmp_path_facto
     graph = sage.flow.read("in", source).write("out", sink).dead_letters_to(DiscardSink())
 
     sage.flow.submit(graph, name="conformance-files", options=LOCAL)
-    wait_until(lambda: len(sink.records()) >= 3, 120, "three records")
+    wait_until(lambda: len(sink.read_records()) >= 3, 120, "three records")
 
-    assert sorted(sink.records(), key=lambda record: record.id) == list(source.records())
+    assert sorted(sink.read_records(), key=lambda record: record.id) == list(source.records())
 
 
 @dataclass
@@ -127,14 +127,18 @@ def test_each_step_opens_and_closes_its_own_operator(tmp_path: Path) -> None:
     )
 
     sage.flow.submit(graph, name="opened", options=LOCAL)
-    wait_until(lambda: FileSink(sink).records() and FileSink(failed).records(), 120, "both records")
+    wait_until(
+        lambda: FileSink(sink).read_records() and FileSink(failed).read_records(),
+        120,
+        "both records",
+    )
     wait_until(lambda: len(Path(log).read_text().splitlines()) == 4, 60, "both are closed")
 
-    assert [record.value for record in FileSink(sink).records()] == ["good/first/second"]
+    assert [record.value for record in FileSink(sink).read_records()] == ["good/first/second"]
     lines = Path(log).read_text().splitlines()
     assert lines[:2] == ["open opened first 0 of 1", "open opened second 0 of 1"]
     assert sorted(lines[2:]) == ["close /first", "close /second"]
-    reason = FileSink(failed).records()[0].headers["sage.dead-letter.reason"].decode()
+    reason = FileSink(failed).read_records()[0].headers["sage.dead-letter.reason"].decode()
     assert reason.startswith("ValueError: it says so (test_flink.py:")
 
 
@@ -261,9 +265,9 @@ def test_a_call_spreads_over_gateways_and_sends_tenant_and_request_id(tmp_path: 
     with gateway(received) as healthy, gateway(refused, 503) as failing:
         settings = Settings(gateway_url=f"{healthy},{failing}")
         sage.flow.submit(graph, name="native-call", options=LOCAL, settings=settings)
-        wait_until(lambda: len(sink.records()) >= 22, 120, "all but the overdue record")
+        wait_until(lambda: len(sink.read_records()) >= 22, 120, "all but the overdue record")
 
-    values = {record.id: record.value for record in sink.records()}
+    values = {record.id: record.value for record in sink.read_records()}
     expected = {"a": b"ONE", "b": b"", **{f"d{n}": b"MORE" for n in range(20)}}
     assert values == expected
     assert len(received) == 21

@@ -96,7 +96,7 @@ def test_three_poison_points_of_five_hundred_cost_a_few_dozen_requests() -> None
     store, name = CountingStore(bucket("conformance")), f"m{uuid.uuid4().hex}"
     store.append([Point(name, {}, {"v": 0.0}, 1)])
     store.requests = 0
-    texts = {3, 250, 499}  # of another type than the field has
+    texts = {3, 250, 499}  # of a type other than that of the field
 
     refused = store.append(
         [Point(name, {}, {"v": "text" if n in texts else float(n)}, 10 + n) for n in range(500)]

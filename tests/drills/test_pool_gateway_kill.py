@@ -62,7 +62,7 @@ async def test_the_successor_of_the_only_gateway_adopts_its_engines_and_answers(
             asked_again=repeated_calls(outcome),
             first_output_s=first_output_s(outcome),
         )
-        successor.process.terminate()  # after kill -9 its engines would stay for a while
+        successor.process.terminate()  # after kill -9 its engines would run for a while
         successor.process.wait(15)
     keep("pool_gateway_only_one", row)
 

@@ -100,7 +100,7 @@ def expected_counts():
     chunks = outcome.written["out"]
     poisoned = sum("poison" in record.value["text"] for record in chunks)
     bad = len(outcome.failed)
-    deletes = DOCUMENTS - bad  # one behind the chunks of each document, up to `measure`
+    deletes = DOCUMENTS - bad  # one after the chunks of each document, up to `measure`
     made, points = len(chunks) + deletes, len(chunks) - poisoned
     good = points + deletes
     # read, emitted, written, dead-lettered
@@ -207,7 +207,7 @@ def read_so_far(rest, job_id):
     try:
         return counts_of(job_balance(rest, rest.job(job_id)))["documents"][0]
     except StackError:
-        return -1  # it starts, or starts again
+        return -1  # it starts or restarts
 
 
 def test_the_command_prints_the_record_accounting_of_a_running_job(job, name, expected_counts):

@@ -118,12 +118,12 @@ def model():
     command = [sys.executable, "-m", module, "--port", str(port), "--alias", "late"]
     with subprocess.Popen(command) as server:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: up(url), 30, "the model's server")
+        wait_until(lambda: is_up(url), 30, "the model's server")
         yield url
         server.kill()
 
 
-def up(url):
+def is_up(url):
     try:
         return httpx.get(f"{url}/health").status_code == 200
     except httpx.TransportError:

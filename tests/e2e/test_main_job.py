@@ -109,7 +109,7 @@ def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected_in
         180,
         "the second feed is read",
     )
-    time.sleep(5)  # what is still in flight would be seen now
+    time.sleep(5)  # a record still in flight would arrive by now
 
     assert ingest.store.count() == len(expected_index.chunks)
     assert ingest.bucket.count("chunks") == len(expected_index.chunks)

@@ -247,7 +247,9 @@ def test_jobs_continue_at_the_next_up_after_every_process_was_killed(job, capsys
     killed = [psutil.Process(supervisor), *stack.processes(sage_home())]
     for process in killed:
         process.kill()
-    psutil.wait_procs(killed, timeout=30)  # their ports are free then, and stay the same
+    psutil.wait_procs(
+        killed, timeout=30
+    )  # then their ports are free, and the next start uses the same ones
     began = time.monotonic()
     stack.up(sage_home(), only=names, quiet=True)
     up = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Ids and request ids are functions of what a record is, not of when and where it is processed."""
+"""Ids and request ids depend on the record only, not on the time or place of processing."""
 
 import pickle
 import random
@@ -38,7 +38,7 @@ RECORDS = st.lists(
 
 
 def ids_of(records: Iterable[Record], job: str = "job") -> list[tuple[str, str]]:
-    """(id, request id) of each record that two steps make of ``records``."""
+    """(id, request id) of each record that two steps derive from ``records``."""
     children = [child for record in records for child in flat_map(SPLIT, record)]
     grand = [child for record in children for child in flat_map(AGAIN, record)]
     return [(record.id, request_id(job, ASK, record)) for record in grand]

@@ -165,7 +165,7 @@ async def test_a_run_and_its_replay_write_the_rows_of_a_run_without_failures(ref
         return type(graph)(tuple(nodes), graph.dead_letters)
 
     sound = await sage.flow.run(branching_graph(), sources={"in": records})
-    # What `a` makes of a record has an id of its own; refuse some of those too.
+    # Children of `a` have ids of their own; refuse some of them too.
     inner = {r.child("a", n, 0).id for r in records.rows if r.id in refused for n in range(2)}
     first = await sage.flow.run(of(branching_graph(), refused | inner), sources={"in": records})
     plan = replay(branching_graph(), dead_letters_of(*first.failed))

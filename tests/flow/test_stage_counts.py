@@ -106,7 +106,7 @@ def test_every_record_and_every_child_is_counted(pairs):
 
 @dataclass(frozen=True)
 class RefusingSink:
-    """Refuses what is odd."""
+    """A sink that refuses odd values."""
 
     batch: BatchLimits = field(default_factory=BatchLimits)
 

@@ -120,9 +120,9 @@ def start_gateway(
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts a gateway with the models given: ``with start({"talk": model}) as gateway``.
+    """Starts a gateway with these models: ``with start({"talk": model}) as gateway``.
 
-    ``home``: its folder, else a fresh one.
+    ``home``: its folder; by default a new one.
     """
 
     def with_home(models: dict[str, Any], home: Path | None = None, **more: Any) -> Any:
@@ -133,7 +133,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 
 @pytest.fixture(scope="session", name="fake")
 def fake_model() -> Callable[..., dict[str, Any]]:
-    """A model of the fake engine, as ``pool.yaml`` would have it."""
+    """A model of the fake engine, as an entry of ``pool.yaml``."""
     return fake
 
 

@@ -29,13 +29,13 @@ from sage_gateway.controlplane.engine_state import (
 pytestmark = pytest.mark.processes
 
 KEY = "sk-sage-test"
-GRACE_S = 40.0  # a loaded machine takes its time to start a gateway
+GRACE_S = 40.0  # on a loaded machine the start of a gateway is slow
 POOL = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2}}
 
 
 @dataclass
 class GatewayProcess:
-    """The command ``sage-gateway`` at one port, which may be started again and again."""
+    """The command ``sage-gateway`` on one port, which can be started repeatedly."""
 
     home: Path
     port: int = field(default_factory=free_port)
@@ -73,7 +73,7 @@ class GatewayProcess:
         return self.ask("POST", "/v1/chat/completions", json=body).status_code
 
     def pids(self) -> set[int]:
-        """Those of the ready replicas."""
+        """The process ids of the ready replicas."""
         try:
             found = self.ask("GET", "/pool/replicas").json()["data"]
         except httpx.TransportError:
@@ -87,7 +87,7 @@ class GatewayProcess:
 
 @contextmanager
 def gateway(home: Path, **more: Any) -> Iterator[GatewayProcess]:
-    """Killed at the end with all of its processes."""
+    """A gateway that is killed at the end, with all of its processes."""
     found = GatewayProcess(home, **more)
     try:
         yield found
@@ -121,7 +121,7 @@ def test_the_next_gateway_adopts_the_engines_and_starts_none(tmp_path: Path) -> 
 
         assert one.pids() == before
         assert one.chat() == 200
-        os.kill(min(before), signal.SIGKILL)  # it is watched as one of its own is
+        os.kill(min(before), signal.SIGKILL)  # an adopted engine is supervised like any other
         wait_until(lambda: len(one.pids() - before) == 1, 10, "another in its place")
         assert max(before) in one.pids()
 

@@ -240,7 +240,9 @@ def test_a_batch_at_its_rate_limit_waits_and_is_charged_to_its_tenant(
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake()}) as gateway:
-        key = create_key(gateway, "acme", requests_per_minute=120)  # two a second, when used up
+        key = create_key(
+            gateway, "acme", requests_per_minute=120
+        )  # two a second once the limit is used up
         gateway.until(gateway.healthy)
         with client_of(gateway, key) as client:
             batch = start_batch(client, *(line(str(i), "echo hi") for i in range(122)))

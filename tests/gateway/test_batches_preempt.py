@@ -136,8 +136,8 @@ def test_a_thousand_lines_with_kill_9_midway_give_a_thousand_answers(tmp_path: P
     limits = {"tokens_per_day": 10**9}  # what a budget counts outlives a crash
     with gateway_process(tmp_path, {"talk": FAKE}) as (process, client):
         made = client.post("/pool/keys", json={"tenant": "acme", "limits": limits}).json()
-        own = {"Authorization": f"Bearer {made['key']}"}
-        client.headers.update(own)
+        auth = {"Authorization": f"Bearer {made['key']}"}
+        client.headers.update(auth)
         batch = start_batch(client, lines)
         wait_until(lambda: completed_count(client, batch) > 200, 30, "a fifth of the batch")
         os.kill(process.pid, signal.SIGKILL)
@@ -145,7 +145,7 @@ def test_a_thousand_lines_with_kill_9_midway_give_a_thousand_answers(tmp_path: P
 
     with gateway_process(tmp_path, {"talk": FAKE}) as (_, client):
         admin = dict(client.headers)
-        client.headers.update(own)
+        client.headers.update(auth)
         wait_until(lambda: is_completed(client, batch), 40, "the rest of the batch")
         counts = batch_of(client, batch)["request_counts"]
         found = answers(client, batch)

@@ -138,7 +138,7 @@ def test_an_unreadable_header_counts_as_zero(tmp_path: Path, content: bytes) -> 
 
 
 def heavy(folder: Path, **more: Any) -> dict[str, Any]:
-    """A model of 3 MiB of weights a replica."""
+    """A model with 3 MiB of weights per replica."""
     with (folder / "m.onnx").open("wb") as file:
         file.truncate(3 << 20)
     return {"engine": "onnx", "kind": "embedding", "source": "m.onnx", "dim": 4, **more}

@@ -24,7 +24,7 @@ def pool(start: Any, fake: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def pointed_at(pool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def settings_of_pool(pool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
     monkeypatch.setenv("SAGE_GATEWAY_URL", pool.url)
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "sk-sage-test")

@@ -30,10 +30,10 @@ KEY_ENV, SECRET = "SAGE_TEST_API_KEY", "sk-of-the-provider"
 
 @dataclass
 class Engine:
-    """A gateway in front of one engine, and what the engine has seen."""
+    """A gateway in front of one engine, and the statistics of that engine."""
 
     gateway: Any
-    seen: Callable[[], dict[str, Any]]
+    engine_stats: Callable[[], dict[str, Any]]
 
     def chat(self, content: str, **more: Any) -> httpx.Response:
         answer: httpx.Response = self.gateway.chat(content, **more)
@@ -41,13 +41,13 @@ class Engine:
 
 
 @contextlib.contextmanager
-def elsewhere(*arguments: str) -> Iterator[int]:
-    """The port of the scripted server, which no pool has started."""
+def remote_server(*arguments: str) -> Iterator[int]:
+    """The port of the scripted server, started outside the pool."""
     port = free_port()
     line = [sys.executable, str(SERVER), "--port", str(port), "--alias", "theirs", *arguments]
     with subprocess.Popen(line) as process:
         try:
-            wait_until(lambda: answers(port), 10, "the server elsewhere")
+            wait_until(lambda: answers(port), 10, "the remote server")
             yield port
         finally:
             process.kill()
@@ -76,7 +76,7 @@ def remote_model(port: int, **more: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def remote(start: Any, fake: Any, **more: Any) -> Iterator[Engine]:
     os.environ[KEY_ENV] = SECRET
-    with elsewhere() as port:
+    with remote_server() as port:
         vectors = remote_model(port, kind="embedding", dim=4, **more)
         models = {"talk": remote_model(port, **more), "vectors": vectors}
         with start(models, pool={"engine_hosts": ["127.0.0.1"]}) as gateway:

@@ -153,7 +153,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
 
     def moody(launch: Launch) -> list[str]:
         turns.append(launch.port)
-        if len(turns) == 2:  # the first turn is the check before the start
+        if len(turns) == 2:  # the first iteration is the check before the start
             raise KeyError("mood")
         return ENGINES["fake"].argv(launch)
 
@@ -169,7 +169,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
 
 
 class Fatal(BaseException):
-    """An exception that is not caught."""
+    """An exception that no supervisor catches."""
 
 
 def test_a_replica_without_a_supervisor_is_reported(

@@ -34,7 +34,7 @@ def ask(client: httpx.Client, content: str, headers: dict[str, str], **more: Any
     return client.post(CHAT, json={"model": "talk", "messages": messages, **more}, headers=headers)
 
 
-def new_id() -> dict[str, str]:
+def new_id_headers() -> dict[str, str]:
     return {"x-request-id": uuid.uuid4().hex}
 
 
@@ -42,13 +42,13 @@ def new_id() -> dict[str, str]:
 def test_an_answer_of_one_gateway_is_replayed_by_another(
     start: Any, fake: Any, shared_store: Any, stream: bool
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with (
         start({"talk": fake()}, pool=shared_store) as one,
         start({"talk": fake()}, pool=shared_store) as two,
     ):
-        first = ask(one.client, "echo one two", own, stream=stream)
-        again = ask(two.client, "echo one two", own, stream=stream)
+        first = ask(one.client, "echo one two", id_headers, stream=stream)
+        again = ask(two.client, "echo one two", id_headers, stream=stream)
 
         assert again.headers["x-sage-ledger"] == "hit"
         assert again.content == first.content
@@ -58,15 +58,15 @@ def test_an_answer_of_one_gateway_is_replayed_by_another(
 def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
     start: Any, fake: Any, shared_store: Any
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with (
         start({"talk": fake()}, pool=shared_store) as one,
         start({"talk": fake()}, pool=shared_store) as two,
     ):
-        first = Thread(target=ask, args=(one.client, "sleep 2.5", own))
+        first = Thread(target=ask, args=(one.client, "sleep 2.5", id_headers))
         first.start()
         one.until(lambda: one.engine_stats()["requests"] == 1)
-        joined = ask(two.client, "sleep 2.5", own)
+        joined = ask(two.client, "sleep 2.5", id_headers)
         other = two.client.post(
             CHAT, json={"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
         )
@@ -81,15 +81,15 @@ def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
 def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
     start: Any, fake: Any, shared_store: Any
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with (
         start({"talk": fake(timeout_s=1)}, pool=shared_store) as one,
         start({"talk": fake()}, pool=shared_store) as two,
     ):
-        first = Thread(target=ask, args=(one.client, "sleep 1.5", own))
+        first = Thread(target=ask, args=(one.client, "sleep 1.5", id_headers))
         first.start()
         one.until(lambda: one.engine_stats()["requests"] == 1)
-        second = ask(two.client, "sleep 1.5", own)
+        second = ask(two.client, "sleep 1.5", id_headers)
         first.join()
 
         assert second.status_code == 200
@@ -99,11 +99,11 @@ def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
 def test_the_calls_of_a_killed_gateway_are_taken_over(
     start: Any, fake: Any, shared_store: Any, tmp_path: Path
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
 
     def hang(client: httpx.Client) -> None:
         with pytest.raises(httpx.TransportError):
-            ask(client, "sleep 4", own)
+            ask(client, "sleep 4", id_headers)
 
     with start({"talk": fake()}, pool=shared_store) as two:
         with gateway_process(tmp_path, {"talk": fake()}, **shared_store) as (process, client):
@@ -113,7 +113,7 @@ def test_the_calls_of_a_killed_gateway_are_taken_over(
             process.kill()
             first.join()
         start_s = time.monotonic()
-        taken = ask(two.client, "sleep 4", own)
+        taken = ask(two.client, "sleep 4", id_headers)
 
         assert taken.status_code == 200
         assert "x-sage-ledger" not in taken.headers
@@ -122,16 +122,16 @@ def test_the_calls_of_a_killed_gateway_are_taken_over(
 
 
 def test_a_gateway_without_its_redis_still_answers(start: Any, fake: Any, tmp_path: Path) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with (
         redis_server(tmp_path) as url,
         start({"talk": fake()}, pool={"ledger": {"store": "redis", "url": url}}) as gateway,
     ):
-        ask(gateway.client, "echo hi", own)
-        hit = ask(gateway.client, "echo hi", own)
+        ask(gateway.client, "echo hi", id_headers)
+        hit = ask(gateway.client, "echo hi", id_headers)
         with redis.Redis.from_url(url) as server:
             server.shutdown(nosave=True)
-        answers = [ask(gateway.client, "echo hi", own) for _ in range(5)]
+        answers = [ask(gateway.client, "echo hi", id_headers) for _ in range(5)]
 
         assert hit.headers["x-sage-ledger"] == "hit"
         assert {answer.status_code for answer in answers} == {200}
@@ -141,7 +141,7 @@ def test_a_gateway_without_its_redis_still_answers(start: Any, fake: Any, tmp_pa
 def test_a_gateway_starts_without_its_redis(start: Any, fake: Any) -> None:
     missing = {"ledger": {"store": "redis", "url": f"redis://:a-secret@127.0.0.1:{free_port()}/0"}}
     with start({"talk": fake()}, pool=missing) as gateway:
-        assert ask(gateway.client, "echo hi", new_id()).status_code == 200
+        assert ask(gateway.client, "echo hi", new_id_headers()).status_code == 200
 
 
 def test_redis_without_a_url_is_a_config_error(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_the_longest_match_wins_over_a_lower_load() -> None:
         by_prefix.choose(candidates, hints(text))
         for candidates, text in [
             (at_work(0, 1), short),
-            (at_work(40, 0), long),  # the holder of its first half has too much
+            (at_work(40, 0), long),  # the replica with its first half is above the load limit
             (at_work(0, 3), long + "?"),
         ]
     ]

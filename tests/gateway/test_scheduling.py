@@ -40,7 +40,7 @@ def busy(gateway: Any) -> Iterator[None]:
     messages = [{"role": "user", "content": "slow"}]
     body = {"model": "talk", "stream": True, "messages": messages}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
-        events = answer.iter_bytes()  # dropped, it would hang up
+        events = answer.iter_bytes()  # without a reference the client would disconnect
         next(events)
         yield
 

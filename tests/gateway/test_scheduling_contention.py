@@ -32,7 +32,7 @@ ARRIVES, ENDS, GIVES_UP = range(3)
 
 
 def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
-    """The pool under a policy, at ``load`` times what it can do; the guess of the work is right."""
+    """The pool under a policy, at ``load`` times its capacity; the estimates of work are exact."""
     policy, end_s = POLICIES[name](), SECONDS + GRACE_S
     queues, free, order = ClassQueues(policy), REPLICAS * SLOTS, count()
     dues, found, requests = arrivals(load, SECONDS, seed), {}, {}

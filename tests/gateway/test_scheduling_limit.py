@@ -35,7 +35,7 @@ def engine(knee: int, base_s: float = 0.1) -> Latency:
 def run(
     limit: ConcurrencyLimit, latency: Latency, answers: int, noise: float = 0.0
 ) -> ConcurrencyLimit:
-    """The limit after ``answers`` responses of an engine that is kept full."""
+    """The limit after ``answers`` responses of an engine with all slots in use."""
     dice = random.Random(1)
     for _ in range(answers):
         seconds = latency(limit.concurrency) * dice.lognormvariate(0, noise)
@@ -44,7 +44,7 @@ def run(
 
 
 def values(limit: ConcurrencyLimit, latency: Latency, answers: int) -> list[float]:
-    """The limits on the way, those of probes left out."""
+    """The limits over time, without those of probes."""
     found = []
     for _ in range(answers):
         limit = run(limit, latency, 1)

@@ -37,7 +37,7 @@ def request(number: int, arrived_s: float | None = None, **more: object) -> Queu
 
 
 def jain(shares: list[float]) -> float:
-    """Jain's index: 1 when all are equal, 1/n when one has it all."""
+    """Jain's index: 1 when all are equal, 1/n when one tenant has everything."""
     return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
 
 
@@ -251,7 +251,7 @@ def test_every_request_leaves_once_in_any_order_of_pushes_pops_and_discards(
 def test_no_request_starves_under_constant_load(
     name: str, victim: tuple[float, str, int, int, float], rivals: list[tuple[str, int]]
 ) -> None:
-    """Ten requests per second arrive and are dispatched, cheap, urgent and of the worst classes."""
+    """Ten requests per second arrive and are dispatched: cheap, urgent, and of the lowest class."""
     queues = ClassQueues(POLICIES[name]())
     _, tenant, priority, tokens, slack = victim
     queues.push(QueuedRequest(0, 0.0, tenant, priority, slack, tokens))

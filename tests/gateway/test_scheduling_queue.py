@@ -42,13 +42,13 @@ class Replicas:
         )
 
     async def ask(self, queue: Queue, name: str = "", hints: RequestHints = DEFAULT_HINTS) -> None:
-        """One request: it enters, and holds its place until ``answer``."""
+        """One request: it is queued, dispatched, and uses its slot until ``answer``."""
         await queue.admit(hints, 10)
         self.free -= 1
         self.order.append(name)
 
     def answer(self, queue: Queue) -> None:
-        """One of those at the replicas is answered."""
+        """Answer one of the dispatched requests."""
         self.free += 1
         queue.dispatch()
 
@@ -64,7 +64,7 @@ def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
 
 
 async def settle() -> None:
-    """Everything that can run has run."""
+    """Wait until every task that can run has run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -205,7 +205,7 @@ async def test_slo_refuses_a_request_that_cannot_meet_its_deadline_and_serves_th
     queue = replicas.queue("slo")
     queue.record_usage(
         QueuedRequest(0, 0.0, tokens=10), time.monotonic() - 10, {}
-    )  # a second a token
+    )  # one second per token
     soon, later = (
         RequestHints(deadline_s=time.time() + 4),
         RequestHints(deadline_s=time.time() + 400),
@@ -230,7 +230,7 @@ def test_no_request_is_dispatched_after_its_deadline(policy: str, late: list[boo
 
 
 async def _dispatch_after_sleep(policy: str, late: list[bool]) -> tuple[int, int]:
-    """All room is freed before a timer can expire the missed deadlines."""
+    """Free all slots before a timer can expire the missed deadlines."""
     replicas = Replicas(0)
     queue = replicas.queue(policy)
     now_s = time.time()

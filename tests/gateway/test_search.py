@@ -22,12 +22,12 @@ class MemoryStore:
 
     rows: dict[str, tuple[list[float], dict[str, Any]]]
     broken: bool = False
-    asked: list[int] = field(default_factory=list)
+    searches: list[int] = field(default_factory=list)
 
     def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
         if self.broken:
             raise StoreUnavailable("the store is away; try again")
-        self.asked.append(top_k)
+        self.searches.append(top_k)
         hits = [
             Hit(key, sum(a * b for a, b in zip(vector, row, strict=True)), fields)
             for key, (row, fields) in self.rows.items()
@@ -80,7 +80,7 @@ def test_the_nearest_rows_are_first_in_openais_schema(gateway: Any, store: Memor
             "content": [{"type": "text", "text": "about hill"}],
         }
     ]
-    assert store.asked == [1]
+    assert store.searches == [1]
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import pytest
 from gateway_process import gateway_process
 
 CHAT = "/v1/chat/completions"
-#: What a chat of the fake engine costs, and the most that `max_tokens` 1 may.
+#: Tokens of a chat of the fake engine, and the maximum with `max_tokens` 1.
 USED = 5
 
 
 class TenantClient:
-    """A caller with a key of its own."""
+    """A client with its own key."""
 
     def __init__(self, client: httpx.Client, **wanted: Any) -> None:
         usual = {"tenant": "acme", "scopes": ["infer", "read"]}
@@ -36,12 +36,12 @@ class TenantClient:
         return self.post(CHAT, body, headers)
 
     def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
-        own = {"Authorization": f"Bearer {self.key}", **(headers or {})}
-        return self._client.post(path, json=body, headers=own)
+        auth = {"Authorization": f"Bearer {self.key}", **(headers or {})}
+        return self._client.post(path, json=body, headers=auth)
 
     def usage(self) -> list[dict[str, Any]]:
-        own = {"Authorization": f"Bearer {self.key}"}
-        lines = self._client.get("/v1/usage", headers=own).json()["data"]
+        auth = {"Authorization": f"Bearer {self.key}"}
+        lines = self._client.get("/v1/usage", headers=auth).json()["data"]
         return [line for line in lines if line["key"] == self.id]
 
     def spent_tokens(self) -> int:
@@ -77,7 +77,7 @@ def test_the_token_rate_counts_actual_usage_not_the_estimate(gateway: Any) -> No
     answers = []
     for _ in range(12):
         answers.append(caller.chat(max_tokens=100).status_code)
-        time.sleep(0.01)  # a rate is put right just after the answer
+        time.sleep(0.01)  # a rate is corrected just after the answer
 
     assert answers[0] == 200
     assert 3 <= answers.count(200) <= 12
@@ -137,13 +137,13 @@ def test_a_replayed_answer_is_free_even_when_the_budget_is_used_up(
     gateway: Any,
 ) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 200})
-    own = {"headers": {"x-request-id": uuid.uuid4().hex}}
-    first = caller.chat(**own)
+    auth = {"headers": {"x-request-id": uuid.uuid4().hex}}
+    first = caller.chat(**auth)
     while caller.chat().status_code == 200:
         pass
     spent = caller.spent_tokens()
 
-    again = caller.chat(**own)
+    again = caller.chat(**auth)
 
     assert again.headers["x-sage-ledger"] == "hit"
     assert again.content == first.content
@@ -173,10 +173,10 @@ def test_a_stream_without_usage_is_charged_one_token_per_event(gateway: Any) -> 
 
 def test_a_disconnected_stream_is_charged_for_the_events_so_far(gateway: Any) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 100_000})
-    own = {"Authorization": f"Bearer {caller.key}"}
+    auth = {"Authorization": f"Bearer {caller.key}"}
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
 
-    with gateway.client.stream("POST", CHAT, json=body, headers=own) as answer:
+    with gateway.client.stream("POST", CHAT, json=body, headers=auth) as answer:
         lines = answer.iter_lines()
         for _ in range(20):
             next(lines)
@@ -191,11 +191,11 @@ def test_a_disconnect_before_the_answer_is_not_charged_and_releases_the_hold(
     gateway: Any,
 ) -> None:
     caller = TenantClient(gateway.client, limits={"tokens_per_day": 200})
-    own = {"Authorization": f"Bearer {caller.key}"}
+    auth = {"Authorization": f"Bearer {caller.key}"}
     ask = {"model": "talk", "messages": [{"role": "user", "content": "sleep 30"}], "max_tokens": 1}
 
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(gateway.url + CHAT, json=ask, headers=own, timeout=0.3)
+        httpx.post(gateway.url + CHAT, json=ask, headers=auth, timeout=0.3)
     until(lambda: caller.chat().status_code == 200)
 
     assert caller.spent_tokens() == USED
@@ -211,8 +211,8 @@ def test_usage_by_key_model_and_job_is_visible_to_its_tenant_and_to_admins(gatew
 
     lines = {(line["model"], line["job"]): line for line in caller.usage()}
     every = gateway.client.get("/v1/usage").json()["data"]
-    own = {"Authorization": f"Bearer {caller.key}"}
-    mine = gateway.client.get("/v1/usage", headers=own).json()["data"]
+    auth = {"Authorization": f"Bearer {caller.key}"}
+    mine = gateway.client.get("/v1/usage", headers=auth).json()["data"]
 
     assert set(lines) == {("talk", "ingest"), ("vectors", "")}
     counts = [lines["talk", "ingest"][f"{n}_tokens"] for n in ("prompt", "completion", "total")]

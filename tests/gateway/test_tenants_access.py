@@ -10,7 +10,7 @@ import pytest
 
 KEY = "sk-sage-test"
 INFER, READ, ADMIN = {"infer"}, {"read"}, {"admin"}
-#: Every route of the OpenAPI document, and the scopes that open it. A new route needs a line.
+#: Every route of the OpenAPI document, and its scopes. A new route needs a line.
 MATRIX = {
     ("GET", "/v1/models"): INFER | READ | ADMIN,
     ("GET", "/v1/models/{model}"): INFER | READ | ADMIN,
@@ -42,7 +42,7 @@ MATRIX = {
     ("POST", "/pool/replicas/{name}/drain"): ADMIN,
     ("GET", "/pool/presets"): ADMIN,
 }
-#: Those that the document does not list, or that are not there.
+#: Routes that the document does not list, or that do not exist.
 BESIDES = {
     ("GET", "/docs"): READ | ADMIN,
     ("GET", "/redoc"): READ | ADMIN,
@@ -57,7 +57,7 @@ BESIDES = {
 
 @pytest.fixture(scope="module")
 def keys(gateway: Any) -> dict[str, str]:
-    """A key of each scope alone."""
+    """One key for each scope."""
     return {
         scope: create_key(gateway, scopes=[scope])["key"] for scope in ("infer", "read", "admin")
     }

@@ -1,4 +1,4 @@
-"""``sage pool``: keys and usage of a gateway that runs."""
+"""``sage pool``: keys and usage of a running gateway."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from sage_flink.common import ConfigError, OperatorNeeded
 
 
 @pytest.fixture(autouse=True)
-def pointed_at(gateway: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def settings_of_gateway(gateway: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
     monkeypatch.setenv("SAGE_GATEWAY_URL", gateway.url)
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "sk-sage-test")

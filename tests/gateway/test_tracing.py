@@ -19,7 +19,7 @@ TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes OTLP over HTTP, and keeps the spans."""
+    """A collector that accepts OTLP over HTTP and records the spans."""
 
     daemon_threads = True
 

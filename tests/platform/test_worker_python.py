@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def environment(tmp_path):
-    """An environment at a path with a blank in it, as `python -m venv` would make it."""
+    """An environment at a path with a blank in it, like those of `python -m venv`."""
     made = tmp_path / "an environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
     return made
