@@ -142,4 +142,4 @@ def _out(folder: Path, branch: Branch) -> FileSink:
 
 
 def _dead_letters(folder: Path) -> FileSink:
-    return FileSink(str(folder / "dead-dead_letters"))
+    return FileSink(str(folder / "dead-letters"))

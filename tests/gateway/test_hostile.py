@@ -70,7 +70,7 @@ def target(start: Any, fake: Any) -> Any:
 def engines(target: Any) -> Any:
     """A function that counts the requests at all engines."""
     with httpx.Client() as client:
-        urls = [model.replica_slots[0].url("/before") for model in target.pool.models.values()]
+        urls = [model.replica_slots[0].url("/seen") for model in target.pool.models.values()]
         yield lambda: sum(client.get(url).json()["requests"] for url in urls)
 
 
