@@ -34,5 +34,5 @@ types=$!
 trap 'kill "$types" 2>/dev/null || true' EXIT
 check tests 'fix the first failure' "$bin/python" -m pytest -q -n 2 --dist worksteal
 wait "$types" || failed types 'fix the lines listed above'
-say_line types 'passed beside the tests'
+say_line types 'passed in parallel with the tests'
 tail -1 "$logs/tests.log"

@@ -15,7 +15,7 @@ home=${SAGE_HOME:-$repo/.sage}
 
 # shellcheck source=infra/setup/say.sh
 . "$repo/infra/setup/say.sh"
-# shellcheck disable=SC2034 # steps.sh names the native jar and the mock engine after these; none is made
+# shellcheck disable=SC2034 # steps.sh names the native jar and the mock engine after these; neither is built
 native_hash=none mock_hash=none
 # shellcheck source=infra/setup/steps.sh
 . "$repo/infra/setup/steps.sh"
@@ -45,7 +45,7 @@ make_router() { make_peer vllm-router; }
 has_nginx() { [ -x "$(PATH=$PATH:/usr/sbin command -v nginx)" ]; }
 make_nginx() { debian nginx-light; }
 
-# peer NAME LABEL: has_NAME, else make_NAME, one at a time on this machine; a failure ends nothing.
+# peer NAME LABEL: has_NAME, else make_NAME, one at a time on this machine; after a failure the next peer is installed.
 peer() {
   local log=$home/logs/setup/peer-$1.log
   if "has_$1"; then

@@ -91,7 +91,7 @@ step native_jar 'native Flink operators' ''
 step mock_engine 'mock engine of benchmarks and drills' ''
 wish redis 'Redis server' 'apt-get install redis-server; the tests of a shared ledger need it'
 
-# Fixed names in $SAGE_HOME for what lies in the cache, so that the stack looks in one folder only.
+# Fixed names in $SAGE_HOME for the folders in the cache, so that the stack reads one folder only.
 ln -sfn "$milvus" "$home/venv/milvus"
 ln -sfn "$engines" "$home/venv/engines"
 ln -sfn "$cache/kafka-$kafka_version" "$home/lib/kafka"

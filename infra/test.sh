@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test: setup, check.sh, gateways and engines, Java and Go, the local stack, the drills.
-# A stack of this checkout that is up already is used and left up; else it is started and stopped.
+# A running stack of this checkout is used and keeps running; otherwise one is started and stopped.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -54,7 +54,7 @@ process_tests() {
   [ "$timed_status" = 0 ] || { cat "$logs/processes.log"; die "tests of gateways and engines failed; the whole log: $logs/processes.log"; }
 }
 
-# part NAME OPTION...: one run of pytest, shown and kept; its status counts for the whole.
+# part NAME OPTION...: one run of pytest, printed and logged; a failure fails the whole script.
 status=0
 part() {
   local log=$logs/$1.log
@@ -69,12 +69,12 @@ bash infra/check.sh
 process_tests
 
 java_and_go_tests >"$logs/java-and-go.log" 2>&1 &
-beside=$!
+side_process=$!
 if ! stack_is_up; then
   ours=yes
   "$bin/sage" up
 fi
-wait "$beside" || { tail -60 "$logs/java-and-go.log"; die "Java or Go tests failed; the whole log: $logs/java-and-go.log"; }
+wait "$side_process" || { tail -60 "$logs/java-and-go.log"; die "Java or Go tests failed; the whole log: $logs/java-and-go.log"; }
 say_line 'Java and Go tests' 'passed'
 
 # Tests that share the stack, in two workers; then those that break or measure it.

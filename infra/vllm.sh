@@ -18,7 +18,7 @@ torch_version=2.13.0
 
 # shellcheck source=infra/setup/say.sh
 . "$repo/infra/setup/say.sh"
-# shellcheck disable=SC2034 # steps.sh names what it makes after them; none of that is made here
+# shellcheck disable=SC2034 # steps.sh names what it makes after them; none of it is built here
 native_hash=none mock_hash=none
 # shellcheck source=infra/setup/steps.sh
 . "$repo/infra/setup/steps.sh"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minicluster import Appended, workers_end
+from minicluster import FileSink, wait_for_workers
 
 import sage_flink as sage
 from benchmark_sage.mock_engine import MockEngine
@@ -20,7 +20,7 @@ from sage_flink.flow.lists import ListSource
 
 JOB = "conformance-call"
 KEY = "the-key"
-#: A run on Flink is over when every record came out, or after this long; the tests tell which not.
+#: A run on Flink ends when every record is in a sink, or after this time; then tests fail.
 LIMIT_S = 180.0
 
 
@@ -35,22 +35,22 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What came of a run, and what the engine saw of it."""
+class RunResult:
+    """Records and dead letters of a run, and the requests that the engine received."""
 
     answered: dict[str, list[Record]]  # by branch, in order of arrival
     failed: dict[str, list[DeadLetter]]  # by record id
     requests: list[dict[str, Any]]
-    key: str  # for the pool, as the target's process has it
+    key: str  # of the pool, as configured in the target's process
 
     def of(self, branch: str) -> list[dict[str, Any]]:
-        """The engine's requests of one branch, in order; ``asked`` is the body."""
-        parsed = [{**request, "asked": _object(request["body"])} for request in self.requests]
-        return [request for request in parsed if request["asked"].get("model") == branch]
+        """The engine's requests of one branch, in order; ``parsed`` is the JSON body."""
+        requests = [{**request, "parsed": _object(request["body"])} for request in self.requests]
+        return [request for request in requests if request["parsed"].get("model") == branch]
 
-    def record(self, which: str) -> Record:
+    def record(self, record_id: str) -> Record:
         """The one answered record of this id."""
-        (found,) = (r for records in self.answered.values() for r in records if r.id == which)
+        (found,) = (r for records in self.answered.values() for r in records if r.id == record_id)
         return found
 
 
@@ -62,8 +62,8 @@ def on_local(branches: list[Branch], url: str, folder: Path) -> None:
             return await sage.flow.run(_graph(branches, folder), job=JOB, pool=pool)
 
     outcome = asyncio.run(run())
-    letters = [to_message(failed, JOB) for failed in outcome.failed]
-    _letters(folder).write(letters)
+    dead_letters = [to_message(failed, JOB) for failed in outcome.failed]
+    _dead_letters(folder).write(dead_letters)
 
 
 def on_native(branches: list[Branch], url: str, folder: Path) -> None:
@@ -85,31 +85,31 @@ def on_flink(
     settings = (settings or Settings.load()).model_copy(update={"gateway_url": url})
     sage.flow.submit(_graph(branches, folder), name=JOB, options=options, settings=settings)
     read = sum(len(branch.records) for branch in branches)
-    ends = time.monotonic() + LIMIT_S
-    while _came_out(branches, folder) < read and time.monotonic() < ends:
+    deadline = time.monotonic() + LIMIT_S
+    while _count_output(branches, folder) < read and time.monotonic() < deadline:
         time.sleep(0.2)
-    workers_end()
+    wait_for_workers()
 
 
 Target = Callable[[list[Branch], str, Path], None]
 TARGETS: dict[str, Target] = {"local": on_local, "native": on_native}
 
 
-def ran(
+def run_target(
     target: Target, branches: list[Branch], engine: MockEngine, folder: Path, url: str = ""
-) -> Ran:
+) -> RunResult:
     """Run the branches on ``target`` against the engine, or against ``url``, which leads to it."""
     target(branches, url or engine.url, folder)
     failed: dict[str, list[DeadLetter]] = {}
-    for message in _letters(folder).held():
+    for message in _dead_letters(folder).read_records():
         failed.setdefault(message.id, []).append(from_message(message))
-    answered = {branch.name: _out(folder, branch).held() for branch in branches}
+    answered = {branch.name: _out(folder, branch).read_records() for branch in branches}
     key = _key_of_the_jvm() if target is on_native else KEY
-    return Ran(answered, failed, engine.requests(), key)
+    return RunResult(answered, failed, engine.requests(), key)
 
 
 def _key_of_the_jvm() -> str:
-    """What the native call finds: the JVM of this process may be older than this module's key."""
+    """The key that the native call reads: the JVM may have started before this module set KEY."""
     from pyflink.java_gateway import get_gateway
 
     return str(get_gateway().jvm.System.getenv("SAGE_GATEWAY_KEY") or "")
@@ -129,17 +129,17 @@ def _graph(branches: list[Branch], folder: Path) -> Graph:
         .write(f"{branch.name}.out", _out(folder, branch))
         for branch in branches
     ]
-    return sage.flow.pipeline(*ends, dead_letters=_letters(folder))
+    return sage.flow.pipeline(*ends, dead_letters=_dead_letters(folder))
 
 
-def _came_out(branches: list[Branch], folder: Path) -> int:
-    sinks = [_letters(folder), *(_out(folder, branch) for branch in branches)]
+def _count_output(branches: list[Branch], folder: Path) -> int:
+    sinks = [_dead_letters(folder), *(_out(folder, branch) for branch in branches)]
     return sum(sink.count() for sink in sinks)
 
 
-def _out(folder: Path, branch: Branch) -> Appended:
-    return Appended(str(folder / f"{branch.name}.out"))
+def _out(folder: Path, branch: Branch) -> FileSink:
+    return FileSink(str(folder / f"{branch.name}.out"))
 
 
-def _letters(folder: Path) -> Appended:
-    return Appended(str(folder / "dead-letters"))
+def _dead_letters(folder: Path) -> FileSink:
+    return FileSink(str(folder / "dead-letters"))

@@ -1,4 +1,4 @@
-"""Values that look like deletes of the document ``r1``: data all the same, wherever they arrive."""
+"""Values that look like deletes of the document ``r1``: they are data on every path."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A MiniCluster in this process: what a test module with Flink jobs needs around it."""
+"""A MiniCluster in this process: warning filters, a sink and cleanup for tests with Flink jobs."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from waiting import wait_until
 from sage_flink.common import Record, decode, encode
 from sage_flink.flow import BatchLimits, Refusal
 
-#: For ``pytestmark``, besides ``pytest.mark.flink``.
+#: For ``pytestmark``, in addition to ``pytest.mark.flink``.
 QUIET = [
     # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -25,13 +25,13 @@ QUIET = [
 
 
 @dataclass(frozen=True)
-class Appended:
-    """A sink: a line of hex for each record, at the end of a file."""
+class FileSink:
+    """A sink that appends a line of hex to a file for each record."""
 
     path: str
     batch: BatchLimits = field(default_factory=BatchLimits)
 
-    def writer(self) -> "Appended":
+    def writer(self) -> "FileSink":
         return self
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
@@ -41,9 +41,9 @@ class Appended:
         return []
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Each write opens and closes the file."""
 
-    def held(self) -> list[Record]:
+    def read_records(self) -> list[Record]:
         if not Path(self.path).exists():
             return []
         with Path(self.path).open() as file:
@@ -51,12 +51,12 @@ class Appended:
             return [decode(bytes.fromhex(line)) for line in file]
 
     def count(self) -> int:
-        """How many it holds, or is about to."""
+        """The number of records, without decoding them."""
         path = Path(self.path)
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def environment_kept() -> Iterator[None]:
+def restore_environment() -> Iterator[None]:
     """A MiniCluster runs Python steps in this process and marks its environment as a worker's."""
     before = dict(os.environ)
     yield
@@ -64,8 +64,8 @@ def environment_kept() -> Iterator[None]:
     os.environ.update(before)
 
 
-def workers_end() -> None:
-    """Wait for the workers of a job that ends: their threads end with an error, after it."""
+def wait_for_workers() -> None:
+    """Wait for the worker threads of an ending job: they end after it, with an error."""
     wait_until(lambda: not any(map(_of_a_worker, threading.enumerate())), 60, "the workers end")
 
 

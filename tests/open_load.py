@@ -15,7 +15,7 @@ import orjson
 CHAT = "/v1/chat/completions"
 PAUSE_S = 0.05
 UNANSWERED = 0
-#: Statuses after which a patient client retries: no answer, or "try later".
+#: Statuses after which a client with a retry budget retries: no answer, or 503.
 AGAIN = (UNANSWERED, 503)
 
 #: Sends the n-th request; whether to send another one after n requests.
@@ -63,7 +63,7 @@ class ClientCall:
 class Caller:
     """Client with one key and all addresses of the pool.
 
-    It sends each request once; with ``patience_s`` it retries for that time under the same id, at
+    It sends each request once; with ``retry_for_s`` it retries for that time under the same id, at
     one address after the other, and after the ``Retry-After`` of the last answer.
     """
 
@@ -73,28 +73,28 @@ class Caller:
         urls: Sequence[str],
         key: str,
         *,
-        patience_s: float = 0.0,
+        retry_for_s: float = 0.0,
     ) -> None:
         self._session = session
         self._urls = urls
         self._key = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-        self._patience_s = patience_s
-        self._turns = itertools.count()
+        self._retry_for_s = retry_for_s
+        self._numbers = itertools.count()
 
     async def ask(self, prompt: str, id_: str = "") -> ClientCall:
         """Send ``prompt`` to the fake engine, and return the call with its answer."""
         id_ = id_ or uuid.uuid4().hex
-        started_s, first = time.monotonic(), next(self._turns)
+        started_s, first = time.monotonic(), next(self._numbers)
         for tries in itertools.count(1):
             url = self._urls[(first + tries) % len(self._urls)]
-            found = await self._once(url, prompt, id_)
+            found = await self._send_once(url, prompt, id_)
             took_s = time.monotonic() - started_s
-            if found[0] not in AGAIN or took_s > self._patience_s:
+            if found[0] not in AGAIN or took_s > self._retry_for_s:
                 return ClientCall(id_, prompt, started_s, took_s, *found, tries)
             await asyncio.sleep(float(found[2] or PAUSE_S))
         raise AssertionError("itertools.count is endless")
 
-    async def _once(self, url: str, prompt: str, id_: str) -> tuple[int, bytes, str, str]:
+    async def _send_once(self, url: str, prompt: str, id_: str) -> tuple[int, bytes, str, str]:
         headers = {**self._key, "idempotency-key": id_}
         try:
             async with self._session.post(url + CHAT, data=chat(prompt), headers=headers) as answer:
@@ -112,7 +112,7 @@ def chat(prompt: str, **more: Any) -> bytes:
 
 
 def work(n: int) -> str:
-    """The n-th prompt of a load: half of them take a while, half have a unique answer."""
+    """The n-th prompt of a load: half of them take 0.1 s, half have a unique answer."""
     return f"echo {n}" if n % 2 else "sleep 0.1"
 
 
@@ -148,6 +148,6 @@ async def closed_loop(ask: Ask, *, callers: int, more: More) -> list[ClientCall]
 
 
 def p99_ms(calls: Sequence[ClientCall]) -> float | None:
-    """The p99 of the calls answered with 200; None without such a call."""
-    took = sorted(call.took_s for call in calls if call.status == 200)
-    return round(took[-1 - len(took) // 100] * 1000, 1) if took else None
+    """The p99 latency of the calls answered with 200; None if there is no such call."""
+    durations = sorted(call.took_s for call in calls if call.status == 200)
+    return round(durations[-1 - len(durations) // 100] * 1000, 1) if durations else None

@@ -29,13 +29,13 @@ LEASE_S = 2.0
 HEALTH = {"timeout_s": 1.0}
 PAIR = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2, "health": HEALTH}}
 #: More than any drill spends. A key with a budget is charged immediately, others within a second.
-PLENTY = {"tokens_per_month": 10**9}
-MISSING: dict[str, Any] = {"state": "gone", "doubted": True, "in_flight": 0}
+LARGE_BUDGET = {"tokens_per_month": 10**9}
+MISSING: dict[str, Any] = {"state": "ended", "doubted": True, "in_flight": 0}
 ADMIN = {"authorization": f"Bearer {KEY}"}
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class PoolGateway:
     """A running gateway, a client with its admin key, and a new key for the load."""
 
     process: "subprocess.Popen[bytes]"
@@ -64,38 +64,40 @@ class Gateway:
         headers = {"authorization": f"Bearer {key}"}
         return self.admin.post(CHAT, headers=headers).status_code != 401
 
-    def charged(self, what: str = "requests") -> int:
+    def charged_usage(self, what: str = "requests") -> int:
         """The recorded usage of the key."""
         return usage_of(self.admin, self.key_id, what)
 
 
 @contextmanager
-def pool(home: Path, models: dict[str, Any] = PAIR, **rest: Any) -> Iterator[Gateway]:
+def pool(home: Path, models: dict[str, Any] = PAIR, **rest: Any) -> Iterator[PoolGateway]:
     """A gateway with all replicas ready."""
     with gateway_process(home, models, **rest) as (process, admin):
         key = create_key(admin)
-        found = Gateway(process, admin, key["key"], key["id"])
+        found = PoolGateway(process, admin, key["key"], key["id"])
         wait_until(lambda: _all_ready(found), 60, "all replicas")
         yield found
 
 
 @contextmanager
-def two_gateways(folder: Path) -> Iterator[tuple[Gateway, Gateway, Callable[[], Gateway]]]:
+def two_gateways(
+    folder: Path,
+) -> Iterator[tuple[PoolGateway, PoolGateway, Callable[[], PoolGateway]]]:
     """Two gateways with their own engines and a shared Redis, and a restart of the first one."""
     homes = [folder / name for name in ("one", "two")]
     for home in homes:
         home.mkdir()
     with ExitStack() as stack:
         url = stack.enter_context(redis_server(folder))
-        shared = {"ledger": {"store": "redis", "url": url, "lease_s": LEASE_S}}
-        one, two = (stack.enter_context(pool(home, **shared)) for home in homes)
-        again = pool(homes[0], port=one.port, **shared)
-        yield one, two, lambda: stack.enter_context(again)
+        options = {"ledger": {"store": "redis", "url": url, "lease_s": LEASE_S}}
+        one, two = (stack.enter_context(pool(home, **options)) for home in homes)
+        restarted = pool(homes[0], port=one.port, **options)
+        yield one, two, lambda: stack.enter_context(restarted)
 
 
 def create_key(admin: httpx.Client, **limits: int) -> dict[str, Any]:
     """Create a key with a budget."""
-    answer = admin.post("/pool/keys", json={"tenant": "drill", "limits": limits or PLENTY})
+    answer = admin.post("/pool/keys", json={"tenant": "drill", "limits": limits or LARGE_BUDGET})
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -173,7 +175,7 @@ class LoadOutcome:
         return [call for call in self.calls if call.status != 200]
 
     def row(self, charged: int, **more: Any) -> dict[str, Any]:
-        """The drill's row; ``charged``: how many answers the pool charged for."""
+        """The drill's row; ``charged`` is the number of answers that the pool charged."""
         good = [call for call in self.calls if call.status == 200]
         before = [call for call in self.calls if call.started_s + call.took_s < self.fault_s]
         after = [call for call in self.calls if call.started_s > self.recovered_s]
@@ -242,10 +244,10 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 async def replace_engine(watch: PoolWatch, pid: int, signal_number: int) -> None:
-    """Send the signal to an engine, and return when another one has replaced it."""
+    """Send the signal to an engine, and return when another engine has replaced it."""
     os.kill(pid, signal_number)
     await until(lambda: len(watch.ready() - {pid}) == 2, RECOVERED_S)
 
 
-def _all_ready(gateway: Gateway) -> bool:
+def _all_ready(gateway: PoolGateway) -> bool:
     return all(one["state"] == "ready" for one in gateway.replicas())

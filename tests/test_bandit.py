@@ -1,4 +1,4 @@
-"""Bandit finds nothing of high severity in what is shipped."""
+"""Bandit reports no finding of high severity in the shipped code."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ SHIPPED = (
 
 
 @pytest.mark.processes  # five seconds of one core: in infra/test.sh, not before each commit
-def test_bandit_finds_nothing_of_high_severity() -> None:
+def test_bandit_has_no_finding_of_high_severity() -> None:
     bandit = Path(sys.executable).with_name("bandit")
     line = [str(bandit), "-q", "-lll", "-r", *SHIPPED]
 

@@ -37,9 +37,9 @@ def error_of(*words):
 def status_and_stderr(capsys, monkeypatch, *words):
     """Exit status and stderr of the whole program."""
     monkeypatch.setattr(sys, "argv", ["sage", *words])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         cli.main()
-    return ended.value.code, capsys.readouterr().err
+    return exit_.value.code, capsys.readouterr().err
 
 
 def test_a_job_is_drawn_as_text_and_as_a_flowchart():

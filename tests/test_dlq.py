@@ -1,4 +1,4 @@
-"""``sage dlq``: what it refuses without asking a server, and what it prints of a real topic."""
+"""``sage dlq``: arguments refused without contacting a server, and its output for a real topic."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ from sage_flink.common.dead_letters import from_message, replay_mark, to_message
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home where no stack ever ran."""
+    """A stack directory in which no stack was ever started."""
     monkeypatch.delenv("SAGE_KAFKA_SERVERS", raising=False)
     monkeypatch.delenv("SAGE_FLINK_URL", raising=False)
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
@@ -26,19 +26,19 @@ def sage(*words):
     return CliRunner().invoke(cli.app, ["dlq", *map(str, words)], env={"COLUMNS": "80"})
 
 
-def refused(*words):
+def refusal_of(*words):
     done = sage(*words)
     assert done.exit_code
     return done.exception
 
 
 @pytest.mark.parametrize("words", [("list", "rag_ingest"), ("show", "topic", "id")])
-def test_without_a_stack_no_strangers_kafka_is_asked(words, home):
-    assert f"no stack in {home}; run `sage up`" in str(refused(*words))
+def test_without_a_stack_no_kafka_on_the_default_port_is_contacted(words, home):
+    assert f"no stack in {home}; run `sage up`" in str(refusal_of(*words))
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("list", "rag_ingest", "--since", "soon"), "--since must be such as 1h"),
         (("list", "rag_ingest", "--reason", "("), "--reason must be a regular expression, got '('"),
@@ -47,20 +47,20 @@ def test_without_a_stack_no_strangers_kafka_is_asked(words, home):
         (("replay", "nowhere.yaml"), "nowhere.yaml: No such file or directory"),
     ],
 )
-def test_a_wrong_word_is_told(words, said, home, monkeypatch):
+def test_the_error_for_a_wrong_argument_names_it(words, message, home, monkeypatch):
     monkeypatch.setenv("SAGE_KAFKA_SERVERS", "127.0.0.1:1")
 
-    error = refused(*words)
+    error = refusal_of(*words)
 
     assert isinstance(error, ConfigError)
-    assert said in str(error)
+    assert message in str(error)
 
 
-def test_a_pipeline_without_a_topic_for_its_letters_is_told(tmp_path, home):
+def test_the_error_for_a_pipeline_without_a_dead_letter_topic_names_the_next_step(tmp_path, home):
     path = tmp_path / "mine.yaml"
     path.write_text("steps: [{read: in, from: {kafka: {topic: t}}}]")
 
-    assert 'add .dead_letters_to(kafka("mine.dead-letters"))' in str(refused("list", path))
+    assert 'add .dead_letters_to(kafka("mine.dead-letters"))' in str(refusal_of("list", path))
 
 
 def test_times_are_ages_or_dates():
@@ -83,19 +83,19 @@ def put(topic, *messages):
     feed(topic, [(m.key, m.value, m.headers, m.timestamp_ms or None) for m in messages])
 
 
-def letter(id_, step="split", reason="field 'text' has 12 bytes", value=b"text", **more):
+def dead_letter_of(id_, step="split", reason="field 'text' has 12 bytes", value=b"text", **more):
     return to_message(FailedRecord(Record(id_, value, **more), step, reason), "mine")
 
 
-def letters(topic, *words):
+def read_dead_letters(topic, *words):
     return json.loads(sage("list", topic, "--json", *words).output)
 
 
 @pytest.mark.service
-def test_letters_are_listed_within_the_width_and_counted_by_reason(topic):
+def test_dead_letters_are_listed_within_the_width_and_counted_by_reason(topic):
     long = "x" * 300
-    put(topic, *(letter(f"{long}{n}", reason=f"has {n} bytes {long}") for n in range(3)))
-    put(topic, letter("one", step="embed"), Record("", b"rubbish"))
+    put(topic, *(dead_letter_of(f"{long}{n}", reason=f"has {n} bytes {long}") for n in range(3)))
+    put(topic, dead_letter_of("one", step="embed"), Record("", b"rubbish"))
 
     lines = sage("list", topic).output.splitlines()
 
@@ -109,25 +109,30 @@ def test_letters_are_listed_within_the_width_and_counted_by_reason(topic):
 
 
 @pytest.mark.service
-def test_replayed_letters_are_hidden_unless_asked_for(topic):
-    put(topic, letter("a"), letter("b"))
-    position = next(found["position"] for found in letters(topic) if found["id"] == "a")
-    put(topic, replay_mark(from_message(letter("a")), position))
+def test_replayed_dead_letters_are_hidden_without_the_option_all(topic):
+    put(topic, dead_letter_of("a"), dead_letter_of("b"))
+    position = next(found["position"] for found in read_dead_letters(topic) if found["id"] == "a")
+    put(topic, replay_mark(from_message(dead_letter_of("a")), position))
 
-    assert [found["id"] for found in letters(topic)] == ["b"]
-    every = letters(topic, "--all")
+    assert [found["id"] for found in read_dead_letters(topic)] == ["b"]
+    every = read_dead_letters(topic, "--all")
     assert {found["id"]: found["replayed"] for found in every} == {"a": True, "b": False}
-    put(topic, replay_mark(from_message(letter("b")), letters(topic)[0]["position"]))
+    put(
+        topic,
+        replay_mark(from_message(dead_letter_of("b")), read_dead_letters(topic)[0]["position"]),
+    )
     assert sage("list", topic).output == "no dead letters; 2 replayed, see --all\n"
 
 
 @pytest.mark.service
-def test_letters_are_filtered(topic):
-    old = letter("old").replace(timestamp_ms=1_000)
-    put(topic, old, letter("new"), letter("other", step="embed", reason="no answer"))
+def test_dead_letters_are_filtered(topic):
+    old = dead_letter_of("old").replace(timestamp_ms=1_000)
+    put(
+        topic, old, dead_letter_of("new"), dead_letter_of("other", step="embed", reason="no answer")
+    )
 
     def ids(*words):
-        return [found["id"] for found in letters(topic, *words)]
+        return [found["id"] for found in read_dead_letters(topic, *words)]
 
     assert ids("--step", "embed") == ids("--reason", "^no") == ids("--id", "other") == ["other"]
     assert ids("--limit", 1) == ["old"]
@@ -135,9 +140,13 @@ def test_letters_are_filtered(topic):
 
 
 @pytest.mark.service
-def test_a_letter_is_shown_whole_and_readable(topic):
-    put(topic, letter("a", key=b"\xff", headers={"tenant": b"x"}), letter("a", value={"n": [1]}))
-    put(topic, letter("b", value=b"\xff" * 5_000))
+def test_a_dead_letter_is_shown_completely_and_readable(topic):
+    put(
+        topic,
+        dead_letter_of("a", key=b"\xff", headers={"tenant": b"x"}),
+        dead_letter_of("a", value={"n": [1]}),
+    )
+    put(topic, dead_letter_of("b", value=b"\xff" * 5_000))
 
     text, raw = sage("show", topic, "a").output, sage("show", topic, "b").output
 
@@ -146,4 +155,4 @@ def test_a_letter_is_shown_whole_and_readable(topic):
     assert '"n": [' in text
     assert "5000 bytes; all with --json" in raw
     assert len(json.loads(sage("show", topic, "b", "--json").output)[0]["value"]["base64"]) > 5_000
-    assert isinstance(refused("show", topic, "c"), NotFound)
+    assert isinstance(refusal_of("show", topic, "c"), NotFound)

@@ -60,7 +60,7 @@ def test_the_pipeline_it_shows_runs():
 
 
 @pytest.mark.service
-@pytest.mark.alone  # after the demo, whose documents and jobs it finds
+@pytest.mark.alone  # runs after the demo and reads its documents and jobs
 def test_the_question_it_asks_is_answered():
     (curl,) = re.findall(r"^curl .*?'}\s*$|^curl.*?\]}'$", TEXT, re.DOTALL | re.MULTILINE)
     bin_ = Path(sys.executable).parent

@@ -13,8 +13,8 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.1)
 
 
-def ended(pid: int) -> bool:
-    """Whether a process has ended; a zombie has, it only waits to be reaped by its parent."""
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended; a zombie counts as ended, its parent has not reaped it yet."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -21,7 +21,7 @@ def unpack(file: Path) -> PreTrainedModel:
     """The model in ``file``, with every tensor in its place."""
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # what is saved is not quantized any more
+        del config.quantization_config  # the saved weights are no longer quantized
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model)["tensors"]
     missing, unexpected = model.load_state_dict(tensors, strict=False)

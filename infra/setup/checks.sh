@@ -44,14 +44,14 @@ check_java() {
 
 go_version() { go env GOVERSION 2>/dev/null | sed 's/^go//'; }
 
-# Only where the mock engine has to be built, which is a second's work but needs Go.
+# Only if the mock engine has to be built, which takes a second but needs Go.
 check_go() {
   local go
   go=$(go_version) || go=''
   at_least 1.23 "${go:-0}" || need "Go 1.23 or newer (found: ${go:-none}), to build the mock engine: https://go.dev/dl, or apt-get install golang-go where that is as new"
 }
 
-# Only where influxd has to be built.
+# Only if influxd has to be built.
 check_go_and_rust() {
   local go rust
   go=$(go_version) || go=''

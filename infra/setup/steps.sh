@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What setup makes. A step has a test (`has_...`: is it ready?) and a maker (`make_...`).
 # Makers build into $work, a scratch folder of this run, and move the finished thing into place:
-# an interrupted run leaves nothing half made. Venvs cannot be moved; their stamp comes last.
+# an interrupted run leaves no unfinished step. Venvs cannot be moved; their stamp comes last.
 
 kafka_version=4.3.1
 influxd_version=2.7.12

@@ -127,7 +127,7 @@ def test_litellm_gets_its_own_limit_only_when_one_is_set() -> None:
     assert [m["litellm_params"]["max_parallel_requests"] for m in limited["model_list"]] == [4, 4]
 
 
-def test_a_plan_is_replayed_at_its_due_times_turn_after_turn() -> None:
+def test_a_plan_is_replayed_turn_by_turn_at_its_due_times() -> None:
     with mock_engine("constant:400ms", record=10) as engine:
         url, body = f"{engine.url}/v1/chat/completions", {"model": "m", "messages": []}
         ask = {**body, "messages": [{"role": "user", "content": "hi"}]}

@@ -1,4 +1,4 @@
-"""A dead letter keeps the record, says why it failed, and can be chosen by that."""
+"""A dead letter keeps its record and the reason of the failure, and can be filtered by both."""
 
 import re
 
@@ -32,27 +32,29 @@ VALUES = st.recursive(
 HEADERS = st.dictionaries(TEXT, st.binary())
 
 
-def sent(record, step="step", reason="why", attempts=1, job="job", run="", offset=0, at=0):
+def dead_letter_of(
+    record, step="step", reason="why", attempts=1, job="job", run="", offset=0, at=0
+):
     """The dead letter of a record, as it is read from its topic."""
     message = to_message(FailedRecord(record, step, reason, attempts), job, run)
-    # The topic names its messages by their place, and uses the id where there is no key.
+    # The id of a message in the topic is its position; without a key the record id is the key.
     key = message.id.encode() if message.key is None else message.key
     place = f"dead/0/{offset}"
     return from_message(message.replace(id=place, origin=place, key=key, timestamp_ms=at))
 
 
 @given(value=VALUES, id_=TEXT, key=st.none() | st.binary(), headers=HEADERS, origin=TEXT)
-def test_a_record_comes_out_of_its_dead_letter_as_it_was(value, id_, key, headers, origin):
+def test_a_record_is_restored_from_its_dead_letter_unchanged(value, id_, key, headers, origin):
     record = Record(id_, value, 1_700_000_000_000, key, headers, origin or id_)
 
-    assert encode(sent(record).record()) == encode(record)
+    assert encode(dead_letter_of(record).record()) == encode(record)
 
 
 @given(value=st.text() | st.dictionaries(st.text(), st.text()), key=st.none() | st.binary())
-def test_text_that_no_wire_can_carry_comes_out_as_it_was(value, key):
+def test_text_that_is_not_valid_unicode_is_restored_unchanged(value, key):
     record = Record("a", value, key=key, origin="a")
 
-    assert sent(record).record() == record
+    assert dead_letter_of(record).record() == record
 
 
 def test_bytes_of_a_source_are_the_messages_value_and_the_failure_is_in_headers():
@@ -80,30 +82,30 @@ def test_bytes_of_a_source_are_the_messages_value_and_the_failure_is_in_headers(
 def test_a_value_shaped_like_a_delete_stays_a_value(value):
     record = Record("a", value, origin="a")
 
-    letter = sent(record)
+    letter = dead_letter_of(record)
 
     assert (letter.kind, letter.record()) == ("upsert", record)
 
 
-def test_a_delete_that_failed_comes_back_as_a_delete():
+def test_a_failed_delete_is_restored_as_a_delete():
     delete = Record("a", None, 7, b"k", origin="t/0/1").delete_of("doc", version="v2", id="d")
 
-    letter = sent(delete)
+    letter = dead_letter_of(delete)
 
     assert letter.kind == "delete"
     assert letter.record() == delete
 
 
-def test_headers_of_the_record_cannot_pretend_to_be_of_the_failure():
+def test_headers_of_the_record_cannot_override_those_of_the_failure():
     mine = {"sage.dead-letter.kind": b"delete", "sage.dead-letter.step": b"x", "own": b"1"}
 
-    letter = sent(Record("a", 1, headers=mine))
+    letter = dead_letter_of(Record("a", 1, headers=mine))
 
     assert (letter.kind, letter.step, letter.headers) == ("upsert", "step", {"own": b"1"})
 
 
-def test_names_with_surrogates_are_spelled():
-    letter = sent(Record("\ud800", 1), reason="\udfff")
+def test_surrogates_in_names_are_escaped():
+    letter = dead_letter_of(Record("\ud800", 1), reason="\udfff")
 
     assert (letter.id, letter.reason) == ("\\ud800", "\\udfff")
 
@@ -126,7 +128,7 @@ def test_attempts_that_are_not_a_number_are_rejected():
 
 
 def test_a_replay_mark_names_the_position():
-    mark = replay_mark(sent(Record("a", 1)), "dead/0/3")
+    mark = replay_mark(dead_letter_of(Record("a", 1)), "dead/0/3")
 
     assert (mark.headers, mark.key) == ({REPLAYED: b"dead/0/3"}, b"a")
     with pytest.raises(Rejected):
@@ -148,16 +150,16 @@ def test_a_replay_mark_names_the_position():
     ],
 )
 def test_all_conditions_of_a_filter_must_hold(chosen, matches):
-    assert chosen.matches(sent(Record("a", 1), step="split", at=100)) is matches
+    assert chosen.matches(dead_letter_of(Record("a", 1), step="split", at=100)) is matches
 
 
-def test_of_dead_letters_of_one_record_the_first_represents_all():
+def test_the_first_of_several_dead_letters_of_a_record_represents_them():
     one, other = Record("a", 1), Record("a", 2)
     letters = [
-        sent(one, reason="x", at=1, offset=0),
-        sent(one, at=100, offset=1, attempts=3, run="job.replay"),
-        sent(other, at=100, offset=2),
-        sent(one, step="t", at=100, offset=3),
+        dead_letter_of(one, reason="x", at=1, offset=0),
+        dead_letter_of(one, at=100, offset=1, attempts=3, run="job.replay"),
+        dead_letter_of(other, at=100, offset=2),
+        dead_letter_of(one, step="t", at=100, offset=3),
     ]
 
     found = list(distinct(letters, DeadLetterFilter(since_ms=50)))

@@ -1,4 +1,4 @@
-"""Error bodies and events of OpenAI's shape, and of servers that speak another."""
+"""Error bodies and stream events in OpenAI's schema, and in other schemas."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from sage_flink.common.openai import error_message, event_of
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b'{"error": {"message": "no room"}}', "no room"),
         (b'{"error": "no room"}', "no room"),
@@ -17,8 +17,8 @@ from sage_flink.common.openai import error_message, event_of
         (b"", "HTTP 503"),
     ],
 )
-def test_an_error_says_what_its_body_says_or_how_it_begins(body, said):
-    assert error_message(body, 503) == said
+def test_the_message_of_an_error_is_that_of_its_body_or_the_start_of_the_body(body, message):
+    assert error_message(body, 503) == message
 
 
 def test_a_long_message_is_cut():
@@ -26,7 +26,7 @@ def test_a_long_message_is_cut():
 
 
 @pytest.mark.parametrize("line", [b"", b": ping", b"data: [DONE]\r", b"event: x"])
-def test_what_carries_no_event_is_none(line):
+def test_a_line_without_an_event_is_none(line):
     assert event_of(line) is None
 
 
@@ -35,13 +35,13 @@ def test_an_event_is_its_fields():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b'data: {"error": {"message": "no room"}}', "^no room$"),
         (b"data: {", "the stream carried what is not an event"),
         (b"data: 3", "the stream carried what is not an event"),
     ],
 )
-def test_an_event_that_is_an_error_or_broken_is_raised(line, said):
-    with pytest.raises(PoolError, match=said):
+def test_an_event_that_is_an_error_or_broken_is_raised(line, message):
+    with pytest.raises(PoolError, match=message):
         event_of(line)

@@ -32,7 +32,7 @@ def test_derived_ids_are_pure_and_short(parent, step, ordinal):
     assert len(made) == 32
 
 
-def test_a_child_of_another_step_or_place_has_another_id():
+def test_a_child_of_another_step_or_ordinal_has_another_id():
     record = Record(id="a", value=1)
 
     assert len({record.child(s, i, 0).id for s in ("x", "y") for i in range(3)}) == 6

@@ -1,4 +1,4 @@
-"""Any value becomes bytes that are readable where they can be, and comes back as it was."""
+"""Any value is encoded as bytes, readable JSON where possible, and is decoded unchanged."""
 
 import pytest
 from hypothesis import given
@@ -24,13 +24,13 @@ LARGE = 10 << 20
         (2**70, (b"1180591620717411303424", "json")),
     ],
 )
-def test_a_value_is_readable_where_json_holds_it_exactly(value, encoded):
+def test_a_value_is_plain_json_where_json_is_exact(value, encoded):
     assert to_bytes(value) == encoded
     assert from_bytes(*encoded) == value
 
 
 @given(st.text() | st.dictionaries(st.text(), st.text()) | st.floats(allow_nan=False))
-def test_text_with_surrogates_comes_back(value):
+def test_text_with_surrogates_is_decoded_unchanged(value):
     assert from_bytes(*to_bytes(value)) == value
 
 
@@ -54,7 +54,7 @@ def test_ten_megabytes_stay_about_ten_megabytes(value, times):
     assert from_bytes(data, encoding) == value
 
 
-def test_a_value_that_cannot_travel_is_shown_and_cannot_be_read_back():
+def test_a_value_that_cannot_be_encoded_is_shown_as_text_and_not_decoded():
     deep = []
     for _ in range(5_000):
         deep = [deep]

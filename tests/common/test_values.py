@@ -1,4 +1,4 @@
-"""Fields of a value: what is missing or of another kind is said in words."""
+"""Fields of a value: a missing field or a wrong type is rejected with a readable reason."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from sage_flink.common.values import require_field, require_mapping, require_tex
         ("text", str, "the value must be named fields, got str"),
     ],
 )
-def test_a_field_that_is_not_there_is_rejected_with_its_reason(value, kind, reason):
+def test_a_missing_or_wrong_field_is_rejected_with_its_reason(value, kind, reason):
     with pytest.raises(Rejected, match=f"^{reason}$"):
         require_field(Record("a", value), "doc", kind)
 
@@ -27,7 +27,7 @@ def test_a_field_within_a_field_is_read_the_same_way():
         require_field("passage", "score", float)
 
 
-def test_a_text_must_say_something():
+def test_a_text_must_not_be_empty():
     assert require_text({"text": "x"}, "text") == "x"
     with pytest.raises(Rejected, match="field 'text' is empty"):
         require_text({"text": " "}, "text")

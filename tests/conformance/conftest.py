@@ -57,8 +57,8 @@ def list_source(tmp_path: Path) -> Source:
     return ListSource((Record("a", b"1", origin="a"), Record("b", b"2", origin="b")))
 
 
-def in_folder(tmp_path: Path) -> Source:
-    """Three files to be found, and three to be left out."""
+def files_source(tmp_path: Path) -> Source:
+    """Three files that are read, and three that are skipped."""
     for name in ("a.txt", "b/c.md", "b/d.PDF", ".hidden.txt", "_x/y.txt", "z.bin"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def in_folder(tmp_path: Path) -> Source:
     return files(tmp_path)
 
 
-SOURCES = [pytest.param(list_source, id="list"), pytest.param(in_folder, id="files")]
+SOURCES = [pytest.param(list_source, id="list"), pytest.param(files_source, id="files")]
 
 
 @pytest.fixture(params=SOURCES)
@@ -79,7 +79,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder that ``files`` of SOURCES reads."""
-    in_folder(tmp_path)
+    files_source(tmp_path)
     return tmp_path
 
 
@@ -277,7 +277,7 @@ def open_store(
 ) -> Iterator[OpenIdempotencyStore]:
     """Opens the same empty store repeatedly: ``async with open_store(ttl_s=..., bytes_max=...)``.
 
-    The one in memory is empty each time.
+    The store in memory is empty each time.
     """
     with contextlib.ExitStack() as stack:
         url = ""
@@ -285,7 +285,7 @@ def open_store(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def opened(
+        async def reopen(
             *, ttl_s: float = 60.0, bytes_max: int = 1 << 20
         ) -> AsyncIterator[IdempotencyStore]:
             store: IdempotencyStore
@@ -305,7 +305,7 @@ def open_store(
             finally:
                 await store.close()
 
-        yield opened
+        yield reopen
 
 
 TENANTS = [
@@ -322,8 +322,8 @@ def tenants(
 ) -> Iterator[OpenTenants]:
     """Opens one store repeatedly: ``async with tenants(clock=...)``.
 
-    The one in memory is empty each time. A second one, open at the same time, is another gateway's
-    where gateways can share the store.
+    The store in memory is empty each time. A second store that is open at the same time belongs to
+    another gateway, if gateways can share the store.
     """
     with contextlib.ExitStack() as stack:
         url = ""
@@ -331,7 +331,7 @@ def tenants(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def opened(*, clock: Callable[[], float] = time.time) -> AsyncIterator[TenantStore]:
+        async def reopen(*, clock: Callable[[], float] = time.time) -> AsyncIterator[TenantStore]:
             store: TenantStore
             match request.param:
                 case "memory":
@@ -346,4 +346,4 @@ def tenants(
             finally:
                 await store.close()
 
-        yield opened
+        yield reopen

@@ -1,4 +1,4 @@
-"""What every store of the response cache promises."""
+"""The contract of every store of the response cache."""
 
 import asyncio
 import uuid
@@ -13,12 +13,12 @@ from sage_gateway.cache.memory import MemoryCacheStore
 from sage_gateway.cache.redis import RedisCacheStore
 from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 
-Made = Callable[[int], CacheStore]
+MakeStore = Callable[[int], CacheStore]
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.service)])
-async def made(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Made]:
-    """Makes a store of so many bytes."""
+async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeStore]:
+    """A function that makes a store of at most ``bytes_max`` bytes."""
     if request.param == "memory":
         yield lambda bytes_max: MemoryCacheStore(bytes_max=bytes_max)
         return
@@ -39,8 +39,8 @@ def key() -> bytes:
 
 
 @pytest.mark.parametrize("answer", [b"", b"{}", bytes(range(256)), b"x" * 100_000])
-async def test_a_stored_answer_is_found_byte_for_byte(made: Made, answer: bytes) -> None:
-    store, name = made(1 << 20), key()
+async def test_a_stored_answer_is_found_byte_for_byte(make_store: MakeStore, answer: bytes) -> None:
+    store, name = make_store(1 << 20), key()
 
     assert await store.get(name) is None
     await store.put(name, answer, 60)
@@ -49,16 +49,16 @@ async def test_a_stored_answer_is_found_byte_for_byte(made: Made, answer: bytes)
     assert await store.get(key()) is None
 
 
-async def test_the_latest_answer_to_a_key_is_the_one_found(made: Made) -> None:
-    store, name = made(1 << 20), key()
+async def test_a_later_answer_replaces_an_earlier_one(make_store: MakeStore) -> None:
+    store, name = make_store(1 << 20), key()
     await store.put(name, b"first", 60)
     await store.put(name, b"second", 60)
 
     assert await store.get(name) == b"second"
 
 
-async def test_an_answer_expires_after_its_ttl(made: Made) -> None:
-    store, brief, long = made(1 << 20), key(), key()
+async def test_an_answer_expires_after_its_ttl(make_store: MakeStore) -> None:
+    store, brief, long = make_store(1 << 20), key(), key()
     await store.put(brief, b"x", 1)
     await store.put(long, b"y", 60)
     await asyncio.sleep(1.1)
@@ -67,9 +67,9 @@ async def test_an_answer_expires_after_its_ttl(made: Made) -> None:
     assert await store.get(long) == b"y"
 
 
-async def test_bytes_are_bounded_and_the_newest_answers_stay(made: Made) -> None:
+async def test_bytes_are_bounded_and_the_newest_answers_stay(make_store: MakeStore) -> None:
     size, room = 1000, 10
-    store = made(room * (size + ROW_BYTES))
+    store = make_store(room * (size + ROW_BYTES))
     names = [key() for _ in range(30)]
     for i, name in enumerate(names):
         await store.put(name, b"x" * size, 60 + i)
@@ -79,8 +79,10 @@ async def test_bytes_are_bounded_and_the_newest_answers_stay(made: Made) -> None
     assert found == [False] * 20 + [True] * 10
 
 
-async def test_an_answer_stored_twice_is_counted_once(made: Made) -> None:
-    store = made(10 * (1000 + ROW_BYTES))
+async def test_an_answer_stored_twice_takes_the_space_of_one(
+    make_store: MakeStore,
+) -> None:
+    store = make_store(10 * (1000 + ROW_BYTES))
     names = [key() for _ in range(10)]
     for _ in range(5):
         for name in names:
@@ -89,8 +91,8 @@ async def test_an_answer_stored_twice_is_counted_once(made: Made) -> None:
     assert all([await store.get(name) for name in names])
 
 
-async def test_an_answer_larger_than_the_store_is_not_kept(made: Made) -> None:
-    store, name = made(1000), key()
+async def test_an_answer_larger_than_the_store_is_not_stored(make_store: MakeStore) -> None:
+    store, name = make_store(1000), key()
     await store.put(name, b"x" * 2000, 60)
 
     assert await store.get(name) is None

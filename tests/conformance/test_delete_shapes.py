@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from delete_shapes import SHAPED_LIKE_DELETES
-from minicluster import QUIET, Appended, environment_kept, workers_end
+from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
 from waiting import wait_until
 
 import sage_connectors
@@ -28,7 +28,7 @@ RECORDS = tuple(
 
 
 @dataclass(frozen=True)
-class Same:
+class Identity:
     """The record itself, and a child with the same value."""
 
     def __call__(self, record: Record) -> Iterable[Any]:
@@ -36,8 +36,8 @@ class Same:
         yield record.value
 
 
-def through(sink: Any) -> Graph:
-    return sage.flow.read("in", ListSource(RECORDS)).flat_map("same", Same()).write("out", sink)
+def pipeline_to(sink: Any) -> Graph:
+    return sage.flow.read("in", ListSource(RECORDS)).flat_map("same", Identity()).write("out", sink)
 
 
 def assert_data(stored: Iterable[Record]) -> None:
@@ -53,7 +53,7 @@ def assert_data(stored: Iterable[Record]) -> None:
 def test_in_process() -> None:
     sink = ListSink()
 
-    outcome = asyncio.run(sage.flow.run(through(sink)))
+    outcome = asyncio.run(sage.flow.run(pipeline_to(sink)))
 
     assert_data(sink.rows.values())
     assert outcome.failed == []
@@ -61,8 +61,8 @@ def test_in_process() -> None:
 
 @pytest.fixture
 def cluster() -> Iterable[None]:
-    yield from environment_kept()
-    workers_end()
+    yield from restore_environment()
+    wait_for_workers()
 
 
 @pytest.mark.flink
@@ -72,16 +72,16 @@ class TestOnFlink:
     pytestmark = QUIET
 
     def test_in_a_mini_cluster(self, tmp_path: Path) -> None:
-        sink, failed = Appended(str(tmp_path / "rows")), Appended(str(tmp_path / "failed"))
+        sink, failed = FileSink(str(tmp_path / "rows")), FileSink(str(tmp_path / "failed"))
 
         options = FlinkOptions(target="local", checkpoint_interval_s=0.5)
         sage.flow.submit(
-            through(sink).dead_letters_to(failed), name="delete-shapes", options=options
+            pipeline_to(sink).dead_letters_to(failed), name="delete-shapes", options=options
         )
         wait_until(lambda: sink.count() >= 2 * len(RECORDS), 120, "all records")
 
-        assert_data(sink.held())
-        assert failed.held() == []
+        assert_data(sink.read_records())
+        assert failed.read_records() == []
 
 
 YAML = """

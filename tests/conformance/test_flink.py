@@ -1,31 +1,31 @@
-"""What Flink reads and writes natively: the same records as this process, each once.
+"""Records that Flink reads and writes natively: the same ones as in process, each once.
 
 A MiniCluster in this process runs the jobs, the Kafka ones against the stack's broker.
 """
 
-import fcntl
 import json
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from delete_shapes import SHAPED_LIKE_DELETES
+from minicluster import FileSink
 from waiting import wait_until
 
 import sage_flink as sage
 from sage_connectors import files, kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
-from sage_flink.common import Record, Rejected, Settings, decode, encode
+from sage_flink.common import Record, Rejected, Settings
 from sage_flink.common.dead_letters import from_message
 from sage_flink.common.records import derived_id
-from sage_flink.flow import Admission, BatchLimits, FlinkOptions, OpenContext, Refusal
+from sage_flink.flow import Admission, FlinkOptions, OpenContext
 from sage_flink.flow.lists import ListSource
 
 pytestmark = [
@@ -41,7 +41,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def environment_of_its_own() -> Iterator[None]:
+def restored_environment() -> Iterator[None]:
     """A MiniCluster runs Python steps in this process and marks its environment as a worker's."""
     before = dict(os.environ)
     yield
@@ -53,41 +53,16 @@ LOCAL = FlinkOptions(target="local", checkpoint_interval_s=0.5)
 
 
 @dataclass(frozen=True)
-class Appended:
-    """A sink: a line of hex for each record, at the end of a file."""
-
-    path: str
-    batch: BatchLimits = field(default_factory=BatchLimits)
-
-    def writer(self) -> "Appended":
-        return self
-
-    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        with Path(self.path).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.writelines(f"{encode(record).hex()}\n" for record in records)
-        return []
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def held(self) -> list[Record]:
-        path = Path(self.path)
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [decode(bytes.fromhex(line)) for line in lines]
-
-
-@dataclass(frozen=True)
-class Discarded:
-    """A place for failed records that keeps none."""
+class DiscardSink:
+    """A sink that discards failed records."""
 
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         return jvm.org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink()
 
 
 @dataclass(frozen=True)
-class OnlyGood:
-    """The record itself; one that says ``bad`` is rejected."""
+class RejectBad:
+    """The record itself; a record with the value ``bad`` is rejected."""
 
     def __call__(self, record: Record) -> Iterable[Record]:
         if record.value == b"bad":
@@ -96,29 +71,29 @@ class OnlyGood:
 
 
 @pytest.fixture(autouse=True)
-def ended() -> Iterator[None]:
-    """No worker of the test is left; their threads end with an error, which is this test's."""
+def no_worker_left() -> Iterator[None]:
+    """Waits for the worker threads: they end with an error, which belongs to this test."""
     yield
-    wait_until(lambda: not any(map(of_a_worker, threading.enumerate())), 30, "the workers end")
+    wait_until(lambda: not any(map(is_worker, threading.enumerate())), 30, "the workers end")
 
 
-def of_a_worker(thread: threading.Thread) -> bool:
+def is_worker(thread: threading.Thread) -> bool:
     return thread.name == "read_grpc_client_inputs"
 
 
 def test_flink_reads_the_same_files_as_this_process(folder: Path, tmp_path_factory: Any) -> None:
-    source, sink = files(folder), Appended(str(tmp_path_factory.mktemp("out") / "records"))
-    graph = sage.flow.read("in", source).write("out", sink).dead_letters_to(Discarded())
+    source, sink = files(folder), FileSink(str(tmp_path_factory.mktemp("out") / "records"))
+    graph = sage.flow.read("in", source).write("out", sink).dead_letters_to(DiscardSink())
 
     sage.flow.submit(graph, name="conformance-files", options=LOCAL)
-    wait_until(lambda: len(sink.held()) >= 3, 120, "three records")
+    wait_until(lambda: len(sink.read_records()) >= 3, 120, "three records")
 
-    assert sorted(sink.held(), key=lambda record: record.id) == list(source.records())
+    assert sorted(sink.read_records(), key=lambda record: record.id) == list(source.records())
 
 
 @dataclass
-class Opened:
-    """Appends the name of its step to each value; notes in a file when it is opened and closed."""
+class SuffixOperator:
+    """Appends the name of its step to each value; logs to a file when it is opened and closed."""
 
     log: str
 
@@ -139,27 +114,31 @@ class Opened:
             file.write(f"{line}\n")
 
 
-def test_each_step_opens_its_own_operator_and_closes_it(tmp_path: Path) -> None:
+def test_each_step_opens_and_closes_its_own_operator(tmp_path: Path) -> None:
     log, sink, failed = (str(tmp_path / name) for name in ("log", "out", "failed"))
     records = tuple(Record(value, value, origin=value) for value in ("good", "bad"))
-    operator = Opened(log)
+    operator = SuffixOperator(log)
     graph = (
         sage.flow.read("in", ListSource(records))
         .map("first", operator)
         .map("second", operator)
-        .write("out", Appended(sink))
-        .dead_letters_to(Appended(failed))
+        .write("out", FileSink(sink))
+        .dead_letters_to(FileSink(failed))
     )
 
     sage.flow.submit(graph, name="opened", options=LOCAL)
-    wait_until(lambda: Appended(sink).held() and Appended(failed).held(), 120, "both records")
+    wait_until(
+        lambda: FileSink(sink).read_records() and FileSink(failed).read_records(),
+        120,
+        "both records",
+    )
     wait_until(lambda: len(Path(log).read_text().splitlines()) == 4, 60, "both are closed")
 
-    assert [record.value for record in Appended(sink).held()] == ["good/first/second"]
+    assert [record.value for record in FileSink(sink).read_records()] == ["good/first/second"]
     lines = Path(log).read_text().splitlines()
     assert lines[:2] == ["open opened first 0 of 1", "open opened second 0 of 1"]
     assert sorted(lines[2:]) == ["close /first", "close /second"]
-    reason = Appended(failed).held()[0].headers["sage.dead-letter.reason"].decode()
+    reason = FileSink(failed).read_records()[0].headers["sage.dead-letter.reason"].decode()
     assert reason.startswith("ValueError: it says so (test_flink.py:")
 
 
@@ -181,7 +160,7 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
     source = kafka(read, group=read, start="earliest", bounded=True)
     graph = (
         sage.flow.read("in", source)
-        .flat_map("good", OnlyGood())
+        .flat_map("good", RejectBad())
         .write("out", kafka(written))
         .dead_letters_to(kafka(dead))
     )
@@ -217,8 +196,8 @@ def test_a_value_shaped_like_a_delete_is_a_message_of_a_topic(topics: tuple[str,
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Asks with the record's value, which comes back in upper case; an empty one asks nothing."""
+class EchoCall:
+    """Sends the record's value, which returns in upper case; an empty value sends no request."""
 
     mode: Literal["post", "embed"] = "post"
     model: str = "m"
@@ -226,27 +205,27 @@ class Asked:
 
     def request(self, record: Record) -> bytes:
         value: bytes = record.value
-        return json.dumps({"said": value.decode()}).encode() if value else b""
+        return json.dumps({"text": value.decode()}).encode() if value else b""
 
     def answer(self, record: Record, body: bytes) -> Record:
-        return record.replace(value=json.loads(body)["said"].upper().encode())
+        return record.replace(value=json.loads(body)["text"].upper().encode())
 
 
 @contextmanager
-def gateway(heard: list[dict[str, str]], status: int = 200) -> Iterator[str]:
+def gateway(received: list[dict[str, str]], status: int = 200) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            heard.append({name.lower(): value for name, value in self.headers.items()})
+            received.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log no request."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -260,39 +239,43 @@ def gateway(heard: list[dict[str, str]], status: int = 200) -> Iterator[str]:
         thread.join()
 
 
-def test_a_call_spreads_over_gateways_and_tells_who_asks(tmp_path: Path) -> None:
+def test_a_call_spreads_over_gateways_and_sends_tenant_and_request_id(tmp_path: Path) -> None:
     records = [
         Record("a", b"one", origin="a", headers={"sage-priority": b"high"}),
         Record("b", b"", origin="b"),
         Record("c", b"late", origin="c", headers={"sage-deadline-ms": b"1"}),
         *(Record(f"d{n}", b"more", origin=f"d{n}") for n in range(20)),
     ]
-    heard: list[dict[str, str]] = []
+    received: list[dict[str, str]] = []
     refused: list[dict[str, str]] = []
-    sink = Appended(str(tmp_path / "records"))
+    sink = FileSink(str(tmp_path / "records"))
     graph = (
         sage.flow.read("in", ListSource(tuple(records)))
         .call(
-            "ask", Asked(), capacity=8, timeout_s=20, admission=Admission(tenant="t1", slack_s=60)
+            "ask",
+            EchoCall(),
+            capacity=8,
+            timeout_s=20,
+            admission=Admission(tenant="t1", slack_s=60),
         )
         .write("out", sink)
-        .dead_letters_to(Discarded())
+        .dead_letters_to(DiscardSink())
     )
 
-    with gateway(heard) as well, gateway(refused, 503) as sick:
-        settings = Settings(gateway_url=f"{well},{sick}")
+    with gateway(received) as healthy, gateway(refused, 503) as failing:
+        settings = Settings(gateway_url=f"{healthy},{failing}")
         sage.flow.submit(graph, name="native-call", options=LOCAL, settings=settings)
-        wait_until(lambda: len(sink.held()) >= 22, 120, "all but the record that is late")
+        wait_until(lambda: len(sink.read_records()) >= 22, 120, "all but the overdue record")
 
-    values = {record.id: record.value for record in sink.held()}
+    values = {record.id: record.value for record in sink.read_records()}
     expected = {"a": b"ONE", "b": b"", **{f"d{n}": b"MORE" for n in range(20)}}
     assert values == expected
-    assert len(heard) == 21
+    assert len(received) == 21
     assert 1 <= len(refused) <= 12
-    first = next(one for one in heard if one["x-sage-priority"] == "high")
-    asked = derived_id("a", "native-call/ask", 0)
-    assert (first["x-request-id"], first["idempotency-key"]) == (asked, asked)
+    first = next(request for request in received if request["x-sage-priority"] == "high")
+    expected_id = derived_id("a", "native-call/ask", 0)
+    assert (first["x-request-id"], first["idempotency-key"]) == (expected_id, expected_id)
     assert first["x-sage-tenant"] == "t1"
-    assert first["traceparent"].startswith(f"00-{asked}-")
+    assert first["traceparent"].startswith(f"00-{expected_id}-")
     assert int(first["x-sage-deadline-ms"]) > 0
-    assert {one["x-sage-attempt"] for one in heard} <= {"1", "2"}
+    assert {request["x-sage-attempt"] for request in received} <= {"1", "2"}

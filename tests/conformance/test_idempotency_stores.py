@@ -63,7 +63,7 @@ async def test_a_claim_is_seen_by_the_next_until_it_is_released(open_store: Any)
         assert await store.claim(key(), DIGEST) is None
 
 
-async def test_releasing_twice_or_without_a_claim_changes_nothing(open_store: Any) -> None:
+async def test_releasing_twice_or_without_a_claim_has_no_effect(open_store: Any) -> None:
     async with open_store() as store:
         name = key()
         await claim_and_record(store, name, answer())
@@ -91,10 +91,10 @@ async def test_concurrent_answers_are_all_recorded(open_store: Any) -> None:
 
         assert [await store.claim(n, DIGEST) for n in names] == [answer(n) for n in names]
 
-        async def counted() -> bool:
+        async def all_recorded() -> bool:
             return store.bytes_held == 300 * (16 + ROW_BYTES)
 
-        assert await eventually(counted)
+        assert await eventually(all_recorded)
 
 
 async def test_the_oldest_answer_is_evicted_beyond_the_size_limit(open_store: Any) -> None:

@@ -23,7 +23,7 @@ def test_records_are_stored_when_write_returns(case: Any) -> None:
     writer.close()
 
 
-def test_writing_a_record_again_changes_nothing(case: Any) -> None:
+def test_writing_a_record_again_changes_no_row(case: Any) -> None:
     writer = case.sink.writer()
     for part in (records(case, 1, 2, 3), records(case, 2, 3, 4), records(case, 4, 4)):
         assert list(writer.write(part)) == []

@@ -29,7 +29,7 @@ def test_records_survive_encoding(source: Source) -> None:
     assert all(decode(encode(record)) == record for record in source.records())
 
 
-def test_a_source_travels_as_a_value(source: Source) -> None:
+def test_a_source_can_be_pickled(source: Source) -> None:
     assert pickle.loads(pickle.dumps(source)) == source
 
 

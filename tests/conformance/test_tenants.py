@@ -19,7 +19,7 @@ NONE = LimitsSpec()
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = NOON_S

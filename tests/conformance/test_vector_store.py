@@ -1,4 +1,4 @@
-"""What every vector store promises."""
+"""The contract of every vector store."""
 
 import logging
 import pickle
@@ -23,11 +23,11 @@ def row(id_: str, vector: list[float], **fields: object) -> VectorRow:
     return VectorRow(id_, pack(vector), fields)
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], within_s: float = 10) -> bool:
     end = time.monotonic() + within_s
-    while not (held := holds()) and time.monotonic() < end:
+    while not (result := condition()) and time.monotonic() < end:
         time.sleep(0.01)
-    return held
+    return result
 
 
 def test_the_nearest_rows_come_first_with_their_fields_and_cosine(store: VectorStore) -> None:
@@ -41,7 +41,7 @@ def test_the_nearest_rows_come_first_with_their_fields_and_cosine(store: VectorS
     assert [hit.fields for hit in hits] == [{"text": "east"}, {"ordinal": 3}]
 
 
-def test_a_row_written_again_stands_once_and_the_newest_counts(store: VectorStore) -> None:
+def test_an_upsert_of_the_same_id_replaces_the_row(store: VectorStore) -> None:
     store.upsert([row("a", EAST, text="old")])
     store.upsert([row("a", NORTH, text="newer")])
     store.upsert([row("a", NORTH, text="new"), row("a", NORTH, text="newest")])
@@ -50,7 +50,7 @@ def test_a_row_written_again_stands_once_and_the_newest_counts(store: VectorStor
     assert eventually(lambda: store.search(NORTH, 5)[0].fields == {"text": "newest"})
 
 
-def test_a_collection_is_there_once_it_is_prepared(vectors: Collection) -> None:
+def test_a_prepared_collection_exists(vectors: Collection) -> None:
     vectors.prepare()
     vectors.prepare()
 
@@ -59,7 +59,7 @@ def test_a_collection_is_there_once_it_is_prepared(vectors: Collection) -> None:
     store.close()
 
 
-def test_a_job_may_start_while_its_store_is_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_may_start_while_its_store_is_unavailable(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         collection("away", dim=DIM, url=f"http://127.0.0.1:{free_port()}").prepare()
 
@@ -95,37 +95,35 @@ def test_a_bad_row_is_refused_alone(store: VectorStore, bad: VectorRow, reason: 
     assert store.count() == 2
 
 
-def test_an_empty_collection_finds_and_counts_nothing(store: VectorStore) -> None:
+def test_an_empty_collection_has_no_hits_and_no_rows(store: VectorStore) -> None:
     assert (store.search(EAST, 3), store.count(), list(store.upsert([]))) == ([], 0, [])
 
 
 @pytest.mark.parametrize(
     ("vector", "top_k"), [(EAST[1:], 3), ([0.0] * 8, 3), (EAST, 0), (EAST, 20_000)]
 )
-def test_a_question_that_makes_no_sense_is_rejected(
-    store: VectorStore, vector: list[float], top_k: int
-) -> None:
+def test_an_invalid_search_is_rejected(store: VectorStore, vector: list[float], top_k: int) -> None:
     with pytest.raises(Rejected, match="search: "):
         store.search(vector, top_k)
 
 
-def test_another_dim_is_a_setting_to_fix_and_both_are_named(
+def test_a_dim_other_than_the_collections_is_an_error_that_names_both(
     store: VectorStore, vectors: Collection
 ) -> None:
     with pytest.raises(ConfigError, match=r"dim 8.*dim 16"):
         collection(vectors.name, dim=16, store=vectors.store).open()
 
 
-def test_a_search_soon_after_a_write_answers_at_once(store: VectorStore) -> None:
+def test_a_search_right_after_a_write_returns_within_half_a_second(store: VectorStore) -> None:
     store.upsert([row("a", EAST)])
 
-    begun = time.monotonic()
+    start = time.monotonic()
     store.search(EAST, 1)
 
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - start < 0.5
 
 
-def test_two_writers_may_make_the_collection_at_once(vectors: Collection) -> None:
+def test_several_writers_may_create_the_collection_concurrently(vectors: Collection) -> None:
     with ThreadPoolExecutor(4) as threads:
         stores = list(threads.map(lambda _: vectors.open(), range(4)))
     for number, store in enumerate(stores):
@@ -134,28 +132,34 @@ def test_two_writers_may_make_the_collection_at_once(vectors: Collection) -> Non
     assert stores[0].count() == 4
 
 
-def test_a_collection_travels_as_a_value(vectors: Collection) -> None:
+def test_a_collection_can_be_pickled(vectors: Collection) -> None:
     assert pickle.loads(pickle.dumps(vectors)) == vectors
 
 
-def of(doc: str, version: str, *ordinals: int) -> list[VectorRow]:
+def doc_rows(doc: str, version: str, *ordinals: int) -> list[VectorRow]:
     return [
         row(f"{doc}/{n}", [1.0, n, 0, 0, 0, 0, 0, 0], doc=doc, version=version) for n in ordinals
     ]
 
 
-def held(store: VectorStore, *ids: str) -> set[str]:
+def stored_ids(store: VectorStore, *ids: str) -> set[str]:
     return {id_ for id_ in ids if store.count({id_})}
 
 
-def test_a_document_loses_the_rows_of_other_versions_and_no_other_does(store: VectorStore) -> None:
-    store.upsert([*of("a", "v1", 0, 1, 2), *of("b", "v1", 0, 1), row("unlabelled", EAST)])
-    store.upsert(of("a", "v2", 0))
+def test_a_delete_removes_only_the_other_versions_of_its_document(store: VectorStore) -> None:
+    store.upsert(
+        [
+            *doc_rows("a", "v1", 0, 1, 2),
+            *doc_rows("b", "v1", 0, 1),
+            row("unlabelled", EAST),
+        ]
+    )
+    store.upsert(doc_rows("a", "v2", 0))
 
     store.delete([RowDelete("a", "v2"), RowDelete("b", "v1"), RowDelete("no such", "v9")])
 
     assert store.count() == 4
-    assert held(store, "a/0", "a/1", "a/2") == {"a/0"}
+    assert stored_ids(store, "a/0", "a/1", "a/2") == {"a/0"}
     assert eventually(
         lambda: {h.id for h in store.search(EAST, 9)} == {"a/0", "b/0", "b/1", "unlabelled"}
     )
@@ -164,7 +168,7 @@ def test_a_document_loses_the_rows_of_other_versions_and_no_other_does(store: Ve
 
 
 def test_a_delete_without_a_version_deletes_all_rows_of_its_document(store: VectorStore) -> None:
-    store.upsert([*of("a", "v1", 0, 1), row("plain", EAST, doc="a"), *of("b", "v1", 0)])
+    store.upsert([*doc_rows("a", "v1", 0, 1), row("plain", EAST, doc="a"), *doc_rows("b", "v1", 0)])
 
     store.delete([RowDelete("a")])
     store.delete([RowDelete("a")])
@@ -172,27 +176,27 @@ def test_a_delete_without_a_version_deletes_all_rows_of_its_document(store: Vect
     assert (store.count(), store.count({"b/0"})) == (1, 1)
 
 
-def test_a_row_without_a_version_is_never_kept(store: VectorStore) -> None:
-    store.upsert([row("plain", EAST, doc="a"), row("none", EAST), *of("a", "v1", 1)])
+def test_a_delete_with_a_version_removes_rows_without_one(store: VectorStore) -> None:
+    store.upsert([row("plain", EAST, doc="a"), row("none", EAST), *doc_rows("a", "v1", 1)])
 
     store.delete([RowDelete("a", "v1")])
 
-    assert held(store, "plain", "none", "a/1") == {"none", "a/1"}
+    assert stored_ids(store, "plain", "none", "a/1") == {"none", "a/1"}
 
 
-def test_two_deletes_of_a_document_keep_what_both_keep(store: VectorStore) -> None:
-    store.upsert([*of("a", "v1", 0), *of("b", "v1", 0)])
+def test_a_row_stays_only_if_every_delete_of_its_document_keeps_it(store: VectorStore) -> None:
+    store.upsert([*doc_rows("a", "v1", 0), *doc_rows("b", "v1", 0)])
 
     store.delete(
         [RowDelete("a", "v1"), RowDelete("a", "v2"), RowDelete("b", "v1"), RowDelete("b", "v1")]
     )
 
-    assert held(store, "a/0", "b/0") == {"b/0"}
+    assert stored_ids(store, "a/0", "b/0") == {"b/0"}
 
 
-def test_a_delete_sees_the_rows_acknowledged_just_before(store: VectorStore) -> None:
+def test_a_delete_removes_rows_acknowledged_just_before_it(store: VectorStore) -> None:
     for number in range(10):
-        store.upsert(of("a", f"v{number}", *range(number * 5, number * 5 + 5)))
+        store.upsert(doc_rows("a", f"v{number}", *range(number * 5, number * 5 + 5)))
         store.delete([RowDelete("a", f"v{number}")])
 
         assert store.count() == 5
@@ -200,15 +204,15 @@ def test_a_delete_sees_the_rows_acknowledged_just_before(store: VectorStore) -> 
 
 def test_a_row_written_after_a_delete_stays(store: VectorStore) -> None:
     for number in range(5):
-        store.upsert(of("a", "v", 0, 1))
+        store.upsert(doc_rows("a", "v", 0, 1))
         store.delete([RowDelete("a")])
-        store.upsert(of("a", "v", 1))
+        store.upsert(doc_rows("a", "v", 1))
 
         assert (number, store.count()) == (number, 1)
 
 
 def test_many_documents_are_deleted_in_one_call(store: VectorStore) -> None:
-    store.upsert([row for n in range(500) for row in of(f"d{n}", "v1", 0, 1)])
+    store.upsert([row for n in range(500) for row in doc_rows(f"d{n}", "v1", 0, 1)])
 
     store.delete([RowDelete(f"d{n}", "v1" if n % 2 else "v2") for n in range(500)])
 
@@ -251,7 +255,7 @@ INJECTIONS = [
 ]
 
 
-def test_nothing_in_a_name_is_an_expression(store: VectorStore) -> None:
+def test_a_document_name_is_never_parsed_as_an_expression(store: VectorStore) -> None:
     names = [*INJECTIONS, "a", "A", "victim"]
     rows = [row(f"r{n}", EAST, doc=name, version="v") for n, name in enumerate(names)]
     refused = {refusal.id for refusal in store.upsert([*rows, row("unlabelled", EAST)])}
@@ -261,8 +265,8 @@ def test_nothing_in_a_name_is_an_expression(store: VectorStore) -> None:
         store.delete([RowDelete(name, "v")])
         assert store.count() == len(kept) + 1, name
         store.delete([RowDelete(name, 'x" or version != "y')])
-        # An empty name is none: nothing is of it.
+        # A row with an empty document name belongs to no document, so no delete removes it.
         kept -= {f"r{number}"} if name else set()
         assert store.count() == len(kept) + 1, name
 
-    assert held(store, *kept, "unlabelled") == {*kept, "unlabelled"}
+    assert stored_ids(store, *kept, "unlabelled") == {*kept, "unlabelled"}

@@ -1,4 +1,4 @@
-"""Files become documents: text, title, a stable id; what is broken is rejected with a reason."""
+"""Files become documents: text, title, a stable id; a broken file is rejected with a reason."""
 
 import io
 
@@ -9,7 +9,7 @@ from sage_connectors.documents import documents
 from sage_flink.common import Rejected
 
 
-def test_markdown_keeps_its_headings_and_loses_its_marks() -> None:
+def test_markdown_keeps_its_headings_without_markup() -> None:
     text = (
         "# Streams\n\nA *stream* of\n[records](x).\n\n## Keys\n\n- one\n- two\n\n```py\ncode()\n```"
     )
@@ -23,7 +23,7 @@ def test_markdown_keeps_its_headings_and_loses_its_marks() -> None:
     }
 
 
-def test_html_loses_scripts_and_styles() -> None:
+def test_scripts_and_styles_of_html_are_removed() -> None:
     page = (
         b"<head><title>T &amp; U</title><style>p{}</style>"
         b"<script>x()</script><body><h1>Hi</h1><p>you\n<b>al</b>l<br>there"
@@ -34,7 +34,7 @@ def test_html_loses_scripts_and_styles() -> None:
     assert (document["title"], document["text"]) == ("T & U", "Hi\nyou all\nthere")
 
 
-def test_html_knows_its_own_encoding() -> None:
+def test_html_is_decoded_by_its_declared_encoding() -> None:
     page = '<meta charset="latin-1"><p>café'.encode("latin-1")
 
     [document] = documents("a.html", page)
@@ -42,7 +42,7 @@ def test_html_knows_its_own_encoding() -> None:
     assert document["text"] == "café"
 
 
-def test_jsonl_is_a_document_a_line() -> None:
+def test_jsonl_has_one_document_per_line() -> None:
     lines = b'{"text": "one"}\n\n{"id": 7, "text": "two", "title": "T", "modified_ms": 5}\n'
 
     first, second = documents("d/x.jsonl", lines)
@@ -64,14 +64,14 @@ def test_a_pdf_gives_the_text_of_its_pages() -> None:
 
 
 def pdf(text: str) -> bytes:
-    """A PDF of one page, by hand: the smallest that says something."""
-    said = f"BT /F1 24 Tf 20 100 Td ({text}) Tj ET"
+    """The smallest PDF with one page of text, written by hand."""
+    content = f"BT /F1 24 Tf 20 100 Td ({text}) Tj ET"
     parts = [
         "<</Type/Catalog/Pages 2 0 R>>",
         "<</Type/Pages/Kids[3 0 R]/Count 1>>",
         "<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R"
         "/Resources<</Font<</F1 5 0 R>>>>>>",
-        f"<</Length {len(said)}>>stream\n{said}\nendstream",
+        f"<</Length {len(content)}>>stream\n{content}\nendstream",
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
     ]
     body, offsets = "%PDF-1.4\n", []
@@ -110,6 +110,6 @@ def blank_pdf() -> bytes:
         ("a.txt", None, "too large or could not be read"),
     ],
 )
-def test_what_cannot_be_read_is_rejected(path: str, data: bytes | None, reason: str) -> None:
+def test_a_file_without_text_is_rejected(path: str, data: bytes | None, reason: str) -> None:
     with pytest.raises(Rejected, match=reason):
         list(documents(path, data))

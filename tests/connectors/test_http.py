@@ -1,4 +1,4 @@
-"""The HTTP pool's errors, and where its key goes."""
+"""Errors of the HTTP pool, and which endpoints receive its key."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from sage_flink.common import PoolError, PoolTimeout
 from sage_flink.common.errors import PoolAway
 
 
-async def seen(request: web.Request) -> web.Response:
+async def echo_headers(request: web.Request) -> web.Response:
     return web.json_response(dict(request.headers))
 
 
@@ -23,7 +23,7 @@ async def slow(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def broken(request: web.Request) -> web.StreamResponse:
+async def break_connection(request: web.Request) -> web.StreamResponse:
     answer = web.StreamResponse()
     await answer.prepare(request)
     await answer.write(b"half")
@@ -44,7 +44,7 @@ async def busy(request: web.Request) -> web.Response:
 @pytest.fixture
 async def url() -> object:
     app = web.Application()
-    for step in (seen, slow, broken, large, busy):
+    for step in (echo_headers, slow, break_connection, large, busy):
         app.router.add_post(f"/{step.__name__}", step)
     async with TestServer(app) as server:
         yield str(server.make_url("/"))
@@ -52,7 +52,7 @@ async def url() -> object:
 
 async def test_key_and_headers_are_sent(url: str) -> None:
     async with http_pool(url, "secret") as pool:
-        _, body, _ = await pool.post("/seen", b"{}", {"X-Request-Id": "r1"})
+        _, body, _ = await pool.post("/echo_headers", b"{}", {"X-Request-Id": "r1"})
 
     headers = CIMultiDict(json.loads(body))
     assert headers["Authorization"] == "Bearer secret"
@@ -64,10 +64,10 @@ async def test_a_foreign_endpoint_does_not_get_the_gateways_key(
 ) -> None:
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "the gateway's")
     async with http_pool(url) as pool:
-        _, foreign, _ = await pool.post("/seen", b"{}", {})
+        _, foreign, _ = await pool.post("/echo_headers", b"{}", {})
     monkeypatch.setenv("SAGE_GATEWAY_URL", url)
     async with http_pool() as pool:
-        _, own, _ = await pool.post("/seen", b"{}", {})
+        _, own, _ = await pool.post("/echo_headers", b"{}", {})
 
     assert "Authorization" not in json.loads(foreign)
     assert json.loads(own)["Authorization"] == "Bearer the gateway's"
@@ -81,14 +81,14 @@ async def test_no_answer_in_time_is_a_timeout(url: str) -> None:
             [c async for c in pool.stream("/slow", b"{}", {})]
 
 
-async def test_no_connection_and_a_broken_one_are_errors_without_status(url: str) -> None:
+async def test_a_refused_and_a_broken_connection_are_errors_without_status(url: str) -> None:
     async with http_pool("http://127.0.0.1:1") as away, http_pool(url) as pool:
         with pytest.raises(PoolError, match="POST /x") as caught:
             await away.post("/x", b"{}", {})
         with pytest.raises(PoolError):
-            await pool.post("/broken", b"{}", {})
+            await pool.post("/break_connection", b"{}", {})
         with pytest.raises(PoolError):
-            [c async for c in pool.stream("/broken", b"{}", {})]
+            [c async for c in pool.stream("/break_connection", b"{}", {})]
 
     assert caught.value.status == 0
 
@@ -110,9 +110,9 @@ async def test_an_answer_above_the_limit_is_an_error(
             await pool.post("/large", b"{}", {})
 
 
-async def test_many_requests_are_in_flight_at_once(url: str) -> None:
+async def test_many_requests_are_in_flight_concurrently(url: str) -> None:
     async with http_pool(url) as pool:
-        answers = await asyncio.gather(*(pool.post("/seen", b"{}", {}) for _ in range(300)))
+        answers = await asyncio.gather(*(pool.post("/echo_headers", b"{}", {}) for _ in range(300)))
 
     assert {reply.status for reply in answers} == {200}
 
@@ -120,24 +120,24 @@ async def test_many_requests_are_in_flight_at_once(url: str) -> None:
 async def test_a_closed_pool_opens_again(url: str) -> None:
     pool = HttpPool(url, "")
     for _ in range(2):
-        assert (await pool.post("/seen", b"{}", {}))[0] == 200
+        assert (await pool.post("/echo_headers", b"{}", {}))[0] == 200
         await pool.aclose()
     await pool.aclose()
 
 
-async def test_an_endpoint_that_is_away_stands_aside(url: str) -> None:
+async def test_an_unreachable_endpoint_is_skipped_for_a_while(url: str) -> None:
     failed = 0
     async with http_pool(f"http://127.0.0.1:1, {url}") as pool:
         for _ in range(10):
             try:
-                assert (await pool.post("/seen", b"{}", {})).status == 200
+                assert (await pool.post("/echo_headers", b"{}", {})).status == 200
             except PoolAway:
                 failed += 1
 
     assert failed <= 2
 
 
-async def test_the_pause_that_a_busy_pool_asks_for_is_told(url: str) -> None:
+async def test_retry_after_of_a_busy_pool_is_part_of_the_error(url: str) -> None:
     async with http_pool(url) as pool:
         reply = await pool.post("/busy", b"{}", {})
 

@@ -1,4 +1,4 @@
-"""Where InfluxDB's key goes, what its errors say, and what a bad point costs."""
+"""Which servers receive InfluxDB's key, its error messages, and the cost of a bad point."""
 
 import json
 import threading
@@ -12,8 +12,8 @@ from sage_flink.common import ConfigError, StoreUnavailable
 from sage_flink.tsdb import Point, bucket
 
 
-class Asked(BaseHTTPRequestHandler):
-    """Answers every question with the server's status, and keeps the keys that came."""
+class StatusHandler(BaseHTTPRequestHandler):
+    """Responds to every request with the server's status, and records the received keys."""
 
     def do_GET(self) -> None:
         self.server.keys.append(self.headers["Authorization"])  # type: ignore[attr-defined]
@@ -25,13 +25,13 @@ class Asked(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Nothing."""
+        """Log no request."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
     monkeypatch.setenv("SAGE_INFLUXDB_KEY", "the settings' key")
-    with HTTPServer(("127.0.0.1", 0), Asked) as opened:
+    with HTTPServer(("127.0.0.1", 0), StatusHandler) as opened:
         opened.keys, opened.status = [], 401  # type: ignore[attr-defined]
         thread = threading.Thread(target=opened.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -52,7 +52,9 @@ def test_a_foreign_server_does_not_get_the_settings_key(server) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_the_settings_server_gets_it(server, named, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_server_gets_the_settings_key(
+    server, named, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SAGE_INFLUXDB_URL", f"{url(server)}/")
 
     with pytest.raises(ConfigError, match="the key is not accepted"):
@@ -72,7 +74,7 @@ def test_an_error_is_one_line_without_headers(server) -> None:
     assert "headers" not in str(caught.value).lower()
 
 
-def test_a_server_that_is_not_there_is_one_line(server) -> None:
+def test_the_error_of_an_unreachable_server_is_one_line(server) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         bucket("ops", url="http://127.0.0.1:1").open()
 
@@ -84,17 +86,17 @@ def test_a_server_that_is_not_there_is_one_line(server) -> None:
 def test_three_poison_points_of_five_hundred_cost_a_few_dozen_requests() -> None:
     from sage_connectors.influxdb import InfluxStore
 
-    class Counting(InfluxStore):
+    class CountingStore(InfluxStore):
         requests = 0
 
         def _write(self, lines: Sequence[tuple[int, str]]) -> None:
             self.requests += 1
             super()._write(lines)
 
-    store, name = Counting(bucket("conformance")), f"m{uuid.uuid4().hex}"
+    store, name = CountingStore(bucket("conformance")), f"m{uuid.uuid4().hex}"
     store.append([Point(name, {}, {"v": 0.0}, 1)])
     store.requests = 0
-    texts = {3, 250, 499}  # of another type than the field has
+    texts = {3, 250, 499}  # of a type other than that of the field
 
     refused = store.append(
         [Point(name, {}, {"v": "text" if n in texts else float(n)}, 10 + n) for n in range(500)]

@@ -1,4 +1,4 @@
-"""Topics as values, and the plain client against a broker."""
+"""Topic specs, and the plain Kafka client against a broker."""
 
 import pickle
 import socket
@@ -23,7 +23,7 @@ from sage_flink.common import ConfigError, Settings, StoreUnavailable
 from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
 
 
-def test_a_topic_is_a_value_for_both_ends_of_a_job() -> None:
+def test_a_topic_is_a_picklable_source_and_sink_of_flink() -> None:
     topic = kafka("documents", delivery="at_least_once")
 
     assert isinstance(topic, FlinkSource)
@@ -44,16 +44,16 @@ def test_the_java_connector_gets_the_fields_of_the_topic() -> None:
             )
         )
     )
-    nobody, usual_ms = "127.0.0.1:1", 900_000
-    topic = kafka("t", nobody, group="g", start="latest", bounded=True)
+    server, timeout_ms = "127.0.0.1:1", 900_000
+    topic = kafka("t", server, group="g", start="latest", bounded=True)
 
-    assert topic.flink_source(jvm) == (nobody, "t", "g", "latest", True)
-    once = ("exactly_once", "p", usual_ms)
-    assert topic.flink_sink(jvm, transaction_prefix="p") == (nobody, "t", *once)
-    assert topic.topics_sink().flink_sink(jvm, transaction_prefix="p") == (nobody, "", *once)
+    assert topic.flink_source(jvm) == (server, "t", "g", "latest", True)
+    once = ("exactly_once", "p", timeout_ms)
+    assert topic.flink_sink(jvm, transaction_prefix="p") == (server, "t", *once)
+    assert topic.topics_sink().flink_sink(jvm, transaction_prefix="p") == (server, "", *once)
 
 
-def test_topics_of_one_kafka_share_a_sink_whatever_their_options() -> None:
+def test_topics_of_the_same_servers_share_a_sink() -> None:
     one = kafka("a", "h:1", delivery="at_least_once")
 
     assert isinstance(one, SharedSink)
@@ -76,17 +76,17 @@ def test_topics_of_one_kafka_share_a_sink_whatever_their_options() -> None:
         ({"delivery": "maybe"}, "delivery"),
     ],
 )
-def test_a_wrong_word_is_named(wrong: dict[str, Any], named: str) -> None:
+def test_an_invalid_option_is_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=f"{named} must be"):
         Kafka(**{"topic": "t", **wrong})
 
 
-def test_servers_without_a_port_are_a_setting_to_fix() -> None:
+def test_servers_without_a_port_are_a_config_error() -> None:
     with pytest.raises(ConfigError, match="host:port"):
         end_offsets("t", "localhost")
 
 
-def test_a_broker_that_is_away_is_told() -> None:
+def test_the_error_for_an_unavailable_broker_names_its_address() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1"):
         feed("t", [(None, b"x")], "127.0.0.1:1")
 
@@ -100,7 +100,7 @@ def topic() -> Iterator[str]:
 
 
 @pytest.mark.service
-def test_what_is_fed_is_drained(topic: str) -> None:
+def test_drain_returns_all_messages_that_were_fed(topic: str) -> None:
     progress: list[int] = []
     messages = [(f"k{n}".encode(), f"v{n}".encode(), {"h": b"x"}, 1000 + n) for n in range(2500)]
 
@@ -119,23 +119,23 @@ def test_what_is_fed_is_drained(topic: str) -> None:
 
 
 def test_a_client_closed_with_bytes_left_to_send_leaves_no_socket_open() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reads_nothing:
-        address = f"127.0.0.1:{reads_nothing.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as silent_server:
+        address = f"127.0.0.1:{silent_server.getsockname()[1]}"
         network = _network(bootstrap_servers=[address])
         connection = network._manager.get_connection("bootstrap-0")
         while not connection.transport:
             network.poll(timeout_ms=10)
-        left = connection.transport._sock
+        opened_socket = connection.transport._sock
         connection.transport.write(bytes(64 << 20))
         network.poll(timeout_ms=10)
         connection.transport.close()
         network.close()
 
-    assert left.fileno() == -1
+    assert opened_socket.fileno() == -1
 
 
 @pytest.mark.service
-def test_large_records_and_tombstones_pass(topic: str) -> None:
+def test_large_records_and_tombstones_are_written_and_read(topic: str) -> None:
     large = b"x" * (20 << 20)
 
     feed(topic, [(b"k", large), (b"k", None)])
@@ -144,13 +144,13 @@ def test_large_records_and_tombstones_pass(topic: str) -> None:
 
 
 @pytest.mark.service
-def test_a_record_above_the_limit_is_a_setting_to_fix(topic: str) -> None:
+def test_a_record_above_the_limit_is_a_config_error(topic: str) -> None:
     with pytest.raises(ConfigError, match="Kafka at"):
         feed(topic, [(b"k", b"x" * (33 << 20))])
 
 
 @pytest.mark.service
-def test_only_committed_records_are_drained_unless_asked(topic: str) -> None:
+def test_only_committed_records_are_drained_by_default(topic: str) -> None:
     servers = Settings.load().kafka_servers.split(",")
     producer = library().KafkaProducer(
         bootstrap_servers=servers, transactional_id=topic, acks="all"
@@ -171,7 +171,7 @@ def test_only_committed_records_are_drained_unless_asked(topic: str) -> None:
 
 
 @pytest.mark.service
-def test_a_topic_may_be_there_already(topic: str) -> None:
+def test_an_existing_topic_is_kept(topic: str) -> None:
     ensure_topic(topic, 5)
 
     assert end_offsets(topic) == {0: 0, 1: 0, 2: 0}
@@ -179,11 +179,11 @@ def test_a_topic_may_be_there_already(topic: str) -> None:
 
 
 @pytest.mark.service
-def test_a_topic_that_is_not_there_is_named() -> None:
+def test_the_error_for_a_missing_topic_names_it() -> None:
     with pytest.raises(ConfigError, match="no topic 'nowhere-at-all'"):
         list(drain("nowhere-at-all"))
 
 
 @pytest.mark.service
-def test_a_transaction_may_stay_open_for_as_long_as_the_broker_allows() -> None:
+def test_the_transaction_timeout_is_the_maximum_of_the_broker() -> None:
     assert transaction_timeout_ms() == 7_200_000

@@ -1,4 +1,4 @@
-"""What Milvus itself refuses, when nothing before it does; and collections of before."""
+"""Rows that only the Milvus server refuses, and collections of an older schema."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from sage_flink.db.vectors import pack
 
 
 @pytest.mark.service
-def test_rows_that_the_server_refuses_are_found_and_the_others_stored(
+def test_rows_that_the_server_refuses_are_reported_and_the_others_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from sage_connectors.milvus import MilvusStore
@@ -46,7 +46,7 @@ def test_three_poison_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Colle
     from sage_connectors.milvus import MilvusStore
 
     class Unchecked(MilvusStore):
-        """Leaves the checking to the server, and counts what it is asked."""
+        """Leaves validation to the server and counts the requests."""
 
         requests = 0
 
@@ -72,13 +72,13 @@ def test_three_poison_rows_of_five_hundred_cost_a_few_dozen_requests(spec: Colle
 
 
 @pytest.mark.service
-def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) -> None:
+def test_a_collection_created_before_rows_had_versions_still_works(spec: Collection) -> None:
     from pymilvus import DataType, MilvusClient
 
     from sage_connectors.milvus import MilvusStore
 
-    class Before(MilvusStore):
-        """Makes the collection as it was made before."""
+    class OldSchema(MilvusStore):
+        """Creates the collection with the schema of earlier releases."""
 
         def _create(self) -> None:
             schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
@@ -86,7 +86,7 @@ def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) ->
             schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
             self.client.create_collection(spec.name, schema=schema)
 
-    before = Before(spec)
+    before = OldSchema(spec)
     assert before.labels == []
     vector = pack([1.0, 2.0])
     before.upsert([VectorRow(f"a{n}", vector, {"doc": 'a"', "text": "old"}) for n in range(5)])
@@ -103,17 +103,17 @@ def test_a_collection_made_before_rows_had_versions_goes_on(spec: Collection) ->
 def test_a_log_that_is_open_when_milvus_is_first_used_stays_open() -> None:
     program = """
 import logging, sys
-class Kept(logging.StreamHandler):
+class LogHandler(logging.StreamHandler):
     def close(self):
         print("closed before the end")
-kept = Kept(sys.stdout)
-logging.getLogger().addHandler(kept)
+handler = LogHandler(sys.stdout)
+logging.getLogger().addHandler(handler)
 import sage_connectors.milvus
-logging.getLogger("sage_flink").warning("heard")
-kept.close = lambda: None
+logging.getLogger("sage_flink").warning("logged")
+handler.close = lambda: None
 """
 
     run = [sys.executable, "-c", program]
     done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
 
-    assert done.stdout == "heard\n"
+    assert done.stdout == "logged\n"

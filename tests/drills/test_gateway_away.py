@@ -1,4 +1,4 @@
-"""kill -9 of the gateway, down for ten seconds: jobs wait, and recorded answers are not paid again.
+"""kill -9 of the gateway, down for 10 s: jobs wait; no recorded answer is generated again.
 
 Answers that the engine had finished and the gateway had not yet recorded are generated again: at
 most as many as were in flight.

@@ -42,7 +42,7 @@ async def test_the_spent_tokens_equal_the_usage_of_all_answers(tmp_path, load, k
             return await asyncio.to_thread(again)
 
         async with client_session() as session:
-            caller = Caller(session, [one.url, two.url], key["key"], patience_s=60)
+            caller = Caller(session, [one.url, two.url], key["key"], retry_for_s=60)
 
             async def ask(n):
                 if n == ids // 2:
@@ -58,7 +58,7 @@ async def test_the_spent_tokens_equal_the_usage_of_all_answers(tmp_path, load, k
             await asyncio.gather(watching, return_exceptions=True)
         spent = usage_of(two.admin, key["id"], "total_tokens")
         requests = usage_of(successor.admin, key["id"])
-    row = account(calls, rest, requests) | {"budget": budget, "spent": spent}
+    row = budget_row(calls, rest, requests) | {"budget": budget, "spent": spent}
     keep(f"pool_budget_{'enough' if share == 1 else 'too_little'}", row)
 
     assert spent == row["used"] == CALL_TOKENS * row["answered"]
@@ -68,7 +68,7 @@ async def test_the_spent_tokens_equal_the_usage_of_all_answers(tmp_path, load, k
     assert budget - spent < CALL_TOKENS_MAX
 
 
-def account(calls, rest, requests):
+def budget_row(calls, rest, requests):
     """The clients' counts; ``rest``: the calls after the drill, until the budget was used up."""
     every = [*calls, *rest]
     return counts(every, requests) | {

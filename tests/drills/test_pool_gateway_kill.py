@@ -9,7 +9,7 @@ from pool_drill import PAIR, pool, two_gateways, under_load, usage_of
 from waiting import wait_until
 
 AWAY_S = 2.0
-PATIENCE_S = 60.0
+RETRY_FOR_S = 60.0
 GRACE_S = 30.0
 SAMPLE = 100
 
@@ -24,10 +24,10 @@ async def test_a_killed_gateway_of_two_fails_no_request(tmp_path, load, keep, se
             await asyncio.to_thread(again)
 
         async with client_session() as session:
-            caller = Caller(session, [one.url, two.url], two.key, patience_s=PATIENCE_S)
+            caller = Caller(session, [one.url, two.url], two.key, retry_for_s=RETRY_FOR_S)
             moment = random.Random(seed).uniform(0.2, 0.4)
             outcome = await under_load(caller, fault, moment=moment, **load)
-        row = outcome.row(two.charged(), asked_again=asked_again(outcome))
+        row = outcome.row(two.charged_usage(), asked_again=repeated_calls(outcome))
     keep("pool_gateway_of_two", row)
 
     assert not outcome.failures
@@ -50,7 +50,7 @@ async def test_the_successor_of_the_only_gateway_adopts_its_engines_and_answers(
             successors.append(await asyncio.to_thread(stack.enter_context, successor))
 
         async with client_session() as session:
-            caller = Caller(session, [first.url], first.key, patience_s=PATIENCE_S)
+            caller = Caller(session, [first.url], first.key, retry_for_s=RETRY_FOR_S)
             moment = random.Random(seed).uniform(0.2, 0.4)
             outcome = await under_load(caller, fault, moment=moment, **load)
             old = [t for t in outcome.calls if t.started_s + t.took_s < outcome.fault_s][-SAMPLE:]
@@ -59,10 +59,10 @@ async def test_the_successor_of_the_only_gateway_adopts_its_engines_and_answers(
         adopted = successor.pids()
         row = outcome.row(
             usage_of(successor.admin, first.key_id),
-            asked_again=asked_again(outcome),
+            asked_again=repeated_calls(outcome),
             first_output_s=first_output_s(outcome),
         )
-        successor.process.terminate()  # after kill -9 its engines would stay for a while
+        successor.process.terminate()  # after kill -9 its engines would run for a while
         successor.process.wait(15)
     keep("pool_gateway_only_one", row)
 
@@ -73,7 +73,7 @@ async def test_the_successor_of_the_only_gateway_adopts_its_engines_and_answers(
     assert [call.body for call in again] == [call.body for call in old]
 
 
-def asked_again(outcome):
+def repeated_calls(outcome):
     """How many requests were sent more than once."""
     return sum(call.tries > 1 for call in outcome.calls)
 

@@ -19,7 +19,7 @@ async def test_a_hung_engine_fails_no_request(tmp_path, load, keep, seed, within
                 **load,
             )
             ejected_s = watch.ejected_s(victim, outcome.fault_s)
-        row = outcome.row(gateway.charged(), ejected_s=ejected_s)
+        row = outcome.row(gateway.charged_usage(), ejected_s=ejected_s)
     keep("pool_hang", row)
 
     assert not outcome.failures

@@ -34,7 +34,7 @@ async def test_a_killed_engine_fails_no_request(tmp_path, load, keep, seed, with
             for stream in streams:
                 stream.cancel()
             ejected_s = watch.ejected_s(victim, outcome.fault_s)
-        row = outcome.row(gateway.charged(), ejected_s=ejected_s, streams_told=len(failed))
+        row = outcome.row(gateway.charged_usage(), ejected_s=ejected_s, streams_told=len(failed))
     keep("pool_kill", row)
 
     assert not outcome.failures

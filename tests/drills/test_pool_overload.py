@@ -9,7 +9,7 @@ from open_load import Caller, client_session, closed_loop, open_loop, p99_ms
 from pool_drill import counts, pool, watch_pool
 
 SERVICE_S = 0.2
-ASIDE_S = 3.0
+LOW_LOAD_S = 3.0
 OVER = 3
 PAUSE_S = 0.5
 GROWTH_MAX = 1.5
@@ -17,9 +17,9 @@ GROWTH_MAX = 1.5
 
 async def test_load_beyond_the_capacity_is_refused_with_retry_after(tmp_path, load, keep, full):
     rate = load["rate_per_s"]
-    seats = max(1, round(rate / OVER * SERVICE_S / 2))  # of one of two replicas
-    model = {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": seats}
-    models = {"talk": {**model, "queue_max": seats}}
+    slots = max(1, round(rate / OVER * SERVICE_S / 2))  # of one of two replicas
+    model = {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": slots}
+    models = {"talk": {**model, "queue_max": slots}}
     with pool(tmp_path, models) as gateway:
         async with client_session() as session:
             caller = Caller(session, [gateway.url], gateway.key)
@@ -27,49 +27,51 @@ async def test_load_beyond_the_capacity_is_refused_with_retry_after(tmp_path, lo
             async def ask(_):
                 return await caller.ask(f"sleep {SERVICE_S}")
 
-            async def lightly():
-                return await open_loop(ask, rate_per_s=rate / OVER / 4, more=for_(ASIDE_S))
+            async def low_load():
+                return await open_loop(ask, rate_per_s=rate / OVER / 4, more=during(LOW_LOAD_S))
 
-            most = await closed_loop(ask, callers=2 * seats, more=for_(ASIDE_S))
-            before = await lightly()
+            maximum = await closed_loop(ask, callers=2 * slots, more=during(LOW_LOAD_S))
+            before = await low_load()
             async with (
-                resident(gateway.process.pid) as rss,
+                sample_rss(gateway.process.pid) as rss,
                 watch_pool(session, gateway.url, "/pool/models") as watch,
             ):
                 over = await open_loop(ask, rate_per_s=rate, more=lambda n: n < load["ids"])
                 waited = max(page[0]["waiting"] for _, page in watch.samples)
             await asyncio.sleep(PAUSE_S)
-            after = await lightly()
-        row = account(gateway.charged(), most=most, before=before, over=over, after=after)
+            after = await low_load()
+        row = overload_row(
+            gateway.charged_usage(), maximum=maximum, before=before, over=over, after=after
+        )
     row |= {"waiting_max": waited, "rss_mb": [rss[0] >> 20, max(rss) >> 20]}
     keep("pool_overload", row)
 
     refused = [call for call in over if call.status == 429]
     assert 0 < len(refused) < len(over)
     assert all(call.retry_after.isdigit() and int(call.retry_after) >= 1 for call in refused)
-    assert {call.status for call in (*most, *before, *after)} == {200}
+    assert {call.status for call in (*maximum, *before, *after)} == {200}
     assert row["failures"] == row["duplicated"] == row["lost"] == row["wrong"] == 0
-    assert waited <= seats
+    assert waited <= slots
     assert max(rss) <= GROWTH_MAX * rss[0]
     if full:  # the short form shares the machine, so its times mean less
         assert row["goodput"] >= 0.9
         assert row["p99_during_ms"] <= 2 * row["p99_before_ms"]
 
 
-def account(charged, *, most, before, over, after):
+def overload_row(charged, *, maximum, before, over, after):
     """The row of a closed loop, a low load, the overload, and a low load again."""
-    calls, good = [*most, *before, *over, *after], [call for call in over if call.status == 200]
+    calls, good = [*maximum, *before, *over, *after], [call for call in over if call.status == 200]
     return counts(calls, charged) | {
         "failures": sum(call.status not in (200, 429) for call in calls),
         "refused": len(over) - len(good),
-        "goodput": round(per_s(good) / per_s(most), 3),
+        "goodput": round(per_s(good) / per_s(maximum), 3),
         "p99_before_ms": p99_ms(before),
         "p99_during_ms": p99_ms(over),
         "p99_after_ms": p99_ms(after),
     }
 
 
-def for_(seconds):
+def during(seconds):
     """Whether to send more requests: for ``seconds``."""
     until_s = time.monotonic() + seconds
     return lambda _: time.monotonic() < until_s
@@ -82,7 +84,7 @@ def per_s(calls):
 
 
 @asynccontextmanager
-async def resident(pid):
+async def sample_rss(pid):
     """Samples of a process's resident memory in bytes, twice a second."""
     process = psutil.Process(pid)
     found = [process.memory_info().rss]

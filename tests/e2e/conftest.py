@@ -1,4 +1,4 @@
-"""A running ``rag_ingest`` of its own: topics, collection and bucket of one test module."""
+"""A running ``rag_ingest`` for each test module, with its own topics, collection and bucket."""
 
 import uuid
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sage_jobs.rag_ingest import RagIngest
 
 @dataclass
 class Ingest:
-    """One running job and the places it reads and writes."""
+    """A running job, its topic, collection and bucket."""
 
     config: RagIngest
     job_id: str
@@ -26,7 +26,7 @@ class Ingest:
     def feed(self, messages):
         feed(self.config.topic, messages)
 
-    def letters(self):
+    def dead_letters(self):
         return [from_message(message) for message in drain(self.config.dead_letters)]
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""A job of its own file: numbered events -> a slow call -> a topic, each number once."""
+"""A job in its own file: numbered events -> a slow call -> a topic, each number once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Short:
-    """The answer and the run's mark without the question."""
+    """The record without its question: the answer, and the mark of the run."""
 
     mark: str
 

@@ -1,6 +1,6 @@
-"""The account of a job on the local stack: exact after a kill, there after the end, in InfluxDB.
+"""Record accounting on the local stack: exact after a kill, kept after the end, in InfluxDB.
 
-The pool is a small HTTP server of this process, slow enough that calls are in flight at the kill.
+The pool is an HTTP server in this process, slow enough that calls are in flight at the kill.
 """
 
 import asyncio
@@ -45,29 +45,29 @@ SPLIT = chunk(tokens_max=40, overlap=0)
 
 
 class Pool(BaseHTTPRequestHandler):
-    """Embeds everything but poison, which it refuses."""
+    """Embeds all texts except poison, which it refuses."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         time.sleep(0.05)
-        refused = any("poison" in text for text in asked["input"])
+        refused = any("poison" in text for text in request["input"])
         vector = base64.b64encode(bytes(8)).decode()
         rows = [
             {"object": "embedding", "index": index, "embedding": vector}
-            for index, _ in enumerate(asked["input"])
+            for index, _ in enumerate(request["input"])
         ]
         body = {"error": {"message": "poison"}} if refused else {"object": "list", "data": rows}
-        said = json.dumps(body).encode()
+        payload = json.dumps(body).encode()
         self.send_response(400 if refused else 200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
-        self.wfile.write(said)
+        self.wfile.write(payload)
 
     def log_message(self, *_):
-        """Nothing."""
+        """Log no request."""
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +91,16 @@ def messages():
 
 
 @pytest.fixture(scope="module")
-def expected():
-    """What each step must count, from the steps themselves, run here."""
-    given = [Record(id=str(n), value=v, key=k) for n, (k, v) in enumerate(messages())]
-    read = sage.flow.read("in", ListSource(tuple(given)))
+def expected_counts():
+    """The counts of each step, computed by running the steps in process."""
+    records = [Record(id=str(n), value=v, key=k) for n, (k, v) in enumerate(messages())]
+    read = sage.flow.read("in", ListSource(tuple(records)))
     graph = read.flat_map("decode", DecodeDocument()).flat_map("split", SPLIT)
     outcome = asyncio.run(sage.flow.run(graph.write("out", ListSink())))
     chunks = outcome.written["out"]
     poisoned = sum("poison" in record.value["text"] for record in chunks)
     bad = len(outcome.failed)
-    deletes = DOCUMENTS - bad  # one behind the chunks of each document, up to `measure`
+    deletes = DOCUMENTS - bad  # one after the chunks of each document, up to `measure`
     made, points = len(chunks) + deletes, len(chunks) - poisoned
     good = points + deletes
     # read, emitted, written, dead-lettered
@@ -138,7 +138,7 @@ def build(name, bounded):
     return sage.flow.pipeline(points, copy).dead_letters_to(kafka(f"{name}.dead"))
 
 
-def counted(balance):
+def counts_of(balance):
     return {r.step: (r.read, r.emitted, r.written, r.dead_lettered) for r in balance.rows}
 
 
@@ -180,7 +180,7 @@ def job(name, pool):
             rest.cancel(job_id)
 
 
-def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected, capsys):
+def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected_counts, capsys):
     rest, job_id = job
     feed(f"{name}.in", messages())
     wait_until(lambda: read_so_far(rest, job_id) >= DOCUMENTS // 3, 120, "a third is read")
@@ -192,12 +192,12 @@ def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected, caps
     after = job_balance(rest, rest.job(job_id), wait_s=60)
 
     with capsys.disabled():
-        print(f"\nbefore the kill {counted(before)}, {before.in_flight} in flight")
-        print(f"in the end {counted(after)}")
+        print(f"\nbefore the kill {counts_of(before)}, {before.in_flight} in flight")
+        print(f"in the end {counts_of(after)}")
     assert before.gaps == after.gaps == ()
-    assert 0 < counted(before)["documents"][0] < DOCUMENTS
-    assert counted(after) == expected
-    assert len(list(drain(f"{name}.dead"))) == expected["dead-letters"][0]
+    assert 0 < counts_of(before)["documents"][0] < DOCUMENTS
+    assert counts_of(after) == expected_counts
+    assert len(list(drain(f"{name}.dead"))) == expected_counts["dead-letters"][0]
     assert len(list(drain(f"{name}.out"))) == DOCUMENTS
 
 
@@ -205,34 +205,34 @@ def read_so_far(rest, job_id):
     from sage_flink.common import StackError
 
     try:
-        return counted(job_balance(rest, rest.job(job_id)))["documents"][0]
+        return counts_of(job_balance(rest, rest.job(job_id)))["documents"][0]
     except StackError:
-        return -1  # it starts, or starts again
+        return -1  # it starts or restarts
 
 
-def test_the_command_prints_the_account_of_a_running_job(job, name, expected):
-    status, said = command(name, "--json")
+def test_the_command_prints_the_record_accounting_of_a_running_job(job, name, expected_counts):
+    status, payload = command(name, "--json")
 
-    told = json.loads(said)
+    told = json.loads(payload)
     assert (status, told["balanced"], told["state"]) == (0, True, "RUNNING")
     assert {row["step"]: row["read"] for row in told["steps"]} == {
-        step: counts[0] for step, counts in expected.items()
+        step: counts[0] for step, counts in expected_counts.items()
     }
 
 
-def test_the_account_stays_when_the_job_has_stopped(job, name, expected):
+def test_the_record_accounting_stays_after_the_job_has_stopped(job, name, expected_counts):
     rest, job_id = job
     rest.drain(job_id)
 
-    status, said = command(job_id)
+    status, payload = command(job_id)
 
-    assert status == 0, said
-    assert f"the record counts of {name} (FINISHED) are balanced" in said
-    assert counted(job_balance(rest, rest.job(job_id))) == expected
+    assert status == 0, payload
+    assert f"the record counts of {name} (FINISHED) are balanced" in payload
+    assert counts_of(job_balance(rest, rest.job(job_id))) == expected_counts
 
 
 @pytest.fixture(scope="module")
-def finished(name, pool):
+def bounded_job(name, pool):
     """A bounded job over the same topic, which has ended."""
     settings = Settings.load().model_copy(update={"gateway_url": pool})
     with FlinkRest(settings.flink_url) as rest:
@@ -243,13 +243,13 @@ def finished(name, pool):
         yield rest, job_id
 
 
-def test_influxdb_holds_the_last_counts_of_a_job_that_ended(finished, name, expected):
-    rest, job_id = finished
+def test_influxdb_holds_the_last_counts_of_a_job_that_ended(bounded_job, name, expected_counts):
+    rest, job_id = bounded_job
 
-    assert counted(job_balance(rest, rest.job(job_id))) == expected
+    assert counts_of(job_balance(rest, rest.job(job_id))) == expected_counts
     for what, place in (("read", 0), ("emitted", 1), ("written", 2), ("dead_lettered", 3)):
         found = last_points(f"taskmanager_job_task_operator_step_{what}", f"{name}-bounded")
-        wanted = {step: counts[place] for step, counts in expected.items()}
+        wanted = {step: counts[place] for step, counts in expected_counts.items()}
         assert found == {
             step: count
             for step, count in wanted.items()

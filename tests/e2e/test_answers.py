@@ -1,4 +1,4 @@
-"""Questions answered from documents, both ways: as a Flink job and through the gateway."""
+"""Questions answered from documents, by a Flink job and through the gateway."""
 
 import asyncio
 import json
@@ -38,11 +38,11 @@ FACTS = {
 
 @pytest.fixture(scope="module")
 def collection():
-    """Three documents, put in by the job's own graph, run in process on the real servers."""
+    """Three documents, ingested by the job's own graph, run in process on the real servers."""
     name = f"t{uuid.uuid4().hex[:10]}"
-    given = ListSource(
+    documents = ListSource(
         tuple(
-            Record(id=f"given/{doc}", value=json.dumps({"id": doc, "text": text}).encode())
+            Record(id=f"documents/{doc}", value=json.dumps({"id": doc, "text": text}).encode())
             for doc, text in FACTS.items()
         )
     )
@@ -52,7 +52,7 @@ def collection():
             return await sage.flow.run(
                 rag_ingest.build(RagIngest(collection=name)),
                 pool=pool,
-                sources={"documents": given},
+                sources={"documents": documents},
                 sinks={"telemetry": ListSink()},
             )
 

@@ -1,7 +1,7 @@
-"""Letters of a job whose model is missing, replayed by the command line once it is there.
+"""Dead letters of a job without a model, replayed by the command line once the model runs.
 
-One job serves the whole module, so the tests build on each other in order: it fails, its letters
-are listed, replays are cut off, one ends, and then there is nothing left to replay.
+One job serves the whole module, so the tests depend on their order: its calls fail, the dead
+letters are listed, replays are interrupted, one completes, and then no dead letter is open.
 """
 
 import json
@@ -51,7 +51,7 @@ dead_letters: {{kafka: {{topic: {name}.dead-letters}}}}
 
 @dataclass(frozen=True)
 class Job:
-    """A job in YAML, and the topics around it."""
+    """A job in YAML and its topics."""
 
     name: str
     path: Path
@@ -110,7 +110,7 @@ def job(tmp_path_factory, rest):
 
 @pytest.fixture(scope="module")
 def model():
-    """The server that has the model; it takes half a second for an answer."""
+    """A server with the model; an answer takes half a second."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -118,59 +118,63 @@ def model():
     command = [sys.executable, "-m", module, "--port", str(port), "--alias", "late"]
     with subprocess.Popen(command) as server:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: up(url), 30, "the model's server")
+        wait_until(lambda: is_up(url), 30, "the model's server")
         yield url
         server.kill()
 
 
-def up(url):
+def is_up(url):
     try:
         return httpx.get(f"{url}/health").status_code == 200
     except httpx.TransportError:
         return False
 
 
-def seen(model):
+def model_stats(model):
     return httpx.get(f"{model}/seen").json()
 
 
-def in_all(table):
+def total_of(table):
     return int(table.splitlines()[-1].split()[0])
 
 
 def question(number):
-    said = [{"role": "user", "content": "sleep 0.5"}]
-    value = {"id": f"q{number}", "question": "?", "messages": said}
+    messages = [{"role": "user", "content": "sleep 0.5"}]
+    value = {"id": f"q{number}", "question": "?", "messages": messages}
     return f"k{number}".encode(), json.dumps(value).encode(), {"tenant": b"a\xff"}, 1_000 + number
 
 
-def test_letters_are_listed_filtered_and_shown(job):
+def test_dead_letters_are_listed_filtered_and_shown(job):
     feed(job.topic("in"), [question(n) for n in range(QUESTIONS)])
     feed(job.topic("in"), [(b"x", b'{"id": ')] * BROKEN)
-    wait_until(lambda: len(job.open("say")) == QUESTIONS, 120, "a letter for each question")
-    wait_until(lambda: len(job.open("decode")) == BROKEN, 60, "a letter for each broken one")
+    wait_until(lambda: len(job.open("say")) == QUESTIONS, 120, "a dead letter for each question")
+    wait_until(lambda: len(job.open("decode")) == BROKEN, 60, "a dead letter for each broken one")
 
     table = job.sage("dlq", "list", job.path)
-    said = json.loads(job.sage("dlq", "list", job.path, "--step", "say", "--since", "1h", "--json"))
+    listed = json.loads(
+        job.sage("dlq", "list", job.path, "--step", "say", "--since", "1h", "--json")
+    )
     shown = job.sage("dlq", "show", job.topic("dead-letters"), "q7")
 
     assert max(map(len, table.splitlines())) <= 80
     assert re.search(f"^{QUESTIONS} +say +", table, re.MULTILINE)
-    assert in_all(table) == QUESTIONS + BROKEN
-    assert {letter["id"] for letter in said} == {f"q{n}" for n in range(QUESTIONS)}
-    assert {letter["job"] for letter in said} == {job.name}
+    assert total_of(table) == QUESTIONS + BROKEN
+    assert {letter["id"] for letter in listed} == {f"q{n}" for n in range(QUESTIONS)}
+    assert {letter["job"] for letter in listed} == {job.name}
     assert '"question": "?"' in shown
     assert "to replay: 24 at step 'say'" in job.sage("dlq", "replay", job.path, "--dry-run")
 
 
 @pytest.mark.parametrize("requests", [CAPACITY, QUESTIONS])
-def test_a_replay_that_is_cut_off_has_happened_as_a_whole_or_not_at_all(job, model, rest, requests):
-    """Cut off while it asks, and again when the last question is asked."""
-    before = seen(model)["requests"]
+def test_an_interrupted_replay_is_written_completely_or_not_at_all(job, model, rest, requests):
+    """Interrupted while it sends requests, and again after the last request."""
+    before = model_stats(model)["requests"]
     if not job.open("say"):
         return
     cli = job.start("dlq", "replay", job.path, "--step", "say", "--yes", SAGE_GATEWAY_URL=model)
-    wait_until(lambda: seen(model)["requests"] - before >= requests, 180, "questions are asked")
+    wait_until(
+        lambda: model_stats(model)["requests"] - before >= requests, 180, "the requests are sent"
+    )
 
     cli.kill()
     cli.communicate()
@@ -181,38 +185,40 @@ def test_a_replay_that_is_cut_off_has_happened_as_a_whole_or_not_at_all(job, mod
     assert len(job.out()) in (0, QUESTIONS)
 
 
-def test_a_replay_whose_command_is_killed_is_waited_for_by_the_next_one(job, model, rest):
-    before = seen(model)["requests"]
+def test_a_command_waits_for_the_replay_of_a_killed_one(job, model, rest):
+    before = model_stats(model)["requests"]
     cli = job.start("dlq", "replay", job.path, "--step", "say", "--yes", SAGE_GATEWAY_URL=model)
-    wait_until(lambda: seen(model)["requests"] > before, 180, "the replay runs")
+    wait_until(lambda: model_stats(model)["requests"] > before, 180, "the replay runs")
     cli.kill()
     cli.communicate()
 
-    said = job.sage("dlq", "replay", job.path, "--step", "say", "--yes", SAGE_GATEWAY_URL=model)
+    output = job.sage("dlq", "replay", job.path, "--step", "say", "--yes", SAGE_GATEWAY_URL=model)
 
-    assert "nothing to replay" in said
+    assert "nothing to replay" in output
     assert sorted(record.key.decode() for record in job.out()) == sorted(
         f"q{n}" for n in range(QUESTIONS)
     )
     assert {(r.headers["tenant"], r.timestamp_ms >= 1_000) for r in job.out()} == {(b"a\xff", True)}
-    asked = {derived_id(f"q{n}", f"{job.name}/say", 0) for n in range(QUESTIONS)}
-    assert {k.lower(): v for k, v in seen(model)["headers"].items()}["x-request-id"] in asked
+    expected_ids = {derived_id(f"q{n}", f"{job.name}/say", 0) for n in range(QUESTIONS)}
+    assert {k.lower(): v for k, v in model_stats(model)["headers"].items()}[
+        "x-request-id"
+    ] in expected_ids
 
 
-def test_what_lies_beside_the_step_is_not_run_again(job):
+def test_a_replay_does_not_run_steps_on_other_branches(job):
     assert len(list(drain(job.topic("asked")))) == QUESTIONS
 
 
-def test_what_fails_again_is_a_new_letter_and_the_old_one_is_hidden(job, capsys):
-    said = job.sage("dlq", "replay", job.path, "--yes")
+def test_a_record_that_fails_again_is_a_new_dead_letter_and_the_old_one_is_hidden(job, capsys):
+    output = job.sage("dlq", "replay", job.path, "--yes")
     again = job.open("decode")
 
-    assert f"replayed {BROKEN} dead letters; failed again: {BROKEN}" in said
+    assert f"replayed {BROKEN} dead letters; failed again: {BROKEN}" in output
     assert len(again) == BROKEN
     assert {letter.run for letter in again} == {f"{job.name}.replay"}
     assert {letter.job for letter in again} == {job.name}
-    assert in_all(job.sage("dlq", "list", job.path)) == BROKEN
+    assert total_of(job.sage("dlq", "list", job.path)) == BROKEN
     every = job.sage("dlq", "list", job.path, "--all")
-    assert in_all(every) == QUESTIONS + 2 * BROKEN
+    assert total_of(every) == QUESTIONS + 2 * BROKEN
     with capsys.disabled():
-        print(f"\n{said}\n{every}")
+        print(f"\n{output}\n{every}")

@@ -62,7 +62,7 @@ def test_a_second_job_of_the_same_name_is_refused(first):
     assert "job 'rag_ingest' runs already" in done.stderr
 
 
-def test_a_wrong_folder_is_refused_in_one_line(tmp_path):
+def test_the_error_for_a_wrong_folder_is_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "sage_jobs.demo", "--keep", "--docs", tmp_path / "nosuch"],
         capture_output=True,

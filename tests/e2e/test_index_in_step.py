@@ -1,6 +1,6 @@
-"""The index stays in step with its topic: updates, deletions, replays, and a store that goes away.
+"""The index equals its topic after updates, deletes, replays and an outage of the store.
 
-Counted in Milvus, document by document: exactly the chunks of the last version of each.
+Compared in Milvus, document by document: exactly the chunks of its last version.
 """
 
 import json
@@ -35,26 +35,26 @@ def text(doc, version, words):
     ).encode()
 
 
-class Fed:
-    """The job's topic, and what of it should be in the index."""
+class IndexUnderFeed:
+    """The job's topic, the expected ids in its index, and the stored ones."""
 
     def __init__(self, ingest):
         self.ingest, self.last, self.messages = ingest, {}, 0
 
     def feed(self, messages):
-        """Write (document, message) in order; None is a tombstone."""
+        """Write (document, message) in order; the message None is a tombstone."""
         self.ingest.feed([(doc.encode(), value) for doc, value in messages])
         self.messages += len(messages)
         self.last.update(messages)
 
-    def expected(self):
+    def expected_ids(self):
         alive = {d: v for d, v in self.last.items() if v is not None and b'"delete"' not in v}
         return {
             doc: set(expect([(None, value)], self.ingest.config).chunks)
             for doc, value in alive.items()
         }
 
-    def held(self):
+    def stored_ids(self):
         """The ids in the collection by document."""
         store, found = self.ingest.store, {}
         for row in store.client.query(
@@ -63,24 +63,24 @@ class Fed:
             found.setdefault(row["doc"], set()).add(row["id"])
         return found
 
-    def settled(self, seconds=240):
-        """Return when all messages are read and the index is as expected, and stays so."""
-        config, expected = self.ingest.config, self.expected()
+    def wait_until_settled(self, seconds=240):
+        """The expected ids, once all messages are read and the index has held them for 3 s."""
+        config, expected = self.ingest.config, self.expected_ids()
         wait_until(
             lambda: committed_offsets(config.group, config.topic) >= self.messages,
             seconds,
             "all is read",
         )
-        wait_until(lambda: self.held() == expected, 60, "the index is as expected")
-        time.sleep(3)  # what is still in flight would be seen now
-        assert self.held() == expected
+        wait_until(lambda: self.stored_ids() == expected, 60, "the index is as expected")
+        time.sleep(3)  # a record still in flight would arrive by now
+        assert self.stored_ids() == expected
         assert self.ingest.store.count() == sum(map(len, expected.values()))
         return expected
 
 
 @pytest.fixture(scope="module")
-def fed(ingest):
-    return Fed(ingest)
+def index(ingest):
+    return IndexUnderFeed(ingest)
 
 
 def kill(part, name):
@@ -92,70 +92,70 @@ def names():
     return [f"doc/{n}" for n in range(DOCS)]
 
 
-def test_documents_fed_twice_stand_once(fed):
+def test_documents_fed_twice_are_stored_once(index):
     first = [(doc, text(doc, 1, 200 + 40 * n)) for n, doc in enumerate(names())]
 
-    fed.feed(first)
-    fed.feed(first)
+    index.feed(first)
+    index.feed(first)
 
-    assert sum(map(len, fed.settled().values())) > 3 * DOCS
-    assert fed.ingest.letters() == []
+    assert sum(map(len, index.wait_until_settled().values())) > 3 * DOCS
+    assert index.ingest.dead_letters() == []
 
 
-def test_updates_and_deletions_leave_no_stale_chunk_through_a_killed_taskmanager(fed, capsys):
-    before = fed.held()
+def test_updates_and_deletes_leave_no_stale_chunk_despite_a_killed_taskmanager(index, capsys):
+    before = index.stored_ids()
     shorter = [(doc, text(doc, 2, 40 + 10 * n)) for n, doc in enumerate(names())]
-    gone = [(doc, None) for doc in names()[::4]]
-    gone += [(doc, json.dumps({"id": doc, "op": "delete"}).encode()) for doc in names()[1::8]]
-    back = [(doc, text(doc, 3, 150)) for doc in names()[::8]]
+    deleted = [(doc, None) for doc in names()[::4]]
+    deleted += [(doc, json.dumps({"id": doc, "op": "delete"}).encode()) for doc in names()[1::8]]
+    restored = [(doc, text(doc, 3, 150)) for doc in names()[::8]]
 
-    fed.feed(shorter)
-    wait_until(lambda: fed.held() != before, 120, "the first update")
-    fed.feed(gone)
+    index.feed(shorter)
+    wait_until(lambda: index.stored_ids() != before, 120, "the first update")
+    index.feed(deleted)
     kill("taskmanager", "java")
-    fed.feed(back)
-    expected = fed.settled()
+    index.feed(restored)
+    expected = index.wait_until_settled()
 
     with capsys.disabled():
         print(
             f"\nchunks {sum(map(len, before.values()))} of {len(before)} documents before, "
             f"{sum(map(len, expected.values()))} of {len(expected)} after "
-            f"{len(shorter)} updates, {len(gone)} deletions, {len(back)} documents back; "
-            f"restarts {fed.ingest.rest.restarts(fed.ingest.job_id)}"
+            f"{len(shorter)} updates, {len(deleted)} deletes, {len(restored)} documents restored; "
+            f"restarts {index.ingest.rest.restarts(index.ingest.job_id)}"
         )
-    assert len(expected) == DOCS - len(gone) + len(back)
-    assert fed.ingest.rest.restarts(fed.ingest.job_id) >= 1
-    assert fed.ingest.letters() == []
+    assert len(expected) == DOCS - len(deleted) + len(restored)
+    assert index.ingest.rest.restarts(index.ingest.job_id) >= 1
+    assert index.ingest.dead_letters() == []
 
 
-def test_a_tombstone_with_an_empty_key_is_dead_lettered_and_harms_no_document(fed):
-    held = fed.held()
+def test_a_tombstone_with_an_empty_key_is_dead_lettered_and_deletes_no_document(index):
+    before = index.stored_ids()
 
-    fed.ingest.feed([(b"", None)])
-    fed.messages += 1
-    wait_until(lambda: len(fed.ingest.letters()) == 1, 60, "the dead letter")
+    index.ingest.feed([(b"", None)])
+    index.messages += 1
+    wait_until(lambda: len(index.ingest.dead_letters()) == 1, 60, "the dead letter")
 
-    assert "no key with the document's id" in fed.ingest.letters()[0].reason
-    assert fed.held() == held
+    assert "no key with the document's id" in index.ingest.dead_letters()[0].reason
+    assert index.stored_ids() == before
 
 
-def test_while_milvus_is_away_the_job_waits_and_loses_nothing(fed):
-    restarts = fed.ingest.rest.restarts(fed.ingest.job_id)
+def test_while_milvus_hangs_the_job_waits_and_loses_no_update(index):
+    restarts = index.ingest.rest.restarts(index.ingest.job_id)
     (server,) = (p for p in stack.processes(sage_home(), "milvus") if "milvus" in p.name())
 
-    server.suspend()  # deaf rather than dead: the supervisor would have it back at once
+    server.suspend()  # suspended, not killed: the supervisor would restart it immediately
     try:
-        fed.feed([(doc, text(doc, 4, 60)) for doc in names()])
+        index.feed([(doc, text(doc, 4, 60)) for doc in names()])
         wait_until(lambda: "step 'vectors' waits" in log(), 90, "a line in the log")
         rss = worker_mib()
-        fed.feed([(doc, text(doc, 5, 30 + n)) for n, doc in enumerate(names())] * 20)
+        index.feed([(doc, text(doc, 5, 30 + n)) for n, doc in enumerate(names())] * 20)
         time.sleep(20)
         assert worker_mib() < 1.2 * rss
     finally:
         server.resume()
-    fed.settled()
+    index.wait_until_settled()
 
-    assert fed.ingest.rest.restarts(fed.ingest.job_id) == restarts
+    assert index.ingest.rest.restarts(index.ingest.job_id) == restarts
 
 
 def log():

@@ -1,7 +1,7 @@
-"""The main job on real parts: Kafka, Flink, the pool's engines, Milvus, InfluxDB, the gateway.
+"""The main job on real servers: Kafka, Flink, the pool's engines, Milvus, InfluxDB, the gateway.
 
-One job serves the whole module, so the tests build on each other in order: the corpus goes in
-while the TaskManager is killed, goes in again, is asked for, and then rubbish follows it.
+One job serves the whole module, so the tests depend on their order: the corpus is ingested while
+the TaskManager is killed, is ingested again, is searched, and then invalid records follow.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def messages(documents):
 
 
 @pytest.fixture(scope="module")
-def expected(messages, ingest):
+def expected_index(messages, ingest):
     return expect(messages, ingest.config)
 
 
@@ -67,38 +67,40 @@ def search(settings, collection, query, top_k=5):
     return [hit["file_id"] for hit in answer.json()["data"]]
 
 
-def test_a_killed_taskmanager_changes_no_count(ingest, messages, expected, capsys):
+def test_a_killed_taskmanager_changes_no_count(ingest, messages, expected_index, capsys):
     began = time.monotonic()
     ingest.feed(messages)
-    third = len(expected.chunks) // 3
+    third = len(expected_index.chunks) // 3
     wait_until(lambda: ingest.store.count() >= third, 180, "a third of the chunks")
     kill_taskmanager()
     killed = time.monotonic()
     at_kill = ingest.store.count()
     wait_until(lambda: ingest.store.count() > at_kill, 120, "output after the kill")
     back = time.monotonic() - killed
-    wait_until(lambda: ingest.store.count() >= len(expected.chunks), 300, "all chunks")
-    wait_until(lambda: ingest.bucket.count("chunks") >= len(expected.chunks), 60, "all points")
+    wait_until(lambda: ingest.store.count() >= len(expected_index.chunks), 300, "all chunks")
+    wait_until(
+        lambda: ingest.bucket.count("chunks") >= len(expected_index.chunks), 60, "all points"
+    )
 
     counts = (
         ingest.store.count(),
-        ingest.store.count(expected.chunks),
+        ingest.store.count(expected_index.chunks),
         ingest.bucket.count("chunks"),
     )
     with capsys.disabled():
         print(
             f"\nread {len(messages)} documents = {len(messages)} written + "
-            f"{len(ingest.letters())} dead-lettered; chunks, vectors, points: "
-            f"{len(expected.chunks)}, {counts[1]}, {counts[2]}; "
+            f"{len(ingest.dead_letters())} dead-lettered; chunks, vectors, points: "
+            f"{len(expected_index.chunks)}, {counts[1]}, {counts[2]}; "
             f"output {back:.1f} s after "
             f"the kill, all in {time.monotonic() - began:.1f} s"
         )
-    assert counts == (len(expected.chunks),) * 3
-    assert ingest.letters() == []
+    assert counts == (len(expected_index.chunks),) * 3
+    assert ingest.dead_letters() == []
     assert ingest.rest.restarts(ingest.job_id) >= 1
 
 
-def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected):
+def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected_index):
     from sage_connectors.kafka_client import committed_offsets
 
     ingest.feed(messages)
@@ -107,11 +109,11 @@ def test_feeding_the_corpus_again_changes_no_count(ingest, messages, expected):
         180,
         "the second feed is read",
     )
-    time.sleep(5)  # what is still in flight would be seen now
+    time.sleep(5)  # a record still in flight would arrive by now
 
-    assert ingest.store.count() == len(expected.chunks)
-    assert ingest.bucket.count("chunks") == len(expected.chunks)
-    assert ingest.letters() == []
+    assert ingest.store.count() == len(expected_index.chunks)
+    assert ingest.bucket.count("chunks") == len(expected_index.chunks)
+    assert ingest.dead_letters() == []
 
 
 def test_topics_are_found_by_heading_and_by_first_sentence(ingest, settings, documents, capsys):
@@ -158,17 +160,17 @@ def test_bad_records_are_dead_lettered_once_and_good_ones_are_untouched(ingest):
         mixed += [(b"bad", raw), (b"good", good(number))]
 
     ingest.feed(mixed)
-    wait_until(lambda: len(ingest.letters()) >= len(BAD), 120, "all dead letters")
+    wait_until(lambda: len(ingest.dead_letters()) >= len(BAD), 120, "all dead letters")
     wait_until(lambda: ingest.store.count() >= vectors + len(BAD), 120, "all good records")
-    time.sleep(5)  # a second copy would be seen now
-    letters = ingest.letters()
+    time.sleep(5)  # a second copy would arrive by now
+    dead_letters = ingest.dead_letters()
 
-    assert len(letters) == len({letter.id for letter in letters}) == len(BAD)
-    assert {letter.step for letter in letters} == {"decode"}
-    reasons = [letter.reason for letter in letters]
+    assert len(dead_letters) == len({letter.id for letter in dead_letters}) == len(BAD)
+    assert {letter.step for letter in dead_letters} == {"decode"}
+    reasons = [letter.reason for letter in dead_letters]
     for _, reason in BAD.values():
         assert sum(got.startswith(reason) for got in reasons) == 1, (reason, reasons)
-    values = {letter.message.value for letter in letters}
+    values = {letter.message.value for letter in dead_letters}
     assert values == {raw for raw, _ in BAD.values()}
     assert max(map(len, filter(None, values))) >= 10_000_000
     assert ingest.store.count() == vectors + len(BAD)
@@ -176,12 +178,12 @@ def test_bad_records_are_dead_lettered_once_and_good_ones_are_untouched(ingest):
 
 
 def test_a_trickled_record_is_soon_searchable(ingest, capsys):
-    """From the hand-over to an open producer until a search for its own vector finds it."""
-    texts = [f"Trickled record {number} about nothing else." for number in range(21)]
-    vectors = asyncio.run(embedded(texts))
+    """Measured from the call of the producer until a search for its own vector finds it."""
+    texts = [f"Trickled record {number} about no other subject." for number in range(21)]
+    vectors = asyncio.run(vectors_of(texts))
     seconds = []
 
-    def paced():
+    def paced_messages():
         for number, text in enumerate(texts):
             message = corpus.message({"id": f"trickle/{number}", "text": text})
             (chunk,) = expect([message], ingest.config).chunks
@@ -191,7 +193,7 @@ def test_a_trickled_record_is_soon_searchable(ingest, capsys):
                 assert time.monotonic() - began < 30
             seconds.append(time.monotonic() - began)
 
-    ingest.feed(paced())
+    ingest.feed(paced_messages())
     first, *rest = seconds
     p50, worst = statistics.median(rest) * 1000, max(rest) * 1000
     with capsys.disabled():
@@ -199,6 +201,6 @@ def test_a_trickled_record_is_soon_searchable(ingest, capsys):
     assert p50 <= 1_000  # the aim is 500 on a quiet machine; a busy one must not fail the test
 
 
-async def embedded(texts):
+async def vectors_of(texts):
     async with http_pool() as pool:
         return [array("f", vector) for vector in await embed(pool, "minilm", texts)]

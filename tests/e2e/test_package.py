@@ -1,6 +1,6 @@
 """The wheel, installed into an empty environment at a path with a blank in it.
 
-Nothing of the checkout is on the import path there: the jar and the data files come from the wheel.
+The checkout is not on the import path there: the jar and the data files are those of the wheel.
 """
 
 import json

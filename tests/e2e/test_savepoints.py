@@ -36,14 +36,14 @@ JOB = Path(__file__).with_name("numbered.py")
 
 
 @dataclass
-class Numbered:
-    """A running job, its topics, and a thread that feeds numbers to it."""
+class NumberedJob:
+    """A running job, its topics, and a thread that feeds numbers into it."""
 
     rest: FlinkRest
     engine: MockEngine
     name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     feeder: threading.Thread = field(init=False)
-    enough: threading.Event = field(default_factory=threading.Event)
+    stop_event: threading.Event = field(default_factory=threading.Event)
     fed: int = 0
 
     def __post_init__(self) -> None:
@@ -52,14 +52,14 @@ class Numbered:
 
     def feed(self) -> None:
         def numbers():
-            while not self.enough.wait(1 / RATE):
+            while not self.stop_event.wait(1 / RATE):
                 yield None, str(self.fed).encode()
                 self.fed += 1
 
         feed(f"{self.name}.in", numbers())
 
-    def feed_no_more(self) -> None:
-        self.enough.set()
+    def stop_feeding(self) -> None:
+        self.stop_event.set()
         if self.feeder.ident is not None:
             self.feeder.join(120)
 
@@ -102,9 +102,9 @@ class Numbered:
 
     def finish(self) -> list[tuple[str, dict[str, str]]]:
         """All answers; asserts that each number has exactly one and that no record failed."""
-        self.feed_no_more()
+        self.stop_feeding()
         wait_until(lambda: len({key for key, _ in self.answers()}) >= self.fed, 180, "every number")
-        time.sleep(3)  # a second copy would be seen now
+        time.sleep(3)  # a second copy would arrive by now
         answers = self.answers()
         times = Counter(key for key, _ in answers)
         assert len(times) == len(answers) == self.fed, times.most_common(3)
@@ -118,9 +118,9 @@ def job():
         FlinkRest(stack.address(sage_home(), "jobmanager")) as rest,
         mock_engine("constant:1s") as engine,
     ):
-        job = Numbered(rest, engine)
+        job = NumberedJob(rest, engine)
         yield job
-        job.feed_no_more()
+        job.stop_feeding()
         if running := rest.running(job.name):
             rest.cancel(running.id)
     for topic in ("in", "out", "dead"):
@@ -175,7 +175,7 @@ def test_a_pipeline_may_gain_a_step_and_change_its_parallelism(job):
     assert {value["mark"] for _, value in answers} == {"first", "again"}
 
 
-def test_a_renamed_step_is_refused_before_anything_starts_unless_its_state_may_go(job):
+def test_a_renamed_step_is_refused_before_the_start_unless_its_state_may_be_dropped(job):
     job.submit()
     job.wait_more()
     path = job.stop()
@@ -209,7 +209,7 @@ def test_a_cancelled_job_continues_from_its_last_checkpoint(job, capsys):
     assert not job.open_transactions()
 
 
-def test_a_drained_job_leaves_no_state_to_continue_from(job):
+def test_a_drained_job_leaves_no_state_to_restore(job):
     job.submit()
     job.wait_more()
     assert job.sage("stop", job.name).returncode == 0
@@ -240,14 +240,16 @@ def test_killing_a_flink_process_loses_and_duplicates_no_record(job, part, capsy
 def test_jobs_continue_at_the_next_up_after_every_process_was_killed(job, capsys):
     job.submit()
     job.wait_more()
-    job.feed_no_more()
+    job.stop_feeding()
     names = {status.name for status in stack.status(sage_home()) if status.pid}
     supervisor = int((sage_home() / "run" / "supervisord.pid").read_text())
     # The supervisor first, as in a crash of the machine: it must not restart the others.
     killed = [psutil.Process(supervisor), *stack.processes(sage_home())]
     for process in killed:
         process.kill()
-    psutil.wait_procs(killed, timeout=30)  # their ports are free then, and stay the same
+    psutil.wait_procs(
+        killed, timeout=30
+    )  # then their ports are free, and the next start uses the same ones
     began = time.monotonic()
     stack.up(sage_home(), only=names, quiet=True)
     up = time.monotonic() - began

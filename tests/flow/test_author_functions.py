@@ -1,4 +1,4 @@
-"""What an author writes first: map and filter, operators with resources, and refusals by name."""
+"""Functions of a pipeline's author: map and filter, operators with resources, and refusals."""
 
 import functools
 import itertools
@@ -83,7 +83,7 @@ async def test_a_failure_below_the_authors_code_names_the_authors_line():
 
 
 class Resource:
-    """An operator with a resource; notes the events of all its copies."""
+    """An operator with a resource; records the events of all its copies."""
 
     events: ClassVar = []
 
@@ -117,7 +117,7 @@ async def test_an_operator_is_opened_once_before_the_first_record_and_closed_at_
     assert [record.value for record in outcome.written["out"]] == ["one!", "three!", "!"]
     context = sage.flow.OpenContext("j", "mark", 0, 1)
     assert Resource.events == [("open", context), ("close", "!")]
-    assert not hasattr(operator, "suffix")  # the graph stays the value that it was
+    assert not hasattr(operator, "suffix")  # the graph is unchanged
 
 
 async def test_an_operator_is_closed_when_the_run_fails():
@@ -146,7 +146,7 @@ async def test_what_open_raises_is_raised_and_the_steps_before_are_closed():
 
 @dataclass(frozen=True)
 class OpenedChat(type(sage.chat(model="m"))):
-    """A call with a template that is made where the call runs."""
+    """A call whose template is created on the worker."""
 
     def open(self, context):
         object.__setattr__(self, "template", "say {}")
@@ -233,7 +233,7 @@ class Remembering:
 NUMBERS = itertools.count()
 
 
-def numbered(record):
+def next_number(record):
     return next(NUMBERS)
 
 
@@ -260,7 +260,7 @@ def tally(record):
     [
         (Counting(), "'count' changes from record to record"),
         (Remembering(), "'seen' changes from record to record"),
-        (numbered, "'NUMBERS' is an iterator (count)"),
+        (next_number, "'NUMBERS' is an iterator (count)"),
         (closure_over(iter([1])), "'thing' is an iterator (list_iterator)"),
         (closure_over(threading.Lock()), "'thing' is a lock"),
         (fills_a_list, "'kept' changes from record to record"),

@@ -28,7 +28,7 @@ def test_a_sink_without_a_batch_gets_one_from_its_own_limits():
     assert [node.name for node in graph.nodes] == ["in", "out.batch", "out"]
 
 
-def test_a_batch_before_the_sink_is_kept():
+def test_an_explicit_batch_before_the_sink_is_kept():
     stream = sage.flow.read("in", GIVEN).batch("b", items_max=2, bytes_max=10, linger_s=1)
 
     assert [node.name for node in stream.write("out", ListSink()).nodes] == ["in", "b", "out"]
@@ -81,7 +81,7 @@ def test_a_batch_before_the_sink_is_kept():
         (lambda s: sage.flow.Read("r", [1]), r"step 'r': source must be a source with records()"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_came(build, message):
+def test_the_error_for_a_wrong_argument_has_its_name_and_value(build, message):
     with pytest.raises(PipelineError, match="^" + message.replace("(", r"\(").replace(")", r"\)")):
         build(sage.flow.read("in", GIVEN))
 
@@ -108,14 +108,14 @@ def test_two_different_steps_of_one_name_are_refused():
     [sage.flow.check, sage.flow.explain, sage.flow.pipeline, lambda g: sage.flow.to_yaml(g, {})],
     ids=["check", "explain", "pipeline", "to_yaml"],
 )
-def test_a_stream_without_an_end_is_told_how_to_end(use):
+def test_the_error_for_a_stream_without_a_sink_names_the_next_step(use):
     stream = sage.flow.read("in", GIVEN).flat_map("f", same)
 
     with pytest.raises(PipelineError, match=r"ends in step 'f'; end the branch with \.write"):
         use(stream)
 
 
-def test_branches_with_two_places_for_failed_records_are_refused():
+def test_branches_with_two_dead_letter_topics_are_refused():
     head = sage.flow.read("in", GIVEN)
     left = head.write("a", ListSink()).dead_letters_to(kafka("left"))
     right = head.write("b", ListSink()).dead_letters_to(kafka("right"))
@@ -125,9 +125,9 @@ def test_branches_with_two_places_for_failed_records_are_refused():
     assert sage.flow.pipeline(left, right, dead_letters=kafka("one")).dead_letters == kafka("one")
 
 
-def test_branches_with_one_place_for_failed_records_keep_it():
+def test_branches_with_one_dead_letter_topic_keep_it():
     head = sage.flow.read("in", GIVEN)
     left = head.write("a", ListSink())
-    right = head.write("b", ListSink()).dead_letters_to(kafka("letters"))
+    right = head.write("b", ListSink()).dead_letters_to(kafka("dead"))
 
-    assert sage.flow.pipeline(left, right).dead_letters == kafka("letters")
+    assert sage.flow.pipeline(left, right).dead_letters == kafka("dead")

@@ -1,4 +1,4 @@
-"""What the pool is told about a call besides its body."""
+"""The headers of a call: request id, tenant, job, priority and key group."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,18 +16,18 @@ def test_a_call_carries_its_request_id_its_tenant_its_job_and_its_priority():
 
     headers = call_headers("job", NODE, record)
 
-    asked = request_id("job", NODE, record)
+    id_ = request_id("job", NODE, record)
     assert headers == {
-        "x-request-id": asked,
-        "idempotency-key": asked,
+        "x-request-id": id_,
+        "idempotency-key": id_,
         "x-sage-tenant": "acme",
         "x-sage-job": "job",
         "x-sage-priority": "normal",
-        "traceparent": f"00-{asked}-{asked[:16]}-00",
+        "traceparent": f"00-{id_}-{id_[:16]}-00",
     }
 
 
-def test_a_records_own_headers_go_before_the_steps():
+def test_headers_of_the_record_override_those_of_the_step():
     own = {
         "sage-tenant": b"zeta",
         "sage-priority": b"background",
@@ -43,7 +43,7 @@ def test_a_records_own_headers_go_before_the_steps():
     assert headers["traceparent"].endswith("-01")
 
 
-def test_a_record_of_a_session_and_a_keyed_one_say_where_they_were_answered_before():
+def test_records_with_a_session_or_a_key_carry_it_for_routing():
     named = Record("r", {}, key=b"user 7", headers={"sage-session": b"s1"})
 
     headers = [call_headers("job", NODE, named.replace(id=id_)) for id_ in ("r", "s")]
@@ -56,9 +56,9 @@ def test_a_record_of_a_session_and_a_keyed_one_say_where_they_were_answered_befo
 def test_keys_spread_over_the_key_groups():
     keys = [f"user {n}".encode() for n in range(2000)]
 
-    told = {call_headers("job", NODE, Record("r", {}, key=key))["x-key-group"] for key in keys}
+    groups = {call_headers("job", NODE, Record("r", {}, key=key))["x-key-group"] for key in keys}
 
-    assert len(told) == 128
+    assert len(groups) == 128
 
 
 OWN = ["sage-tenant", "sage-priority", "sage-deadline-ms", "sage-session", "traceparent"]

@@ -1,4 +1,4 @@
-"""What a Caller does that no engine can be scripted to show; the rest is tests/conformance."""
+"""Behaviour of Caller that no scripted engine can show; the rest is in tests/conformance."""
 
 import asyncio
 import json
@@ -34,31 +34,31 @@ def completion() -> Reply:
 
 
 class Scripted:
-    """A pool that does one thing after the other, the last for ever."""
+    """A pool that replies or raises as scripted; the last entry repeats."""
 
     def __init__(self, *replies: Reply | BaseException) -> None:
-        self.replies, self.asked = list(replies), 0
+        self.replies, self.requests = list(replies), 0
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        reply = self.replies[min(self.asked, len(self.replies) - 1)]
-        self.asked += 1
+        reply = self.replies[min(self.requests, len(self.replies) - 1)]
+        self.requests += 1
         if isinstance(reply, BaseException):
             raise reply
         return reply
 
 
-async def test_a_pool_that_is_away_is_waited_for_without_losing_attempts() -> None:
+async def test_waiting_for_an_unreachable_pool_uses_no_attempts() -> None:
     pool = Scripted(*[PoolAway("away")] * 5, completion())
 
     out = await Caller(node(retry=Retry(1)), pool.post, job="j").call(question())
 
     assert isinstance(out, Record)
     assert out.value["answer"] == "yes"
-    assert pool.asked == 6
+    assert pool.requests == 6
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("x"), OSError("disk")])
-async def test_whatever_a_pool_raises_is_a_failure_with_a_reason(error: Exception) -> None:
+async def test_any_error_of_a_pool_is_a_failure_with_a_reason(error: Exception) -> None:
     out = await Caller(node(), Scripted(error).post, job="j").call(question())
 
     assert not isinstance(out, Record)
@@ -87,15 +87,15 @@ async def test_a_cancelled_record_ends_its_request() -> None:
         return Reply(200, b"{}")
 
     caller = Caller(node(sage.embed(model="m"), batching=Batching(linger_s=0)), hang, job="j")
-    asked = asyncio.create_task(caller.call(question()))
+    task = asyncio.create_task(caller.call(question()))
     await asyncio.sleep(0.05)
-    asked.cancel()
+    task.cancel()
 
     await asyncio.wait_for(ended.wait(), 1)
     await caller.aclose()
 
 
-async def test_while_requests_are_in_flight_texts_go_on_gathering() -> None:
+async def test_texts_are_batched_while_requests_are_in_flight() -> None:
     sizes = []
 
     async def slow(path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -128,7 +128,7 @@ def page(*rows: Mapping[str, Any]) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "reason"),
     [
         (row(1, float("inf"), 0.0), "not finite"),
         ({"index": 1, "embedding": "%%%%"}, "not base64"),
@@ -136,15 +136,15 @@ def page(*rows: Mapping[str, Any]) -> Reply:
         ({"index": 1, "embedding": [0.5, None]}, "not finite"),
     ],
 )
-def test_a_bad_vector_is_wrong_alone(bad: dict[str, Any], said: str) -> None:
+def test_a_bad_vector_fails_only_its_text(bad: dict[str, Any], reason: str) -> None:
     first, second, third = embeddings.read("m", page(row(0), bad, row(2)).body, 3)
 
     assert isinstance(first, bytes)
     assert isinstance(third, bytes)
-    assert said in str(second)
+    assert reason in str(second)
 
 
-def test_two_vectors_for_one_text_are_none() -> None:
+def test_two_vectors_for_one_text_are_an_error() -> None:
     first, second = embeddings.read("m", page(row(0), row(1), row(1)).body, 2)
 
     assert isinstance(first, bytes)
@@ -156,12 +156,12 @@ def test_two_vectors_for_one_text_are_none() -> None:
     [page(row(0), row(7)), page(row(0)), page(), Reply(200, b'{"data": {}}'), Reply(200, b"[")],
     ids=["a stranger", "too few, renumbered", "none", "no list", "no JSON"],
 )
-def test_an_answer_that_cannot_be_placed_is_not_used(answer: Reply) -> None:
+def test_a_vector_without_a_valid_index_is_not_used(answer: Reply) -> None:
     with pytest.raises(PoolError):
         embeddings.read("m", answer.body, 3)
 
 
-def test_a_vector_of_another_size_than_most_so_far_is_wrong() -> None:
+def test_a_vector_of_a_size_unlike_most_earlier_ones_is_an_error() -> None:
     seen: Counter[int] = Counter()
     embeddings.of_one_size([b"12345678", b"12345678"], seen)
 

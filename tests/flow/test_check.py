@@ -25,7 +25,7 @@ def findings(graph, target="local"):
     return str(caught.value)
 
 
-def test_a_sound_graph_comes_back():
+def test_a_sound_graph_is_returned():
     graph = sage.flow.read("in", ListSource(())).write("out", OUT)
 
     assert sage.flow.check(graph, "local") is graph
@@ -49,7 +49,7 @@ def test_only_a_sink_reads_from_a_batch():
     assert text == "step 'b': a batch feeds exactly one sink; write it to one"
 
 
-def test_flink_needs_a_place_for_failed_records():
+def test_flink_needs_a_dead_letter_topic():
     graph = sage.flow.read("in", ListSource(())).write("out", OUT)
 
     text = findings(graph, "flink")
@@ -72,7 +72,7 @@ def test_dead_letters_have_a_topic_of_their_own(topic, step):
     assert 'dead_letters_to(kafka("<job>.dead-letters"))' in text
 
 
-def test_a_function_that_cannot_travel_is_named_with_its_line():
+def test_a_function_that_cannot_be_pickled_is_named_with_its_line():
     lock = threading.Lock()
     stream = sage.flow.read("in", ListSource(())).flat_map("f", lambda r: [lock])
 
@@ -87,13 +87,13 @@ class Locked(ListSink):
     lock: object = field(default_factory=threading.Lock, compare=False)
 
 
-def test_a_sink_that_cannot_travel_is_named():
+def test_a_sink_that_cannot_be_pickled_is_named():
     graph = sage.flow.read("in", ListSource(())).write("out", Locked())
 
     assert "step 'out': its sink cannot be sent to a worker" in findings(graph, "flink")
 
 
-def test_a_call_that_cannot_travel_is_named():
+def test_a_call_that_cannot_be_pickled_is_named():
     @dataclass(frozen=True)
     class LockedEmbed(type(sage.embed(model="m"))):
         lock: object = field(default_factory=threading.Lock)
@@ -105,7 +105,7 @@ def test_a_call_that_cannot_travel_is_named():
 
 
 def test_flink_needs_a_batch_before_a_sink_of_python():
-    graph = Graph((READ, Write("out", "in", OUT)), kafka("letters"))
+    graph = Graph((READ, Write("out", "in", OUT)), kafka("dead"))
 
     text = findings(graph, "flink")
 
@@ -114,7 +114,7 @@ def test_flink_needs_a_batch_before_a_sink_of_python():
 
 def test_flink_writes_single_records_to_a_sink_of_its_own():
     batch = Batch("b", "in", 1, 1, 1.0)
-    graph = Graph((READ, batch, Write("out", "b", kafka("t"))), kafka("letters"))
+    graph = Graph((READ, batch, Write("out", "b", kafka("t"))), kafka("dead"))
 
     text = findings(graph, "flink")
 
@@ -128,7 +128,7 @@ def test_a_step_cannot_be_called_like_a_part_of_a_call(part):
         .call("embed", sage.embed(model="m"), capacity=1, timeout_s=1)
         .flat_map(f"embed.{part}", same)
         .write("out", kafka("t"))
-        .dead_letters_to(kafka("letters"))
+        .dead_letters_to(kafka("dead"))
     )
 
     text = findings(graph, "flink")

@@ -23,7 +23,7 @@ def documents(source=None):
     return read.flat_map("decode", DecodeDocument())
 
 
-def embedded(stream, name="embed", **call):
+def embed_texts(stream, name="embed", **call):
     return stream.call(name, sage.embed(model="m"), capacity=1, timeout_s=1, **call)
 
 
@@ -38,7 +38,7 @@ def findings(graph, **options):
     return str(caught.value)
 
 
-def accepted(graph, **options):
+def is_accepted(graph, **options):
     graph = graph.dead_letters_to(kafka("dead"))
     return sage.flow.check(graph, "flink", **options) is graph
 
@@ -47,7 +47,7 @@ def accepted(graph, **options):
     ("sink", "kind"),
     [(sage.tsdb.bucket("ops"), "Bucket"), (kafka("out"), "Kafka")],
 )
-def test_a_sink_that_does_not_support_deletes_is_refused_where_they_arrive(sink, kind):
+def test_a_sink_without_deletes_is_refused_downstream_of_deletes(sink, kind):
     text = findings(documents().write("out", sink))
 
     assert text == (
@@ -56,33 +56,33 @@ def test_a_sink_that_does_not_support_deletes_is_refused_where_they_arrive(sink,
     )
 
 
-def test_an_operator_that_keeps_deletes_back_makes_any_sink_possible():
-    assert accepted(documents().flat_map("rows", DropDeletes()).write("out", kafka("out")))
+def test_after_an_operator_that_drops_deletes_any_sink_is_accepted():
+    assert is_accepted(documents().flat_map("rows", DropDeletes()).write("out", kafka("out")))
     points = documents().flat_map("points", measure("m", fields=("text",)))
-    assert accepted(points.write("ops", sage.tsdb.bucket("ops")))
+    assert is_accepted(points.write("ops", sage.tsdb.bucket("ops")))
 
 
-def test_calls_on_the_way_to_a_sink_with_deletes_are_ordered():
-    enriched = embedded(documents(), "before")
+def test_calls_before_a_sink_with_deletes_are_ordered():
+    enriched = embed_texts(documents(), "before")
     split = enriched.flat_map("split", SPLIT)
-    aside = embedded(split.flat_map("rows", DropDeletes()), "aside").write("out", kafka("out"))
-    graph = sage.flow.pipeline(vectors(embedded(split)), aside)
+    branch = embed_texts(split.flat_map("rows", DropDeletes()), "branch").write("out", kafka("out"))
+    graph = sage.flow.pipeline(vectors(embed_texts(split)), branch)
 
     ordered = {n.name: n.ordered for n in in_order(graph).nodes if isinstance(n, Call)}
 
-    assert ordered == {"before": True, "embed": True, "aside": False}
+    assert ordered == {"before": True, "embed": True, "branch": False}
     assert "ordered" in explain(graph).splitlines()[2]
 
 
 def test_a_graph_without_deletes_keeps_its_calls():
-    graph = embedded(sage.flow.read("in", kafka("in"))).write("out", kafka("out"))
+    graph = embed_texts(sage.flow.read("in", kafka("in"))).write("out", kafka("out"))
 
     assert in_order(graph) is graph
 
 
 def test_a_second_split_into_one_collection_is_refused():
     start = documents()
-    one, other = (embedded(start.flat_map(n, SPLIT), f"embed {n}") for n in ("a", "b"))
+    one, other = (embed_texts(start.flat_map(n, SPLIT), f"embed {n}") for n in ("a", "b"))
 
     text = findings(sage.flow.pipeline(vectors(one, "left"), vectors(other, "right")))
 
@@ -93,13 +93,13 @@ def test_a_second_split_into_one_collection_is_refused():
         "overtake rows of the other; write one of them to another collection"
     )
     apart = sage.flow.pipeline(vectors(one, "left"), vectors(other, "right", "others"))
-    assert accepted(apart)
+    assert is_accepted(apart)
 
 
-def test_rows_that_go_around_the_deletes_of_their_source_are_refused():
+def test_rows_that_bypass_the_deletes_of_their_source_are_refused():
     start = documents()
     around = start.flat_map("rows", DropDeletes())
-    both = sage.flow.union("both", embedded(start.flat_map("split", SPLIT)), around)
+    both = sage.flow.union("both", embed_texts(start.flat_map("split", SPLIT)), around)
 
     assert "reach its rows on two paths, in > decode > split" in findings(vectors(both))
 
@@ -111,10 +111,10 @@ def test_two_sources_may_share_a_collection():
     )
     split = sage.flow.union("both", one, other).flat_map("split", SPLIT)
 
-    assert accepted(vectors(embedded(split)))
+    assert is_accepted(vectors(embed_texts(split)))
 
 
-def test_two_sinks_with_the_same_rows_are_one_place_whatever_their_batches():
+def test_sinks_into_one_collection_are_one_target_whatever_their_batches():
     sink = collection("docs", dim=384)
     smaller = dataclasses.replace(sink, batch=sage.flow.BatchLimits(items_max=7))
 
@@ -122,12 +122,12 @@ def test_two_sinks_with_the_same_rows_are_one_place_whatever_their_batches():
 
 
 def test_a_source_in_python_is_refused_with_several_subtasks():
-    graph = vectors(embedded(documents(ListSource(())).flat_map("split", SPLIT)))
+    graph = vectors(embed_texts(documents(ListSource(())).flat_map("split", SPLIT)))
 
-    assert accepted(graph)
+    assert is_accepted(graph)
     text = findings(graph, parallelism=2)
     assert text.startswith("step 'in': its records are spread over 2 subtasks, so a delete could")
-    assert accepted(vectors(embedded(documents().flat_map("split", SPLIT))), parallelism=2)
+    assert is_accepted(vectors(embed_texts(documents().flat_map("split", SPLIT))), parallelism=2)
 
 
 def run(graph, **options):
@@ -135,20 +135,22 @@ def run(graph, **options):
 
 
 def test_a_function_that_returns_a_delete_without_declaring_it_is_rejected():
-    def undeclared(record):
+    def return_delete(record):
         return [record.delete_of("doc", id="d")]
 
     source = ListSource((Record("a", 1),))
-    outcome = run(sage.flow.read("in", source).flat_map("f", undeclared).write("out", ListSink()))
+    outcome = run(
+        sage.flow.read("in", source).flat_map("f", return_delete).write("out", ListSink())
+    )
 
     (failed,) = outcome.failed
     assert failed.reason == "the function returned a delete; declare emits_deletes = True on it"
 
 
-def test_a_delete_is_forwarded_by_functions_and_calls_and_asks_no_model():
+def test_functions_and_calls_forward_a_delete_without_a_request():
     delete = Record("a", None, key=b"k", origin="o").delete_of("doc", version="v", id="d")
     sink = ListSink()
-    stream = embedded(sage.flow.read("in", ListSource((delete,))), ordered=False)
+    stream = embed_texts(sage.flow.read("in", ListSource((delete,))), ordered=False)
     graph = stream.flat_map("never", lambda record: 1 / 0).write("out", sink)
 
     outcome = run(graph)

@@ -1,4 +1,4 @@
-"""A graph has two spellings, Python and YAML, and two drawings."""
+"""The two notations of a graph, Python and YAML, and its two drawings."""
 
 from typing import get_args
 
@@ -60,7 +60,7 @@ def test_branches_and_unions_read_back():
     assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
 
 
-def test_a_python_function_has_no_yaml_spelling():
+def test_a_python_function_cannot_be_written_in_yaml():
     graph = sage.flow.read("a", kafka("a")).flat_map("f", lambda r: []).write("o", kafka("o"))
 
     with pytest.raises(PipelineError, match="step 'f': function has no YAML spelling; use one of"):
@@ -108,7 +108,7 @@ def test_a_python_function_has_no_yaml_spelling():
         ("steps: []\ndead_letters: encode_json", "pipeline: `dead_letters:` does not know"),
     ],
 )
-def test_bad_yaml_is_named(text, message):
+def test_the_error_for_bad_yaml_names_the_mistake(text, message):
     with pytest.raises(PipelineError, match=message):
         sage.flow.from_yaml(text, WORDS)
 
@@ -132,7 +132,7 @@ def test_every_node_has_a_verb():
     assert {kind for kind, _, _ in VERBS.values()} == set(get_args(Node))
 
 
-def test_the_vocabulary_holds_what_a_step_can_use():
+def test_the_vocabulary_has_all_sources_operators_and_sinks():
     assert not {"echo_pool", "hit", "point", "row"} & WORDS.keys()
     assert {"kafka", "files", "collection", "bucket", "chunk", "embed"} <= WORDS.keys()
 
@@ -150,7 +150,7 @@ def test_an_unknown_drawing_is_refused():
         sage.flow.explain(ingest(), "svg")
 
 
-def test_an_unknown_name_of_the_door_is_said_in_full():
+def test_the_error_for_an_unknown_exported_name_is_complete():
     with pytest.raises(AttributeError, match=r"module .sage_flink\.flow. has no attribute .no."):
         sage.flow.no  # noqa: B018
 
@@ -192,6 +192,6 @@ CALL = "call: x, input: i, capacity: 1, timeout_s: 1, to: {embed: {model: m}}"
         (f"{CALL}, attempts_max: 3", "unknown field 'attempts_max'"),
     ],
 )
-def test_a_bad_map_filter_or_option_is_named(step, message):
+def test_the_error_for_a_bad_map_filter_or_option_names_it(step, message):
     with pytest.raises(PipelineError, match=f"^step 'x': .*{message}"):
         sage.flow.from_yaml(f"steps: [{{{step}}}]", WORDS)

@@ -1,4 +1,4 @@
-"""Ids and request ids are functions of what a record is, not of when and where it is processed."""
+"""Ids and request ids depend on the record only, not on the time or place of processing."""
 
 import pickle
 import random
@@ -37,50 +37,50 @@ RECORDS = st.lists(
 )
 
 
-def made_of(records: Iterable[Record], job: str = "job") -> list[tuple[str, str]]:
-    """(id, request id) of each record that two steps make of ``records``."""
+def ids_of(records: Iterable[Record], job: str = "job") -> list[tuple[str, str]]:
+    """(id, request id) of each record that two steps derive from ``records``."""
     children = [child for record in records for child in flat_map(SPLIT, record)]
     grand = [child for record in children for child in flat_map(AGAIN, record)]
     return [(record.id, request_id(job, ASK, record)) for record in grand]
 
 
 @given(RECORDS, st.randoms(use_true_random=False))
-def test_a_replay_in_another_order_makes_the_same_ids(
+def test_a_replay_in_another_order_gives_the_same_ids(
     records: list[Record], chance: random.Random
 ) -> None:
     replayed = chance.sample(records, len(records))
 
-    assert sorted(made_of(replayed)) == sorted(made_of(records))
+    assert sorted(ids_of(replayed)) == sorted(ids_of(records))
 
 
 @given(RECORDS, st.integers(1, 5), st.randoms(use_true_random=False))
-def test_any_parallelism_makes_the_same_ids(
+def test_any_parallelism_gives_the_same_ids(
     records: list[Record], parallelism: int, chance: random.Random
 ) -> None:
     subtasks: list[list[Record]] = [[] for _ in range(parallelism)]
     for record in records:
         chance.choice(subtasks).append(record)
 
-    made = [pair for subtask in subtasks for pair in made_of(subtask)]
+    made = [pair for subtask in subtasks for pair in ids_of(subtask)]
 
-    assert sorted(made) == sorted(made_of(records))
+    assert sorted(made) == sorted(ids_of(records))
 
 
 @given(RECORDS)
-def test_a_resubmitted_graph_makes_the_same_ids(records: list[Record]) -> None:
+def test_a_resubmitted_graph_gives_the_same_ids(records: list[Record]) -> None:
     split, again, ask = pickle.loads(pickle.dumps((SPLIT, AGAIN, ASK)))
 
     children = [child for record in records for child in flat_map(split, record)]
     grand = [child for record in children for child in flat_map(again, record)]
 
-    assert [(r.id, request_id("job", ask, r)) for r in grand] == made_of(records)
+    assert [(r.id, request_id("job", ask, r)) for r in grand] == ids_of(records)
 
 
 @given(RECORDS)
 def test_no_two_records_share_an_id_or_a_request_id(records: list[Record]) -> None:
-    made = made_of(records)
+    made = ids_of(records)
 
-    assert len({id_ for id_, _ in made}) == len({asked for _, asked in made}) == len(made)
+    assert len({id_ for id_, _ in made}) == len({call_id for _, call_id in made}) == len(made)
 
 
 @given(st.tuples(IDS, STEPS, st.integers(0, 10**6)), st.tuples(IDS, STEPS, st.integers(0, 10**6)))
@@ -107,7 +107,7 @@ def test_another_job_step_or_record_is_another_request(
 
 
 @given(IDS, st.dictionaries(st.sampled_from(["sage-tenant", "traceparent"]), st.binary()))
-def test_a_request_id_does_not_depend_on_what_else_the_record_carries(
+def test_a_request_id_does_not_depend_on_value_or_headers(
     id_: str, headers: dict[str, bytes]
 ) -> None:
     plain, full = Record(id_, None), Record(id_, {"x": 1}, 7, b"k", headers, "origin")

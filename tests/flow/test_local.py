@@ -20,10 +20,10 @@ class Flaky:
     """A pool that fails its first ``failures`` requests with ``status``."""
 
     def __init__(self, failures, status=503):
-        self.left, self.status, self.asked = failures, status, []
+        self.left, self.status, self.requests = failures, status, []
 
     async def post(self, path, body, headers):
-        self.asked.append(headers.get("x-request-id"))
+        self.requests.append(headers.get("x-request-id"))
         if self.left:
             self.left -= 1
             return Reply(self.status, json.dumps({"error": {"message": "no room"}}).encode())
@@ -46,7 +46,7 @@ async def test_each_record_gets_the_vector_of_its_own_text():
     assert {len(r.value["vector"]) for r in outcome.written["out"]} == {256}
 
 
-async def test_a_record_that_raises_fails_alone_with_its_reason_and_place():
+async def test_a_record_that_raises_fails_alone_with_its_reason_and_step():
     def shout(record):
         if record.value["text"] == "bad":
             raise Rejected("it is bad")
@@ -61,7 +61,7 @@ async def test_a_record_that_raises_fails_alone_with_its_reason_and_place():
     assert outcome.failed[1].reason.startswith("ZeroDivisionError: division by zero (test_local.py")
 
 
-async def test_a_function_that_raises_late_leaves_nothing_behind():
+async def test_a_function_that_raises_late_emits_no_record():
     def half(record):
         yield 1
         raise ValueError("late")
@@ -73,11 +73,11 @@ async def test_a_function_that_raises_late_leaves_nothing_behind():
     assert len(outcome.failed) == 1
 
 
-async def test_a_busy_pool_is_asked_again_with_the_same_request_id():
+async def test_a_request_to_a_busy_pool_is_retried_with_the_same_request_id():
     pool = Flaky(failures=2)
-    asked = ListSource((Record(id="r0", value={"messages": [{"role": "user", "content": "x"}]}),))
+    source = ListSource((Record(id="r0", value={"messages": [{"role": "user", "content": "x"}]}),))
     graph = (
-        sage.flow.read("in", asked)
+        sage.flow.read("in", source)
         .call("say", sage.chat(model="m"), capacity=1, timeout_s=20)
         .write("out", ListSink())
     )
@@ -85,12 +85,12 @@ async def test_a_busy_pool_is_asked_again_with_the_same_request_id():
     outcome = await sage.flow.run(graph, pool=pool)
 
     assert len(outcome.written["out"]) == 1
-    assert len(pool.asked) == 3
-    assert len(set(pool.asked)) == 1
-    assert pool.asked[0]
+    assert len(pool.requests) == 3
+    assert len(set(pool.requests)) == 1
+    assert pool.requests[0]
 
 
-async def test_a_final_error_is_not_asked_again_and_is_kept():
+async def test_a_final_error_is_not_retried_and_is_a_failed_record():
     pool = Flaky(failures=9, status=400)
     graph = (
         sage.flow.read("in", words("x"))
@@ -101,7 +101,7 @@ async def test_a_final_error_is_not_asked_again_and_is_kept():
     outcome = await sage.flow.run(graph, pool=pool)
 
     assert [f.reason for f in outcome.failed] == ["no room"]
-    assert len(pool.asked) == 1
+    assert len(pool.requests) == 1
     error = outcome.errors["r0"]
     assert isinstance(error, PoolError)
     assert error.status == 400
@@ -110,7 +110,7 @@ async def test_a_final_error_is_not_asked_again_and_is_kept():
 async def test_an_ordered_call_keeps_the_order_of_the_stream():
     class Slowing(Flaky):
         async def post(self, path, body, headers):
-            await asyncio.sleep(0.05 / (1 + len(self.asked)))
+            await asyncio.sleep(0.05 / (1 + len(self.requests)))
             return await super().post(path, body, headers)
 
     graph = (
@@ -124,17 +124,17 @@ async def test_an_ordered_call_keeps_the_order_of_the_stream():
     assert [r.id for r in outcome.written["out"]] == [f"r{i}" for i in range(8)]
 
 
-async def test_a_streamed_answer_comes_in_pieces_and_as_a_whole():
+async def test_a_streamed_answer_is_delivered_in_deltas_and_as_a_whole():
     heard = []
 
     async def hear(step, text):
         heard.append((step, text))
 
-    given = ListSource(
+    source = ListSource(
         (Record(id="q", value={"messages": [{"role": "user", "content": "to be"}]}),)
     )
     graph = (
-        sage.flow.read("in", given)
+        sage.flow.read("in", source)
         .call("say", sage.chat(model="m"), capacity=1, timeout_s=5)
         .write("out", ListSink())
     )
@@ -145,7 +145,7 @@ async def test_a_streamed_answer_comes_in_pieces_and_as_a_whole():
     assert outcome.written["out"][0].value["answer"] == "to be "
 
 
-async def test_a_step_can_be_given_another_source_and_sink():
+async def test_the_source_and_sink_of_a_step_can_be_replaced():
     graph = sage.flow.read("in", words("x")).write("out", ListSink())
     other = ListSink()
 
@@ -164,7 +164,7 @@ async def test_a_call_without_a_pool_is_refused_before_anything_runs():
 
 
 @pytest.mark.parametrize("title", ["", "title"])
-async def test_a_request_that_cannot_be_made_fails_its_record_alone(title):
+async def test_a_request_that_cannot_be_built_fails_only_its_record(title):
     graph = (
         sage.flow.read(
             "in", ListSource((Record("a", {"text": "x", "title": "T"}), Record("b", {})))
@@ -179,7 +179,7 @@ async def test_a_request_that_cannot_be_made_fails_its_record_alone(title):
     assert [(f.id, f.reason) for f in outcome.failed] == [("b", "field 'text' is missing")]
 
 
-async def test_a_title_that_is_missing_rejects_the_record():
+async def test_a_missing_title_rejects_the_record():
     graph = (
         sage.flow.read("in", words("x"))
         .call("embed", sage.embed(model="m", title="title"), capacity=1, timeout_s=5)
@@ -191,7 +191,7 @@ async def test_a_title_that_is_missing_rejects_the_record():
     assert [f.reason for f in outcome.failed] == ["field 'title' is missing"]
 
 
-async def test_a_spec_that_falls_over_a_record_fails_it_alone():
+async def test_a_spec_that_raises_fails_only_that_record():
     class Fragile(type(sage.embed(model="m"))):
         def request(self, record):
             return record.value["absent"]
@@ -207,7 +207,7 @@ async def test_a_spec_that_falls_over_a_record_fails_it_alone():
     assert [f.reason[:21] for f in outcome.failed] == ["KeyError: 'absent' (t"]
 
 
-async def test_an_answer_that_is_no_page_of_embeddings_fails_its_record():
+async def test_a_malformed_embeddings_response_fails_its_record():
     class Odd(Flaky):
         async def post(self, path, body, headers):
             return Reply(200, b'{"data": "none"}')
@@ -224,7 +224,7 @@ async def test_an_answer_that_is_no_page_of_embeddings_fails_its_record():
 
 
 @pytest.mark.parametrize("one", ["text", b"bytes", {"a": 1}, Record("r", 1), None, 7])
-async def test_a_function_that_returns_one_value_is_told_to_return_a_list(one):
+async def test_the_error_for_a_function_that_returns_one_value_asks_for_a_list(one):
     graph = sage.flow.read("in", words("x")).flat_map("f", lambda r: one)
 
     outcome = await sage.flow.run(graph.write("out", ListSink()))
@@ -234,12 +234,12 @@ async def test_a_function_that_returns_one_value_is_told_to_return_a_list(one):
     assert [f.reason for f in outcome.failed] == [reason]
 
 
-async def test_a_stream_without_an_end_is_not_run():
+async def test_a_stream_without_a_sink_is_not_run():
     with pytest.raises(PipelineError, match="ends in step 'in'"):
         await sage.flow.run(sage.flow.read("in", words("x")))
 
 
-async def test_a_list_is_no_source():
+async def test_a_list_is_not_a_source():
     graph = sage.flow.read("in", words("x")).write("out", ListSink())
 
     with pytest.raises(PipelineError, match="step 'in': source must be a source with records"):

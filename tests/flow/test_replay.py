@@ -1,4 +1,4 @@
-"""A graph and dead letters make the graph that replays them, with the ids of the first run."""
+"""A graph and its dead letters give the graph that replays them, with the ids of the first run."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from sage_flink.flow.graph import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.replay import one_transaction, replay
 
-LETTERS = kafka("job.dead-letters")
+DEAD_LETTERS = kafka("job.dead-letters")
 
 
 @dataclass
 class Faulty:
-    """Two values of each record, unless it is to fail here; those that it refuses can change."""
+    """Two values for each record; records in the set ``refused``, which can change, fail."""
 
     refused: frozenset = frozenset()
 
@@ -32,72 +32,74 @@ class Faulty:
         return [f"{record.value}.{n}" for n in range(2)]
 
 
-def posted(*failed):
-    """Dead letters as they come out of a topic."""
+def dead_letters_of(*failed):
+    """Dead letters as they are read from a topic."""
     messages = [to_message(record, "job") for record in failed]
     return [from_message(m.replace(id=f"dead/0/{n}")) for n, m in enumerate(messages)]
 
 
-def letter(step, id_="a", value=1):
-    return posted(FailedRecord(Record(id_, value, 7, b"k", {"h": b"\xff"}, "o"), step, "why"))[0]
+def dead_letter(step, id_="a", value=1):
+    return dead_letters_of(
+        FailedRecord(Record(id_, value, 7, b"k", {"h": b"\xff"}, "o"), step, "why")
+    )[0]
 
 
-def branched():
+def branching_graph():
     """in -> a -> b -> out, and a -> c -> both <- d <- in; both -> other."""
     start = sage.flow.read("in", ListSource(()))
     a = start.flat_map("a", Faulty())
     first = a.flat_map("b", Faulty()).write("out", ListSink())
     both = sage.flow.union("both", a.flat_map("c", Faulty()), start.flat_map("d", Faulty()))
-    return sage.flow.pipeline(first, both.write("other", ListSink()), dead_letters=LETTERS)
+    return sage.flow.pipeline(first, both.write("other", ListSink()), dead_letters=DEAD_LETTERS)
 
 
-def drawn(graph):
+def inputs_by_step(graph):
     """Each step with its inputs, without the branch of the marks."""
     return {n.name: n.inputs for n in graph.nodes if not n.name.startswith(REPLAYED)}
 
 
-def test_only_what_lies_behind_the_step_is_run():
-    graph = replay(branched(), [letter("b")]).graph
+def test_only_the_failed_step_and_its_successors_are_run():
+    graph = replay(branching_graph(), [dead_letter("b")]).graph
 
-    assert drawn(graph) == {
+    assert inputs_by_step(graph) == {
         "b.letters": (),
         "b": ("b.letters",),
         "out.batch": ("b",),
         "out": ("out.batch",),
     }
-    assert graph.dead_letters == LETTERS
+    assert graph.dead_letters == DEAD_LETTERS
 
 
-def test_the_record_enters_as_it_came_to_the_step():
-    graph = replay(branched(), [letter("b", value={"v": b"\xff"})]).graph
+def test_the_failed_step_gets_the_record_unchanged():
+    graph = replay(branching_graph(), [dead_letter("b", value={"v": b"\xff"})]).graph
 
     (record,) = graph.by_name["b.letters"].source.records()
 
     assert record == Record("a", {"v": b"\xff"}, 7, b"k", {"h": b"\xff"}, "o")
 
 
-def test_a_union_keeps_the_inputs_that_are_left():
-    one = replay(branched(), [letter("c")]).graph
-    two = replay(branched(), [letter("c"), letter("d")]).graph
+def test_a_union_keeps_only_replayed_inputs():
+    one = replay(branching_graph(), [dead_letter("c")]).graph
+    two = replay(branching_graph(), [dead_letter("c"), dead_letter("d")]).graph
 
-    assert drawn(one)["other.batch"] == ("c",)
+    assert inputs_by_step(one)["other.batch"] == ("c",)
     assert "both" not in one.by_name
-    assert drawn(two)["both"] == ("c", "d")
+    assert inputs_by_step(two)["both"] == ("c", "d")
     assert isinstance(two.by_name["both"], Union)
 
 
-def test_a_step_behind_another_is_fed_by_both():
-    graph = replay(branched(), [letter("a"), letter("b")]).graph
+def test_a_failed_step_after_another_reads_replayed_and_new_records():
+    graph = replay(branching_graph(), [dead_letter("a"), dead_letter("b")]).graph
 
-    assert drawn(graph)["b.input"] == ("a", "b.letters")
-    assert drawn(graph)["b"] == ("b.input",)
-    assert drawn(graph)["c"] == ("a",)
+    assert inputs_by_step(graph)["b.input"] == ("a", "b.letters")
+    assert inputs_by_step(graph)["b"] == ("b.input",)
+    assert inputs_by_step(graph)["c"] == ("a",)
 
 
-def test_a_letter_of_a_sink_enters_at_its_batch():
-    graph = replay(branched(), [letter("other")]).graph
+def test_a_dead_letter_of_a_sink_is_read_by_its_batch():
+    graph = replay(branching_graph(), [dead_letter("other")]).graph
 
-    assert drawn(graph) == {
+    assert inputs_by_step(graph) == {
         "other.batch.letters": (),
         "other.batch": ("other.batch.letters",),
         "other": ("other.batch",),
@@ -105,31 +107,31 @@ def test_a_letter_of_a_sink_enters_at_its_batch():
     assert isinstance(graph.by_name["other.batch"], Batch)
 
 
-def test_a_mark_for_each_dead_letter_goes_into_its_topic():
-    twins = dataclasses.replace(letter("b"), position="dead/0/5", also=("dead/0/6",))
+def test_a_mark_for_each_dead_letter_is_written_to_its_topic():
+    twins = dataclasses.replace(dead_letter("b"), position="dead/0/5", also=("dead/0/6",))
 
-    graph = replay(branched(), [twins]).graph
+    graph = replay(branching_graph(), [twins]).graph
 
     sink = graph.by_name[REPLAYED]
     assert isinstance(sink, Write)
-    assert sink.sink == LETTERS
+    assert sink.sink == DEAD_LETTERS
     marks = list(graph.by_name[sink.input].source.records())
     assert [mark.headers for mark in marks] == [{MARK: b"dead/0/5"}, {MARK: b"dead/0/6"}]
 
 
-def test_letters_that_cannot_be_replayed_are_left_with_the_reason():
-    letters = [
-        letter("gone"),
-        letter("both"),
-        letter("b", value=object()),
-        letter("b", value="\ud800"),
-        letter("b", value=2**70),
-        letter("b"),
+def test_dead_letters_that_cannot_be_replayed_are_kept_with_the_reason():
+    dead_letters = [
+        dead_letter("gone"),
+        dead_letter("both"),
+        dead_letter("b", value=object()),
+        dead_letter("b", value="\ud800"),
+        dead_letter("b", value=2**70),
+        dead_letter("b"),
     ]
 
-    plan = replay(branched(), letters)
+    plan = replay(branching_graph(), dead_letters)
 
-    assert plan.letters == (letters[5],)
+    assert plan.letters == (dead_letters[5],)
     reasons = [skipped.reason for skipped in plan.skipped]
     assert reasons[0] == "step 'gone' is not in the pipeline any more"
     assert reasons[1] == "step 'both' is a Union now and refuses nothing"
@@ -137,20 +139,20 @@ def test_letters_that_cannot_be_replayed_are_left_with_the_reason():
     assert all("its value cannot travel" in reason for reason in reasons[3:])
 
 
-def test_with_no_letter_left_there_is_nothing_to_run():
-    assert replay(branched(), [letter("gone")]).graph is None
-    assert replay(branched(), []) == (None, (), ())
+def test_without_a_dead_letter_to_replay_there_is_no_graph():
+    assert replay(branching_graph(), [dead_letter("gone")]).graph is None
+    assert replay(branching_graph(), []) == (None, (), ())
 
 
-def test_letters_need_a_topic_that_can_be_marked():
+def test_a_replay_needs_a_dead_letter_topic_for_its_marks():
     graph = sage.flow.read("in", ListSource(())).flat_map("a", Faulty()).write("out", ListSink())
 
     with pytest.raises(PipelineError, match="a replay marks dead letters in their topic"):
-        replay(graph, [letter("a")])
+        replay(graph, [dead_letter("a")])
 
 
 @given(refused=st.sets(st.sampled_from("pqrstuv")))
-async def test_a_run_and_the_replay_of_its_letters_write_what_one_sound_run_writes(refused):
+async def test_a_run_and_its_replay_write_the_rows_of_a_run_without_failures(refused):
     records = ListSource(tuple(Record(x, x, origin=x) for x in "pqrstuv"))
 
     def of(graph, refusing):
@@ -162,11 +164,11 @@ async def test_a_run_and_the_replay_of_its_letters_write_what_one_sound_run_writ
             nodes.append(node)
         return type(graph)(tuple(nodes), graph.dead_letters)
 
-    sound = await sage.flow.run(branched(), sources={"in": records})
-    # What `a` makes of a record has an id of its own; refuse some of those too.
+    sound = await sage.flow.run(branching_graph(), sources={"in": records})
+    # Children of `a` have ids of their own; refuse some of them too.
     inner = {r.child("a", n, 0).id for r in records.rows if r.id in refused for n in range(2)}
-    first = await sage.flow.run(of(branched(), refused | inner), sources={"in": records})
-    plan = replay(branched(), posted(*first.failed))
+    first = await sage.flow.run(of(branching_graph(), refused | inner), sources={"in": records})
+    plan = replay(branching_graph(), dead_letters_of(*first.failed))
 
     second = {"out": [], "other": []}
     if plan.graph is not None:
@@ -178,9 +180,9 @@ async def test_a_run_and_the_replay_of_its_letters_write_what_one_sound_run_writ
         assert sorted(once, key=lambda r: r.id) == sorted(sound.written[sink], key=lambda r: r.id)
 
 
-def test_native_sinks_share_a_transaction_with_the_letters_or_are_refused():
+def test_native_sinks_share_a_transaction_with_the_dead_letters_or_are_refused():
     def graph(sink):
-        return sage.flow.read("in", ListSource(())).write("out", sink).dead_letters_to(LETTERS)
+        return sage.flow.read("in", ListSource(())).write("out", sink).dead_letters_to(DEAD_LETTERS)
 
     one_transaction(graph(kafka("out")))
     one_transaction(graph(ListSink()))
@@ -188,12 +190,13 @@ def test_native_sinks_share_a_transaction_with_the_letters_or_are_refused():
         one_transaction(graph(kafka("out", "elsewhere:9092")))
 
 
-def test_a_delete_and_a_value_shaped_like_one_enter_as_they_failed():
+def test_a_delete_and_a_value_shaped_like_one_are_replayed_unchanged():
     delete = Record("a", None, origin="o").delete_of("doc", version="v", id="d")
     shaped = Record("b", {"$delete": {"doc": "doc", "keep": ""}}, origin="o")
 
     plan = replay(
-        branched(), posted(FailedRecord(delete, "b", "x"), FailedRecord(shaped, "b", "x"))
+        branching_graph(),
+        dead_letters_of(FailedRecord(delete, "b", "x"), FailedRecord(shaped, "b", "x")),
     )
 
     assert list(plan.graph.by_name["b.letters"].source.records()) == [delete, shaped]

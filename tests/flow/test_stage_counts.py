@@ -1,4 +1,4 @@
-"""A Python stage counts in line with its output: records and receipts make exact counts."""
+"""Counter deltas in the output of a Python stage: together with its records they are exact."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ from sage_flink.flow.flink.stage import Stage  # noqa: E402
 from sage_flink.flow.flink.write_step import WriteStep  # noqa: E402
 
 
-def times(record):
-    """The value n times; none of it where n is negative."""
+def repeat(record):
+    """``a`` children with the value ``b``; the record is rejected if ``a`` is negative."""
     if record.value["a"] < 0:
         raise Rejected("negative")
     return [{"b": record.value["b"]}] * record.value["a"]
 
 
-def halved(record):
+def halve_even(record):
     """The record where b is even; odd ones are rejected, zero is dropped."""
     if record.value["b"] % 2:
         raise Rejected("odd")
@@ -36,32 +36,32 @@ def halved(record):
 
 
 def stage():
-    steps = (FlatMapStep(FlatMap("a", "in", times)), FlatMapStep(FlatMap("b", "a", halved)))
+    steps = (FlatMapStep(FlatMap("a", "in", repeat)), FlatMapStep(FlatMap("b", "a", halve_even)))
     return Stage(steps, "job", "job")
 
 
 def run(stage, values):
-    """What comes out of the stage: records, receipts, and how many failed."""
-    records, receipts, failed = [], [], 0
+    """The output of the stage: records, counter deltas, and the number of failed records."""
+    records, deltas, failed = [], [], 0
     stage.open(Metrics())
     for value in values:
         for out in stage.process_element(value, None):
             if isinstance(out, tuple):
                 failed += 1
             elif 0x80 <= out[0] <= 0x8F:
-                receipts.append(msgspec.msgpack.decode(out))
+                deltas.append(msgspec.msgpack.decode(out))
             else:
                 records.append(out)
-    return records, receipts, failed
+    return records, deltas, failed
 
 
-def counted(stage, records, receipts):
+def sum_of_counters(stage, records, deltas):
     """The sums that the native operators make."""
     counts = Counter()
     for name in stage.passthrough_counters():
         counts[name] += len(records)
-    for receipt in receipts:
-        counts.update(receipt)
+    for delta in deltas:
+        counts.update(delta)
     return {name: n for name, n in counts.items() if n}
 
 
@@ -69,14 +69,14 @@ def record(a, b):
     return encode(Record("r", {"a": a, "b": b}))
 
 
-def test_records_that_go_straight_through_leave_no_receipt():
+def test_passthrough_records_emit_no_counter_delta():
     made = stage()
 
-    records, receipts, failed = run(made, [record(1, 2), record(1, 4)])
+    records, deltas, failed = run(made, [record(1, 2), record(1, 4)])
 
     assert [decode(out).value for out in records] == [2, 4]
-    assert (receipts, failed) == ([], 0)
-    assert counted(made, records, receipts) == {
+    assert (deltas, failed) == ([], 0)
+    assert sum_of_counters(made, records, deltas) == {
         "a.read": 2,
         "a.emitted": 2,
         "b.read": 2,
@@ -85,10 +85,10 @@ def test_records_that_go_straight_through_leave_no_receipt():
 
 
 @given(st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 3)), max_size=20))
-def test_whatever_a_stage_makes_of_its_records_each_is_counted(pairs):
+def test_every_record_and_every_child_is_counted(pairs):
     made = stage()
 
-    records, receipts, failed = run(made, [record(a, b) for a, b in pairs])
+    records, deltas, failed = run(made, [record(a, b) for a, b in pairs])
 
     into_b = [(b, n) for n, b in pairs for _ in range(n)]
     wanted = {
@@ -99,14 +99,14 @@ def test_whatever_a_stage_makes_of_its_records_each_is_counted(pairs):
         "b.emitted": sum(b == 2 for b, _ in into_b),
         "b.dead_lettered": sum(b % 2 for b, _ in into_b),
     }
-    assert counted(made, records, receipts) == {k: n for k, n in wanted.items() if n}
+    assert sum_of_counters(made, records, deltas) == {k: n for k, n in wanted.items() if n}
     assert failed == wanted["a.dead_lettered"] + wanted["b.dead_lettered"]
-    assert len(receipts) <= len(pairs)
+    assert len(deltas) <= len(pairs)
 
 
 @dataclass(frozen=True)
-class Choosy:
-    """Refuses what is odd."""
+class RefusingSink:
+    """A sink that refuses odd values."""
 
     batch: BatchLimits = field(default_factory=BatchLimits)
 
@@ -117,17 +117,17 @@ class Choosy:
         return [Refusal(r, "odd") for r in records if r.value % 2]
 
     def close(self):
-        """Nothing is open."""
+        """No resource is open."""
 
 
-def test_what_a_writer_acknowledged_is_written_and_what_it_refused_is_not():
-    made = Stage((WriteStep("out", Choosy()),), "job", "job")
+def test_acknowledged_records_count_as_written_and_refused_ones_do_not():
+    made = Stage((WriteStep("out", RefusingSink()),), "job", "job")
     batch = encode_many([Record(str(n), n) for n in range(5)])
 
-    records, receipts, failed = run(made, [batch, batch])
+    records, deltas, failed = run(made, [batch, batch])
 
     assert (records, failed) == ([], 4)
-    assert counted(made, records, receipts) == {
+    assert sum_of_counters(made, records, deltas) == {
         "out.read": 10,
         "out.written": 6,
         "out.dead_lettered": 4,

@@ -1,4 +1,4 @@
-"""The write step waits while its sink is away, however long, and says so."""
+"""The write step waits without limit while its sink is unavailable, and logs it."""
 
 import logging
 
@@ -12,8 +12,8 @@ from sage_flink.flow.ports import BatchLimits, Refusal
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Beam's, of its own age
 
 
-class Away:
-    """A sink whose first ``times`` writes, or openings, find the store away."""
+class UnavailableSink:
+    """A sink whose store is unavailable for the first ``times`` writes, or openings."""
 
     batch = BatchLimits()
 
@@ -21,24 +21,24 @@ class Away:
         self.left, self.opening, self.written = times, opening, []
 
     def writer(self):
-        self.turn(self.opening)
+        self.fail_if(self.opening)
         return self
 
     def write(self, records):
-        self.turn(not self.opening)
+        self.fail_if(not self.opening)
         self.written.append(list(records))
         return [Refusal(r, "bad") for r in records if r.value == "bad"]
 
-    def turn(self, mine):
-        if mine and self.left:
+    def fail_if(self, applies):
+        if applies and self.left:
             self.left -= 1
             raise StoreUnavailable("store at http://x: refused; `sage ps` tells whether it runs")
 
     def close(self):
-        """Nothing is open."""
+        """No resource is open."""
 
 
-def opened(sink, slept):
+def open_step(sink, slept):
     from sage_flink.flow.flink.write_step import WriteStep
 
     step, counters = WriteStep("vectors", sink, sleep=slept.append), Metrics()
@@ -50,9 +50,9 @@ BATCH = [Record("a", 1), Record("b", "bad"), Record("c", 3)]
 
 
 @pytest.mark.parametrize("opening", [False, True])
-def test_a_batch_waits_until_the_store_is_back_and_is_written_once(opening, caplog):
-    slept, sink = [], Away(times=1000, opening=opening)
-    step, counters = opened(sink, slept)
+def test_a_batch_waits_for_an_unavailable_store_and_is_written_once(opening, caplog):
+    slept, sink = [], UnavailableSink(times=1000, opening=opening)
+    step, counters = open_step(sink, slept)
 
     with caplog.at_level(logging.WARNING):
         failed = list(step.outcomes(encode_many(BATCH)))
@@ -69,8 +69,8 @@ def test_a_batch_waits_until_the_store_is_back_and_is_written_once(opening, capl
     assert step.emitted == 2
 
 
-def test_a_store_that_is_there_counts_no_wait():
-    step, counters = opened(Away(times=0), [])
+def test_an_available_store_counts_no_wait():
+    step, counters = open_step(UnavailableSink(times=0), [])
 
     list(step.outcomes(encode_many(BATCH)))
 

@@ -1,4 +1,4 @@
-"""A gateway on real sockets with real child processes; only the engine has no model."""
+"""A gateway on real sockets with real child processes; the engine is a fake without a model."""
 
 import asyncio
 import contextlib
@@ -22,21 +22,21 @@ from sage_gateway.controlplane.pool import Pool
 from sage_gateway.tenants import Keys
 
 KEY = "sk-sage-test"
-#: Who asks for one of these, or uses the module, has a gateway with engine processes.
-STARTED = frozenset({"start", "gateway"})
+#: Tests that use one of these fixtures, or the module, run a gateway with engine processes.
+GATEWAY_FIXTURES = frozenset({"start", "gateway"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         in_here = Path(__file__).parent in Path(item.path).parents
-        used = STARTED & set(getattr(item, "fixturenames", ()))
+        used = GATEWAY_FIXTURES & set(getattr(item, "fixturenames", ()))
         if in_here and (used or "gateway_process" in vars(getattr(item, "module", None) or item)):
             item.add_marker(pytest.mark.processes)
 
 
 @dataclass
-class Running:
-    """A gateway that answers."""
+class RunningGateway:
+    """A gateway that is listening, with a client."""
 
     client: httpx.Client
     gateway: Gateway
@@ -55,22 +55,22 @@ class Running:
         body = {"model": model, "messages": messages, **more}
         return self.client.post("/v1/chat/completions", json=body)
 
-    def seen(self, model: str = "talk", replica: int = 0) -> dict[str, Any]:
+    def engine_stats(self, model: str = "talk", replica: int = 0) -> dict[str, Any]:
         member = self.pool.models[model].replica_slots[replica]
         found: dict[str, Any] = httpx.get(member.url("/seen")).json()
         return found
 
-    def until(self, wanted: Callable[[], bool], seconds: float = 10.0) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
         end = time.monotonic() + seconds
-        while not wanted():
-            assert time.monotonic() < end, "it did not happen in time"
+        while not condition():
+            assert time.monotonic() < end, "the condition is still false"
             time.sleep(0.02)
 
     def healthy(self) -> bool:
         return self.client.get("/health").status_code == 200
 
 
-Start = Callable[..., contextlib.AbstractContextManager[Running]]
+Start = Callable[..., contextlib.AbstractContextManager[RunningGateway]]
 
 QUICK = {"interval_s": 0.05, "timeout_s": 0.5, "missed_max": 2, "backoff_first_s": 0.05}
 
@@ -81,9 +81,9 @@ def fake(kind: str = "chat", **more: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def started(
+def start_gateway(
     home: Path, models: dict[str, Any], *, wait: bool = True, **more: Any
-) -> Iterator[Running]:
+) -> Iterator[RunningGateway]:
     rest = more.pop("pool", {})
     more.setdefault("factories", {})
     more.setdefault("bucket", bucket("pool", store="memory"))
@@ -108,7 +108,7 @@ def started(
             while not (server.started and loops):
                 assert thread.is_alive(), "the gateway did not start"
                 time.sleep(0.005)
-            running = Running(client, built, loops[0])
+            running = RunningGateway(client, built, loops[0])
             if wait:
                 running.until(running.healthy)
             yield running
@@ -120,26 +120,26 @@ def started(
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts a gateway with the models given: ``with start({"talk": model}) as gateway``.
+    """Starts a gateway with these models: ``with start({"talk": model}) as gateway``.
 
-    ``home``: its folder, else a fresh one.
+    ``home``: its folder; by default a new one.
     """
 
     def with_home(models: dict[str, Any], home: Path | None = None, **more: Any) -> Any:
-        return started(home or tmp_path_factory.mktemp("home"), models, **more)
+        return start_gateway(home or tmp_path_factory.mktemp("home"), models, **more)
 
     return with_home
 
 
 @pytest.fixture(scope="session", name="fake")
 def fake_model() -> Callable[..., dict[str, Any]]:
-    """A model of the fake engine, as ``pool.yaml`` would have it."""
+    """A model of the fake engine, as an entry of ``pool.yaml``."""
     return fake
 
 
 @pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A gateway with a chat and an embedding model, for all who only ask."""
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway with a chat and an embedding model, shared by tests that only send requests."""
     models = {"talk": fake(replicas=1, aliases=["other-name"]), "vectors": fake("embedding")}
-    with started(tmp_path_factory.mktemp("home"), models) as running:
+    with start_gateway(tmp_path_factory.mktemp("home"), models) as running:
         yield running

@@ -1,7 +1,8 @@
-"""Loaded by Schemathesis: makes of its bodies such as reach further.
+"""Hooks for Schemathesis that turn its bodies into requests that reach an engine.
 
-Requests that name a model name one that is there, or most are a 404. Whole numbers are not written
-as ``22.0``: JSON Schema calls that an integer, and the gateway, as OpenAI, refuses it.
+A request with a model gets the name of an existing one, since most would be a 404 otherwise. Whole
+numbers are not written as ``22.0``: JSON Schema calls that an integer, and the gateway, as OpenAI,
+refuses it.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who may ask, and what is open."""
+"""API keys: the routes that need one, and the routes that are public."""
 
 import stat
 from pathlib import Path
@@ -29,7 +29,9 @@ def test_every_route_but_health_needs_a_key(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic sk-sage-test"])
-def test_a_wrong_key_is_told_in_openais_shape_what_to_send(gateway: Any, header: str) -> None:
+def test_a_wrong_key_is_a_401_in_openais_schema_that_names_the_header(
+    gateway: Any, header: str
+) -> None:
     answer = httpx.get(f"{gateway.url}/v1/models", headers={"Authorization": header})
 
     assert answer.status_code == 401
@@ -45,7 +47,7 @@ def test_a_browser_may_show_the_key_as_a_password(gateway: Any) -> None:
     assert shown.status_code == 200
 
 
-def test_the_keys_themselves_are_not_kept() -> None:
+def test_the_key_itself_is_not_stored() -> None:
     keys = Keys.of("secret")
 
     found = keys.find({b"authorization": b"bearer secret"})
@@ -55,7 +57,7 @@ def test_the_keys_themselves_are_not_kept() -> None:
     assert keys.find({b"authorization": b"bearer Secret"}) is None
 
 
-def test_the_first_start_makes_a_key_prints_it_once_and_keeps_it_private(
+def test_the_first_start_creates_a_private_key_and_prints_it_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SAGE_GATEWAY_KEY", raising=False)
@@ -70,7 +72,7 @@ def test_the_first_start_makes_a_key_prints_it_once_and_keeps_it_private(
     assert stat.S_IMODE((tmp_path / "keys" / "gateway").stat().st_mode) == 0o600
 
 
-def test_models_lists_what_can_be_asked(gateway: Any) -> None:
+def test_models_lists_the_models_of_the_pool(gateway: Any) -> None:
     page = gateway.client.get("/v1/models").json()
 
     assert [model["id"] for model in page["data"]] == ["talk", "vectors"]
@@ -94,5 +96,5 @@ def test_metrics_count_requests_tokens_and_replicas(gateway: Any) -> None:
     assert "made-up" not in text
 
 
-def test_the_docs_page_is_there_for_who_has_the_key(gateway: Any) -> None:
+def test_the_docs_page_is_served_to_a_holder_of_the_key(gateway: Any) -> None:
     assert "swagger" in gateway.client.get("/docs").text.lower()

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 from redis_server import free_port
-from waiting import ended, wait_until
+from waiting import has_ended, wait_until
 
 from sage_gateway.controlplane.engine_state import (
     EngineRecord,
@@ -29,13 +29,13 @@ from sage_gateway.controlplane.engine_state import (
 pytestmark = pytest.mark.processes
 
 KEY = "sk-sage-test"
-GRACE_S = 40.0  # a loaded machine takes its time to start a gateway
+GRACE_S = 40.0  # on a loaded machine the start of a gateway is slow
 POOL = {"talk": {"engine": "fake", "kind": "chat", "replicas": 2}}
 
 
 @dataclass
-class Gateway:
-    """The command ``sage-gateway`` at one port, which may be started again and again."""
+class GatewayProcess:
+    """The command ``sage-gateway`` on one port, which can be started repeatedly."""
 
     home: Path
     port: int = field(default_factory=free_port)
@@ -73,7 +73,7 @@ class Gateway:
         return self.ask("POST", "/v1/chat/completions", json=body).status_code
 
     def pids(self) -> set[int]:
-        """Those of the ready replicas."""
+        """The process ids of the ready replicas."""
         try:
             found = self.ask("GET", "/pool/replicas").json()["data"]
         except httpx.TransportError:
@@ -86,9 +86,9 @@ class Gateway:
 
 
 @contextmanager
-def gateway(home: Path, **more: Any) -> Iterator[Gateway]:
-    """Killed at the end with all of its processes."""
-    found = Gateway(home, **more)
+def gateway(home: Path, **more: Any) -> Iterator[GatewayProcess]:
+    """A gateway that is killed at the end, with all of its processes."""
+    found = GatewayProcess(home, **more)
     try:
         yield found
     finally:
@@ -121,7 +121,7 @@ def test_the_next_gateway_adopts_the_engines_and_starts_none(tmp_path: Path) -> 
 
         assert one.pids() == before
         assert one.chat() == 200
-        os.kill(min(before), signal.SIGKILL)  # it is watched as one of its own is
+        os.kill(min(before), signal.SIGKILL)  # an adopted engine is supervised like any other
         wait_until(lambda: len(one.pids() - before) == 1, 10, "another in its place")
         assert max(before) in one.pids()
 
@@ -151,7 +151,7 @@ def test_an_ordered_stop_leaves_no_engine_and_no_record(tmp_path: Path) -> None:
 
 
 def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path: Path) -> None:
-    other = {**POOL, "gone": {"engine": "fake", "kind": "chat"}}
+    other = {**POOL, "removed": {"engine": "fake", "kind": "chat"}}
     with gateway(tmp_path) as one:
         one.start(other, ready=3)
         before = one.pids()
@@ -159,7 +159,7 @@ def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path
         one.start({"talk": {**POOL["talk"], "arguments": ["--load-s", "0.1"]}})
 
         assert not one.pids() & before
-        wait_until(lambda: all(map(ended, before)), 5, "the old ones to end")
+        wait_until(lambda: all(map(has_ended, before)), 5, "the old ones to end")
 
 
 def test_a_hung_engine_is_not_adopted(tmp_path: Path) -> None:

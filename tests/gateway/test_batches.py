@@ -95,7 +95,7 @@ def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
     assert oldest_first[-5:] == ids
 
 
-def test_a_batch_answers_every_line_in_openais_shape(client: openai.OpenAI) -> None:
+def test_a_batch_answers_every_line_in_openais_schema(client: openai.OpenAI) -> None:
     lines = [line(f"line {i}", f"echo text {i}") for i in range(20)]
     wrong = [line("overflowed", "overflow"), line("failed", "status 418")]
 
@@ -147,7 +147,7 @@ def test_a_batch_of_embeddings_has_a_vector_a_line(client: openai.OpenAI) -> Non
 def test_invalid_lines_are_reported_by_number_and_no_line_is_sent(
     gateway: Any, client: openai.OpenAI
 ) -> None:
-    before = gateway.seen()["requests"]
+    before = gateway.engine_stats()["requests"]
     good = line("a", "echo hi")
     content = b"".join(
         (
@@ -171,7 +171,7 @@ def test_invalid_lines_are_reported_by_number_and_no_line_is_sent(
         (7, "stream_not_supported"),
     ]
     assert all(f"line {e.line}" in e.message for e in batch.errors.data)
-    assert gateway.seen()["requests"] == before
+    assert gateway.engine_stats()["requests"] == before
 
 
 def test_an_empty_file_fails(client: openai.OpenAI) -> None:
@@ -240,7 +240,9 @@ def test_a_batch_at_its_rate_limit_waits_and_is_charged_to_its_tenant(
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake()}) as gateway:
-        key = create_key(gateway, "acme", requests_per_minute=120)  # two a second, when used up
+        key = create_key(
+            gateway, "acme", requests_per_minute=120
+        )  # two a second once the limit is used up
         gateway.until(gateway.healthy)
         with client_of(gateway, key) as client:
             batch = start_batch(client, *(line(str(i), "echo hi") for i in range(122)))
@@ -256,7 +258,7 @@ def test_lines_of_a_revoked_key_are_not_sent(start: Any, fake: Any) -> None:
         key = gateway.client.post("/pool/keys", json={"tenant": "acme"}).json()
         with client_of(gateway, key["key"]) as client:
             batch = start_batch(client, line("first", "sleep 0.5"), line("second", "echo hi"))
-            gateway.until(lambda: gateway.seen()["requests"] == 1)
+            gateway.until(lambda: gateway.engine_stats()["requests"] == 1)
         gateway.client.delete(f"/pool/keys/{key['id']}")
         admin = {"x-sage-tenant": "acme"}
         with client_of(gateway) as client:
@@ -336,7 +338,7 @@ def test_a_batch_resumes_after_a_restart_of_its_gateway(
 
     with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway) as client:
         batch = wait_for_end(client, batch.id)
-        seen = gateway.seen()["requests"]
+        seen = gateway.engine_stats()["requests"]
         output = content_lines(client, batch.output_file_id)
 
     assert Counter(one["custom_id"] for one in output) == {str(i): 1 for i in range(60)}

@@ -38,7 +38,7 @@ def batch_of(client: httpx.Client, batch_id: str) -> dict[str, Any]:
     return found
 
 
-def completed(client: httpx.Client, batch_id: str) -> int:
+def completed_count(client: httpx.Client, batch_id: str) -> int:
     count: int = batch_of(client, batch_id)["request_counts"]["completed"]
     return count
 
@@ -104,11 +104,11 @@ def test_a_background_request_with_an_id_is_preempted_but_a_started_stream_is_no
         assert gateway.chat("echo hi").status_code == 200
         assert time.monotonic() - began < 0.4
         assert whole.result().status_code == 200
-        gateway.until(lambda: gateway.seen()["hung_up"] == 1)
-        assert gateway.seen()["requests"] == 3
+        gateway.until(lambda: gateway.engine_stats()["hung_up"] == 1)
+        assert gateway.engine_stats()["requests"] == 3
 
         stream = callers.submit(background, "slow", "b" * 32, stream=True)
-        gateway.until(lambda: gateway.seen()["requests"] == 4)
+        gateway.until(lambda: gateway.engine_stats()["requests"] == 4)
         time.sleep(0.1)
         user = callers.submit(gateway.chat, "echo hi")
         gateway.until(lambda: len(gateway.pool.models["talk"].queue) == 1)
@@ -127,7 +127,7 @@ def test_a_background_request_without_an_id_is_not_preempted(start: Any, fake: A
 
         assert gateway.chat("echo hi").status_code == 200
         assert whole.result().status_code == 200
-        assert gateway.seen()["requests"] == 2
+        assert gateway.engine_stats()["requests"] == 2
         assert gateway.pool.models["talk"].queue.preemptible.preempted == 0
 
 
@@ -136,16 +136,16 @@ def test_a_thousand_lines_with_kill_9_midway_give_a_thousand_answers(tmp_path: P
     limits = {"tokens_per_day": 10**9}  # what a budget counts outlives a crash
     with gateway_process(tmp_path, {"talk": FAKE}) as (process, client):
         made = client.post("/pool/keys", json={"tenant": "acme", "limits": limits}).json()
-        own = {"Authorization": f"Bearer {made['key']}"}
-        client.headers.update(own)
+        auth = {"Authorization": f"Bearer {made['key']}"}
+        client.headers.update(auth)
         batch = start_batch(client, lines)
-        wait_until(lambda: completed(client, batch) > 200, 30, "a fifth of the batch")
+        wait_until(lambda: completed_count(client, batch) > 200, 30, "a fifth of the batch")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
 
     with gateway_process(tmp_path, {"talk": FAKE}) as (_, client):
         admin = dict(client.headers)
-        client.headers.update(own)
+        client.headers.update(auth)
         wait_until(lambda: is_completed(client, batch), 40, "the rest of the batch")
         counts = batch_of(client, batch)["request_counts"]
         found = answers(client, batch)

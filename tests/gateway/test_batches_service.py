@@ -29,7 +29,7 @@ Pool = Callable[[str], Awaitable[Response]]
 
 @asynccontextmanager
 async def service_in(folder: Path, pool: Pool, **spec: Any) -> AsyncIterator[BatchService]:
-    """A batch service whose ``pool`` is called with the text of the line."""
+    """A batch service; its ``pool`` is called with the text of each line."""
 
     async def send(_: OwnedBatch, __: str, ___: str, body: bytes) -> Response:
         return await pool(json.loads(body)["text"])
@@ -62,7 +62,7 @@ async def start(service: BatchService, *texts: str) -> Batch:
     return await service.create("acme", "key-1", wanted)
 
 
-async def when(
+async def wait_for(
     service: BatchService, batch_id: str, wanted: Callable[[Batch], bool], seconds: float = 10
 ) -> Batch:
     async with asyncio.timeout(seconds):
@@ -71,7 +71,7 @@ async def when(
         return batch
 
 
-def is_(status: Status) -> Callable[[Batch], bool]:
+def has_status(status: Status) -> Callable[[Batch], bool]:
     return lambda batch: batch.status is status
 
 
@@ -108,7 +108,7 @@ async def test_lines_in_flight_are_bounded_and_batches_share_the_bound(tmp_path:
         texts = [[f"m {name}{i}" for i in range(30)] for name in "ab"]
         batches = [await start(service, *some) for some in texts]
         for batch in batches:
-            await when(service, batch.id, is_(Status.COMPLETED))
+            await wait_for(service, batch.id, has_status(Status.COMPLETED))
 
     assert most == 3
     assert Counter(order[:40])["b"] >= 10
@@ -125,8 +125,8 @@ async def test_a_line_over_a_rate_limit_is_retried_until_it_is_answered(tmp_path
 
     async with service_in(tmp_path, pool) as service:
         batch = await start(service, "limited", "free")
-        early = await when(service, batch.id, lambda b: b.request_counts.completed == 1)
-        done = await when(service, batch.id, is_(Status.COMPLETED))
+        early = await wait_for(service, batch.id, lambda b: b.request_counts.completed == 1)
+        done = await wait_for(service, batch.id, has_status(Status.COMPLETED))
 
     assert early.status is Status.IN_PROGRESS
     assert asked == {"limited": 3, "free": 1}
@@ -139,7 +139,7 @@ async def test_a_line_that_keeps_failing_is_written_to_the_error_file(tmp_path: 
 
     async with service_in(tmp_path, pool) as service:
         batch = await start(service, "bad", "good")
-        done = await when(service, batch.id, is_(Status.COMPLETED))
+        done = await wait_for(service, batch.id, has_status(Status.COMPLETED))
         errors = await lines(service, done.error_file_id)
 
     assert [(e["custom_id"], e["response"]["status_code"]) for e in errors] == [("bad", 502)]
@@ -166,7 +166,7 @@ async def test_lines_without_an_answer_at_expiry_are_written_to_the_error_file(
         return GOOD if text == "first" else await never(text)
 
     async with service_in(tmp_path, pool) as service:
-        done = await when(service, "batch_1", is_(Status.EXPIRED))
+        done = await wait_for(service, "batch_1", has_status(Status.EXPIRED))
         output, errors = (
             await lines(service, done.output_file_id),
             await lines(service, done.error_file_id),
@@ -188,7 +188,7 @@ async def test_output_files_are_written_again_after_a_crash_while_writing_them(
 ) -> None:
     async with service_in(tmp_path, never) as service:
         made = await start(service, "a", "b", "c")
-        made = await when(service, made.id, is_(Status.IN_PROGRESS))
+        made = await wait_for(service, made.id, has_status(Status.IN_PROGRESS))
     store = BatchStore(tmp_path / "batches.sqlite")
     store.record(made.id, 3, b'{"custom_id": "c"}\n', good=True)
     store.record(made.id, 1, b'{"custom_id": "a"}\n', good=True)
@@ -197,7 +197,7 @@ async def test_output_files_are_written_again_after_a_crash_while_writing_them(
     store.close()
 
     async with service_in(tmp_path, never) as service:
-        done = await when(service, made.id, is_(after))
+        done = await wait_for(service, made.id, has_status(after))
         output = await lines(service, done.output_file_id)
 
         assert [one["custom_id"] for one in output] == ["a", "c"]
@@ -219,9 +219,9 @@ async def test_a_restarted_service_sends_only_the_lines_without_an_answer(tmp_pa
     texts = [str(i) for i in range(50)]
     async with service_in(tmp_path, pool, lines_at_once=4) as service:
         batch = await start(service, *texts)
-        await when(service, batch.id, lambda b: b.request_counts.completed >= 20)
+        await wait_for(service, batch.id, lambda b: b.request_counts.completed >= 20)
     async with service_in(tmp_path, pool, lines_at_once=4) as service:
-        done = await when(service, batch.id, is_(Status.COMPLETED))
+        done = await wait_for(service, batch.id, has_status(Status.COMPLETED))
         output = await lines(service, done.output_file_id)
 
     assert [one["custom_id"] for one in output] == texts
@@ -241,7 +241,7 @@ async def test_open_batches_of_a_tenant_are_bounded(tmp_path: Path) -> None:
 async def test_too_many_lines_fail_the_batch(tmp_path: Path) -> None:
     async with service_in(tmp_path, immediately, lines_max=3) as service:
         batch = await start(service, "a", "b", "c", "d")
-        failed = await when(service, batch.id, is_(Status.FAILED))
+        failed = await wait_for(service, batch.id, has_status(Status.FAILED))
 
     assert failed.errors is not None
     assert [(e.code, e.line) for e in failed.errors.data] == [("too_many_lines", 4)]
@@ -252,7 +252,7 @@ async def test_a_batch_can_be_cancelled_right_after_its_creation(tmp_path: Path)
         batch = await start(service, "a")
         await service.cancel("acme", batch.id)
 
-        done = await when(service, batch.id, is_(Status.CANCELLED))
+        done = await wait_for(service, batch.id, has_status(Status.CANCELLED))
 
     assert done.output_file_id is None
 
@@ -275,7 +275,7 @@ async def test_a_second_gateway_in_the_same_folder_does_not_run_its_batches(tmp_
         batch = await start(first, "a")
         with pytest.raises(StoreUnavailable):
             await second.batch("acme", batch.id)
-        await when(first, batch.id, is_(Status.COMPLETED))
+        await wait_for(first, batch.id, has_status(Status.COMPLETED))
 
 
 async def test_a_model_that_hangs_does_not_block_another(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ async def test_a_model_that_hangs_does_not_block_another(tmp_path: Path) -> None
     async with service_in(tmp_path, pool, lines_at_once=2) as service:
         hung = await start(service, *(f"hung {i}" for i in range(5)))
         other = await start(service, *(f"other {i}" for i in range(5)))
-        await when(service, other.id, is_(Status.COMPLETED))
+        await wait_for(service, other.id, has_status(Status.COMPLETED))
 
         assert (await service.batch("acme", hung.id)).request_counts.completed == 0
 
@@ -298,7 +298,7 @@ async def test_a_batch_that_fails_inside_the_gateway_is_retried_and_can_be_cance
 
     async with service_in(tmp_path, pool) as service:
         batch = await start(service, "a")
-        batch = await when(service, batch.id, is_(Status.IN_PROGRESS))
+        batch = await wait_for(service, batch.id, has_status(Status.IN_PROGRESS))
         await asyncio.sleep(0.2)
         await service.cancel("acme", batch.id)
-        await when(service, batch.id, is_(Status.CANCELLED))
+        await wait_for(service, batch.id, has_status(Status.CANCELLED))

@@ -35,7 +35,7 @@ def test_a_pool_that_fits_has_no_problems() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "told"),
+    ("budget", "message"),
     [
         (
             BudgetSpec(cpu_threads=4),
@@ -48,10 +48,10 @@ def test_a_pool_that_fits_has_no_problems() -> None:
         ),
     ],
 )
-def test_a_budget_is_enforced_and_the_error_shows_the_sum(budget: BudgetSpec, told: str) -> None:
+def test_a_budget_is_enforced_and_the_error_shows_the_sum(budget: BudgetSpec, message: str) -> None:
     (found,) = problems([CHAT, EMBED], budget, HERE)
 
-    assert found.startswith(told)
+    assert found.startswith(message)
 
 
 def test_without_a_budget_memory_is_limited_by_the_machine_and_threads_are_a_warning() -> None:
@@ -138,7 +138,7 @@ def test_an_unreadable_header_counts_as_zero(tmp_path: Path, content: bytes) -> 
 
 
 def heavy(folder: Path, **more: Any) -> dict[str, Any]:
-    """A model of 3 MiB of weights a replica."""
+    """A model with 3 MiB of weights per replica."""
     with (folder / "m.onnx").open("wb") as file:
         file.truncate(3 << 20)
     return {"engine": "onnx", "kind": "embedding", "source": "m.onnx", "dim": 4, **more}

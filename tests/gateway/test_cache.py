@@ -33,14 +33,14 @@ def key_of(gateway: Any, tenant: str, cache_ttl_s: int = 0, **limits: int) -> di
 
 
 def test_an_equal_request_is_answered_without_the_engine(gateway: Any) -> None:
-    before = gateway.seen()["requests"]
+    before = gateway.engine_stats()["requests"]
 
     first = send(gateway, "echo equal", temperature=0)
     second = send(gateway, "echo equal", temperature=0)
 
     assert (cache_header(first), cache_header(second)) == ("miss", "hit")
     assert first.content == second.content
-    assert gateway.seen()["requests"] == before + 1
+    assert gateway.engine_stats()["requests"] == before + 1
     text = gateway.client.get("/metrics").text
     assert 'sage_gateway_cache_total{outcome="hit"}' in text
 
@@ -68,10 +68,10 @@ def test_requests_that_differ_in_body_tenant_or_route_are_not_equal(gateway: Any
 
 def test_a_request_without_the_header_goes_to_the_engine(gateway: Any) -> None:
     assert cache_header(send(gateway, "echo mine")) == "miss"
-    before = gateway.seen()["requests"]
+    before = gateway.engine_stats()["requests"]
 
     assert cache_header(send(gateway, "echo mine", headers={})) is None
-    assert gateway.seen()["requests"] == before + 1
+    assert gateway.engine_stats()["requests"] == before + 1
 
 
 def test_embeddings_are_cached_but_streams_and_errors_are_not(gateway: Any) -> None:
@@ -80,13 +80,13 @@ def test_embeddings_are_cached_but_streams_and_errors_are_not(gateway: Any) -> N
         cache_header(gateway.client.post("/v1/embeddings", json=body, headers=KEEP))
         for _ in range(2)
     ]
-    before = gateway.seen()["requests"]
+    before = gateway.engine_stats()["requests"]
 
     assert marks == ["miss", "hit"]
     for _ in range(2):
         assert cache_header(send(gateway, "echo streamed", stream=True)) is None
         assert send(gateway, "status 400").status_code == 400
-    assert gateway.seen()["requests"] == before + 4
+    assert gateway.engine_stats()["requests"] == before + 4
 
 
 def test_a_cached_answer_expires_after_its_ttl(gateway: Any) -> None:
@@ -133,14 +133,14 @@ def test_two_gateways_with_one_redis_share_the_cache(start: Any, fake: Any, tmp_
         ):
             assert cache_header(send(one, "echo shared")) == "miss"
             assert cache_header(send(two, "echo shared")) == "hit"
-            assert two.seen()["requests"] == 0
+            assert two.engine_stats()["requests"] == 0
 
 
 @pytest.mark.service
 def test_losing_the_redis_fails_no_request(start: Any, fake: Any, tmp_path: Path) -> None:
     with redis_server(tmp_path) as url:
-        gone = {"ledger": {"store": "redis", "url": url}}
-        with start({"talk": fake()}, pool=gone) as gateway:
+        options = {"ledger": {"store": "redis", "url": url}}
+        with start({"talk": fake()}, pool=options) as gateway:
             assert cache_header(send(gateway)) == "miss"
             stop_redis(url)
             assert [send(gateway).status_code for _ in range(5)] == [200] * 5

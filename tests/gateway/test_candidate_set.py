@@ -122,7 +122,7 @@ def test_a_removed_replica_does_not_change_the_candidate_set() -> None:
     assert len(replicas.candidates.available((), NOW_S)) == 1
 
 
-def test_requests_change_the_room_of_a_model() -> None:
+def test_requests_change_the_free_slots_of_a_model() -> None:
     launch = ReplicaSet(1).slots[0].launch
     model = Model("talk", launch.spec, ENGINES["fake"], launch, Footprint("talk", 1, 1, 0, 0))
     slot = model.slot(0)

@@ -24,7 +24,7 @@ def pool(start: Any, fake: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def pointed_at(pool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def settings_of_pool(pool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
     monkeypatch.setenv("SAGE_GATEWAY_URL", pool.url)
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "sk-sage-test")
@@ -100,18 +100,18 @@ def test_a_preset_is_printed_as_a_pool_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("scale", "nope", "1"), "no model 'nope' here; there are talk, ill"),
         (("drain", "talk/77"), "no replica 'talk/77' here"),
         (("presets", "nope"), "no preset 'nope'; the presets are cpu-small"),
     ],
 )
-def test_a_refused_command_reports_the_reason(words: tuple[str, ...], told: str) -> None:
+def test_a_refused_command_reports_the_reason(words: tuple[str, ...], message: str) -> None:
     error = sage(*words).exception
 
     assert isinstance(error, ConfigError)
-    assert told in str(error)
+    assert message in str(error)
 
 
 def test_an_invalid_number_of_replicas_is_refused_without_a_request() -> None:

@@ -24,7 +24,7 @@ from sage_gateway.engines.egress import (
 LISTED = ("api.example.com", "localhost", "10.1.0.0/16", "192.0.2.7")
 HITS: list[str] = []
 
-#: Sources with PORT in them; none names a host that is listed as it must be.
+#: Sources with PORT in them; all must be refused, since their host is not listed correctly.
 SOURCES = [
     "http://127.0.0.1:PORT/v1",
     "http://127.1:PORT/v1",
@@ -96,7 +96,7 @@ SOURCES = [
 
 
 class Canary(BaseHTTPRequestHandler):
-    """Whoever arrives is noted."""
+    """A server that records every request."""
 
     def do_GET(self) -> None:
         HITS.append(self.path)
@@ -116,10 +116,10 @@ class SixCanary(ThreadingHTTPServer):
 
 @pytest.fixture(scope="module")
 def canary() -> Iterator[int]:
-    """A server inside, at all of 127.0.0.0/8 and, at the same port, at ::1 where there is one."""
+    """An internal server on all of 127.0.0.0/8 and, on the same port, on ::1 if there is IPv6."""
     servers: list[ThreadingHTTPServer] = [ThreadingHTTPServer(("0.0.0.0", 0), Canary)]
     port: int = servers[0].server_address[1]
-    with contextlib.suppress(OSError):  # where there is no IPv6
+    with contextlib.suppress(OSError):  # without IPv6
         servers.append(SixCanary(("::1", port), Canary))
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -134,8 +134,8 @@ def canary() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def inside(start: Any, fake: Any) -> Iterator[Any]:
-    """A gateway that has some hosts listed."""
+def guarded_gateway(start: Any, fake: Any) -> Iterator[Any]:
+    """A gateway with a list of allowed hosts."""
     with start({"talk": fake()}, pool={"engine_hosts": list(LISTED)}) as gateway:
         yield gateway
 
@@ -150,27 +150,27 @@ def test_a_source_with_an_unlisted_host_is_refused(source: str) -> None:
         target(source.replace("PORT", "8080"), LISTED)
 
 
-def test_no_server_is_reached_over_the_admin_route(inside: Any, canary: int) -> None:
+def test_no_server_is_reached_over_the_admin_route(guarded_gateway: Any, canary: int) -> None:
     answers = {}
     for number, source in enumerate(SOURCES):
         spec = {"engine": "remote", "kind": "chat", "source": source.replace("PORT", str(canary))}
-        answer = inside.client.put(f"/pool/models/m{number}", json=spec)
+        answer = guarded_gateway.client.put(f"/pool/models/m{number}", json=spec)
         answers[source] = (answer.status_code, answer.json()["error"]["code"])
 
     assert set(answers.values()) == {(400, "model_refused")}, answers
     assert HITS == []
-    assert [m["id"] for m in inside.client.get("/pool/models").json()["data"]] == ["talk"]
+    assert [m["id"] for m in guarded_gateway.client.get("/pool/models").json()["data"]] == ["talk"]
 
 
-def test_a_listed_name_with_a_private_address_is_refused(inside: Any, canary: int) -> None:
+def test_a_listed_name_with_a_private_address_is_refused(guarded_gateway: Any, canary: int) -> None:
     spec = {"engine": "remote", "kind": "chat", "source": f"http://localhost:{canary}/v1"}
-    inside.client.put("/pool/models/rebound", json=spec)
-    model = inside.pool.models["rebound"]
-    inside.until(lambda: model.replica_slots[0].replica.restarts > 0)
+    guarded_gateway.client.put("/pool/models/rebound", json=spec)
+    model = guarded_gateway.pool.models["rebound"]
+    guarded_gateway.until(lambda: model.replica_slots[0].replica.restarts > 0)
 
     assert "which is not public; add that to engine_hosts" in model.replica_slots[0].replica.reason
-    assert inside.chat("echo hi", model="rebound").status_code == 503
-    inside.client.delete("/pool/models/rebound")
+    assert guarded_gateway.chat("echo hi", model="rebound").status_code == 503
+    guarded_gateway.client.delete("/pool/models/rebound")
     assert HITS == []
 
 
@@ -184,12 +184,14 @@ def test_a_listed_name_with_a_private_address_is_refused(inside: Any, canary: in
         {"model": "http://127.0.0.1:PORT/v1"},
     ],
 )
-def test_a_request_cannot_change_the_target(inside: Any, canary: int, more: dict[str, Any]) -> None:
+def test_a_request_cannot_change_the_target(
+    guarded_gateway: Any, canary: int, more: dict[str, Any]
+) -> None:
     messages = [{"role": "user", "content": "echo hi"}]
     body = {"model": "talk", "messages": messages, **more}
     text = httpx.Request("POST", "http://x", json=body).content.replace(b"PORT", b"%d" % canary)
     headers = {"x-forwarded-host": f"127.0.0.1:{canary}", "host": f"127.0.0.1:{canary}"}
-    inside.client.post("/v1/chat/completions", content=text, headers=headers)
+    guarded_gateway.client.post("/v1/chat/completions", content=text, headers=headers)
 
     assert HITS == []
 
@@ -228,7 +230,7 @@ def test_a_redirect_is_an_error_and_is_not_followed(start: Any, fake: Any, canar
         ("fe80::1", False),
         ("fd00:ec2::254", False),
         ("::ffff:127.0.0.1", False),
-        ("::ffff:10.1.0.1", False),  # what is inside is listed, the mapping is not
+        ("::ffff:10.1.0.1", False),  # the inner address is listed, the mapped one is not
         ("64:ff9b::a9fe:a9fe", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::1", False),

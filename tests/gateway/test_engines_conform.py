@@ -30,10 +30,10 @@ KEY_ENV, SECRET = "SAGE_TEST_API_KEY", "sk-of-the-provider"
 
 @dataclass
 class Engine:
-    """A gateway in front of one engine, and what the engine has seen."""
+    """A gateway in front of one engine, and the statistics of that engine."""
 
     gateway: Any
-    seen: Callable[[], dict[str, Any]]
+    engine_stats: Callable[[], dict[str, Any]]
 
     def chat(self, content: str, **more: Any) -> httpx.Response:
         answer: httpx.Response = self.gateway.chat(content, **more)
@@ -41,13 +41,13 @@ class Engine:
 
 
 @contextlib.contextmanager
-def elsewhere(*arguments: str) -> Iterator[int]:
-    """The port of the scripted server, which no pool has started."""
+def remote_server(*arguments: str) -> Iterator[int]:
+    """The port of the scripted server, started outside the pool."""
     port = free_port()
     line = [sys.executable, str(SERVER), "--port", str(port), "--alias", "theirs", *arguments]
     with subprocess.Popen(line) as process:
         try:
-            wait_until(lambda: answers(port), 10, "the server elsewhere")
+            wait_until(lambda: answers(port), 10, "the remote server")
             yield port
         finally:
             process.kill()
@@ -64,7 +64,7 @@ def answers(port: int) -> bool:
 def local(start: Any, fake: Any, **more: Any) -> Iterator[Engine]:
     models = {"talk": fake(**more), "vectors": fake("embedding", **more)}
     with start(models) as gateway:
-        yield Engine(gateway, gateway.seen)
+        yield Engine(gateway, gateway.engine_stats)
 
 
 def remote_model(port: int, **more: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def remote_model(port: int, **more: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def remote(start: Any, fake: Any, **more: Any) -> Iterator[Engine]:
     os.environ[KEY_ENV] = SECRET
-    with elsewhere() as port:
+    with remote_server() as port:
         vectors = remote_model(port, kind="embedding", dim=4, **more)
         models = {"talk": remote_model(port, **more), "vectors": vectors}
         with start(models, pool={"engine_hosts": ["127.0.0.1"]}) as gateway:
@@ -146,19 +146,19 @@ def test_a_stream_that_breaks_ends_with_an_error(engine: Engine) -> None:
 
 
 def test_a_disconnect_reaches_the_engine_within_a_second(engine: Engine) -> None:
-    before = engine.seen()["hung_up"]
+    before = engine.engine_stats()["hung_up"]
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
     with engine.gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
     began = time.monotonic()
 
-    engine.gateway.until(lambda: engine.seen()["hung_up"] > before)
+    engine.gateway.until(lambda: engine.engine_stats()["hung_up"] > before)
     assert time.monotonic() - began < 1
 
 
 def test_the_callers_key_is_not_sent_to_the_engine(engine: Engine) -> None:
     engine.chat("echo hi")
-    headers = {name.lower(): value for name, value in engine.seen()["headers"].items()}
+    headers = {name.lower(): value for name, value in engine.engine_stats()["headers"].items()}
 
     assert "sk-sage-test" not in str(headers)
     assert headers.get("authorization", "") in ("", f"Bearer {SECRET}")
@@ -167,7 +167,7 @@ def test_the_callers_key_is_not_sent_to_the_engine(engine: Engine) -> None:
 def test_a_remote_engine_gets_its_own_model_name_and_key(start: Any, fake: Any) -> None:
     with remote(start, fake) as engine:
         engine.chat("echo hi")
-        seen = engine.seen()
+        seen = engine.engine_stats()
         (talk, _) = engine.gateway.client.get("/pool/replicas").json()["data"]
 
     assert seen["last"]["model"] == "theirs"
@@ -185,7 +185,7 @@ def test_a_remote_engine_that_refuses_the_gateways_key_is_a_502(start: Any, fake
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"source": "http://127.0.0.2:1/v1"}, "not in engine_hosts (127.0.0.1)"),
         ({"source": None}, "needs a source"),
@@ -195,14 +195,14 @@ def test_a_remote_engine_that_refuses_the_gateways_key_is_a_502(start: Any, fake
     ],
 )
 def test_an_invalid_remote_engine_is_refused(
-    start: Any, fake: Any, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], told: str
+    start: Any, fake: Any, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setenv(KEY_ENV, SECRET)
     with start({"talk": fake()}, pool={"engine_hosts": ["127.0.0.1"]}) as gateway:
         answer = gateway.client.put("/pool/models/far", json=remote_model(1, **more))
 
     assert answer.status_code == 400
-    assert told in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
 def test_a_healthy_engine_that_fails_the_probe_is_not_ready(start: Any, fake: Any) -> None:
@@ -218,7 +218,7 @@ def test_a_healthy_engine_that_fails_the_probe_is_not_ready(start: Any, fake: An
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "told"),
+    ("kind", "body", "message"),
     [
         ("chat", b'{"choices": [{}]}', ""),
         ("chat", b'{"choices": []}', "without choices"),
@@ -232,8 +232,8 @@ def test_a_healthy_engine_that_fails_the_probe_is_not_ready(start: Any, fake: An
         ("embedding", b'{"error": "x"}', "not answered"),
     ],
 )
-def test_the_response_to_the_probe_is_validated(kind: str, body: bytes, told: str) -> None:
+def test_the_response_to_the_probe_is_validated(kind: str, body: bytes, message: str) -> None:
     found = response_error(kind, body, 2)
 
-    assert told in found
-    assert bool(told) == bool(found)
+    assert message in found
+    assert bool(message) == bool(found)

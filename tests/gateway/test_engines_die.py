@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from waiting import ended, wait_until
+from waiting import has_ended, wait_until
 
 from sage_flink.common import ConfigError
 from sage_gateway.app import listen, main
@@ -39,7 +39,7 @@ def test_a_killed_engine_is_started_again_and_serves(start: Any, fake: Any) -> N
         assert pid(gateway) != old
 
 
-def test_with_a_second_replica_no_caller_sees_an_engine_die(start: Any, fake: Any) -> None:
+def test_with_a_second_replica_a_dead_engine_fails_no_request(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
         seen = []
@@ -113,9 +113,9 @@ def test_a_failed_engine_is_logged_with_the_path_of_its_log(
 
 
 async def test_a_program_that_cannot_be_run_is_reported_in_the_engines_log(tmp_path: Path) -> None:
-    gone = await process.start(["/no/such/program", "--port", "1"], {}, tmp_path / "log")
+    child = await process.start(["/no/such/program", "--port", "1"], {}, tmp_path / "log")
 
-    assert await gone.wait() == 127
+    assert await child.wait() == 127
     assert "cannot run /no/such/program: No such file" in (tmp_path / "log").read_text()
 
 
@@ -128,14 +128,14 @@ def absent(_: Launch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (broken_argv, "engine odd gives no command line: KeyError('--more')"),
         (absent, "no program no-such-program for engine odd"),
     ],
 )
 def test_an_engine_without_a_command_line_is_reported_before_the_start(
-    start: Any, fake: Any, argv: Callable[[Launch], list[str]], told: str
+    start: Any, fake: Any, argv: Callable[[Launch], list[str]], message: str
 ) -> None:
     odd = Engine(kinds=frozenset({"chat"}), argv=argv, weights=False)
     models = {name: {**fake(arguments=["--more"]), "engine": "odd"} for name in ("a", "b")}
@@ -145,7 +145,7 @@ def test_an_engine_without_a_command_line_is_reported_before_the_start(
 
     head, *lines = str(caught.value).splitlines()
     assert head == "pool: 2 mistakes"
-    assert all(f"models.{name}: {told}" in line for name, line in zip("ab", lines, strict=True))
+    assert all(f"models.{name}: {message}" in line for name, line in zip("ab", lines, strict=True))
 
 
 def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any) -> None:
@@ -153,7 +153,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
 
     def moody(launch: Launch) -> list[str]:
         turns.append(launch.port)
-        if len(turns) == 2:  # the first turn is the check before the start
+        if len(turns) == 2:  # the first iteration is the check before the start
             raise KeyError("mood")
         return ENGINES["fake"].argv(launch)
 
@@ -169,7 +169,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
 
 
 class Fatal(BaseException):
-    """An exception that is not caught."""
+    """An exception that no supervisor catches."""
 
 
 def test_a_replica_without_a_supervisor_is_reported(
@@ -205,13 +205,13 @@ def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: in
         gateway.send_signal(number)
         gateway.wait(10)
         assert engines
-        wait_until(lambda: all(ended(one.pid) for one in engines), 2, "the engines to end")
+        wait_until(lambda: all(has_ended(one.pid) for one in engines), 2, "the engines to end")
 
     assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (POOL.replace("fake", "llamacpp, source: nothing.gguf"), "run `bash infra/setup.sh`"),
         (POOL.replace("fake", "llamacpp"), "engine llamacpp needs a source"),
@@ -221,7 +221,7 @@ def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: in
     ],
 )
 def test_a_gateway_that_cannot_start_prints_the_reason_on_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(text)
@@ -231,7 +231,7 @@ def test_a_gateway_that_cannot_start_prints_the_reason_on_one_line(
     with pytest.raises(SystemExit) as ended:
         main()
 
-    assert told in str(ended.value)
+    assert message in str(ended.value)
     assert "\n" not in str(ended.value)
 
 

@@ -92,10 +92,12 @@ def test_a_request_is_queued_for_a_healthy_replica_rather_than_sent_to_an_open_c
 
         assert ends == [200] * 5
         assert gateway.pool.models["talk"].queue.outcomes["dispatched"] > 0
-        assert [gateway.seen("talk", i)["requests"] for i in range(2)] == [0, 5]
+        assert [gateway.engine_stats("talk", i)["requests"] for i in range(2)] == [0, 5]
 
 
-def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPoolExecutor) -> None:
+def test_a_hedge_does_not_wait_for_a_free_slot(
+    start: Any, fake: Any, callers: ThreadPoolExecutor
+) -> None:
     model = fake("embedding", replicas=2, concurrency=1, health=RARELY, hedge_after_ms=20)
     body = {"model": "vectors", "input": "x"}
     with start({"vectors": model}) as gateway:
@@ -113,7 +115,7 @@ def test_a_hedge_does_not_wait_for_room(start: Any, fake: Any, callers: ThreadPo
             engine.send_signal(signal.SIGCONT)
 
         assert [ask.result().status_code for ask in asks] == [200, 200]
-        assert sum(gateway.seen("vectors", i)["requests"] for i in range(2)) == 2
+        assert sum(gateway.engine_stats("vectors", i)["requests"] for i in range(2)) == 2
 
 
 def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:
@@ -144,7 +146,7 @@ def model_of(rows: list[tuple[ReplicaState, int, bool, int, Circuit]]) -> Model:
         max_size=4,
     )
 )
-def test_the_queue_and_the_router_agree_on_whether_there_is_room(
+def test_the_queue_and_the_router_agree_on_free_slots(
     rows: list[tuple[ReplicaState, int, bool, int, Circuit]],
 ) -> None:
     model = model_of(rows)
@@ -155,7 +157,7 @@ def test_the_queue_and_the_router_agree_on_whether_there_is_room(
     assert index is None or model.replica_slots[index].in_flight < 3
 
 
-def made_key(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
+def create_key_headers(gateway: Any, tenant: str, **limits: int) -> dict[str, str]:
     """The headers of a new key of ``tenant``."""
     wanted = {"tenant": tenant, "scopes": ["infer", "read"], "limits": limits}
     made = gateway.client.post("/pool/keys", json=wanted).json()
@@ -176,10 +178,10 @@ def tokens_used(gateway: Any, headers: dict[str, str]) -> int:
 
 @contextlib.contextmanager
 def busy(gateway: Any) -> Iterator[None]:
-    """The one replica has a stream in hand that does not end."""
+    """The only replica serves a stream that does not end."""
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
     with gateway.client.stream("POST", CHAT, json=body) as answer:
-        events = answer.iter_bytes()  # dropped, it would hang up
+        events = answer.iter_bytes()  # without a reference the client would disconnect
         next(events)
         yield
 
@@ -196,7 +198,7 @@ def test_a_request_rejected_by_the_queue_is_not_charged_and_reserves_no_tokens(
     start: Any, fake: Any, model: dict[str, Any], headers: dict[str, str], status: int
 ) -> None:
     with start({"talk": fake(concurrency=1, **model)}) as gateway:
-        own = made_key(gateway, "acme", tokens_per_day=300)
+        own = create_key_headers(gateway, "acme", tokens_per_day=300)
         with busy(gateway):
             ends = [post_chat(gateway, "echo hi", own | headers) for _ in range(5)]
         gateway.until(lambda: post_chat(gateway, "echo hi", own).status_code == 200)
@@ -210,7 +212,7 @@ def test_a_request_cancelled_in_the_queue_is_not_charged_and_reserves_no_tokens(
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
-        own = made_key(gateway, "acme", tokens_per_day=300)
+        own = create_key_headers(gateway, "acme", tokens_per_day=300)
         with busy(gateway):
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
@@ -225,7 +227,7 @@ def test_fair_shares_use_the_tenant_of_the_key_and_ignore_the_header(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1, policy="fair")}) as gateway:
-        many, one = made_key(gateway, "many"), made_key(gateway, "one")
+        many, one = create_key_headers(gateway, "many"), create_key_headers(gateway, "one")
         order: list[str] = []
 
         def ask(name: str, headers: dict[str, str]) -> None:

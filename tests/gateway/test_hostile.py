@@ -1,4 +1,4 @@
-"""Hostile input: every answer is a refusal in OpenAI's shape, and no engine is harmed by it."""
+"""Hostile input is refused with an error in OpenAI's schema, and reaches no engine."""
 
 import socket
 from typing import Any
@@ -68,21 +68,21 @@ def target(start: Any, fake: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def engines(target: Any) -> Any:
-    """Counts what all engines together were asked."""
+    """A function that counts the requests at all engines."""
     with httpx.Client() as client:
         urls = [model.replica_slots[0].url("/seen") for model in target.pool.models.values()]
         yield lambda: sum(client.get(url).json()["requests"] for url in urls)
 
 
-def refused(target: Any, engines: Any, path: str, body: bytes) -> None:
-    seen = engines()
+def assert_refused(target: Any, engines: Any, path: str, body: bytes) -> None:
+    before = engines()
     answer = target.client.post(path, content=body)
 
     assert answer.status_code == 400, answer.text
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert "Traceback" not in answer.text
     assert len(answer.content) < 2000
-    assert engines() == seen
+    assert engines() == before
 
 
 def good(path: str, more: bytes = b"", model: bytes = b"") -> bytes:
@@ -96,28 +96,28 @@ def test_a_good_request_is_answered(target: Any, path: str) -> None:
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_what_is_no_request_is_a_400(target: Any, engines: Any, path: str, body: bytes) -> None:
-    refused(target, engines, path, body)
+def test_an_invalid_request_is_a_400(target: Any, engines: Any, path: str, body: bytes) -> None:
+    assert_refused(target, engines, path, body)
 
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("more", FIELDS.values(), ids=FIELDS)
-def test_a_field_that_is_no_json_is_a_400_though_nobody_reads_it(
+def test_an_unknown_field_that_is_not_json_is_a_400(
     target: Any, engines: Any, path: str, more: bytes
 ) -> None:
-    refused(target, engines, path, good(path, more))
+    assert_refused(target, engines, path, good(path, more))
 
 
 @pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS)
 @pytest.mark.parametrize("field", [b"max_tokens", b"max_completion_tokens", b"n"])
-def test_counts_are_whole_numbers_within_reason(
+def test_a_count_outside_its_range_is_a_400(
     target: Any, engines: Any, field: bytes, number: bytes
 ) -> None:
-    refused(target, engines, ROUTES[0], good(ROUTES[0], b',"%b":%b' % (field, number)))
+    assert_refused(target, engines, ROUTES[0], good(ROUTES[0], b',"%b":%b' % (field, number)))
 
 
 @pytest.mark.parametrize("more", [b',"x":1e999', b',"x":' + b"9" * 5000, b',"x":"\\u0000"'])
-def test_what_is_json_is_passed_on_under_an_alias_too(target: Any, more: bytes) -> None:
+def test_any_json_value_is_forwarded_under_an_alias_too(target: Any, more: bytes) -> None:
     for model in (b"talk", b"alias"):
         status = target.client.post(ROUTES[0], content=good(ROUTES[0], more, model)).status_code
         assert status in (200, 400)
@@ -144,8 +144,8 @@ HEADS = {
 }
 
 
-def sent(target: Any, raw: bytes) -> bytes:
-    """What comes back, up to the end of the head; nothing where the gateway hangs up."""
+def send_raw(target: Any, raw: bytes) -> bytes:
+    """The response up to the end of its head; empty if the gateway closes the connection."""
     host, port = target.url.removeprefix("http://").rstrip("/").split(":")
     found = b""
     with socket.create_connection((host, int(port)), timeout=5) as caller:
@@ -160,12 +160,12 @@ def sent(target: Any, raw: bytes) -> bytes:
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/batches", b"/health"])
-def test_a_strange_head_costs_only_its_sender(target: Any, path: bytes, head: bytes) -> None:
+def test_a_strange_head_affects_no_other_request(target: Any, path: bytes, head: bytes) -> None:
     raw = good(ROUTES[0])
     length = b"" if b"content-length" in head else b"content-length: %d\r\n" % len(raw)
     start = b"POST %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n" % (path, KEY)
 
-    status = sent(target, start + head + length + b"\r\n" + raw)[9:12]
+    status = send_raw(target, start + head + length + b"\r\n" + raw)[9:12]
 
     assert status in (b"", b"200", b"400", b"404", b"405", b"413", b"431")
     assert target.client.post(ROUTES[0], content=good(ROUTES[0])).status_code == 200
@@ -190,4 +190,4 @@ def test_a_strange_head_costs_only_its_sender(target: Any, path: bytes, head: by
 def test_a_strange_path_is_refused(target: Any, path: bytes) -> None:
     start = b"GET %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n\r\n" % (path, KEY)
 
-    assert sent(target, start)[9:10] in (b"4", b"2")
+    assert send_raw(target, start)[9:10] in (b"4", b"2")

@@ -1,4 +1,4 @@
-"""A call under an id is paid for once; the fake engine counts its requests."""
+"""Idempotency: a call under an id is generated once; the fake engine counts its requests."""
 
 import asyncio
 import threading
@@ -20,16 +20,16 @@ KEY = "sk-sage-test"
 CHAT = "/v1/chat/completions"
 
 
-def new_id() -> dict[str, str]:
+def new_id_headers() -> dict[str, str]:
     return {"x-request-id": uuid.uuid4().hex}
 
 
-class Caller:
-    """Client that sends requests with headers, and counts the requests that its engine got."""
+class RepeatingClient:
+    """Client that repeats requests under their ids, and counts the requests at the engine."""
 
     def __init__(self, gateway: Any) -> None:
         self.gateway = gateway
-        self._before = gateway.seen()
+        self._before = gateway.engine_stats()
 
     def ask(self, content: str, headers: dict[str, str], **more: Any) -> httpx.Response:
         found: httpx.Response = self.gateway.client.post(
@@ -40,21 +40,23 @@ class Caller:
     def begin(self, content: str, headers: dict[str, str], **more: Any) -> "Future":
         return Future(lambda: self.ask(content, headers, **more))
 
-    def hang_up(self, content: str, headers: dict[str, str], *, after_s: float = 0.3) -> None:
-        own = {"authorization": f"Bearer {KEY}", **headers}
+    def disconnect(self, content: str, headers: dict[str, str], *, after_s: float = 0.3) -> None:
+        id_headers = {"authorization": f"Bearer {KEY}", **headers}
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(self.gateway.url + CHAT, content=chat(content), headers=own, timeout=after_s)
+            httpx.post(
+                self.gateway.url + CHAT, content=chat(content), headers=id_headers, timeout=after_s
+            )
 
-    def asked(self) -> int:
-        count: int = self.gateway.seen()["requests"] - self._before["requests"]
+    def engine_requests(self) -> int:
+        count: int = self.gateway.engine_stats()["requests"] - self._before["requests"]
         return count
 
-    def aborted(self) -> int:
-        count: int = self.gateway.seen()["hung_up"] - self._before["hung_up"]
+    def abort_count(self) -> int:
+        count: int = self.gateway.engine_stats()["hung_up"] - self._before["hung_up"]
         return count
 
-    def counted(self, name: str) -> float:
-        """A sample of ``/metrics``, all labels of it together."""
+    def metric(self, name: str) -> float:
+        """The value of a metric, summed over its labels."""
         lines = self.gateway.client.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
@@ -82,85 +84,89 @@ def ledger_header(answer: httpx.Response) -> str | None:
 
 
 @pytest.fixture
-def caller(gateway: Any) -> Iterator[Caller]:
-    return Caller(gateway)
+def caller(gateway: Any) -> Iterator[RepeatingClient]:
+    return RepeatingClient(gateway)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", ["x-request-id", "idempotency-key"])
 def test_a_repeated_call_gets_the_same_bytes_without_the_engine(
-    caller: Caller, name: str, stream: bool
+    caller: RepeatingClient, name: str, stream: bool
 ) -> None:
-    own = {name: uuid.uuid4().hex}
+    id_headers = {name: uuid.uuid4().hex}
 
-    first = caller.ask("echo one two three", own, stream=stream)
-    again = caller.ask("echo one two three", own, stream=stream)
+    first = caller.ask("echo one two three", id_headers, stream=stream)
+    again = caller.ask("echo one two three", id_headers, stream=stream)
 
     assert (first.status_code, again.status_code) == (200, 200)
     assert (ledger_header(first), ledger_header(again)) == (None, "hit")
     assert again.content == first.content
     assert again.headers["content-type"] == first.headers["content-type"]
-    assert caller.asked() == 1
+    assert caller.engine_requests() == 1
 
 
-def test_a_repeated_call_joins_the_call_in_flight(caller: Caller) -> None:
-    own = new_id()
+def test_a_repeated_call_is_coalesced_with_the_call_in_flight(caller: RepeatingClient) -> None:
+    id_headers = new_id_headers()
 
-    first = caller.begin("sleep 2", own)
-    caller.gateway.until(lambda: caller.asked() == 1)
+    first = caller.begin("sleep 2", id_headers)
+    caller.gateway.until(lambda: caller.engine_requests() == 1)
     with ThreadPoolExecutor(8) as many:
-        joined = list(many.map(lambda _: caller.ask("sleep 2", own), range(8)))
+        joined = list(many.map(lambda _: caller.ask("sleep 2", id_headers), range(8)))
 
     assert {answer.content for answer in joined} == {first.result().content}
     assert {ledger_header(answer) for answer in joined} == {"joined"}
-    assert caller.asked() == 1
+    assert caller.engine_requests() == 1
 
 
 def test_a_client_that_joins_a_stream_gets_it_from_the_start_and_then_live(
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake()}) as gateway:
-        caller, own, body = Caller(gateway), new_id(), chat("slow", stream=True)
-        with gateway.client.stream("POST", CHAT, content=body, headers=own) as first:
-            heard = first.iter_lines()
-            started = [next(heard) for _ in range(40)]
-            with gateway.client.stream("POST", CHAT, content=body, headers=own) as joiner:
+        caller, id_headers, body = (
+            RepeatingClient(gateway),
+            new_id_headers(),
+            chat("slow", stream=True),
+        )
+        with gateway.client.stream("POST", CHAT, content=body, headers=id_headers) as first:
+            lines = first.iter_lines()
+            started = [next(lines) for _ in range(40)]
+            with gateway.client.stream("POST", CHAT, content=body, headers=id_headers) as joiner:
                 late = joiner.iter_lines()
                 assert [next(late) for _ in range(40)] == started
-                assert [next(late) for _ in range(20)] == [next(heard) for _ in range(20)]
+                assert [next(late) for _ in range(20)] == [next(lines) for _ in range(20)]
 
         assert joiner.headers["x-sage-ledger"] == "joined"
-        assert caller.asked() == 1
+        assert caller.engine_requests() == 1
 
 
-def test_a_client_that_disconnects_and_repeats_joins_the_detached_call(caller: Caller) -> None:
-    own = new_id()
+def test_a_client_that_disconnects_and_repeats_joins_the_detached_call(
+    caller: RepeatingClient,
+) -> None:
+    id_headers = new_id_headers()
 
-    caller.hang_up("sleep 1", own)
-    again = caller.ask("sleep 1", own)
+    caller.disconnect("sleep 1", id_headers)
+    again = caller.ask("sleep 1", id_headers)
 
     assert ledger_header(again) == "joined"
-    assert (caller.asked(), caller.aborted()) == (1, 0)
+    assert (caller.engine_requests(), caller.abort_count()) == (1, 0)
 
 
 def test_a_client_that_disconnects_and_repeats_later_gets_the_recorded_answer(
-    caller: Caller,
+    caller: RepeatingClient,
 ) -> None:
-    own = new_id()
-    kept = caller.counted("sage_gateway_ledger_records_total")
+    id_headers = new_id_headers()
+    kept = caller.metric("sage_gateway_ledger_records_total")
 
-    caller.hang_up("sleep 0.6", own)
-    caller.gateway.until(lambda: caller.counted("sage_gateway_ledger_records_total") > kept)
-    again = caller.ask("sleep 0.6", own)
+    caller.disconnect("sleep 0.6", id_headers)
+    caller.gateway.until(lambda: caller.metric("sage_gateway_ledger_records_total") > kept)
+    again = caller.ask("sleep 0.6", id_headers)
 
     assert ledger_header(again) == "hit"
     assert again.json()["choices"][0]["message"]["content"] == "sleep"
-    assert (caller.asked(), caller.aborted()) == (1, 0)
+    assert (caller.engine_requests(), caller.abort_count()) == (1, 0)
 
 
-def test_a_job_that_is_killed_and_replayed_pays_for_no_generation_twice(
-    start: Any, fake: Any
-) -> None:
+def test_a_killed_and_replayed_job_generates_no_answer_twice(start: Any, fake: Any) -> None:
     count = 60
 
     async def all_of(gateway: Any, ids: list[dict[str, str]], seconds: float) -> list[Any]:
@@ -168,146 +174,150 @@ def test_a_job_that_is_killed_and_replayed_pays_for_no_generation_twice(
         key = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(limits=limits, timeout=seconds, headers=key) as client:
             url, body = gateway.url + CHAT, chat("sleep 4")
-            calls = (client.post(url, content=body, headers=own) for own in ids)
+            calls = (client.post(url, content=body, headers=id_headers) for id_headers in ids)
             return await asyncio.gather(*calls, return_exceptions=True)
 
     with start({"talk": fake()}) as gateway:
-        caller, ids = Caller(gateway), [new_id() for _ in range(count)]
+        caller, ids = RepeatingClient(gateway), [new_id_headers() for _ in range(count)]
         cut_off = asyncio.run(all_of(gateway, ids, 2.0))
         replayed = asyncio.run(all_of(gateway, ids, 30.0))
 
         assert {type(answer) for answer in cut_off} == {httpx.ReadTimeout}
         assert {answer.status_code for answer in replayed} == {200}
         assert {ledger_header(answer) for answer in replayed} <= {"joined", "hit"}
-        assert (caller.asked(), caller.aborted()) == (count, 0)
+        assert (caller.engine_requests(), caller.abort_count()) == (count, 0)
 
 
 def test_a_client_that_returns_to_its_stream_gets_it_from_the_start(start: Any, fake: Any):
     with start({"talk": fake()}) as gateway:
-        caller, own = Caller(gateway), new_id()
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
         body = chat("slow", stream=True)
-        with gateway.client.stream("POST", CHAT, content=body, headers=own) as first:
+        with gateway.client.stream("POST", CHAT, content=body, headers=id_headers) as first:
             started = next(first.iter_lines())
         time.sleep(0.3)
-        with gateway.client.stream("POST", CHAT, content=body, headers=own) as again:
+        with gateway.client.stream("POST", CHAT, content=body, headers=id_headers) as again:
             assert next(again.iter_lines()) == started
 
         assert again.headers["x-sage-ledger"] == "joined"
-        assert (caller.asked(), caller.aborted()) == (1, 0)
+        assert (caller.engine_requests(), caller.abort_count()) == (1, 0)
 
 
-def test_a_call_without_an_id_is_aborted_with_its_client(caller: Caller) -> None:
-    caller.hang_up("sleep 30", {"x-request-id": "r-1"})
+def test_a_call_without_an_id_is_aborted_with_its_client(caller: RepeatingClient) -> None:
+    caller.disconnect("sleep 30", {"x-request-id": "r-1"})
 
-    caller.gateway.until(lambda: caller.aborted() == 1, 1.0)
+    caller.gateway.until(lambda: caller.abort_count() == 1, 1.0)
 
 
 def test_a_detached_call_is_aborted_after_its_grace_time(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, pool={"ledger": {"grace_s": 0.5}}) as gateway:
-        caller = Caller(gateway)
+        caller = RepeatingClient(gateway)
 
-        caller.hang_up("sleep 30", new_id())
-        gateway.until(lambda: caller.aborted() == 1, 5.0)
+        caller.disconnect("sleep 30", new_id_headers())
+        gateway.until(lambda: caller.abort_count() == 1, 5.0)
 
-        assert caller.counted("sage_gateway_ledger_detached_aborted_total") == 1
-        assert caller.counted("sage_gateway_ledger_detached ") == 0
+        assert caller.metric("sage_gateway_ledger_detached_aborted_total") == 1
+        assert caller.metric("sage_gateway_ledger_detached ") == 0
 
 
 def test_detached_calls_beyond_the_limit_are_aborted(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, pool={"ledger": {"orphans_max": 1}}) as gateway:
-        caller, own = Caller(gateway), new_id()
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
 
-        caller.hang_up("sleep 3", own)
-        caller.hang_up("sleep 30", new_id())
-        gateway.until(lambda: caller.aborted() == 1, 5.0)
+        caller.disconnect("sleep 3", id_headers)
+        caller.disconnect("sleep 30", new_id_headers())
+        gateway.until(lambda: caller.abort_count() == 1, 5.0)
 
-        assert caller.counted("sage_gateway_ledger_detached ") == 1
-        assert ledger_header(caller.ask("sleep 3", own)) in ("joined", "hit")
-        assert caller.asked() == 2
+        assert caller.metric("sage_gateway_ledger_detached ") == 1
+        assert ledger_header(caller.ask("sleep 3", id_headers)) in ("joined", "hit")
+        assert caller.engine_requests() == 2
 
 
-def test_another_body_under_an_idempotency_key_is_a_422_in_openais_shape(caller: Caller) -> None:
-    own = {"idempotency-key": "order 66"}
+def test_another_body_under_an_idempotency_key_is_a_422_in_openais_schema(
+    caller: RepeatingClient,
+) -> None:
+    id_headers = {"idempotency-key": "order 66"}
 
-    caller.ask("echo mine", own)
-    other = caller.ask("echo yours", own)
+    caller.ask("echo mine", id_headers)
+    other = caller.ask("echo yours", id_headers)
     running = caller.begin("sleep 0.5", {"idempotency-key": "order 67"})
-    caller.gateway.until(lambda: caller.asked() == 2)
+    caller.gateway.until(lambda: caller.engine_requests() == 2)
     beside = caller.ask("echo yours", {"idempotency-key": "order 67"})
 
     assert (other.status_code, beside.status_code) == (422, 422)
     assert other.json()["error"]["code"] == "idempotency_key_reused"
     assert set(other.json()["error"]) == {"message", "type", "param", "code"}
     assert running.result().status_code == 200
-    assert caller.asked() == 2
+    assert caller.engine_requests() == 2
 
 
-def test_another_body_under_a_request_id_is_another_call(caller: Caller) -> None:
+def test_another_body_under_a_request_id_is_another_call(caller: RepeatingClient) -> None:
     name = uuid.uuid4().hex
-    own = {"x-request-id": name, "idempotency-key": name}
+    id_headers = {"x-request-id": name, "idempotency-key": name}
 
-    answers = [caller.ask(f"echo {n}", own) for n in (1, 2, 1)]
+    answers = [caller.ask(f"echo {n}", id_headers) for n in (1, 2, 1)]
 
-    told = [a.json()["choices"][0]["message"]["content"] for a in answers]
-    assert told == ["1", "2", "1"]
+    contents = [a.json()["choices"][0]["message"]["content"] for a in answers]
+    assert contents == ["1", "2", "1"]
     assert [ledger_header(a) for a in answers] == [None, None, "hit"]
 
 
-def test_a_constant_request_id_does_not_make_calls_idempotent(caller: Caller) -> None:
+def test_a_constant_request_id_does_not_make_calls_idempotent(caller: RepeatingClient) -> None:
     for _ in range(2):
         assert ledger_header(caller.ask("echo hi", {"x-request-id": "constant"})) is None
 
-    assert caller.asked() == 2
+    assert caller.engine_requests() == 2
 
 
-def test_another_key_or_tenant_or_path_never_gets_the_answer(caller: Caller) -> None:
-    own = new_id()
-    caller.ask("echo hi", own)
+def test_another_api_key_tenant_or_path_never_gets_the_answer(caller: RepeatingClient) -> None:
+    id_headers = new_id_headers()
+    caller.ask("echo hi", id_headers)
 
     basic = httpx.post(
-        caller.gateway.url + CHAT, content=chat("echo hi"), headers=own, auth=("any", KEY)
+        caller.gateway.url + CHAT, content=chat("echo hi"), headers=id_headers, auth=("any", KEY)
     )
-    tenant = caller.ask("echo hi", {**own, "x-sage-tenant": "other"})
+    tenant = caller.ask("echo hi", {**id_headers, "x-sage-tenant": "other"})
 
     assert (ledger_header(basic), ledger_header(tenant)) == (None, None)
-    assert caller.asked() == 3
+    assert caller.engine_requests() == 3
 
 
 @pytest.mark.parametrize("script", ["status 500", "status 429", "overflow"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failure_is_delivered_and_not_recorded(caller: Caller, script: str, stream: bool) -> None:
-    own = new_id()
+def test_a_failure_is_delivered_and_not_recorded(
+    caller: RepeatingClient, script: str, stream: bool
+) -> None:
+    id_headers = new_id_headers()
 
-    first = caller.ask(script, own, stream=stream)
-    again = caller.ask(script, own, stream=stream)
+    first = caller.ask(script, id_headers, stream=stream)
+    again = caller.ask(script, id_headers, stream=stream)
 
     assert first.status_code == again.status_code >= 400
     assert (ledger_header(first), ledger_header(again)) == (None, None)
-    assert caller.asked() == 2
+    assert caller.engine_requests() == 2
 
 
 def test_a_failure_is_delivered_to_all_joined_clients(start: Any, fake: Any) -> None:
     with start({"talk": fake(timeout_s=2)}) as gateway:
-        caller, own = Caller(gateway), new_id()
-        first = caller.begin("sleep 5", own)
-        gateway.until(lambda: caller.asked() == 1)
-        joined = caller.begin("sleep 5", own)
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
+        first = caller.begin("sleep 5", id_headers)
+        gateway.until(lambda: caller.engine_requests() == 1)
+        joined = caller.begin("sleep 5", id_headers)
 
         assert (first.result().status_code, joined.result().status_code) == (504, 504)
-        assert caller.asked() == 1
+        assert caller.engine_requests() == 1
 
 
 def test_a_stream_that_the_engine_cut_is_not_recorded(start: Any, fake: Any) -> None:
     with start({"talk": fake()}) as gateway:
-        caller, own = Caller(gateway), new_id()
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
 
-        first = caller.ask("cut 3", own, stream=True)
-        again = caller.ask("cut 3", own, stream=True)
+        first = caller.ask("cut 3", id_headers, stream=True)
+        again = caller.ask("cut 3", id_headers, stream=True)
 
         assert "stream_interrupted" in first.text
         assert again.content == first.content
         assert ledger_header(again) is None
-        assert caller.asked() == 2
+        assert caller.engine_requests() == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -316,31 +326,31 @@ def test_an_answer_above_the_size_limit_is_delivered_but_not_recorded(
 ) -> None:
     script = "echo " + " ".join(["word"] * 300)
     with start({"talk": fake()}, pool={"ledger": {"answer_bytes_max": 1024}}) as gateway:
-        caller, own = Caller(gateway), new_id()
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
 
-        first = caller.ask(script, own, stream=stream)
-        again = caller.ask(script, own, stream=stream)
+        first = caller.ask(script, id_headers, stream=stream)
+        again = caller.ask(script, id_headers, stream=stream)
 
         assert first.text.count("word") == again.text.count("word") == 300
         assert ledger_header(again) is None
-        assert caller.asked() == 2
-        assert caller.counted("sage_gateway_ledger_unfit_total") == 2
+        assert caller.engine_requests() == 2
+        assert caller.metric("sage_gateway_ledger_unfit_total") == 2
 
 
-def test_embeddings_are_answered_once_too_out_of_memory(gateway: Any) -> None:
-    own, body = new_id(), {"model": "vectors", "input": ["x", "y"]}
-    before = gateway.seen("vectors")["requests"]
+def test_embeddings_are_idempotent_too_and_replayed_from_memory(gateway: Any) -> None:
+    id_headers, body = new_id_headers(), {"model": "vectors", "input": ["x", "y"]}
+    before = gateway.engine_stats("vectors")["requests"]
 
-    first = gateway.client.post("/v1/embeddings", json=body, headers=own)
-    again = gateway.client.post("/v1/embeddings", json=body, headers=own)
+    first = gateway.client.post("/v1/embeddings", json=body, headers=id_headers)
+    again = gateway.client.post("/v1/embeddings", json=body, headers=id_headers)
 
     assert again.content == first.content
     assert ledger_header(again) == "hit"
-    assert gateway.seen("vectors")["requests"] == before + 1
+    assert gateway.engine_stats("vectors")["requests"] == before + 1
 
 
 class Inner:
-    """A pipeline that asks the pool under the id that its caller has too."""
+    """A pipeline that sends a request to the pool under the id of its own call."""
 
     def __init__(self, _: Settings) -> None:
         pass
@@ -348,42 +358,42 @@ class Inner:
     async def answer(
         self, body: dict[str, Any], pool: Pool, on_delta: OnDelta | None
     ) -> PipelineReply:
-        own = body["metadata"]["id"]
-        status, answer, _ = await pool.post(CHAT, chat("echo inner"), {"x-request-id": own})
+        id_headers = body["metadata"]["id"]
+        status, answer, _ = await pool.post(CHAT, chat("echo inner"), {"x-request-id": id_headers})
         assert status == 200
         return PipelineReply("outer of " + orjson.loads(answer)["choices"][0]["message"]["content"])
 
 
-def test_a_mounted_pipeline_and_its_inner_calls_do_not_meet(start: Any, fake: Any) -> None:
+def test_a_served_pipeline_and_its_inner_calls_have_separate_ids(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, factories={"rag": Inner}) as gateway:
-        caller, own = Caller(gateway), new_id()
-        metadata = {"id": own["x-request-id"]}
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
+        metadata = {"id": id_headers["x-request-id"]}
 
-        plain = caller.ask("echo inner", own)
-        outer = [caller.ask("hi", own, model="rag", metadata=metadata) for _ in range(2)]
+        plain = caller.ask("echo inner", id_headers)
+        outer = [caller.ask("hi", id_headers, model="rag", metadata=metadata) for _ in range(2)]
 
         assert plain.json()["choices"][0]["message"]["content"] == "inner"
         assert outer[0].json()["choices"][0]["message"]["content"] == "outer of inner"
         assert outer[1].content == outer[0].content
         assert [ledger_header(answer) for answer in (plain, *outer)] == [None, None, "hit"]
-        assert caller.asked() == 2
+        assert caller.engine_requests() == 2
 
 
 def test_with_store_off_every_call_goes_to_the_engine(start: Any, fake: Any) -> None:
     with start({"talk": fake()}, pool={"ledger": {"store": "off"}}) as gateway:
-        caller, own = Caller(gateway), new_id()
-        caller.ask("echo hi", own)
-        caller.ask("echo hi", own)
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
+        caller.ask("echo hi", id_headers)
+        caller.ask("echo hi", id_headers)
 
-        assert caller.asked() == 2
+        assert caller.engine_requests() == 2
         assert "sage_gateway_ledger" not in gateway.client.get("/metrics").text
 
 
 def test_metrics_count_calls_by_outcome(start: Any, fake: Any) -> None:
     with start({"talk": fake()}) as gateway:
-        caller, own = Caller(gateway), new_id()
+        caller, id_headers = RepeatingClient(gateway), new_id_headers()
         for _ in range(3):
-            caller.ask("echo hi", own)
+            caller.ask("echo hi", id_headers)
         text = gateway.client.get("/metrics").text
 
     assert 'sage_gateway_ledger_calls_total{outcome="dispatched"} 1.0' in text

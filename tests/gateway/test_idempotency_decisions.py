@@ -68,10 +68,10 @@ def test_an_idempotency_key_names_one_request_for_any_body(one: bytes, other: by
 
 @given(some, some)
 def test_a_request_id_with_another_body_names_another_call(one: bytes, other: bytes) -> None:
-    def made(body: bytes) -> IdempotencyKey | None:
+    def key_with_body(body: bytes) -> IdempotencyKey | None:
         return key_of(body=body, x_request_id=HEX, idempotency_key=HEX)
 
-    assert (made(one) == made(other)) == (one == other)
+    assert (key_with_body(one) == key_with_body(other)) == (one == other)
 
 
 @pytest.mark.parametrize("name", [HEX, HEX.upper(), UUID])

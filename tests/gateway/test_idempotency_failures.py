@@ -27,7 +27,7 @@ def ask(client: httpx.Client, content: str, headers: dict[str, str], **more: Any
     return client.post(CHAT, json=body, headers=headers)
 
 
-def new_id() -> dict[str, str]:
+def new_id_headers() -> dict[str, str]:
     return {"x-request-id": uuid.uuid4().hex}
 
 
@@ -46,13 +46,13 @@ def file_of(home: Path) -> Path:
 def test_an_answer_from_before_kill_9_is_replayed_from_the_file(
     tmp_path: Path, fake: Any, stream: bool
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
-        first = ask(client, "echo one two", own, stream=stream)
+        first = ask(client, "echo one two", id_headers, stream=stream)
         process.kill()
 
     with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
-        again = ask(client, "echo one two", own, stream=stream)
+        again = ask(client, "echo one two", id_headers, stream=stream)
         metrics = client.get("/metrics").text
 
     assert again.headers["x-sage-ledger"] == "hit"
@@ -72,9 +72,9 @@ def test_a_corrupt_file_is_renamed_and_a_new_one_created(
     file.write_bytes(found)
 
     with start({"talk": fake()}, home=tmp_path) as gateway:
-        own = new_id()
-        ask(gateway.client, "echo hi", own)
-        again = ask(gateway.client, "echo hi", own)
+        id_headers = new_id_headers()
+        ask(gateway.client, "echo hi", id_headers)
+        again = ask(gateway.client, "echo hi", id_headers)
 
     assert again.headers["x-sage-ledger"] == "hit"
     assert file.with_name("ledger.sqlite.corrupt").read_bytes() == found
@@ -86,15 +86,15 @@ def test_a_file_that_is_corrupted_later_is_renamed_too(
     file = file_of(tmp_path)
     with start({"talk": fake()}, home=tmp_path) as gateway:
         for _ in range(50):
-            ask(gateway.client, "echo " + "word " * 300, new_id())
-        own = new_id()
-        ask(gateway.client, "echo hi", own)
+            ask(gateway.client, "echo " + "word " * 300, new_id_headers())
+        id_headers = new_id_headers()
+        ask(gateway.client, "echo hi", id_headers)
     with file.open("r+b") as half:
         half.seek(4096)
         half.write(b"\xff" * (file.stat().st_size - 8192))
 
     with start({"talk": fake()}, home=tmp_path) as gateway:
-        answers = [ask(gateway.client, "echo hi", own) for _ in range(3)]
+        answers = [ask(gateway.client, "echo hi", id_headers) for _ in range(3)]
         gateway.until(lambda: file.with_name("ledger.sqlite.corrupt").exists())
 
     assert {answer.status_code for answer in answers} == {200}
@@ -107,10 +107,10 @@ def test_a_locked_file_delays_no_answer_and_has_them_all_later(
     with start({"talk": fake()}, home=tmp_path) as gateway:
         with closing(sqlite3.connect(file)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            answers = [ask(gateway.client, "echo hi", new_id()) for _ in range(20)]
-            time.sleep(1.0)  # its thread waits for the lock, and tries again
-            own = new_id()
-            first, again = (ask(gateway.client, "echo hi", own) for _ in range(2))
+            answers = [ask(gateway.client, "echo hi", new_id_headers()) for _ in range(20)]
+            time.sleep(1.0)  # its thread waits for the lock and retries
+            id_headers = new_id_headers()
+            first, again = (ask(gateway.client, "echo hi", id_headers) for _ in range(2))
             other.rollback()
 
         assert {answer.status_code for answer in [*answers, first, again]} == {200}
@@ -130,8 +130,8 @@ def test_a_folder_that_cannot_be_written_fails_no_request(
     (tmp_path / "data").write_text("a file where the folder should be")
 
     with start({"talk": fake()}, home=tmp_path) as gateway:
-        own = new_id()
-        answers = [ask(gateway.client, "echo hi", own, stream=s) for s in (False, True)]
+        id_headers = new_id_headers()
+        answers = [ask(gateway.client, "echo hi", id_headers, stream=s) for s in (False, True)]
 
         assert {answer.status_code for answer in answers} == {200}
         assert errors(gateway.client) >= 1

@@ -23,7 +23,7 @@ CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[dict[str, Any]]:
+def shared_store(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Settings of gateways that share an idempotency store."""
     with redis_server(tmp_path) as url:
         yield {"ledger": {"store": "redis", "url": url, "lease_s": 1.5}}
@@ -34,33 +34,39 @@ def ask(client: httpx.Client, content: str, headers: dict[str, str], **more: Any
     return client.post(CHAT, json={"model": "talk", "messages": messages, **more}, headers=headers)
 
 
-def new_id() -> dict[str, str]:
+def new_id_headers() -> dict[str, str]:
     return {"x-request-id": uuid.uuid4().hex}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_of_one_gateway_is_replayed_by_another(
-    start: Any, fake: Any, shared: Any, stream: bool
+    start: Any, fake: Any, shared_store: Any, stream: bool
 ) -> None:
-    own = new_id()
-    with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
-        first = ask(one.client, "echo one two", own, stream=stream)
-        again = ask(two.client, "echo one two", own, stream=stream)
+    id_headers = new_id_headers()
+    with (
+        start({"talk": fake()}, pool=shared_store) as one,
+        start({"talk": fake()}, pool=shared_store) as two,
+    ):
+        first = ask(one.client, "echo one two", id_headers, stream=stream)
+        again = ask(two.client, "echo one two", id_headers, stream=stream)
 
         assert again.headers["x-sage-ledger"] == "hit"
         assert again.content == first.content
-        assert two.seen()["requests"] == 0
+        assert two.engine_stats()["requests"] == 0
 
 
 def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
-    start: Any, fake: Any, shared: Any
+    start: Any, fake: Any, shared_store: Any
 ) -> None:
-    own = new_id()
-    with start({"talk": fake()}, pool=shared) as one, start({"talk": fake()}, pool=shared) as two:
-        first = Thread(target=ask, args=(one.client, "sleep 2.5", own))
+    id_headers = new_id_headers()
+    with (
+        start({"talk": fake()}, pool=shared_store) as one,
+        start({"talk": fake()}, pool=shared_store) as two,
+    ):
+        first = Thread(target=ask, args=(one.client, "sleep 2.5", id_headers))
         first.start()
-        one.until(lambda: one.seen()["requests"] == 1)
-        joined = ask(two.client, "sleep 2.5", own)
+        one.until(lambda: one.engine_stats()["requests"] == 1)
+        joined = ask(two.client, "sleep 2.5", id_headers)
         other = two.client.post(
             CHAT, json={"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
         )
@@ -69,21 +75,21 @@ def test_a_call_in_flight_at_one_gateway_is_awaited_at_another(
         assert joined.headers["x-sage-ledger"] == "joined"
         assert joined.json()["choices"][0]["message"]["content"] == "sleep"
         assert other.status_code == 200
-        assert two.seen()["requests"] == 1
+        assert two.engine_stats()["requests"] == 1
 
 
 def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
-    start: Any, fake: Any, shared: Any
+    start: Any, fake: Any, shared_store: Any
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with (
-        start({"talk": fake(timeout_s=1)}, pool=shared) as one,
-        start({"talk": fake()}, pool=shared) as two,
+        start({"talk": fake(timeout_s=1)}, pool=shared_store) as one,
+        start({"talk": fake()}, pool=shared_store) as two,
     ):
-        first = Thread(target=ask, args=(one.client, "sleep 1.5", own))
+        first = Thread(target=ask, args=(one.client, "sleep 1.5", id_headers))
         first.start()
-        one.until(lambda: one.seen()["requests"] == 1)
-        second = ask(two.client, "sleep 1.5", own)
+        one.until(lambda: one.engine_stats()["requests"] == 1)
+        second = ask(two.client, "sleep 1.5", id_headers)
         first.join()
 
         assert second.status_code == 200
@@ -91,41 +97,41 @@ def test_after_a_failure_at_one_gateway_the_other_calls_its_engine(
 
 
 def test_the_calls_of_a_killed_gateway_are_taken_over(
-    start: Any, fake: Any, shared: Any, tmp_path: Path
+    start: Any, fake: Any, shared_store: Any, tmp_path: Path
 ) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
 
     def hang(client: httpx.Client) -> None:
         with pytest.raises(httpx.TransportError):
-            ask(client, "sleep 4", own)
+            ask(client, "sleep 4", id_headers)
 
-    with start({"talk": fake()}, pool=shared) as two:
-        with gateway_process(tmp_path, {"talk": fake()}, **shared) as (process, client):
+    with start({"talk": fake()}, pool=shared_store) as two:
+        with gateway_process(tmp_path, {"talk": fake()}, **shared_store) as (process, client):
             first = Thread(target=hang, args=(client,))
             first.start()
             two.until(lambda: "sage_gateway_in_flight 1.0" in client.get("/metrics").text)
             process.kill()
             first.join()
-        begun = time.monotonic()
-        taken = ask(two.client, "sleep 4", own)
+        start_s = time.monotonic()
+        taken = ask(two.client, "sleep 4", id_headers)
 
         assert taken.status_code == 200
         assert "x-sage-ledger" not in taken.headers
-        assert 4 < time.monotonic() - begun < 8
-        assert two.seen()["requests"] == 1
+        assert 4 < time.monotonic() - start_s < 8
+        assert two.engine_stats()["requests"] == 1
 
 
 def test_a_gateway_without_its_redis_still_answers(start: Any, fake: Any, tmp_path: Path) -> None:
-    own = new_id()
+    id_headers = new_id_headers()
     with (
         redis_server(tmp_path) as url,
         start({"talk": fake()}, pool={"ledger": {"store": "redis", "url": url}}) as gateway,
     ):
-        ask(gateway.client, "echo hi", own)
-        hit = ask(gateway.client, "echo hi", own)
+        ask(gateway.client, "echo hi", id_headers)
+        hit = ask(gateway.client, "echo hi", id_headers)
         with redis.Redis.from_url(url) as server:
             server.shutdown(nosave=True)
-        answers = [ask(gateway.client, "echo hi", own) for _ in range(5)]
+        answers = [ask(gateway.client, "echo hi", id_headers) for _ in range(5)]
 
         assert hit.headers["x-sage-ledger"] == "hit"
         assert {answer.status_code for answer in answers} == {200}
@@ -135,7 +141,7 @@ def test_a_gateway_without_its_redis_still_answers(start: Any, fake: Any, tmp_pa
 def test_a_gateway_starts_without_its_redis(start: Any, fake: Any) -> None:
     missing = {"ledger": {"store": "redis", "url": f"redis://:a-secret@127.0.0.1:{free_port()}/0"}}
     with start({"talk": fake()}, pool=missing) as gateway:
-        assert ask(gateway.client, "echo hi", new_id()).status_code == 200
+        assert ask(gateway.client, "echo hi", new_id_headers()).status_code == 200
 
 
 def test_redis_without_a_url_is_a_config_error(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def blocks(path: Path) -> Iterator[AnswerBlocks]:
     found.close()
 
 
-def stored(n: int, body: bytes = b"{}", *, age_s: float = 0.0) -> StoredAnswer:
+def stored_answer(n: int, body: bytes = b"{}", *, age_s: float = 0.0) -> StoredAnswer:
     return StoredAnswer(b"key %d" % n, b"digest", False, time.time() - age_s, body)
 
 
-def recorded(body: bytes = b"{}") -> RecordedAnswer:
+def recorded_answer(body: bytes = b"{}") -> RecordedAnswer:
     return RecordedAnswer(b"digest", False, body)
 
 
@@ -49,7 +49,7 @@ def count_blocks(path: Path) -> int:
 def test_many_small_answers_share_blocks_and_each_is_found_again(
     blocks: AnswerBlocks, path: Path
 ) -> None:
-    blocks.insert(1, [stored(n, b"body %d" % n) for n in range(500)])
+    blocks.insert(1, [stored_answer(n, b"body %d" % n) for n in range(500)])
     blocks.close()
 
     again = blocks_at(path)
@@ -58,34 +58,34 @@ def test_many_small_answers_share_blocks_and_each_is_found_again(
     )
     again.open()
     assert [again.find(b"key %d" % n) for n in range(500)] == [
-        recorded(b"body %d" % n) for n in range(500)
+        recorded_answer(b"body %d" % n) for n in range(500)
     ]
     assert again.bytes_held == blocks.bytes_held
     again.close()
     assert count_blocks(path) < 10
 
 
-def test_the_first_answer_of_a_key_stays_and_a_repeated_segment_changes_nothing(
+def test_the_first_answer_of_a_key_stays_and_a_repeated_segment_has_no_effect(
     blocks: AnswerBlocks,
 ) -> None:
-    blocks.insert(1, [stored(1, b"first"), stored(1, b"second")])
-    blocks.insert(1, [stored(1, b"first"), stored(1, b"second")])
+    blocks.insert(1, [stored_answer(1, b"first"), stored_answer(1, b"second")])
+    blocks.insert(1, [stored_answer(1, b"first"), stored_answer(1, b"second")])
 
-    assert blocks.find(b"key 1") == recorded(b"first")
+    assert blocks.find(b"key 1") == recorded_answer(b"first")
     assert blocks.bytes_held == 5 + ROW_BYTES
 
 
 def test_a_newer_answer_survives_the_eviction_of_the_older_one(tmp_path: Path) -> None:
     blocks = blocks_at(tmp_path / "l", ttl_s=10.0)
-    blocks.insert(1, [stored(1, b"old", age_s=20.0), stored(2)])
+    blocks.insert(1, [stored_answer(1, b"old", age_s=20.0), stored_answer(2)])
     assert blocks.find(b"key 1") is None
-    blocks.insert(2, [stored(1, b"new")])
-    blocks.insert(3, [stored(3, b"old", age_s=20.0)])
+    blocks.insert(2, [stored_answer(1, b"new")])
+    blocks.insert(3, [stored_answer(3, b"old", age_s=20.0)])
 
     blocks.evict()
 
-    assert blocks.find(b"key 1") == recorded(b"new")
-    assert (blocks.find(b"key 2"), blocks.find(b"key 3")) == (recorded(), None)
+    assert blocks.find(b"key 1") == recorded_answer(b"new")
+    assert (blocks.find(b"key 2"), blocks.find(b"key 3")) == (recorded_answer(), None)
     assert blocks.evictions == 2
     blocks.close()
 
@@ -96,7 +96,7 @@ def test_the_oldest_blocks_are_evicted_and_little_more_than_needed(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
     blocks = blocks_at(tmp_path_factory.mktemp("blocks") / "l")
-    entries = [stored(n, b"x" * size) for n, size in enumerate(sizes)]
+    entries = [stored_answer(n, b"x" * size) for n, size in enumerate(sizes)]
     for at in range(0, len(entries), 10):
         blocks.insert(at, entries[at : at + 10])
 
@@ -112,7 +112,7 @@ def test_the_oldest_blocks_are_evicted_and_little_more_than_needed(
 
 
 def test_a_file_with_an_undecodable_block_is_renamed(blocks: AnswerBlocks, path: Path) -> None:
-    blocks.insert(1, [stored(1)])
+    blocks.insert(1, [stored_answer(1)])
     blocks.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("UPDATE blocks SET answers = x'c1'")

@@ -1,4 +1,4 @@
-"""What OpenAI's client and LangChain can do, each once, with the running stack's real engines."""
+"""Each feature of OpenAI's client and LangChain once, with the stack's real engines."""
 
 import json
 import time
@@ -38,7 +38,7 @@ class City(BaseModel):
 
 @pytest.fixture(scope="module")
 def where() -> dict[str, str]:
-    """How a client is told of the gateway."""
+    """The options of a client of the gateway."""
     settings = Settings.load()
     return {"base_url": f"{settings.gateway_url}/v1", "api_key": settings.secret("gateway")}
 
@@ -49,26 +49,26 @@ def client(where: dict[str, str]) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def asked(client: openai.OpenAI, **more: Any) -> Any:
+def complete_chat(client: openai.OpenAI, **more: Any) -> Any:
     wanted = {"model": CHAT, "messages": HELLO, "max_tokens": 16, "temperature": 0, **more}
     return client.chat.completions.create(**wanted)
 
 
-def test_models_are_listed_and_told_one_by_one(client: openai.OpenAI) -> None:
+def test_models_are_listed_and_retrieved_by_name(client: openai.OpenAI) -> None:
     listed = {model.id for model in client.models.list()}
 
     assert {CHAT, VECTORS} <= listed
     assert client.models.retrieve(CHAT).id == CHAT
 
 
-def test_a_completion(client: openai.OpenAI) -> None:
+def test_a_completion_is_answered(client: openai.OpenAI) -> None:
     answer = client.completions.create(model=CHAT, prompt="One, two, three,", max_tokens=4)
 
     assert answer.choices[0].text
 
 
-def test_a_stream_with_its_usage(client: openai.OpenAI) -> None:
-    chunks = list(asked(client, stream=True, stream_options={"include_usage": True}))
+def test_a_stream_ends_with_its_usage(client: openai.OpenAI) -> None:
+    chunks = list(complete_chat(client, stream=True, stream_options={"include_usage": True}))
 
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert chunks[-1].usage.completion_tokens > 0
@@ -77,9 +77,9 @@ def test_a_stream_with_its_usage(client: openai.OpenAI) -> None:
 @pytest.mark.xfail(
     strict=True, reason="llama.cpp within xllamacpp writes no tools into this model's prompt"
 )
-def test_a_tool_is_called_when_it_must_be(client: openai.OpenAI) -> None:
+def test_a_required_tool_is_called(client: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": "What is the weather in Paris?"}]
-    answer = asked(
+    answer = complete_chat(
         client, messages=messages, tools=[WEATHER], tool_choice="required", max_tokens=16
     )
 
@@ -110,14 +110,14 @@ def test_a_stop_ends_the_text(client: openai.OpenAI) -> None:
     assert cut.choices[0].finish_reason == "stop"
 
 
-def test_several_choices(client: openai.OpenAI) -> None:
-    answer = asked(client, n=2, temperature=1)
+def test_n_choices_are_returned(client: openai.OpenAI) -> None:
+    answer = complete_chat(client, n=2, temperature=1)
 
     assert [choice.index for choice in answer.choices] == [0, 1]
 
 
-def test_log_probabilities(client: openai.OpenAI) -> None:
-    answer = asked(client, logprobs=True, top_logprobs=3)
+def test_log_probabilities_are_returned(client: openai.OpenAI) -> None:
+    answer = complete_chat(client, logprobs=True, top_logprobs=3)
 
     tokens = answer.choices[0].logprobs.content
     assert tokens
@@ -125,13 +125,13 @@ def test_log_probabilities(client: openai.OpenAI) -> None:
     assert all(len(token.top_logprobs) == 3 for token in tokens)
 
 
-def test_embeddings(client: openai.OpenAI) -> None:
+def test_embeddings_are_returned(client: openai.OpenAI) -> None:
     data = client.embeddings.create(model=VECTORS, input=["a", "b"]).data
 
     assert [(one.index, len(one.embedding)) for one in data] == [(0, 384), (1, 384)]
 
 
-def test_files_and_a_batch(client: openai.OpenAI) -> None:
+def test_a_batch_of_a_file_is_answered(client: openai.OpenAI) -> None:
     body = {"model": CHAT, "messages": HELLO, "max_tokens": 4}
     url = "/v1/chat/completions"
     lines = [{"custom_id": str(i), "method": "POST", "url": url, "body": body} for i in range(4)]
@@ -168,16 +168,16 @@ def test_errors_are_the_clients_own_classes(
     client: openai.OpenAI, wanted: dict[str, Any], error: type[openai.APIStatusError]
 ) -> None:
     with pytest.raises(error) as caught:
-        asked(client, **wanted)
+        complete_chat(client, **wanted)
 
     assert caught.value.body is not None
     assert caught.value.message
 
 
-# LangChain takes seconds to load, so only who runs these tests does.
+# LangChain takes seconds to load, so only these tests import it.
 
 
-def test_langchains_chat_asks_streams_and_batches(where: dict[str, str]) -> None:
+def test_langchains_chat_model_invokes_streams_and_batches(where: dict[str, str]) -> None:
     from langchain_openai import ChatOpenAI
 
     chat = ChatOpenAI(model=CHAT, max_tokens=8, max_retries=0, **where)
@@ -192,7 +192,7 @@ def test_langchains_chat_asks_streams_and_batches(where: dict[str, str]) -> None
     assert len(several) == 2
 
 
-def test_langchains_structured_output(where: dict[str, str]) -> None:
+def test_langchains_structured_output_is_parsed(where: dict[str, str]) -> None:
     from langchain_openai import ChatOpenAI
 
     chat = ChatOpenAI(model=CHAT, max_tokens=100, temperature=0, **where)
@@ -202,7 +202,7 @@ def test_langchains_structured_output(where: dict[str, str]) -> None:
     assert isinstance(city, City)
 
 
-def test_langchains_embeddings(where: dict[str, str]) -> None:
+def test_langchains_embeddings_are_returned(where: dict[str, str]) -> None:
     """``check_embedding_ctx_length=False`` sends texts; else it sends tokens of OpenAI's models."""
     from langchain_openai import OpenAIEmbeddings
 

@@ -23,7 +23,7 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "models: {m: {engine: fake, kind: chat, slotss: 3}}",
@@ -89,8 +89,8 @@ def test_the_shipped_pool_has_a_chat_and_an_embedding_model() -> None:
         ),
     ],
 )
-def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
-    tmp_path: Path, text: str, told: str
+def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_path(
+    tmp_path: Path, text: str, message: str
 ) -> None:
     file = tmp_path / "pool.yaml"
     file.write_text(text)
@@ -98,7 +98,7 @@ def test_a_mistake_in_a_pool_file_is_reported_on_one_line_with_its_place(
     with pytest.raises(ConfigError) as caught:
         load(file, ENGINES)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_every_contradiction_is_reported(tmp_path: Path) -> None:
 
 
 def command_line(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str]]:
-    """A launch as the pool would make it, and the engine's command line for it."""
+    """A launch, and the command line of the engine for it."""
     model = {"engine": name, "kind": kind, "arguments": ["--more", "2"]}
     spec = PoolSpec.model_validate({"models": {"the-model": model}}).models["the-model"]
     source = Path("/weights") if engine.weights else None
@@ -180,8 +180,8 @@ def command_line(engine: Engine, name: str, kind: str) -> tuple[Launch, list[str
     return launch, engine.argv(launch)
 
 
-def newcomer() -> Engine:
-    """The engine that the README of the gateway writes."""
+def readme_engine() -> Engine:
+    """The example engine in the README of the gateway."""
     readme = Path(sage_gateway.__file__).parents[1] / "README.md"
     found: dict[str, Any] = {}
     exec(readme.read_text().split("```python\n")[1].split("```")[0], found)
@@ -189,7 +189,9 @@ def newcomer() -> Engine:
     return engine
 
 
-@pytest.mark.parametrize(("name", "engine"), [*sorted(ENGINES.items()), ("newcomer", newcomer())])
+@pytest.mark.parametrize(
+    ("name", "engine"), [*sorted(ENGINES.items()), ("readme_engine", readme_engine())]
+)
 def test_a_command_line_has_the_models_name_port_weights_and_arguments(
     name: str, engine: Engine
 ) -> None:
@@ -198,6 +200,6 @@ def test_a_command_line_has_the_models_name_port_weights_and_arguments(
 
         assert all(isinstance(part, str) for part in line)
         assert line[-2:] == ["--more", "2"]
-        for told in (launch.model, "1234", *(["/weights"] if engine.weights else [])):
-            assert any(told in part for part in line)
+        for argument in (launch.model, "1234", *(["/weights"] if engine.weights else [])):
+            assert any(argument in part for part in line)
         assert engine.health_path.startswith("/")

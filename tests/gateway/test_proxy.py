@@ -1,4 +1,4 @@
-"""What callers of the gateway see; the engine behind it answers as it is told."""
+"""Responses of the gateway to its clients; the engine behind it is scripted by the prompt."""
 
 import base64
 import socket
@@ -21,16 +21,16 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
     return found
 
 
-def test_a_chat_is_answered_by_the_engine_whose_bytes_are_passed_on(gateway: Any) -> None:
+def test_the_engines_answer_to_a_chat_is_forwarded_byte_for_byte(gateway: Any) -> None:
     answer = gateway.chat("echo hello there", temperature=0.5)
 
     assert answer.json()["choices"][0]["message"]["content"] == "hello there"
-    assert gateway.seen()["last"]["temperature"] == 0.5
+    assert gateway.engine_stats()["last"]["temperature"] == 0.5
 
 
 def test_an_alias_reaches_the_engine_under_the_models_own_name(gateway: Any) -> None:
     assert gateway.chat("echo hi", model="other-name").status_code == 200
-    assert gateway.seen()["last"]["model"] == "talk"
+    assert gateway.engine_stats()["last"]["model"] == "talk"
 
 
 def test_the_callers_key_and_cookies_never_reach_the_engine(gateway: Any) -> None:
@@ -38,13 +38,13 @@ def test_the_callers_key_and_cookies_never_reach_the_engine(gateway: Any) -> Non
     headers = {"Cookie": "a=b", "X-Request-Id": "r-1"}
     gateway.client.post("/v1/chat/completions", json=body, headers=headers)
 
-    seen = {name.lower(): value for name, value in gateway.seen()["headers"].items()}
+    seen = {name.lower(): value for name, value in gateway.engine_stats()["headers"].items()}
     assert "authorization" not in seen
     assert "cookie" not in seen
     assert seen["x-request-id"] == "r-1"
 
 
-def test_a_stream_comes_event_by_event_and_ends_with_done(gateway: Any) -> None:
+def test_a_stream_is_delivered_event_by_event_and_ends_with_done(gateway: Any) -> None:
     body = {
         "model": "talk",
         "stream": True,
@@ -72,14 +72,14 @@ def test_the_official_client_sees_whole_and_streamed_answers(gateway: Any) -> No
     assert vectors[0].embedding == vectors[2].embedding != vectors[1].embedding
 
 
-def test_embeddings_come_as_floats_or_base64_in_the_order_asked(gateway: Any) -> None:
-    def embedded(**more: str) -> list[Any]:
+def test_embeddings_are_floats_or_base64_in_the_order_of_the_texts(gateway: Any) -> None:
+    def embed(**more: str) -> list[Any]:
         body = {"model": "vectors", "input": ["x", "y"], **more}
         data = gateway.client.post("/v1/embeddings", json=body).json()["data"]
         return [item["embedding"] for item in data]
 
-    floats = embedded()
-    packed = [struct.unpack("<4f", base64.b64decode(v)) for v in embedded(encoding_format="base64")]
+    floats = embed()
+    packed = [struct.unpack("<4f", base64.b64decode(v)) for v in embed(encoding_format="base64")]
 
     assert packed[0] == pytest.approx(floats[0])
     assert packed[1] == pytest.approx(floats[1])
@@ -97,8 +97,8 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event(start: Any, fake: Any
             assert "half an ev" not in "".join(events)
 
 
-def test_a_caller_who_hangs_up_aborts_the_engines_request(gateway: Any) -> None:
-    before = gateway.seen()["hung_up"]
+def test_a_disconnect_aborts_the_engines_request(gateway: Any) -> None:
+    before = gateway.engine_stats()["hung_up"]
 
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
@@ -107,12 +107,12 @@ def test_a_caller_who_hangs_up_aborts_the_engines_request(gateway: Any) -> None:
             headers={"Authorization": f"Bearer {KEY}"},
             timeout=0.3,
         )
-    gateway.until(lambda: gateway.seen()["hung_up"] == before + 1, 1.0)
+    gateway.until(lambda: gateway.engine_stats()["hung_up"] == before + 1, 1.0)
 
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
-    gateway.until(lambda: gateway.seen()["hung_up"] == before + 2, 1.0)
+    gateway.until(lambda: gateway.engine_stats()["hung_up"] == before + 2, 1.0)
     gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0, 1.0)
 
 
@@ -152,7 +152,7 @@ def test_broken_json_is_a_400(gateway: Any) -> None:
     assert error_of(answer)["code"] == "invalid_json"
 
 
-def test_a_question_longer_than_the_context_is_a_400_of_openais_name(gateway: Any) -> None:
+def test_a_prompt_longer_than_the_context_is_a_400_with_openais_code(gateway: Any) -> None:
     for stream in (False, True):
         answer = gateway.chat("overflow", stream=stream)
 
@@ -160,7 +160,7 @@ def test_a_question_longer_than_the_context_is_a_400_of_openais_name(gateway: An
         assert error_of(answer)["code"] == "context_length_exceeded"
 
 
-def test_an_engines_own_failure_is_a_502_with_a_time_to_wait(gateway: Any) -> None:
+def test_a_failure_of_the_engine_is_a_502_with_retry_after(gateway: Any) -> None:
     answer = gateway.chat("status 500")
 
     assert answer.status_code == 502
@@ -168,7 +168,7 @@ def test_an_engines_own_failure_is_a_502_with_a_time_to_wait(gateway: Any) -> No
     assert "scripted status 500" in error_of(answer)["message"]
 
 
-def test_a_path_that_is_not_there_and_a_wrong_method_are_errors_in_openais_shape(
+def test_an_unknown_path_and_a_wrong_method_are_errors_in_openais_schema(
     gateway: Any,
 ) -> None:
     assert error_of(gateway.client.get("/v1/nope"))["message"].startswith("Not Found")
@@ -176,7 +176,9 @@ def test_a_path_that_is_not_there_and_a_wrong_method_are_errors_in_openais_shape
     assert gateway.client.get("/v1/models/nope").status_code == 404
 
 
-def test_without_a_queue_requests_beyond_the_room_are_429_at_once(start: Any, fake: Any) -> None:
+def test_without_a_queue_a_request_to_a_full_replica_is_a_429_immediately(
+    start: Any, fake: Any
+) -> None:
     with start({"talk": fake(concurrency=1, queue_max=0)}) as gateway:
         first = threading.Thread(target=gateway.chat, args=("sleep 1",))
         first.start()
@@ -195,7 +197,7 @@ def test_an_engine_that_takes_too_long_is_a_504(start: Any, fake: Any) -> None:
         assert gateway.chat("sleep 5").status_code == 504
 
 
-def test_a_caller_who_sends_half_a_body_and_goes_leaves_nothing_behind(gateway: Any) -> None:
+def test_a_disconnect_in_the_middle_of_a_body_leaves_no_request(gateway: Any) -> None:
     host, port = gateway.url.removeprefix("http://").rstrip("/").split(":")
     with socket.create_connection((host, int(port))) as half:
         half.sendall(
@@ -206,7 +208,7 @@ def test_a_caller_who_sends_half_a_body_and_goes_leaves_nothing_behind(gateway: 
     assert gateway.chat("echo still here").status_code == 200
 
 
-def test_tools_and_all_else_that_the_official_client_sends_reach_the_engine(gateway: Any) -> None:
+def test_all_fields_of_the_official_client_reach_the_engine(gateway: Any) -> None:
     more: dict[str, Any] = {
         "tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}],
         "tool_choice": "required",
@@ -222,7 +224,7 @@ def test_tools_and_all_else_that_the_official_client_sends_reach_the_engine(gate
         messages: Any = [{"role": "user", "content": "echo hi"}]
         client.chat.completions.create(model="talk", messages=messages, **more)
 
-    seen = gateway.seen()["last"]
+    seen = gateway.engine_stats()["last"]
     sent = more | more.pop("extra_body")
     assert {name: seen[name] for name in sent if name in seen} == more | {"min_p": 0.1}
 
@@ -237,7 +239,7 @@ def test_a_ranking_puts_the_documents_with_the_querys_words_first(start: Any, fa
     assert (wrong.status_code, error_of(wrong)["code"]) == (400, "wrong_model_kind")
 
 
-def test_a_model_is_told_by_its_name_or_alias(gateway: Any) -> None:
+def test_a_model_is_retrieved_by_its_name_or_alias(gateway: Any) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
         assert client.models.retrieve("talk").id == "talk"
         assert client.models.retrieve("other-name").owned_by == "sage"

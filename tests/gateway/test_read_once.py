@@ -18,7 +18,7 @@ KEY = b"sk-sage-test"
 
 
 class CountedHeaders(list[tuple[bytes, bytes]]):
-    """Headers that count how often they are walked."""
+    """Headers that count how often they are iterated."""
 
     walks = 0
 
@@ -28,7 +28,7 @@ class CountedHeaders(list[tuple[bytes, bytes]]):
 
 
 class Reads:
-    """Counts what the gateway's thread reads while ``run`` runs."""
+    """Counts of the reads by the gateway's thread while ``run`` runs."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -82,7 +82,7 @@ def test_actions_are_not_repeated_and_reach_the_wanted_state() -> None:
     ):
         for wanted in range(3):
             now = [SlotView(i, state, leaving) for i, (state, leaving) in enumerate(rows)]
-            for _ in range(2):  # what starts, or is started again, is ready after the first turn
+            for _ in range(2):  # replicas that start or restart are ready after the first iteration
                 todo = reconcile(now, wanted, waiting=False)
                 now = [s for s in now if s.slot_index not in todo.drain] + [
                     SlotView(index, R) for index in todo.start

@@ -294,12 +294,12 @@ def test_the_command_shows_both_side_by_side(tmp_path: Path) -> None:
     record_trace(path, [(RequestHints("a"), 200), (RequestHints("b", 0), 200)])
 
     table = sage(str(path), "--policy", "slo", "--concurrency", "1").output
-    told = json.loads(sage(str(path), "--policy", "priority", "--json").output)
+    figures = json.loads(sage(str(path), "--policy", "priority", "--json").output)
 
     assert "fifo" in table
     assert "slo" in table
     assert "interactive" in table
-    assert [(one["model"], one["policy"]) for one in told] == [
+    assert [(one["model"], one["policy"]) for one in figures] == [
         ("talk", "fifo"),
         ("talk", "priority"),
     ]

@@ -38,7 +38,7 @@ def test_a_replica_is_ready_once_its_health_path_answers() -> None:
     )
 
 
-def test_a_replica_that_never_answers_has_failed_when_its_time_to_start_is_over() -> None:
+def test_a_replica_that_never_answers_fails_after_its_start_timeout() -> None:
     late = replica_after((9, ProbeResult(False)), (10, ProbeResult(False)))
 
     assert late.state is ReplicaState.FAILED
@@ -112,7 +112,7 @@ def test_a_stopped_replica_stays_stopped() -> None:
         assert advance(stopped, event, 9, LIMITS) == stopped
 
 
-#: The state after each event of each state; what is not here changes nothing.
+#: The state after each event of each state; an event that is not listed keeps the state.
 TURNS = {
     (ReplicaState.STARTING, ProbeResult(True)): ReplicaState.READY,
     (ReplicaState.STARTING, ProcessExited(1)): ReplicaState.FAILED,

@@ -46,7 +46,7 @@ def test_scheduling_headers_are_those_that_a_flink_call_sends(
     assert found.background == (priority == BACKGROUND)
 
 
-def test_the_tenant_of_the_key_goes_before_the_header() -> None:
+def test_the_tenant_of_the_key_overrides_the_header() -> None:
     found = read_request(CHAT, {b"x-sage-tenant": b"claimed"}, BODY, tenant="known")
 
     assert found.tenant == "known"
@@ -71,7 +71,7 @@ def test_no_scheduling_header_can_make_a_request_invalid(headers: Headers) -> No
     assert found.request_id.isprintable()
 
 
-def test_a_body_that_cannot_be_read_is_kept_as_the_reason() -> None:
+def test_an_unreadable_body_is_kept_as_its_error() -> None:
     found = read({}, b'{"model": "talk"}')
 
     assert found.payload is None

@@ -61,17 +61,17 @@ def test_a_degraded_replica_is_the_last_choice() -> None:
     assert choose([ready(0, 0, degraded=True)]) == 0
 
 
-def test_a_second_try_uses_another_replica_if_there_is_one() -> None:
+def test_a_retry_uses_another_replica_if_there_is_one() -> None:
     assert choose([ready(0, 0), ready(1, 5, degraded=True)], tried=[0]) == 1
     assert choose([ready(0, 0)], tried=[0]) == 0
 
 
-def test_a_second_try_uses_the_same_replica_only_if_no_other_has_room() -> None:
+def test_a_retry_uses_the_same_replica_only_if_no_other_has_a_free_slot() -> None:
     assert choose([ready(0, 0), ready(1, 8)], tried=[0]) == 0
     assert choose([ready(0, 0, degraded=True), ready(1, 8)], tried=[0]) is None
 
 
-def test_without_room_there_is_no_choice() -> None:
+def test_without_a_free_slot_no_replica_is_chosen() -> None:
     assert choose([ready(0, 8), ready(1, 8)]) is None
     assert choose([]) is None
     assert choose([ready(0, 8), ready(1, 0, degraded=True)]) is None

@@ -53,12 +53,12 @@ def test_a_conversation_stays_on_one_replica_while_that_has_a_slot_free(
     turns: list[int], loads: list[int]
 ) -> None:
     by_prefix = router()
-    said = [tale(60)]
-    first = by_prefix.choose(at_work(*loads), read(Request(body=chat(*said))))
+    messages = [tale(60)]
+    first = by_prefix.choose(at_work(*loads), read(Request(body=chat(*messages))))
 
     for words in turns:
-        said.append(tale(words, "answers"))
-        now = by_prefix.choose(at_work(*reversed(loads)), read(Request(body=chat(*said))))
+        messages.append(tale(words, "answers"))
+        now = by_prefix.choose(at_work(*reversed(loads)), read(Request(body=chat(*messages))))
 
         assert now == first
 
@@ -104,7 +104,7 @@ def test_the_longest_match_wins_over_a_lower_load() -> None:
         by_prefix.choose(candidates, hints(text))
         for candidates, text in [
             (at_work(0, 1), short),
-            (at_work(40, 0), long),  # the holder of its first half has too much
+            (at_work(40, 0), long),  # the replica with its first half is above the load limit
             (at_work(0, 3), long + "?"),
         ]
     ]

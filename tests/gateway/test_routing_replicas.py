@@ -25,7 +25,7 @@ def member(gateway: Any, replica: int = 0, model: str = "talk") -> Any:
 
 
 @contextlib.contextmanager
-def hung(of: Any) -> Iterator[None]:
+def hang_engine(of: Any) -> Iterator[None]:
     """The engine hangs: it takes connections and does not answer."""
     process = of.process
     process.send_signal(signal.SIGSTOP)
@@ -41,7 +41,7 @@ def all_ready(gateway: Any) -> bool:
 
 
 def request_counts(gateway: Any, replicas: int, model: str = "talk") -> list[int]:
-    return [gateway.seen(model, i)["requests"] for i in range(replicas)]
+    return [gateway.engine_stats(model, i)["requests"] for i in range(replicas)]
 
 
 def embed(gateway: Any, text: str = "x", **headers: str) -> httpx.Response:
@@ -58,7 +58,7 @@ def talk(gateway: Any, session: str) -> httpx.Response:
     return answer
 
 
-def of_first() -> str:
+def session_of_first_replica() -> str:
     """A session of the first replica, while that is healthy."""
     both = [Candidate(i, ReplicaState.READY, 0) for i in range(2)]
     return next(str(n) for n in range(99) if choose(both, RoutingHints(b"%d" % n), None) == 0)
@@ -79,7 +79,7 @@ def test_killing_one_of_two_replicas_fails_no_request_under_load(start: Any, fak
 def test_a_hung_replica_of_two_fails_no_request(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
-        with hung(member(gateway)), ThreadPoolExecutor(8) as callers:
+        with hang_engine(member(gateway)), ThreadPoolExecutor(8) as callers:
             asks = [callers.submit(gateway.chat, "echo hi") for _ in range(80)]
             ends = Counter(ask.result().status_code for ask in asks)
 
@@ -89,7 +89,7 @@ def test_a_hung_replica_of_two_fails_no_request(start: Any, fake: Any) -> None:
 def test_a_hung_engine_never_stalls_another_model(start: Any, fake: Any) -> None:
     models = {"talk": fake(health=RARELY, timeout_s=20), "other": fake()}
     with start(models) as gateway:
-        with ThreadPoolExecutor(40) as callers, hung(member(gateway)):
+        with ThreadPoolExecutor(40) as callers, hang_engine(member(gateway)):
             for _ in range(40):
                 callers.submit(gateway.chat, "echo hi")
             gateway.until(lambda: member(gateway).in_flight == 40)
@@ -108,17 +108,19 @@ def test_a_replica_that_never_answers_is_avoided_and_tried_again_later(
     model = fake(replicas=2, routing="session", health=RARELY, timeout_s=1)
     with start({"talk": model}) as gateway, ThreadPoolExecutor(RUN_MAX) as callers:
         gateway.until(lambda: all_ready(gateway))
-        with hung(member(gateway)):
-            asks = [callers.submit(talk, gateway, of_first()) for _ in range(RUN_MAX)]
+        with hang_engine(member(gateway)):
+            asks = [
+                callers.submit(talk, gateway, session_of_first_replica()) for _ in range(RUN_MAX)
+            ]
             first = [ask.result().status_code for ask in asks]
-            then = talk(gateway, of_first()).status_code
+            then = talk(gateway, session_of_first_replica()).status_code
             assert member(gateway).breaker.circuit is Circuit.OPEN
 
         assert first == [504] * RUN_MAX
         assert then == 200
 
         def is_closed() -> bool:
-            talk(gateway, of_first())
+            talk(gateway, session_of_first_replica())
             return member(gateway).breaker.circuit is Circuit.CLOSED
 
         gateway.until(is_closed)
@@ -172,13 +174,13 @@ def test_a_conversation_is_sent_to_the_replica_of_its_prefix(start: Any, fake: A
         with ThreadPoolExecutor(1) as other:
             busy = other.submit(gateway.chat, "sleep 1")
             gateway.until(lambda: member(gateway).in_flight == 1)
-            said = "echo " + "a long story " * 40
+            prompt = "echo " + "a long story " * 40
             for _ in range(5):
-                assert gateway.chat(said).status_code == 200
-                said += "and so on " * 10
-            assert gateway.chat(said, stream=True).status_code == 200
+                assert gateway.chat(prompt).status_code == 200
+                prompt += "and so on " * 10
+            assert gateway.chat(prompt, stream=True).status_code == 200
             busy.result()
-            gateway.chat(said)
+            gateway.chat(prompt)
 
         assert request_counts(gateway, 2) == [1, 7]
 
@@ -199,7 +201,7 @@ def test_a_hedged_request_is_answered_by_the_replica_that_is_not_hung(
     model = fake("embedding", replicas=2, health=RARELY, hedge_after_ms=50)
     with start({"vectors": model}) as gateway:
         gateway.until(lambda: all_ready(gateway))
-        with hung(member(gateway, 0, "vectors")):
+        with hang_engine(member(gateway, 0, "vectors")):
             began = time.monotonic()
             ends = [embed(gateway, f"text {i}").status_code for i in range(5)]
             took_s = time.monotonic() - began
@@ -223,7 +225,7 @@ def test_a_hedge_without_a_second_replica_waits_for_the_first(start: Any, fake: 
     with start({"vectors": model}) as gateway:
         engine = member(gateway, 0, "vectors")
         with ThreadPoolExecutor(1) as caller:
-            with hung(engine):
+            with hang_engine(engine):
                 answer = caller.submit(embed, gateway)
                 gateway.until(lambda: engine.in_flight == 1)
                 time.sleep(0.2)
@@ -237,7 +239,7 @@ def test_a_disconnect_cancels_both_requests_of_a_hedge(start: Any, fake: Any) ->
     with start({"vectors": model}) as gateway:
         gateway.until(lambda: all_ready(gateway))
         both = [member(gateway, i, "vectors") for i in range(2)]
-        with hung(both[0]), hung(both[1]):
+        with hang_engine(both[0]), hang_engine(both[1]):
             with pytest.raises(httpx.ReadTimeout):
                 gateway.client.post(
                     "/v1/embeddings", json={"model": "vectors", "input": "x"}, timeout=0.5

@@ -16,14 +16,14 @@ LOAD = 8
 
 @pytest.fixture
 def pool(start: Any, fake: Any) -> Iterator[Any]:
-    """A gateway of its own, since what is wanted of it changes."""
+    """A gateway for this module only, since the tests change its models."""
     with start({"talk": fake(concurrency=2, aliases=["alias"])}) as gateway:
         yield gateway
 
 
 @contextmanager
 def load(gateway: Any, content: str = "sleep 0.02") -> Iterator[Counter[int]]:
-    """``LOAD`` callers ask without a pause while the block runs: the count of each status."""
+    """``LOAD`` clients send requests without a pause during the block: the count of each status."""
     ends: Counter[int] = Counter()
     over = threading.Event()
 
@@ -66,7 +66,7 @@ def test_scaling_from_one_to_three_to_one_under_load_fails_no_request(pool: Any)
         scale(pool, 1)
         pool.until(lambda: is_settled(pool, 1))
         time.sleep(0.3)
-        pool.until(lambda: ends.total() > 50)  # a slow machine takes its time
+        pool.until(lambda: ends.total() > 50)  # for slow machines
 
     assert len(pids) == 3
     assert set(ends) == {200}
@@ -173,7 +173,7 @@ def test_models_and_replicas_are_listed_with_their_state(pool: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "told"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/pool/models/nope/scale", {"replicas": 1}, 404, "there are talk, vectors"),
         ("POST", "/pool/models/talk/scale", {"replicas": 65}, 400, "replicas: Input should be"),
@@ -203,11 +203,11 @@ def test_models_and_replicas_are_listed_with_their_state(pool: Any) -> None:
     ],
 )
 def test_an_invalid_change_is_refused_with_the_reason(
-    gateway: Any, method: str, path: str, body: Any, status: int, told: str
+    gateway: Any, method: str, path: str, body: Any, status: int, message: str
 ) -> None:
     answer = gateway.client.request(method, path, json=body)
 
-    assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), (
+    assert (answer.status_code, message in answer.json()["error"]["message"]) == (status, True), (
         answer.text
     )
     assert [m["id"] for m in gateway.client.get("/pool/models").json()["data"]] == [

@@ -180,7 +180,7 @@ def test_a_model_with_a_minimum_of_one_stays_at_one() -> None:
     assert decision_on(under(LONELY, in_flight=0, idle_s=1e6), min=1).replicas == 1
 
 
-def test_the_words_name_the_bottleneck_of_a_job() -> None:
+def test_the_reason_names_the_bottleneck_of_a_job() -> None:
     words = decision_on(under(LONELY, jobs=(job("map"),))).words
 
     assert words == (
@@ -189,13 +189,13 @@ def test_the_words_name_the_bottleneck_of_a_job() -> None:
     )
 
 
-def test_the_words_name_a_call_at_its_capacity() -> None:
+def test_the_reason_names_a_call_at_its_capacity() -> None:
     words = decision_on(under(LONELY, jobs=(job("embed"),))).words
 
     assert words.endswith("raise its capacity, because the pool has room")
 
 
-def test_the_words_contain_the_figures() -> None:
+def test_the_reason_contains_the_figures() -> None:
     words = decision_on(under(CALM, queue_wait_ms_p99=1840.0, **FULL)).words
 
     assert words == (
@@ -339,7 +339,7 @@ def test_more_queued_requests_never_mean_fewer_replicas(
 
 
 @given(specs, some_inputs)
-def test_no_replica_is_added_for_a_slow_step_while_the_pool_has_room(
+def test_no_replica_is_added_for_a_slow_step_while_the_pool_has_free_slots(
     spec: ScalingSpec, inputs: Inputs
 ) -> None:
     idle = replace(

@@ -20,7 +20,7 @@ def decisions(gateway: Any, **params: Any) -> list[dict[str, Any]]:
 
 
 def latest_inputs(gateway: Any) -> dict[str, Any]:
-    """What the newest decision knew, after one more request."""
+    """The inputs of the newest decision, after one more request."""
     gateway.chat("echo hello")
     inputs: dict[str, Any] = decisions(gateway)[0]["inputs"]
     return inputs

@@ -37,14 +37,14 @@ class ReplicaOwner:
     def __init__(self, model: Model, room: int = 64) -> None:
         self.model = model
         self.room = room
-        self.asked: list[int] = []
+        self.requests: list[int] = []
 
     def scale(self, model_name: str, replicas: int) -> None:
         assert model_name == self.model.name
         if replicas > self.room:
             why = f"{replicas} replicas need {replicas} GB, {self.room} are free"
             raise Conflict(why, code="does_not_fit")
-        self.asked.append(replicas)
+        self.requests.append(replicas)
         self.model.wanted, slots = replicas, self.model.replica_slots
         for slot in slots[replicas:]:
             self.model.remove_slot(slot)
@@ -60,14 +60,14 @@ class ReplicaOwner:
 
 
 class Cluster:
-    """Knows one job, or is away."""
+    """A Flink cluster with one job, or an unavailable one."""
 
     def __init__(self, *jobs: JobStatus) -> None:
         self.jobs = {job.name: job for job in jobs}
-        self.asked: list[frozenset[str]] = []
+        self.requests: list[frozenset[str]] = []
 
     async def read(self, names: frozenset[str], _: float) -> dict[str, JobStatus]:
-        self.asked.append(names)
+        self.requests.append(names)
         if not self.jobs:
             raise OSError("away")
         return {name: job for name, job in self.jobs.items() if name in names}
@@ -113,7 +113,7 @@ async def until(wanted: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 async def ask(model: Model, seconds: float = 0.05) -> None:
-    """One request, as the service makes it."""
+    """One request through the queue, like those of the gateway."""
     model.load.record_request(time.monotonic(), "ingest")
     await model.queue.admit(DEFAULT_HINTS, 10)
     slot = next(
@@ -137,17 +137,17 @@ async def test_replicas_are_added_under_load_and_removed_to_zero_afterwards() ->
         await asyncio.gather(*asks)
         await until(lambda: not model.replica_slots)
 
-        assert owner.asked[-1] == 0
+        assert owner.requests[-1] == 0
         assert {"queue_wait", "idle"} <= causes(autoscaler)
 
 
 async def test_a_request_to_a_model_at_zero_is_queued_and_served() -> None:
     async with autoscaled_model(Cluster(), first=0, idle_s=60) as (model, owner, _):
         await asyncio.sleep(0.1)
-        assert owner.asked == []
+        assert owner.requests == []
         await asyncio.gather(*(ask(model) for _ in range(3)))
 
-        assert owner.asked[0] == 1
+        assert owner.requests[0] == 1
 
 
 async def test_a_request_to_a_model_at_zero_wakes_the_autoscaler() -> None:
@@ -159,7 +159,7 @@ async def test_a_request_to_a_model_at_zero_wakes_the_autoscaler() -> None:
         await ask(model)
 
         assert time.monotonic() - began < 5
-        assert owner.asked == [1]
+        assert owner.requests == [1]
 
 
 async def test_a_rejected_replica_is_logged_and_requests_do_not_wait_for_it() -> None:
@@ -182,7 +182,7 @@ async def test_a_dry_run_decides_without_scaling() -> None:
         await until(lambda: "queue_wait" in causes(autoscaler))
         await asyncio.gather(*asks)
 
-        assert owner.asked == []
+        assert owner.requests == []
 
 
 async def test_the_slow_step_of_a_calling_job_is_named_and_no_replica_is_added() -> None:
@@ -196,18 +196,18 @@ async def test_the_slow_step_of_a_calling_job_is_named_and_no_replica_is_added()
 
         assert "operator map of job ingest is (busy 0.99" in newest["words"]
         assert newest["inputs"]["lag"] == 500
-        assert cluster.asked[-1] == {"ingest"}
-        assert not any(count > 1 for count in owner.asked)
+        assert cluster.requests[-1] == {"ingest"}
+        assert not any(count > 1 for count in owner.requests)
 
 
 async def test_an_unavailable_cluster_does_not_stop_the_scaling() -> None:
     cluster = Cluster()
     async with autoscaled_model(cluster, idle_s=60) as (model, owner, _):
         asks = [asyncio.create_task(ask(model)) for _ in range(60)]
-        await until(lambda: len(cluster.asked) > 1 and len(model.replica_slots) == 3)
+        await until(lambda: len(cluster.requests) > 1 and len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
 
-        assert owner.asked
+        assert owner.requests
 
 
 async def test_every_decision_is_a_point_with_its_inputs() -> None:
@@ -233,7 +233,7 @@ async def test_an_unavailable_store_loses_only_the_points(
         await until(lambda: len(model.replica_slots) == 3)
         await asyncio.gather(*asks)
 
-        assert owner.asked
+        assert owner.requests
 
 
 async def test_another_model_of_the_same_name_starts_with_a_new_state() -> None:

@@ -21,13 +21,13 @@ SCALING = {
 
 @contextmanager
 def load(gateway: Any, callers: int) -> Iterator[list[int]]:
-    """So many who ask again and again; the statuses of their answers."""
+    """This many clients send requests in a loop; yields the statuses of their answers."""
     statuses: list[int] = []
-    over = threading.Event()
+    stop = threading.Event()
 
     def ask() -> None:
         with httpx.Client(headers=gateway.client.headers, timeout=30) as client:
-            while not over.is_set():
+            while not stop.is_set():
                 body = {"model": "talk", "messages": [{"role": "user", "content": "sleep 0.1"}]}
                 found = client.post(f"{gateway.url}/v1/chat/completions", json=body)
                 statuses.append(found.status_code)
@@ -38,15 +38,15 @@ def load(gateway: Any, callers: int) -> Iterator[list[int]]:
     try:
         yield statuses
     finally:
-        over.set()
+        stop.set()
         for thread in threads:
             thread.join(30)
 
 
 def replicas(gateway: Any) -> list[int]:
-    """Every number of replicas that was decided for, oldest first."""
-    told = gateway.client.get("/pool/decisions").json()["data"]
-    return [one["replicas"] for one in reversed(told) if one["action"] != "hold"]
+    """The number of replicas in each scaling decision, oldest first."""
+    decisions = gateway.client.get("/pool/decisions").json()["data"]
+    return [each["replicas"] for each in reversed(decisions) if each["action"] != "hold"]
 
 
 @pytest.mark.timeout(120)

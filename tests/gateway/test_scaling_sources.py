@@ -40,10 +40,10 @@ class Flink:
 
     def __init__(self) -> None:
         self.lag: float | None = 100.0
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
+        self.requests.append(request.path)
         if not request.path.endswith("/subtasks/metrics"):
             return web.json_response(PAGES[request.path])
         source = "/vertices/a/" in request.path
@@ -53,8 +53,8 @@ class Flink:
             return web.json_response([{"id": k, "max": v} for k, v in times.items()])
         if request.query.get("agg") == "sum":
             return web.json_response([{"id": LAG, "sum": self.lag}])
-        told = [{"id": LAG}] if source and self.lag is not None else []
-        return web.json_response([{"id": "numRecordsIn"}, *told])
+        metrics = [{"id": LAG}] if source and self.lag is not None else []
+        return web.json_response([{"id": "numRecordsIn"}, *metrics])
 
 
 @contextlib.asynccontextmanager
@@ -91,7 +91,7 @@ async def test_constant_pages_are_read_once() -> None:
         for second in range(3):
             await jobs.read(frozenset({"ingest"}), float(second))
 
-    assert server.asked.count("/jobs/j1/config") == 1
+    assert server.requests.count("/jobs/j1/config") == 1
 
 
 async def test_a_source_without_a_lag_yet_is_read_again() -> None:
@@ -107,9 +107,9 @@ async def test_a_source_without_a_lag_yet_is_read_again() -> None:
 
 async def test_jobs_with_other_names_are_not_read() -> None:
     async with flink() as (server, jobs):
-        assert await jobs.read(frozenset({"nobody"}), 1.0) == {}
+        assert await jobs.read(frozenset({"unknown"}), 1.0) == {}
 
-    assert server.asked == ["/jobs/overview"]
+    assert server.requests == ["/jobs/overview"]
 
 
 async def test_an_unavailable_cluster_is_a_network_error() -> None:

@@ -40,7 +40,7 @@ def busy(gateway: Any) -> Iterator[None]:
     messages = [{"role": "user", "content": "slow"}]
     body = {"model": "talk", "stream": True, "messages": messages}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
-        events = answer.iter_bytes()  # dropped, it would hang up
+        events = answer.iter_bytes()  # without a reference the client would disconnect
         next(events)
         yield
 
@@ -49,7 +49,7 @@ def waiting(gateway: Any, count: int) -> None:
     gateway.until(lambda: len(queue_of(gateway)) == count)
 
 
-def test_requests_beyond_the_replicas_room_are_queued_and_answered(
+def test_requests_beyond_the_slots_of_a_replica_are_queued_and_answered(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
@@ -81,7 +81,7 @@ def test_a_full_queue_answers_429_immediately(
         assert second.result().status_code == 200
 
 
-def test_a_request_leaves_the_queue_when_its_caller_hangs_up(start: Any, fake: Any) -> None:
+def test_a_request_leaves_the_queue_when_its_client_disconnects(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway, busy(gateway):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
@@ -93,7 +93,7 @@ def test_a_request_leaves_the_queue_when_its_caller_hangs_up(start: Any, fake: A
         gateway.until(lambda: queue_of(gateway).outcomes["cancelled"] == 1, 1.0)
 
         assert len(queue_of(gateway)) == 0
-        assert gateway.seen()["requests"] == 1
+        assert gateway.engine_stats()["requests"] == 1
 
 
 def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fake: Any) -> None:
@@ -107,7 +107,7 @@ def test_an_expired_request_is_a_504_and_never_reaches_the_engine(start: Any, fa
 
         assert (at_once.status_code, in_the_queue.status_code) == (504, 504)
         assert in_the_queue.json()["error"]["code"] == "deadline_exceeded"
-        assert gateway.seen()["requests"] == 1
+        assert gateway.engine_stats()["requests"] == 1
 
 
 def test_background_is_deferred_while_other_requests_are_queued(
@@ -122,10 +122,10 @@ def test_background_is_deferred_while_other_requests_are_queued(
         user.result()
         batch.result()
 
-        assert gateway.seen()["last"]["messages"][0]["content"] == "echo batch"
+        assert gateway.engine_stats()["last"]["messages"][0]["content"] == "echo batch"
 
 
-def test_no_caller_sees_one_of_two_full_engines_die(
+def test_the_death_of_one_of_two_full_engines_fails_no_request(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     with start({"talk": fake(replicas=2, concurrency=2)}) as gateway:
@@ -137,7 +137,7 @@ def test_no_caller_sees_one_of_two_full_engines_die(
         assert {a.result().status_code for a in asks} == {200}
 
 
-def test_the_room_of_a_restarted_replica_is_used(
+def test_the_slots_of_a_restarted_replica_are_used(
     start: Any, fake: Any, callers: ThreadPoolExecutor
 ) -> None:
     slow = fake(replicas=2, concurrency=1, arguments=["--load-s", "0.5"])

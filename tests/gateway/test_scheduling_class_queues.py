@@ -31,9 +31,9 @@ def test_a_queue_is_in_the_order_of_rank_and_arrival(
             queue.push(made)
             waiting.append(made)
         elif waiting and step == "leave":
-            gone = dice.choice(waiting)
-            assert queue.discard(gone)
-            waiting.remove(gone)
+            discarded = dice.choice(waiting)
+            assert queue.discard(discarded)
+            waiting.remove(discarded)
         elif waiting:
             first = min(waiting, key=lambda t: (rank(t), t.number))
             assert queue.pop(float(number)) is first

@@ -32,7 +32,7 @@ ARRIVES, ENDS, GIVES_UP = range(3)
 
 
 def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
-    """The pool under a policy, at ``load`` times what it can do; the guess of the work is right."""
+    """The pool under a policy, at ``load`` times its capacity; the estimates of work are exact."""
     policy, end_s = POLICIES[name](), SECONDS + GRACE_S
     queues, free, order = ClassQueues(policy), REPLICAS * SLOTS, count()
     dues, found, requests = arrivals(load, SECONDS, seed), {}, {}
@@ -87,7 +87,7 @@ def test_adaptive_keeps_users_fast_answers_useful_and_tenants_even(load: float, 
     assert adaptive["jain"] >= 0.95
 
 
-def test_without_contention_no_policy_costs_anything() -> None:
+def test_without_contention_no_policy_adds_latency() -> None:
     alone = [simulate(name, 0.5) for name in POLICIES]
 
     assert {found["goodput"] for found in alone} == {1.0}

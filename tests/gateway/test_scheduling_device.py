@@ -36,7 +36,7 @@ uses = st.builds(
 
 
 @given(concurrency=st.integers(1, 16), mine=uses, others=st.lists(uses, max_size=3))
-def test_there_is_no_room_on_a_full_device(
+def test_a_full_device_has_no_free_slot(
     concurrency: int, mine: DeviceUsage, others: list[DeviceUsage]
 ) -> None:
     busy = mine.busy + sum(other.busy for other in others)
@@ -45,7 +45,7 @@ def test_there_is_no_room_on_a_full_device(
 
 
 @given(concurrency=st.integers(2, 16), others=st.lists(uses, min_size=1, max_size=1))
-def test_a_model_without_requests_has_room_unless_the_device_is_full(
+def test_a_model_without_requests_has_a_free_slot_unless_the_device_is_full(
     concurrency: int, others: list[DeviceUsage]
 ) -> None:
     busy = sum(other.busy for other in others)
@@ -166,7 +166,7 @@ async def test_background_of_one_model_is_preempted_for_users_of_the_other() -> 
         assert (chat.busy, embed.busy) == (1, 3)
         async with running(*(chat.user() for _ in range(5))):
             assert embed.queue.preemptible.preempted == 2
-            assert (chat.busy, embed.busy) == (3, 1), "a place is left to who shares the device"
+            assert (chat.busy, embed.busy) == (3, 1), "one slot stays free for the other model"
         assert (chat.busy, embed.busy) == (1, 3)
 
 
@@ -181,7 +181,7 @@ async def test_a_cancelled_queued_request_frees_its_reserved_slot() -> None:
             await settle()
             embed.ends[0].set()
             await settle()
-            assert (chat.busy, embed.busy) == (1, 0), "a place is left to who has none"
+            assert (chat.busy, embed.busy) == (1, 0), "one slot stays free for the idle model"
 
 
 def test_a_models_device_must_be_listed() -> None:

@@ -35,7 +35,7 @@ def engine(knee: int, base_s: float = 0.1) -> Latency:
 def run(
     limit: ConcurrencyLimit, latency: Latency, answers: int, noise: float = 0.0
 ) -> ConcurrencyLimit:
-    """The limit after ``answers`` responses of an engine that is kept full."""
+    """The limit after ``answers`` responses of an engine with all slots in use."""
     dice = random.Random(1)
     for _ in range(answers):
         seconds = latency(limit.concurrency) * dice.lognormvariate(0, noise)
@@ -44,7 +44,7 @@ def run(
 
 
 def values(limit: ConcurrencyLimit, latency: Latency, answers: int) -> list[float]:
-    """The limits on the way, those of probes left out."""
+    """The limits over time, without those of probes."""
     found = []
     for _ in range(answers):
         limit = run(limit, latency, 1)
@@ -72,7 +72,7 @@ def test_an_engine_without_a_knee_gets_the_maximum() -> None:
     assert max(values(ConcurrencyLimit(), engine(10_000), 40_000)) == CONCURRENCY_MAX
 
 
-def test_an_engine_that_slows_down_gets_less_and_longer_prompts_get_their_room_back() -> None:
+def test_a_slower_engine_gets_a_lower_limit_and_longer_prompts_restore_it() -> None:
     before = run(ConcurrencyLimit(), engine(32), 20_000)
     throttled = run(before, engine(4), 5_000)
     longer = run(before, engine(32, base_s=1.0), 20_000)

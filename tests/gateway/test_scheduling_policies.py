@@ -37,7 +37,7 @@ def request(number: int, arrived_s: float | None = None, **more: object) -> Queu
 
 
 def jain(shares: list[float]) -> float:
-    """Jain's index: 1 when all are equal, 1/n when one has it all."""
+    """Jain's index: 1 when all are equal, 1/n when one tenant has everything."""
     return sum(shares) ** 2 / (len(shares) * sum(s * s for s in shares))
 
 
@@ -120,30 +120,30 @@ def test_an_idle_tenant_has_not_saved_tokens_up() -> None:
     assert owners["back"] in (5, 6)
 
 
-def test_a_tenant_whose_answers_are_longer_than_expected_pays_for_them() -> None:
+def test_a_tenant_is_charged_for_answers_longer_than_expected() -> None:
     policy = POLICIES["fair"]()
     queue = PolicyQueue(policy)
     longer = request(0, tenant="longer", tokens=10)
     queue.push(longer)
-    queue.push(request(1, tenant="as-told", tokens=10))
+    queue.push(request(1, tenant="as-expected", tokens=10))
     queue.pop(0.0)
 
     policy.charge(longer, 100)
     queue.push(request(2, tenant="longer", tokens=10))
     for n in range(3, 8):
-        queue.push(request(n, tenant="as-told", tokens=10))
+        queue.push(request(n, tenant="as-expected", tokens=10))
 
     assert [queue.pop(0.0).number for _ in range(7)][-1] == 2
 
 
 def test_a_discarded_request_is_not_charged() -> None:
     queue = PolicyQueue(POLICIES["fair"]())
-    gone = request(0, tenant="a", tokens=1000)
-    queue.push(gone)
+    discarded = request(0, tenant="a", tokens=1000)
+    queue.push(discarded)
     queue.push(request(1, tenant="b", tokens=10))
     queue.push(request(2, tenant="b", tokens=10))
 
-    queue.discard(gone)
+    queue.discard(discarded)
     queue.push(request(3, tenant="a", tokens=10))
 
     assert queue.pop(0.0).number in (1, 3)
@@ -251,7 +251,7 @@ def test_every_request_leaves_once_in_any_order_of_pushes_pops_and_discards(
 def test_no_request_starves_under_constant_load(
     name: str, victim: tuple[float, str, int, int, float], rivals: list[tuple[str, int]]
 ) -> None:
-    """Ten requests per second arrive and are dispatched, cheap, urgent and of the worst classes."""
+    """Ten requests per second arrive and are dispatched: cheap, urgent, and of the lowest class."""
     queues = ClassQueues(POLICIES[name]())
     _, tenant, priority, tokens, slack = victim
     queues.push(QueuedRequest(0, 0.0, tenant, priority, slack, tokens))
@@ -283,9 +283,9 @@ def test_fair_shares_of_tokens_have_a_jain_index_of_at_least_nine_tenths(sizes: 
 
     served = dict.fromkeys(range(len(sizes)), 0.0)
     while sum(served.values()) < 20 * len(sizes) * max(sizes):
-        gone = queue.pop(0.0)
-        served[int(gone.tenant)] += gone.tokens
-        queue.push(replace(gone, number=number))
+        dispatched = queue.pop(0.0)
+        served[int(dispatched.tenant)] += dispatched.tokens
+        queue.push(replace(dispatched, number=number))
         number += 1
 
     assert jain(list(served.values())) >= 0.9

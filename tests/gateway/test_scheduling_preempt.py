@@ -34,12 +34,12 @@ class Replica:
             has_background_room=lambda taken: min(self.free, self.idle) > taken,
         )
         self.ends: dict[str, asyncio.Event] = {}
-        self.begun: list[str] = []
+        self.started: list[str] = []
 
     async def serve(self, name: str) -> str:
         self.free -= 1
         self.idle -= 1
-        self.begun.append(name)
+        self.started.append(name)
         try:
             await self.ends.setdefault(name, asyncio.Event()).wait()
         finally:
@@ -76,11 +76,11 @@ async def test_a_queued_request_preempts_the_youngest_background_request() -> No
 
     user = asyncio.create_task(replica.user("user"))
     await settle()
-    assert replica.begun == ["old", "young", "user"]
+    assert replica.started == ["old", "young", "user"]
     replica.end("user")
     await settle()
 
-    assert replica.begun == ["old", "young", "user", "young"]
+    assert replica.started == ["old", "young", "user", "young"]
     assert replica.queue.preemptible.preempted == 1
     for name in ("old", "young"):
         replica.end(name)
@@ -88,7 +88,7 @@ async def test_a_queued_request_preempts_the_youngest_background_request() -> No
     assert (replica.free, len(replica.queue)) == (2, 0)
 
 
-async def test_background_is_not_preempted_with_room_or_for_background() -> None:
+async def test_background_is_not_preempted_if_a_slot_is_free_or_for_background() -> None:
     replica = Replica(2)
     tasks = [asyncio.create_task(replica.background("a"))]
     await settle()
@@ -96,7 +96,7 @@ async def test_background_is_not_preempted_with_room_or_for_background() -> None
     tasks.append(asyncio.create_task(replica.background("b")))
     await settle()
 
-    assert replica.begun == ["a", "user"]
+    assert replica.started == ["a", "user"]
     for name in ("a", "user", "b"):
         replica.end(name)
     assert await asyncio.gather(*tasks) == ["a", "user", "b"]
@@ -114,7 +114,7 @@ async def test_a_preempted_request_precedes_other_background_and_follows_the_for
         replica.end(name)
         await settle()
 
-    assert replica.begun == ["first", "user 1", "user 2", "first", "second", "third"]
+    assert replica.started == ["first", "user 1", "user 2", "first", "second", "third"]
     assert replica.queue.preemptible.preempted == 1
     await asyncio.gather(*tasks)
 
@@ -126,10 +126,10 @@ async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
     for i in range(4):
         user = asyncio.create_task(replica.user(f"user {i}"))
         await settle()
-        gave_way = replica.begun[-1] == f"user {i}"
-        assert gave_way == (i < 3)
+        preempted = replica.started[-1] == f"user {i}"
+        assert preempted == (i < 3)
         replica.end(f"user {i}")
-        if not gave_way:
+        if not preempted:
             replica.end("batch")
         assert await user == f"user {i}"
         await settle()
@@ -138,7 +138,7 @@ async def test_after_three_preemptions_a_request_runs_to_its_end() -> None:
     assert replica.queue.preemptible.preempted == 3
 
 
-async def test_a_caller_can_hang_up_during_the_preemption() -> None:
+async def test_a_client_can_disconnect_during_the_preemption() -> None:
     replica = Replica(1)
     behind = asyncio.create_task(replica.background("batch"))
     await settle()
@@ -193,7 +193,7 @@ async def test_at_most_as_many_are_preempted_as_are_queued() -> None:
     await settle()
 
     assert replica.queue.preemptible.preempted == 2
-    assert replica.begun[4:] == ["user 0", "user 1"]
+    assert replica.started[4:] == ["user 0", "user 1"]
     for name in ("0", "1", "2", "3", "user 0", "user 1"):
         replica.end(name)
     await asyncio.gather(*users, *behind)
@@ -206,7 +206,7 @@ async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> N
     for i in range(7):
         user = asyncio.create_task(replica.user(f"user {i}"))
         await settle()
-        assert replica.begun[-1] == f"user {i}"
+        assert replica.started[-1] == f"user {i}"
         replica.end(f"user {i}")
         await user
         await settle()
@@ -218,21 +218,21 @@ async def test_only_one_non_preemptible_background_request_runs_at_a_time() -> N
     assert await asyncio.gather(*behind) == ["a", "b"]
 
 
-async def test_background_takes_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
+async def test_background_uses_only_free_slots_of_the_engine_and_is_preempted_there() -> None:
     replica = Replica(100, slots=2)
     behind = [asyncio.create_task(replica.background(name)) for name in ("a", "b", "c")]
     await settle()
-    assert replica.begun == ["a", "b"]
+    assert replica.started == ["a", "b"]
 
     user = asyncio.create_task(replica.user("user"))
     await settle()
-    assert replica.begun == ["a", "b", "user"]
+    assert replica.started == ["a", "b", "user"]
     assert (replica.idle, replica.queue.preemptible.preempted, len(replica.queue)) == (0, 1, 2)
 
     for name in ("user", "a", "b", "c"):
         replica.end(name)
     assert await asyncio.gather(user, *behind) == ["user", "a", "b", "c"]
-    assert replica.begun == ["a", "b", "user", "b", "c"]
+    assert replica.started == ["a", "b", "user", "b", "c"]
 
 
 async def test_background_is_dispatched_even_if_users_always_bypass_the_queue() -> None:
@@ -248,7 +248,7 @@ async def test_background_is_dispatched_even_if_users_always_bypass_the_queue() 
         await user
         await settle()
 
-    assert "batch" in replica.begun
+    assert "batch" in replica.started
     for name in ("user 0", "batch"):
         replica.end(name)
     assert await asyncio.gather(first, behind) == ["user 0", "batch"]

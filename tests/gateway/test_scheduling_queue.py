@@ -42,13 +42,13 @@ class Replicas:
         )
 
     async def ask(self, queue: Queue, name: str = "", hints: RequestHints = DEFAULT_HINTS) -> None:
-        """One request: it enters, and holds its place until ``answer``."""
+        """One request: it is queued, dispatched, and uses its slot until ``answer``."""
         await queue.admit(hints, 10)
         self.free -= 1
         self.order.append(name)
 
     def answer(self, queue: Queue) -> None:
-        """One of those at the replicas is answered."""
+        """Answer one of the dispatched requests."""
         self.free += 1
         queue.dispatch()
 
@@ -64,7 +64,7 @@ def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
 
 
 async def settle() -> None:
-    """Everything that can run has run."""
+    """Wait until every task that can run has run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -76,14 +76,14 @@ async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["async
     return tasks
 
 
-async def test_a_request_bypasses_an_empty_queue_when_there_is_room() -> None:
+async def test_a_request_bypasses_an_empty_queue_when_a_slot_is_free() -> None:
     queue = Replicas(1).queue()
 
     assert not suspends(queue.admit(DEFAULT_HINTS, 10))
     assert len(queue) == 0
 
 
-async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> None:
+async def test_queued_requests_are_dispatched_in_order_as_slots_are_freed() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     tasks = await waiting(queue, *(replicas.ask(queue, name) for name in "abc"))
@@ -96,7 +96,7 @@ async def test_queued_requests_are_dispatched_in_order_as_room_is_freed() -> Non
     assert queue.outcomes["dispatched"] == 3
 
 
-async def test_the_room_of_a_dispatched_request_is_not_given_away_again() -> None:
+async def test_the_slot_of_a_dispatched_request_is_not_assigned_twice() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
     (first,) = await waiting(queue, replicas.ask(queue, "first"))
@@ -111,9 +111,11 @@ async def test_the_room_of_a_dispatched_request_is_not_given_away_again() -> Non
 async def test_a_cancelled_request_leaves_the_queue() -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
-    gone, stays = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "stays"))
+    cancelled, stays = await waiting(
+        queue, replicas.ask(queue, "cancelled"), replicas.ask(queue, "stays")
+    )
 
-    gone.cancel()
+    cancelled.cancel()
     await settle()
     assert len(queue) == 1
     replicas.answer(queue)
@@ -124,12 +126,14 @@ async def test_a_cancelled_request_leaves_the_queue() -> None:
 
 
 @pytest.mark.parametrize("first", ["room", "hang-up"])
-async def test_a_request_cancelled_while_it_is_dispatched_frees_its_room(first: str) -> None:
+async def test_a_request_cancelled_while_it_is_dispatched_frees_its_slot(first: str) -> None:
     replicas = Replicas(0)
     queue = replicas.queue()
-    gone, after = await waiting(queue, replicas.ask(queue, "gone"), replicas.ask(queue, "after"))
+    cancelled, after = await waiting(
+        queue, replicas.ask(queue, "cancelled"), replicas.ask(queue, "after")
+    )
 
-    steps = [lambda: replicas.answer(queue), gone.cancel]
+    steps = [lambda: replicas.answer(queue), cancelled.cancel]
     for step in steps if first == "room" else reversed(steps):
         step()
     await settle()
@@ -172,7 +176,7 @@ async def test_without_a_ready_replica_requests_are_not_queued() -> None:
 
 
 @pytest.mark.parametrize("policy", ["slo", "adaptive"])
-async def test_an_expired_request_is_a_504_even_with_room(policy: str) -> None:
+async def test_an_expired_request_is_a_504_even_with_a_free_slot(policy: str) -> None:
     queue = Replicas(9).queue(policy)
 
     with pytest.raises(GatewayError, match="give it more time") as caught:
@@ -201,7 +205,7 @@ async def test_slo_refuses_a_request_that_cannot_meet_its_deadline_and_serves_th
     queue = replicas.queue("slo")
     queue.record_usage(
         QueuedRequest(0, 0.0, tokens=10), time.monotonic() - 10, {}
-    )  # a second a token
+    )  # one second per token
     soon, later = (
         RequestHints(deadline_s=time.time() + 4),
         RequestHints(deadline_s=time.time() + 400),
@@ -226,7 +230,7 @@ def test_no_request_is_dispatched_after_its_deadline(policy: str, late: list[boo
 
 
 async def _dispatch_after_sleep(policy: str, late: list[bool]) -> tuple[int, int]:
-    """All room is freed before a timer can expire the missed deadlines."""
+    """Free all slots before a timer can expire the missed deadlines."""
     replicas = Replicas(0)
     queue = replicas.queue(policy)
     now_s = time.time()
@@ -256,7 +260,7 @@ async def test_a_retry_is_queued_ahead_of_all_other_requests() -> None:
     await other
 
 
-async def test_a_retry_is_not_queued_if_another_replica_has_room() -> None:
+async def test_a_retry_is_not_queued_if_another_replica_has_a_free_slot() -> None:
     assert not suspends(Replicas(1).queue().requeue_retry())
 
 
@@ -271,7 +275,7 @@ KINDS = {
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @settings(deadline=None, max_examples=60)
 @given(steps=steps, free=st.integers(0, 2))
-def test_every_request_ends_once_and_no_room_is_given_twice(
+def test_every_request_ends_once_and_no_slot_is_assigned_twice(
     policy: str, steps: list[str], free: int
 ) -> None:
     asyncio.run(_run_steps(policy, steps, free))

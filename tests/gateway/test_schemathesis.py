@@ -14,15 +14,15 @@ HERE = Path(__file__).parent
 SEED = "20261124"
 
 
-def nothing_there(name: str, _: int) -> Any:
+def open_missing_collection(name: str, _: int) -> Any:
     raise NotFound(f"no collection {name!r}")
 
 
 @pytest.mark.service
 @pytest.mark.timeout(400)
-def test_schemathesis_finds_nothing(start: Any, fake: Any) -> None:
+def test_schemathesis_finds_no_failure(start: Any, fake: Any) -> None:
     models = {"talk": fake(), "vectors": fake("embedding"), "ranks": fake("rerank")}
-    more = {"open_store": nothing_there, "pool": {"embedding_model": "vectors"}}
+    more = {"open_store": open_missing_collection, "pool": {"embedding_model": "vectors"}}
     with start(models, **more) as gateway:
         line = [
             str(Path(sys.executable).with_name("st")),

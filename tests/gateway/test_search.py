@@ -22,12 +22,12 @@ class MemoryStore:
 
     rows: dict[str, tuple[list[float], dict[str, Any]]]
     broken: bool = False
-    asked: list[int] = field(default_factory=list)
+    searches: list[int] = field(default_factory=list)
 
     def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
         if self.broken:
             raise StoreUnavailable("the store is away; try again")
-        self.asked.append(top_k)
+        self.searches.append(top_k)
         hits = [
             Hit(key, sum(a * b for a, b in zip(vector, row, strict=True)), fields)
             for key, (row, fields) in self.rows.items()
@@ -35,7 +35,7 @@ class MemoryStore:
         return sorted(hits, key=lambda hit: -hit.score)[:top_k]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """No resource is open."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def search(gateway: Any, name: str = "docs", **body: Any) -> Any:
     return gateway.client.post(f"/v1/vector_stores/{name}/search", json=body)
 
 
-def test_the_nearest_rows_come_first_in_openais_shape(gateway: Any, store: MemoryStore) -> None:
+def test_the_nearest_rows_are_first_in_openais_schema(gateway: Any, store: MemoryStore) -> None:
     ask = {"model": "vectors", "input": ["sea", "hill"]}
     found = gateway.client.post("/v1/embeddings", json=ask).json()["data"]
     store.rows = {
@@ -80,7 +80,7 @@ def test_the_nearest_rows_come_first_in_openais_shape(gateway: Any, store: Memor
             "content": [{"type": "text", "text": "about hill"}],
         }
     ]
-    assert store.asked == [1]
+    assert store.searches == [1]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_nearest_rows_come_first_in_openais_shape(gateway: Any, store: Memor
         {"query": "x", "where": "1=1"},
     ],
 )
-def test_a_wrong_question_is_a_400(gateway: Any, body: dict[str, Any]) -> None:
+def test_an_invalid_search_is_a_400(gateway: Any, body: dict[str, Any]) -> None:
     answer = search(gateway, **body)
 
     assert answer.status_code == 400
@@ -102,14 +102,14 @@ def test_a_wrong_question_is_a_400(gateway: Any, body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["nope", "no-name", "a'; drop", "..", "%00"])
-def test_a_collection_that_is_not_there_is_a_404(gateway: Any, name: str) -> None:
+def test_an_unknown_collection_is_a_404(gateway: Any, name: str) -> None:
     answer = search(gateway, name, query="x")
 
     assert answer.status_code == 404
     assert answer.json()["error"]["message"]
 
 
-def test_a_store_that_is_away_is_a_503_and_is_opened_again(
+def test_an_unavailable_store_is_a_503_and_is_opened_again(
     gateway: Any, store: MemoryStore
 ) -> None:
     store.broken = True

@@ -12,7 +12,7 @@ HUNG_S = 2.0
 
 @pytest.fixture
 def pair(start: Any) -> Any:
-    """Two replicas with the health checks that a pool.yaml has by default."""
+    """Two replicas with the default health checks of a pool.yaml."""
     model = {"engine": "fake", "kind": "chat", "replicas": 2, "routing": "round_robin"}
     with start({"talk": model}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
@@ -30,7 +30,7 @@ def is_degraded(gateway: Any) -> bool:
 
 def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests(pair: Any) -> None:
     pid = member(pair).process.pid
-    before = pair.seen(replica=0)["requests"]
+    before = pair.engine_stats(replica=0)["requests"]
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
@@ -41,10 +41,10 @@ def test_a_hung_replica_is_degraded_within_two_seconds_and_gets_no_more_requests
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    assert took_s < HUNG_S + 0.5  # of a loaded machine's own
+    assert took_s < HUNG_S + 0.5  # delay of a loaded machine
     assert (ends, in_flight) == ([200] * 20, 0)
     pair.until(lambda: not is_degraded(pair), 5)
-    assert pair.seen(replica=0)["requests"] == before
+    assert pair.engine_stats(replica=0)["requests"] == before
     assert (member(pair).process.pid, member(pair).replica.restarts) == (pid, 0)
 
 

@@ -1,4 +1,4 @@
-"""What callers see of limits, budgets and usage; the engine behind says 3 + 2 tokens a chat."""
+"""Limits, budgets and usage as clients see them; the engine reports 3 + 2 tokens per chat."""
 
 import sqlite3
 import time
@@ -15,12 +15,12 @@ import pytest
 from gateway_process import gateway_process
 
 CHAT = "/v1/chat/completions"
-#: What a chat of the fake engine costs, and the most that `max_tokens` 1 may.
+#: Tokens of a chat of the fake engine, and the maximum with `max_tokens` 1.
 USED = 5
 
 
-class Caller:
-    """A caller with a key of its own."""
+class TenantClient:
+    """A client with its own key."""
 
     def __init__(self, client: httpx.Client, **wanted: Any) -> None:
         usual = {"tenant": "acme", "scopes": ["infer", "read"]}
@@ -36,15 +36,15 @@ class Caller:
         return self.post(CHAT, body, headers)
 
     def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
-        own = {"Authorization": f"Bearer {self.key}", **(headers or {})}
-        return self._client.post(path, json=body, headers=own)
+        auth = {"Authorization": f"Bearer {self.key}", **(headers or {})}
+        return self._client.post(path, json=body, headers=auth)
 
     def usage(self) -> list[dict[str, Any]]:
-        own = {"Authorization": f"Bearer {self.key}"}
-        lines = self._client.get("/v1/usage", headers=own).json()["data"]
+        auth = {"Authorization": f"Bearer {self.key}"}
+        lines = self._client.get("/v1/usage", headers=auth).json()["data"]
         return [line for line in lines if line["key"] == self.id]
 
-    def spent(self) -> int:
+    def spent_tokens(self) -> int:
         return sum(line["total_tokens"] for line in self.usage())
 
 
@@ -61,7 +61,7 @@ def until(wanted: Callable[[], bool]) -> None:
 
 
 def test_requests_beyond_the_rate_limit_get_a_retry_after(gateway: Any) -> None:
-    caller = Caller(gateway.client, limits={"requests_per_minute": 3})
+    caller = TenantClient(gateway.client, limits={"requests_per_minute": 3})
 
     answers = [caller.chat() for _ in range(4)]
 
@@ -72,12 +72,12 @@ def test_requests_beyond_the_rate_limit_get_a_retry_after(gateway: Any) -> None:
 
 
 def test_the_token_rate_counts_actual_usage_not_the_estimate(gateway: Any) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_minute": 150})
+    caller = TenantClient(gateway.client, limits={"tokens_per_minute": 150})
 
     answers = []
     for _ in range(12):
         answers.append(caller.chat(max_tokens=100).status_code)
-        time.sleep(0.01)  # a rate is put right just after the answer
+        time.sleep(0.01)  # a rate is corrected just after the answer
 
     assert answers[0] == 200
     assert 3 <= answers.count(200) <= 12
@@ -86,8 +86,8 @@ def test_the_token_rate_counts_actual_usage_not_the_estimate(gateway: Any) -> No
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_a_budget_is_never_exceeded_and_its_error_has_openais_shape(gateway: Any) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_day": 400})
+def test_a_budget_is_never_exceeded_and_its_error_has_openais_schema(gateway: Any) -> None:
+    caller = TenantClient(gateway.client, limits={"tokens_per_day": 400})
 
     with ThreadPoolExecutor(8) as many:
         answers = list(many.map(lambda _: caller.chat(), range(100)))
@@ -95,7 +95,7 @@ def test_a_budget_is_never_exceeded_and_its_error_has_openais_shape(gateway: Any
     refused = [a for a in answers if a.status_code == 429]
 
     assert len(answered) + len(refused) == 100
-    assert caller.spent() == USED * len(answered) <= 400
+    assert caller.spent_tokens() == USED * len(answered) <= 400
     assert answered
     assert {error_of(a)["code"] for a in refused} == {"insufficient_quota"}
     assert {error_of(a)["type"] for a in refused} == {"insufficient_quota"}
@@ -103,7 +103,7 @@ def test_a_budget_is_never_exceeded_and_its_error_has_openais_shape(gateway: Any
 
 
 def test_the_official_client_raises_its_rate_limit_error(gateway: Any) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_month": 10})
+    caller = TenantClient(gateway.client, limits={"tokens_per_month": 10})
     ask: Any = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}]}
 
     url = f"{gateway.url}/v1"
@@ -117,8 +117,8 @@ def test_the_official_client_raises_its_rate_limit_error(gateway: Any) -> None:
 def test_a_tenants_budget_is_shared_by_its_keys(start: Any, fake: Any) -> None:
     pool = {"tenants": {"acme": {"tokens_per_day": 200}}}
     with start({"talk": fake()}, pool=pool) as gateway:
-        one, other = Caller(gateway.client), Caller(gateway.client)
-        stranger = Caller(gateway.client, tenant="zeta")
+        one, other = TenantClient(gateway.client), TenantClient(gateway.client)
+        stranger = TenantClient(gateway.client, tenant="zeta")
 
         while one.chat().status_code == 200:
             pass
@@ -136,33 +136,33 @@ def test_a_tenants_budget_is_shared_by_its_keys(start: Any, fake: Any) -> None:
 def test_a_replayed_answer_is_free_even_when_the_budget_is_used_up(
     gateway: Any,
 ) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_day": 200})
-    own = {"headers": {"x-request-id": uuid.uuid4().hex}}
-    first = caller.chat(**own)
+    caller = TenantClient(gateway.client, limits={"tokens_per_day": 200})
+    auth = {"headers": {"x-request-id": uuid.uuid4().hex}}
+    first = caller.chat(**auth)
     while caller.chat().status_code == 200:
         pass
-    spent = caller.spent()
+    spent = caller.spent_tokens()
 
-    again = caller.chat(**own)
+    again = caller.chat(**auth)
 
     assert again.headers["x-sage-ledger"] == "hit"
     assert again.content == first.content
-    assert caller.spent() == spent
+    assert caller.spent_tokens() == spent
 
 
 @pytest.mark.parametrize("content", ["status 500", "overflow"])
 def test_a_failure_of_the_engine_is_not_charged(gateway: Any, content: str) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_day": 200})
+    caller = TenantClient(gateway.client, limits={"tokens_per_day": 200})
 
     for _ in range(5):
         assert caller.chat(content).status_code in (400, 502)
 
     assert caller.chat().status_code == 200
-    assert caller.spent() == USED
+    assert caller.spent_tokens() == USED
 
 
-def test_a_stream_without_usage_costs_a_token_an_event(gateway: Any) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_day": 10_000})
+def test_a_stream_without_usage_is_charged_one_token_per_event(gateway: Any) -> None:
+    caller = TenantClient(gateway.client, limits={"tokens_per_day": 10_000})
 
     caller.chat("echo a b c", stream=True, max_tokens=50)
 
@@ -171,39 +171,39 @@ def test_a_stream_without_usage_costs_a_token_an_event(gateway: Any) -> None:
     assert 10 <= line["prompt_tokens"] <= 40
 
 
-def test_a_client_that_leaves_a_stream_pays_for_the_events_so_far(gateway: Any) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_day": 100_000})
-    own = {"Authorization": f"Bearer {caller.key}"}
+def test_a_disconnected_stream_is_charged_for_the_events_so_far(gateway: Any) -> None:
+    caller = TenantClient(gateway.client, limits={"tokens_per_day": 100_000})
+    auth = {"Authorization": f"Bearer {caller.key}"}
     body = {"model": "talk", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
 
-    with gateway.client.stream("POST", CHAT, json=body, headers=own) as answer:
+    with gateway.client.stream("POST", CHAT, json=body, headers=auth) as answer:
         lines = answer.iter_lines()
         for _ in range(20):
             next(lines)
-    until(lambda: caller.spent() > 0)
+    until(lambda: caller.spent_tokens() > 0)
 
     (line,) = caller.usage()
     assert 10 <= line["completion_tokens"] < 500
     assert caller.chat().status_code == 200
 
 
-def test_a_client_that_leaves_before_an_answer_is_not_charged_and_its_hold_ends(
+def test_a_disconnect_before_the_answer_is_not_charged_and_releases_the_hold(
     gateway: Any,
 ) -> None:
-    caller = Caller(gateway.client, limits={"tokens_per_day": 200})
-    own = {"Authorization": f"Bearer {caller.key}"}
+    caller = TenantClient(gateway.client, limits={"tokens_per_day": 200})
+    auth = {"Authorization": f"Bearer {caller.key}"}
     ask = {"model": "talk", "messages": [{"role": "user", "content": "sleep 30"}], "max_tokens": 1}
 
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(gateway.url + CHAT, json=ask, headers=own, timeout=0.3)
+        httpx.post(gateway.url + CHAT, json=ask, headers=auth, timeout=0.3)
     until(lambda: caller.chat().status_code == 200)
 
-    assert caller.spent() == USED
+    assert caller.spent_tokens() == USED
 
 
 def test_usage_by_key_model_and_job_is_visible_to_its_tenant_and_to_admins(gateway: Any) -> None:
-    caller = Caller(gateway.client, tenant="one")
-    stranger = Caller(gateway.client, tenant="two")
+    caller = TenantClient(gateway.client, tenant="one")
+    stranger = TenantClient(gateway.client, tenant="two")
     caller.chat(headers={"x-sage-job": "ingest"})
     caller.chat(model="other-name", headers={"x-sage-job": "ingest"})
     caller.post("/v1/embeddings", {"model": "vectors", "input": ["a", "b"]})
@@ -211,8 +211,8 @@ def test_usage_by_key_model_and_job_is_visible_to_its_tenant_and_to_admins(gatew
 
     lines = {(line["model"], line["job"]): line for line in caller.usage()}
     every = gateway.client.get("/v1/usage").json()["data"]
-    own = {"Authorization": f"Bearer {caller.key}"}
-    mine = gateway.client.get("/v1/usage", headers=own).json()["data"]
+    auth = {"Authorization": f"Bearer {caller.key}"}
+    mine = gateway.client.get("/v1/usage", headers=auth).json()["data"]
 
     assert set(lines) == {("talk", "ingest"), ("vectors", "")}
     counts = [lines["talk", "ingest"][f"{n}_tokens"] for n in ("prompt", "completion", "total")]
@@ -224,19 +224,19 @@ def test_usage_by_key_model_and_job_is_visible_to_its_tenant_and_to_admins(gatew
 
 
 def test_the_days_of_usage_are_checked(gateway: Any) -> None:
-    def asked(**days: str) -> httpx.Response:
+    def get_usage(**days: str) -> httpx.Response:
         found: httpx.Response = gateway.client.get("/v1/usage", params=days)
         return found
 
-    assert asked(since="2026-01-01", until="2026-01-31").json()["data"] == []
-    assert asked(since="2026-02-01", until="2026-01-31").status_code == 400
-    assert asked(since="2020-02-01", until="2026-01-31").status_code == 400
-    assert asked(since="yesterday").status_code == 400
+    assert get_usage(since="2026-01-01", until="2026-01-31").json()["data"] == []
+    assert get_usage(since="2026-02-01", until="2026-01-31").status_code == 400
+    assert get_usage(since="2020-02-01", until="2026-01-31").status_code == 400
+    assert get_usage(since="yesterday").status_code == 400
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "n", "n_predict"])
 def test_a_field_that_bounds_the_cost_is_type_checked(gateway: Any, field: str) -> None:
-    answer = Caller(gateway.client).chat(**{field: "1"})
+    answer = TenantClient(gateway.client).chat(**{field: "1"})
 
     assert answer.status_code == 400
     assert field in error_of(answer)["message"]
@@ -244,23 +244,23 @@ def test_a_field_that_bounds_the_cost_is_type_checked(gateway: Any, field: str) 
 
 def test_spending_survives_kill_9(tmp_path: Path, fake: Any) -> None:
     with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
-        caller = Caller(client, limits={"tokens_per_day": 200})
+        caller = TenantClient(client, limits={"tokens_per_day": 200})
         answered = [caller.chat().status_code for _ in range(5)].count(200)
         process.kill()
 
     with gateway_process(tmp_path, {"talk": fake()}) as (_, client):
         caller._client = client
-        spent = caller.spent()
+        spent = caller.spent_tokens()
         while caller.chat().status_code == 200:
             answered += 1
 
         assert spent == 5 * USED
-        assert caller.spent() == answered * USED <= 200
+        assert caller.spent_tokens() == answered * USED <= 200
 
 
 def test_spending_while_the_file_is_locked_survives_kill_9(tmp_path: Path, fake: Any) -> None:
     with gateway_process(tmp_path, {"talk": fake()}) as (process, client):
-        budget = Caller(client, limits={"tokens_per_day": 1000})
+        budget = TenantClient(client, limits={"tokens_per_day": 1000})
         file = tmp_path / "data" / "gateway" / "tenants.sqlite"
         with closing(sqlite3.connect(file)) as other:
             other.execute("BEGIN EXCLUSIVE")
@@ -273,4 +273,4 @@ def test_spending_while_the_file_is_locked_survives_kill_9(tmp_path: Path, fake:
         budget._client = client
 
         assert answered == [200, 200, 200]
-        assert budget.spent() == 3 * USED
+        assert budget.spent_tokens() == 3 * USED

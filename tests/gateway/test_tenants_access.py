@@ -1,4 +1,4 @@
-"""Which key may ask which route; and that no key is ever told on."""
+"""Scopes of keys and routes; and no key is ever logged."""
 
 import base64
 import logging
@@ -10,7 +10,7 @@ import pytest
 
 KEY = "sk-sage-test"
 INFER, READ, ADMIN = {"infer"}, {"read"}, {"admin"}
-#: Every route of the OpenAPI document, and the scopes that open it. A new route needs a line.
+#: Every route of the OpenAPI document, and its scopes. A new route needs a line.
 MATRIX = {
     ("GET", "/v1/models"): INFER | READ | ADMIN,
     ("GET", "/v1/models/{model}"): INFER | READ | ADMIN,
@@ -42,7 +42,7 @@ MATRIX = {
     ("POST", "/pool/replicas/{name}/drain"): ADMIN,
     ("GET", "/pool/presets"): ADMIN,
 }
-#: Those that the document does not list, or that are not there.
+#: Routes that the document does not list, or that do not exist.
 BESIDES = {
     ("GET", "/docs"): READ | ADMIN,
     ("GET", "/redoc"): READ | ADMIN,
@@ -57,41 +57,43 @@ BESIDES = {
 
 @pytest.fixture(scope="module")
 def keys(gateway: Any) -> dict[str, str]:
-    """A key of each scope alone."""
-    return {scope: made(gateway, scopes=[scope])["key"] for scope in ("infer", "read", "admin")}
+    """One key for each scope."""
+    return {
+        scope: create_key(gateway, scopes=[scope])["key"] for scope in ("infer", "read", "admin")
+    }
 
 
-def made(gateway: Any, **wanted: Any) -> dict[str, Any]:
+def create_key(gateway: Any, **wanted: Any) -> dict[str, Any]:
     answer = gateway.client.post("/pool/keys", json={"tenant": "acme", **wanted})
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-def asked(gateway: Any, method: str, path: str, key: str = "") -> httpx.Response:
+def send_request(gateway: Any, method: str, path: str, key: str = "") -> httpx.Response:
     filled = path.replace("{name}", "docs").replace("{model}", "talk").replace("{key_id}", "nope")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.request(method, gateway.url + filled, headers=headers, json={})
 
 
-def listed(gateway: Any) -> set[tuple[str, str]]:
+def routes_in_openapi(gateway: Any) -> set[tuple[str, str]]:
     paths = gateway.client.get("/openapi.json").json()["paths"]
     return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
 
 def test_every_route_but_health_is_in_the_matrix_of_scopes(gateway: Any) -> None:
-    assert listed(gateway) == {*MATRIX, ("GET", "/health")}
-    assert asked(gateway, "GET", "/health").status_code == 200
+    assert routes_in_openapi(gateway) == {*MATRIX, ("GET", "/health")}
+    assert send_request(gateway, "GET", "/health").status_code == 200
 
 
 @pytest.mark.parametrize(("route", "scopes"), [*MATRIX.items(), *BESIDES.items()])
 def test_a_route_accepts_its_scopes_and_refuses_others(
     gateway: Any, keys: dict[str, str], route: tuple[str, str], scopes: set[str]
 ) -> None:
-    answers = {scope: asked(gateway, *route, key) for scope, key in keys.items()}
+    answers = {scope: send_request(gateway, *route, key) for scope, key in keys.items()}
 
-    assert asked(gateway, *route).status_code == 401
-    assert asked(gateway, *route, "sk-sage-wrong").status_code == 401
+    assert send_request(gateway, *route).status_code == 401
+    assert send_request(gateway, *route, "sk-sage-wrong").status_code == 401
     assert {scope for scope, a in answers.items() if a.status_code not in (401, 403)} == scopes
     for scope in set(keys) - scopes:
         error = answers[scope].json()["error"]
@@ -100,13 +102,13 @@ def test_a_route_accepts_its_scopes_and_refuses_others(
 
 
 def test_a_revoked_key_is_refused_immediately(gateway: Any) -> None:
-    key = made(gateway)
-    before = asked(gateway, "GET", "/v1/models", key["key"])
+    key = create_key(gateway)
+    before = send_request(gateway, "GET", "/v1/models", key["key"])
 
     gateway.client.delete(f"/pool/keys/{key['id']}")
 
     assert before.status_code == 200
-    assert asked(gateway, "GET", "/v1/models", key["key"]).status_code == 401
+    assert send_request(gateway, "GET", "/v1/models", key["key"]).status_code == 401
     assert gateway.client.delete(f"/pool/keys/{key['id']}").status_code == 404
 
 
@@ -114,10 +116,10 @@ def test_a_key_works_after_a_restart_and_is_not_stored_in_any_file(
     start: Any, fake: Any, tmp_path: Path
 ) -> None:
     with start({"talk": fake()}, home=tmp_path) as gateway:
-        key = made(gateway)["key"]
+        key = create_key(gateway)["key"]
 
     with start({"talk": fake()}, home=tmp_path) as gateway:
-        again = asked(gateway, "GET", "/v1/models", key)
+        again = send_request(gateway, "GET", "/v1/models", key)
         shown = gateway.client.get("/pool/keys").text
 
     assert again.status_code == 200
@@ -128,7 +130,7 @@ def test_a_key_works_after_a_restart_and_is_not_stored_in_any_file(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "message"),
     [
         ({"tenant": "a", "scopes": ["root"]}, "'infer', 'read' or 'admin'"),
         ({"tenant": "a", "scopes": []}, "at least 1 item"),
@@ -139,11 +141,11 @@ def test_a_key_works_after_a_restart_and_is_not_stored_in_any_file(
         ({}, "Field required"),
     ],
 )
-def test_an_invalid_key_request_is_refused(gateway: Any, wanted: Any, told: str) -> None:
+def test_an_invalid_key_request_is_refused(gateway: Any, wanted: Any, message: str) -> None:
     answer = gateway.client.post("/pool/keys", json=wanted)
 
     assert answer.status_code == 400
-    assert told in answer.json()["error"]["message"]
+    assert message in answer.json()["error"]["message"]
 
 
 def test_no_key_is_ever_logged(
@@ -151,7 +153,7 @@ def test_no_key_is_ever_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with start({"talk": fake()}, home=tmp_path) as gateway:
-        key = made(gateway, limits={"requests_per_minute": 2})["key"]
+        key = create_key(gateway, limits={"requests_per_minute": 2})["key"]
         basic = base64.b64encode(f"anyone:{key}".encode()).decode()
         shown = [f"Bearer {key}", f"Bearer {key}-wrong", f"Basic {basic}", key]
         for header in shown * 2:
@@ -164,6 +166,6 @@ def test_no_key_is_ever_logged(
                 )
         logs = [path.read_text() for path in (tmp_path / "logs").iterdir()]
 
-    told = caplog.text + "".join(logs)
+    logged = caplog.text + "".join(logs)
     for secret in (key, KEY, basic):
-        assert secret not in told
+        assert secret not in logged

@@ -1,4 +1,4 @@
-"""``sage pool``: keys and usage of a gateway that runs."""
+"""``sage pool``: keys and usage of a running gateway."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from sage_flink.common import ConfigError, OperatorNeeded
 
 
 @pytest.fixture(autouse=True)
-def pointed_at(gateway: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def settings_of_gateway(gateway: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAGE_HOME", str(tmp_path))
     monkeypatch.setenv("SAGE_GATEWAY_URL", gateway.url)
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "sk-sage-test")
@@ -67,20 +67,20 @@ def test_usage_is_a_table_of_the_requested_days(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("keys", "create", "a", "--scope", "root"), "'infer', 'read' or 'admin'"),
         (("keys", "revoke", "nope"), "no key 'nope'; GET /pool/keys lists them"),
         (("usage", "--since", "yesterday"), "valid date"),
     ],
 )
-def test_a_refusal_is_printed_in_the_words_of_the_gateway(
-    words: tuple[str, ...], told: str
+def test_a_refusal_is_printed_with_the_message_of_the_gateway(
+    words: tuple[str, ...], message: str
 ) -> None:
     error = sage(*words).exception
 
     assert isinstance(error, ConfigError)
-    assert told in str(error)
+    assert message in str(error)
 
 
 def test_without_a_gateway_the_next_step_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

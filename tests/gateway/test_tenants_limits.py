@@ -65,7 +65,9 @@ def test_a_call_is_admitted_after_the_wait_of_its_refusal(allowed: int, cost: Co
 
 
 @given(st.lists(st.tuples(costs, st.integers(0, 500))), st.integers(1, 5000))
-def test_spent_and_held_never_exceed_a_budget(calls: list[tuple[Cost, int]], budget: int) -> None:
+def test_spent_and_reserved_tokens_never_exceed_a_budget(
+    calls: list[tuple[Cost, int]], budget: int
+) -> None:
     limits = LimitsSpec(tokens_per_day=budget)
     account, open_ = replenish(AccountState(), limits, NOON_S), []
     for cost, used_ in calls:
@@ -83,7 +85,9 @@ def test_spent_and_held_never_exceed_a_budget(calls: list[tuple[Cost, int]], bud
 @pytest.mark.parametrize(
     ("limit", "seconds"), [("tokens_per_day", 43_200), ("tokens_per_month", 43_200 + 6 * 86_400)]
 )
-def test_an_exhausted_budget_says_when_its_period_ends(limit: str, seconds: float) -> None:
+def test_the_error_of_an_exhausted_budget_has_the_end_of_its_period(
+    limit: str, seconds: float
+) -> None:
     assert remaining_s(limit, NOON_S) == seconds
     assert LimitRefusal("k", limit, 5, seconds).error().retry_after_s == seconds
 
@@ -134,12 +138,12 @@ def test_the_most_a_chat_can_cost_is_its_bytes_and_its_completions(
 
 @given(st.dictionaries(st.sampled_from(["in", "out"]), st.integers(0, 10**18)), costs, st.binary())
 def test_usage_reported_by_an_engine_is_capped_at_the_hold(
-    said: dict[str, int], cost: Cost, body: bytes
+    usage: dict[str, int], cost: Cost, body: bytes
 ) -> None:
-    assert 0 <= token_usage(said, body=body, deltas=3, most=cost.most).total <= cost.most
+    assert 0 <= token_usage(usage, body=body, deltas=3, most=cost.most).total <= cost.most
 
 
-def test_the_cost_of_vectors_is_that_of_their_texts() -> None:
+def test_the_cost_of_embeddings_is_that_of_their_texts() -> None:
     assert embedding(b"x" * 400) == Cost(101, 400 + TEMPLATE_TOKENS)
 
 

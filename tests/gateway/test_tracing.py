@@ -19,7 +19,7 @@ TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes OTLP over HTTP, and keeps the spans."""
+    """A collector that accepts OTLP over HTTP and records the spans."""
 
     daemon_threads = True
 
@@ -76,7 +76,7 @@ def attributes(span: Any) -> dict[str, Any]:
     return {k: v.string_value or v.int_value for k, v in found.items()}
 
 
-def test_a_sampled_caller_is_followed_and_others_by_share(tmp_path, collector):
+def test_a_sampled_trace_is_continued_and_others_are_sampled_by_share(tmp_path, collector):
     more = environment(collector, "0")
     with gateway_process(tmp_path, TALK, more=more) as (_, client):
         ask(client, "hello")
@@ -107,10 +107,10 @@ def test_a_failure_is_a_line_of_json_that_names_the_request(tmp_path):
     with gateway_process(tmp_path, TALK, words=["--log", "json"]) as (_, client):
         status = ask(client, "status 500", **{"x-request-id": "r1"})
         ask(client, "hello")
-        said = next(tmp_path.glob("gateway-*.log"))
-        wait_until(lambda: "r1" in said.read_text(), 10, "a line")
+        log = next(tmp_path.glob("gateway-*.log"))
+        wait_until(lambda: "r1" in log.read_text(), 10, "a line")
 
-    lines = [json.loads(line) for line in said.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     [failed] = [line for line in lines if "request_id" in line]
     assert failed["status"] == status >= 500
     assert (failed["request_id"], failed["model"], failed["level"]) == ("r1", "talk", "WARNING")
@@ -121,6 +121,6 @@ def test_without_a_collector_there_is_no_tracing():
 
 
 @pytest.mark.parametrize("share", ["many", "1.5", "-1"])
-def test_a_wrong_share_says_what_is_right(share):
+def test_the_error_for_a_wrong_share_names_the_valid_range(share):
     with pytest.raises(ConfigError, match="OTEL_TRACES_SAMPLER_ARG must be 0 to 1"):
         tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_SAMPLER_ARG": share})

@@ -1,4 +1,4 @@
-"""The client of the data plane against servers that say exactly what is written here."""
+"""The client of the data plane against servers with scripted responses."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -60,16 +60,16 @@ async def serving(
         await asyncio.sleep(0.01)
 
 
-async def asked(client: Client, url: str, total_s: float = 5.0) -> tuple[int, bytes]:
+async def post(client: Client, url: str, total_s: float = 5.0) -> tuple[int, bytes]:
     headers = {"content-type": "application/json"}
     limit = aiohttp.ClientTimeout(total=total_s, sock_connect=2.0)
     async with client.post(url, data=b'{"a": 1}', headers=headers, timeout=limit) as answer:
         return answer.status, await answer.read()
 
 
-async def test_a_request_is_sent_as_it_is_and_the_answer_comes_back() -> None:
+async def test_a_request_is_sent_unchanged_and_the_answer_returned() -> None:
     async with serving(OK) as (server, client):
-        found = await asked(client, server.url)
+        found = await post(client, server.url)
 
     assert found == (200, b"{}")
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
@@ -80,7 +80,7 @@ async def test_a_request_is_sent_as_it_is_and_the_answer_comes_back() -> None:
 
 async def test_one_connection_serves_one_request_after_the_other() -> None:
     async with serving(OK, OK, OK) as (server, client):
-        found = [await asked(client, server.url) for _ in range(3)]
+        found = [await post(client, server.url) for _ in range(3)]
 
     assert found == [(200, b"{}")] * 3
     assert server.connections == 1
@@ -88,7 +88,7 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
 
 async def test_two_at_a_time_take_two_connections() -> None:
     async with serving(OK, OK, pause_s=0.05) as (server, client):
-        found = await asyncio.gather(asked(client, server.url), asked(client, server.url))
+        found = await asyncio.gather(post(client, server.url), post(client, server.url))
 
     assert [status for status, _ in found] == [200, 200]
     assert server.connections == 2
@@ -106,11 +106,9 @@ async def test_two_at_a_time_take_two_connections() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""),
     ],
 )
-async def test_every_framing_is_read_in_whatever_pieces_it_comes(
-    answer: bytes, body: bytes
-) -> None:
+async def test_every_framing_is_read_from_pieces_of_any_size(answer: bytes, body: bytes) -> None:
     async with serving(answer, OK, pause_s=0.01) as (server, client):
-        first, second = await asked(client, server.url), await asked(client, server.url)
+        first, second = await post(client, server.url), await post(client, server.url)
 
     assert first == (200, body)
     assert second == (200, b"{}")
@@ -119,13 +117,13 @@ async def test_every_framing_is_read_in_whatever_pieces_it_comes(
 
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     async with serving(b"HTTP/1.1 200 OK\r\n\r\nabc|def", closes=True) as (server, client):
-        assert await asked(client, server.url) == (200, b"abcdef")
+        assert await post(client, server.url) == (200, b"abcdef")
 
 
-async def test_a_status_that_is_no_success_is_an_answer() -> None:
+async def test_an_error_status_is_an_answer() -> None:
     answer = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
     async with serving(answer) as (server, client):
-        assert await asked(client, server.url) == (503, b"busy")
+        assert await post(client, server.url) == (503, b"busy")
 
 
 @pytest.mark.parametrize(
@@ -137,66 +135,66 @@ async def test_a_status_that_is_no_success_is_an_answer() -> None:
         b"SSH-2.0 what is this\r\n\r\n",
     ],
 )
-async def test_an_answer_that_is_not_whole_is_a_broken_connection(answer: bytes) -> None:
+async def test_an_incomplete_answer_is_a_broken_connection(answer: bytes) -> None:
     async with serving(answer, closes=True) as (server, client):
         with pytest.raises(BrokenError):
-            await asked(client, server.url)
+            await post(client, server.url)
 
 
-async def test_nobody_who_listens_is_a_broken_connection() -> None:
+async def test_a_refused_connection_is_a_broken_connection() -> None:
     with pytest.raises(BrokenError, match="no connection to"):
-        await asked(Client(), "http://127.0.0.1:1/")
+        await post(Client(), "http://127.0.0.1:1/")
 
 
-async def test_what_takes_too_long_is_a_timeout_and_is_aborted() -> None:
+async def test_a_slow_answer_is_a_timeout_and_its_request_is_aborted() -> None:
     async with serving(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n|half") as (server, client):
         with pytest.raises(TimeoutError):
-            await asked(client, server.url, total_s=0.05)
+            await post(client, server.url, total_s=0.05)
         assert not any(connection.open for connection in client._all)
 
 
-async def test_who_leaves_in_the_middle_aborts_the_request() -> None:
+async def test_closing_an_answer_early_aborts_the_request() -> None:
     async with serving(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n|half", OK) as (
         server,
         client,
     ):
         async with client.post(server.url, data=b"", headers={}, timeout=LIMIT) as answer:
             assert await answer.content.readany() == b"half"
-        found = await asked(client, server.url)
+        found = await post(client, server.url)
 
     assert found == (200, b"{}")
     assert server.connections == 2
 
 
-async def test_a_connection_that_its_engine_closed_is_not_used_again() -> None:
+async def test_a_connection_closed_by_its_engine_is_not_reused() -> None:
     async with serving(OK, closes=True) as (server, client):
-        await asked(client, server.url)
+        await post(client, server.url)
         await asyncio.sleep(0.05)
         server.answers = [OK]
 
-        assert await asked(client, server.url) == (200, b"{}")
+        assert await post(client, server.url) == (200, b"{}")
     assert server.connections == 2
 
 
-async def test_what_follows_the_answer_unasked_goes_to_nobody() -> None:
+async def test_bytes_after_an_answer_are_not_read_as_the_next_one() -> None:
     stray = b"HTTP/1.1 500 No\r\ncontent-length: 5\r\n\r\nstray"
     async with serving(OK + stray, OK) as (server, client):
-        first, second = await asked(client, server.url), await asked(client, server.url)
+        first, second = await post(client, server.url), await post(client, server.url)
 
     assert first == second == (200, b"{}")
     assert server.connections == 2
 
 
-async def test_an_answer_that_says_close_is_the_last_of_its_connection() -> None:
+async def test_an_answer_with_connection_close_is_the_last_of_its_connection() -> None:
     closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
     async with serving(closing, OK) as (server, client):
-        await asked(client, server.url)
-        await asked(client, server.url)
+        await post(client, server.url)
+        await post(client, server.url)
 
     assert server.connections == 2
 
 
-async def test_a_slow_reader_holds_back_a_large_answer_and_gets_all_of_it() -> None:
+async def test_a_slow_reader_gets_all_of_a_large_answer_under_backpressure() -> None:
     size = 8 << 20
     large = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size
     async with serving(large) as (server, client):

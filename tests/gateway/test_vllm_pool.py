@@ -68,10 +68,10 @@ def test_vllm_is_started_routed_to_drained_and_stopped_next_to_llamacpp(start: A
         chats_are_routed_and_counted(gateway)
         vectors_are_routed_and_counted(gateway)
         a_drained_model_finishes_its_answer_and_ends(gateway)
-    gone, alive = psutil.wait_procs(family, timeout=5)
+    ended, alive = psutil.wait_procs(family, timeout=5)
 
     assert not alive
-    assert len(gone) == len(family)
+    assert len(ended) == len(family)
 
 
 def become_ready(gateway: Any) -> None:
@@ -116,7 +116,7 @@ def chats_are_routed_and_counted(gateway: Any) -> None:
 
 
 def vectors_are_routed_and_counted(gateway: Any) -> None:
-    """Vectors of unit length, near where the texts are; the engine counted the tokens as we did."""
+    """Unit vectors, similar for similar texts; engine and gateway count the same tokens."""
     texts = ["a cat sleeps", "the stock market fell", "a kitten naps"] * 16
     before, began = engine_counter(gateway, "vectors", "vllm:prompt_tokens_total"), time.monotonic()
     page = gateway.client.post("/v1/embeddings", json={"model": "vectors", "input": texts}).json()
@@ -154,7 +154,7 @@ def a_drained_model_finishes_its_answer_and_ends(gateway: Any) -> None:
 
 
 def stream_lines(gateway: Any, model: str) -> Iterator[str]:
-    """The lines of a long answer, as they come."""
+    """The lines of a long answer, as they arrive."""
     messages = [{"role": "user", "content": "Tell a long story."}]
     body = {"model": model, "messages": messages, "max_tokens": LONG_TOKENS, "stream": True}
     url = "/v1/chat/completions"
@@ -163,13 +163,13 @@ def stream_lines(gateway: Any, model: str) -> Iterator[str]:
 
 
 def states(gateway: Any) -> dict[str, str]:
-    """As an admin sees them."""
+    """The state of each replica, from the admin API."""
     page = gateway.client.get("/pool/replicas").json()
     return {one["id"]: one["state"] for one in page["data"]}
 
 
 def processes(gateway: Any, model: str) -> list[psutil.Process]:
-    """The engine's, and what it has started."""
+    """The processes of the engine and its children."""
     engine = psutil.Process(gateway.pool.models[model].replica_slots[0].process.pid)
     return [engine, *engine.children(recursive=True)]
 

@@ -176,7 +176,7 @@ def test_a_torn_end_loses_no_complete_entry(
 ) -> None:
     folder, database = tmp_path_factory.mktemp("torn"), Database()
 
-    async def torn() -> list[str]:
+    async def recover_torn_log() -> list[str]:
         log = open_log(folder, database)
         sizes = []
         for text in texts:
@@ -191,4 +191,4 @@ def test_a_torn_end_loses_no_complete_entry(
         open_log(folder, database)
         return [text for text, size in zip(texts, sizes, strict=True) if size <= cut]
 
-    assert asyncio.run(torn()) == database.rows
+    assert asyncio.run(recover_torn_log()) == database.rows

@@ -1,4 +1,4 @@
-"""A call's spec checks its own fields, however it is made, and its record's."""
+"""The spec of a call validates its own fields and those of its records."""
 
 import json
 
@@ -29,7 +29,7 @@ from sage_flink.inference.chat import ChatPieces
         (lambda: Completion("m", temperature=3), "completion: temperature must be a number from 0"),
     ],
 )
-def test_a_spec_that_cannot_be_is_refused(make, message):
+def test_an_invalid_spec_is_refused(make, message):
     with pytest.raises(PipelineError, match=f"^{message}"):
         make()
 
@@ -44,7 +44,7 @@ def test_a_spec_that_cannot_be_is_refused(make, message):
         (Rerank("m"), "field 'documents' is missing"),
     ],
 )
-def test_a_record_without_the_field_asked_about_is_rejected(spec, reason):
+def test_a_record_without_the_prompt_field_is_rejected(spec, reason):
     with pytest.raises(Rejected, match=reason):
         spec.request(Record("a", {}))
 
@@ -95,7 +95,7 @@ def test_documents_are_ranked_best_first():
 @pytest.mark.parametrize(
     "results", ['{"results": [{"index": 3, "relevance_score": 1}]}', '{"results": [{}]}', "{}", "["]
 )
-def test_a_ranking_of_documents_that_were_not_asked_is_rejected(results):
+def test_a_ranking_of_unknown_documents_is_rejected(results):
     record = Record("a", {"question": "q", "documents": ["x", "y", "z"]})
 
     with pytest.raises(Rejected, match="m: the answer is not a ranking"):

@@ -19,10 +19,10 @@ printf '%s\\n' "$python" "$python_build"
 
 
 @pytest.fixture
-def found(tmp_path):
-    """``found((name, rank), ...)``: path and build that setup chooses, of folders on PATH."""
+def choose_python(tmp_path):
+    """``choose_python((name, rank), ...)``: path and build that setup chooses from PATH."""
 
-    def found(*interpreters):
+    def choose_python(*interpreters):
         folders = []
         for number, (name, rank) in enumerate(interpreters):
             folder = tmp_path / str(number)
@@ -39,25 +39,25 @@ def found(tmp_path):
         python, build = done.stdout.splitlines()
         return python.removeprefix(f"{tmp_path}/"), build.replace(f"{tmp_path}/", "")
 
-    return found
+    return choose_python
 
 
-def test_the_first_interpreter_built_with_optimisations_is_chosen(found):
-    python, build = found(("python3.11", 2), ("python3.11", 1), ("python3.11", 1))
+def test_the_first_interpreter_built_with_optimisations_is_chosen(choose_python):
+    python, build = choose_python(("python3.11", 2), ("python3.11", 1), ("python3.11", 1))
 
     assert python == "1/python3.11"
     assert build == "built with optimisations, as 0/python3.11 is not"
 
 
-def test_the_first_interpreter_on_path_is_kept_if_it_is_optimised(found):
-    assert found(("python3.11", 1), ("python3.11", 1)) == (
+def test_the_first_interpreter_on_path_is_kept_if_it_is_optimised(choose_python):
+    assert choose_python(("python3.11", 1), ("python3.11", 1)) == (
         "0/python3.11",
         "built with optimisations",
     )
 
 
-def test_an_interpreter_that_cannot_be_used_is_passed_over(found):
-    assert found(("python3.11", 0), ("python3.11", 1))[0] == "1/python3.11"
+def test_an_interpreter_that_does_not_run_is_skipped(choose_python):
+    assert choose_python(("python3.11", 0), ("python3.11", 1))[0] == "1/python3.11"
 
 
 def test_an_activated_environment_is_not_its_own_base(tmp_path):

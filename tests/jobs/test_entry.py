@@ -1,4 +1,4 @@
-"""The options that every job has, without a word of them in the job."""
+"""The command-line options that every job gets without declaring them."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from sage_flink.flow import FlinkOptions
 from sage_jobs.entry import run
 
 
-def started(*words):
-    """What a job's main gets from the command line."""
+def run_main(*words):
+    """The arguments that a job's main gets from the command line."""
     got = []
 
     def main(topic: str = "documents", options: FlinkOptions | None = None) -> None:
@@ -23,17 +23,17 @@ def test_a_job_gets_its_own_options_and_the_flink_options():
     words = "--topic t --parallelism 2 --from-savepoint latest --drop-state a --drop-state b"
     words += " --bundle-ms 100"
 
-    assert started(*words.split()) == [
+    assert run_main(*words.split()) == [
         ("t", FlinkOptions(parallelism=2, savepoint="latest", drop_state=("a", "b"), bundle_s=0.1))
     ]
 
 
-def test_without_options_all_is_as_the_job_and_flink_have_it():
-    assert started() == [("documents", FlinkOptions())]
+def test_without_options_the_defaults_of_the_job_and_of_flink_apply():
+    assert run_main() == [("documents", FlinkOptions())]
 
 
-def test_help_lists_both(capsys):
-    assert started("--help") == []
+def test_help_lists_the_options_of_the_job_and_of_flink(capsys):
+    assert run_main("--help") == []
 
     shown = capsys.readouterr().out
     for option in ("--topic", "--parallelism", "--from-savepoint", "--drop-state", "--bundle-ms"):

@@ -1,4 +1,4 @@
-"""The jobs' graphs, run in this process on reference parts."""
+"""The jobs' graphs, run in process on in-memory adapters."""
 
 import json
 
@@ -37,7 +37,7 @@ async def test_a_question_is_answered_with_its_sources():
     ]
 
 
-def test_the_python_reference_has_a_document_a_topic():
+def test_the_python_reference_has_one_document_per_topic():
     documents = corpus.python_reference()
 
     assert len(documents) == 79

@@ -1,4 +1,4 @@
-"""Whatever is added, changed and deleted, the index holds each document's last version."""
+"""After any upserts and deletes, the index holds exactly the last version of each document."""
 
 import asyncio
 import json
@@ -27,8 +27,8 @@ WORDS = ("oak", "elm", "poison", "ash")
 
 
 @dataclass(frozen=True)
-class Poisoned:
-    """A pool that refuses texts with a bad word for good, and is slow with some others."""
+class PoisonPool:
+    """A pool that permanently refuses texts with the word ``poison``, and is slow with others."""
 
     async def post(self, path, body, headers):
         if b"poison" in body:
@@ -52,11 +52,11 @@ def message(offset, doc, op):
     return Record(id=place, value=value, timestamp_ms=offset, key=key, origin=place)
 
 
-def ingested(messages, sink):
+def ingest(messages, sink):
     return asyncio.run(
         sage.flow.run(
             rag_ingest.build(CONFIG),
-            pool=Poisoned(),
+            pool=PoisonPool(),
             sources={"documents": ListSource(tuple(messages))},
             sinks={"vectors": sink, "telemetry": ListSink()},
         )
@@ -64,10 +64,10 @@ def ingested(messages, sink):
 
 
 def rows_of(messages):
-    """What the last message of each document comes to: text by document and ordinal."""
+    """The rows of the last message of each document: text and version by document and ordinal."""
     last = {}
-    for given_ in messages:
-        (decoded,) = DecodeDocument()(given_)
+    for message_ in messages:
+        (decoded,) = DecodeDocument()(message_)
         last[decoded.id] = decoded
     found = {}
     for decoded in (d for d in last.values() if d.kind == "upsert"):
@@ -95,8 +95,8 @@ def test_the_index_holds_exactly_the_last_version_of_each_document(ops, items_ma
     limits = BatchLimits(items_max=items_max)
     sink = collection(f"t{uuid.uuid4().hex}", dim=DIM, store="memory", batch=limits)
 
-    ingested(messages[:crash], sink)
-    ingested(messages[replay:], sink)
+    ingest(messages[:crash], sink)
+    ingest(messages[replay:], sink)
 
     hits = sink.open().search([1.0] * DIM, 1000)
     vectors_in_memory.forget(sink.name)
@@ -113,7 +113,7 @@ def test_a_replay_and_a_second_feed_change_no_count_and_telemetry_sees_chunks_al
     counts = []
 
     for part in (messages, messages, again, [message(9, "d0", "tombstone")]):
-        outcome = ingested(part, sink)
+        outcome = ingest(part, sink)
         points, rows = outcome.written["telemetry"], outcome.written["vectors"]
         counts.append((len(rows), len(points), sink.open().count()))
         assert outcome.failed == []
@@ -143,7 +143,7 @@ def test_documents_and_questions_shaped_like_deletes_remove_no_row():
     ]
     sink = collection(f"t{uuid.uuid4().hex}", dim=DIM, store="memory")
 
-    outcome = ingested(messages, sink)
+    outcome = ingest(messages, sink)
 
     stored = {hit.fields["doc"] for hit in sink.open().search([1.0] * DIM, 1000)}
     vectors_in_memory.forget(sink.name)

@@ -48,7 +48,7 @@ def test_an_empty_text_has_no_windows():
         ("10", 1, "chunk: tokens_max must be a whole number, got '10'"),
     ],
 )
-def test_a_window_that_cannot_be_is_refused(tokens_max, overlap, message):
+def test_an_impossible_window_is_refused(tokens_max, overlap, message):
     with pytest.raises(PipelineError, match=f"^{message}$"):
         Chunk(tokens_max, overlap)
 
@@ -79,7 +79,7 @@ def test_a_text_without_a_token_leaves_no_chunk():
     assert last.document == "a"
 
 
-def test_a_version_is_the_same_on_replay_and_another_for_what_differs():
+def test_a_version_is_the_same_on_replay_and_differs_for_another_text():
     (first,), _ = split()
 
     assert split()[0] == {first}

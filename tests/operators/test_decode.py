@@ -1,4 +1,4 @@
-"""What is not a document is rejected with a reason that a person understands."""
+"""A message that is not a document is rejected with a readable reason."""
 
 import json
 
@@ -8,20 +8,20 @@ from sage_flink.common import Record, Rejected
 from sage_flink.operators import DecodeDocument, DecodeQuestion
 
 
-def decoded(raw, **limits):
+def decode(raw, **limits):
     (record,) = DecodeDocument(**limits)(Record(id="t/0/1", value=raw, timestamp_ms=7))
     return record
 
 
 def test_a_document_keeps_its_own_id_and_time():
-    record = decoded(b'{"id": "a", "title": "A", "text": "hello", "modified_ms": 5}')
+    record = decode(b'{"id": "a", "title": "A", "text": "hello", "modified_ms": 5}')
 
     assert (record.id, record.timestamp_ms) == ("a", 5)
     assert record.value == {"doc": "a", "title": "A", "text": "hello"}
 
 
 def test_a_document_without_a_time_has_the_time_of_its_message():
-    assert decoded(b'{"id": "a", "text": "x"}').timestamp_ms == 7
+    assert decode(b'{"id": "a", "text": "x"}').timestamp_ms == 7
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_document_without_a_time_has_the_time_of_its_message():
 )
 def test_bad_input_is_rejected_with_its_reason(raw, reason):
     with pytest.raises(Rejected, match="^" + reason):
-        decoded(raw, text_bytes_max=10)
+        decode(raw, text_bytes_max=10)
 
 
 def test_a_question_keeps_the_conversation_before_it():
@@ -85,6 +85,6 @@ def test_a_tombstone_or_a_delete_operation_is_a_delete_of_its_document(raw, key,
         (b"a\x00b", "field 'key' has a NUL at character 1"),
     ],
 )
-def test_a_tombstone_that_does_not_say_of_what_is_rejected(key, reason):
+def test_a_tombstone_without_a_document_id_is_rejected(key, reason):
     with pytest.raises(Rejected, match=reason):
         DecodeDocument()(Record("t/0/1", None, key=key))

@@ -11,7 +11,7 @@ def point(record):
     return value
 
 
-def test_the_same_record_makes_the_same_point():
+def test_the_same_record_gives_the_same_point():
     record = Record(id="a", value={"tokens": 3, "text": "abcd"}, timestamp_ms=5)
 
     assert point(record) == point(record)

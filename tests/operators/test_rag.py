@@ -1,4 +1,4 @@
-"""Prompts and answers are made of checked fields."""
+"""Prompts and answers are built from validated fields."""
 
 import pytest
 

@@ -20,7 +20,7 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def lay(tmp_path):
+def create_state(tmp_path):
     """Creates a state of the job ``a b``, some seconds after the first one."""
 
     def add_state(place, seconds):
@@ -33,10 +33,10 @@ def lay(tmp_path):
     return add_state
 
 
-def test_states_are_listed_newest_first_with_their_kind(folders, lay):
-    first = lay(f"{SAVEPOINTS}/savepoint-1", 0)
-    last = lay(f"{CHECKPOINTS}/0af/chk-7", 20)
-    middle = lay(f"{SAVEPOINTS}/drained/savepoint-2", 10)
+def test_states_are_listed_newest_first_with_their_kind(folders, create_state):
+    first = create_state(f"{SAVEPOINTS}/savepoint-1", 0)
+    last = create_state(f"{CHECKPOINTS}/0af/chk-7", 20)
+    middle = create_state(f"{SAVEPOINTS}/drained/savepoint-2", 10)
 
     assert [(one.kind, one.path) for one in list_states(folders)] == [
         ("checkpoint", last),
@@ -51,9 +51,9 @@ def test_an_incomplete_state_is_not_listed(folders, tmp_path):
     assert list_states(folders) == []
 
 
-def test_latest_is_the_newest_savepoint_or_checkpoint(folders, lay):
-    lay(f"{CHECKPOINTS}/0af/chk-7", 0)
-    newest = lay(f"{SAVEPOINTS}/savepoint-1", 1)
+def test_latest_is_the_newest_savepoint_or_checkpoint(folders, create_state):
+    create_state(f"{CHECKPOINTS}/0af/chk-7", 0)
+    newest = create_state(f"{SAVEPOINTS}/savepoint-1", 1)
 
     assert resolve_state("latest", "a b", folders) == newest
 
@@ -63,9 +63,9 @@ def test_latest_is_refused_when_the_job_has_no_state(folders):
         resolve_state("latest", "a b", folders)
 
 
-def test_after_a_drain_latest_does_not_fall_back_to_an_older_state(folders, lay):
-    lay(f"{SAVEPOINTS}/savepoint-1", 0)
-    lay(f"{SAVEPOINTS}/drained/savepoint-2", 1)
+def test_after_a_drain_latest_does_not_fall_back_to_an_older_state(folders, create_state):
+    create_state(f"{SAVEPOINTS}/savepoint-1", 0)
+    create_state(f"{SAVEPOINTS}/drained/savepoint-2", 1)
 
     with pytest.raises(NotFound, match=r"was drained last.*sage jobs savepoints a b"):
         resolve_state("latest", "a b", folders)
@@ -84,8 +84,8 @@ def test_folders_on_another_machine_cannot_be_listed():
         list_states(StateFolders("s3://bucket/x", ""))
 
 
-def test_the_list_keeps_each_path_on_one_line(folders, lay, monkeypatch):
-    path = lay(f"{SAVEPOINTS}/savepoint-{'1' * 90}", 0)
+def test_the_list_keeps_each_path_on_one_line(folders, create_state, monkeypatch):
+    path = create_state(f"{SAVEPOINTS}/savepoint-{'1' * 90}", 0)
     monkeypatch.setattr(state, "folders_of", lambda *_: folders)
     monkeypatch.setenv("SAGE_FLINK_URL", "http://127.0.0.1:1")
 

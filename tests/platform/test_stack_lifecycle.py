@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from waiting import ended
+from waiting import has_ended
 
 from sage_flink.common.errors import ConfigError, StackError
 from sage_flink.platform.progress import ProgressTable
@@ -135,7 +135,7 @@ def guarded_server(tmp_path):
 
 def ends(pid):
     deadline = time.monotonic() + 10
-    while not ended(pid):
+    while not has_ended(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def environment(tmp_path):
-    """An environment at a path with a blank in it, as `python -m venv` would make it."""
+    """An environment at a path with a blank in it, like those of `python -m venv`."""
     made = tmp_path / "an environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
     return made
@@ -38,14 +38,16 @@ def test_a_path_with_white_space_is_replaced_by_a_link_to_the_same_environment(e
     assert Path(prefix).samefile(environment)
 
 
-def test_the_link_is_made_once(environment, cache):
+def test_the_link_is_created_once(environment, cache):
     made = {worker_python(str(environment / "bin" / "python"), str(environment)) for _ in range(2)}
 
     assert len(made) == 1
     assert len(list((cache / "python").iterdir())) == 1
 
 
-def test_a_cache_with_white_space_is_refused_with_what_to_set(environment, tmp_path, monkeypatch):
+def test_a_cache_with_white_space_is_refused_and_its_variable_named(
+    environment, tmp_path, monkeypatch
+):
     monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "my cache"))
 
     with pytest.raises(ConfigError, match="set SAGE_CACHE to a folder without"):

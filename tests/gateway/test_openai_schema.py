@@ -35,7 +35,7 @@ def test_a_wrong_request_is_a_400_that_names_the_field(body: bytes, param: str |
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_request_fail_in_no_other_way(body: bytes) -> None:
+def test_invalid_bytes_raise_no_other_error(body: bytes) -> None:
     with pytest.raises(GatewayError, match=r"."):
         decode(body, ChatRequest)
 

@@ -1,4 +1,4 @@
-"""Pipelines served as models: whole, streamed, failing; and their calls inside the process."""
+"""Pipelines served as models: answers, streams, failures, and their calls inside the process."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ SOURCES = [{"id": "docs/1", "score": 0.9}]
 
 
 class Echo:
-    """A pipeline that asks the pool once and does what the question says."""
+    """A pipeline that sends one request to the pool and follows the script in the question."""
 
     def __init__(self, _: Settings) -> None:
         self.cancelled = 0
@@ -32,7 +32,7 @@ class Echo:
         if question == "bug":
             raise ZeroDivisionError("a secret")
         try:
-            text = await (self.whole if on_delta is None else self.streamed)(
+            text = await (self.answer_whole if on_delta is None else self.answer_streamed)(
                 question, pool, on_delta
             )
         except asyncio.CancelledError:
@@ -40,7 +40,7 @@ class Echo:
             raise
         return PipelineReply(text, SOURCES, {"prompt_tokens": 3, "completion_tokens": 2})
 
-    async def whole(self, question: str, pool: Pool, _: OnDelta | None) -> str:
+    async def answer_whole(self, question: str, pool: Pool, _: OnDelta | None) -> str:
         body = orjson.dumps({"model": "talk", "messages": [{"role": "user", "content": question}]})
         status, answer, _ = await pool.post("/v1/chat/completions", body, {})
         page = orjson.loads(answer)
@@ -49,7 +49,7 @@ class Echo:
         text: str = page["choices"][0]["message"]["content"]
         return text
 
-    async def streamed(self, question: str, pool: Pool, on_delta: OnDelta | None) -> str:
+    async def answer_streamed(self, question: str, pool: Pool, on_delta: OnDelta | None) -> str:
         messages = [{"role": "user", "content": question}]
         body = orjson.dumps({"model": "talk", "stream": True, "messages": messages})
         text = ""
@@ -82,7 +82,7 @@ def test_a_pipeline_is_listed_and_answers_like_a_model(gateway: Any) -> None:
     assert page["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
-def test_its_stream_ends_with_the_sources_and_the_usage(gateway: Any) -> None:
+def test_the_stream_of_a_pipeline_ends_with_sources_and_usage(gateway: Any) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY) as client:
         chunks = list(
             client.chat.completions.create(
@@ -106,7 +106,7 @@ def test_its_stream_ends_with_the_sources_and_the_usage(gateway: Any) -> None:
     ("question", "status"), [("reject", 400), ("overflow", 400), ("status 500", 502), ("bug", 500)]
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_goes_wrong_in_it_has_the_right_status(
+def test_a_failure_in_a_pipeline_has_the_right_status(
     gateway: Any, question: str, status: int, stream: bool
 ) -> None:
     answer = gateway.chat(question, model="rag", stream=stream)
@@ -115,24 +115,24 @@ def test_what_goes_wrong_in_it_has_the_right_status(
     assert "secret" not in answer.text
 
 
-def test_a_stream_that_had_begun_ends_with_an_error_event(gateway: Any) -> None:
+def test_a_failure_after_the_first_delta_ends_the_stream_with_an_error_event(gateway: Any) -> None:
     events = gateway.chat("cut 2", model="rag", stream=True).text.strip().split("\n\n")
 
     assert "word" in events[1]
     assert events[-1].startswith('data: {"error":')
 
 
-def test_a_caller_who_hangs_up_cancels_the_pipeline_and_its_calls(gateway: Any) -> None:
-    before = gateway.seen()["hung_up"]
+def test_a_disconnect_cancels_the_pipeline_and_its_calls(gateway: Any) -> None:
+    before = gateway.engine_stats()["hung_up"]
     body = {"model": "rag", "stream": True, "messages": [{"role": "user", "content": "slow"}]}
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
 
     gateway.until(lambda: gateway.gateway.inference.pipelines.by_name["rag"].cancelled == 1, 1.0)
-    gateway.until(lambda: gateway.seen()["hung_up"] == before + 1, 1.0)
+    gateway.until(lambda: gateway.engine_stats()["hung_up"] == before + 1, 1.0)
 
 
-def test_a_pipeline_cannot_be_asked_for_embeddings_and_cannot_ask_itself(gateway: Any) -> None:
+def test_a_pipeline_has_no_embeddings_and_cannot_call_itself(gateway: Any) -> None:
     embedding = gateway.client.post("/v1/embeddings", json={"model": "rag", "input": "x"})
     body = orjson.dumps({"model": "rag", "messages": [{"role": "user", "content": "hi"}]})
     pipelines = gateway.gateway.inference.pipelines
@@ -145,7 +145,9 @@ def test_a_pipeline_cannot_be_asked_for_embeddings_and_cannot_ask_itself(gateway
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_its_calls_go_where_its_callers_session_went(start: Any, fake: Any, stream: bool) -> None:
+def test_calls_of_a_pipeline_use_the_replica_of_the_clients_session(
+    start: Any, fake: Any, stream: bool
+) -> None:
     model = fake(replicas=2, routing="session")
     with start({"talk": model}, factories={"rag": Echo}) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].ready() == 2)
@@ -155,6 +157,6 @@ def test_its_calls_go_where_its_callers_session_went(start: Any, fake: Any, stre
             session = {"x-session-id": "s1"}
             gateway.client.post("/v1/chat/completions", json=body, headers=session)
 
-        asked = sorted(gateway.seen(replica=number)["requests"] for number in range(2))
+        asked = sorted(gateway.engine_stats(replica=number)["requests"] for number in range(2))
 
     assert asked == [0, 6]

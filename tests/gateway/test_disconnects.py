@@ -1,4 +1,4 @@
-"""A caller who hangs up ends the engine's request within a second, wherever it stands."""
+"""A client disconnect ends its request within a second, in the queue or at the engine."""
 
 import socket
 import time
@@ -15,8 +15,8 @@ WITHIN_S = 1.0
 
 
 @contextmanager
-def calling(gateway: Any, content: str, *, stream: bool) -> Iterator[None]:
-    """A caller, who hangs up at the end of the block."""
+def open_call(gateway: Any, content: str, *, stream: bool) -> Iterator[None]:
+    """A client request whose connection is closed at the end of the block."""
     body = {"model": "talk", "stream": stream, "messages": [{"role": "user", "content": content}]}
     raw = orjson.dumps(body)
     name, port = gateway.url.removeprefix("http://").rstrip("/").split(":")
@@ -31,14 +31,14 @@ def calling(gateway: Any, content: str, *, stream: bool) -> Iterator[None]:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_running_request_is_aborted_at_the_engine(gateway: Any, stream: bool) -> None:
-    hung_up = gateway.seen()["hung_up"]
-    with calling(gateway, "slow" if stream else "sleep 30", stream=stream):
+    hung_up = gateway.engine_stats()["hung_up"]
+    with open_call(gateway, "slow" if stream else "sleep 30", stream=stream):
         gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
         time.sleep(0.1)
-    gone = time.monotonic()
+    closed_at = time.monotonic()
 
-    gateway.until(lambda: gateway.seen()["hung_up"] == hung_up + 1, WITHIN_S)
-    took_s = time.monotonic() - gone
+    gateway.until(lambda: gateway.engine_stats()["hung_up"] == hung_up + 1, WITHIN_S)
+    took_s = time.monotonic() - closed_at
     print(f"aborted after {1000 * took_s:.0f} ms")
     assert took_s < WITHIN_S
     gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0, WITHIN_S)
@@ -50,11 +50,11 @@ def test_a_queued_request_leaves_the_queue_and_never_reaches_an_engine(
 ) -> None:
     with start({"talk": fake(concurrency=1)}) as gateway:
         queue = gateway.pool.models["talk"].queue
-        with calling(gateway, "sleep 2", stream=False):
+        with open_call(gateway, "sleep 2", stream=False):
             gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
-            with calling(gateway, "echo hi", stream=stream):
+            with open_call(gateway, "echo hi", stream=stream):
                 gateway.until(lambda: len(queue) == 1)
             gateway.until(lambda: len(queue) == 0, WITHIN_S)
 
         gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 0, WITHIN_S)
-        assert gateway.seen()["requests"] == 1
+        assert gateway.engine_stats()["requests"] == 1

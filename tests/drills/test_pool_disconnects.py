@@ -17,20 +17,20 @@ async def test_a_client_disconnect_stops_the_engines_work(tmp_path, load, keep, 
     with pool(tmp_path) as gateway:
         async with client_session() as session, watch_pool(session, gateway.url) as watch:
 
-            async def hang_up_again_and_again():
+            async def disconnect_repeatedly():
                 for _ in range(3 if load["ids"] < 10_000 else 10):
                     took_s.append(await disconnect(session, gateway, watch, stream=stream))
                     await asyncio.sleep(0.2)
 
             outcome = await under_load(
                 Caller(session, [gateway.url], gateway.key),
-                hang_up_again_and_again,
+                disconnect_repeatedly,
                 moment=0.2,
                 **load,
             )
             await until(lambda: not any(one["in_flight"] for one in watch.now), 5)
         aborted_s = round(max(took_s), 3)
-        row = outcome.row(gateway.charged(), aborted_s=aborted_s)
+        row = outcome.row(gateway.charged_usage(), aborted_s=aborted_s)
     keep(f"pool_hang_up_{'streamed' if stream else 'unary'}", row)
 
     assert not outcome.failures
