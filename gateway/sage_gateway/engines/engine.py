@@ -20,8 +20,7 @@ rerank    /v1/rerank (as Cohere and Jina have it)  ``results``, at least one
 * A connection is kept open for 5 s at least between two requests. When the caller disconnects, the
   engine ends its work on the request.
 * The probe before a replica is READY is a POST like any other, of one token, with the header
-  ``x-sage-probe: 1``: the first path of the kind in the table. Its answer is checked for the content
-  in the table.
+  ``x-sage-probe: 1``, to the first path of the kind. Its answer must have the content of the table.
 
 ``serve_fake.py`` is a complete server of all three kinds in 200 lines. A ``serve_NAME.py`` is run
 by its path, not imported: it uses the standard library and its own environment, not this package.
