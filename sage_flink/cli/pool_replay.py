@@ -27,7 +27,7 @@ WAITS = {"requests": "requests", "wait p50 ms": "wait_ms_p50", "p99 ms": "wait_m
 
 def replay(
     trace: Annotated[Path, typer.Argument(help="Recorded with `trace: {path: FILE}`.")],
-    policy: Annotated[str, typer.Option(help="fifo, priority, slo, fair, cost or adaptive.")],
+    policy: Annotated[str, typer.Option(help="As `policy` in pool.yaml, such as slo.")],
     replicas: Count = None,
     concurrency: Count = None,
     scaling: Annotated[bool, typer.Option("--scaling", help="Simulate autoscaling.")] = False,

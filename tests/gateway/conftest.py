@@ -41,6 +41,7 @@ class RunningGateway:
     client: httpx.Client
     gateway: Gateway
     loop: asyncio.AbstractEventLoop
+    logs: Path
 
     @property
     def url(self) -> str:
@@ -63,8 +64,18 @@ class RunningGateway:
     def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "the condition is still false"
+            assert time.monotonic() < end, f"the condition is still false\n{self.describe()}"
             time.sleep(0.02)
+
+    def describe(self) -> str:
+        """The health page, and the end of each engine's log."""
+        try:
+            parts = [self.client.get("/health").text]
+        except httpx.HTTPError as error:
+            parts = [repr(error)]
+        for log in sorted(self.logs.glob("engine-*.log")):
+            parts += [f"{log}:", *log.read_text(errors="replace").splitlines()[-20:]]
+        return "\n".join(parts)
 
     def healthy(self) -> bool:
         return self.client.get("/health").status_code == 200
@@ -108,7 +119,7 @@ def start_gateway(
             while not (server.started and loops):
                 assert thread.is_alive(), "the gateway did not start"
                 time.sleep(0.005)
-            running = RunningGateway(client, built, loops[0])
+            running = RunningGateway(client, built, loops[0], home / "logs")
             if wait:
                 running.until(running.healthy)
             yield running

@@ -69,7 +69,8 @@ def test_a_replica_is_listed_with_its_process() -> None:
         "0/128",
         "0",
     ]
-    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert all(len(line) <= 80 for line in shown.splitlines()[:3])
+    assert "ill/0: exited with 2: serve_fake.py: error: unrecognized arguments" in shown
 
 
 def test_a_model_is_scaled_and_a_replica_drained(pool: Any) -> None:

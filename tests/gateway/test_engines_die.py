@@ -97,8 +97,43 @@ def test_an_engine_that_cannot_start_is_retried_with_backoff(start: Any, fake: A
         replica = lambda: gateway.pool.models["talk"].replica_slots[0].replica  # noqa: E731
         gateway.until(lambda: replica().restarts >= 2)
 
-        assert replica().reason == "exited with 2"
-        assert "exited with 2" in gateway.chat("echo hi").json()["error"]["message"]
+        why = "exited with 2: serve_fake.py: error: unrecognized arguments: --no-such-option"
+        assert replica().reason == why
+        assert gateway.client.get("/health").json()["models"]["talk"]["reasons"] == [why]
+        assert why in gateway.chat("echo hi").json()["error"]["message"]
+
+
+def test_the_log_of_an_engine_that_has_served_is_not_in_the_reason(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
+    model = fake(health={**fake()["health"], "backoff_first_s": 5})
+    with start({"talk": model}, home=tmp_path) as gateway:
+        slot = gateway.pool.models["talk"].replica_slots[0]
+        (tmp_path / "logs" / "engine-talk-0.log").write_text("the prompt of a caller\n")
+        gateway.chat("die")
+        gateway.until(lambda: slot.replica.restarts == 1)
+
+        assert slot.replica.reason == "exited with 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("old\n", ""),
+        ("old\nfirst\nlast\n\n", "last"),
+        ("old\n\x1b[31mred\x1b[0m \x07bell", "red bell"),
+        ("old\n" + "x" * 10_000, "x" * 300),
+        ("ro", "ro"),
+    ],
+)
+def test_the_last_line_of_a_log_is_of_this_start_and_short(
+    tmp_path: Path, text: str, line: str
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(text)
+
+    assert process.last_line(log, after=len("old\n")) == line
+    assert process.last_line(tmp_path / "absent", after=0) == ""
 
 
 def test_a_failed_engine_is_logged_with_the_path_of_its_log(
@@ -146,6 +181,16 @@ def test_an_engine_without_a_command_line_is_reported_before_the_start(
     head, *lines = str(caught.value).splitlines()
     assert head == "pool: 2 mistakes"
     assert all(f"models.{name}: {message}" in line for name, line in zip("ab", lines, strict=True))
+
+
+def test_an_engine_that_is_not_registered_is_reported_before_the_start(
+    start: Any, fake: Any
+) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"models\.talk\.engine: 'new' is not one of fake, "),
+        start({"talk": {**fake(), "engine": "new"}}),
+    ):
+        pass
 
 
 def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any) -> None:

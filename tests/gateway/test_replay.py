@@ -7,7 +7,7 @@ import time
 from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from sage_flink import cli
 from sage_flink.common import ConfigError
-from sage_gateway.config.pool_spec import PoolSpec, ScalingSpec
+from sage_gateway.config.pool_spec import PoolSpec, ScalingSpec, Scheduling
 from sage_gateway.replay import Recorder, Trace, TraceHeader, TraceRow, read, simulate
 from sage_gateway.replay.__main__ import Overrides, replay
 from sage_gateway.replay.figures import figures, jain
@@ -264,7 +264,9 @@ def test_scaling_must_have_been_recorded() -> None:
 
 
 def test_an_unknown_policy_is_an_error_that_lists_them() -> None:
-    with pytest.raises(ConfigError, match="no policy 'best'; there are adaptive, cost, fair"):
+    known = ", ".join(sorted(get_args(Scheduling)))
+
+    with pytest.raises(ConfigError, match=f"no policy 'best'; there are {known}$"):
         list(replay(Trace(HEAD, (row(0.0),)), "best"))
 
 

@@ -73,6 +73,11 @@ def test_a_replica_without_a_process_has_failed_with_a_reason() -> None:
     )
 
 
+def test_the_reason_of_an_exit_holds_what_is_known_of_its_cause() -> None:
+    assert replica_after((1, ProcessExited(2))).reason == "exited with 2"
+    assert replica_after((1, ProcessExited(2, "no file"))).reason == "exited with 2: no file"
+
+
 def test_each_failure_in_a_row_waits_longer_up_to_a_limit() -> None:
     assert [backoff_s(n, LIMITS) for n in range(5)] == [1, 2, 4, 5, 5]
     assert backoff_s(10_000, LIMITS) == 5

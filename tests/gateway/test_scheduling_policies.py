@@ -1,6 +1,8 @@
 """The scheduling policies, without a clock and without a gateway."""
 
 import math
+import random
+import time
 from collections import Counter
 
 import pytest
@@ -241,6 +243,49 @@ def test_every_request_leaves_once_in_any_order_of_pushes_pops_and_discards(
 
     assert sorted(left) == list(range(len(drawn)))
     assert not queues.discard(request(0))
+
+
+HOUR_S = 3600.0
+
+
+def various(count: int) -> list[QueuedRequest]:
+    """Requests of several tenants and all classes, with and without a deadline."""
+    rng = random.Random(7)
+    drawn = [
+        (
+            rng.uniform(0, 2),
+            rng.choice("abc"),
+            rng.randint(0, 4),
+            rng.randint(1, 2000),
+            rng.choice((rng.uniform(0.1, 100), math.inf)),
+        )
+        for _ in range(count)
+    ]
+    return as_requests(drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rank_does_not_read_the_clock(name: str) -> None:
+    def ranks() -> list[list[float]]:
+        policy = POLICIES[name]()
+        return [[rank(request) for request in various(50)] for rank in policy.ranks]
+
+    first = ranks()
+    time.sleep(0.002)
+
+    assert ranks() == first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_is_the_same_when_all_requests_arrive_an_hour_later(name: str) -> None:
+    early = various(200)
+    late = [
+        replace(one, arrived_s=one.arrived_s + HOUR_S, deadline_s=one.deadline_s + HOUR_S)
+        for one in early
+    ]
+    now_s = early[-1].arrived_s
+
+    assert order(name, *early, now_s=now_s) == order(name, *late, now_s=now_s + HOUR_S)
 
 
 @pytest.mark.parametrize("name", NAMES)

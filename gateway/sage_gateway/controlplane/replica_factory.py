@@ -9,7 +9,7 @@ from pathlib import Path
 from sage_flink.common import ConfigError
 from sage_gateway.capacity import model_size
 from sage_gateway.capacity.memory_budget import MIB, Footprint
-from sage_gateway.config.pool_file import config_error
+from sage_gateway.config.pool_file import config_error, validate
 from sage_gateway.config.pool_spec import ModelSpec, PoolSpec
 from sage_gateway.engines import Engine, Launch, process
 from sage_gateway.engines.egress import Target, target
@@ -22,6 +22,7 @@ def models_of(spec: PoolSpec, engines: Mapping[str, Engine], folder: Path) -> di
     Raises:
         ConfigError: models cannot be started as specified; the message lists all of them.
     """
+    validate(spec, engines, "pool")
     found: dict[str, Model] = {}
     wrong: list[str] = []
     for name, model in spec.models.items():

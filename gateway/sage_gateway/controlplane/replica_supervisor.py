@@ -69,6 +69,7 @@ class ReplicaSupervisor:
         self._context = context
         self._drain_until_s = float("inf")
         self._checks = 0  # since the last start
+        self._log_start = 0  # the size of the engine's log at the last start
         self._stopping: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=slot.replica.name)
         self._task.add_done_callback(_log_failure)
@@ -154,6 +155,7 @@ class ReplicaSupervisor:
         command = self._engine.argv(slot.launch)
         slot.launched_s = time.monotonic()
         tether = self._tether()
+        self._log_start = process.log_size(self._log_path())
         slot.process = await process.start(command, self._engine.env, self._log_path(), tether)
         self._write_record(command, slot.process.pid)
 
@@ -194,12 +196,17 @@ class ReplicaSupervisor:
             while slot.replica.state in (ReplicaState.STARTING, ReplicaState.READY):
                 await self._pause(exited)
                 if exited.done():
-                    self._advance(ProcessExited(exited.result()))
+                    self._advance(ProcessExited(exited.result(), self._exit_reason()))
                 else:
                     self._advance(await self._check())
                 self._context.on_change(self._model)
         finally:
             exited.cancel()
+
+    def _exit_reason(self) -> str:
+        """The last line of the log of an engine that never served: others may quote a prompt."""
+        starting = self.slot.replica.state is ReplicaState.STARTING
+        return process.last_line(self._log_path(), self._log_start) if starting else ""
 
     async def _pause(self, exited: "asyncio.Task[int]") -> None:
         """Wait for the next check: earlier if the process exits or a check is requested."""

@@ -1,4 +1,30 @@
-"""The description of an engine: how to start its OpenAI-compatible server, and what it serves."""
+"""The description of an engine: how to start its OpenAI-compatible server, and what it serves.
+
+The server speaks HTTP/1.1 on ``127.0.0.1:port``. It answers ``GET health_path`` with 200 once the
+model is loaded, and by kind these POST requests, in OpenAI's schema:
+
+========= ======================================== ======================================
+kind      paths                                    content of the answer
+========= ======================================== ======================================
+chat      /v1/chat/completions, /v1/completions    ``choices``, at least one
+embedding /v1/embeddings                           ``data[i].embedding``, ``dim`` numbers
+rerank    /v1/rerank (as Cohere and Jina have it)  ``results``, at least one
+========= ======================================== ======================================
+
+* Every answer has ``usage`` with ``prompt_tokens``, for a chat also ``completion_tokens``: budgets
+  and policies count them. Without it the gateway estimates.
+* With ``"stream": true`` a chat is server-sent events, each ``data: {...}`` and an empty line
+  (LF, not CRLF). The last one is ``data: [DONE]``; a stream without it counts as broken off.
+* An error has a status of 400 or more and the body ``{"error": {"message": ...}}``. A request that
+  is refused has a status below 500: others count against the replica (its circuit breaker).
+* A connection is kept open for 5 s at least between two requests. When the caller disconnects, the
+  engine ends its work on the request.
+* The probe before a replica is READY is a POST like any other, of one token, with the header
+  ``x-sage-probe: 1``, to the first path of the kind. Its answer must have the content of the table.
+
+``serve_fake.py`` is a complete server of all three kinds in 200 lines. A ``serve_NAME.py`` is run
+by its path, not imported: it uses the standard library and its own environment, not this package.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

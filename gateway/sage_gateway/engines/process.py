@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from sage_flink.common.settings import sage_cache
 TETHER = Path(__file__).with_name("tether.py")
 TERMINATE_S = 5.0
 LOG_BYTES_MAX = 16 << 20
+LINE_CHARS_MAX = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Process(Protocol):
@@ -143,9 +146,31 @@ async def kill(process: Process) -> int:
     return await process.wait()
 
 
+def log_size(log: Path) -> int:
+    """The bytes of a log, 0 if there is no file."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def last_line(log: Path, after: int) -> str:
+    """The last line with text after the first ``after`` bytes of a log, cut off where it is long.
+
+    Empty if there is no such line. A log that is shorter has been rotated since, and is read whole.
+    """
+    size = log_size(log)
+    if not size:
+        return ""
+    first = after if after <= size else 0
+    with log.open("rb") as file:
+        file.seek(max(first, size - 4 * LINE_CHARS_MAX))
+        text = _COLOUR.sub("", file.read().decode(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = lines[-1] if lines else ""
+    return "".join(c for c in line if c.isprintable())[:LINE_CHARS_MAX]
+
+
 def _open_log(log: Path) -> BinaryIO:
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+    if log_size(log) > LOG_BYTES_MAX:
         log.replace(log.with_suffix(".log.1"))
     return log.open("ab")
 

@@ -68,9 +68,10 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """The process has ended; ``code`` is negative for a signal."""
+    """The process has ended; ``code`` is negative for a signal, ``reason`` empty if unknown."""
 
     code: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,8 @@ def advance(replica: Replica, event: ReplicaEvent, now_s: float, limits: HealthS
             return _fail(replica, f"{limits.missed_max} health checks missed", now_s, limits)
         case state.READY, ProbeResult():
             return replace(replica, missed=replica.missed + 1)
-        case ((state.STARTING | state.READY), ProcessExited(code)):
-            return _fail(replica, f"exited with {code}", now_s, limits)
+        case ((state.STARTING | state.READY), ProcessExited(code, why)):
+            return _fail(replica, f"exited with {code}{': ' * bool(why)}{why}", now_s, limits)
         case ((state.STARTING | state.READY), StopRequested()):
             return replace(replica, state=state.DRAINING, since_s=now_s)
         case ((state.STARTING | state.READY | state.FAILED), ReplacementRequested()):

@@ -1,11 +1,11 @@
 """Scheduling: the order in which queued requests get a replica when a model has no room.
 
 ``queue`` is a model's request queue, ``class_queues`` its four internal queues, ``queued_request``
-what a request says of itself. ``policy`` is the interface of the policies: ``fifo``, ``priority``,
-``slo``, ``fair``, ``cost`` and ``adaptive``, one file each. ``preemption`` cancels background
-requests for others, ``shared_device`` divides a device between models, ``concurrency_limit`` and
-``service_rate`` measure. A further policy is a file with ``policy()`` and its name in
-``pool_spec.Scheduling``.
+what a request says of itself. ``policy`` is the interface of the policies, one file each; they are
+listed in ``pool_spec.Scheduling``. ``preemption`` cancels background requests for others,
+``shared_device`` divides a device between models, ``concurrency_limit`` and ``service_rate``
+measure. A further policy is a file with ``policy()`` and its name in ``pool_spec.Scheduling``;
+benchmark B9 measures every policy.
 """
 
 from sage_gateway.scheduling import concurrency_limit

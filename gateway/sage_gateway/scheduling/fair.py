@@ -43,7 +43,7 @@ class TenantCounters:
             self._tenants_max = max(TENANTS_MIN, 2 * len(self._counters))
 
     def charge(self, request: QueuedRequest, tokens: int) -> None:
-        """Correct the cost by ``tokens``, negative for a request that was never dispatched."""
+        """Correct the cost by ``tokens``: see :class:`SchedulingPolicy`."""
         self._starts.pop(request.number, None)
         now = self._counters.get(request.tenant, self._clock)
         self._counters[request.tenant] = now + tokens
