@@ -10,6 +10,7 @@ import dis
 import functools
 import inspect
 import io
+import itertools
 import socket
 import threading
 from collections import deque
@@ -89,6 +90,19 @@ def lost_state(function: Any) -> Iterator[str]:
     for name in dict.fromkeys(_changes(code, held, has_self=owner is not None)):
         if name not in fresh:
             yield f"{name!r} changes from record to record"
+
+
+def attributes_set_on_self(method: Any) -> list[str]:
+    """The attributes of its own object that a method assigns by ``self.name = ...``."""
+    code = getattr(method, "__code__", None)
+    if code is None:
+        return []
+    steps = list(dis.get_instructions(code))
+    return [
+        str(step.argval)
+        for before, step in itertools.pairwise(steps)
+        if step.opname == "STORE_ATTR" and before.argval in code.co_varnames[:1]
+    ]
 
 
 def _owner(function: Any) -> Any:

@@ -22,6 +22,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 
 Target = Literal["flink", "local"]
@@ -37,6 +38,7 @@ def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Gr
     findings = [
         *_shape(require_graph(graph)),
         *(line for node in graph.nodes for line in fits(graph, node)),
+        *(line for node in graph.nodes for line in _opens(node)),
     ]
     if target == "flink" and graph.dead_letters is None:
         findings.append(
@@ -142,6 +144,12 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
             return
         case _:
             assert_never(node)
+
+
+def _opens(node: Node) -> Iterator[str]:
+    if isinstance(node, FlatMap | Call):
+        operator = node.function if isinstance(node, FlatMap) else node.spec
+        yield from (f"step {node.name!r}: {flaw}" for flaw in open_flaws(operator))
 
 
 def _travels(step: str, what: str, thing: object) -> Iterator[str]:

@@ -4,7 +4,7 @@ import functools
 import itertools
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
@@ -142,6 +142,85 @@ async def test_what_open_raises_is_raised_and_the_steps_before_are_closed():
         await sage.flow.run(graph)
 
     assert [event for event, _ in Resource.events] == ["open", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTag:
+    suffix: str = "!"
+
+    def open(self, context):
+        self.words = {"one"}
+
+    def __call__(self, record):
+        return record.value + self.suffix
+
+
+@dataclass
+class Tag:
+    """A plain dataclass: ``open`` fills a field that is no part of its value."""
+
+    suffix: str = "!"
+    words: frozenset = field(default=frozenset(), init=False, repr=False, compare=False)
+
+    def open(self, context):
+        self.words = frozenset({context.step})
+
+    def __call__(self, record):
+        return "".join([*self.words, self.suffix])
+
+
+class OpenedWithoutContext(Resource):
+    def open(self):
+        self.suffix = "?"
+
+
+@pytest.mark.parametrize("target", ["flink", "local"])
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [
+        (
+            FrozenTag(),
+            r"FrozenTag has open\(context\) but is frozen, so open cannot set 'words'; "
+            "make it a plain @dataclass$",
+        ),
+        (
+            OpenedWithoutContext(),
+            r"OpenedWithoutContext.open must take one argument, the context: def open\(self, co",
+        ),
+    ],
+)
+def test_an_open_that_must_fail_is_refused(operator, message, target):
+    for verb in (STREAM.flat_map, STREAM.map, STREAM.filter):
+        graph = verb("tag", operator).write("out", ListSink()).dead_letters_to(ListSink())
+
+        with pytest.raises(PipelineError, match=f"step 'tag': {message}"):
+            sage.flow.check(graph, target)
+
+
+async def test_a_plain_dataclass_can_be_opened_and_stays_an_equal_value():
+    tag = Tag()
+
+    outcome = await sage.flow.run(STREAM.map("tag", tag).write("out", ListSink()))
+
+    assert outcome.written["out"][0].value == "tag!"
+    assert tag == Tag()
+    assert is_accepted(STREAM.map("tag", tag))
+
+
+async def test_what_open_raises_names_the_step_and_the_class():
+    class Slotted:
+        __slots__ = ()
+
+        def open(self, context):
+            self.words = ()
+
+        def __call__(self, record):
+            return record.value
+
+    with pytest.raises(AttributeError) as caught:
+        await sage.flow.run(STREAM.map("tag", Slotted()).write("out", ListSink()))
+
+    assert caught.value.__notes__ == ["step 'tag': raised by Slotted.open(context)"]
 
 
 @dataclass(frozen=True)
