@@ -5,18 +5,20 @@ that it keeps. Only certain findings are reported: state inside an object of ano
 found.
 """
 
+import builtins
 import contextlib
 import dis
 import functools
 import inspect
 import io
 import itertools
+import re
 import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, get_origin
 
 from sage_flink.flow.functions import unwrap
 
@@ -51,15 +53,29 @@ def innermost(function: Any) -> Any:
 
 def code_of(function: Any) -> CodeType | None:
     """The byte code of a function, or of an object's ``__call__``; None where it is not Python."""
-    inner = innermost(function)
-    method = inner if inspect.isfunction(inner) else _call_of(inner)
-    return getattr(inspect.unwrap(method), "__code__", None) if method is not None else None
+    return getattr(_python_function(function), "__code__", None)
 
 
 def place_of(function: Any) -> str:
     """Where the function is written, as `` (file:line)``; empty where that is not known."""
     code = code_of(function)
     return f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+
+
+def returned_type(function: Any) -> type | None:
+    """The class that the function is annotated to return: ``dict`` for ``dict[str, int]``.
+
+    None where there is no annotation, or one that names more or less than one class.
+    """
+    method = _python_function(function)
+    annotations = getattr(method, "__annotations__", {})
+    returned = annotations.get("return", Any)
+    if isinstance(returned, str):  # from __future__ import annotations
+        name = re.fullmatch(r"(\w+)(\[[^|]*\])?", returned)
+        known = {**vars(builtins), "None": None, **getattr(method, "__globals__", {})}
+        returned = known.get(name[1], Any) if name else Any
+    kind = type(None) if returned is None else get_origin(returned) or returned
+    return kind if isinstance(kind, type) else None
 
 
 def asynchronous(function: Any) -> str:
@@ -136,6 +152,13 @@ def _closure(function: Any) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # a cell that is not filled yet
             found[name] = cell.cell_contents
     return found
+
+
+def _python_function(function: Any) -> Any:
+    """The function that runs: the author's own, or its object's ``__call__``; None without one."""
+    inner = innermost(function)
+    method = inner if inspect.isfunction(inner) else _call_of(inner)
+    return None if method is None else inspect.unwrap(method)
 
 
 def _call_of(thing: Any) -> Any:

@@ -4,6 +4,7 @@ import functools
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -284,6 +285,81 @@ def test_a_class_or_a_plain_value_is_refused_where_it_is_written(verb, got, name
         getattr(STREAM, verb)("f", got)
 
     assert named in str(error.value)
+
+
+def to_words(record) -> dict[str, list[str]]:
+    return {"words": record.value.split()}
+
+
+def as_text(record) -> "str":
+    return record.value
+
+
+def is_full(record) -> bool:
+    return bool(record.value)
+
+
+def lines(record) -> Iterable[str]:
+    yield from record.value.splitlines()
+
+
+def tags(record) -> list[str]:
+    return record.value.split()
+
+
+def text_or_words(record) -> str | list[str]:
+    return record.value
+
+
+class TagWords:
+    def __call__(self, record: Record) -> "dict[str, str]":
+        return {}
+
+
+def returns_nothing(record) -> None:
+    return None
+
+
+@pytest.mark.parametrize("target", ["flink", "local"])
+@pytest.mark.parametrize(
+    ("verb", "function", "message"),
+    [
+        ("flat_map", to_words, r"returns dict: flat_map takes many .* or use map$"),
+        ("flat_map", TagWords(), r"returns dict: flat_map takes many .* or use map$"),
+        ("flat_map", as_text, r"returns str: flat_map takes many values"),
+        ("flat_map", is_full, r"returns bool: flat_map takes many .* or use filter$"),
+        ("flat_map", returns_nothing, r"returns None: flat_map takes many values"),
+        ("filter", to_words, r"returns dict: filter keeps .*; return a bool, or use map$"),
+        ("filter", TagWords(), r"returns dict: filter keeps the records"),
+        ("filter", lines, r"returns Iterable: filter keeps the records"),
+        ("filter", returns_nothing, r"returns None: filter keeps the records"),
+    ],
+)
+def test_a_return_annotation_that_contradicts_the_verb_is_refused(verb, function, message, target):
+    stream = getattr(STREAM, verb)("tag", function)
+    graph = stream.write("out", ListSink()).dead_letters_to(ListSink())
+
+    place = r"step 'tag': its function \(.*test_author_functions.py:\d+\) "
+    with pytest.raises(PipelineError, match=place + message):
+        sage.flow.check(graph, target)
+
+
+@pytest.mark.parametrize(
+    ("verb", "function"),
+    [
+        ("flat_map", lines),
+        ("flat_map", tags),
+        ("flat_map", text_or_words),
+        ("filter", is_full),
+        ("filter", as_text),
+        ("filter", tags),
+        ("map", to_words),
+        ("map", tags),
+        ("map", is_full),
+    ],
+)
+def test_a_return_annotation_that_can_fit_the_verb_is_accepted(verb, function):
+    assert is_accepted(getattr(STREAM, verb)("tag", function))
 
 
 class Counting:
