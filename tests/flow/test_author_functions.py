@@ -385,6 +385,60 @@ class Remembering:
         return record.value
 
 
+class Known:
+    def __init__(self):
+        self.known = {}
+
+    def __call__(self, record):
+        if record.id not in self.known:
+            self.known[record.id] = 1
+        return self.known
+
+
+class KnownSinceOpen(Known):
+    def open(self, context):
+        self.known = {}
+
+
+class LocalOfTheSameName(Known):
+    def __call__(self, record):
+        known = {}
+        known[record.id] = 1
+        known.update(self.known)
+        return known
+
+
+class NestedKnown:
+    def __init__(self):
+        self.known = {"a": {}}
+
+    def __call__(self, record):
+        del self.known["a"][record.id]
+
+
+COUNTS = {"a": 0}
+
+
+def counted(record):
+    COUNTS[record.value if record.value else "a"] += 1
+    return COUNTS["a"]
+
+
+def closure_that_fills():
+    counts = [0]
+
+    def count(record):
+        counts[0] += 1
+        return counts[0]
+
+    return count
+
+
+def fills_by_index(record, kept={}):  # noqa: B006
+    kept[record.id] = 1
+    return len(kept)
+
+
 NUMBERS = itertools.count()
 
 
@@ -415,6 +469,14 @@ def tally(record):
     [
         (Counting(), "'count' changes from record to record"),
         (Remembering(), "'seen' changes from record to record"),
+        (Known(), "'known' changes from record to record"),
+        (Known().__call__, "'known' changes from record to record"),
+        (NestedKnown(), "'known' changes from record to record"),
+        (counted, "'COUNTS' changes from record to record"),
+        (closure_that_fills(), "'counts' changes from record to record"),
+        (fills_by_index, "'kept' changes from record to record"),
+        (functools.partial(fills_by_index, kept={}), "'kept' changes from record to record"),
+        (functools.partial(fills_a_list, kept=[]), "'kept' changes from record to record"),
         (numbered, "'NUMBERS' is an iterator (count)"),
         (closure_over(iter([1])), "'thing' is an iterator (list_iterator)"),
         (closure_over(threading.Lock()), "'thing' is a lock"),
@@ -422,7 +484,24 @@ def tally(record):
         (tally, "'TOTAL' changes from record to record"),
         (functools.partial(closure_over(1), iter([1])), "'argument 0' is an iterator"),
     ],
-    ids=["attribute", "set", "global iterator", "iterator", "lock", "default", "global", "partial"],
+    ids=[
+        "attribute",
+        "set",
+        "item",
+        "method",
+        "nested item",
+        "global item",
+        "closure item",
+        "default item",
+        "partial item",
+        "partial default",
+        "global iterator",
+        "iterator",
+        "lock",
+        "default",
+        "global",
+        "partial",
+    ],
 )
 def test_state_that_a_restart_would_lose_is_refused_for_flink(function, state):
     text = findings(STREAM.map("f", function))
@@ -445,6 +524,8 @@ WORDS = {"one": 1}
     "function",
     [
         CountingSinceOpen(),
+        KnownSinceOpen(),
+        LocalOfTheSameName(),
         Resource(),
         lambda record: WORDS.get(record.value),
         lambda record: sorted(Counter(record.value).items()),
@@ -457,7 +538,8 @@ def test_a_function_without_lost_state_is_accepted(function):
 
 def test_local_variables_may_change():
     def longest(record):
-        words, best = [], ""
+        words, best, COUNTS = [], "", {}  # noqa: N806 - as the module's
+        COUNTS[record.id] = 1
         for word in record.value.split():
             words.append(word)
             best = max(best, word, key=len)
