@@ -79,7 +79,7 @@ say_line 'Java and Go tests' 'passed'
 
 # Tests that share the stack, in two workers; then those that break or measure it.
 on_stack='(flink or service or browser) and not gpu and not drill'
-part stack -n 2 --dist loadgroup -m "$on_stack and not alone"
+part stack -n 2 --dist loadfile -m "$on_stack and not alone"
 part alone -m "$on_stack and alone"
 stop_stack
 # The drills break a stack of their own; two stacks and their faults would not fit two cores.

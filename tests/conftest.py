@@ -10,18 +10,6 @@ settings.register_profile("sage", deadline=None)
 settings.load_profile("sage")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Keep a file in one worker of ``--dist loadgroup``: its tests share jobs, servers, a JVM.
-
-    Only the conformance suites of the stores are spread over the workers: each of their tests waits
-    seconds for Milvus to make a collection of its own.
-    """
-    for item in items:
-        if "conformance" not in item.path.parts or item.get_closest_marker("flink"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(autouse=True)
 def remove_beams_log_handlers():
     """Remove the log handlers that Beam leaves on the root logger.

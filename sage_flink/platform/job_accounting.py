@@ -18,6 +18,8 @@ from sage_flink.platform.record_accounting import (
 #: The accumulator in which the native counters operator publishes its snapshot.
 ACCUMULATOR = "sage.account"
 POLL_S = 0.5
+#: How old a configuration may be: Flink's REST server caches it for 3 s, the state not at all.
+CONFIG_AGE_MAX_S = 3.5
 
 
 def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balance:
@@ -33,9 +35,9 @@ def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balan
     for last in _tries(wait_s):
         state = rest.job(job.id).state
         ended = state in ENDED
-        steps = rest.parameters(job.id).get(STEPS)
+        steps = _steps(rest, job.id, state)
         # Between two attempts a job has neither parameters nor accumulators.
-        if steps is None and state in {"RUNNING", *ENDED}:
+        if steps is None and {state, rest.job(job.id).state} <= {"RUNNING", *ENDED}:
             raise ConfigError(
                 f"job {job.name!r} has no record counters; submit it with `sage jobs submit` or "
                 "sage.flow.submit"
@@ -53,6 +55,16 @@ def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balan
             "try again with a longer --wait, and see `sage jobs list`"
         )
     return found
+
+
+def _steps(rest: FlinkRest, job_id: str, state: str) -> str | None:
+    """The counted steps of a job, as submitted; just after a restart only once the cache is new."""
+    deadline = time.monotonic() + CONFIG_AGE_MAX_S
+    while (steps := rest.parameters(job_id).get(STEPS)) is None:
+        if state != "RUNNING" or time.monotonic() > deadline:
+            break
+        time.sleep(POLL_S)
+    return steps
 
 
 def _tries(wait_s: float) -> Iterator[bool]:

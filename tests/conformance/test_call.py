@@ -171,7 +171,8 @@ def engine() -> Iterator[MockEngine]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=[] if name == "local" else [pytest.mark.flink]) for name in TARGETS
+        pytest.param(name, marks=[] if name == "local" else [pytest.mark.flink, pytest.mark.alone])
+        for name in TARGETS
     ],
 )
 def target(request: pytest.FixtureRequest) -> Iterator[str]:

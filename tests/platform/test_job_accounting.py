@@ -40,6 +40,7 @@ class FlinkRestFake(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), RestHandler)
         self.state, self.parameters = "RUNNING", {STEPS: encode_steps(PIPELINE)}
         self.snapshots = [COUNTS]
+        self.stale_configs = 0
 
     def answer(self, path):
         match path.removeprefix(f"/jobs/{JOB}"):
@@ -47,7 +48,9 @@ class FlinkRestFake(ThreadingHTTPServer):
                 job = {"jid": JOB, "name": "asks", "state": self.state}
                 return {"jobs": [{**job, "start-time": 1, "duration": 1}]}
             case "/config":
-                return {"execution-config": {"user-config": self.parameters}}
+                self.stale_configs -= 1
+                parameters = self.parameters if self.stale_configs < 0 else {}
+                return {"execution-config": {"user-config": parameters}}
             case "/accumulators":
                 counts = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
                 snapshot = json.dumps({"counts": counts, "opening": {}})
@@ -145,3 +148,9 @@ def test_the_error_for_a_job_without_counters_names_the_next_step(cluster):
     assert "no record counters yet" in str(starting)
     assert isinstance(foreign, ConfigError)
     assert "has no record counters; submit it" in str(foreign)
+
+
+def test_a_configuration_cached_before_the_restart_is_no_lack_of_counters(cluster):
+    cluster.stale_configs = 3
+
+    assert account("--wait", "0").exit_code == 0
