@@ -1,21 +1,27 @@
 """Static checks of an author's functions: location, asynchronous kinds, state lost at a restart.
 
-Byte code shows the names that a function assigns; closure, globals and attributes show the objects
-that it keeps. Only certain findings are reported: state inside an object of another class is not
-found.
+Byte code and source show the names that a function assigns; closure, globals and attributes show
+the objects that it keeps. Only certain findings are reported: state inside an object of another
+class is not found.
 """
 
+import ast
+import builtins
 import contextlib
 import dis
 import functools
 import inspect
 import io
+import itertools
+import re
 import socket
+import textwrap
 import threading
+import tokenize
 from collections import deque
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, get_origin
 
 from sage_flink.flow.functions import unwrap
 
@@ -50,15 +56,29 @@ def innermost(function: Any) -> Any:
 
 def code_of(function: Any) -> CodeType | None:
     """The byte code of a function, or of an object's ``__call__``; None where it is not Python."""
-    inner = innermost(function)
-    method = inner if inspect.isfunction(inner) else _call_of(inner)
-    return getattr(inspect.unwrap(method), "__code__", None) if method is not None else None
+    return getattr(_python_function(function), "__code__", None)
 
 
 def place_of(function: Any) -> str:
     """Where the function is written, as `` (file:line)``; empty where that is not known."""
     code = code_of(function)
     return f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+
+
+def returned_type(function: Any) -> type | None:
+    """The class that the function is annotated to return: ``dict`` for ``dict[str, int]``.
+
+    None where there is no annotation, or one that names more or less than one class.
+    """
+    method = _python_function(function)
+    annotations = getattr(method, "__annotations__", {})
+    returned = annotations.get("return", Any)
+    if isinstance(returned, str):  # from __future__ import annotations
+        name = re.fullmatch(r"(\w+)(\[[^|]*\])?", returned)
+        known = {**vars(builtins), "None": None, **getattr(method, "__globals__", {})}
+        returned = known.get(name[1], Any) if name else Any
+    kind = type(None) if returned is None else get_origin(returned) or returned
+    return kind if isinstance(kind, type) else None
 
 
 def asynchronous(function: Any) -> str:
@@ -86,9 +106,25 @@ def lost_state(function: Any) -> Iterator[str]:
     for name, value in held.items():
         if kind := _volatile(value):
             yield f"{name!r} is {kind}"
-    for name in dict.fromkeys(_changes(code, held, has_self=owner is not None)):
+    own = code.co_varnames[:1] if owner is not None else ()
+    local = _local_names(function, code)
+    changes = (*_changes(code, held, own, local), *_fills_by_index(code, held, own, local))
+    for name in dict.fromkeys(changes):
         if name not in fresh:
             yield f"{name!r} changes from record to record"
+
+
+def attributes_set_on_self(method: Any) -> list[str]:
+    """The attributes of its own object that a method assigns by ``self.name = ...``."""
+    code = getattr(method, "__code__", None)
+    if code is None:
+        return []
+    steps = list(dis.get_instructions(code))
+    return [
+        str(step.argval)
+        for before, step in itertools.pairwise(steps)
+        if step.opname == "STORE_ATTR" and before.argval in code.co_varnames[:1]
+    ]
 
 
 def _owner(function: Any) -> Any:
@@ -124,6 +160,13 @@ def _closure(function: Any) -> dict[str, Any]:
     return found
 
 
+def _python_function(function: Any) -> Any:
+    """The function that runs: the author's own, or its object's ``__call__``; None without one."""
+    inner = innermost(function)
+    method = inner if inspect.isfunction(inner) else _call_of(inner)
+    return None if method is None else inspect.unwrap(method)
+
+
 def _call_of(thing: Any) -> Any:
     return inspect.getattr_static(type(thing), "__call__", None)
 
@@ -152,9 +195,20 @@ def _volatile(value: Any) -> str:
     return ""
 
 
-def _changes(code: CodeType, held: dict[str, Any], *, has_self: bool) -> Iterator[str]:
+def _local_names(function: Any, code: CodeType) -> set[str]:
+    """The names that are new for each record: not defaults of parameters, nor a partial's."""
+    names = {n for one in _codes(code) for n in (*one.co_varnames, *one.co_cellvars)}
+    if inspect.isfunction(inner := innermost(function)):
+        names -= _defaults(inner).keys()
+    if isinstance(function, functools.partial):
+        names -= function.keywords.keys()
+    return names
+
+
+def _changes(
+    code: CodeType, held: dict[str, Any], own: tuple[str, ...], local: set[str]
+) -> Iterator[str]:
     """The names outside of the code that it assigns, or that are containers and it fills."""
-    own = code.co_varnames[:1] if has_self else ()
     for one in _codes(code):
         before = ""
         for step in dis.get_instructions(one):
@@ -166,9 +220,43 @@ def _changes(code: CodeType, held: dict[str, Any], *, has_self: bool) -> Iterato
                     yield name
                 case "STORE_ATTR" if own and (name in held or before in own):
                     yield name
-                case _ if name in _MUTATORS and isinstance(held.get(before), _CONTAINERS):
-                    yield before
+                case _ if name in _MUTATORS and before not in local:
+                    if isinstance(held.get(before), _CONTAINERS):
+                        yield before
             before = name
+
+
+def _fills_by_index(
+    code: CodeType, held: dict[str, Any], own: tuple[str, ...], local: set[str]
+) -> Iterator[str]:
+    """The containers in which the code sets or deletes an item: ``self.known[x] = 1``.
+
+    Found in the source: byte code separates the container from the assignment by an expression of
+    any length. A function without source has no findings.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, SyntaxError, tokenize.TokenError):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Subscript) or isinstance(node.ctx, ast.Load):
+            continue
+        match _outermost(node):
+            case ast.Attribute(value=ast.Name(id=thing), attr=name) if thing in own:
+                pass
+            case ast.Name(id=name) if name not in local:
+                pass
+            case _:
+                continue
+        if isinstance(held.get(name), _CONTAINERS):
+            yield name
+
+
+def _outermost(node: ast.expr) -> ast.expr:
+    """``a`` of ``a[b][c]``."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
 
 
 def _assigned_attributes(method: Any) -> set[str]:

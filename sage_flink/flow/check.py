@@ -4,12 +4,14 @@ Each finding names the step, what it needs, and the next action. One error repor
 """
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, assert_never
 
 from sage_flink.common.errors import PipelineError
+from sage_flink.common.records import Record
 from sage_flink.flow import deletes
-from sage_flink.flow.author_code import lost_state, place_of
+from sage_flink.flow.author_code import lost_state, place_of, returned_type
+from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     REPLAYED,
     Batch,
@@ -22,9 +24,14 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 
 Target = Literal["flink", "local"]
+#: Annotations that contradict a flat_map, where such a value is rejected, and those that contradict
+#: a filter. Text, numbers and lists are accepted there: an empty one is false.
+_SINGLE = (str, bytes, Mapping, Record, bool, int, float, type(None))
+_NO_TRUTH = (Mapping, Record, Iterator, type(None))
 
 
 def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Graph:
@@ -37,6 +44,7 @@ def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Gr
     findings = [
         *_shape(require_graph(graph)),
         *(line for node in graph.nodes for line in fits(graph, node)),
+        *(line for node in graph.nodes for line in (*_opens(node), *_returns(node))),
     ]
     if target == "flink" and graph.dead_letters is None:
         findings.append(
@@ -142,6 +150,30 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
             return
         case _:
             assert_never(node)
+
+
+def _opens(node: Node) -> Iterator[str]:
+    if isinstance(node, FlatMap | Call):
+        operator = node.function if isinstance(node, FlatMap) else node.spec
+        yield from (f"step {node.name!r}: {flaw}" for flaw in open_flaws(operator))
+
+
+def _returns(node: Node) -> Iterator[str]:
+    """A finding where the function's return annotation contradicts the step's verb."""
+    if not isinstance(node, FlatMap) or (returned := returned_type(node.function)) is None:
+        return
+    match node.function:
+        case Filter() if returned is Iterable or issubclass(returned, _NO_TRUTH):
+            advice = "filter keeps the records for which it returns true; return a bool, or use map"
+        case Filter() | Map():
+            return
+        case _ if issubclass(returned, _SINGLE):
+            verb = "filter" if returned is bool else "map"
+            advice = f"flat_map takes many values; return a list, yield, or use {verb}"
+        case _:
+            return
+    kind = "None" if returned is type(None) else returned.__name__
+    yield f"step {node.name!r}: its function{place_of(node.function)} returns {kind}: {advice}"
 
 
 def _travels(step: str, what: str, thing: object) -> Iterator[str]:

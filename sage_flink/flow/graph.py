@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from typing_extensions import get_protocol_members
+
 from sage_flink.common.errors import PipelineError
 from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
@@ -227,7 +229,19 @@ def _check_spec(name: Any, field: str, known: bool, required: str, got: Any) -> 
     _check_name(name)
     if not known and isinstance(got, type):
         required = f"{required}, and an object: {got.__name__}(...)"
+    elif not known:
+        required += _members_missing(field, got)
     require(known, f"step {name!r}", field, required, got)
+
+
+def _members_missing(field: str, got: Any) -> str:
+    """What a sink or call lacks, in words; empty where it has no member of its protocol at all."""
+    if (protocol := {"sink": Sink, "spec": CallSpec}.get(field)) is None:
+        return ""
+    members = get_protocol_members(protocol)
+    missing = sorted(name for name in members if not hasattr(got, name))
+    named = f" ({', '.join(missing)} missing: see {protocol.__name__} in sage_flink.flow.ports)"
+    return named if len(missing) < len(members) else ""
 
 
 def _check_plain(name: str, field: str, function: Any) -> None:

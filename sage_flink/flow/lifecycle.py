@@ -7,8 +7,11 @@ step opens a copy of its own, so the operator in the graph stays the value that 
 
 import copy
 import dataclasses
+import inspect
+from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
+from sage_flink.flow.author_code import attributes_set_on_self
 from sage_flink.flow.functions import Filter, Map, unwrap
 from sage_flink.flow.ports import OpenContext
 
@@ -16,7 +19,10 @@ T = TypeVar("T")
 
 
 def open_copy(operator: T, context: OpenContext) -> T:
-    """A copy of ``operator`` after its ``open``; itself where it has neither open nor close."""
+    """A copy of ``operator`` after its ``open``; itself where it has neither open nor close.
+
+    What ``open`` raises is raised, with a note that names the step and the operator's class.
+    """
     if isinstance(operator, Map | Filter):
         inner = open_copy(operator.function, context)
         return cast(T, dataclasses.replace(operator, function=inner))
@@ -24,7 +30,13 @@ def open_copy(operator: T, context: OpenContext) -> T:
         return operator
     opened: Any = copy.copy(operator)
     if callable(method := getattr(opened, "open", None)):
-        method(context)
+        try:
+            method(context)
+        except Exception as error:
+            error.add_note(
+                f"step {context.step!r}: raised by {type(opened).__name__}.open(context)"
+            )
+            raise
     return cast(T, opened)
 
 
@@ -38,3 +50,27 @@ def is_openable(operator: object) -> bool:
     """Whether the operator has an ``open`` or a ``close``."""
     own = unwrap(operator)
     return any(callable(getattr(own, name, None)) for name in ("open", "close"))
+
+
+def open_flaws(operator: object) -> Iterator[str]:
+    """What makes the operator's ``open`` fail on every worker, in words; empty where it can run."""
+    own = unwrap(operator)
+    if not callable(method := getattr(own, "open", None)):
+        return
+    kind = type(own)
+    try:
+        inspect.signature(method).bind(OpenContext("job", "step"))
+    except TypeError:
+        yield f"{kind.__name__}.open must take one argument, the context: def open(self, context)"
+    except ValueError:
+        pass  # a method without a signature, such as one written in C
+    if _is_frozen(kind) and (names := attributes_set_on_self(method)):
+        yield (
+            f"{kind.__name__} has open(context) but is frozen, so open cannot set "
+            f"{', '.join(map(repr, names))}; make it a plain @dataclass"
+        )
+
+
+def _is_frozen(kind: type) -> bool:
+    parameters = vars(kind).get("__dataclass_params__")  # a subclass can be a plain class again
+    return parameters is not None and bool(parameters.frozen)

@@ -95,6 +95,9 @@ class Writer(Protocol):
 class Sink(Protocol):
     """The spec of a store or topic to write to.
 
+    Each subtask opens its own writer, on any worker. ``write`` has to be idempotent across them:
+    the store, not the writer, knows which records it has.
+
     A sink whose writer applies records of kind ``delete`` declares ``supports_deletes = True``, and
     may name its collection in a property ``place``: two sinks of one place write the same rows.
     """
@@ -104,7 +107,12 @@ class Sink(Protocol):
         """The limits of the micro-batches that suit this sink."""
 
     def writer(self) -> Writer:
-        """Open the sink where this is called."""
+        """Open the sink where this is called.
+
+        Raises:
+            ConfigError: the sink cannot be opened as the spec asks; the step fails.
+            StoreUnavailable: the server is away; the step waits and tries again.
+        """
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """The YAML form of a graph.
 
-``vocabulary`` maps a word to its frozen dataclass; a Python function has no YAML form. A word may
+``vocabulary`` maps a word to its dataclass; a Python function has no YAML form. A word may
 name any file, server and URL: YAML from a tenant needs a narrower vocabulary.
 
 >>> import sage_connectors
@@ -38,7 +38,7 @@ True
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -82,6 +82,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "into": ("writer", "flink_sink"),
     "dead_letters": ("writer", "flink_sink"),
 }
+_VERB_AT = {"from": "read", "with": "flat_map", "to": "call", "into": "write"}
 _PLAIN: dict[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -92,7 +93,7 @@ Vocabulary = Mapping[str, type]
 
 
 def vocabulary(*modules: ModuleType) -> dict[str, type]:
-    """Word -> spec, for every frozen dataclass that the modules export and a step can take.
+    """Word -> spec, for every dataclass that the modules export and a step can take.
 
     ``Chunk`` is ``chunk``.
     """
@@ -107,9 +108,8 @@ def to_yaml(graph: Graph, words: Vocabulary) -> str:
     Raises:
         PipelineError: a step's spec is not in the vocabulary.
     """
-    document: dict[str, Any] = {
-        "steps": [_step(node, words) for node in require_graph(graph).nodes]
-    }
+    steps = [_step(node, words) for node in require_graph(graph).nodes]
+    document: dict[str, Any] = {"steps": steps}
     if graph.dead_letters is not None:
         document["dead_letters"] = _spec("pipeline", "dead_letters", graph.dead_letters, words)
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -222,10 +222,11 @@ def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "
     word, fields = next(iter(spelled.items()))
     kind = words.get(word)
     if kind is None or not _fits(kind, place):
-        raise PipelineError(
-            f"{where}: `{key or place}:` does not know {word!r}; "
-            f"use one of: {_fitting(place, words)}"
-        )
+        flaw = f"`{key or place}:` does not know {word!r}"
+        if kind is not None:
+            fits = [f"`{_VERB_AT.get(fit, fit)}:`" for fit in PLACES if _fits(kind, fit)]
+            flaw = f"{word} is for {' or '.join(fits)}, not for `{_VERB_AT.get(place, place)}:`"
+        raise PipelineError(f"{where}: {flaw}; use one of: {_fitting(place, words)}")
     if not isinstance(fields or {}, dict):
         raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
     values = _check_fields(where, kind, fields or {})
@@ -281,14 +282,14 @@ def _fits(kind: type, place: str) -> bool:
 
 
 def _function_places(kind: Any) -> set[str]:
-    """The places of a function, by the return type of its ``__call__``; all without one."""
+    """The places of a function, by the return annotation of its ``__call__``; all without one."""
     returned = inspect.signature(kind.__call__).return_annotation
     if returned is inspect.Signature.empty or isinstance(returned, str):
         return {"with", *WRAPPERS}
     if returned is bool:
         return {"filter"}
-    many = get_origin(returned) in (Iterable, Iterator, Sequence, list, tuple)
-    return {"with"} if many else {"map"}
+    many = (Iterable, Iterator, Generator, Sequence, list, tuple)
+    return {"with"} if (get_origin(returned) or returned) in many else {"map"}
 
 
 def _fitting(place: str, words: Vocabulary) -> str:

@@ -1,4 +1,25 @@
-"""Operators: functions for ``flat_map``, ``map`` and ``filter``, each a frozen, picklable spec."""
+"""Operators: functions for ``flat_map``, ``map`` and ``filter``, each a picklable dataclass.
+
+An operator is frozen, unless it has ``open(context)``: a plain dataclass can set attributes
+there. What ``open`` sets is no part of the operator's value, neither compared nor written to YAML:
+
+>>> from dataclasses import dataclass, field
+>>> from sage_flink.common import Record
+>>> from sage_flink.flow.ports import OpenContext
+>>> @dataclass
+... class Stamp:
+...     place: str = field(default="", init=False, repr=False, compare=False)
+...
+...     def open(self, context: OpenContext) -> None:  # on the worker, before the first record
+...         self.place = f"{context.job}/{context.step}/{context.subtask}"
+...
+...     def __call__(self, record: Record) -> str:
+...         return f"{record.value} ({self.place})"
+>>> stamp = Stamp()
+>>> stamp.open(OpenContext("job", "step"))
+>>> stamp(Record(id="a", value="text")), stamp == Stamp()
+('text (job/step/0)', True)
+"""
 
 from sage_flink.operators.chunk import Chunk, chunk
 from sage_flink.operators.decode import DecodeDocument, DecodeQuestion

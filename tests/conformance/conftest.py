@@ -1,7 +1,8 @@
 """The adapters under test, one line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS, IDEMPOTENCY_STORES or TENANTS.
+POOLS, IDEMPOTENCY_STORES or TENANTS. An entry of SOURCES is a function of an empty folder that
+returns the source; one of SINKS is a context manager of an empty folder that yields a SinkCase.
 """
 
 import contextlib
@@ -15,11 +16,13 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from delete_shapes import SHAPED_LIKE_DELETES
 from redis_server import redis_server
 
 from sage_connectors import files, http_pool
@@ -27,7 +30,7 @@ from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
 from sage_flink.db.vectors import pack
-from sage_flink.flow.lists import ListSource
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.ports import Pool, Sink, Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
@@ -85,29 +88,37 @@ def folder(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class SinkCase:
-    """A sink, a valid value by number, an invalid one, and the number of rows that it holds."""
+    """A sink, a valid value by number, the number of rows that it holds, and values it refuses.
+
+    A sink that stores any value ``refuses`` none.
+    """
 
     sink: Sink
     value: Callable[[int], Any]
-    bad: Any
     count: Callable[[], int]
+    refuses: tuple[Any, ...] = ()
+
+
+#: What a sink of mappings with certain fields refuses, such as a database.
+NO_ROWS = (None, "text", 7, [], {}, {"vector": "text"}, *SHAPED_LIKE_DELETES)
 
 
 @contextmanager
-def rows_into(store: str) -> Iterator[SinkCase]:
+def rows_into(store: str, tmp_path: Path) -> Iterator[SinkCase]:
     spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
 
     def value(n: int) -> Any:
         return {"vector": pack([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
 
-    yield SinkCase(spec, value, {"vector": pack([1.0])}, lambda: spec.open().count())
+    bad = {"vector": pack([1.0])}
+    yield SinkCase(spec, value, lambda: spec.open().count(), (*NO_ROWS, bad))
     vectors_in_memory.forget(spec.name)
     if store != "memory":
         spec.open().drop()  # type: ignore[attr-defined]
 
 
 @contextmanager
-def points_into(store: str) -> Iterator[SinkCase]:
+def points_into(store: str, tmp_path: Path) -> Iterator[SinkCase]:
     name = f"m{uuid.uuid4().hex}"
     spec = bucket("conformance", store=store)
 
@@ -120,7 +131,7 @@ def points_into(store: str) -> Iterator[SinkCase]:
         store.close()
         return points
 
-    yield SinkCase(spec, value, {"measurement": name, "fields": {}}, count)
+    yield SinkCase(spec, value, count, (*NO_ROWS, {"measurement": name, "fields": {}}))
     series_in_memory.forget(spec.name)
     if store != "memory":
         opened = spec.open()
@@ -128,19 +139,27 @@ def points_into(store: str) -> Iterator[SinkCase]:
         opened.close()
 
 
+@contextmanager
+def kept_in_list(tmp_path: Path) -> Iterator[SinkCase]:
+    sink = ListSink()
+    yield SinkCase(sink, lambda n: {"n": n}, lambda: len(sink.rows))
+
+
 SINKS = [
-    pytest.param(lambda: rows_into("memory"), id="vectors-memory"),
-    pytest.param(lambda: rows_into("milvus"), id="vectors-milvus", marks=SERVICE),
-    pytest.param(lambda: points_into("memory"), id="points-memory"),
-    pytest.param(lambda: points_into("influxdb"), id="points-influxdb", marks=SERVICE),
+    pytest.param(kept_in_list, id="list"),
+    pytest.param(partial(rows_into, "memory"), id="vectors-memory"),
+    pytest.param(partial(rows_into, "milvus"), id="vectors-milvus", marks=SERVICE),
+    pytest.param(partial(points_into, "memory"), id="points-memory"),
+    pytest.param(partial(points_into, "influxdb"), id="points-influxdb", marks=SERVICE),
 ]
-OpenSink = Callable[[], AbstractContextManager[SinkCase]]
+OpenSink = Callable[[Path], AbstractContextManager[SinkCase]]
 
 
 @pytest.fixture(params=SINKS)
-def case(request: pytest.FixtureRequest) -> Iterator[SinkCase]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SinkCase]:
+    """A sink without rows, and what the suite needs to know of it."""
     opened: OpenSink = request.param
-    with opened() as made:
+    with opened(tmp_path) as made:
         yield made
 
 

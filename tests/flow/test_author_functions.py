@@ -1,27 +1,17 @@
-"""Functions of a pipeline's author: map and filter, operators with resources, and refusals."""
+"""What an author writes first: map and filter, and refusals by name."""
 
 import functools
-import itertools
-import threading
-from collections import Counter
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable
 
 import pytest
 
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import PipelineError, Record
-from sage_flink.testing import EchoPool, ListSink, ListSource
+from sage_flink.testing import ListSink, ListSource
 
 RECORDS = (Record("a", "one"), Record("b", "three"), Record("c", ""))
 STREAM = sage.flow.read("in", ListSource(RECORDS))
-
-
-def findings(stream):
-    with pytest.raises(PipelineError) as caught:
-        sage.flow.check(stream.write("out", kafka("out")).dead_letters_to(kafka("failed")))
-    return str(caught.value)
 
 
 def is_accepted(stream):
@@ -82,91 +72,6 @@ async def test_a_failure_below_the_authors_code_names_the_authors_line():
     assert outcome.failed[0].reason.endswith(f"(test_author_functions.py:{line})")
 
 
-class Resource:
-    """An operator with a resource; records the events of all its copies."""
-
-    events: ClassVar = []
-
-    def __init__(self, fail_at=None):
-        self.fail_at = fail_at
-
-    def open(self, context):
-        self.events.append(("open", context))
-        self.suffix = "!"
-
-    def __call__(self, record):
-        if record.value == self.fail_at:
-            raise RuntimeError("the resource broke")
-        return record.value + self.suffix
-
-    def close(self):
-        self.events.append(("close", self.suffix))
-
-
-@pytest.fixture(autouse=True)
-def no_events():
-    Resource.events.clear()
-
-
-async def test_an_operator_is_opened_once_before_the_first_record_and_closed_at_the_end():
-    operator = Resource()
-    graph = STREAM.map("mark", operator).write("out", ListSink())
-
-    outcome = await sage.flow.run(graph, job="j")
-
-    assert [record.value for record in outcome.written["out"]] == ["one!", "three!", "!"]
-    context = sage.flow.OpenContext("j", "mark", 0, 1)
-    assert Resource.events == [("open", context), ("close", "!")]
-    assert not hasattr(operator, "suffix")  # the graph is unchanged
-
-
-async def test_an_operator_is_closed_when_the_run_fails():
-    class Refusing(ListSink):
-        def writer(self):
-            raise PipelineError("no store")
-
-    with pytest.raises(PipelineError, match="no store"):
-        await sage.flow.run(STREAM.map("mark", Resource()).write("out", Refusing()))
-
-    assert [event for event, _ in Resource.events] == ["open", "close"]
-
-
-async def test_what_open_raises_is_raised_and_the_steps_before_are_closed():
-    class Broken(Resource):
-        def open(self, context):
-            raise OSError("no model file")
-
-    graph = STREAM.map("mark", Resource()).map("broken", Broken()).write("out", ListSink())
-
-    with pytest.raises(OSError, match="no model file"):
-        await sage.flow.run(graph)
-
-    assert [event for event, _ in Resource.events] == ["open", "close"]
-
-
-@dataclass(frozen=True)
-class OpenedChat(type(sage.chat(model="m"))):
-    """A call whose template is created on the worker."""
-
-    def open(self, context):
-        object.__setattr__(self, "template", "say {}")
-
-    def request(self, record):
-        messages = [{"role": "user", "content": self.template.format(record.value)}]
-        return super().request(record.replace(value={"messages": messages}))
-
-    def answer(self, record, body):
-        return super().answer(record.replace(value={"id": record.id}), body)
-
-
-async def test_a_call_is_opened_as_well():
-    graph = STREAM.call("ask", OpenedChat("m"), capacity=1, timeout_s=5).write("out", ListSink())
-
-    outcome = await sage.flow.run(graph, pool=EchoPool())
-
-    assert outcome.written["out"][0].value["answer"] == "say one"
-
-
 async def fetch(record):
     return [record]
 
@@ -199,7 +104,7 @@ def test_an_asynchronous_function_is_refused_where_it_is_written(function, kind)
 
 
 @pytest.mark.parametrize("verb", ["flat_map", "map", "filter"])
-@pytest.mark.parametrize(("got", "named"), [(Resource, "Resource("), (7, "7")])
+@pytest.mark.parametrize(("got", "named"), [(Fetching, "Fetching("), (7, "7")])
 def test_a_class_or_a_plain_value_is_refused_where_it_is_written(verb, got, named):
     with pytest.raises(PipelineError, match="step 'f': function must be a callable") as error:
         getattr(STREAM, verb)("f", got)
@@ -207,108 +112,79 @@ def test_a_class_or_a_plain_value_is_refused_where_it_is_written(verb, got, name
     assert named in str(error.value)
 
 
-class Counting:
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, record):
-        self.count += 1
-        return self.count
+def to_words(record) -> dict[str, list[str]]:
+    return {"words": record.value.split()}
 
 
-class CountingSinceOpen(Counting):
-    def open(self, context):
-        self.count = 0
+def as_text(record) -> "str":
+    return record.value
 
 
-class Remembering:
-    def __init__(self):
-        self.seen = set()
-
-    def __call__(self, record):
-        self.seen.add(record.id)
-        return record.value
+def is_full(record) -> bool:
+    return bool(record.value)
 
 
-NUMBERS = itertools.count()
+def lines(record) -> Iterable[str]:
+    yield from record.value.splitlines()
 
 
-def next_number(record):
-    return next(NUMBERS)
+def tags(record) -> list[str]:
+    return record.value.split()
 
 
-def closure_over(thing):
-    def use(record):
-        return thing and record.value
-
-    return use
+def text_or_words(record) -> str | list[str]:
+    return record.value
 
 
-def fills_a_list(record, kept=[]):  # noqa: B006
-    kept.append(record.id)
-    return len(kept)
+class TagWords:
+    def __call__(self, record: Record) -> "dict[str, str]":
+        return {}
 
 
-def tally(record):
-    global TOTAL
-    TOTAL = 1
-    return TOTAL
+def returns_nothing(record) -> None:
+    return None
+
+
+@pytest.mark.parametrize("target", ["flink", "local"])
+@pytest.mark.parametrize(
+    ("verb", "function", "message"),
+    [
+        ("flat_map", to_words, r"returns dict: flat_map takes many .* or use map$"),
+        ("flat_map", TagWords(), r"returns dict: flat_map takes many .* or use map$"),
+        ("flat_map", as_text, r"returns str: flat_map takes many values"),
+        ("flat_map", is_full, r"returns bool: flat_map takes many .* or use filter$"),
+        ("flat_map", returns_nothing, r"returns None: flat_map takes many values"),
+        ("filter", to_words, r"returns dict: filter keeps .*; return a bool, or use map$"),
+        ("filter", TagWords(), r"returns dict: filter keeps the records"),
+        ("filter", lines, r"returns Iterable: filter keeps the records"),
+        ("filter", returns_nothing, r"returns None: filter keeps the records"),
+    ],
+)
+def test_a_return_annotation_that_contradicts_the_verb_is_refused(verb, function, message, target):
+    stream = getattr(STREAM, verb)("tag", function)
+    graph = stream.write("out", ListSink()).dead_letters_to(ListSink())
+
+    place = r"step 'tag': its function \(.*test_author_functions.py:\d+\) "
+    with pytest.raises(PipelineError, match=place + message):
+        sage.flow.check(graph, target)
 
 
 @pytest.mark.parametrize(
-    ("function", "state"),
+    ("verb", "function"),
     [
-        (Counting(), "'count' changes from record to record"),
-        (Remembering(), "'seen' changes from record to record"),
-        (next_number, "'NUMBERS' is an iterator (count)"),
-        (closure_over(iter([1])), "'thing' is an iterator (list_iterator)"),
-        (closure_over(threading.Lock()), "'thing' is a lock"),
-        (fills_a_list, "'kept' changes from record to record"),
-        (tally, "'TOTAL' changes from record to record"),
-        (functools.partial(closure_over(1), iter([1])), "'argument 0' is an iterator"),
-    ],
-    ids=["attribute", "set", "global iterator", "iterator", "lock", "default", "global", "partial"],
-)
-def test_state_that_a_restart_would_lose_is_refused_for_flink(function, state):
-    text = findings(STREAM.map("f", function))
-
-    assert "step 'f': its function (" in text
-    assert "test_author_functions.py:" in text
-    assert state in text
-    assert "open(context)" in text
-
-
-def test_an_open_file_and_a_socket_are_refused(tmp_path):
-    with (tmp_path / "x").open("w") as file:
-        assert "'thing' is an open file" in findings(STREAM.map("f", closure_over(file)))
-
-
-WORDS = {"one": 1}
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        CountingSinceOpen(),
-        Resource(),
-        lambda record: WORDS.get(record.value),
-        lambda record: sorted(Counter(record.value).items()),
-        functools.partial(lambda word, record: word + record.value, "x"),
+        ("flat_map", lines),
+        ("flat_map", tags),
+        ("flat_map", text_or_words),
+        ("filter", is_full),
+        ("filter", as_text),
+        ("filter", tags),
+        ("map", to_words),
+        ("map", tags),
+        ("map", is_full),
     ],
 )
-def test_a_function_without_lost_state_is_accepted(function):
-    assert is_accepted(STREAM.map("f", function))
-
-
-def test_local_variables_may_change():
-    def longest(record):
-        words, best = [], ""
-        for word in record.value.split():
-            words.append(word)
-            best = max(best, word, key=len)
-        return {"words": words, "best": best}
-
-    assert is_accepted(STREAM.map("f", longest))
+def test_a_return_annotation_that_can_fit_the_verb_is_accepted(verb, function):
+    assert is_accepted(getattr(STREAM, verb)("tag", function))
 
 
 @pytest.mark.parametrize(

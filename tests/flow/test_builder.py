@@ -1,5 +1,7 @@
 """The builder refuses a bad step where it is written."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import sage_flink as sage
@@ -48,7 +50,18 @@ def test_an_explicit_batch_before_the_sink_is_kept():
         (lambda s: s.call("x", "chat", capacity=1, timeout_s=1), "step 'x': spec must be a call"),
         (lambda s: s.flat_map("x", 3), "step 'x': function must be a callable"),
         (lambda s: s.flat_map("", list), "step name: must be 1 to 100 characters"),
-        (lambda s: s.write("x", object()), "step 'x': sink must be a sink"),
+        (
+            lambda s: s.write("x", object()),
+            "step 'x': sink must be a sink with writer() or flink_sink(), got",
+        ),
+        (
+            lambda s: s.write("x", SimpleNamespace(writer=list)),
+            "step 'x': sink must be .*(batch missing: see Sink in sage_flink.flow.ports), got",
+        ),
+        (
+            lambda s: s.call("x", SimpleNamespace(mode="post"), capacity=1, timeout_s=1),
+            "step 'x': spec must be .*(answer, model, path, request missing: see CallSpec in",
+        ),
         (
             lambda s: s.batch("b", items_max=0, bytes_max=1, linger_s=1),
             "step 'b': items_max must be at least 1, got 0",

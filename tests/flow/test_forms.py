@@ -1,5 +1,8 @@
 """The two notations of a graph, Python and YAML, and its two drawings."""
 
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -87,7 +90,14 @@ def test_a_python_function_cannot_be_written_in_yaml():
             "steps: [{read: x, from: {kafka: {topic: a, start: now}}}]",
             "step 'x': start must be one of 'committed', 'earliest', 'latest', got 'now'",
         ),
-        ("steps: [{read: x, from: {chunk: {tokens_max: 9, overlap: 0}}}]", "does not know 'chunk'"),
+        (
+            "steps: [{read: x, from: {chunk: {tokens_max: 9, overlap: 0}}}]",
+            "step 'x': chunk is for `flat_map:`, not for `read:`; use one of: files, kafka$",
+        ),
+        (
+            "steps: [{read: x, from: {collection: {name: c, dim: 2}}}]",
+            "step 'x': collection is for `write:` or `dead_letters:`, not for `read:`; use",
+        ),
         (
             "steps: [{flat_map: x, input: i, with: {chunk: {tokens_max: 0, overlap: 50}}}]",
             "step 'x': chunk: tokens_max must be at least 1, got 0",
@@ -105,7 +115,10 @@ def test_a_python_function_cannot_be_written_in_yaml():
             "step 'x': capacity must be at least 1, got -1",
         ),
         ("steps: [{read: '', from: {kafka: {topic: a}}}]", "step name: must be 1 to 100"),
-        ("steps: []\ndead_letters: encode_json", "pipeline: `dead_letters:` does not know"),
+        (
+            "steps: []\ndead_letters: encode_json",
+            "encode_json is for `flat_map:`, not for `dead",
+        ),
     ],
 )
 def test_the_error_for_bad_yaml_names_the_mistake(text, message):
@@ -145,6 +158,42 @@ def test_the_text_drawing_shows_arguments_that_are_not_defaults():
     assert lines[2].endswith("Chunk(tokens_max=200, overlap=20)")
 
 
+def _operator(returned):
+    @dataclass
+    class Operator:
+        def __call__(self, record) -> returned:
+            return record
+
+    return SimpleNamespace(__all__=["Operator"], Operator=Operator)
+
+
+@pytest.mark.parametrize(
+    ("returned", "verb"),
+    [
+        (bool, "filter"),
+        (dict[str, int], "map"),
+        (str | None, "map"),
+        (list, "flat_map"),
+        (list[str], "flat_map"),
+        (Iterable, "flat_map"),
+        (Iterable[str], "flat_map"),
+        (Iterator[str], "flat_map"),
+        (Generator[str, None, None], "flat_map"),
+        (tuple[str, ...], "flat_map"),
+    ],
+)
+def test_the_return_annotation_of_an_operator_gives_its_verb(returned, verb):
+    words = sage.flow.vocabulary(_operator(returned))
+
+    for other in ("flat_map", "map", "filter"):
+        text = f"steps: [{{{other}: x, input: i, with: operator}}]"
+        if other == verb:
+            assert sage.flow.from_yaml(text, words).nodes[0].name == "x"
+        else:
+            with pytest.raises(PipelineError, match=f"operator is for `{verb}:`, not for `{other}"):
+                sage.flow.from_yaml(text, words)
+
+
 def test_an_unknown_drawing_is_refused():
     with pytest.raises(PipelineError, match="form must be 'text' or 'mermaid', got 'svg'"):
         sage.flow.explain(ingest(), "svg")
@@ -181,9 +230,19 @@ CALL = "call: x, input: i, capacity: 1, timeout_s: 1, to: {embed: {model: m}}"
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ("map: x, input: i, with: encode_json", "`with:` does not know 'encode_json'; .*: select$"),
-        ("filter: x, input: i, with: {select: {fields: [a]}}", "does not know 'select'; .* where$"),
-        ("flat_map: x, input: i, with: {select: {fields: [a]}}", "does not know 'select'"),
+        ("map: x, input: i, with: rm", "`with:` does not know 'rm'; use one of: select$"),
+        (
+            "map: x, input: i, with: encode_json",
+            "encode_json is for `flat_map:`, not for `map:`; use one of: select$",
+        ),
+        (
+            "filter: x, input: i, with: {select: {fields: [a]}}",
+            "select is for `map:`, not for `filter:`; use one of: where$",
+        ),
+        (
+            "flat_map: x, input: i, with: {select: {fields: [a]}}",
+            "select is for `map:`, not for `flat_map:`; use one of: ",
+        ),
         ("map: x, input: i, with: {select: {fields: []}}", "select: fields must be a tuple"),
         (f"{CALL}, retry: {{attempts_max: 0}}", "retry: attempts_max must be at least 1, got 0"),
         (f"{CALL}, retry: 3", "retry must be named fields, got 3"),
