@@ -48,7 +48,9 @@ def sage_gateway(
     pool, spec = home / "pool.yaml", {"models": dict(models), **rest}
     pool.write_text(yaml.safe_dump(spec))
     command = [str(python), "-m", "sage_gateway.app", "--port", str(port), "--pool", str(pool)]
-    url, env = f"http://127.0.0.1:{port}", {"SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY}
+    url = f"http://127.0.0.1:{port}"
+    # Of another checkout: not the modules of the folder in which the benchmark runs.
+    env = {"SAGE_HOME": str(home), "SAGE_GATEWAY_KEY": KEY, "PYTHONSAFEPATH": "1"}
     log = home / "sage-gateway.log"
     with running_process(command, core=core, log=log, ready=f"{url}/health", env=env) as process:
         _all_ready(url, sum(model.get("replicas", 1) for model in models.values()))
