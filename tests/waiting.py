@@ -5,10 +5,6 @@ from collections.abc import Callable
 
 import psutil
 
-#: From the kill of a Flink process to the first output. A bound against hanging, not a target: it
-#: takes 15-27 s on a fast machine and 42-51 s on a slow one. The target and the figures are in B10.
-OUTPUT_AGAIN_MAX_S = 90
-
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
