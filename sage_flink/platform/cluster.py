@@ -30,8 +30,9 @@ class FlinkOptions:
     that each stage adds to a trickle of records. One record of ``rag_ingest`` from Kafka to a
     search that finds it took, p50 on two cores, 0.30 s at 10 ms (Milvus took 0.09 s of it); with
     one operator per step it was 0.39 s at 10 ms, 0.70 s at 100 ms, 2.0 s at PyFlink's default of
-    1 s. So bundles are small, and steps share operators. Python's thread mode has no bundles, but
-    on JDK 17 only the first job of a TaskManager gets it; a session cluster cannot use it.
+    1 s. So bundles are small, and steps share operators. Where the end of a bundle is slow, the
+    next one is longer (``PythonStageOperator``). Python's thread mode has no bundles, but on JDK 17
+    only the first job of a TaskManager gets it; a session cluster cannot use it.
 
     ``savepoint`` is the state to start from: a path, a URI, or ``latest`` for the newest state of
     a job with this name; the job's ``parallelism`` may differ from that of the savepoint. The

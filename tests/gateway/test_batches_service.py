@@ -157,7 +157,7 @@ async def test_lines_without_an_answer_at_expiry_are_written_to_the_error_file(
         input_file_id=file.id,
         completion_window="24h",
         created_at=0,
-        expires_at=int(time.time()) + 1,
+        expires_at=int(time.time()) + 3,  # "first" has at least two seconds
     )
     store.add_batch(OwnedBatch("acme", "key-1", batch))
     store.close()

@@ -28,7 +28,7 @@ from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
-from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step
+from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step, add_stage
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
@@ -108,7 +108,7 @@ class _Compiler:
                 DeadLetterWriteStep(DEAD_LETTERS, sink),
             )
             stage = Stage(steps, self.job, self.run, counted=False)
-            failed.process(stage, BYTES).name(DEAD_LETTERS).uid(DEAD_LETTERS)
+            add_stage(failed, stage, DEAD_LETTERS).uid(DEAD_LETTERS)
 
     def _node(self, node: Node) -> None:
         match node:
@@ -153,7 +153,7 @@ class _Compiler:
             label = ", ".join(step.name for step in stage.steps)
             last = stage.steps[-1].name
             function = Stage(stage.steps, self.job, self.run)
-            out = stage.stream.process(function, BYTES).name(label).uid(last)
+            out = add_stage(stage.stream, function, label).uid(last)
             counters = function.passthrough_counters()
             self.streams[name] = self.accounting.count_stage(out, last, counters)
             # Not PyFlink's get_side_output: it adds a Python operator without effect.

@@ -16,8 +16,11 @@ from typing import Any
 
 import msgspec
 from pyflink.common import Types
-from pyflink.datastream import OutputTag
+from pyflink.datastream import DataStream, OutputTag
+from pyflink.datastream.data_stream import _get_one_input_stream_operator
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
+from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
+from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.dead_letters import to_message
 from sage_flink.common.records import FailedRecord, Record, decode, encode
@@ -121,3 +124,14 @@ class Stage(ProcessFunction):  # type: ignore[misc]
             else:
                 step.emitted += 1
                 yield from self._from(at + 1, out)
+
+
+def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
+    """The output of ``stage`` on ``stream``, by a Java operator that bounds the cost of bundles.
+
+    It is what ``stream.process`` adds, but for the operator's class.
+    """
+    kind = UserDefinedDataStreamFunction.PROCESS
+    operator, _ = _get_one_input_stream_operator(stream, stage, kind, BYTES)
+    native = get_gateway().jvm.org.sage.flink.python.PythonStageOperator
+    return DataStream(native.wire(stream._j_data_stream, operator, name))
