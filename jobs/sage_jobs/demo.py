@@ -61,7 +61,7 @@ class DemoCounts:
     points_all: int
 
     @property
-    def balanced(self) -> bool:
+    def is_balanced(self) -> bool:
         """Whether all documents were read, and every chunk has its vector and its point.
 
         Points can be more than vectors: a document with a newer time has new points.
@@ -232,7 +232,7 @@ def report(
         ("points, all runs", counted.points_all, "InfluxDB"),
     ):
         table.add_row(stage, f"{number:,}", place)
-    state = "balanced" if balance.balanced else "not balanced"
+    state = "balanced" if balance.is_balanced else "not balanced"
     table.add_row("records of the job", state, "Flink: `sage jobs account rag_ingest`")
     table.add_row("fed to searchable", f"{ingest_s:.1f} s", "")
     table.add_row("the whole demo", f"{whole_s:.1f} s", "")
@@ -244,7 +244,7 @@ def report(
         f"              any user name; the password: {_short(settings.home / 'keys' / 'gateway')}\n"
         "Logs          sage logs taskmanager   (sage ps names the others)"
     )
-    if not (counted.balanced and balance.balanced):
+    if not (counted.is_balanced and balance.is_balanced):
         raise OperatorNeeded(
             "the counts are not balanced: see the table above, and `sage jobs account rag_ingest`"
         )

@@ -23,7 +23,7 @@ def show(rest: FlinkRest, name: str, *, wait_s: float, as_json: bool) -> None:
         _print_counts(balance)
         for line in summary(job, balance):
             console.print(line, soft_wrap=True)
-    if not balance.balanced:
+    if not balance.is_balanced:
         raise typer.Exit(1)
 
 
@@ -33,7 +33,7 @@ def json_form(job: FlinkJob, balance: Balance) -> dict[str, object]:
         "job": job.name,
         "id": job.id,
         "state": job.state,
-        "balanced": balance.balanced,
+        "balanced": balance.is_balanced,
         "in_flight": balance.in_flight,
         "gaps": list(balance.gaps),
         "steps": [asdict(row) for row in balance.rows],
@@ -47,7 +47,7 @@ def summary(job: FlinkJob, balance: Balance) -> list[str]:
     if in_flight:
         where = "left in the last checkpoint" if job.state in ENDED else "in flight"
         lines.append(f"{where}: {', '.join(in_flight)}")
-    result = "balanced" if balance.balanced else "not balanced"
+    result = "balanced" if balance.is_balanced else "not balanced"
     return [*lines, f"the record counts of {job.name} ({job.state}) are {result}"]
 
 

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from sage_flink.flow.author_code import attributes_set_on_self
@@ -59,11 +60,10 @@ def open_flaws(operator: object) -> Iterator[str]:
         return
     kind = type(own)
     try:
-        inspect.signature(method).bind(OpenContext("job", "step"))
+        with suppress(ValueError):  # a method without a signature, such as one written in C
+            inspect.signature(method).bind(OpenContext("job", "step"))
     except TypeError:
         yield f"{kind.__name__}.open must take one argument, the context: def open(self, context)"
-    except ValueError:
-        pass  # a method without a signature, such as one written in C
     if _is_frozen(kind) and (names := attributes_set_on_self(method)):
         yield (
             f"{kind.__name__} has open(context) but is frozen, so open cannot set "

@@ -132,11 +132,11 @@ def _behind(graph: Graph, entering: Mapping[str, Sequence[Record]]) -> list[Node
         if isinstance(node, Union) and len(inputs) == 1:
             source[node.name] = inputs[0]
         else:
-            nodes += _fed(node, inputs)
+            nodes += _with_inputs(node, inputs)
     return nodes
 
 
-def _fed(node: Node, inputs: tuple[str, ...]) -> list[Node]:
+def _with_inputs(node: Node, inputs: tuple[str, ...]) -> list[Node]:
     """The step reading from ``inputs``, with a union before it where it can read from one only."""
     if isinstance(node, Union):
         return [replace(node, inputs=inputs)]

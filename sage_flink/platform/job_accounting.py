@@ -47,7 +47,7 @@ def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balan
             found = balance(
                 decode_steps(steps), msgspec.json.decode(snapshot, type=CounterSnapshot)
             )
-        if last or ended or (snapshot and found and found.balanced):
+        if last or ended or (snapshot and found and found.is_balanced):
             break
     if found is None:
         raise StackError(

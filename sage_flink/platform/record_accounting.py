@@ -71,7 +71,7 @@ class Balance:
         return sum(row.in_flight or 0 for row in self.rows)
 
     @property
-    def balanced(self) -> bool:
+    def is_balanced(self) -> bool:
         """Whether all counts add up and no record is in flight."""
         return not self.gaps and not self.in_flight
 

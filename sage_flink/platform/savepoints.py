@@ -44,7 +44,7 @@ class StateFolders:
     checkpoints: str
 
     @property
-    def drained(self) -> str:
+    def drain_target(self) -> str:
         """The folder for the states of drained runs."""
         return f"{self.savepoints}/drained" if self.savepoints else ""
 
@@ -73,7 +73,7 @@ def list_states(folders: StateFolders) -> list[SavedState]:
     """
     patterns: tuple[tuple[Kind, str, str], ...] = (
         ("savepoint", folders.savepoints, "savepoint-*"),
-        ("drained", folders.drained, "savepoint-*"),
+        ("drained", folders.drain_target, "savepoint-*"),
         ("checkpoint", folders.checkpoints, "*/chk-*"),
     )
     states = [
@@ -135,10 +135,10 @@ def drain(rest: FlinkRest, job: FlinkJob, *, timeout_s: float = 120.0) -> None:
         StackError: it has not ended after ``timeout_s`` seconds; it still runs.
     """
     folders = folders_of(job.name, rest)
-    rest.drain(job.id, target=folders.drained, timeout_s=timeout_s)
-    if _is_local(folders.drained):
+    rest.drain(job.id, target=folders.drain_target, timeout_s=timeout_s)
+    if _is_local(folders.drain_target):
         # One is enough: `latest` only has to see that the newest run was drained.
-        _keep(_local(folders.drained).glob("savepoint-*"), 1)
+        _keep(_local(folders.drain_target).glob("savepoint-*"), 1)
 
 
 def delete_old_checkpoints(rest: FlinkRest, job: str) -> None:

@@ -1,11 +1,12 @@
 """The interpreter of Flink's Python workers: the running one, by a path without white space.
 
 PyFlink 2.3 starts a worker with ``pyflink-udf-runner.sh``, which expands the interpreter's path
-without quotes: a job submitted from ``/home/me/my project/venv`` restarts without end.
+without quotes: a job submitted from an environment in a folder ``my project`` restarts without end.
 """
 
 import hashlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from sage_flink.common.errors import ConfigError
@@ -34,9 +35,8 @@ def worker_python(executable: str = sys.executable, environment: str = sys.prefi
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
-            link.symlink_to(root, target_is_directory=True)
-    except FileExistsError:
-        pass  # another submission made the same link
+            with suppress(FileExistsError):  # another submission made the same link
+                link.symlink_to(root, target_is_directory=True)
     except OSError as error:
         raise ConfigError(
             f"Flink cannot start {executable!r}, whose path has white space, "

@@ -22,7 +22,7 @@ def test_an_invalid_answer_is_dead_lettered_and_never_stored(run, kind):
         lambda running: None, name=f"bad_answer_{kind}", more=bad, attempts_max=2, ids=120
     )
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.restarts == 0
     assert sorted(letter["id"] for letter in outcome.dead_letters) == [id_ for id_, _ in bad]
     assert {letter["step"] for letter in outcome.dead_letters} <= steps
@@ -33,5 +33,5 @@ def test_vectors_out_of_order_are_matched_to_their_texts(run):
 
     outcome = run(lambda running: None, name="bad_answer_shuffled", more=odd, ids=120)
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.dead_letters == []

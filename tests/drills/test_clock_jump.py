@@ -29,4 +29,4 @@ def test_a_jump_of_the_clock_loses_no_record(run, jumping, seconds):
 
     outcome = run(fault, name=f"clock_{seconds:+d}_s")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome

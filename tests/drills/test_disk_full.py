@@ -36,7 +36,7 @@ def test_a_full_disk_raises_an_alarm_and_loses_no_record(run, cluster, small_dis
 
     outcome = run(fault, name="disk_full")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert "free disk space" in outcome.notes["alarm"]
 
 

@@ -7,7 +7,7 @@ def test_failing_calls_become_dead_letters_and_no_record_is_lost(run, cluster):
 
     outcome = run(lambda running: None, name="failing_calls", more=bad, attempts_max=1)
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert sorted(letter["id"] for letter in outcome.dead_letters) == [id_ for id_, _ in bad]
     assert {letter["step"] for letter in outcome.dead_letters} == {"generate"}
 
@@ -18,5 +18,5 @@ def test_the_last_record_before_a_quiet_checkpoint_is_not_lost(run):
 
     outcome = run(lambda running: None, name="failing_last", more=bad, more_last=True, ids=60)
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert [letter["id"] for letter in outcome.dead_letters] == ["bad/last"]

@@ -27,7 +27,7 @@ def test_a_killed_gateway_causes_no_second_generation_of_recorded_answers(run, c
     outcome = run(fault, name="gateway_away", capacity=CAPACITY)
 
     paid = Counter(cluster.generations("mock-chat")[before:])
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.restarts == 0
     assert paid.total() - len(paid) <= CAPACITY, paid.most_common(3)
     assert recorded

@@ -23,7 +23,7 @@ def test_a_hung_engine_stalls_no_other_model_and_loses_no_record(run, cluster, f
 
     outcome = run(fault, name="engine_hung", timeout_s=180.0)
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.notes["p99_beside_ms"] <= 1.5 * max(outcome.notes["p99_alone_ms"], 50), outcome
 
 

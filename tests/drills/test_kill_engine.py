@@ -19,7 +19,7 @@ def test_with_a_second_engine_a_killed_one_fails_no_request(run, cluster, seed):
 
     outcome = run(fault, name="engine_one_of_two", model="mock-pair", attempts_max=1)
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.dead_letters == []
 
 
@@ -37,7 +37,7 @@ def test_the_only_engine_down_for_a_while_loses_no_record(run, cluster):
 
     outcome = run(fault, name="engine_only_one")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.dead_letters == []
     assert outcome.notes["traffic_s"] <= 5
 

@@ -4,5 +4,5 @@
 def test_a_killed_jobmanager_loses_and_duplicates_no_record(run):
     outcome = run(lambda running: running.cluster.kill("jobmanager", "java"), name="jobmanager")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.first_output_s <= 30

@@ -6,6 +6,6 @@ def test_a_killed_python_worker_loses_and_duplicates_no_record(run):
         lambda running: running.cluster.kill("taskmanager", "beam_boot"), name="python_worker"
     )
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.restarts >= 1
     assert outcome.first_output_s <= 30

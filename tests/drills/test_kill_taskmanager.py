@@ -4,7 +4,7 @@
 def test_a_killed_taskmanager_loses_no_record_and_repeats_no_generation(run):
     outcome = run(kill, name="taskmanager")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.restarts >= 1
     assert outcome.first_output_s <= 30
     assert outcome.calls_per_id <= 1.02
@@ -14,7 +14,7 @@ def test_without_the_ledger_it_loses_no_record_and_repeats_generations(run, clus
     with cluster.without_ledger():
         outcome = run(kill, name="taskmanager_no_ledger")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.first_output_s <= 30
     assert outcome.calls_per_id > 1
 

@@ -63,7 +63,7 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
 
     outcome = run(fault, name="long_calls_checkpoint", **slow(long_s))
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.notes["checkpoints"] >= long_s / 2
     assert outcome.notes["checkpoint_ms_p99"] <= 1000, outcome.notes["slow_checkpoints"]
 
@@ -75,7 +75,7 @@ def test_a_savepoint_preserves_long_calls(run, slow):
 
     outcome = run(fault, name="long_calls_savepoint", **slow(LONG_S))
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
 
 
 def test_rescaling_preserves_long_calls(run, slow):
@@ -86,7 +86,7 @@ def test_rescaling_preserves_long_calls(run, slow):
 
     outcome = run(fault, name="long_calls_rescale", **slow(LONG_S))
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
 
 
 def test_a_savepoint_is_resumed_at_another_parallelism(run, slow):
@@ -98,7 +98,7 @@ def test_a_savepoint_is_resumed_at_another_parallelism(run, slow):
 
     outcome = run(fault, name="savepoint_rescale", **slow(LONG_S))
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
 
 
 def again(running, options):

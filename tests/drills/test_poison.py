@@ -19,7 +19,7 @@ def test_poison_is_dead_lettered_once_and_good_records_are_untouched(run):
 
     outcome = run(lambda running: None, name="poison", raw=poison)
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.restarts == 0
     assert (
         len({letter["id"] for letter in outcome.dead_letters})

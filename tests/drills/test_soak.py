@@ -24,7 +24,7 @@ def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request):
     kept = summary(samples)
     request.config.drill_rows[-1][1].update(kept)
     print(kept)
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert kept["rss_growth"] <= 0.05, kept
     assert kept["threads_growth"] <= 2, kept
     assert kept["files_growth"] <= 8, kept

@@ -18,5 +18,5 @@ def test_a_store_that_was_down_misses_no_record(run, server):
 
     outcome = run(fault, name=f"{server}_away")
 
-    assert outcome.balanced, outcome
+    assert outcome.is_balanced, outcome
     assert outcome.notes["rss_growth"] < 0.2

@@ -48,7 +48,7 @@ def snapshot(**changes):
 def test_a_job_that_lost_no_record_is_balanced():
     found = balance(STEPS, snapshot())
 
-    assert found.balanced
+    assert found.is_balanced
     assert found.gaps == ()
     rows = {row.step: row for row in found.rows}
     assert "all" not in rows
@@ -70,7 +70,7 @@ def test_calls_without_a_result_and_records_in_a_batch_are_in_flight_and_not_mis
     found = balance(STEPS, CounterSnapshot(counts))
 
     assert found.gaps == ()
-    assert not found.balanced
+    assert not found.is_balanced
     assert {row.step: row.in_flight for row in found.rows if row.in_flight} == {
         "embed": 9,
         "vectors.batch": 8,
@@ -106,7 +106,7 @@ def test_each_place_where_a_record_is_missing_is_reported(changes, gap):
     found = balance(STEPS, snapshot(**changes))
 
     assert gap in found.gaps
-    assert not found.balanced
+    assert not found.is_balanced
 
 
 def test_a_step_added_later_is_compared_only_from_then_on():
@@ -129,8 +129,8 @@ def test_a_step_added_later_is_compared_only_from_then_on():
         "split.dead_lettered": 2,
     }
 
-    assert balance(extended, CounterSnapshot(after, opening=before)).balanced
-    assert not balance(extended, CounterSnapshot(after)).balanced
+    assert balance(extended, CounterSnapshot(after, opening=before)).is_balanced
+    assert not balance(extended, CounterSnapshot(after)).is_balanced
 
 
 def test_steps_survive_encoding_and_decoding():
@@ -146,7 +146,7 @@ def test_changing_any_single_counter_breaks_the_balance(data):
     name = data.draw(st.sampled_from(sorted(counts)))
     by = data.draw(st.integers(-(10**6), 10**6).filter(bool))
 
-    assert not balance(STEPS, CounterSnapshot(counts | {name: counts[name] + by})).balanced
+    assert not balance(STEPS, CounterSnapshot(counts | {name: counts[name] + by})).is_balanced
 
 
 @given(read=COUNT, dead=COUNT, lost=st.integers(1, 100))
@@ -166,5 +166,5 @@ def test_any_complete_flow_is_balanced_and_any_loss_breaks_the_balance(read, dea
         "dead-letters.written": dead,
     }
 
-    assert balance(steps, CounterSnapshot(counts)).balanced
-    assert not balance(steps, CounterSnapshot(counts | {"out.written": read - lost})).balanced
+    assert balance(steps, CounterSnapshot(counts)).is_balanced
+    assert not balance(steps, CounterSnapshot(counts | {"out.written": read - lost})).is_balanced

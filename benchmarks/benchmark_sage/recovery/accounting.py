@@ -5,7 +5,7 @@
 >>> counts = count_deliveries(fed, contents)
 >>> counts.lost, counts.duplicated, counts.both, counts.wrong
 (1, 1, 0, 0)
->>> counts.balanced
+>>> counts.is_balanced
 False
 """
 
@@ -40,7 +40,7 @@ class DeliveryCounts:
     wrong: int
 
     @property
-    def balanced(self) -> bool:
+    def is_balanced(self) -> bool:
         """Whether no record was lost, duplicated, in both places or wrong."""
         return not (self.lost or self.duplicated or self.both or self.wrong)
 

@@ -63,10 +63,10 @@ class DrillOutcome:
     notes: dict[str, Any]
 
     @property
-    def balanced(self) -> bool:
+    def is_balanced(self) -> bool:
         """Whether every sink holds exactly the expected rows."""
         stores = (self.vectors, self.points)
-        return self.answers.balanced and all(own == total == due for own, total, due in stores)
+        return self.answers.is_balanced and all(own == total == due for own, total, due in stores)
 
     def row(self) -> dict[str, Any]:
         """The drill's row in the result file."""
