@@ -75,7 +75,7 @@ class Kafka:
 
     def topics_sink(self) -> "KafkaTopics":
         """The sink for all topics at these servers."""
-        return KafkaTopics(self.servers)
+        return KafkaTopics(servers_of(self.servers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import ClassVar
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common.records import Record
+from sage_flink.common.settings import Settings
 from sage_flink.common.validation import require
 from sage_flink.db.vector_store import RowDelete, VectorRow, VectorStore
 from sage_flink.db.vectors import flaw
@@ -60,7 +61,8 @@ class Collection:
     @property
     def place(self) -> tuple[str, str, str]:
         """Where the rows are: equal for two sinks that write into the same collection."""
-        return self.store, self.url, self.name
+        default = Settings.load().milvus_url if self.store == "milvus" else ""
+        return self.store, self.url or default, self.name
 
     def open(self, *, create: bool = True) -> VectorStore:
         """The store, connected; with ``create`` the collection is created when it is absent.

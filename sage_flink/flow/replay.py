@@ -13,8 +13,9 @@ offsets and each Kafka sink apart, so a job that is cancelled between two commit
 writes them twice into topics, which do not drop a second record of one id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from typing import NamedTuple
 
 from sage_flink.common.dead_letters import DeadLetter, replay_mark
@@ -122,28 +123,36 @@ def _behind(graph: Graph, entering: Mapping[str, Sequence[Record]]) -> list[Node
     source: dict[str, str] = {}  # kept step -> the step whose output stands for its own
     for node in graph.nodes:
         inputs = tuple(source[name] for name in node.inputs if name in source)
+        taken = {*graph.by_name, *(made.name for made in nodes)}
         if node.name in entering:
-            letters = Read(f"{node.name}.letters", ListSource(tuple(entering[node.name])))
-            nodes.append(letters)
-            inputs = (*inputs, letters.name)
+            name = _free_name(node.name, "letters", taken)
+            nodes.append(Read(name, ListSource(tuple(entering[node.name]))))
+            inputs = (*inputs, name)
         if not inputs:
             continue
         source[node.name] = node.name
         if isinstance(node, Union) and len(inputs) == 1:
             source[node.name] = inputs[0]
         else:
-            nodes += _with_inputs(node, inputs)
+            nodes += _with_inputs(node, inputs, _free_name(node.name, "input", taken))
     return nodes
 
 
-def _with_inputs(node: Node, inputs: tuple[str, ...]) -> list[Node]:
-    """The step reading from ``inputs``, with a union before it where it can read from one only."""
+def _free_name(step: str, part: str, taken: Container[str]) -> str:
+    """A name for a step that only the replay has, next to ``step``."""
+    name = f"{step[:80]}.{part}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(free for free in names if free not in taken)
+
+
+def _with_inputs(node: Node, inputs: tuple[str, ...], union: str) -> list[Node]:
+    """The step reading from ``inputs``, through a ``union`` where it can read from one only."""
     if isinstance(node, Union):
         return [replace(node, inputs=inputs)]
     assert not isinstance(node, Read)
     if len(inputs) == 1:
         return [replace(node, input=inputs[0])]
-    both = Union(f"{node.name}.input", inputs)
+    both = Union(union, inputs)
     return [both, replace(node, input=both.name)]
 
 

@@ -186,7 +186,7 @@ def test_a_renamed_step_is_refused_before_the_start_unless_its_state_may_be_drop
 
     assert refused.returncode == 2
     assert "'ask'" in refused.stderr
-    assert "new: 'inquire'" in refused.stderr
+    assert "new: 'inquire'. State" in refused.stderr
     assert "--drop-state 'ask'" in refused.stderr
     assert job.rest.running(job.name) is None
     job.submit("--ask", "inquire", "--from-savepoint", path, "--drop-state", "ask")

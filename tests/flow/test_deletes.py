@@ -8,6 +8,7 @@ import pytest
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import PipelineError, Record
+from sage_flink.common.settings import Settings
 from sage_flink.db import collection
 from sage_flink.flow import Call, explain
 from sage_flink.flow.deletes import in_order
@@ -71,7 +72,7 @@ def test_calls_before_a_sink_with_deletes_are_ordered():
     ordered = {n.name: n.ordered for n in in_order(graph).nodes if isinstance(n, Call)}
 
     assert ordered == {"before": True, "embed": True, "branch": False}
-    assert "ordered" in explain(graph).splitlines()[2]
+    assert explain(graph).splitlines()[2].endswith(", ordered")
 
 
 def test_a_graph_without_deletes_keeps_its_calls():
@@ -92,6 +93,9 @@ def test_a_second_split_into_one_collection_is_refused():
         "in > decode > b > embed b > right.batch > right, so a delete on one could remove or "
         "overtake rows of the other; write one of them to another collection"
     )
+    by_address = collection("docs", dim=384, url=Settings.load().milvus_url)
+    same = sage.flow.pipeline(vectors(one, "left"), other.write("right", by_address))
+    assert findings(same) == text
     apart = sage.flow.pipeline(vectors(one, "left"), vectors(other, "right", "others"))
     assert is_accepted(apart)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -9,7 +10,11 @@ import sage_flink as sage
 from sage_flink.common import PipelineError, PoolError, Record, Rejected
 from sage_flink.flow import Reply
 from sage_flink.flow.lists import ListSink, ListSource
+from sage_flink.flow.ports import BatchLimits
 from sage_flink.inference import EchoPool
+
+MODEL = sage.embed(model="m")
+ONE_BY_ONE = sage.flow.Batching(items_max=1)
 
 
 def words(*texts):
@@ -107,21 +112,53 @@ async def test_a_final_error_is_not_retried_and_is_a_failed_record():
     assert error.status == 400
 
 
-async def test_an_ordered_call_keeps_the_order_of_the_stream():
-    class Slowing(Flaky):
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_only_an_ordered_call_keeps_the_order_of_the_stream(ordered):
+    class EverFaster(EchoPool):
+        calls = 0
+
         async def post(self, path, body, headers):
-            await asyncio.sleep(0.05 / (1 + len(self.requests)))
+            EverFaster.calls += 1
+            await asyncio.sleep(0.2 / EverFaster.calls)
             return await super().post(path, body, headers)
 
     graph = (
         sage.flow.read("in", words(*"abcdefgh"))
-        .call("embed", sage.embed(model="m"), capacity=8, timeout_s=5, ordered=True)
+        .call("embed", MODEL, capacity=8, timeout_s=5, batching=ONE_BY_ONE, ordered=ordered)
         .write("out", ListSink())
     )
 
-    outcome = await sage.flow.run(graph, pool=Slowing(0))
+    outcome = await sage.flow.run(graph, pool=EverFaster())
 
-    assert [r.id for r in outcome.written["out"]] == [f"r{i}" for i in range(8)]
+    in_order = [f"r{i}" for i in range(8)]
+    ids = [r.id for r in outcome.written["out"]]
+    assert ids == in_order if ordered else sorted(ids) == in_order != ids
+
+
+async def test_a_writer_is_opened_once_and_called_by_one_thread_at_a_time():
+    class Slow(ListSink):
+        opened = running = most = 0
+
+        def writer(self):
+            Slow.opened += 1
+            return self
+
+        def write(self, records):
+            Slow.running += 1
+            Slow.most = max(Slow.most, Slow.running)
+            time.sleep(0.01)
+            Slow.running -= 1
+            return ()
+
+    graph = (
+        sage.flow.read("in", words(*"abcdefghijkl"))
+        .call("embed", sage.embed(model="m"), capacity=8, timeout_s=5, batching=ONE_BY_ONE)
+        .write("out", Slow(batch=BatchLimits(items_max=1)))
+    )
+
+    await sage.flow.run(graph, pool=EchoPool())
+
+    assert (Slow.opened, Slow.most) == (1, 1)
 
 
 async def test_a_streamed_answer_is_delivered_in_deltas_and_as_a_whole():

@@ -12,6 +12,7 @@ from sage_connectors import kafka
 from sage_flink.common import FailedRecord, PipelineError, Record, Rejected
 from sage_flink.common.dead_letters import REPLAYED as MARK
 from sage_flink.common.dead_letters import from_message, to_message
+from sage_flink.common.settings import Settings
 from sage_flink.flow import Batch, Union, Write
 from sage_flink.flow.graph import REPLAYED
 from sage_flink.flow.lists import ListSink, ListSource
@@ -70,7 +71,17 @@ def test_only_the_failed_step_and_its_successors_are_run():
     assert graph.dead_letters == DEAD_LETTERS
 
 
-def test_the_failed_step_gets_the_record_unchanged():
+@pytest.mark.parametrize("other", ["b.letters", "b.input", "c"])
+def test_the_names_of_a_replay_differ_from_those_of_the_pipeline(other):
+    long = "b" * 100
+    for step in ("b", long):
+        steps = sage.flow.read("in", ListSource(())).flat_map(other, Faulty())
+        end = steps.flat_map(step, Faulty()).write("out", ListSink())
+        graph = sage.flow.pipeline(end, dead_letters=DEAD_LETTERS)
+
+        made = replay(graph, [dead_letter(other), dead_letter(step)]).graph
+
+        assert made.by_name[step].input not in graph.by_name
     graph = replay(branching_graph(), [dead_letter("b", value={"v": b"\xff"})]).graph
 
     (record,) = graph.by_name["b.letters"].source.records()
@@ -185,6 +196,7 @@ def test_native_sinks_share_a_transaction_with_the_dead_letters_or_are_refused()
         return sage.flow.read("in", ListSource(())).write("out", sink).dead_letters_to(DEAD_LETTERS)
 
     one_transaction(graph(kafka("out")))
+    one_transaction(graph(kafka("out", Settings.load().kafka_servers)))
     one_transaction(graph(ListSink()))
     with pytest.raises(PipelineError, match="step 'out': its sink and the dead letters must be"):
         one_transaction(graph(kafka("out", "elsewhere:9092")))

@@ -6,6 +6,7 @@ bytes and age. A crash loses everything in flight; the Flink target is the durab
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,7 @@ class _Run:
         self.last: dict[str, asyncio.Event] = {}
         self.pending: dict[str, list[Record]] = {}
         self.writers: dict[str, Writer] = {}
+        self.locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         self.outcome = Outcome({n.name: [] for n in graph.nodes if isinstance(n, Write)})
 
     def caller(self, node: Call) -> Caller:
@@ -209,8 +211,9 @@ class _Run:
             await self.write(user, records)
 
     async def write(self, node: Write, records: list[Record]) -> None:
-        writer = self.writers.get(node.name) or await self.open_writer(node)
-        refused = await asyncio.to_thread(writer.write, records)
+        async with self.locks[node.name]:  # a writer is called by one thread at a time
+            writer = self.writers.get(node.name) or await self.open_writer(node)
+            refused = await asyncio.to_thread(writer.write, records)
         lost = {refusal.record.id for refusal in refused}
         upserts = (record for record in records if record.kind == "upsert")
         self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]

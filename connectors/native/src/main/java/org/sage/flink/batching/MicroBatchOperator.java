@@ -16,7 +16,6 @@ import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.BoundedOneInput;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.sage.flink.wire.WireRecord;
 import org.sage.flink.wire.WireBatch;
 import org.sage.flink.wire.WireRecord;
 
