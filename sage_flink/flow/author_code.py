@@ -1,8 +1,9 @@
 """Static checks of an author's functions: location, asynchronous kinds, state lost at a restart.
 
-Byte code and source show the names that a function assigns; closure, globals and attributes show
-the objects that it keeps. Only certain findings are reported: state inside an object of another
-class is not found.
+The source shows what a function assigns and fills, or else its byte code; closure, globals and
+attributes show the objects that it keeps. Each has a path: ``seen``, or ``self.seen`` for an
+attribute of the function's own object. Only certain findings are reported: state inside an object
+of another class is not found.
 """
 
 import ast
@@ -12,14 +13,12 @@ import dis
 import functools
 import inspect
 import io
-import itertools
+import linecache
 import re
 import socket
-import textwrap
 import threading
-import tokenize
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from types import CodeType
 from typing import Any, get_origin
 
@@ -27,23 +26,9 @@ from sage_flink.flow.functions import unwrap
 
 _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event)
 _CONTAINERS = (list, dict, set, deque, bytearray)
-_MUTATORS = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "discard",
-        "extend",
-        "insert",
-        "pop",
-        "popitem",
-        "popleft",
-        "remove",
-        "setdefault",
-        "update",
-    ]
-)
+_ADDING = {"add", "append", "appendleft", "extend", "insert", "setdefault", "update"}
+_REMOVING = {"clear", "discard", "pop", "popitem", "popleft", "remove"}
+_MUTATORS = _ADDING | _REMOVING
 
 
 def innermost(function: Any) -> Any:
@@ -56,7 +41,7 @@ def innermost(function: Any) -> Any:
 
 def code_of(function: Any) -> CodeType | None:
     """The byte code of a function, or of an object's ``__call__``; None where it is not Python."""
-    return getattr(_python_function(function), "__code__", None)
+    return getattr(inspect.unwrap(_python_function(function)), "__code__", None)
 
 
 def place_of(function: Any) -> str:
@@ -68,9 +53,12 @@ def place_of(function: Any) -> str:
 def returned_type(function: Any) -> type | None:
     """The class that the function is annotated to return: ``dict`` for ``dict[str, int]``.
 
-    None where there is no annotation, or one that names more or less than one class.
+    None where there is no annotation, or one that names more or less than one class, and for a
+    decorated function: its annotations are those of the function inside.
     """
     method = _python_function(function)
+    if hasattr(method, "__wrapped__"):
+        return None
     annotations = getattr(method, "__annotations__", {})
     returned = annotations.get("return", Any)
     if isinstance(returned, str):  # from __future__ import annotations
@@ -98,36 +86,35 @@ def lost_state(function: Any) -> Iterator[str]:
     Attributes that ``open`` assigns are left out: they are meant to start fresh with the job.
     """
     function = unwrap(function)
-    code, owner = code_of(function), _owner(function)
+    code, owner = code_of(function), owner_of(function)
     if code is None:
         return
-    fresh = _assigned_attributes(getattr(type(owner), "open", None))
-    held = {n: value for n, value in _reachable(function, owner, code).items() if n not in fresh}
-    for name, value in held.items():
+    own = code.co_varnames[0] if owner is not None and code.co_varnames else ""
+    fresh = {f"{own}.{name}" for name in _attributes_set_by_open(type(owner))}
+    kept = {p: value for p, value in _reachable(function, code, own).items() if p not in fresh}
+    for path, value in kept.items():
         if kind := _volatile(value):
-            yield f"{name!r} is {kind}"
-    own = code.co_varnames[:1] if owner is not None else ()
-    local = _local_names(function, code)
-    changes = (*_changes(code, held, own, local), *_fills_by_index(code, held, own, local))
-    for name in dict.fromkeys(changes):
-        if name not in fresh:
-            yield f"{name!r} changes from record to record"
+            yield f"{path.removeprefix(f'{own}.')!r} is {kind}"
+    containers = {path for path, value in kept.items() if isinstance(value, _CONTAINERS)}
+    if tree := _source_of(code):
+        changes = _changes_in_source(tree, own, containers)
+    else:
+        changes = _changes_in_byte_code(code, own, containers)
+    for path in dict.fromkeys((*_assigned_names(code), *changes)):
+        if path not in fresh:
+            yield f"{path.removeprefix(f'{own}.')!r} changes from record to record"
 
 
 def attributes_set_on_self(method: Any) -> list[str]:
     """The attributes of its own object that a method assigns by ``self.name = ...``."""
     code = getattr(method, "__code__", None)
-    if code is None:
+    if code is None or not code.co_varnames:
         return []
-    steps = list(dis.get_instructions(code))
-    return [
-        str(step.argval)
-        for before, step in itertools.pairwise(steps)
-        if step.opname == "STORE_ATTR" and before.argval in code.co_varnames[:1]
-    ]
+    own = code.co_varnames[0]
+    return [path.removeprefix(f"{own}.") for path in _changes_in_byte_code(code, own, ())]
 
 
-def _owner(function: Any) -> Any:
+def owner_of(function: Any) -> Any:
     """The object of a bound method or a callable object; None for a plain function."""
     while isinstance(function, functools.partial):
         function = unwrap(function.func)
@@ -136,15 +123,18 @@ def _owner(function: Any) -> Any:
     return None if inspect.isfunction(function) else function
 
 
-def _reachable(function: Any, owner: Any, code: CodeType) -> dict[str, Any]:
-    """Name -> object, for all that the function can reach by a name of its own."""
-    found: dict[str, Any] = {} if owner is None else _attributes(owner)
-    inner = innermost(function)
-    if inspect.isfunction(inner):
+def _reachable(function: Any, code: CodeType, own: str) -> dict[str, Any]:
+    """Path -> object, for all that the function can reach by a name of its own."""
+    wrapper, owner = _python_function(function), owner_of(function)
+    found: dict[str, Any] = {}
+    if owner is not None:
+        found.update((f"{own}.{name}", value) for name, value in _attributes(owner, code).items())
+    for one in filter(inspect.isfunction, (wrapper, inspect.unwrap(wrapper))):
+        found.update(_closure(one))
+    if inspect.isfunction(method := inspect.unwrap(wrapper)):
         names = {i.argval for c in _codes(code) for i in dis.get_instructions(c) if _is_global(i)}
-        found.update((n, inner.__globals__[n]) for n in names if n in inner.__globals__)
-        found.update(_closure(inner))
-        found.update(_defaults(inner))
+        found.update((n, method.__globals__[n]) for n in names if n in method.__globals__)
+        found.update(_defaults(method))
     if isinstance(function, functools.partial):
         found.update((f"argument {n}", value) for n, value in enumerate(function.args))
         found.update(function.keywords)
@@ -161,20 +151,23 @@ def _closure(function: Any) -> dict[str, Any]:
 
 
 def _python_function(function: Any) -> Any:
-    """The function that runs: the author's own, or its object's ``__call__``; None without one."""
+    """The author's own function, or its object's ``__call__``; both may be decorated."""
     inner = innermost(function)
-    method = inner if inspect.isfunction(inner) else _call_of(inner)
-    return None if method is None else inspect.unwrap(method)
+    return inner if inspect.isfunction(inner) else _call_of(inner)
 
 
 def _call_of(thing: Any) -> Any:
     return inspect.getattr_static(type(thing), "__call__", None)
 
 
-def _attributes(thing: Any) -> dict[str, Any]:
-    slots = (s for base in type(thing).__mro__ for s in getattr(base, "__slots__", ()))
+def _attributes(thing: Any, code: CodeType) -> dict[str, Any]:
+    """The object's attributes, and those of its class that the code mentions."""
+    bases = type(thing).__mro__
+    used = {name for one in _codes(code) for name in one.co_names}
+    found = {n: v for base in reversed(bases) for n, v in vars(base).items() if n in used}
+    slots = (s for base in bases for s in getattr(base, "__slots__", ()))
     names = dict.fromkeys((*getattr(thing, "__dict__", ()), *slots))
-    return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+    return found | {name: getattr(thing, name) for name in names if hasattr(thing, name)}
 
 
 def _defaults(function: Any) -> dict[str, Any]:
@@ -195,75 +188,90 @@ def _volatile(value: Any) -> str:
     return ""
 
 
-def _local_names(function: Any, code: CodeType) -> set[str]:
-    """The names that are new for each record: not defaults of parameters, nor a partial's."""
-    names = {n for one in _codes(code) for n in (*one.co_varnames, *one.co_cellvars)}
-    if inspect.isfunction(inner := innermost(function)):
-        names -= _defaults(inner).keys()
-    if isinstance(function, functools.partial):
-        names -= function.keywords.keys()
-    return names
-
-
-def _changes(
-    code: CodeType, held: dict[str, Any], own: tuple[str, ...], local: set[str]
-) -> Iterator[str]:
-    """The names outside of the code that it assigns, or that are containers and it fills."""
+def _assigned_names(code: CodeType) -> Iterator[str]:
+    """The names outside of the code that it assigns: its ``global`` and ``nonlocal`` ones."""
     for one in _codes(code):
-        before = ""
         for step in dis.get_instructions(one):
-            name = str(step.argval)
-            match step.opname:
-                case "STORE_GLOBAL":
-                    yield name
-                case "STORE_DEREF" if name in code.co_freevars:
-                    yield name
-                case "STORE_ATTR" if own and (name in held or before in own):
-                    yield name
-                case _ if name in _MUTATORS and before not in local:
-                    if isinstance(held.get(before), _CONTAINERS):
-                        yield before
-            before = name
+            outer = step.opname == "STORE_DEREF" and step.argval in code.co_freevars
+            if outer or step.opname == "STORE_GLOBAL":
+                yield step.argval
 
 
-def _fills_by_index(
-    code: CodeType, held: dict[str, Any], own: tuple[str, ...], local: set[str]
-) -> Iterator[str]:
-    """The containers in which the code sets or deletes an item: ``self.known[x] = 1``.
-
-    Found in the source: byte code separates the container from the assignment by an expression of
-    any length. A function without source has no findings.
-    """
+def _source_of(code: CodeType) -> ast.AST | None:
+    """The function's syntax tree; None without source, or with two such functions in one line."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, SyntaxError, tokenize.TokenError):
-        return
+        nodes = ast.walk(ast.parse("".join(linecache.getlines(code.co_filename))))
+    except SyntaxError:
+        return None
+    named = (
+        (node, {node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))})
+        for node in nodes
+        if isinstance(node, ast.FunctionDef | ast.Lambda)
+        and getattr(node, "name", "<lambda>") == code.co_name
+    )
+    found = [node for node, lines in named if code.co_firstlineno in lines]
+    return found[0] if len(found) == 1 else None
+
+
+def _changes_in_source(tree: ast.AST, own: str, containers: Container[str]) -> Iterator[str]:
+    """The own object's attributes that the function assigns, and the containers that it fills."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Subscript) or isinstance(node.ctx, ast.Load):
-            continue
-        match _outermost(node):
-            case ast.Attribute(value=ast.Name(id=thing), attr=name) if thing in own:
+        match node:
+            case ast.Attribute(value=ast.Name(id=thing), ctx=ast.Store() | ast.Del()):
+                if thing == own:
+                    yield ast.unparse(node)
+                continue
+            case ast.Attribute(value=filled, attr=name) if name in _MUTATORS:
                 pass
-            case ast.Name(id=name) if name not in local:
-                pass
+            case ast.Subscript(ctx=ast.Store() | ast.Del(), value=filled):
+                while isinstance(filled, ast.Subscript):  # a of a[b][c]
+                    filled = filled.value
             case _:
                 continue
-        if isinstance(held.get(name), _CONTAINERS):
-            yield name
+        if (path := ast.unparse(filled)) in containers:
+            yield path
 
 
-def _outermost(node: ast.expr) -> ast.expr:
-    """``a`` of ``a[b][c]``."""
-    while isinstance(node, ast.Subscript):
-        node = node.value
-    return node
+def _changes_in_byte_code(code: CodeType, own: str, containers: Container[str]) -> Iterator[str]:
+    """As in the source, without ``a[b] = c``: byte code separates ``a`` from the assignment."""
+    for one in _codes(code):
+        for step, path in _steps(one):
+            match step.opname:
+                case "STORE_ATTR" | "DELETE_ATTR" if path == own:
+                    yield f"{own}.{step.argval}"
+                case "LOAD_ATTR" | "LOAD_METHOD" if step.argval in _MUTATORS and path in containers:
+                    yield path
 
 
-def _assigned_attributes(method: Any) -> set[str]:
-    code = getattr(method, "__code__", None)
-    if code is None:
-        return set()
-    return {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+def _steps(code: CodeType) -> Iterator[tuple[dis.Instruction, str]]:
+    """Each instruction with the path that those before it load; ``?`` for another value."""
+    path = copied = "?"
+    for step in dis.get_instructions(code):
+        yield step, path
+        match step.opname:
+            case "EXTENDED_ARG":  # belongs to the next instruction
+                pass
+            case "LOAD_ATTR" | "LOAD_METHOD":
+                path = f"{path}.{step.argval}"
+            case "COPY":  # self.count += 1 is: load self, copy, load count, add, swap, store
+                copied = path
+            case "SWAP":
+                path = copied
+            case opname:
+                path = str(step.argval) if opname.startswith("LOAD_") else "?"
+
+
+def _attributes_set_by_open(kind: type) -> set[str]:
+    """The attributes that any ``open`` of the class sets, or a method that it mentions."""
+    names, found = ["open"], set[str]()
+    for name in names:  # grows
+        for base in kind.__mro__:
+            method: Any = vars(base).get(name)
+            if inspect.isfunction(method := inspect.unwrap(method)):
+                found.update(attributes_set_on_self(method))
+                used = (n for one in _codes(method.__code__) for n in one.co_names)
+                names += [n for n in dict.fromkeys(used) if n not in names]
+    return found
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -7,12 +7,13 @@ step opens a copy of its own, so the operator in the graph stays the value that 
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-from sage_flink.flow.author_code import attributes_set_on_self
+from sage_flink.flow.author_code import attributes_set_on_self, owner_of
 from sage_flink.flow.functions import Filter, Map, unwrap
 from sage_flink.flow.ports import OpenContext
 
@@ -54,8 +55,12 @@ def is_openable(operator: object) -> bool:
 
 
 def open_flaws(operator: object) -> Iterator[str]:
-    """What makes the operator's ``open`` fail on every worker, in words; empty where it can run."""
+    """Why ``open`` is never called, or fails on every worker, in words; empty where it can run."""
     own = unwrap(operator)
+    owner = owner_of(own)
+    if owner is not own and not isinstance(owner, type) and callable(getattr(owner, "open", None)):
+        way = "a partial of it" if isinstance(own, functools.partial) else "its method"
+        yield f"{type(owner).__name__} has open; pass the object itself, not {way}"
     if not callable(method := getattr(own, "open", None)):
         return
     kind = type(own)

@@ -141,6 +141,19 @@ class TagWords:
         return {}
 
 
+def many(function):
+    @functools.wraps(function)
+    def listed(record):
+        return [function(record)]
+
+    return listed
+
+
+@many
+def to_listed_words(record) -> dict[str, str]:
+    return {"word": record.value}
+
+
 def returns_nothing(record) -> None:
     return None
 
@@ -175,6 +188,7 @@ def test_a_return_annotation_that_contradicts_the_verb_is_refused(verb, function
         ("flat_map", lines),
         ("flat_map", tags),
         ("flat_map", text_or_words),
+        ("flat_map", to_listed_words),
         ("filter", is_full),
         ("filter", as_text),
         ("filter", tags),

@@ -2,8 +2,11 @@
 
 import functools
 import itertools
+import socket
 import threading
 from collections import Counter
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -40,6 +43,22 @@ class CountingSinceOpen(Counting):
         self.count = 0
 
 
+class CountingSinceOpenOfTheBase(CountingSinceOpen):
+    def open(self, context):
+        super().open(context)
+
+
+class CountingSinceReset(Counting):
+    def open(self, context):
+        self.reset()
+
+    def reset(self):
+        self.start(0)
+
+    def start(self, count):
+        self.count = count
+
+
 class SuffixSinceOpen:
     def open(self, context):
         self.suffix = "!"
@@ -55,6 +74,38 @@ class Remembering:
     def __call__(self, record):
         self.seen.add(record.id)
         return record.value
+
+
+class RememberingInTheClass:
+    seen: ClassVar = set()
+    numbers: ClassVar = itertools.count()
+
+    def __call__(self, record):
+        self.seen.add(record.id)
+        return next(self.numbers)
+
+
+SEEN = set()
+
+
+class RememberingInTheModule:
+    def __call__(self, record):
+        SEEN.add(record.id)
+        return record.value
+
+
+class ToAnotherObject:
+    def __init__(self):
+        self.model = "m"
+        self.count = 0
+        self.tags = []
+
+    def __call__(self, record):
+        result = SimpleNamespace(tags=list(self.tags), count=0)
+        result.model = self.model
+        result.count += 1
+        result.tags.append(record.value)
+        return vars(result)
 
 
 class Known:
@@ -118,6 +169,18 @@ def numbered(record):
     return next(NUMBERS)
 
 
+def without_source(text, **names):
+    """The function ``f`` of a text that is in no file."""
+    exec(text, names)
+    return names["f"]
+
+
+def method_without_source(text):
+    """An object with a count, tags, and a ``__call__`` of this body."""
+    call = without_source(f"def f(self, record):\n    {text}")
+    return type("Own", (), {"count": 0, "tags": [], "__call__": call})()
+
+
 def closure_over(thing):
     def use(record):
         return thing and record.value
@@ -141,6 +204,9 @@ def tally(record):
     [
         (Counting(), "'count' changes from record to record"),
         (Remembering(), "'seen' changes from record to record"),
+        (RememberingInTheClass(), "'seen' changes from record to record"),
+        (RememberingInTheClass(), "'numbers' is an iterator (count)"),
+        (RememberingInTheModule(), "'SEEN' changes from record to record"),
         (Known(), "'known' changes from record to record"),
         (Known().__call__, "'known' changes from record to record"),
         (NestedKnown(), "'known' changes from record to record"),
@@ -156,24 +222,6 @@ def tally(record):
         (tally, "'TOTAL' changes from record to record"),
         (functools.partial(closure_over(1), iter([1])), "'argument 0' is an iterator"),
     ],
-    ids=[
-        "attribute",
-        "set",
-        "item",
-        "method",
-        "nested item",
-        "global item",
-        "closure item",
-        "default item",
-        "partial item",
-        "partial default",
-        "global iterator",
-        "iterator",
-        "lock",
-        "default",
-        "global",
-        "partial",
-    ],
 )
 def test_state_that_a_restart_would_lose_is_refused_for_flink(function, state):
     text = findings(STREAM.map("f", function))
@@ -185,8 +233,34 @@ def test_state_that_a_restart_would_lose_is_refused_for_flink(function, state):
 
 
 def test_an_open_file_and_a_socket_are_refused(tmp_path):
-    with (tmp_path / "x").open("w") as file:
+    with (tmp_path / "x").open("w") as file, socket.socket() as client:
         assert "'thing' is an open file" in findings(STREAM.map("f", closure_over(file)))
+        assert "'thing' is a socket" in findings(STREAM.map("f", closure_over(client)))
+
+
+@pytest.mark.parametrize(
+    ("function", "state"),
+    [
+        (method_without_source("self.count += 1"), "'count' changes from record to record"),
+        (method_without_source("self.tags.append(1)"), "'tags' changes from record to record"),
+        (without_source("def f(r):\n    SEEN.add(r.id)", SEEN=SEEN), "'SEEN' changes"),
+        (without_source("f = lambda r: SEEN.add(r.id)", SEEN=SEEN), "'SEEN' changes"),
+        (without_source("def f(r):\n    global TOTAL\n    TOTAL = 1"), "'TOTAL' changes"),
+    ],
+)
+def test_lost_state_is_found_in_byte_code_where_there_is_no_source(function, state):
+    assert state in findings(STREAM.map("f", function))
+
+
+def test_lost_state_is_found_in_a_lambda_of_a_chain_of_calls():
+    graph = (
+        STREAM.map("value", lambda record: record.value)
+        .map("seen", lambda record: SEEN.add(record.id))
+    )  # fmt: skip
+    found = findings(graph)
+
+    assert "step 'seen'" in found
+    assert "'SEEN' changes from record to record" in found
 
 
 WORDS = {"one": 1}
@@ -196,6 +270,10 @@ WORDS = {"one": 1}
     "function",
     [
         CountingSinceOpen(),
+        CountingSinceOpenOfTheBase(),
+        CountingSinceReset(),
+        ToAnotherObject(),
+        method_without_source("record.tags = self.tags; record.count += 1; record.tags.pop()"),
         KnownSinceOpen(),
         LocalOfTheSameName(),
         SuffixSinceOpen(),

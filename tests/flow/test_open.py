@@ -1,5 +1,6 @@
 """Operators with resources: opened and closed by each step, on a copy; a bad ``open`` is named."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -32,6 +33,10 @@ class Resource:
 
     def close(self):
         self.events.append(("close", self.suffix))
+
+    @classmethod
+    def text_of(cls, record):
+        return str(record.value)
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +123,15 @@ class OpenedWithoutContext(Resource):
             OpenedWithoutContext(),
             r"OpenedWithoutContext.open must take one argument, the context: def open\(self, co",
         ),
+        (Resource().__call__, "Resource has open; pass the object itself, not its method$"),
+        (
+            functools.partial(Resource().__call__),
+            "Resource has open; pass the object itself, not a partial of it$",
+        ),
+        (
+            functools.partial(Resource()),
+            "Resource has open; pass the object itself, not a partial of it$",
+        ),
     ],
 )
 def test_an_open_that_must_fail_is_refused(operator, message, target):
@@ -126,6 +140,12 @@ def test_an_open_that_must_fail_is_refused(operator, message, target):
 
         with pytest.raises(PipelineError, match=f"step 'tag': {message}"):
             sage.flow.check(graph, target)
+
+
+def test_a_class_method_needs_no_open():
+    graph = STREAM.map("text", Resource.text_of).write("out", ListSink())
+
+    assert sage.flow.check(graph, "local") is graph
 
 
 async def test_a_plain_dataclass_can_be_opened_and_stays_an_equal_value():
