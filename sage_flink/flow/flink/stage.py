@@ -19,7 +19,6 @@ from pyflink.common import Types
 from pyflink.datastream import DataStream, OutputTag
 from pyflink.datastream.data_stream import _get_one_input_stream_operator
 from pyflink.datastream.functions import ProcessFunction, RuntimeContext
-from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
 from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.dead_letters import to_message
@@ -28,18 +27,22 @@ from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
-#: Between operators bytes, between the steps of a stage records.
+#: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
 
 
 class Step:
     """One step of a stage. ``takes_records``: its input is a record, not raw bytes.
 
+    Where it ``is_last`` its items are bytes. A step encodes what it makes itself, so that an item
+    that cannot be encoded is a failure of this step with its input as the record.
+
     ``counts_as`` is the node of the graph and the counters of the step's input and output. The
     three numbers are those of the current element; the stage resets them.
     """
 
     takes_records = True
+    is_last = False
 
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name = name
@@ -69,6 +72,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         self, steps: tuple[Step, ...], job: str, run: str, *, counted: bool = True
     ) -> None:
         self.steps, self.job, self.run, self.counted = steps, job, run, counted
+        steps[-1].is_last = True
         self.resources: ExitStack | None = None
 
     def open(self, runtime_context: RuntimeContext) -> None:
@@ -101,6 +105,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         """The counts of this element minus those of ``outputs`` records that pass through."""
         delta: dict[str, int] = {}
         for step in self.steps:
+            if step.read == step.emitted == outputs and not step.dead_lettered:
+                continue
             counts = (step.read - outputs, step.emitted - outputs, step.dead_lettered)
             for name, count in zip(step.counters, counts, strict=True):
                 if count:
@@ -113,7 +119,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
 
     def _from(self, at: int, item: Item) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         if at == len(self.steps):
-            yield encode(item) if isinstance(item, Record) else item
+            assert isinstance(item, bytes)
+            yield item
             return
         step = self.steps[at]
         step.read += 1
@@ -131,6 +138,9 @@ def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
 
     It is what ``stream.process`` adds, but for the operator's class.
     """
+    # Not at the top: this imports all of Apache Beam, which takes a second.
+    from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
+
     kind = UserDefinedDataStreamFunction.PROCESS
     operator, _ = _get_one_input_stream_operator(stream, stage, kind, BYTES)
     native = get_gateway().jvm.org.sage.flink.python.PythonStageOperator
