@@ -6,7 +6,7 @@ is those bytes. The failure and what else a replay needs is in headers named
 
 ===========================  =============================================================
 ``id``, ``step``             the record's id and the step that refused it
-``reason``, ``attempts``     why, and how often the step tried
+``reason``, ``attempts``     why, in at most 2,000 characters, and how often the step tried
 ``job``, ``run``             the job, and the Flink job that ran it (they differ in a replay)
 ``origin``                   the source record: ``topic/partition/offset``, or a file's path
 ``timestamp-ms``             the record's event time; the message's time is that of the failure
@@ -14,6 +14,11 @@ is those bytes. The failure and what else a replay needs is in headers named
 ``key``                      ``null`` where the record had no key; the message has its id then
 ``kind``                     ``delete`` for a delete, with ``document`` and ``version``
 ===========================  =============================================================
+
+A message has at most ``MESSAGE_BYTES_MAX`` bytes, below the 32 MiB that Kafka takes: a larger one
+would fail the job for good. Of a larger record the value is omitted; its encoding is ``omitted``
+then, and in its place are its size and its source record. Where that is not enough, the record's
+key and headers are omitted too, and its names are cut. Such a dead letter cannot be replayed.
 
 A replay writes replay marks into the topic: messages whose one header, named
 ``sage.dead-letter.replayed``, is the position of the dead letter that was replayed.
@@ -24,13 +29,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import msgspec
+
 from sage_flink.common.errors import Rejected
-from sage_flink.common.records import FailedRecord, Record
+from sage_flink.common.records import FailedRecord, Record, is_timestamp_ms
 from sage_flink.common.value_encoding import from_bytes, to_bytes
 
 PREFIX = "sage.dead-letter."
 REPLAYED = f"{PREFIX}replayed"
+REASON_CHARS_MAX = 2_000
+#: Of the key, the headers and the value together. The Java connector's limit on a message is
+#: 32 MiB; the rest is for what Kafka and the wire form add.
+MESSAGE_BYTES_MAX = 31 << 20
 _NO_KEY = b"null"
+#: What Kafka adds to a header, at most.
+_HEADER_BYTES = 10
+_NAME_CHARS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ class DeadLetter:
         """The record that failed: same id, value, origin, time, key, headers and kind.
 
         Raises:
-            Rejected: the message holds only how the value looked.
+            Rejected: the message holds only how the value looked, or the value was omitted.
         """
         return Record(
             id=self.id,
@@ -124,12 +138,31 @@ def to_message(failed: FailedRecord, job: str, run: str = "") -> Record:
 
     Its time is left to the broker: when it is written.
     """
+    value, encoding = to_bytes(failed.record.value)
+    message = _message(failed, job, run, value, encoding)
+    if (size := _size(message)) <= MESSAGE_BYTES_MAX:
+        return message
+    source = _cut(failed.record.origin or failed.record.id, _NAME_CHARS_MAX)
+    note = (
+        f"the record has {size} bytes with its key and headers, a dead letter at most "
+        f"{MESSAGE_BYTES_MAX}; its source record is {source!r}"
+    )
+    message = _message(failed, job, run, _text(note), "omitted")
+    if _size(message) <= MESSAGE_BYTES_MAX:
+        return message
+    note += "; its key and headers were omitted too, and its names are cut"
+    failed = msgspec.structs.replace(failed, record=_with_names_only(failed.record))
+    return _message(failed, job, run, _text(note), "omitted")
+
+
+def _message(
+    failed: FailedRecord, job: str, run: str, value: bytes | None, encoding: str
+) -> Record:
     record = failed.record
-    value, encoding = to_bytes(record.value)
     fields: dict[str, str] = {
         "id": record.id,
         "step": failed.step,
-        "reason": failed.reason,
+        "reason": _cut(failed.reason, REASON_CHARS_MAX),
         "attempts": str(failed.attempts),
         "job": job,
         "run": run or job,
@@ -147,6 +180,25 @@ def to_message(failed: FailedRecord, job: str, run: str = "") -> Record:
     return Record(_text(record.id).decode(), value, key=record.key, headers=headers)
 
 
+def _size(message: Record) -> int:
+    key = _text(message.id) if message.key is None else message.key
+    headers = (len(_text(n)) + len(value) + _HEADER_BYTES for n, value in message.headers.items())
+    return len(key) + len(message.value or b"") + sum(headers)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    """The text, or its start with a note that the rest was cut."""
+    if len(text) <= chars_max:
+        return text
+    return f"{text[:chars_max]} ... (cut, {len(text)} characters in all)"
+
+
+def _with_names_only(record: Record) -> Record:
+    fields = ("id", "origin", "document", "version")
+    names = {name: _cut(getattr(record, name), _NAME_CHARS_MAX) for name in fields}
+    return record.replace(**names, key=None, headers={})
+
+
 def from_message(message: Record) -> DeadLetter:
     """The dead letter in a message of a topic.
 
@@ -157,8 +209,11 @@ def from_message(message: Record) -> DeadLetter:
     if missing := [name for name in fields if f"{PREFIX}{name}" not in message.headers]:
         raise Rejected(f"{message.id}: not a dead letter: no header {PREFIX}{missing[0]}")
     attempts = _header(message, "attempts")
-    if not attempts.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", attempts):
         raise Rejected(f"{message.id}: not a dead letter: attempts is {attempts!r:.100}")
+    time_ms = _header(message, "timestamp-ms")
+    if time_ms and not (re.fullmatch("-?[0-9]{1,19}", time_ms) and is_timestamp_ms(int(time_ms))):
+        raise Rejected(f"{message.id}: not a dead letter: timestamp-ms is {time_ms!r:.100}")
     return DeadLetter(
         position=message.id,
         posted_ms=message.timestamp_ms,

@@ -10,6 +10,9 @@ document and its collection have to keep their input's order, and this module se
   source in Python is spread over the subtasks, where two versions of a document can change places.
 
 A delete never reaches a sink that does not declare ``supports_deletes``; such a graph is refused.
+
+All of this follows from the sources and functions that declare ``emits_deletes``. So no other step
+may make a delete, which is checked record by record (:func:`undeclared_delete`).
 """
 
 from collections.abc import Iterator
@@ -50,6 +53,21 @@ def in_order(graph: Graph) -> Graph:
         for node in graph.nodes
     )
     return replace(graph, nodes=tuple(nodes))
+
+
+def undeclared_delete(node: Read | FlatMap | Call) -> str:
+    """Why a delete that ``node`` makes is refused; empty where it declares that it makes them."""
+    match node:
+        case Read(source=source) if not emits_deletes(source):
+            made = f"{type(source).__name__} returned a delete"
+            return f"{made}; declare emits_deletes = True on it"
+        case FlatMap(function=function) if not emits_deletes(function):
+            return "the function returned a delete; declare emits_deletes = True on it"
+        case Call():
+            made = "the call returned a delete"
+            return f"{made}; emit it in a flat_map with a function that declares emits_deletes"
+        case _:
+            return ""
 
 
 def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:

@@ -30,7 +30,11 @@ def supports_deletes(spec: object) -> bool:
 
 
 def emits_deletes(spec: object) -> bool:
-    """Whether a source or function declares ``emits_deletes = True``: it may return deletes."""
+    """Whether a source or function declares ``emits_deletes = True``: it may return deletes.
+
+    From any other function, and from a call, a delete is rejected; from any other source it ends
+    the run.
+    """
     return getattr(unwrap(spec), "emits_deletes", False) is True
 
 
@@ -203,7 +207,7 @@ class CallSpec(Protocol):
         """
 
     def answer(self, record: Record, body: bytes) -> Record:
-        """The record with its result.
+        """The record with its result, an upsert.
 
         Raises:
             Rejected: the body is not a result of this call.

@@ -1,24 +1,49 @@
-"""The effect of one step on one record: pure, and the same on every target."""
+"""The effect of one step on one record: pure, and the same on every target.
+
+A record that an author's code makes is encoded in the step that made it, on every target and also
+where the next step is in the same process: a value that no process could decode is a failure of
+that step, wherever the compile pass puts the border between two processes.
+"""
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-from sage_flink.common.errors import Rejected
-from sage_flink.common.records import FailedRecord, Record, derived_id
+import msgspec
+
+from sage_flink.common.errors import PipelineError, Rejected
+from sage_flink.common.records import FailedRecord, Record, derived_id, encode, encode_valid
 from sage_flink.flow.author_code import code_of
 from sage_flink.flow.call_options import PRIORITIES
-from sage_flink.flow.graph import Call, FlatMap
-from sage_flink.flow.ports import emits_deletes, supports_deletes
+from sage_flink.flow.deletes import undeclared_delete
+from sage_flink.flow.graph import Call, FlatMap, Read
+from sage_flink.flow.ports import Source, supports_deletes
 
 T = TypeVar("T")
 #: Headers of a record that are sent to the pool unchanged.
 PASSED_HEADERS = ("sage-tenant", "sage-priority", "sage-session", "traceparent")
 #: As many as Flink's default of key groups: more than a model has replicas.
 KEY_GROUPS = 128
+
+
+def source_records(node: Read) -> Iterator[Record]:
+    """The records of a source that is read in Python.
+
+    Raises:
+        PipelineError: a record cannot be encoded, or is a delete that the source does not declare.
+    """
+    assert isinstance(node.source, Source)
+    for record in node.source.records():
+        try:
+            encode_valid(record)
+            if record.kind == "delete":
+                _refuse(undeclared_delete(node))
+        except Rejected as flaw:
+            raise PipelineError(f"step {node.name!r}: record {record.id!r:.200}: {flaw}") from flaw
+        yield record
 
 
 def flat_map(node: FlatMap, record: Record) -> list[Record]:
@@ -29,9 +54,22 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
     that does not support deletes.
 
     Raises:
-        Rejected: the function returned one value where it should return many, or a delete that it
-            does not declare.
+        Rejected: the function returned one value where it should return many, a delete that it
+            does not declare, or a record that cannot be encoded.
     """
+    made = _flat_map(node, record)
+    for out in made:
+        if out is not record:
+            _encode(out, node.function)
+    return made
+
+
+def flat_map_encoded(node: FlatMap, record: Record) -> list[bytes]:
+    """The wire forms of the records of :func:`flat_map`, which raises as this does."""
+    return [_encode(out, node.function) for out in _flat_map(node, record)]
+
+
+def _flat_map(node: FlatMap, record: Record) -> list[Record]:
     if record.kind == "delete" and not supports_deletes(node.function):
         return [record]
     made = node.function(record)
@@ -42,17 +80,73 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
         for ordinal, out in enumerate(made)
     ]
-    if not emits_deletes(node.function) and any(out.kind == "delete" for out in records):
-        raise Rejected("the function returned a delete; declare emits_deletes = True on it")
+    if any(out.kind == "delete" for out in records):
+        _refuse(undeclared_delete(node))
     return records
+
+
+def _refuse(reason: str) -> None:
+    if reason:
+        raise Rejected(reason)
+
+
+def _encode(made: Record, author: object) -> bytes:
+    """The wire form of what ``author`` made; the reason of a failure names the author's line."""
+    try:
+        return encode_valid(made)
+    except Rejected as flaw:
+        code = code_of(author)
+        place = _place(code.co_filename, code.co_firstlineno) if code else ""
+        raise Rejected(f"{flaw}{place}") from flaw
 
 
 def request_body(record: Record, request: Callable[[Record], bytes]) -> bytes:
     """The body that ``request`` makes from ``record``; empty where no call is to be made.
 
     A delete makes no call: it passes in its place in the order, unchanged.
+
+    Raises:
+        Rejected: ``request`` returned another type.
     """
-    return b"" if record.kind == "delete" else request(record)
+    body = b"" if record.kind == "delete" else request(record)
+    if not isinstance(body, bytes):
+        raise Rejected(f"the request must be bytes, got {type(body).__name__}")
+    return body
+
+
+def call_request(job: str, node: Call, record: Record, request: Callable[[Record], bytes]) -> bytes:
+    """The call request of ``record``, the input of the native call: [record, id, body, headers]."""
+    body, headers = request_body(record, request), call_headers(job, node, record)
+    return msgspec.msgpack.encode((encode(record), headers["x-request-id"], body, headers))
+
+
+#: ``CallSpec.answer``: the record and the body of the reply -> the record with its result.
+Answer = Callable[[Record, bytes], Record]
+
+
+def call_answer(node: Call, answer: Answer, record: Record, body: bytes) -> Record:
+    """The record with its result, which is an upsert.
+
+    Raises:
+        Rejected: ``answer`` returned something else, a delete, or what cannot be encoded.
+    """
+    made = _call_answer(node, answer, record, body)
+    _encode(made, answer)
+    return made
+
+
+def call_answer_encoded(node: Call, answer: Answer, record: Record, body: bytes) -> bytes:
+    """The wire form of the record of :func:`call_answer`, which raises as this does."""
+    return _encode(_call_answer(node, answer, record, body), answer)
+
+
+def _call_answer(node: Call, answer: Answer, record: Record, body: bytes) -> Record:
+    made = answer(record, body)
+    if not isinstance(made, Record):
+        raise Rejected(f"the answer must be a Record, got {type(made).__name__}")
+    if made.kind == "delete":
+        _refuse(undeclared_delete(node))
+    return made
 
 
 def request_id(job: str, node: Call, record: Record) -> str:
@@ -120,7 +214,14 @@ def catch_failure(
 
 
 def _reason(error: Exception, author: object) -> str:
-    return f"{type(error).__name__}: {error}"[:500] + _line(error, author)
+    return f"{type(error).__name__}: {_message(error)}"[:500] + _line(error, author)
+
+
+def _message(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception as unprintable:  # a KeyError of a number with more than 4,300 digits
+        return f"its message raised {type(unprintable).__name__}"
 
 
 def _line(error: Exception, author: object) -> str:
@@ -133,5 +234,9 @@ def _line(error: Exception, author: object) -> str:
     ]
     own = [place for place in places if code and place[0] == code.co_filename]
     for filename, line in (own or places)[-1:]:
-        return f" ({Path(filename).name}:{line})"
+        return _place(filename, line)
     return ""
+
+
+def _place(filename: str, line: int) -> str:
+    return f" ({Path(filename).name}:{line})"

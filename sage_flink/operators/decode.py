@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.records import Record
+from sage_flink.common.records import Record, is_timestamp_ms
 from sage_flink.common.values import require_text
 
 ID_CHARS_MAX = 512
@@ -47,8 +47,9 @@ class DecodeDocument:
         modified = fields.get("modified_ms", record.timestamp_ms)
         if not isinstance(title, str):
             raise Rejected(f"field 'title' must be text, got {type(title).__name__}")
-        if not isinstance(modified, int) or isinstance(modified, bool) or modified < 0:
-            raise Rejected(f"field 'modified_ms' must be milliseconds since 1970, got {modified!r}")
+        if not is_timestamp_ms(modified) or modified < 0:
+            rule = "must be milliseconds since 1970 in 64 bits"
+            raise Rejected(f"field 'modified_ms' {rule}, got {modified!r:.100}")
         value = {"doc": doc, "title": title, "text": body}
         return (record.replace(id=doc, value=value, timestamp_ms=modified),)
 

@@ -1,7 +1,7 @@
 """Any value is encoded as bytes, readable JSON where possible, and is decoded unchanged."""
 
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from sage_flink.common import Rejected
@@ -29,9 +29,21 @@ def test_a_value_is_plain_json_where_json_is_exact(value, encoded):
     assert from_bytes(*encoded) == value
 
 
-@given(st.text() | st.dictionaries(st.text(), st.text()) | st.floats(allow_nan=False))
+#: Without a codec hypothesis generates surrogates too.
+ANY_TEXT = st.text(st.characters(codec=None))
+
+
+def has_surrogate(text):
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@given(ANY_TEXT | st.dictionaries(ANY_TEXT, ANY_TEXT) | st.floats(allow_nan=False))
 def test_text_with_surrogates_is_decoded_unchanged(value):
     assert from_bytes(*to_bytes(value)) == value
+
+
+def test_the_texts_of_the_test_before_have_surrogates():
+    assert has_surrogate(find(ANY_TEXT, has_surrogate))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +64,41 @@ def test_ten_megabytes_stay_about_ten_megabytes(value, times):
 
     assert len(data) <= times * LARGE
     assert from_bytes(data, encoding) == value
+
+
+def test_more_than_16_mib_are_written_in_the_smaller_form():
+    quoted = '"' + "x" * 8 + "\n"
+
+    data, encoding = to_bytes({"text": quoted * (20 << 17)})
+
+    assert encoding == "msgpack"
+    assert len(data) < 26 << 20
+    assert from_bytes(data, encoding) == {"text": quoted * (20 << 17)}
+
+
+class Unprintable:
+    def __repr__(self):
+        raise OSError
+
+
+def test_a_value_that_cannot_be_printed_is_named_by_its_type():
+    assert to_bytes({"n": 10**5000}) == (b"<dict>", "repr")
+    assert to_bytes(10**5000) == (b"<int>", "repr")
+    assert to_bytes([Unprintable()])[0].startswith(b"[<Unprintable instance at")
+
+
+class OddList(list):
+    def __iter__(self):
+        raise OSError
+
+
+def test_to_bytes_does_not_raise_what_a_class_of_the_author_raises():
+    assert to_bytes(OddList([1]))[1] in {"json", "msgpack", "repr"}
+
+
+def test_an_omitted_value_is_rejected_with_its_note():
+    with pytest.raises(Rejected, match=r"^the value was omitted: too large$"):
+        from_bytes(b"too large", "omitted")
 
 
 def test_a_value_that_cannot_be_encoded_is_shown_as_text_and_not_decoded():

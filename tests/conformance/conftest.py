@@ -40,7 +40,7 @@ from sage_gateway.idempotency.redis import RedisIdempotencyStore
 from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
 from sage_gateway.idempotency.store_protocol import IdempotencyStore
 from sage_gateway.tenants.memory import MemoryTenantStore
-from sage_gateway.tenants.redis import RedisTenantStore
+from sage_gateway.tenants.redis import LEASE, RedisTenantStore
 from sage_gateway.tenants.sqlite import SqliteTenantStore
 from sage_gateway.tenants.store_protocol import TenantStore
 
@@ -341,8 +341,8 @@ def tenants(
 ) -> Iterator[OpenTenants]:
     """Opens one store repeatedly: ``async with tenants(clock=...)``.
 
-    The store in memory is empty each time. A second store that is open at the same time belongs to
-    another gateway, if gateways can share the store.
+    ``killed``: its gateway is killed in the end. The store in memory is empty each time. A second
+    store that is open at the same time belongs to another gateway, if gateways can share the store.
     """
     with contextlib.ExitStack() as stack:
         url = ""
@@ -350,7 +350,9 @@ def tenants(
             url = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
 
         @asynccontextmanager
-        async def reopen(*, clock: Callable[[], float] = time.time) -> AsyncIterator[TenantStore]:
+        async def reopen(
+            *, clock: Callable[[], float] = time.time, killed: bool = False
+        ) -> AsyncIterator[TenantStore]:
             store: TenantStore
             match request.param:
                 case "memory":
@@ -363,6 +365,21 @@ def tenants(
             try:
                 yield store
             finally:
-                await store.close()
+                await (kill(store) if killed else store.close())
 
         yield reopen
+
+
+async def kill(store: TenantStore) -> None:
+    """End a store as ``kill -9`` does: the kernel has its log, its lock and its lease end."""
+    match store:
+        case SqliteTenantStore():
+            await store._log.close()
+            await store._thread(store._tables.close)
+            await store._thread.close()
+        case RedisTenantStore():
+            assert store._renewing is not None
+            store._renewing.cancel()
+            async with store._redis.client() as client:
+                await client.delete(LEASE + store._life)
+            await store._redis.close()

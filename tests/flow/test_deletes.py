@@ -10,9 +10,10 @@ from sage_connectors import kafka
 from sage_flink.common import PipelineError, Record
 from sage_flink.common.settings import Settings
 from sage_flink.db import collection
-from sage_flink.flow import Call, explain
+from sage_flink.flow import Call, Read, explain
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.lists import ListSink, ListSource
+from sage_flink.flow.steps import source_records
 from sage_flink.inference import EchoPool
 from sage_flink.operators import DecodeDocument, DropDeletes, chunk, measure
 
@@ -149,6 +150,60 @@ def test_a_function_that_returns_a_delete_without_declaring_it_is_rejected():
 
     (failed,) = outcome.failed
     assert failed.reason == "the function returned a delete; declare emits_deletes = True on it"
+
+
+class Undeclared(sage.inference.Embed):
+    """A call that returns a delete."""
+
+    def answer(self, record, body):
+        return record.delete_of("doc", id="d")
+
+
+def test_a_call_that_returns_a_delete_is_rejected():
+    source = sage.flow.read("in", ListSource((Record("a", {"text": "x"}),)))
+    graph = source.call("embed", Undeclared("m"), capacity=1, timeout_s=5).write("out", ListSink())
+
+    outcome = run(graph)
+
+    (failed,) = outcome.failed
+    assert (failed.step, outcome.written) == ("embed", {"out": []})
+    assert failed.reason == (
+        "the call returned a delete; emit it in a flat_map with a function that declares "
+        "emits_deletes"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainSource:
+    """A source that does not declare deletes."""
+
+    rows: tuple
+
+    def records(self):
+        return iter(self.rows)
+
+
+def test_a_source_that_returns_a_delete_without_declaring_it_is_refused():
+    upsert = Record("a", 1)
+    delete = upsert.delete_of("doc", id="d")
+
+    records = source_records(Read("in", PlainSource((upsert, delete))))
+
+    assert next(records) == upsert
+    with pytest.raises(PipelineError) as error:
+        next(records)
+    assert str(error.value) == (
+        "step 'in': record 'd': PlainSource returned a delete; declare emits_deletes = True on it"
+    )
+    declared = Read("in", ListSource((upsert, delete)))
+    assert list(source_records(declared)) == [upsert, delete]
+
+
+def test_a_source_record_that_cannot_be_encoded_is_refused_by_name():
+    records = source_records(Read("in", PlainSource((Record("a", object()),))))
+
+    with pytest.raises(PipelineError, match=r"^step 'in': record 'a': the record cannot be"):
+        next(records)
 
 
 def test_functions_and_calls_forward_a_delete_without_a_request():

@@ -138,6 +138,7 @@ def test_dead_letters_that_cannot_be_replayed_are_kept_with_the_reason():
         dead_letter("b", value="\ud800"),
         dead_letter("b", value=2**70),
         dead_letter("b"),
+        dead_letter("b", value=b"x" * (40 << 20)),
     ]
 
     plan = replay(branching_graph(), dead_letters)
@@ -147,7 +148,9 @@ def test_dead_letters_that_cannot_be_replayed_are_kept_with_the_reason():
     assert reasons[0] == "step 'gone' is not in the pipeline any more"
     assert reasons[1] == "step 'both' is a Union now and refuses nothing"
     assert "the value cannot be read back" in reasons[2]
-    assert all("its value cannot travel" in reason for reason in reasons[3:])
+    assert all("its value cannot travel" in reason for reason in reasons[3:5])
+    assert reasons[5].startswith("the value was omitted: the record has 41943")
+    assert reasons[5].endswith("its source record is 'o'")
 
 
 def test_without_a_dead_letter_to_replay_there_is_no_graph():

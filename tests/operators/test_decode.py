@@ -37,6 +37,10 @@ def test_a_document_without_a_time_has_the_time_of_its_message():
         (b'{"id": "a", "text": "x\\u0000y"}', "field 'text' has a NUL at character 1"),
         (b'{"type": "video", "id": "a", "text": "x"}', "unknown message type 'video'"),
         (b'{"id": "a", "text": "x", "modified_ms": "now"}', "field 'modified_ms' must be"),
+        (
+            b'{"id": "a", "text": "x", "modified_ms": 9223372036854775808}',
+            "field 'modified_ms' must be milliseconds since 1970 in 64 bits, got 9223372036854775",
+        ),
         (None, r"the message has no value \(a tombstone\) and no key"),
         (b'{"id": "a", "text": "x", "op": "erase"}', "field 'op' must be 'upsert' or 'delete'"),
         (b'{"op": "delete"}', "field 'id' is missing"),

@@ -18,7 +18,7 @@ from sage_flink.flow.calls.embedding_batcher import EmbeddingBatcher
 from sage_flink.flow.calls.retry_policy import RetryPolicy, out_of_time
 from sage_flink.flow.calls.tenant_buffers import ATTEMPT, DEADLINE, CallResult
 from sage_flink.flow.graph import Call
-from sage_flink.flow.steps import call_headers, catch_failure, request_body
+from sage_flink.flow.steps import call_answer, call_headers, catch_failure, request_body
 
 
 class Caller:
@@ -59,8 +59,10 @@ class Caller:
             if self._on_failure is not None:
                 self._on_failure(record, result.error)
             return FailedRecord(record, node.name, str(result.error), result.attempts)
-        answer = node.spec.answer
-        made = catch_failure(node.name, record, lambda: answer(record, result.body), answer)
+        answer, body = node.spec.answer, result.body
+        made = catch_failure(
+            node.name, record, lambda: call_answer(node, answer, record, body), answer
+        )
         if isinstance(made, FailedRecord):
             return msgspec.structs.replace(made, attempts=result.attempts)
         return made

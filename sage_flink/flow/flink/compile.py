@@ -41,7 +41,8 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
+from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink
+from sage_flink.flow.steps import source_records
 
 #: The operator that buffers the output of a replay until the end of its input.
 END_OF_INPUT_BUFFER = "held"
@@ -169,9 +170,8 @@ class _Compiler:
             watermarks = WatermarkStrategy.no_watermarks()._j_watermark_strategy
             j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
             return DataStream(j_stream).uid(node.name)
-        assert isinstance(source, Source)
         rows = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
-        for record in source.records():
+        for record in source_records(node):
             rows.add(encode(record))
         return DataStream(j_env.fromData(rows, j_bytes)).name(node.name).uid(node.name)
 

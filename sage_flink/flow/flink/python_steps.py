@@ -7,12 +7,19 @@ import msgspec
 from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
-from sage_flink.common.records import FailedRecord, Record, decode, encode
+from sage_flink.common.records import FailedRecord, Record, decode
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.lifecycle import close, open_copy
 from sage_flink.flow.ports import OpenContext
-from sage_flink.flow.steps import call_headers, catch_failure, flat_map, request_body
+from sage_flink.flow.steps import (
+    call_answer,
+    call_answer_encoded,
+    call_request,
+    catch_failure,
+    flat_map,
+    flat_map_encoded,
+)
 
 
 class FlatMapStep(Step):
@@ -33,8 +40,8 @@ class FlatMapStep(Step):
 
     @override
     def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
-        node = self.node
-        made = catch_failure(self.name, item, lambda: flat_map(node, item), node.function)
+        node, make = self.node, flat_map_encoded if self.is_last else flat_map
+        made = catch_failure(self.name, item, lambda: make(node, item), node.function)
         yield from (made,) if isinstance(made, FailedRecord) else made
 
 
@@ -66,13 +73,10 @@ class RequestStep(_CallEnd):
 
     @override
     def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
-        request = self.spec.request
-        body = catch_failure(self.node.name, item, lambda: request_body(item, request), request)
-        if isinstance(body, FailedRecord):
-            yield body
-        else:
-            headers = call_headers(self.job, self.node, item)
-            yield msgspec.msgpack.encode((encode(item), headers["x-request-id"], body, headers))
+        job, node, request = self.job, self.node, self.spec.request
+        yield catch_failure(
+            node.name, item, lambda: call_request(job, node, item, request), request
+        )
 
 
 class _NativeResult(msgspec.Struct, array_like=True):
@@ -100,10 +104,16 @@ class AnswerStep(_CallEnd):
         if result.reason:
             yield FailedRecord(record, self.node.name, result.reason, result.attempts)
         elif not result.status:
-            yield record  # its body was empty
+            yield result.record if self.is_last else record  # its body was empty
         else:
-            answer = self.spec.answer
-            yield catch_failure(self.node.name, record, lambda: answer(record, result.body), answer)
+            node, answer = self.node, self.spec.answer
+            make = call_answer_encoded if self.is_last else call_answer
+            made = catch_failure(
+                node.name, record, lambda: make(node, answer, record, result.body), answer
+            )
+            if isinstance(made, FailedRecord):
+                made = msgspec.structs.replace(made, attempts=result.attempts)
+            yield made
 
 
 def _open_context(context: RuntimeContext, job: str, step: str) -> OpenContext:

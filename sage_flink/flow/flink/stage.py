@@ -72,7 +72,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         self, steps: tuple[Step, ...], job: str, run: str, *, counted: bool = True
     ) -> None:
         self.steps, self.job, self.run, self.counted = steps, job, run, counted
-        steps[-1].is_last = True
+        for step in steps:
+            step.is_last = step is steps[-1]
         self.resources: ExitStack | None = None
 
     def open(self, runtime_context: RuntimeContext) -> None:

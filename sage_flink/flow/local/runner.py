@@ -31,7 +31,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
-from sage_flink.flow.steps import catch_failure, flat_map
+from sage_flink.flow.steps import catch_failure, flat_map, source_records
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ class _Run:
             async with asyncio.TaskGroup() as self.tasks:
                 for node in self.graph.nodes:
                     if isinstance(node, Read) and isinstance(node.source, Source):
-                        for record in node.source.records():
+                        for record in source_records(node):
                             await self.emit(node, record)
             for name in list(self.pending):
                 await self.flush(name)
