@@ -176,7 +176,9 @@ class Drill:
         """
         self.up.clear()
         dead, self.store = self.store, self.new_store()
-        await dead.close()
+        await dead._log.close()
+        await dead._thread(dead._tables.close)
+        await dead._thread.close()
         await self.begin()
 
     async def call_until_done(self, record_key: bytes) -> None:
@@ -199,7 +201,7 @@ class Drill:
             return True
         took = self.dice.randint(1, most)
         if self.dice.random() < 0.1:
-            await store.settle(held, None)
+            store.release(held)
             return True
         await store.settle(held, Charge(UsageKey(DAY, "t", "k", "m", ""), 1, took, 0))
         if store is not self.store or await self.may_crash(0.05):

@@ -2,9 +2,14 @@
 
 from sage_gateway.controlplane.model_catalog import ModelCatalog
 from sage_gateway.forwarding.forwarder import Forwarder, Outbound
-from sage_gateway.models.model import Model
 from sage_gateway.observability.request_tracker import RequestTracker
-from sage_gateway.openai.schema import ChatRequest, CompletionRequest, ModelRequest
+from sage_gateway.openai.schema import (
+    GenerationRequest,
+    ModelRequest,
+    choices,
+    completion_tokens_max,
+    prompts,
+)
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.scheduling import ANSWER_TOKENS, RequestHints, expected_tokens, run_preemptible
@@ -33,7 +38,7 @@ class ModelInference:
         body = request.body if payload.model == upstream else request.body_for(upstream)
         outbound = Outbound.of(model, request, body, stream=_streams(payload))
         hints = RequestHints(request.tenant, request.priority, request.deadline_s, request.job)
-        tokens = _expected_tokens(payload, len(body), model)
+        tokens = expected_cost(payload, len(body), model.spec.context_tokens)
         tracker.queue(model, hints, tokens)
         # The room is reserved for this task until its next await: it must lead to the replica.
         tracker.dispatch(await model.queue.admit(hints, tokens))
@@ -73,13 +78,17 @@ class _PreemptibleCall:
 
 
 def _streams(payload: ModelRequest) -> bool:
-    return isinstance(payload, ChatRequest | CompletionRequest) and bool(payload.stream)
+    return isinstance(payload, GenerationRequest) and bool(payload.stream)
 
 
-def _expected_tokens(payload: ModelRequest, body_bytes: int, model: Model) -> int:
-    """The tokens that the request is expected to cost."""
-    if not isinstance(payload, ChatRequest | CompletionRequest):
+def expected_cost(payload: ModelRequest, body_bytes: int, context_tokens: int) -> int:
+    """The tokens that a request is expected to cost at a model with this context.
+
+    Raises:
+        InvalidRequest: as :func:`prompts`.
+    """
+    if not isinstance(payload, GenerationRequest):
         return expected_tokens(body_bytes, 0)
-    named = payload.max_completion_tokens if isinstance(payload, ChatRequest) else None
-    answer = named or payload.max_tokens or ANSWER_TOKENS
-    return expected_tokens(body_bytes, min(answer, model.spec.context_tokens))
+    limit = completion_tokens_max(payload)
+    answer = context_tokens if limit < 0 else min(limit or ANSWER_TOKENS, context_tokens)
+    return expected_tokens(body_bytes, prompts(payload) * choices(payload) * answer)

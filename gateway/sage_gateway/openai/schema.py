@@ -56,6 +56,7 @@ class ChatRequest(msgspec.Struct):
     max_completion_tokens: Count | None = None
     n_predict: Count | None = None
     n: Choices | None = None
+    n_cmpl: Choices | None = None
     best_of: Choices | None = None
 
 
@@ -69,6 +70,7 @@ class CompletionRequest(msgspec.Struct):
     max_completion_tokens: Count | None = None
     n_predict: Count | None = None
     n: Choices | None = None
+    n_cmpl: Choices | None = None
     best_of: Choices | None = None
 
 
@@ -101,6 +103,7 @@ _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
     t: msgspec.json.Decoder(t)
     for t in (ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest, SearchRequest)
 }
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
 _TOKENS = {
@@ -123,8 +126,39 @@ def decode(body: bytes, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(error) from error
     except RecursionError as error:
-        raise InvalidRequest("the body is nested too deeply", code="invalid_json") from error
+        raise _too_deep() from error
     return found
+
+
+def completion_tokens_max(request: GenerationRequest) -> int:
+    """The largest limit of one completion in the request; -1: as many as there is room for.
+
+    0: none is set; some engines read a limit of 0 in that way, too.
+    """
+    limits = request.max_tokens or 0, request.max_completion_tokens or 0, request.n_predict or 0
+    return -1 if -1 in limits else max(limits)
+
+
+def choices(request: GenerationRequest) -> int:
+    """The completions of each prompt; ``n_cmpl`` is llama.cpp's name of ``n``."""
+    return max(1, request.n or 0, request.n_cmpl or 0, request.best_of or 0)
+
+
+def prompts(request: GenerationRequest) -> int:
+    """The number of prompts. A list of numbers is one, and of another list each element may be.
+
+    Raises:
+        InvalidRequest: a prompt is nested too deeply.
+    """
+    if isinstance(request, ChatRequest):
+        return 1
+    prompt = bytes(request.prompt)
+    if not prompt.startswith(b"[") or (b'"' not in prompt and prompt.find(b"[", 1) < 0):
+        return 1
+    try:
+        return len(_LIST.decode(prompt))
+    except RecursionError as error:
+        raise _too_deep() from error
 
 
 def check_utf8(body: bytes) -> None:
@@ -137,6 +171,10 @@ def check_utf8(body: bytes) -> None:
         body.decode()
     except UnicodeDecodeError as error:
         raise _not_json(error) from error
+
+
+def _too_deep() -> GatewayError:
+    return InvalidRequest("the body is nested too deeply", code="invalid_json")
 
 
 def _not_json(error: Exception) -> GatewayError:

@@ -8,7 +8,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sage_gateway.openai.schema import GenerationRequest
+from sage_gateway.openai.schema import (
+    GenerationRequest,
+    RerankRequest,
+    choices,
+    completion_tokens_max,
+    prompts,
+)
 from sage_gateway.tenants.limits import Cost
 
 BYTES_A_TOKEN = 4
@@ -34,15 +40,17 @@ def prompt_likely(body: bytes) -> int:
 
 
 def generation(request: GenerationRequest, body: bytes, context_tokens: int) -> Cost:
-    """The cost of a chat or a completion at a model with this context."""
-    limits = [
-        n for n in (request.max_tokens, request.max_completion_tokens) if n is not None and n > 0
-    ]
-    longest = context_tokens
-    if limits and request.n_predict is None:
-        longest = min(max(limits), context_tokens)
-    count = max(1, request.n or 1, request.best_of or 1)
-    prompt = min(len(body) + TEMPLATE_TOKENS, context_tokens)
+    """The cost of a chat or a completion at a model with this context.
+
+    Raises:
+        InvalidRequest: as :func:`prompts`.
+    """
+    longest, limit = context_tokens, completion_tokens_max(request)
+    if limit > 0 and request.n_predict is None:  # which some engines do not know
+        longest = min(limit, context_tokens)
+    prompt_count = prompts(request)
+    count = prompt_count * choices(request)
+    prompt = min(len(body) + TEMPLATE_TOKENS, prompt_count * context_tokens)
     most = min(prompt + count * longest, count * context_tokens)
     return Cost(min(prompt_likely(body) + count * longest, most), most)
 
@@ -51,6 +59,13 @@ def embedding(body: bytes) -> Cost:
     """The cost of vectors: only their texts count."""
     most = len(body) + TEMPLATE_TOKENS
     return Cost(min(prompt_likely(body), most), most)
+
+
+def rerank(request: RerankRequest, body: bytes) -> Cost:
+    """The cost of scores: the engine reads the query once with each document."""
+    repeated = (len(request.documents) - 1) * len(request.query.encode())
+    most = len(body) + repeated + TEMPLATE_TOKENS
+    return Cost(min(prompt_likely(body) + repeated // BYTES_A_TOKEN, most), most)
 
 
 def token_usage(found: Mapping[str, int], *, body: bytes, deltas: int, most: int) -> TokenUsage:

@@ -69,17 +69,28 @@ def refusal(
     account: AccountState, limits: LimitsSpec, cost: Cost, *, name: str, now_s: float
 ) -> LimitRefusal | None:
     """The limit that refuses the call, or None. ``account`` comes from :func:`replenish`."""
+    refused = _rate_refusal(account, limits, cost, name) if has_rate(limits) else None
+    return refused or _budget_refusal(account, limits, cost, name, now_s)
+
+
+def _rate_refusal(
+    account: AccountState, limits: LimitsSpec, cost: Cost, name: str
+) -> LimitRefusal | None:
     rates = (
         ("requests_per_minute", limits.requests_per_minute, account.requests_debt, 1),
         ("tokens_per_minute", limits.tokens_per_minute, account.tokens_debt, cost.likely),
     )
-    over = [
-        LimitRefusal(name, limit, allowed, excess * MINUTE_S / allowed)
-        for limit, allowed, debt, tokens in rates
-        if allowed is not None and (excess := debt + min(tokens, allowed) - allowed) > 0
-    ]
-    if over:
-        return max(over, key=lambda found: found.wait_s)
+    longest = None
+    for limit, allowed, debt, tokens in rates:
+        if allowed is not None and (excess := debt + min(tokens, allowed) - allowed) > 0:
+            refused = LimitRefusal(name, limit, allowed, excess * MINUTE_S / allowed)
+            longest = refused if longest is None or refused.wait_s > longest.wait_s else longest
+    return longest
+
+
+def _budget_refusal(
+    account: AccountState, limits: LimitsSpec, cost: Cost, name: str, now_s: float
+) -> LimitRefusal | None:
     budgets = (
         ("tokens_per_month", limits.tokens_per_month, account.month_spent),
         ("tokens_per_day", limits.tokens_per_day, account.day_spent),
@@ -93,10 +104,16 @@ def refusal(
 
 
 def replenish(account: AccountState, limits: LimitsSpec, now_s: float) -> AccountState:
-    """The account at ``now_s``: debts reduced by the time since, and :func:`roll_over`."""
+    """The account at ``now_s``: debts reduced by the time since, and :func:`roll_over`.
+
+    Without a rate nothing reads the debts, and they stay as they are.
+    """
+    account = roll_over(account, now_s)
+    if not has_rate(limits):
+        return account
     passed_s = max(0.0, now_s - account.at_s)
     return replace(
-        roll_over(account, now_s),
+        account,
         requests_debt=_reduce(account.requests_debt, limits.requests_per_minute, passed_s),
         tokens_debt=_reduce(account.tokens_debt, limits.tokens_per_minute, passed_s),
         at_s=_later(account.at_s, now_s),
@@ -149,8 +166,12 @@ def charge(account: AccountState, tokens: int, day: int) -> AccountState:
 
 def has_limit(limits: LimitsSpec) -> bool:
     """Whether any limit is set."""
-    rates = limits.requests_per_minute is not None or limits.tokens_per_minute is not None
-    return rates or has_token_budget(limits)
+    return has_token_budget(limits) or has_rate(limits)
+
+
+def has_rate(limits: LimitsSpec) -> bool:
+    """Whether a limit per minute is set."""
+    return limits.requests_per_minute is not None or limits.tokens_per_minute is not None
 
 
 def has_token_budget(limits: LimitsSpec) -> bool:

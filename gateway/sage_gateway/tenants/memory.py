@@ -39,13 +39,16 @@ class MemoryTenantStore(TenantStore):
         return self._balances.admit(call) or Hold(call, "")
 
     @override
-    async def settle(self, held: Hold, charge: Charge | None) -> None:
-        self._balances.release(held.call, charge.tokens if charge else 0)
-        if charge:
-            await self.add([charge])
+    async def settle(self, held: Hold, charge: Charge) -> None:
+        self.release(held, charge.tokens)
+        await self.add([charge])
 
     @override
-    async def add(self, charges: Sequence[Charge]) -> None:
+    def release(self, held: Hold, tokens: int = 0) -> None:
+        self._balances.release(held.call, tokens)
+
+    @override
+    async def add(self, charges: Sequence[Charge], batch: str = "") -> None:
         self._balances.charge(charges)
         self._usage = sum_charges([*self._usage, *charges])
 

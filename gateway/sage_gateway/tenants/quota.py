@@ -1,7 +1,7 @@
 """Quota: holds what a call may cost, passes it on, and charges its actual cost.
 
 Only calls that reach an engine are charged: an answer that is replayed, or coalesced with the same
-call in flight, is free. Calls of a key and a tenant without limits are only counted; a crash may
+call in flight, is free. Calls of a key and a tenant without a budget are only counted; a crash may
 lose a second of these counts, never of a budget.
 """
 
@@ -13,12 +13,12 @@ from sage_flink.common import StoreUnavailable
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.openai.routes import collection_of
-from sage_gateway.openai.schema import ChatRequest, CompletionRequest, SearchRequest
+from sage_gateway.openai.schema import GenerationRequest, RerankRequest, SearchRequest
 from sage_gateway.requests.request import ApiKey, Handler, Request
 from sage_gateway.requests.response import Response, StreamingResponse
-from sage_gateway.tenants.cost import embedding, generation
+from sage_gateway.tenants.cost import embedding, generation, rerank
 from sage_gateway.tenants.keys import NO_LIMITS
-from sage_gateway.tenants.limits import Cost, LimitRefusal, has_limit, has_token_budget
+from sage_gateway.tenants.limits import Cost, LimitRefusal, has_rate, has_token_budget
 from sage_gateway.tenants.store_protocol import Hold, MeteredCall
 from sage_gateway.tenants.tenants import Tenants, account_name
 from sage_gateway.tenants.usage_charge import UsageCharge, budget_unavailable
@@ -86,9 +86,9 @@ class Quota:
     async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Hold | None:
         """The hold of ``cost``; None without limits, or with rates only while the store is down."""
         limits = self._limits.get(request.tenant, NO_LIMITS)
-        if not has_limit(key.limits) and not has_limit(limits):
-            return None
         budget = has_token_budget(key.limits) or has_token_budget(limits)
+        if not budget and not has_rate(key.limits) and not has_rate(limits):
+            return None
         record_key = request.record_key if budget else b""
         call = MeteredCall(key.id, key.limits, request.tenant, limits, cost, record_key)
         try:
@@ -113,8 +113,10 @@ class Quota:
         if model is None and payload.model not in self._pipelines:
             return None
         name = model.name if model else payload.model
+        if isinstance(payload, RerankRequest):
+            return name, rerank(payload, body)
         generates = model is None or model.spec.kind == "chat"
-        if not generates or not isinstance(payload, ChatRequest | CompletionRequest):
+        if not generates or not isinstance(payload, GenerationRequest):
             return name, embedding(body)
         context = model.spec.context_tokens if model else self._pool.context_tokens_max()
         return name, generation(payload, body, context)

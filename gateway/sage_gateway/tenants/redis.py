@@ -37,11 +37,15 @@ from sage_gateway.tenants.store_protocol import (
 )
 
 PREFIX = "{sage:tenants}:"
-ACCOUNT, LEASE, USAGE, CHARGE = (PREFIX + name for name in ("account:", "lease:", "used:", "once:"))
+ACCOUNT, LEASE, USAGE, CHARGE, BATCH = (
+    PREFIX + name for name in ("account:", "lease:", "used:", "once:", "batch:")
+)
 KEYS, VERSION = PREFIX + "keys", PREFIX + "version"
 LIMITS = ("requests_per_minute", "tokens_per_minute", "tokens_per_month", "tokens_per_day")
 CHARGES_A_SCRIPT = 500
 CHARGE_TTL_S = 600
+#: The longest time until a batch is added again whose reply was lost.
+BATCH_TTL_S = 3600
 USAGE_TTL_S = 400 * 86_400
 
 KEY = TypeAdapter(Key)
@@ -65,6 +69,7 @@ class RedisTenantStore(TenantStore):
         #: Calls in flight by the life that holds their cost.
         self._calls: Counter[str] = Counter()
         self._renewing: asyncio.Task[None] | None = None
+        self._releases: set[asyncio.Task[None]] = set()
         self._keys_version: bytes | None = b"not read"
         self._keys: tuple[Key, ...] = ()
 
@@ -122,28 +127,28 @@ class RedisTenantStore(TenantStore):
         return LimitRefusal(names[account - 1], name, allowed, wait_s)
 
     @override
-    async def settle(self, held: Hold, charge: Charge | None) -> None:
-        names = [name for name, _ in held.call.accounts()]
-        day, month = period(self._clock())
-        keys = [*(ACCOUNT + name for name in names), LEASE + held.by, *_charge_key(held.call)]
-        cost = held.call.cost
-        fixed = [LEASE, held.by, cost.likely, cost.most, CHARGE_TTL_S, day, month]
-        with self._end_life_on_error(held.by):
-            self._calls[held.by] -= 1
-            succeeded = await self._redis.run(SETTLE, keys, [*fixed, *_arguments(charge)])
-        if not succeeded:
+    async def settle(self, held: Hold, charge: Charge) -> None:
+        if not await self._end_hold(held, charge.tokens, _arguments(charge)):
             raise StoreUnavailable("this gateway was away for too long; ask again")
 
     @override
-    async def add(self, charges: Sequence[Charge]) -> None:
+    def release(self, held: Hold, tokens: int = 0) -> None:
+        task = asyncio.create_task(self._release(held, tokens))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    @override
+    async def add(self, charges: Sequence[Charge], batch: str = "") -> None:
         # Atomic up to CHARGES_A_SCRIPT; of more, the first ones may be charged before an error.
+        # Added again, a script that has run changes nothing.
         day, month = period(self._clock())
+        batch = batch or secrets.token_hex(8)
         for at in range(0, len(charges), CHARGES_A_SCRIPT):
             some = charges[at : at + CHARGES_A_SCRIPT]
             names = [n for one in some for n in account_names(one.row.tenant, one.row.key)]
             arguments = [word for one in some for word in _arguments(one)]
-            keys = [ACCOUNT + name for name in names]
-            await self._redis.run(ADD, keys, [day, month, *arguments])
+            keys = [f"{BATCH}{batch}:{at}", *(ACCOUNT + name for name in names)]
+            await self._redis.run(ADD, keys, [day, month, BATCH_TTL_S, *arguments])
 
     @override
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:
@@ -159,10 +164,9 @@ class RedisTenantStore(TenantStore):
     async def close(self) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+            await asyncio.gather(self._renewing, *self._releases, return_exceptions=True)
             with contextlib.suppress(StoreUnavailable):  # the leases expire
-                async with self._redis.client() as client:
-                    await client.delete(*(LEASE + life for life in {*self._calls, self._life}))
+                await self._end_leases()
         await self._redis.close()
 
     async def _renew(self) -> None:
@@ -182,6 +186,28 @@ class RedisTenantStore(TenantStore):
                 life = secrets.token_hex(8)
                 await client.set(LEASE + life, 1, px=self._lease_ms)
                 self._life = life
+
+    async def _end_leases(self) -> None:
+        """End the holds; the charges of an idle life stay irreversible: its answers were sent."""
+        async with self._redis.client() as client:
+            for life in {*self._calls, self._life}:
+                idle = life == self._life and not self._calls[life]
+                await client.expire(LEASE + life, CHARGE_TTL_S if idle else 0)
+
+    async def _release(self, held: Hold, tokens: int) -> None:
+        with contextlib.suppress(StoreUnavailable):  # the hold ends with its life
+            await self._end_hold(held, tokens, [])
+
+    async def _end_hold(self, held: Hold, tokens: int, charge: Sequence[str | int]) -> bool:
+        """End a hold and charge ``charge``, if any; whether the life of the hold still lasted."""
+        names = [name for name, _ in held.call.accounts()]
+        day, month = period(self._clock())
+        keys = [*(ACCOUNT + name for name in names), LEASE + held.by, *_charge_key(held.call)]
+        cost = held.call.cost
+        fixed = [LEASE, held.by, cost.likely - tokens, cost.most, CHARGE_TTL_S, day, month]
+        with self._end_life_on_error(held.by):
+            self._calls[held.by] -= 1
+            return bool(await self._redis.run(SETTLE, keys, [*fixed, *charge]))
 
     @contextlib.contextmanager
     def _end_life_on_error(self, life: str) -> Iterator[None]:
@@ -208,10 +234,8 @@ def _numbers(limits: LimitsSpec) -> list[int]:
     return [-1 if number is None else number for number in found]
 
 
-def _arguments(charge: Charge | None) -> list[str | int]:
+def _arguments(charge: Charge) -> list[str | int]:
     """A charge as arguments of a script: key prefix, TTL, day, month, row, counts."""
-    if charge is None:
-        return []
     row = charge.row
     name = json.dumps([row.tenant, row.key, row.model, row.job])
     counts = (charge.requests, charge.prompt_tokens, charge.completion_tokens)

@@ -103,21 +103,20 @@ return {0}
 """
 )
 # KEYS key, tenant, lease, and the call's charge if it has an id; ARGV prefix of leases, life,
-# likely, most, seconds to keep that charge, day, month, and the charge if any. Returns whether it
-# succeeded.
+# likely less used, most, seconds to keep that charge, day, month, and the charge if any. Returns
+# whether it succeeded.
 SETTLE = (
     _SPEND
     + """
 local c = {unpack(ARGV, 8)}
-if redis.call('EXISTS', KEYS[3]) == 0 then return #c == 0 and 1 or 0 end
+if redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
 local day, month = tonumber(ARGV[6]), tonumber(ARGV[7])
-local used = #c > 0 and tonumber(c[7]) + tonumber(c[8]) or 0
 for i = 1, 2 do
   local field = 'held:' .. ARGV[2]
   if redis.call('HINCRBY', KEYS[i], field, -tonumber(ARGV[4])) <= 0 then
     redis.call('HDEL', KEYS[i], field)
   end
-  local debt = tonumber(redis.call('HGET', KEYS[i], 't') or '0') + used - tonumber(ARGV[3])
+  local debt = tonumber(redis.call('HGET', KEYS[i], 't') or '0') - tonumber(ARGV[3])
   redis.call('HSET', KEYS[i], 't', math.max(0, debt))
 end
 if #c == 0 then return 1 end
@@ -128,13 +127,15 @@ charge(KEYS, day, month, c, 1)
 return 1
 """
 )
-# KEYS key and tenant of each charge; ARGV day, month, the charges.
+# KEYS batch, key and tenant of each charge; ARGV day, month, seconds to remember the batch, the
+# charges.
 ADD = (
     _SPEND
     + """
-for i = 0, #KEYS / 2 - 1 do
-  local two = {KEYS[2 * i + 1], KEYS[2 * i + 2]}
-  local c = {unpack(ARGV, 3 + 8 * i, 10 + 8 * i)}
+if not redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[3]) then return end
+for i = 0, (#KEYS - 1) / 2 - 1 do
+  local two = {KEYS[2 * i + 2], KEYS[2 * i + 3]}
+  local c = {unpack(ARGV, 4 + 8 * i, 11 + 8 * i)}
   charge(two, tonumber(ARGV[1]), tonumber(ARGV[2]), c, 1)
 end
 """

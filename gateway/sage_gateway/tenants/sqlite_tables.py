@@ -53,11 +53,15 @@ KEY = TypeAdapter(Key)
 
 
 class ChargeEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A charge, the record key that names its call or an empty one, and when it was made."""
+    """A charge, the record key that names its call or an empty one, and when it was made.
+
+    ``more``: further charges of that moment. An entry is written as a whole or not at all.
+    """
 
     charge: Charge
     record_key: bytes
     at: float
+    more: tuple[Charge, ...] = ()
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -86,7 +90,7 @@ class UsageTables:
             db.execute("BEGIN IMMEDIATE")
             if segment <= self.last_segment():
                 return
-            sums = sum_charges([entry.charge for entry in entries])
+            sums = sum_charges([one for entry in entries for one in (entry.charge, *entry.more)])
             for at in range(0, len(sums), ROWS_A_STATEMENT):
                 some = sums[at : at + ROWS_A_STATEMENT]
                 values = [value for charge in some for value in _flat(charge)]
@@ -104,7 +108,7 @@ class UsageTables:
         return tuple(Charge(UsageKey(*row[:5]), *row[5:]) for row in found)
 
     def reversible_charges(self) -> dict[bytes, Charge]:
-        """The named charges of the last process's last moments, without those already reversed."""
+        """The named charges of a crashed process's last moments, without those reversed since."""
         found = self._database().execute("SELECT charges FROM named ORDER BY segment").fetchall()
         charges: dict[bytes, Charge] = {}
         for entry in (entry for (named,) in found for entry in _DECODER.decode(named)):
@@ -113,6 +117,10 @@ class UsageTables:
             else:
                 charges.pop(entry.record_key, None)
         return charges
+
+    def delete_names(self) -> None:
+        """Commit that no charge is reversible any more."""
+        self._database().execute("DELETE FROM named")
 
     def keys(self) -> tuple[Key, ...]:
         """Every key."""

@@ -55,7 +55,7 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 
 
 class UsageKey(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The key that usage is sum_charges by; ``day`` is as 20261124."""
+    """The key that usage is summed by; ``day`` is as 20261124."""
 
     day: int
     tenant: str
@@ -79,10 +79,11 @@ class Charge(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class TenantStore(Protocol):
-    """All methods but ``close`` may raise ``StoreUnavailable``. All are called on one event loop.
+    """API keys, account balances and usage; all methods are called on one event loop.
 
-    The methods that concern a call return within seconds. What an account has spent on a day is
-    the sum of the charges of its key, or of its tenant.
+    All but ``release`` and ``close`` may raise ``StoreUnavailable``. The methods that concern a
+    call return within seconds. What an account has spent on a day is the sum of the charges of its
+    key, or of its tenant.
     """
 
     async def open(self) -> None:
@@ -104,12 +105,13 @@ class TenantStore(Protocol):
     async def admit(self, call: MeteredCall) -> Hold | LimitRefusal:
         """Hold the cost of a call, in both accounts or in neither.
 
-        A recent charge for the same call by a gateway that died is reversed first.
+        A recent charge for the same call by a gateway that died is reversed first; one by a gateway
+        that was closed is not.
         """
         ...
 
-    async def settle(self, held: Hold, charge: Charge | None) -> None:
-        """End the hold and charge the call, unless ``charge`` is None.
+    async def settle(self, held: Hold, charge: Charge) -> None:
+        """End the hold and charge the call.
 
         On return the charge survives ``kill -9``. The hold ends in any case.
 
@@ -119,8 +121,19 @@ class TenantStore(Protocol):
         """
         ...
 
-    async def add(self, charges: Sequence[Charge]) -> None:
-        """Charge calls that had no hold."""
+    def release(self, held: Hold, tokens: int = 0) -> None:
+        """End the hold of a call that used ``tokens``; :meth:`add` charges it, if at all.
+
+        Returns before the store knows it; the hold also ends if the store is unavailable.
+        """
+        ...
+
+    async def add(self, charges: Sequence[Charge], batch: str = "") -> None:
+        """Charge calls that were not settled.
+
+        ``batch`` is their name: after an error the same charges may be added again under the same
+        name, and each counts once. They get a name of their own without it.
+        """
         ...
 
     async def usage(self, first_day: int, last_day: int) -> tuple[Charge, ...]:

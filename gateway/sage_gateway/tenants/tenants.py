@@ -1,6 +1,6 @@
 """Tenants: the API keys, their store, and the usage that is written to it.
 
-Usage of calls without limits is written every second; a crash may lose that second of the
+Usage of calls without a budget is written every second; a crash may lose that second of the
 statistics, never of a budget.
 """
 
@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import logging
 import re
+import secrets
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Iterator
 from functools import lru_cache
-from typing import Any
 
 from sage_flink.common import StoreUnavailable
 from sage_gateway.requests.request import Headers
@@ -38,7 +38,10 @@ class Tenants:
         self.keys = keys
         self.store = store
         self._pending: dict[Payer, tuple[int, int, int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: Charges that the store may or may not have, and their name.
+        self._batch: tuple[Charge, ...] = ()
+        self._batch_name = ""
+        self._flush_lock = asyncio.Lock()
         self._ticking: asyncio.Task[None] | None = None
         self._unavailable = False
 
@@ -55,7 +58,6 @@ class Tenants:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         with self._log_unavailable():
             await self.flush()
         await self.store.close()
@@ -65,17 +67,22 @@ class Tenants:
         self.keys.replace(await self.store.keys())
 
     async def flush(self) -> None:
-        """Write what was counted since the last flush."""
-        pending, self._pending = self._pending, {}
-        day, _ = period(time.time())
-        charges = [Charge(UsageKey(day, *payer), *counts) for payer, counts in pending.items()]
-        try:
-            if charges:
-                await self.store.add(sum_charges(charges))
-        except StoreUnavailable:
-            for payer, counts in pending.items():
-                self.count(payer, counts)
-            raise
+        """Write what was counted since the last flush, after what an earlier one failed to write.
+
+        A batch that failed is added again unchanged: the store recognises it by its name.
+        """
+        async with self._flush_lock:
+            await self._write_batch()
+            pending, self._pending = self._pending, {}
+            day, _ = period(time.time())
+            charges = [Charge(UsageKey(day, *payer), *counts) for payer, counts in pending.items()]
+            self._batch, self._batch_name = sum_charges(charges), secrets.token_hex(8)
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        if self._batch:
+            await self.store.add(self._batch, self._batch_name)
+            self._batch = ()
 
     def admit(self, path: str, headers: Headers) -> Key:
         """The key of a request to ``path``.
@@ -87,28 +94,22 @@ class Tenants:
         return scopes.check(self.keys.find(headers), path)
 
     def count(self, payer: Payer, counts: tuple[int, int, int]) -> None:
-        """Count requests, prompt and completion tokens of a call without limits."""
+        """Count requests, prompt and completion tokens of a call without a budget."""
         if payer in self._pending or len(self._pending) < PENDING_MAX:
             a, b, c = self._pending.get(payer, (0, 0, 0))
             self._pending[payer] = (a + counts[0], b + counts[1], c + counts[2])
 
-    async def settle(self, hold: Hold, charge: Charge) -> None:
-        """End a hold and charge the call; on return the charge survives ``kill -9``.
+    def settle(self, hold: Hold, charge: Charge) -> Awaitable[None]:
+        """End a hold and charge the call; once awaited, the charge survives ``kill -9``.
 
         Raises:
             StoreUnavailable: as :meth:`TenantStore.settle`.
         """
-        await self.store.settle(hold, charge)
+        return self.store.settle(hold, charge)
 
-    def settle_later(self, hold: Hold, charge: Charge | None) -> None:
+    def release(self, hold: Hold, tokens: int) -> None:
         """End a hold without waiting for the store: the answer does not depend on it."""
-        task = asyncio.create_task(self._run_logged(self.store.settle(hold, charge)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run_logged(self, work: Coroutine[Any, Any, None]) -> None:
-        with self._log_unavailable():
-            await work
+        self.store.release(hold, tokens)
 
     async def _tick(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Awaitable
 from typing import Protocol
 
 from sage_flink.common import StoreUnavailable
@@ -19,13 +20,13 @@ class Accounts(Protocol):
     """Where charges are written to."""
 
     def count(self, payer: Payer, counts: tuple[int, int, int]) -> None:
-        """Count requests, prompt and completion tokens of a call without limits."""
+        """Count requests, prompt and completion tokens of a call without a budget."""
 
-    def settle_later(self, hold: Hold, charge: Charge | None) -> None:
+    def release(self, hold: Hold, tokens: int) -> None:
         """End a hold without waiting for the store."""
 
-    async def settle(self, hold: Hold, charge: Charge) -> None:
-        """End a hold and charge the call; on return the charge survives ``kill -9``."""
+    def settle(self, hold: Hold, charge: Charge) -> Awaitable[None]:
+        """End a hold and charge the call; once awaited, the charge survives ``kill -9``."""
 
 
 class UsageCharge:
@@ -58,7 +59,7 @@ class UsageCharge:
         """Release the hold without a charge: the call has no answer."""
         self._open = False
         if self._hold is not None:
-            self._accounts.settle_later(self._hold, None)
+            self._accounts.release(self._hold, 0)
 
     async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
         """Charge the stream before its last event.
@@ -88,18 +89,15 @@ class UsageCharge:
 
     async def _charge(self, spent: TokenUsage) -> None:
         self._open = False
-        if self._hold is None:
-            self._accounts.count(self._payer, (1, spent.prompt_tokens, spent.completion_tokens))
+        counts = 1, spent.prompt_tokens, spent.completion_tokens
+        if self._hold is None or not has_budget(self._hold.call):
+            self._accounts.count(self._payer, counts)
+            if self._hold is not None:
+                self._accounts.release(self._hold, spent.total)
             return
         day, _ = period(time.time())
-        charge = Charge(
-            UsageKey(day, *self._payer), 1, spent.prompt_tokens, spent.completion_tokens
-        )
-        if not has_budget(self._hold.call):
-            self._accounts.settle_later(self._hold, charge)
-            return
         try:
-            await self._accounts.settle(self._hold, charge)
+            await self._accounts.settle(self._hold, Charge(UsageKey(day, *self._payer), *counts))
         except StoreUnavailable as error:
             raise budget_unavailable() from error
 
