@@ -194,11 +194,12 @@ def count(fed: int, expected: Expected, config: RagIngest, before: CountsBefore)
     store = sage.db.collection(config.collection, dim=config.dim).open()
     bucket = sage.tsdb.bucket(config.bucket).open()
     end = before.read + fed
-    wait(
-        lambda: committed_offsets(config.group, config.topic) >= end,
-        60,
-        "offsets are not committed",
-    )
+    with step("checkpoint"):  # behind all records that are on their way, a minute on a slow machine
+        wait(
+            lambda: committed_offsets(config.group, config.topic) >= end,
+            300,
+            "offsets are not committed; see `sage ps` and `sage logs taskmanager`",
+        )
     wait(lambda: bucket.count("chunks") >= store.count(), 60, "points are missing in InfluxDB")
     counted = DemoCounts(
         fed=fed,

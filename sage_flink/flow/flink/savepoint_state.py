@@ -19,7 +19,11 @@ PARTS = frozenset({"account", "batch", "request", "answer", "tally"})
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
 #: Parts of the class names of operators that read no state from a savepoint.
-STATELESS = ("org.sage.flink.python.", "org.sage.flink.counters.RecordCounterOperator")
+STATELESS = (
+    ".operators.python.",
+    "org.sage.flink.python.",
+    "org.sage.flink.counters.RecordCounterOperator",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ Item = Record | bytes
 
 
 class Step:
-    """One step of a stage. ``takes_records``: its input is a record, not raw bytes.
+    """One step of a stage. ``takes_records``: its input is a record, not raw bytes. ``writes``: it
+    writes to a sink.
 
     Where it ``is_last`` its items are bytes. A step encodes what it makes itself, so that an item
     that cannot be encoded is a failure of this step with its input as the record.
@@ -42,6 +43,7 @@ class Step:
     """
 
     takes_records = True
+    writes = False
     is_last = False
 
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
@@ -75,6 +77,11 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         for step in steps:
             step.is_last = step is steps[-1]
         self.resources: ExitStack | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether one of the steps writes to a sink."""
+        return any(step.writes for step in self.steps)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step; when one fails, the steps before it are closed."""
@@ -135,10 +142,13 @@ class Stage(ProcessFunction):  # type: ignore[misc]
 
 
 def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
-    """The output of ``stage`` on ``stream``, by a Java operator that bounds the cost of bundles.
+    """The output of ``stage`` on ``stream``, under its name.
 
-    It is what ``stream.process`` adds, but for the operator's class.
+    A stage that writes is PyFlink's own operator; every other one is a subclass of it in Java that
+    bounds the cost of bundles.
     """
+    if stage.writes:
+        return stream.process(stage, BYTES).name(name)
     # Not at the top: this imports all of Apache Beam, which takes a second.
     from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
 

@@ -32,6 +32,7 @@ class WriteStep(Step):
     """
 
     takes_records = False
+    writes = True
 
     def __init__(self, name: str, sink: Sink, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(name, (name, "read", "written"))

@@ -12,8 +12,8 @@ import org.apache.flink.streaming.api.operators.python.process.ExternalPythonPro
 /**
  * PyFlink's process operator with a bound on the share of time that its bundles cost. A bundle is
  * {@code python.fn-execution.bundle.time} long, or four times as long as the end of the last one
- * took: ends take a fifth of the time at most. 25 bundle times are the most (an end may have waited
- * for a slow consumer).
+ * took: ends take a fifth of the time at most. 25 bundle times are the most, because an end may have
+ * waited for a slow consumer. Not for a stage that writes: its ends are the writes themselves.
  *
  * <p>The end of a bundle is a round trip to the Python worker while the operator reads no record. It
  * takes 1 to 2 ms in a warm JVM, and some 30 ms in one that has just started on a busy machine. There
