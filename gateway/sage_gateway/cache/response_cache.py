@@ -5,10 +5,14 @@ in any order and spelling. With the header, the client accepts any earlier answe
 temperature. An API key with ``cache_ttl_s`` accepts them for vectors, rankings and generations of
 ``temperature: 0``; its other requests go to the engine. A hit reaches no engine and costs no
 tokens. Only whole answers are stored: a streamed one always comes from the engine.
+
+An answer is kept for the seconds that the request which stored it named, and given to requests that
+accept its age. So the milliseconds of the epoch at which it was stored precede it in the store.
 """
 
 import logging
 import time
+from collections.abc import Callable
 from hashlib import blake2b
 
 import orjson
@@ -20,7 +24,7 @@ from sage_gateway.cache.store_protocol import CacheStore
 from sage_gateway.config.pool_spec import CacheSpec, LedgerSpec
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.openai.completeness import is_complete
-from sage_gateway.requests.request import Handler, Request
+from sage_gateway.requests.request import Answering, Handler, Request
 from sage_gateway.requests.response import JSON, Response, StreamingResponse
 
 log = logging.getLogger("sage.gateway")
@@ -29,34 +33,46 @@ HEADER = b"x-sage-cache"
 HIT, MISS = ((HEADER, b"hit"), (HEADER, b"miss"))
 DETERMINISTIC = frozenset({"/v1/embeddings", "/v1/rerank"})
 REST_S = 5.0
+#: Of the stored answers; those of another version are not found.
+VERSION = 2
 
 
 class ResponseCache:
     """Handler that gives stored answers, and stores those of the next handler."""
 
     def __init__(
-        self, spec: CacheSpec, store: CacheStore, registry: CollectorRegistry, next_: Handler
+        self,
+        spec: CacheSpec,
+        store: CacheStore,
+        registry: CollectorRegistry,
+        next_: Handler,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._spec = spec
         self._store = store
         self._next = next_
+        self._clock = clock
         self._rests_until = 0.0
         requests = Counter(
             "sage_gateway_cache",
-            "Requests that accept a cached answer: hit; miss; unkept, the answer cannot be stored; "
-            "away, the store did not respond",
+            "Requests for whole answers that accept a cached one: hit; miss; unkept, the answer "
+            "cannot be stored; away, the store did not respond",
             ["outcome"],
             registry=registry,
         )
         self._counts = {name: requests.labels(name) for name in ("hit", "miss", "unkept", "away")}
 
-    async def handle(self, request: Request) -> Response | StreamingResponse:
+    def handle(self, request: Request) -> Answering:
         """The stored answer, or that of the next handler, which is then stored."""
         ttl_s = request.cache_ttl_s or (request.key.cache_ttl_s if request.key else 0)
-        key = _cache_key(request) if ttl_s else None
-        if key is None:
-            return await self._next.handle(request)
-        if body := await self._get(key):
+        key = _cache_key(request) if ttl_s and not _streams(request) else None
+        return self._next.handle(request) if key is None else self._answer(request, key, ttl_s)
+
+    async def _answer(
+        self, request: Request, key: bytes, ttl_s: int
+    ) -> Response | StreamingResponse:
+        if body := await self._get(key, ttl_s):
             self._counts["hit"].inc()
             return Response(200, body, (JSON, HIT))
         found = await self._next.handle(request)
@@ -72,21 +88,26 @@ class ResponseCache:
         """Close the store."""
         await self._store.close()
 
-    async def _get(self, key: bytes) -> bytes | None:
+    async def _get(self, key: bytes, ttl_s: int) -> bytes | None:
+        """The stored answer, if it is not older than ``ttl_s``."""
         if time.monotonic() < self._rests_until:
             return None
         try:
-            return await self._store.get(key)
+            found = await self._store.get(key)
         except StoreUnavailable as error:
             self._rest(error)
             return None
+        if found is None:
+            return None
+        stored_ms, _, body = found.partition(b"\n")
+        return body if self._clock() - int(stored_ms) / 1000 <= ttl_s else None
 
     async def _put(self, key: bytes, body: bytes, ttl_s: int) -> None:
         if time.monotonic() < self._rests_until:
             self._counts["away"].inc()
             return
         try:
-            await self._store.put(key, body, ttl_s)
+            await self._store.put(key, b"%d\n%b" % (self._clock() * 1000, body), ttl_s)
         except StoreUnavailable as error:
             self._counts["away"].inc()
             self._rest(error)
@@ -109,15 +130,19 @@ def store_of(spec: CacheSpec, ledger: LedgerSpec) -> CacheStore:
     return MemoryCacheStore(bytes_max=spec.bytes_max)
 
 
+def _streams(request: Request) -> bool:
+    return bool(getattr(request.payload, "stream", False))
+
+
 def _cache_key(request: Request) -> bytes | None:
     """A 16-byte hash, equal for equal requests; None where no answer is to be stored."""
+    any_temperature = request.cache_ttl_s or request.path in DETERMINISTIC
     try:
         fields = request.fields()
-        named = [request.tenant, request.path, fields]
+        if not (any_temperature or fields.get("temperature") == 0):
+            return None
+        named = [VERSION, request.tenant, request.path, fields]
         canonical = orjson.dumps(named, option=orjson.OPT_SORT_KEYS)
     except (InvalidRequest, orjson.JSONEncodeError, RecursionError):
-        return None
-    any_temperature = request.cache_ttl_s or request.path in DETERMINISTIC
-    if not (any_temperature or fields.get("temperature") == 0):
         return None
     return blake2b(canonical, digest_size=16).digest()

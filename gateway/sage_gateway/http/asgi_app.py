@@ -6,6 +6,7 @@ aborted, except a request with an id (see :mod:`sage_gateway.idempotency.in_flig
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -91,7 +92,7 @@ class GatewayApp:
         # A task that listens costs as much as recording the answer; most answers end before it.
         self._deadlines.add(client, LISTEN_AFTER_S, client.listen)
         try:
-            await self._respond(request, send)
+            await self._respond(request, client, send)
         except asyncio.CancelledError:
             if not client.disconnected:
                 raise
@@ -100,17 +101,29 @@ class GatewayApp:
             self._deadlines.drop(client)
             client.close()
 
-    async def _respond(self, request: Request, send: Send) -> None:
+    async def _respond(self, request: Request, client: "_Client", send: Send) -> None:
         try:
             found = await self._handler.handle(request)
         except GatewayError as error:
+            if not request.tracked:
+                await self._track_error(request, error)
             return await _send(send, error_response(error))
         if isinstance(found, Response):
             return await _send(send, found)
         try:
             return await _send_stream(send, found)
+        except asyncio.CancelledError:
+            if not client.disconnected:  # the gateway stops
+                await found.abandon()
+            raise
         finally:
             await found.close()
+
+    async def _track_error(self, request: Request, error: GatewayError) -> None:
+        """Have inference count and log an error of the handlers before it."""
+        request.payload, request.invalid = None, error
+        with contextlib.suppress(GatewayError):
+            await self._handler.handle(request)
 
 
 class _Client:

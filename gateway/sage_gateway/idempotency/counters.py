@@ -21,17 +21,14 @@ OUTCOMES = (
 
 
 class IdempotencyMetrics:
-    """Counters of the calls with an id; the sizes of the stores are read at each scrape."""
+    """Counters of the calls with an id; the sizes of the stores are read at each scrape.
+
+    ``calls`` by outcome and ``records`` are plain numbers: each call counts in both.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        calls = Counter(
-            "sage_gateway_ledger_calls",
-            "Requests with an id, by outcome",
-            ["outcome"],
-            registry=registry,
-        )
-        self.calls = {outcome: calls.labels(outcome) for outcome in OUTCOMES}
-        self.records = Counter("sage_gateway_ledger_records", "Answers recorded", registry=registry)
+        self.calls = dict.fromkeys(OUTCOMES, 0)
+        self.records = 0
         self.unfit = Counter(
             "sage_gateway_ledger_unfit",
             "Answers with status 200 that were not recorded: too large, or incomplete",
@@ -62,7 +59,14 @@ class IdempotencyMetrics:
         registry.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Bytes and evictions by store."""
+        """Calls and records; bytes and evictions by store."""
+        calls = CounterMetricFamily(
+            "sage_gateway_ledger_calls", "Requests with an id, by outcome", labels=["outcome"]
+        )
+        for outcome, count in self.calls.items():
+            calls.add_metric([outcome], count)
+        yield calls
+        yield CounterMetricFamily("sage_gateway_ledger_records", "Answers recorded", self.records)
         stored = GaugeMetricFamily(
             "sage_gateway_ledger_bytes", "Bytes of the recorded answers", labels=["store"]
         )

@@ -25,6 +25,7 @@ class InFlightCall:
     """``on_detached`` is called when the last listener leaves before the end.
 
     ``source``: the header's value for all listeners, if the answer is not from this call's engine.
+    ``abandoned``: the gateway itself ends the call.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class InFlightCall:
         self.key = key
         self.source: str | None = None
         self.truncated = False
+        self.abandoned = False
         self.is_over = False
         self.listeners = 0
         self.task: asyncio.Task[None] | None = None
@@ -100,6 +102,10 @@ class InFlightCall:
         self._error = error
         self.end()
 
+    def abandon(self) -> None:
+        """Note that the gateway itself ends the call, not its clients."""
+        self.abandoned = True
+
     def events_so_far(self) -> bytes:
         """All events of the stream; not of a truncated one."""
         return b"".join(self._chunks)
@@ -136,7 +142,7 @@ class InFlightCall:
                 self._progress.set()
                 self._leave()
 
-        return StreamingResponse(events, close, self._headers(source))
+        return StreamingResponse(events, close, self._headers(source), on_abandon=self.abandon)
 
     async def _events(self, listener: object) -> AsyncGenerator[bytes, None]:
         while True:
@@ -172,11 +178,11 @@ class InFlightCall:
         self._dropped_chunks += count
         return count > 0
 
-    async def _wait(self) -> None:
-        """Return after the next ``_notify``."""
+    def _wait(self) -> "asyncio.Future[None]":
+        """Done after the next ``_notify``."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        await waiter
+        return waiter
 
     def _notify(self) -> None:
         waiters, self._waiters = self._waiters, []

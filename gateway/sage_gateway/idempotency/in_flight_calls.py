@@ -30,12 +30,13 @@ from sage_gateway.idempotency.in_flight_call import COALESCED, REPLAYED, InFligh
 from sage_gateway.idempotency.resilient_store import ResilientStore, Unavailable
 from sage_gateway.idempotency.store_protocol import IdempotencyStore, RecordedAnswer
 from sage_gateway.openai.completeness import is_complete
+from sage_gateway.requests.request import Answering, Request
 from sage_gateway.requests.response import Response, StreamFacts, StreamingResponse
 
 log = logging.getLogger("sage.gateway")
 
 #: Makes the call, at an engine.
-Dispatch = Callable[[], Awaitable[Response | StreamingResponse]]
+Dispatch = Callable[[Request], Awaitable[Response | StreamingResponse]]
 POLL_MIN_S = 0.02
 POLL_MAX_S = 0.5
 
@@ -53,9 +54,15 @@ class InFlightCalls:
     """The calls in flight whose answers are recorded in one store."""
 
     def __init__(
-        self, store: IdempotencyStore, *, limits: InFlightLimits, metrics: IdempotencyMetrics
+        self,
+        store: IdempotencyStore,
+        dispatch: Dispatch,
+        *,
+        limits: InFlightLimits,
+        metrics: IdempotencyMetrics,
     ) -> None:
         self._store = ResilientStore(store, metrics)
+        self._dispatch = dispatch
         self._limits = limits
         self._metrics = metrics
         self._calls: dict[bytes, InFlightCall] = {}
@@ -66,51 +73,58 @@ class InFlightCalls:
         await self._store.open()
 
     async def close(self) -> None:
-        """Abort every call and close the store."""
+        """Abort every call, without a charge, and close the store."""
+        for call in self._calls.values():
+            call.abandon()
         tasks = [call.task for call in self._calls.values() if call.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._store.close()
 
-    async def answer(self, key: IdempotencyKey, dispatch: Dispatch) -> Response | StreamingResponse:
-        """The one answer to ``key``; ``dispatch`` runs only if the call is new.
+    def answer(self, key: IdempotencyKey, request: Request) -> Answering:
+        """The one answer to ``key``; ``request`` is dispatched only if the call is new.
 
         Raises:
             IdempotencyKeyReused, NoReplica: the id belongs to another body; the gateway stops.
         """
         call = self._calls.get(key.name)
         if call is None:
-            return await self._start(key, dispatch).listen(None)
+            return self._start(key, request).listen(None)
+        return self._join(call, key, request)
+
+    async def _join(
+        self, call: InFlightCall, key: IdempotencyKey, request: Request
+    ) -> Response | StreamingResponse:
         if call.key.digest != key.digest:
-            self._metrics.calls["refused"].inc()
+            self._metrics.calls["refused"] += 1
             raise _key_reused()
         if call.truncated:
-            self._metrics.calls["bypassed"].inc()
-            return await dispatch()
+            self._metrics.calls["bypassed"] += 1
+            return await self._dispatch(request)
         self._attach(call)
         found = await call.listen(COALESCED)
-        self._metrics.calls["replayed" if call.source == REPLAYED else "coalesced"].inc()
+        self._metrics.calls["replayed" if call.source == REPLAYED else "coalesced"] += 1
         return found
 
-    def _start(self, key: IdempotencyKey, dispatch: Dispatch) -> InFlightCall:
+    def _start(self, key: IdempotencyKey, request: Request) -> InFlightCall:
         bytes_max = self._limits.answer_bytes_max
         call = InFlightCall(key, bytes_max=bytes_max, on_detached=self._detach)
         self._calls[key.name] = call
-        call.task = asyncio.create_task(self._run(call, dispatch))
+        call.task = asyncio.get_running_loop().create_task(self._run(call, request))
         return call
 
-    async def _run(self, call: InFlightCall, dispatch: Dispatch) -> None:
+    async def _run(self, call: InFlightCall, request: Request) -> None:
         claims = recorded = False
         try:
             found = await self._claim(call)
             if isinstance(found, RecordedAnswer):
-                self._metrics.calls["coalesced" if call.source else "replayed"].inc()
+                self._metrics.calls["coalesced" if call.source else "replayed"] += 1
                 return call.replay(found)
             call.source = None
             claims = found is None
-            self._metrics.calls["dispatched" if claims else "bypassed"].inc()
-            recorded = await self._deliver(call, await dispatch(), claims)
+            self._metrics.calls["dispatched" if claims else "bypassed"] += 1
+            recorded = await self._deliver(call, await self._dispatch(request), claims)
         except asyncio.CancelledError:
             call.fail(NoReplica("this call was ended; ask again", retry_after_s=1))
             raise
@@ -138,7 +152,7 @@ class InFlightCalls:
                     assert isinstance(known, RecordedAnswer)
                     return known
                 case NextStep.REFUSE:
-                    self._metrics.calls["refused"].inc()
+                    self._metrics.calls["refused"] += 1
                     raise _key_reused()
                 case NextStep.WAIT:
                     call.source = COALESCED
@@ -165,7 +179,7 @@ class InFlightCalls:
                 await call.add_events(chunk)
             call.end()
         finally:
-            await found.close()
+            await (found.abandon() if call.abandoned else found.close())
         return recording.succeeded
 
     async def record_stream(self, call: InFlightCall, last: bytes, *, complete: bool) -> bool:
@@ -234,8 +248,8 @@ class StreamRecording:
         self._call = call
 
     async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
-        """Record all events, unless one of them is an error."""
-        complete = not facts.broken
+        """Record all events, unless there are none or one is an error."""
+        complete = facts.events > 0 and not facts.broken
         self.succeeded = await self._calls.record_stream(self._call, chunk, complete=complete)
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:

@@ -66,7 +66,7 @@ class ResilientStore:
             self._rest("record an answer", error)
             return False
         self._metrics.write_seconds.observe(time.perf_counter() - start)
-        self._metrics.records.inc()
+        self._metrics.records += 1
         return True
 
     async def release(self, key: bytes) -> None:

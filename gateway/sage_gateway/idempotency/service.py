@@ -4,7 +4,6 @@ The user-facing name is the generation ledger: an answer that was generated is p
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -15,7 +14,8 @@ from sage_gateway.idempotency.decisions import idempotency_key
 from sage_gateway.idempotency.in_flight_calls import InFlightCalls, InFlightLimits
 from sage_gateway.idempotency.memory import MemoryIdempotencyStore
 from sage_gateway.idempotency.store_protocol import IdempotencyStore
-from sage_gateway.requests.request import Handler, Request
+from sage_gateway.observability.request_tracker import status_after
+from sage_gateway.requests.request import Answering, Handler, Request
 from sage_gateway.requests.response import Response, StreamingResponse
 
 GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
@@ -39,7 +39,7 @@ class Idempotency:
         metrics.stores.update(generations=_store(spec, folder), vectors=vectors)
         limits = InFlightLimits(spec.answer_bytes_max, spec.grace_s, spec.orphans_max)
         self._by_store = {
-            name: InFlightCalls(store, limits=limits, metrics=metrics)
+            name: InFlightCalls(store, self._send, limits=limits, metrics=metrics)
             for name, store in metrics.stores.items()
         }
         self._by_path = {
@@ -57,7 +57,7 @@ class Idempotency:
         for calls in self._by_store.values():
             await calls.close()
 
-    async def handle(self, request: Request) -> Response | StreamingResponse:
+    def handle(self, request: Request) -> Answering:
         """The recorded answer, that of the same call in flight, or that of the next handler.
 
         Raises:
@@ -67,10 +67,22 @@ class Idempotency:
         calls = self._by_path.get(request.path)
         key = idempotency_key(request.path, request.headers, request.body) if calls else None
         if calls is None or key is None:
-            return await self._next.handle(request)
+            return self._send(request)
         if request.path in GENERATIONS:
             request.record_key = key.name
-        return await calls.answer(key, partial(self._next.handle, request))
+        return calls.answer(key, request)
+
+    async def _send(self, request: Request) -> Response | StreamingResponse:
+        """The answer of the next handlers, which charge it; then its outcome is reported."""
+        try:
+            found = await self._next.handle(request)
+        except BaseException as error:
+            if request.outcome is not None:  # there is an answer, but it could not be charged
+                request.end(status_after(error))
+            raise
+        if isinstance(found, Response):
+            request.end(found.status, found.used)
+        return found
 
 
 def _store(spec: LedgerSpec, folder: Path) -> IdempotencyStore:

@@ -32,7 +32,10 @@ class Inference:
         self._pipelines = pipelines
 
     async def handle(self, request: Request) -> Response | StreamingResponse:
-        """The answer; its outcome is reported once, when its last byte was read.
+        """The answer. Its outcome is reported once: that of a stream when its last byte was read.
+
+        A whole answer to a request with an API key is still to be charged, which may fail: the
+        handler after that reports it, by :meth:`Request.end`.
 
         Raises:
             GatewayError: the request is not answered.
@@ -52,8 +55,10 @@ class Inference:
         if isinstance(found, StreamingResponse):
             tracker.first_bytes()
             found.observe(tracker)
-        else:
+        elif request.key is None:  # a call of a search or a pipeline
             tracker.end(found.status, found.used)
+        else:
+            request.outcome = tracker
         return found
 
     async def _answer(

@@ -7,6 +7,8 @@ from sage_gateway.models.model import Model
 from sage_gateway.observability.logs import RequestLog
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.observability.tracing import Span, Tracing
+from sage_gateway.openai.error_table import status_of
+from sage_gateway.openai.foreign_errors import gateway_error
 from sage_gateway.replay import Recorder
 from sage_gateway.replay.recorder import RequestRecording
 from sage_gateway.requests.request import Request
@@ -36,6 +38,7 @@ class RequestTracking:
     def begin(self, request: Request) -> "RequestTracker":
         """A tracker for ``request``; its time starts now."""
         self.metrics.in_flight += 1
+        request.tracked = True
         span = self.tracing.begin(request) if self.tracing else None
         if span is not None:
             request.traceparent = span.traceparent
@@ -95,7 +98,7 @@ class RequestTracker:
         self._queued = queued
         self._dispatched_s = now_s = time.monotonic()
         waited_s = now_s - queued.arrived_s
-        self._tracking.metrics.queue_wait.labels(model.name).observe(waited_s)
+        self._tracking.metrics.queue_wait_of(model.name).observe(waited_s)
         if not queued.background:
             model.load.waits.add(waited_s)
 
@@ -113,9 +116,9 @@ class RequestTracker:
         """The outcome is known at the end only."""
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
-        """A stream is over; without ``complete`` the client disconnected."""
-        if complete:
-            self.end(502 if facts.broken else 200, {"out": facts.deltas, **facts.used})
+        """A stream is over; if it is neither ``complete`` nor broken, the client disconnected."""
+        if complete or facts.broken:
+            self.end(facts.status, {"out": facts.deltas, **facts.used})
         else:
             self.end(CLIENT_CLOSED)
 
@@ -125,14 +128,14 @@ class RequestTracker:
             return
         self._open = False
         now_s = time.perf_counter()
-        seconds = now_s - self._started_s
+        seconds = now_s - self._request.received_s
         metrics = self._tracking.metrics
         metrics.in_flight -= 1
-        requests, histogram = metrics.outcome(self._request.route, self.model, status)
-        requests.inc()
-        histogram.observe(seconds)
+        route = self._request.route
+        metrics.requests[route, self.model, status] += 1
+        metrics.seconds_of(route, self.model).observe(seconds)
         for direction, count in used.items():
-            metrics.tokens_of(self.model, direction).inc(count)
+            metrics.tokens[self.model, direction] += count
         if status == 200 and self._pool_model is not None:
             self._learn(self._pool_model, used, now_s)
         if self._recording is not None:
@@ -159,3 +162,8 @@ class RequestTracker:
             "model": self.model,
             "tenant": request.tenant,
         }
+
+
+def status_after(error: BaseException) -> int:
+    """The status of a request that ended with ``error``; 499 if it was cancelled."""
+    return status_of(gateway_error(error)) if isinstance(error, Exception) else CLIENT_CLOSED

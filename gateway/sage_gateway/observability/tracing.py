@@ -20,10 +20,15 @@ from sage_gateway.requests.request import Request
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
     from opentelemetry.trace import Span as OtelSpan
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 CHARS_MAX = 200
+#: In ``traceparent``, as in ``00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01``.
+TRACE_ID = slice(3, 35)
+FLAGS_DIGIT = 54
+SAMPLED_DIGITS = frozenset(b"13579bdf")
 
 
 class Span:
@@ -46,8 +51,6 @@ class Span:
 
     def end(self, status: int, model: str, tokens: Mapping[str, int]) -> None:
         """The request is over; ``tokens`` by direction, ``in`` and ``out``."""
-        from opentelemetry.trace import StatusCode
-
         span = self._span
         span.set_attribute("gen_ai.request.model", model)
         span.set_attribute("http.response.status_code", status)
@@ -55,25 +58,33 @@ class Span:
             if direction in tokens:
                 span.set_attribute(f"gen_ai.usage.{name}_tokens", tokens[direction])
         if status >= 500:
+            from opentelemetry.trace import StatusCode
+
             span.set_status(StatusCode.ERROR)
         span.end()
 
 
 class Tracing:
-    """Starts spans for the exporter, which has its own thread and a bounded queue."""
+    """Starts spans for the exporter, which has its own thread and a bounded queue.
 
-    def __init__(self, provider: "TracerProvider") -> None:
+    ``share`` samples the requests whose ``traceparent`` is not sampled.
+    """
+
+    def __init__(self, provider: "TracerProvider", share: "TraceIdRatioBased") -> None:
+        from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._provider = provider
         self._tracer = provider.get_tracer("sage_gateway")
         self._extract = TraceContextTextMapPropagator().extract
+        self._kind = SpanKind.SERVER
+        self._share = share
 
     def begin(self, request: Request) -> Span | None:
         """The request's span; None when it is not sampled."""
-        from opentelemetry.trace import SpanKind
-
         shown = request.headers.get(b"traceparent", b"")
+        if not self._may_be_sampled(shown):  # a span that is not recorded takes 10 us, this 0.2 us
+            return None
         carrier = {"traceparent": shown[:CHARS_MAX].decode("latin-1")}
         attributes = {
             "http.route": request.route,
@@ -84,11 +95,24 @@ class Tracing:
         span = self._tracer.start_span(
             f"POST {request.route}",
             context=self._extract(carrier),
-            kind=SpanKind.SERVER,
+            kind=self._kind,
             attributes={name: value for name, value in attributes.items() if value},
             start_time=time.time_ns(),
         )
         return Span(span) if span.is_recording() else None
+
+    def _may_be_sampled(self, traceparent: bytes) -> bool:
+        """False where the sampler would refuse the span; the sampler decides about the others."""
+        if len(traceparent) > FLAGS_DIGIT and traceparent[FLAGS_DIGIT] in SAMPLED_DIGITS:
+            return True
+        share = self._share
+        if not share.bound:
+            return False
+        try:
+            trace_id = int(traceparent[TRACE_ID], 16)
+        except ValueError:  # there is none, so the span makes one
+            return True
+        return trace_id & share.TRACE_ID_LIMIT < share.bound
 
     def close(self) -> None:
         """Export what is left; blocks for as long as ``OTEL_BSP_EXPORT_TIMEOUT`` says."""
@@ -116,7 +140,7 @@ def tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None:
         resource=Resource.create({"service.name": name}),
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider)
+    return Tracing(provider, share)
 
 
 def _share(text: str) -> float:

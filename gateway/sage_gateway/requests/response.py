@@ -18,6 +18,8 @@ from sage_gateway.openai.schema import tokens
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 DONE = b"data: [DONE]\n\n"
+#: Statuses of a stream with an error event, and of one that the gateway itself ends.
+ENGINE_FAILED, GATEWAY_STOPS = 502, 503
 NO_TOKENS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -34,13 +36,18 @@ class StreamFacts(msgspec.Struct, gc=False):
     """Facts about a stream up to its last chunk, found in one scan of each chunk.
 
     ``events``: without ``[DONE]``. ``deltas``: pieces of text. ``used``: the tokens that the engine
-    counted. ``broken``: one of the events is an error.
+    counted. ``status``: 200, or that of the error that broke the stream.
     """
 
     events: int = 0
     deltas: int = 0
     used: Mapping[str, int] = NO_TOKENS
-    broken: bool = False
+    status: int = 200
+
+    @property
+    def broken(self) -> bool:
+        """Whether one of the events is an error, or the gateway itself ended the stream."""
+        return self.status != 200
 
     def scan(self, chunk: bytes) -> bool:
         """Add the facts of a chunk of whole events; whether it ends with ``[DONE]``."""
@@ -50,7 +57,7 @@ class StreamFacts(msgspec.Struct, gc=False):
         if b'"usage":' in chunk and (found := tokens(chunk)):
             self.used = found
         if b'{"error"' in chunk and has_error_event(chunk):
-            self.broken = True
+            self.status = ENGINE_FAILED
         done = chunk.endswith(END)
         self.events -= done
         return done
@@ -68,24 +75,27 @@ class StreamObserver(Protocol):
         ...
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
-        """Called once, after the last chunk (``complete``) or when the stream is abandoned."""
+        """Called once, after the last chunk (``complete``) or when the stream is closed before."""
         ...
 
 
 class StreamingResponse:
     """Server-sent events in chunks of whole events; iterate over it. ``close`` must be awaited."""
 
-    __slots__ = ("_chunks", "_close", "_ended", "_facts", "_observers", "headers")
+    __slots__ = ("_chunks", "_close", "_ended", "_facts", "_observers", "_on_abandon", "headers")
 
     def __init__(
         self,
         chunks: AsyncIterator[bytes],
         close: Callable[[], Awaitable[None]],
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        on_abandon: Callable[[], None] | None = None,
     ) -> None:
         self.headers = headers
         self._chunks = chunks
         self._close = close
+        self._on_abandon = on_abandon
         self._observers: list[StreamObserver] = []
         self._facts = StreamFacts()
         self._ended = False
@@ -117,7 +127,7 @@ class StreamingResponse:
             for observer in self._observers:
                 await observer.before_done(facts, chunk)
         except GatewayError as error:
-            facts.broken = True
+            facts.status = status_of(error)
             await self._end(complete=True)
             return error_event(error)
         return chunk
@@ -126,6 +136,16 @@ class StreamingResponse:
         """Release the source; observers learn that the rest was not read, if it was not."""
         await self._close()
         await self._end(complete=False)
+
+    async def abandon(self) -> None:
+        """Close a stream that the gateway itself ends: it is broken, and its client pays nothing.
+
+        ``on_abandon`` is called before ``close``.
+        """
+        self._facts.status = GATEWAY_STOPS
+        if self._on_abandon is not None:
+            self._on_abandon()
+        await self.close()
 
     async def _end(self, *, complete: bool) -> None:
         if self._ended:
