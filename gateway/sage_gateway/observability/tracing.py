@@ -83,7 +83,7 @@ class Tracing:
     def begin(self, request: Request) -> Span | None:
         """The request's span; None when it is not sampled."""
         shown = request.headers.get(b"traceparent", b"")
-        if not self._may_be_sampled(shown):  # a span that is not recorded takes 10 us, this 0.2 us
+        if not self._may_be_sampled(shown):  # making a span that is not recorded takes 7 to 12 us
             return None
         carrier = {"traceparent": shown[:CHARS_MAX].decode("latin-1")}
         attributes = {
