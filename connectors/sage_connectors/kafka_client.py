@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import tenacity
+
 from sage_connectors.kafka_connection import client, library, servers_of
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.records import Record
@@ -23,6 +25,7 @@ RECORD_BYTES_MAX = 32 << 20
 #: kafka-python would wait up to 30 s before it looks for a broker that is back.
 RECONNECT_MS_MAX = 1_000
 IN_FLIGHT_MAX = 10_000
+COORDINATOR_MAX_S = 30
 #: A broker's default limit, and what a sink asks for where the broker allows it.
 TRANSACTION_MS_USUAL, TRANSACTION_MS_MAX = 900_000, 7_200_000
 
@@ -141,8 +144,17 @@ def committed_offsets(group: str, topic: str, servers: str = "") -> int:
     Raises:
         StoreUnavailable: the broker is away.
     """
+    errors = library().errors
+    retry = tenacity.Retrying(  # a broker loads a group's coordinator when it is first asked
+        retry=tenacity.retry_if_exception_type(
+            (errors.CoordinatorLoadInProgressError, errors.CoordinatorNotAvailableError)
+        ),
+        wait=tenacity.wait_fixed(0.2),
+        stop=tenacity.stop_after_delay(COORDINATOR_MAX_S),
+        reraise=True,
+    )
     with client("KafkaAdminClient", servers) as admin:
-        offsets = admin.list_group_offsets(group).get(group, {})
+        offsets = retry(admin.list_group_offsets, group).get(group, {})
         return sum(max(0, o.offset) for p, o in offsets.items() if p.topic == topic)
 
 

@@ -4,13 +4,15 @@ import pickle
 import socket
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sage_connectors import Kafka, kafka
+from sage_connectors import Kafka, kafka, kafka_client
 from sage_connectors.kafka_client import (
+    committed_offsets,
     delete_topic,
     drain,
     end_offsets,
@@ -89,6 +91,24 @@ def test_servers_without_a_port_are_a_config_error() -> None:
 def test_the_error_for_an_unavailable_broker_names_its_address() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1"):
         feed("t", [(None, b"x")], "127.0.0.1:1")
+
+
+def test_offsets_are_asked_for_again_while_the_group_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"jobs": {library().TopicPartition("in", 0): SimpleNamespace(offset=7)}}
+    answers = [library().errors.CoordinatorLoadInProgressError(), found]
+
+    def list_group_offsets(group: str) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    admin = SimpleNamespace(list_group_offsets=list_group_offsets)
+    monkeypatch.setattr(kafka_client, "client", lambda *_: nullcontext(admin))
+
+    assert committed_offsets("jobs", "in") == 7
 
 
 @pytest.fixture
