@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import tenacity
 
@@ -15,6 +15,7 @@ from sage_connectors.kafka_connection import client, library, servers_of
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.records import Record
 
+T = TypeVar("T")
 #: Key, value, and maybe headers and the timestamp in milliseconds.
 Message = (
     tuple[bytes | None, bytes | None]
@@ -144,18 +145,25 @@ def committed_offsets(group: str, topic: str, servers: str = "") -> int:
     Raises:
         StoreUnavailable: the broker is away.
     """
+    with client("KafkaAdminClient", servers) as admin:
+        offsets = with_coordinator(lambda: admin.list_group_offsets(group)).get(group, {})
+        return sum(max(0, o.offset) for p, o in offsets.items() if p.topic == topic)
+
+
+def with_coordinator(ask: Callable[[], T]) -> T:
+    """What ``ask`` returns, asked again while the broker loads the group's coordinator.
+
+    A broker does that when a group is first asked for; on a new stack it takes some seconds.
+    """
     errors = library().errors
-    retry = tenacity.Retrying(  # a broker loads a group's coordinator when it is first asked
-        retry=tenacity.retry_if_exception_type(
-            (errors.CoordinatorLoadInProgressError, errors.CoordinatorNotAvailableError)
-        ),
+    loading = errors.CoordinatorLoadInProgressError, errors.CoordinatorNotAvailableError
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(loading),
         wait=tenacity.wait_fixed(0.2),
         stop=tenacity.stop_after_delay(COORDINATOR_MAX_S),
         reraise=True,
     )
-    with client("KafkaAdminClient", servers) as admin:
-        offsets = retry(admin.list_group_offsets, group).get(group, {})
-        return sum(max(0, o.offset) for p, o in offsets.items() if p.topic == topic)
+    return retry(ask)
 
 
 def transaction_timeout_ms(servers: str = "") -> int:

@@ -42,7 +42,6 @@ import orjson
 
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
-from sage_flink.common.settings import Settings
 from sage_flink.db.collection import Collection
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, query_vector
@@ -89,7 +88,7 @@ class MilvusStore:
 
     def __init__(self, spec: Collection, create: bool = True) -> None:
         self.spec = spec
-        self.url = spec.url or Settings.load().milvus_url
+        self.url = spec.address
         # It logs every error that it raises, ten lines each; here they are wrapped and raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self.client = self._call(

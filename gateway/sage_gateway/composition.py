@@ -112,7 +112,7 @@ def build(
     tracking = RequestTracking(metrics, requests, recorder=_recorder(spec), tracing=tracing())
     inference = _inference(catalog, tracking, open_store, registry.load(settings, factories))
     data = _data(settings)
-    accounting = _accounting(spec, data, keys, catalog, inference.inference, metrics.registry)
+    accounting = _accounting(spec, data, keys, catalog, inference, metrics.registry)
     background = _background(settings, spec, bucket, catalog, metrics.registry, accounting)
 
     @contextlib.asynccontextmanager
@@ -147,16 +147,17 @@ def _accounting(
     data: Path,
     keys: Keys,
     catalog: ModelCatalog,
-    inference: Inference,
+    parts: InferenceParts,
     metrics: CollectorRegistry,
 ) -> AccountingParts:
-    tenants = Tenants(keys, store(spec.ledger, data))
+    inference, tenants = parts.inference, Tenants(keys, store(spec.ledger, data))
     quota = Quota(
         tenants, spec.tenants, catalog.pool, metrics, inference, pipelines=catalog.pipelines
     )
     idempotency = Idempotency(spec.ledger, data, metrics, quota)
     cache = ResponseCache(spec.cache, store_of(spec.cache, spec.ledger), metrics, idempotency)
-    return AccountingParts(tenants, idempotency, cache, RequestPipeline(cache, inference))
+    handler = RequestPipeline(cache, inference, parts.tracking)
+    return AccountingParts(tenants, idempotency, cache, handler)
 
 
 def _background(

@@ -61,8 +61,12 @@ class Collection:
     @property
     def place(self) -> tuple[str, str, str]:
         """Where the rows are: equal for two sinks that write into the same collection."""
-        default = Settings.load().milvus_url if self.store == "milvus" else ""
-        return self.store, self.url or default, self.name
+        return self.store, self.address, self.name
+
+    @property
+    def address(self) -> str:
+        """The server's URL; empty for a store without a server."""
+        return self.url or (Settings.load().milvus_url if self.store == "milvus" else "")
 
     def open(self, *, create: bool = True) -> VectorStore:
         """The store, connected; with ``create`` the collection is created when it is absent.

@@ -4,21 +4,20 @@ import pickle
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sage_connectors import Kafka, kafka, kafka_client
+from sage_connectors import Kafka, kafka
 from sage_connectors.kafka_client import (
-    committed_offsets,
     delete_topic,
     drain,
     end_offsets,
     ensure_topic,
     feed,
     transaction_timeout_ms,
+    with_coordinator,
 )
 from sage_connectors.kafka_connection import _network, library
 from sage_flink.common import ConfigError, Settings, StoreUnavailable
@@ -93,22 +92,29 @@ def test_the_error_for_an_unavailable_broker_names_its_address() -> None:
         feed("t", [(None, b"x")], "127.0.0.1:1")
 
 
-def test_offsets_are_asked_for_again_while_the_group_is_loaded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = {"jobs": {library().TopicPartition("in", 0): SimpleNamespace(offset=7)}}
-    answers = [library().errors.CoordinatorLoadInProgressError(), found]
+def test_a_group_is_asked_for_again_while_its_coordinator_is_loaded() -> None:
+    errors = library().errors
+    left = [errors.CoordinatorLoadInProgressError(), errors.CoordinatorNotAvailableError()]
 
-    def list_group_offsets(group: str) -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def ask() -> str:
+        if left:
+            raise left.pop()
+        return "offsets"
 
-    admin = SimpleNamespace(list_group_offsets=list_group_offsets)
-    monkeypatch.setattr(kafka_client, "client", lambda *_: nullcontext(admin))
+    assert with_coordinator(ask) == "offsets"
 
-    assert committed_offsets("jobs", "in") == 7
+
+def test_another_error_of_a_group_is_raised_at_once() -> None:
+    calls = []
+
+    def ask() -> None:
+        calls.append(1)
+        raise library().errors.GroupAuthorizationFailedError
+
+    with pytest.raises(library().errors.GroupAuthorizationFailedError):
+        with_coordinator(ask)
+
+    assert len(calls) == 1
 
 
 @pytest.fixture

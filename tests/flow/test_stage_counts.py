@@ -9,16 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from metrics import Metrics
 
-pytest.importorskip("pyflink")
+from sage_flink.common import Record, Rejected, decode, encode
+from sage_flink.common.records import encode_many
+from sage_flink.flow import BatchLimits, FlatMap, Refusal
+from sage_flink.flow.flink.python_steps import FlatMapStep
+from sage_flink.flow.flink.stage import Stage
+from sage_flink.flow.flink.write_step import WriteStep
+
 # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-from sage_flink.common import Record, Rejected, decode, encode  # noqa: E402
-from sage_flink.common.records import encode_many  # noqa: E402
-from sage_flink.flow import BatchLimits, FlatMap, Refusal  # noqa: E402
-from sage_flink.flow.flink.python_steps import FlatMapStep  # noqa: E402
-from sage_flink.flow.flink.stage import Stage  # noqa: E402
-from sage_flink.flow.flink.write_step import WriteStep  # noqa: E402
 
 
 def repeat(record):

@@ -9,21 +9,20 @@ import numpy as np
 import pytest
 from metrics import Metrics
 
-pytest.importorskip("pyflink")
+import sage_flink as sage
+from sage_connectors import DecodeFile
+from sage_flink.common import Record, decode, encode
+from sage_flink.common.dead_letters import DeadLetter, from_message
+from sage_flink.flow import Call, FlatMap
+from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
+from sage_flink.flow.flink.stage import Stage, Step
+from sage_flink.flow.functions import Map
+from sage_flink.flow.lists import ListSink, ListSource
+from sage_flink.inference import EchoPool
+from sage_flink.operators import DecodeDocument
+
 # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-import sage_flink as sage  # noqa: E402
-from sage_connectors import DecodeFile  # noqa: E402
-from sage_flink.common import Record, decode, encode  # noqa: E402
-from sage_flink.common.dead_letters import DeadLetter, from_message  # noqa: E402
-from sage_flink.flow import Call, FlatMap  # noqa: E402
-from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep  # noqa: E402
-from sage_flink.flow.flink.stage import Stage, Step  # noqa: E402
-from sage_flink.flow.functions import Map  # noqa: E402
-from sage_flink.flow.lists import ListSink, ListSource  # noqa: E402
-from sage_flink.inference import EchoPool  # noqa: E402
-from sage_flink.operators import DecodeDocument  # noqa: E402
 
 RECORD = Record("t/0/1", b"x", 5, b"k", {"h": b"v"}, "t/0/1")
 

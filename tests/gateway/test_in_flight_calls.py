@@ -1,8 +1,10 @@
 """Calls in flight: which answers are recorded, and how a call ends without its clients."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sage_gateway.errors import GatewayError
@@ -107,28 +109,21 @@ async def test_a_stream_that_ends_with_the_gateway_is_broken_and_not_left_by_its
     assert engine.observer.ends == [(False, 503)]
 
 
-async def test_a_call_that_cannot_continue_when_the_gateway_stops_is_broken_too() -> None:
+@pytest.mark.parametrize(
+    ("end", "status"), [(StreamingResponse.abandon, 503), (StreamingResponse.close, 200)]
+)
+async def test_a_call_that_cannot_continue_alone_is_broken_by_the_gateway_and_left_by_a_client(
+    end: Callable[[StreamingResponse], Awaitable[None]], status: int
+) -> None:
     engine = Engine(EVENT, hangs=True)
     calls = calls_of(engine, detached_max=0)
     stream = await stream_of(calls)
     assert await anext(stream) == EVENT
 
-    await stream.abandon()
+    await end(stream)
     await engine.observer.ended.wait()
 
-    assert engine.observer.ends == [(False, 503)]
-
-
-async def test_a_call_that_cannot_continue_without_its_client_was_left_by_it() -> None:
-    engine = Engine(EVENT, hangs=True)
-    calls = calls_of(engine, detached_max=0)
-    stream = await stream_of(calls)
-    assert await anext(stream) == EVENT
-
-    await stream.close()
-    await engine.observer.ended.wait()
-
-    assert engine.observer.ends == [(False, 200)]
+    assert engine.observer.ends == [(False, status)]
 
 
 class SlowEngine:

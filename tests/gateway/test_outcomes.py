@@ -12,6 +12,8 @@ import pytest
 from typing_extensions import override
 
 from sage_flink.common import StoreUnavailable
+from sage_gateway.batches.batch_store import OwnedBatch
+from sage_gateway.batches.schema import Batch
 from sage_gateway.cache import ResponseCache
 from sage_gateway.cache.memory import MemoryCacheStore
 from sage_gateway.config.pool_spec import CacheSpec, LedgerSpec, LimitsSpec, PoolSpec
@@ -21,7 +23,7 @@ from sage_gateway.errors import EngineFailed
 from sage_gateway.http.asgi_app import GatewayApp
 from sage_gateway.idempotency import Idempotency
 from sage_gateway.inference.inference import Inference
-from sage_gateway.inference.request_pipeline import RequestPipeline
+from sage_gateway.inference.request_pipeline import BatchRequests, RequestPipeline
 from sage_gateway.observability.logs import RequestLog
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.observability.request_tracker import RequestTracker, RequestTracking
@@ -113,16 +115,14 @@ class Outcomes:
         self.models, self.store = Models(), AwayStore()
         self.tenants = Tenants(Keys.of(KEY), self.store)
         registry = self.metrics.registry
-        inference = Inference(
-            RequestTracking(self.metrics, RequestLog(every=True)),
-            self.models,  # type: ignore[arg-type]
-        )
+        tracking = RequestTracking(self.metrics, RequestLog(every=True))
+        inference = Inference(tracking, self.models)  # type: ignore[arg-type]
         quota = Quota(self.tenants, {"local": limits}, pool, registry, inference)
         self.idempotency = Idempotency(LedgerSpec(), folder, registry, quota)
         store = MemoryCacheStore(bytes_max=1 << 20)
         cache = ResponseCache(CacheSpec(), store, registry, self.idempotency)
-        handler = RequestPipeline(cache, inference)
-        self.app = GatewayApp(self.tenants, handler, self.no_admin, file_bytes_max=1)
+        self.handler = RequestPipeline(cache, inference, tracking)
+        self.app = GatewayApp(self.tenants, self.handler, self.no_admin, file_bytes_max=1)
 
     async def no_admin(self, *_: object) -> None:
         raise AssertionError("no test asks for it")
@@ -196,6 +196,25 @@ async def test_a_budget_that_cannot_be_looked_up_is_a_503_that_is_counted(
     assert outcomes.counts() == {("-", "503"): 1}
     assert lines() == [(503, headers.get("x-request-id", ""))]
     assert outcomes.models.requests == 0
+
+
+async def test_a_line_of_a_batch_without_a_budget_is_counted(outcomes: Outcomes) -> None:
+    outcomes.store.away.add("admit")
+    batch = Batch(
+        id="batch_1",
+        endpoint=CHAT,
+        input_file_id="file_1",
+        completion_window="24h",
+        created_at=0,
+        expires_at=1,
+    )
+    line = b'{"model": "talk", "messages": [{"role": "user", "content": "x"}]}'
+
+    batches = BatchRequests(outcomes.tenants.keys, outcomes.handler)
+    answer = await batches.answer(OwnedBatch("local", "local", batch), CHAT, "line-1", line)
+
+    assert answer.status == 503
+    assert outcomes.counts() == {("-", "503"): 1}
 
 
 @WITH_AND_WITHOUT_ID

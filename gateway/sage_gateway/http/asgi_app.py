@@ -6,7 +6,6 @@ aborted, except a request with an id (see :mod:`sage_gateway.idempotency.in_flig
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -105,8 +104,6 @@ class GatewayApp:
         try:
             found = await self._handler.handle(request)
         except GatewayError as error:
-            if not request.tracked:
-                await self._track_error(request, error)
             return await _send(send, error_response(error))
         if isinstance(found, Response):
             return await _send(send, found)
@@ -118,12 +115,6 @@ class GatewayApp:
             raise
         finally:
             await found.close()
-
-    async def _track_error(self, request: Request, error: GatewayError) -> None:
-        """Have inference count and log an error of the handlers before it."""
-        request.payload, request.invalid = None, error
-        with contextlib.suppress(GatewayError):
-            await self._handler.handle(request)
 
 
 class _Client:

@@ -14,9 +14,7 @@ from sage_gateway.idempotency.decisions import idempotency_key
 from sage_gateway.idempotency.in_flight_calls import InFlightCalls, InFlightLimits
 from sage_gateway.idempotency.memory import MemoryIdempotencyStore
 from sage_gateway.idempotency.store_protocol import IdempotencyStore
-from sage_gateway.observability.request_tracker import status_after
 from sage_gateway.requests.request import Answering, Handler, Request
-from sage_gateway.requests.response import Response, StreamingResponse
 
 GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions"})
 VECTORS = frozenset({"/v1/embeddings", "/v1/rerank"})
@@ -39,7 +37,7 @@ class Idempotency:
         metrics.stores.update(generations=_store(spec, folder), vectors=vectors)
         limits = InFlightLimits(spec.answer_bytes_max, spec.grace_s, spec.orphans_max)
         self._by_store = {
-            name: InFlightCalls(store, self._send, limits=limits, metrics=metrics)
+            name: InFlightCalls(store, next_.handle, limits=limits, metrics=metrics)
             for name, store in metrics.stores.items()
         }
         self._by_path = {
@@ -67,22 +65,10 @@ class Idempotency:
         calls = self._by_path.get(request.path)
         key = idempotency_key(request.path, request.headers, request.body) if calls else None
         if calls is None or key is None:
-            return self._send(request)
+            return self._next.handle(request)
         if request.path in GENERATIONS:
             request.record_key = key.name
         return calls.answer(key, request)
-
-    async def _send(self, request: Request) -> Response | StreamingResponse:
-        """The answer of the next handlers, which charge it; then its outcome is reported."""
-        try:
-            found = await self._next.handle(request)
-        except BaseException as error:
-            if request.outcome is not None:  # there is an answer, but it could not be charged
-                request.end(status_after(error))
-            raise
-        if isinstance(found, Response):
-            request.end(found.status, found.used)
-        return found
 
 
 def _store(spec: LedgerSpec, folder: Path) -> IdempotencyStore:

@@ -35,7 +35,7 @@ class Inference:
         """The answer. Its outcome is reported once: that of a stream when its last byte was read.
 
         A whole answer to a request with an API key is still to be charged, which may fail: the
-        handler after that reports it, by :meth:`Request.end`.
+        quota reports its outcome, by :meth:`Request.end`.
 
         Raises:
             GatewayError: the request is not answered.
@@ -58,7 +58,7 @@ class Inference:
         elif request.key is None:  # a call of a search or a pipeline
             tracker.end(found.status, found.used)
         else:
-            request.outcome = tracker
+            request.reporter = tracker
         return found
 
     async def _answer(

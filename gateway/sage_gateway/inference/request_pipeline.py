@@ -2,6 +2,8 @@
 
 from sage_gateway.batches.batch_store import OwnedBatch
 from sage_gateway.errors import GatewayError, InvalidKey
+from sage_gateway.observability.request_tracker import RequestTracking
+from sage_gateway.openai.error_table import status_of
 from sage_gateway.requests.request import Handler, Request, read_request
 from sage_gateway.requests.response import Response, StreamingResponse, error_response
 from sage_gateway.tenants import Keys
@@ -13,12 +15,14 @@ class RequestPipeline:
     """Handler of every request that has an API key.
 
     ``first`` is the outermost handler, ``inference`` the innermost. A request that cannot be read
-    skips the handlers between them: inference reports the error.
+    skips the handlers between them. Inference tracks the requests that reach it; an error of a
+    handler before it is tracked here.
     """
 
-    def __init__(self, first: Handler, inference: Handler) -> None:
+    def __init__(self, first: Handler, inference: Handler, tracking: RequestTracking) -> None:
         self._first = first
         self._inference = inference
+        self._tracking = tracking
 
     async def handle(self, request: Request) -> Response | StreamingResponse:
         """The answer.
@@ -27,7 +31,12 @@ class RequestPipeline:
             GatewayError: the request is not answered.
         """
         handler = self._first if request.invalid is None else self._inference
-        return await handler.handle(request)
+        try:
+            return await handler.handle(request)
+        except GatewayError as error:
+            if not request.tracked:
+                self._tracking.begin(request).end(status_of(error))
+            raise
 
 
 class BatchRequests:

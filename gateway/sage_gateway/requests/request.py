@@ -48,7 +48,7 @@ class ApiKey(Protocol):
         ...
 
 
-class Outcome(Protocol):
+class OutcomeReporter(Protocol):
     """Where the outcome of a request is reported."""
 
     def end(self, status: int, used: Mapping[str, int] = NO_TOKENS) -> None:
@@ -67,8 +67,8 @@ class Request(msgspec.Struct, eq=False):
 
     Set on the way down: ``record_key`` names the idempotency record that will hold the answer;
     ``traceparent`` is that of the request's span, empty where it is not sampled. ``tracked``:
-    inference reports its outcome. ``outcome``: set by inference with a whole answer that is still
-    to be charged; see :meth:`end`.
+    its outcome is reported. ``reporter``: set by inference with a whole answer that is still to be
+    charged; see :meth:`end`.
     """
 
     path: str = ""
@@ -87,7 +87,7 @@ class Request(msgspec.Struct, eq=False):
     traceparent: str = ""
     all_fields: dict[str, Any] | None = None
     tracked: bool = False
-    outcome: Outcome | None = None
+    reporter: OutcomeReporter | None = None
     received_s: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
@@ -116,10 +116,9 @@ class Request(msgspec.Struct, eq=False):
         return self.all_fields
 
     def end(self, status: int, used: Mapping[str, int] = NO_TOKENS) -> None:
-        """Report the outcome, if inference left that to the handler after the charge."""
-        outcome, self.outcome = self.outcome, None
-        if outcome is not None:
-            outcome.end(status, used)
+        """Report the outcome, if inference left that to the quota."""
+        if self.reporter is not None:
+            self.reporter.end(status, used)
 
     def body_for(self, model: str) -> bytes:
         """The body with ``model`` as its model.

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.tenants import limits
-from sage_gateway.tenants.keys import NO_LIMITS, Key
+from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import AccountState, LimitRefusal
 from sage_gateway.tenants.store_protocol import Charge, MeteredCall, account_names
 
@@ -65,9 +65,5 @@ class AccountBalances:
 
 
 def _limited_accounts(call: MeteredCall) -> list[tuple[str, LimitsSpec]]:
-    """The accounts that have a limit. Most tenants have none: the comparison is the fast path."""
-    return [
-        account
-        for account in call.accounts()
-        if account[1] is not NO_LIMITS and limits.has_limit(account[1])
-    ]
+    """The accounts that have a limit."""
+    return [account for account in call.accounts() if limits.has_limit(account[1])]

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 from sage_flink.common import StoreUnavailable
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.controlplane.pool import Pool
+from sage_gateway.observability.request_tracker import status_after
 from sage_gateway.openai.routes import collection_of
 from sage_gateway.openai.schema import GenerationRequest, RerankRequest, SearchRequest
 from sage_gateway.requests.request import ApiKey, Handler, Request
@@ -79,8 +80,13 @@ class Quota:
             raise
         if isinstance(answer, StreamingResponse):
             answer.observe(charge)
-        else:
+            return answer
+        try:
             await charge.response(answer)
+        except BaseException as error:
+            request.end(status_after(error))
+            raise
+        request.end(answer.status, answer.used)
         return answer
 
     async def _hold(self, request: Request, key: ApiKey, cost: Cost) -> Hold | None:

@@ -19,7 +19,7 @@ import org.apache.flink.streaming.api.operators.python.process.ExternalPythonPro
  * takes 1 to 2 ms in a warm JVM, and some 30 ms in one that has just started on a busy machine. There
  * bundles of 10 ms held one or two records: a job with 600 records to catch up with spent its CPU
  * time on round trips, and gave its first output 43 to 51 s after a killed TaskManager instead of 19
- * to 22 s.
+ * to 24 s.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
