@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -18,6 +19,7 @@ from sage_gateway.config.pool_file import choose_file, load
 from sage_gateway.controlplane.engine_state import EngineStateStore
 from sage_gateway.engines import KNOWN
 from sage_gateway.http.asgi_app import GatewayApp
+from sage_gateway.http.gateway_protocol import GatewayProtocol
 from sage_gateway.observability import logs
 from sage_gateway.observability.logs import RequestLog
 from sage_gateway.tenants import Keys, local_key
@@ -26,12 +28,12 @@ STOP_S = 10
 YOUNG_MAX = 20_000
 
 
-def serve(app: GatewayApp, listener: socket.socket) -> None:
-    """Serve at ``listener`` until a signal; then complete the open requests, ``STOP_S`` at most."""
-    config = uvicorn.Config(
+def server_config(app: GatewayApp, **more: Any) -> uvicorn.Config:
+    """The server of ``app``, with ``more`` of uvicorn's settings."""
+    return uvicorn.Config(
         app,
-        loop="uvloop",
-        http="httptools",
+        http=GatewayProtocol,
+        ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
@@ -39,7 +41,13 @@ def serve(app: GatewayApp, listener: socket.socket) -> None:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_S,
+        **more,
     )
+
+
+def serve(app: GatewayApp, listener: socket.socket) -> None:
+    """Serve at ``listener`` until a signal; then complete the open requests, ``STOP_S`` at most."""
+    config = server_config(app, loop="uvloop")
     # The 80,000 objects of start-up stay. A full collection would scan them again and again, and
     # each scan stops every request for a tenth of a second. Later objects are rarely garbage that
     # only a collection finds: one every 700 objects, the default, took 3 % of the time.

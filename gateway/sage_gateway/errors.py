@@ -4,8 +4,8 @@ Raised where the failure happens; nothing here knows HTTP. ``openai/error_table.
 place that turns them into a status, a code and ``Retry-After``.
 
     GatewayError
-    ├── fix the request:  InvalidRequest, NotFound, Conflict, TooLarge, MethodNotAllowed,
-    │                     IdempotencyKeyReused
+    ├── fix the request:  InvalidRequest, NotFound, Conflict, TooLarge, HeadTooLarge,
+    │                     RequestTimeout, MethodNotAllowed, IdempotencyKeyReused
     ├── fix the key:      InvalidKey, MissingScope
     ├── try again later:  QueueFull, QuotaExceeded, NoReplica, EngineLost, StoreAway
     └── look at the pool: DeadlineExceeded, EngineTimeout, EngineFailed, InternalError
@@ -52,6 +52,18 @@ class Conflict(GatewayError):
 
 class TooLarge(GatewayError):
     """The body or an upload exceeds its limit."""
+
+
+class HeadTooLarge(GatewayError):
+    """The request line and the headers exceed their limit."""
+
+    default_code = "head_too_large"
+
+
+class RequestTimeout(GatewayError):
+    """The request did not arrive in time."""
+
+    default_code = "request_timeout"
 
 
 class MethodNotAllowed(GatewayError):

@@ -15,7 +15,7 @@ import uvicorn
 
 from sage_flink.common import Settings
 from sage_flink.tsdb import bucket
-from sage_gateway.app import listen
+from sage_gateway.app import listen, server_config
 from sage_gateway.composition import Gateway, build
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.controlplane.pool import Pool
@@ -102,8 +102,7 @@ def start_gateway(
     built = build(Settings(home=home, models=home), spec, Keys.of(KEY), **more)
     app = built.asgi
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(app, http="httptools", lifespan="on", log_level="error", ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(app))
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:

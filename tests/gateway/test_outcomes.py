@@ -1,14 +1,17 @@
 """Each request is counted and logged once, with the status that its client gets."""
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
+import orjson
 import pytest
+from app_server import serve_app
 from typing_extensions import override
 
 from sage_flink.common import StoreUnavailable
@@ -105,10 +108,11 @@ class Observer:
         self.ends.append((complete, facts.broken))
 
 
-class Outcomes:
-    """A gateway without engines, and what it counted."""
+class Outcomes(contextlib.AsyncExitStack):
+    """A gateway without engines, and what it counted; enter it to serve."""
 
     def __init__(self, limits: LimitsSpec, folder: Path) -> None:
+        super().__init__()
         spec = PoolSpec.model_validate({"models": {"talk": {"engine": "fake", "kind": "chat"}}})
         pool = Pool(spec, KNOWN, models=folder, logs=folder)
         self.metrics = Metrics(pool)
@@ -124,15 +128,22 @@ class Outcomes:
         self.handler = RequestPipeline(cache, inference, tracking)
         self.app = GatewayApp(self.tenants, self.handler, self.no_admin, file_bytes_max=1)
 
+    @override
+    async def __aenter__(self) -> Self:
+        await self.idempotency.open()
+        self.push_async_callback(self.idempotency.close)
+        self.server = await self.enter_async_context(serve_app(self.app))
+        client = httpx.AsyncClient(base_url=self.server.url)
+        self.client = await self.enter_async_context(client)
+        return self
+
     async def no_admin(self, *_: object) -> None:
         raise AssertionError("no test asks for it")
 
     async def ask(self, content: str = "hi", **more: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {KEY}", **more.pop("headers", {})}
         body = {"model": "talk", "messages": [{"role": "user", "content": content}], **more}
-        transport = httpx.ASGITransport(app=self.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            return await client.post(CHAT, json=body, headers=headers)
+        return await self.client.post(CHAT, json=body, headers=headers)
 
     def counts(self) -> dict[tuple[str, str], float]:
         """The number of requests by model and status."""
@@ -143,10 +154,8 @@ class Outcomes:
 @pytest.fixture
 async def outcomes(tmp_path: Path) -> AsyncIterator[Outcomes]:
     """A gateway whose tenant has a budget."""
-    found = Outcomes(BUDGET, tmp_path)
-    await found.idempotency.open()
-    yield found
-    await found.idempotency.close()
+    async with Outcomes(BUDGET, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -219,15 +228,12 @@ async def test_a_line_of_a_batch_without_a_budget_is_counted(outcomes: Outcomes)
 
 @WITH_AND_WITHOUT_ID
 async def test_a_refusal_of_the_quota_is_counted(tmp_path: Path, lines: Any, with_id: bool) -> None:
-    outcomes = Outcomes(LimitsSpec(requests_per_minute=1), tmp_path)
-    await outcomes.idempotency.open()
+    async with Outcomes(LimitsSpec(requests_per_minute=1), tmp_path) as outcomes:
+        answers = [await outcomes.ask(headers=id_headers(with_id)) for _ in range(2)]
 
-    answers = [await outcomes.ask(headers=id_headers(with_id)) for _ in range(2)]
-    await outcomes.idempotency.close()
-
-    assert [answer.status_code for answer in answers] == [200, 429]
-    assert outcomes.counts() == {("talk", "200"): 1, ("-", "429"): 1}
-    assert [status for status, _ in lines()] == [200, 429]
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert outcomes.counts() == {("talk", "200"): 1, ("-", "429"): 1}
+        assert [status for status, _ in lines()] == [200, 429]
 
 
 async def test_a_reused_idempotency_key_is_counted(outcomes: Outcomes, lines: Any) -> None:
@@ -315,55 +321,45 @@ async def test_the_seconds_of_an_error_include_the_wait_for_it(
     assert line.fields["seconds"] >= 0.2  # type: ignore[attr-defined]
 
 
-class Caller:
-    """A client of the ASGI app whose disconnect, and whose end by the server, the test chooses."""
-
-    def __init__(self, outcomes: Outcomes) -> None:
-        body = b'{"model": "talk", "stream": true, "messages": [{"role": "user", "content": "x"}]}'
-        self._events = [{"type": "http.request", "body": body}]
-        self._left = asyncio.Event()
-        self.got_event = asyncio.Event()
-        headers = [(b"authorization", b"Bearer " + KEY.encode())]
-        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers}
-        self.task = asyncio.create_task(outcomes.app(scope, self._receive, self._send))
-
-    def disconnect(self) -> None:
-        self._left.set()
-
-    async def _receive(self) -> Any:
-        if self._events:
-            return self._events.pop()
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, event: Any) -> None:
-        if event.get("body"):
-            self.got_event.set()
+@contextlib.asynccontextmanager
+async def stream_in_progress(outcomes: Outcomes) -> AsyncIterator[asyncio.Task[None]]:
+    """The task that answers a stream, of which one event arrived; later the client leaves."""
+    outcomes.models.hangs, outcomes.models.observer = True, Observer()
+    message = {"role": "user", "content": "x"}
+    body = orjson.dumps({"model": "talk", "stream": True, "messages": [message]})
+    lines = [
+        f"POST {CHAT} HTTP/1.1",
+        f"authorization: Bearer {KEY}",
+        f"content-length: {len(body)}",
+    ]
+    head = "\r\n".join(lines) + "\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", outcomes.server.port)
+    writer.write(head.encode() + body)
+    await reader.readuntil(EVENT)
+    [task] = outcomes.server.tasks
+    yield task
+    writer.close()
+    await asyncio.wait([task])
 
 
 async def test_a_stream_that_the_stopping_gateway_cuts_is_not_charged(outcomes: Outcomes) -> None:
-    outcomes.models.hangs, outcomes.models.observer = True, Observer()
-    caller = Caller(outcomes)
-    await caller.got_event.wait()
+    async with stream_in_progress(outcomes) as task:
+        task.cancel()
+        await asyncio.wait([task])
 
-    caller.task.cancel()
-    await asyncio.wait([caller.task])
-
-    assert caller.task.cancelled()
+    assert task.cancelled()
+    assert outcomes.models.observer is not None
     assert outcomes.models.observer.ends == [(False, True)]
     assert await spent_tokens(outcomes) == 0
     assert outcomes.counts() == {("talk", "503"): 1}
 
 
 async def test_a_stream_that_its_client_leaves_is_charged(outcomes: Outcomes) -> None:
-    outcomes.models.hangs, outcomes.models.observer = True, Observer()
-    caller = Caller(outcomes)
-    await caller.got_event.wait()
+    async with stream_in_progress(outcomes) as task:
+        pass
 
-    caller.disconnect()
-    await asyncio.wait([caller.task])
-
-    assert not caller.task.cancelled()
+    assert not task.cancelled()
+    assert outcomes.models.observer is not None
     assert outcomes.models.observer.ends == [(False, False)]
     assert await spent_tokens(outcomes) > 0
     assert outcomes.counts() == {("talk", "499"): 1}

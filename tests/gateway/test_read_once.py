@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from types import BuiltinMethodType, FrameType
 from typing import Any
 
+import httpx
 import orjson
 import pytest
+from app_server import serve_app
+from typing_extensions import override
 
+from sage_gateway.http.asgi_app import GatewayApp
+from sage_gateway.http.gateway_protocol import GatewayProtocol
 from sage_gateway.openai import schema
 from sage_gateway.requests.response import StreamFacts
 
-KEY = b"sk-sage-test"
+KEY = "sk-sage-test"
 
 
 class CountedHeaders(list[tuple[bytes, bytes]]):
@@ -41,27 +46,16 @@ class Reads:
             self.counts["decode"] += called.__self__ in schema._DECODERS.values()
             self.counts["loads"] += called is orjson.loads
 
-    async def run(self, asgi: Any, headers: CountedHeaders, body: bytes) -> bytes:
-        """The body of the answer to a POST in this process."""
-        received, sent = [{"type": "http.request", "body": body}], []
-        hanging = asyncio.Event()
 
-        async def receive() -> Any:
-            if not received:
-                await hanging.wait()
-            return received.pop()
+class CountingProtocol(GatewayProtocol):
+    """A connection whose headers count how often they are iterated."""
 
-        async def send(event: Any) -> None:
-            sent.append(event)
+    last: CountedHeaders
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions"}
-        sys.setprofile(self)
-        try:
-            await asgi({**scope, "headers": headers}, receive, send)
-        finally:
-            sys.setprofile(None)
-        assert sent[0]["status"] == 200, sent
-        return b"".join(event.get("body", b"") for event in sent)
+    @override
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.headers = CountingProtocol.last = CountedHeaders()
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +65,34 @@ def gateway(start: Any, fake: Any) -> Any:
         yield gateway
 
 
-def read(gateway: Any, *more: tuple[bytes, bytes], stream: bool) -> tuple[Reads, Any, bytes]:
+async def post(app: GatewayApp, headers: dict[str, str], body: bytes) -> tuple[Reads, bytes]:
+    """The reads of one request, and the body of its answer."""
+    reads = Reads()
+    async with serve_app(app, CountingProtocol) as server, httpx.AsyncClient() as client:
+        sys.setprofile(reads)
+        try:
+            answer = await client.post(
+                server.url + "/v1/chat/completions", content=body, headers=headers
+            )
+        finally:
+            sys.setprofile(None)
+    assert answer.status_code == 200, answer.text
+    return reads, answer.content
+
+
+def read(gateway: Any, *, stream: bool, **more: str) -> tuple[Reads, CountedHeaders, bytes]:
     messages = [{"role": "user", "content": "count 5"}]
     body = orjson.dumps({"model": "talk", "messages": messages, "stream": stream})
-    headers = CountedHeaders(
-        [
-            (b"authorization", b"Bearer " + KEY),
-            (b"x-sage-tenant", b"acme"),
-            (b"x-request-id", uuid.uuid4().hex.encode()),
-            (b"x-sage-priority", b"low"),
-            *more,
-        ]
-    )
-    reads = Reads()
-    run = reads.run(gateway.gateway.asgi, headers, body)
-    answer = asyncio.run_coroutine_threadsafe(run, gateway.loop).result(10)
-    return reads, headers, answer
+    headers = {
+        "authorization": f"Bearer {KEY}",
+        "x-sage-tenant": "acme",
+        "x-request-id": uuid.uuid4().hex,
+        "x-sage-priority": "low",
+        **more,
+    }
+    run = post(gateway.gateway.asgi, headers, body)
+    reads, answer = asyncio.run_coroutine_threadsafe(run, gateway.loop).result(10)
+    return reads, CountingProtocol.last, answer
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -97,7 +103,7 @@ def test_body_and_headers_are_read_once(gateway: Any, stream: bool) -> None:
 
 
 def test_the_cache_loads_all_fields_of_the_body_once(gateway: Any) -> None:
-    reads, headers, _ = read(gateway, (b"x-sage-cache", b"ttl=60"), stream=False)
+    reads, headers, _ = read(gateway, stream=False, **{"x-sage-cache": "ttl=60"})
 
     assert (reads.counts["decode"], reads.counts["loads"], headers.walks) == (1, 1, 1)
 
