@@ -123,7 +123,9 @@ def build(
     tenants, batches = accounting.tenants, background.batches
     admin = admin_api.build(catalog, metrics, tenants, batches, background.autoscaler, lifespan)
     file_bytes_max = spec.batches.file_bytes_max
-    asgi = GatewayApp(tenants, accounting.handler, admin, file_bytes_max=file_bytes_max)
+    asgi = GatewayApp(
+        tenants, accounting.handler, admin, file_bytes_max=file_bytes_max, origins=spec.origins
+    )
     return Gateway(pool, inference, accounting, background, asgi)
 
 

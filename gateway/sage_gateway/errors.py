@@ -5,7 +5,7 @@ place that turns them into a status, a code and ``Retry-After``.
 
     GatewayError
     ├── fix the request:  InvalidRequest, NotFound, Conflict, TooLarge, HeadTooLarge,
-    │                     RequestTimeout, MethodNotAllowed, IdempotencyKeyReused
+    │                     RequestTimeout, MethodNotAllowed, UnsupportedMedia, IdempotencyKeyReused
     ├── fix the key:      InvalidKey, MissingScope
     ├── try again later:  QueueFull, QuotaExceeded, NoReplica, EngineLost, StoreAway
     └── look at the pool: DeadlineExceeded, EngineTimeout, EngineFailed, InternalError
@@ -52,6 +52,12 @@ class Conflict(GatewayError):
 
 class TooLarge(GatewayError):
     """The body or an upload exceeds its limit."""
+
+
+class UnsupportedMedia(GatewayError):
+    """The body is compressed in a way that is not known."""
+
+    default_code = "unsupported_encoding"
 
 
 class HeadTooLarge(GatewayError):

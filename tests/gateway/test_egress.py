@@ -249,15 +249,16 @@ def test_an_address_and_its_inner_addresses_must_be_public_or_listed(
 @pytest.mark.parametrize(
     ("source", "base"),
     [
-        ("https://api.example.com/v1", "https://api.example.com"),
-        ("https://API.example.com/v1/", "https://api.example.com"),
-        ("https://api.example.com:8443/openai/v1", "https://api.example.com:8443/openai"),
-        ("http://10.1.2.3:8000", "http://10.1.2.3:8000"),
-        ("http://192.0.2.7/v1", "http://192.0.2.7"),
+        ("https://api.example.com/v1", "https://api.example.com/v1"),
+        ("https://API.example.com/v1/", "https://api.example.com/v1"),
+        ("https://api.example.com:8443/openai/v1", "https://api.example.com:8443/openai/v1"),
+        ("https://api.example.com/v1beta/openai", "https://api.example.com/v1beta/openai"),
+        ("http://10.1.2.3:8000", "http://10.1.2.3:8000/v1"),
+        ("http://192.0.2.7/", "http://192.0.2.7/v1"),
     ],
 )
-def test_a_listed_host_is_a_target_without_its_v1(source: str, base: str) -> None:
-    assert str(target(source, LISTED).url) == base
+def test_a_listed_host_is_a_target_below_its_own_path(source: str, base: str) -> None:
+    assert target(source, LISTED).address("/v1/models") == base + "/models"
 
 
 async def test_a_name_is_resolved_once_and_every_address_is_checked() -> None:

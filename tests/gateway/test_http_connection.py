@@ -255,3 +255,10 @@ async def test_a_bug_of_a_handler_is_a_500(caplog: pytest.LogCaptureFixture) -> 
     assert status == 500
     assert b"internal_error" in body
     assert "a bug" in caplog.text
+
+
+async def test_a_number_beyond_all_bounds_is_answered() -> None:
+    async with connect() as client:
+        client.send(chat("hi", n=1e300))
+
+        assert (await client.answer())[0] == 400

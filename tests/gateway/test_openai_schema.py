@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_gateway.errors import GatewayError
+from sage_gateway.openai.decoding import check_chat, decode
+from sage_gateway.openai.engine_answer import engine_error, tokens
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.openai.schema import ChatRequest, check_text_only, decode, engine_error, tokens
+from sage_gateway.openai.schema import ChatRequest
 
 
 @pytest.mark.parametrize(
@@ -17,7 +19,23 @@ from sage_gateway.openai.schema import ChatRequest, check_text_only, decode, eng
         (b'{"model": "m"}', "messages"),
         (b'{"model": "m", "messages": []}', "messages"),
         (b'{"model": 5, "messages": []}', "model"),
-        (b'{"model": "m", "messages": [{}]}', "role"),
+        (b'{"model": "m", "messages": [{}]}', "messages[0].role"),
+        (b'{"model": "m", "messages": [{"role": "u"}], "seed": "1"}', "seed"),
+        (b'{"model": "m", "messages": [{"role": "u"}], "stop": [1]}', "stop[0]"),
+        (b'{"model": "m", "messages": [{"role": "u"}], "tools": "x"}', "tools"),
+        (
+            b'{"model": "m", "messages": [{"role": "u"}], "tools": [{"type": "function"}]}',
+            "tools[0].function",
+        ),
+        (
+            b'{"model": "m", "messages": [{"role": "u"}], "tools": [{"type": "custom"}]}',
+            "tools[0].type",
+        ),
+        (
+            b'{"model": "m", "messages": [{"role": "u"}],'
+            b' "tools": [{"type": "function", "function": {}}]}',
+            "tools[0].function.name",
+        ),
         (b'{"model": "m", "messages": [{"role": 1}]}', "messages[0].role"),
         (b"{", None),
         (b"", None),
@@ -45,7 +63,7 @@ def test_an_address_to_fetch_is_refused() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
 
     with pytest.raises(GatewayError, match="only 'text' is taken"):
-        check_text_only(decode(orjson.dumps(body), ChatRequest))
+        check_chat(decode(orjson.dumps(body), ChatRequest))
 
 
 def test_tokens_are_those_of_usage_and_no_text_can_pass_for_it() -> None:

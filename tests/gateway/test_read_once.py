@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from sage_gateway.http.asgi_app import GatewayApp
 from sage_gateway.http.gateway_protocol import GatewayProtocol
-from sage_gateway.openai import schema
+from sage_gateway.openai import decoding
 from sage_gateway.requests.response import StreamFacts
 
 KEY = "sk-sage-test"
@@ -43,7 +43,7 @@ class Reads:
         if event == "call" and frame.f_code is StreamFacts.scan.__code__:
             self.scanned += frame.f_locals["chunk"]
         if event == "c_call" and isinstance(called, BuiltinMethodType):
-            self.counts["decode"] += called.__self__ in schema._DECODERS.values()
+            self.counts["decode"] += called.__self__ in decoding._DECODERS.values()
             self.counts["loads"] += called is orjson.loads
 
 

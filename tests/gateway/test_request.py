@@ -52,20 +52,25 @@ def test_the_tenant_of_the_key_overrides_the_header() -> None:
     assert found.tenant == "known"
 
 
-def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_ignored() -> None:
+def test_a_deadline_is_milliseconds_of_the_epoch_and_anything_else_is_refused() -> None:
     assert read({b"x-sage-deadline-ms": b"1500"}).deadline_s == 1.5
-    for odd in (b"", b"-1", b"soon", b"1.5", b"9" * 16):
-        assert read({b"x-sage-deadline-ms": odd}).deadline_s == math.inf
+    assert read({b"x-sage-deadline-ms": b""}).deadline_s == math.inf
+    for odd in (b"-1", b"soon", b"1.5", b"9" * 16):
+        invalid = read({b"x-sage-deadline-ms": odd}).invalid
+        assert invalid is not None
+        assert invalid.param == "x-sage-deadline-ms"
 
 
 NAMES = [b"x-sage-tenant", b"x-sage-priority", b"x-sage-deadline-ms", b"x-sage-job"]
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, b"x-request-id", b"x-background"]), st.binary()))
-def test_no_scheduling_header_can_make_a_request_invalid(headers: Headers) -> None:
+def test_any_scheduling_header_is_read_or_named_in_the_error(headers: Headers) -> None:
     found = read(headers)
 
-    assert found.invalid is None
+    if found.invalid is not None:
+        assert found.invalid.code == "invalid_header"
+        assert (found.invalid.param or "").encode() in headers
     assert found.priority in range(len(PRIORITIES))
     assert len(found.request_id) <= REQUEST_ID_CHARS_MAX
     assert found.request_id.isprintable()

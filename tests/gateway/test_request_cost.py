@@ -8,13 +8,9 @@ import pytest
 
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.inference.model_inference import expected_cost
-from sage_gateway.openai.schema import (
-    ChatRequest,
-    CompletionRequest,
-    RerankRequest,
-    decode,
-    prompts,
-)
+from sage_gateway.openai.decoding import decode
+from sage_gateway.openai.request_size import prompts
+from sage_gateway.openai.schema import ChatRequest, CompletionRequest, RerankRequest
 from sage_gateway.tenants.cost import TEMPLATE_TOKENS, generation, rerank
 from sage_gateway.tenants.limits import Cost
 
@@ -81,9 +77,9 @@ def test_the_prompts_are_at_most_a_context_each() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "completions"),
-    [({"n_cmpl": 4}, 4), ({"n": 2, "n_cmpl": 3}, 3), ({"n_cmpl": 0}, 1)],
+    [({"n_cmpl": 4}, 4), ({"n": 2, "n_cmpl": 3}, 3), ({"n_cmpl": None}, 1)],
 )
-def test_llama_cpps_name_of_n_counts(fields: dict[str, int], completions: int) -> None:
+def test_llama_cpps_name_of_n_counts(fields: dict[str, Any], completions: int) -> None:
     request, body = chat(max_tokens=10, **fields)
 
     assert generation(request, body, CONTEXT).most == (

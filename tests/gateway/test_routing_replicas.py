@@ -127,17 +127,38 @@ def test_a_replica_that_never_answers_is_avoided_and_tried_again_later(
         assert request_counts(gateway, 2)[1] >= 1
 
 
-def test_requests_that_make_every_engine_fail_do_not_close_the_model(
-    start: Any, fake: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_requests_that_make_every_engine_fail_open_no_circuit(start: Any, fake: Any) -> None:
     with start({"talk": fake(replicas=2, health=RARELY)}) as gateway:
         gateway.until(lambda: all_ready(gateway))
-        for _ in range(3 * RUN_MAX):
+        slots = gateway.pool.models["talk"].replica_slots
+        for _ in range(4 * RUN_MAX):
             assert gateway.chat("status 500").status_code == 502
+            assert {slot.breaker.circuit for slot in slots} == {Circuit.CLOSED}
 
-        assert "talk/0: circuit closed -> open" in caplog.text
-        assert "talk/1: circuit closed -> open" in caplog.text
+        gateway.until(lambda: not any(slot.verification_due for slot in slots))
         assert gateway.chat("echo hi").status_code == 200
+
+
+def test_the_circuit_of_an_engine_that_answers_every_request_with_an_error_opens(
+    start: Any, fake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start({"talk": fake(replicas=2, health=RARELY, routing="round_robin")}) as gateway:
+        gateway.until(lambda: all_ready(gateway))
+        while gateway.chat("fail 500").status_code != 502:
+            pass
+        slot = next(
+            slot
+            for slot in gateway.pool.models["talk"].replica_slots
+            if gateway.engine_stats(replica=slot.index)["requests"]
+        )
+
+        def is_open() -> bool:
+            gateway.chat("echo hi")
+            return slot.breaker.circuit is Circuit.OPEN
+
+        gateway.until(is_open)
+        assert f"{slot.replica.name}: circuit closed -> open" in caplog.text
+        assert [gateway.chat("echo hi").status_code for _ in range(10)] == [200] * 10
 
 
 def test_a_refusal_does_not_open_the_circuit(start: Any, fake: Any) -> None:

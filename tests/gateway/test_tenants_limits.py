@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_gateway.config.pool_spec import LimitsSpec
-from sage_gateway.openai.schema import ChatRequest, decode
+from sage_gateway.openai.decoding import decode
+from sage_gateway.openai.schema import ChatRequest
 from sage_gateway.tenants.cost import TEMPLATE_TOKENS, embedding, generation, token_usage
 from sage_gateway.tenants.limits import (
     AccountState,
@@ -123,7 +124,7 @@ def body_of(**fields: Any) -> bytes:
         ({"max_tokens": 5000}, 1000),
         ({"max_tokens": 7, "n_predict": 2000}, 1000),
         ({"max_tokens": 7, "n": 3}, 21),
-        ({"max_tokens": 7, "n": 0, "best_of": 2}, 14),
+        ({"max_tokens": 7, "n": None, "best_of": 2}, 14),
     ],
 )
 def test_the_most_a_chat_can_cost_is_its_bytes_and_its_completions(

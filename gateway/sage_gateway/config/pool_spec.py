@@ -265,6 +265,10 @@ class PoolSpec(_Spec):
         default=(),
         description="allowed hosts, addresses and networks of remote engines; see egress.py",
     )
+    origins: tuple[str, ...] = Field(
+        default=(),
+        description="sites whose pages may call the gateway (CORS): https://HOST, or * for all",
+    )
     devices: dict[Name, DeviceSpec] = Field(
         default={}, description="devices that models share by naming them in `device`"
     )

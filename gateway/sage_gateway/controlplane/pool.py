@@ -21,7 +21,8 @@ from sage_gateway.config.pool_spec import ModelSpec, PoolSpec
 from sage_gateway.controlplane.adoption import adopt
 from sage_gateway.controlplane.engine_state import EngineStateStore, WantedState, digest
 from sage_gateway.controlplane.replica_factory import model_of, models_of
-from sage_gateway.controlplane.replica_supervisor import ReplicaSupervisor, SupervisorContext
+from sage_gateway.controlplane.replica_supervisor import ReplicaSupervisor
+from sage_gateway.controlplane.supervisor_context import SupervisorContext
 from sage_gateway.engines import Engine, process
 from sage_gateway.errors import Conflict, InvalidRequest, NotFound
 from sage_gateway.models.model import Model

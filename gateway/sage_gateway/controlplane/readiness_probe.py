@@ -1,6 +1,6 @@
-"""The readiness probe: one request of one token, which must be answered in OpenAI's schema.
+"""The health check, and the probe: one request of one token, answered in OpenAI's schema.
 
-It is the last check before a replica is READY.
+The probe is the last check before a replica is READY, and the one before its errors open a circuit.
 """
 
 import math
@@ -13,7 +13,23 @@ from sage_gateway.models.replica_slot import ReplicaSlot
 
 #: A remote engine with such an answer is available: it limits requests, or has no room now.
 REFUSALS = frozenset({400, 422, 429})
+#: A remote engine with such an answer is available, but does not list its models.
+MISSING = frozenset({404, 405})
 HEADERS = {"content-type": "application/json", "x-sage-probe": "1"}
+
+
+async def is_healthy(slot: ReplicaSlot, path: str, session: aiohttp.ClientSession) -> bool:
+    """Whether a GET of ``path`` is answered with 200; a remote engine may not have that route."""
+    limit = aiohttp.ClientTimeout(total=slot.launch.spec.health.timeout_s)
+    request = session.get(
+        slot.url(path), timeout=limit, headers=slot.headers, allow_redirects=False
+    )
+    try:
+        async with request as response:
+            missing = slot.launch.target is not None and response.status in MISSING
+            return response.status == 200 or missing
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
 
 
 async def probe(slot: ReplicaSlot, model: str, session: aiohttp.ClientSession) -> str:

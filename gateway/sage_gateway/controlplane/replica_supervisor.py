@@ -9,19 +9,18 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import aiohttp
 
 from sage_flink.common import ConfigError
 from sage_gateway.controlplane import readiness_probe
-from sage_gateway.controlplane.engine_state import EngineStateStore, new_record
+from sage_gateway.controlplane.engine_state import new_record
+from sage_gateway.controlplane.supervisor_context import SupervisorContext
 from sage_gateway.engines import egress, process
 from sage_gateway.models.model import Model
 from sage_gateway.models.replica_slot import ReplicaSlot
-from sage_gateway.replicas.circuit_breaker import reset
+from sage_gateway.replicas.circuit_breaker import on_verification, opens, reset
 from sage_gateway.replicas.lifecycle import (
     ProbeResult,
     ProcessExited,
@@ -37,22 +36,6 @@ from sage_gateway.replicas.lifecycle import (
 log = logging.getLogger("sage.gateway")
 
 STARTING_PAUSE_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisorContext:
-    """What all supervisors share.
-
-    ``on_change`` is called when a replica of the model was checked or has ended; a slot whose
-    process has ended for good is removed from the model before. Engines are recorded in ``store``,
-    if there is one, and then outlive this process by ``grace_s``.
-    """
-
-    session: aiohttp.ClientSession
-    logs: Path
-    on_change: Callable[[Model], None]
-    store: EngineStateStore | None = None
-    grace_s: float = 0.0
 
 
 class ReplicaSupervisor:
@@ -231,12 +214,29 @@ class ReplicaSupervisor:
             healthy = await self._is_healthy()
         finally:
             slow.cancel()
-        if healthy and self._engine.probe and slot.replica.state is ReplicaState.STARTING:
-            session = slot.session or self._context.session
-            name = self._spec.remote_model or self._model.name
-            reason = await readiness_probe.probe(slot, name, session)
+        if healthy and slot.replica.state is ReplicaState.STARTING and self._engine.probe:
+            reason = await self._probe()
             return ProbeResult(not reason, reason)
+        if healthy and slot.verification_due:
+            await self._verify()
         return ProbeResult(healthy)
+
+    async def _probe(self) -> str:
+        """Why the replica does not answer a request of one token; empty if it does."""
+        session = self.slot.session or self._context.session
+        name = self._spec.remote_model or self._model.name
+        return await readiness_probe.probe(self.slot, name, session)
+
+    async def _verify(self) -> None:
+        """Open the circuit of a replica whose answers are errors, if the probe's is one too."""
+        slot = self.slot
+        slot.verification_due = False
+        reason = await self._probe() if self._engine.probe else "it answers with errors"
+        before = slot.breaker
+        after = on_verification(before, serves=not reason, now_s=time.monotonic())
+        slot.set_breaker(after)
+        if opens(before, after):
+            log.warning("%s: circuit %s -> %s", slot.replica.name, before.circuit, after.circuit)
 
     def _mark_suspect(self) -> None:
         if not self.slot.suspect and self.slot.replica.state is ReplicaState.READY:
@@ -244,16 +244,8 @@ class ReplicaSupervisor:
         self.slot.set_suspect(True)
 
     async def _is_healthy(self) -> bool:
-        slot = self.slot
-        limit = aiohttp.ClientTimeout(total=self._spec.health.timeout_s)
-        session = slot.session or self._context.session
-        url = slot.url(self._engine.health_path)
-        request = session.get(url, timeout=limit, headers=slot.headers, allow_redirects=False)
-        try:
-            async with request as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
+        session = self.slot.session or self._context.session
+        return await readiness_probe.is_healthy(self.slot, self._engine.health_path, session)
 
     async def _end(self) -> None:
         slot = self.slot

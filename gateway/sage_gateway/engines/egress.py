@@ -26,6 +26,7 @@ from sage_flink.common import ConfigError
 
 Address = IPv4Address | IPv6Address
 
+VERSION = "/v1"
 #: Checked before parsing: no control characters, blanks, backslashes or characters to be folded.
 _PLAIN = re.compile(r"[!-\[\]-~]+")
 _NAME = re.compile(
@@ -36,11 +37,15 @@ _NAT64 = IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A checked base URL, without ``/v1``; ``listed``: the allowed hosts."""
+    """A checked base URL, such as ``https://HOST/v1``; ``listed``: the allowed hosts."""
 
     url: URL
     listed: tuple[str, ...]
     key_env: str = ""
+
+    def address(self, path: str) -> str:
+        """The URL of ``path``, which begins with ``/v1``, as the base URL has it."""
+        return str(self.url).rstrip("/") + path.removeprefix(VERSION)
 
 
 def target(source: str, listed: Collection[str], key_env: str = "") -> Target:
@@ -63,7 +68,7 @@ def target(source: str, listed: Collection[str], key_env: str = "") -> Target:
     if not _is_listed(host, listed):
         known = ", ".join(listed) or "empty"
         raise ConfigError(f"host {host!r} is not in engine_hosts ({known}); add it to pool.yaml")
-    base = url.with_path(url.path.rstrip("/").removesuffix("/v1").rstrip("/"))
+    base = url.with_path(url.path.rstrip("/") or VERSION)
     return Target(base, tuple(listed), key_env)
 
 
@@ -166,7 +171,7 @@ def session(to: Target, addresses: Collection[str]) -> aiohttp.ClientSession:
             limit=0, keepalive_timeout=15, resolver=PinnedResolver(to.url.raw_host or "", addresses)
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
+        headers={"accept-encoding": "identity"},
         trust_env=False,
     )
 

@@ -1,9 +1,11 @@
 """A remote engine: any OpenAI-compatible server at the base URL in ``source``.
 
+The base URL is the one that its clients use: ``https://HOST/v1``, or another path in its place.
+
 Its host must be in ``engine_hosts`` of ``pool.yaml`` (:mod:`egress`). ``key_env`` is the
 environment variable with its key; the caller's own key is never sent there. ``remote_model`` is the
-name of the model there. No process is started: READY means that ``/v1/models`` and a request of one
-token are answered. It is checked at most every ten seconds.
+name of the model there. No process is started: READY means that ``/v1/models``, if it is there, and
+a request of one token are answered. It is checked at most every ten seconds.
 """
 
 from sage_gateway.engines.engine import Engine, Launch

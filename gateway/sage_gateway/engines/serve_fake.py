@@ -2,7 +2,8 @@
 
 The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow``, ``die``,
 ``sleep SECONDS``, ``slow``, ``break COUNT`` (die after COUNT events), ``cut COUNT`` (end after
-COUNT events, without ``[DONE]``). ``GET /seen`` returns the requests received and the number of
+COUNT events, without ``[DONE]``). ``fail CODE`` is the answer to every
+later request, the probe's too. ``GET /seen`` returns the requests received and the number of
 callers that hung up; the gateway's probes do not count.
 """
 
@@ -28,6 +29,7 @@ class FakeConnection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     alias = "fake"
     probe_status = 200
+    failure = 0
     redirect = ""
     wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
@@ -63,7 +65,10 @@ class FakeConnection(BaseHTTPRequestHandler):
         """Run the script."""
         if verb == "die":
             os._exit(3)
-        if verb == "status":
+        if verb == "fail":
+            FakeConnection.failure = FakeConnection.probe_status = int(rest)
+        if verb == "status" or self.failure:
+            rest = str(self.failure or rest)
             return self.answer(int(rest), {"error": {"message": f"scripted status {rest}"}})
         if verb == "overflow":
             error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}

@@ -16,12 +16,12 @@ import aiohttp
 
 from sage_gateway.errors import EngineFailed, EngineLost, EngineTimeout, GatewayError, NoReplica
 from sage_gateway.forwarding.engine_client import Client, EngineRequest
-from sage_gateway.forwarding.engine_connection import EngineConnection
+from sage_gateway.forwarding.remote_events import Content, RemoteEvents
 from sage_gateway.forwarding.replica_call import ReplicaCall
 from sage_gateway.models.model import Model
 from sage_gateway.models.replica_slot import ReplicaSlot
+from sage_gateway.openai.engine_answer import engine_error, tokens
 from sage_gateway.openai.error_table import error_event
-from sage_gateway.openai.schema import engine_error, tokens
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.routing import RoutingHints
@@ -190,7 +190,10 @@ async def _call_stream(
                 body = await response.read()
                 _report(call, response.status)
                 raise _error(member, response.status, body, model.name)
-            first = await response.content.readany()
+            content: Content = response.content
+            if member.launch.target is not None:
+                content = RemoteEvents(content)
+            first = await content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
             call.lose()
             raise _ReplicaLost from error
@@ -198,7 +201,7 @@ async def _call_stream(
             call.lose()
             raise _ReplicaLost
         call.succeed()
-        events = _events(model, call, response, first)
+        events = _events(model, call, content, first)
         resources = stack.pop_all()
         resources.push_async_callback(events.aclose)
         return StreamingResponse(events, resources.aclose)
@@ -222,7 +225,7 @@ def _report(call: ReplicaCall, status: int) -> None:
 
 
 async def _events(
-    model: Model, call: ReplicaCall, response: EngineConnection, first: bytes
+    model: Model, call: ReplicaCall, content: Content, first: bytes
 ) -> AsyncGenerator[bytes, None]:
     """Chunks of whole events; the last event is ``[DONE]``, or an error of a broken stream."""
     buffered = first
@@ -236,7 +239,7 @@ async def _events(
                 chunk = chunk[whole:]
             if len(chunk) > EVENT_BYTES_MAX:
                 break
-            more = await response.content.readany()
+            more = await content.readany()
             buffered = chunk + more if more else b""
         if done:
             call.finish()

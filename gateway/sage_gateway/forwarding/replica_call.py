@@ -11,6 +11,7 @@ from sage_gateway.replicas.circuit_breaker import (
     on_failure,
     on_send,
     on_success,
+    opens,
 )
 from sage_gateway.scheduling import concurrency_limit
 
@@ -64,13 +65,18 @@ class ReplicaCall:
             )
 
     def err(self) -> None:
-        """The engine answered with a failure of its own; the measured limit stays."""
+        """The engine answered with an error, which may be the caller's fault; the limit stays."""
         self._reported = True
-        self._set_breaker(on_failure(self.member.breaker, self._epoch, time.monotonic()))
+        after = on_failure(self.member.breaker, self._epoch, time.monotonic())
+        if opens(self.member.breaker, after):
+            self.member.request_verification()
+        else:
+            self._set_breaker(after)
 
     def fail(self) -> None:
         """The engine did not answer, or not in time: a measured limit shrinks."""
-        self.err()
+        self._reported = True
+        self._set_breaker(on_failure(self.member.breaker, self._epoch, time.monotonic()))
         if self.member.limit is not None:
             self.member.set_limit(concurrency_limit.record_loss(self.member.limit))
 

@@ -15,7 +15,14 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from sage_gateway.errors import GatewayError, InternalError, NoReplica, TooLarge
 from sage_gateway.openai.schema import BODY_BYTES_MAX
-from sage_gateway.requests.request import NO_HEADERS, ApiKey, Handler, Headers, read_request
+from sage_gateway.requests.request import (
+    NO_HEADERS,
+    ApiKey,
+    Handler,
+    Headers,
+    Request,
+    read_request,
+)
 from sage_gateway.requests.response import EVENTS, Response, StreamingResponse, error_response
 
 log = logging.getLogger("sage.gateway")
@@ -27,12 +34,18 @@ _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s i
 
 
 class RequestHead(msgspec.Struct):
-    """What is known of a request before its body; ``refusal``: it is not answered."""
+    """What is known of a request before its body.
+
+    ``request_id``: the client's, or a new one. ``answer_headers``: of its answer, whatever it is.
+    ``refusal``: why it is not answered.
+    """
 
     path: str = ""
     headers: Headers = NO_HEADERS
     key: ApiKey | None = None
     tenant: str = ""
+    request_id: str = ""
+    answer_headers: tuple[tuple[bytes, bytes], ...] = ()
     refusal: GatewayError | None = None
     http_1_0: bool = False
 
@@ -135,12 +148,8 @@ class Exchange:
         """Answer the request, whose body is complete."""
         if self._body_bytes > BODY_BYTES_MAX:
             return self.refuse(_too_large())
-        head, parts = self._head, self._body
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._body = []
-        request = read_request(head.path, head.headers, body, key=head.key, tenant=head.tenant)
         try:
-            found = await self._connection.handler.handle(request)
+            found = await self._connection.handler.handle(self._request())
             if isinstance(found, Response):
                 return self._send(found)
             return await self._stream(found)
@@ -154,6 +163,14 @@ class Exchange:
         except Exception:
             log.exception("a request failed")
             return self._fail(InternalError("the gateway failed; its log says why"))
+
+    def _request(self) -> Request:
+        head, parts = self._head, self._body
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._body = []
+        request = read_request(head.path, head.headers, body, key=head.key, tenant=head.tenant)
+        request.log_id = head.request_id
+        return request
 
     # The answer.
 
@@ -191,7 +208,7 @@ class Exchange:
     ) -> None:
         self.response_started = True
         lines = [b"%b: %b\r\n" % header for header in self._connection.default_headers]
-        lines += [b"%b: %b\r\n" % header for header in headers]
+        lines += [b"%b: %b\r\n" % header for header in (*headers, *self._head.answer_headers)]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)

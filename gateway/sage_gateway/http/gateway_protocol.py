@@ -22,9 +22,11 @@ from sage_gateway.errors import (
     MethodNotAllowed,
     RequestTimeout,
 )
+from sage_gateway.http.answer_headers import id_line, request_id_of
 from sage_gateway.http.asgi_app import GatewayApp
 from sage_gateway.http.exchange import Exchange, RequestHead
 from sage_gateway.openai.routes import is_inference
+from sage_gateway.requests.request import NO_HEADERS
 
 log = logging.getLogger("sage.gateway")
 
@@ -162,9 +164,9 @@ class GatewayProtocol(HttpToolsProtocol):
         """The head of a request that is not ASGI's; without a path if it cannot be read."""
         path = _path_of(self.url)
         if path is None:
-            return RequestHead(refusal=InvalidRequest("the URL is invalid", code="invalid_http"))
+            return _refused(InvalidRequest("the URL is invalid", code="invalid_http"))
         if self._received_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
-            return RequestHead(refusal=_head_too_large())
+            return _refused(_head_too_large())
         if is_inference(path) and self.parser.get_method() == b"POST":
             return self._gateway.read_head(path, dict(self.headers))
         return None
@@ -222,7 +224,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._is_busy():
             self.transport.close()
             return
-        self.cycle = Exchange(self, RequestHead(refusal=error), keep_alive=False)
+        self.cycle = Exchange(self, _refused(error), keep_alive=False)
         self.cycle.begin()
 
     def _is_busy(self) -> bool:
@@ -241,6 +243,12 @@ def _path_of(url: bytes) -> str | None:
     except httptools.HttpParserInvalidURLError:
         return None
     return unquote(raw.decode("ascii", "replace"))
+
+
+def _refused(error: GatewayError) -> RequestHead:
+    """The head of what cannot be read."""
+    request_id = request_id_of(NO_HEADERS)
+    return RequestHead(answer_headers=(id_line(request_id),), refusal=error)
 
 
 def _head_too_large() -> HeadTooLarge:

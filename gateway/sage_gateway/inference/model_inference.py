@@ -3,13 +3,8 @@
 from sage_gateway.controlplane.model_catalog import ModelCatalog
 from sage_gateway.forwarding.forwarder import Forwarder, Outbound
 from sage_gateway.observability.request_tracker import RequestTracker
-from sage_gateway.openai.schema import (
-    GenerationRequest,
-    ModelRequest,
-    choices,
-    completion_tokens_max,
-    prompts,
-)
+from sage_gateway.openai.request_size import choices, completion_tokens_max, prompts
+from sage_gateway.openai.schema import GenerationRequest, ModelRequest
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.scheduling import ANSWER_TOKENS, RequestHints, expected_tokens, run_preemptible

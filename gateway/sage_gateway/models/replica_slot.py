@@ -24,7 +24,8 @@ class ReplicaSlot:
     ``concurrency``: how many requests it takes at a time, from ``limit`` where that is measured.
     ``session`` and ``headers``: for requests to a remote engine. ``suspect``: a request was lost
     there, or a check is slow, since its last good check. ``on_room_freed``: called when a request
-    has left. ``check_now`` requests a health check.
+    has left. ``check_now`` requests a health check, which with ``verification_due`` asks for one
+    token.
 
     Routing reads ``replica``, ``in_flight``, ``concurrency``, ``suspect`` and ``breaker``. They are
     written by the methods below only: each notes the slot in ``changes``, the set of slots that the
@@ -47,6 +48,7 @@ class ReplicaSlot:
     on_room_freed: Callable[[], None] = lambda: None
     breaker: Breaker = field(default_factory=Breaker)
     check_now: asyncio.Event = field(default_factory=asyncio.Event)
+    verification_due: bool = False
 
     def __post_init__(self) -> None:
         limit = self.limit
@@ -87,6 +89,11 @@ class ReplicaSlot:
         self.set_suspect(True)
         self.check_now.set()
 
+    def request_verification(self) -> None:
+        """Request a check whether the replica still answers, before its errors open the circuit."""
+        self.verification_due = True
+        self.check_now.set()
+
     def room(self) -> int:
         """How many more requests it takes now."""
         return max(0, self.concurrency - self.in_flight)
@@ -101,8 +108,7 @@ class ReplicaSlot:
     def url(self, path: str) -> str:
         """The address of ``path`` at this replica."""
         to = self.launch.target
-        base = f"http://127.0.0.1:{self.launch.port}" if to is None else str(to.url).rstrip("/")
-        return base + path
+        return f"http://127.0.0.1:{self.launch.port}{path}" if to is None else to.address(path)
 
     def candidate(self, now_s: float) -> Candidate:
         """This replica as routing sees it."""

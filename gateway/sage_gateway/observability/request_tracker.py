@@ -157,7 +157,7 @@ class RequestTracker:
     def _log_fields(self) -> dict[str, str]:
         request = self._request
         return {
-            "request_id": request.request_id,
+            "request_id": request.log_id or request.request_id,
             "route": request.route,
             "model": self.model,
             "tenant": request.tenant,

@@ -23,6 +23,7 @@ from sage_gateway.errors import (
     RequestTimeout,
     StoreAway,
     TooLarge,
+    UnsupportedMedia,
 )
 
 STATUS: dict[type[GatewayError], int] = {
@@ -34,6 +35,7 @@ STATUS: dict[type[GatewayError], int] = {
     RequestTimeout: 408,
     Conflict: 409,
     TooLarge: 413,
+    UnsupportedMedia: 415,
     IdempotencyKeyReused: 422,
     QueueFull: 429,
     QuotaExceeded: 429,

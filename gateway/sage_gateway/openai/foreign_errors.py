@@ -31,7 +31,9 @@ def gateway_error(error: BaseException) -> GatewayError:
             failed = error_of(status, str(error), code="pool_error")
             failed.retry_after_s = 1
             return failed
-        case Retryable():
-            return StoreAway(str(error), retry_after_s=2)
+        case Retryable():  # its text has the store's address
+            log.warning("a store does not respond: %s", error)
+            why = "a store that the answer depends on does not respond; try again"
+            return StoreAway(why, retry_after_s=2)
     log.error("unexpected error", exc_info=error)
     return InternalError("the gateway failed; its log says why")

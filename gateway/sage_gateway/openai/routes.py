@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 
+from sage_gateway.openai.decoding import (
+    check_chat,
+    check_input,
+    check_stream_options,
+    check_utf8,
+    decode,
+)
 from sage_gateway.openai.schema import (
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
+    GenerationRequest,
     ModelRequest,
     RerankRequest,
     SearchRequest,
-    check_text_only,
-    check_utf8,
-    decode,
 )
 
 MODEL_ROUTES: Mapping[str, type[ModelRequest]] = {
@@ -48,5 +53,9 @@ def decode_payload(path: str, body: bytes) -> ModelRequest | SearchRequest:
     kind: type[ModelRequest | SearchRequest] = MODEL_ROUTES.get(path, SearchRequest)
     payload: ModelRequest | SearchRequest = decode(body, kind)
     if isinstance(payload, ChatRequest):
-        check_text_only(payload)
+        check_chat(payload)
+    elif isinstance(payload, EmbeddingsRequest):
+        check_input(payload)
+    if isinstance(payload, GenerationRequest):
+        check_stream_options(payload)
     return payload

@@ -8,31 +8,31 @@ from typing import Any
 
 import orjson
 
-from sage_flink import flow
 from sage_gateway.openai.error_table import error_event
 from sage_gateway.openai.foreign_errors import gateway_error
-from sage_gateway.openai.schema import ChatRequest, tokens
+from sage_gateway.openai.schema import ChatRequest
+from sage_gateway.pipelines.pool_client import PoolClient
 from sage_gateway.pipelines.served_pipeline import PipelineReply, ServedPipeline
 from sage_gateway.requests.response import DONE, Response, StreamingResponse
 
 DELTAS_MAX = 256
 
 
-def whole(name: str, reply: PipelineReply) -> Response:
-    """The answer in one piece."""
+def whole(name: str, reply: PipelineReply, used: dict[str, int]) -> Response:
+    """The answer in one piece; ``used``: the tokens of all calls of the pipeline."""
+    _add_own(used, reply)
     message = {"role": "assistant", "content": reply.text}
     choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
     page = _head(name, "chat.completion") | {
         "choices": [choice],
-        "usage": _usage(reply.usage),
+        "usage": _usage(used),
         "sources": reply.sources,
     }
-    body = orjson.dumps(page)
-    return Response(200, body, used=tokens(body))
+    return Response(200, orjson.dumps(page), used=used)
 
 
 async def stream(
-    chat: ChatRequest, pipeline: ServedPipeline, body: dict[str, Any], pool: flow.Pool
+    chat: ChatRequest, pipeline: ServedPipeline, body: dict[str, Any], pool: PoolClient
 ) -> StreamingResponse:
     """The answer as events, once its first piece (or its end) is ready.
 
@@ -45,7 +45,9 @@ async def stream(
     except BaseException:
         await running.cancel()
         raise
-    return StreamingResponse(running.events(chat, first), running.close)
+    found = StreamingResponse(running.events(chat, first, pool.used), running.close)
+    found.use_tokens(pool.used)
+    return found
 
 
 class _RunningPipeline:
@@ -59,9 +61,11 @@ class _RunningPipeline:
         self.deltas = self._read()
         self._events: AsyncGenerator[bytes, None] | None = None
 
-    def events(self, chat: ChatRequest, first: str | None) -> AsyncIterator[bytes]:
-        """The chunks of the answer, whose first piece is ``first``."""
-        self._events = self._chunks(chat, first)
+    def events(
+        self, chat: ChatRequest, first: str | None, used: dict[str, int]
+    ) -> AsyncIterator[bytes]:
+        """The chunks of the answer, whose first piece is ``first``, and at its end the usage."""
+        self._events = self._chunks(chat, first, used)
         return self._events
 
     async def close(self) -> None:
@@ -88,7 +92,9 @@ class _RunningPipeline:
                 waiting.cancel()
         self._task.result()
 
-    async def _chunks(self, chat: ChatRequest, first: str | None) -> AsyncGenerator[bytes, None]:
+    async def _chunks(
+        self, chat: ChatRequest, first: str | None, used: dict[str, int]
+    ) -> AsyncGenerator[bytes, None]:
         head = _head(chat.model, "chat.completion.chunk")
         yield _event(head, {"role": "assistant", "content": ""})
         try:
@@ -100,9 +106,10 @@ class _RunningPipeline:
         except Exception as error:  # the answer has started, so it must end with an event
             yield error_event(gateway_error(error))
             return
+        _add_own(used, reply)
         yield _event(head | {"sources": reply.sources}, {}, reply.finish_reason)
         if chat.stream_options is not None and chat.stream_options.include_usage:
-            page = head | {"choices": [], "usage": _usage(reply.usage)}
+            page = head | {"choices": [], "usage": _usage(used)}
             yield b"data: " + orjson.dumps(page) + b"\n\n"
         yield DONE
 
@@ -117,7 +124,14 @@ def _head(name: str, kind: str) -> dict[str, Any]:
     return {"id": answer_id, "object": kind, "created": int(time.time()), "model": name}
 
 
-def _usage(usage: Mapping[str, Any]) -> dict[str, int]:
-    prompt, completion = (int(usage.get(f"{k}_tokens", 0)) for k in ("prompt", "completion"))
-    total = int(usage.get("total_tokens", prompt + completion))
+def _add_own(used: dict[str, int], reply: PipelineReply) -> None:
+    """Count what the pipeline reports, if it made no calls that the pool counted."""
+    if not used:
+        for direction, name in (("in", "prompt_tokens"), ("out", "completion_tokens")):
+            used[direction] = int(reply.usage.get(name, 0))
+
+
+def _usage(used: Mapping[str, int]) -> dict[str, int]:
+    prompt, completion = used.get("in", 0), used.get("out", 0)
+    total = prompt + completion
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}

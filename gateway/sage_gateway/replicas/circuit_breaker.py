@@ -7,6 +7,9 @@
     HALF_OPEN ── TRIALS successful calls ──► CLOSED
     HALF_OPEN ── one failure ──► OPEN, with twice the pause
 
+An error that the engine answers with may be the caller's fault, and must not close a replica to all
+others: before such an error opens the circuit, the replica is asked for one token.
+
 Health checks show whether an engine is running; the breaker shows whether it answers. A call
 belongs to the ``epoch`` in which it was sent: the outcome of an older call is ignored. Times are of
 the monotonic clock.
@@ -102,6 +105,18 @@ def on_cancel(breaker: Breaker, epoch: int) -> Breaker:
     if epoch != breaker.epoch or breaker.circuit is not Circuit.HALF_OPEN:
         return breaker
     return replace(breaker, trials=breaker.trials - 1)
+
+
+def opens(before: Breaker, after: Breaker) -> bool:
+    """Whether a failure opened a closed circuit."""
+    return before.circuit is Circuit.CLOSED and after.circuit is Circuit.OPEN
+
+
+def on_verification(breaker: Breaker, *, serves: bool, now_s: float) -> Breaker:
+    """After the replica was asked for one token because of its errors."""
+    if breaker.circuit is not Circuit.CLOSED:
+        return breaker
+    return reset(breaker) if serves else _open(breaker, now_s)
 
 
 def reset(breaker: Breaker) -> Breaker:

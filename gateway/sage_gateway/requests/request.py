@@ -1,5 +1,6 @@
 """One request, read once where it enters the gateway and handed down from handler to handler."""
 
+import codecs
 import math
 import time
 from collections.abc import Coroutine, Mapping
@@ -11,9 +12,11 @@ import orjson
 
 from sage_flink.flow.call_options import PRIORITIES, PRIORITY
 from sage_gateway.config.pool_spec import LimitsSpec
-from sage_gateway.errors import GatewayError
+from sage_gateway.errors import GatewayError, InvalidRequest
+from sage_gateway.openai.decoding import load_fields
 from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE, decode_payload
-from sage_gateway.openai.schema import ModelRequest, SearchRequest, load_fields
+from sage_gateway.openai.schema import ModelRequest, SearchRequest
+from sage_gateway.requests.body_encoding import decompressed
 from sage_gateway.requests.cache_control import cache_ttl_s
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
 
@@ -59,6 +62,7 @@ class OutcomeReporter(Protocol):
 class Request(msgspec.Struct, eq=False):
     """A POST to an inference route.
 
+    ``request_id``: the client's, empty without one; ``log_id``: the one in the answer and the log.
     ``payload``: the decoded body; absent where ``invalid`` is the reason why it cannot be read.
     ``headers``: names in lower case; of a repeated name the last value. ``deadline_s`` is of the
     epoch, infinite without a deadline. ``priority``: index into PRIORITIES, 0 first. ``job``: the
@@ -77,6 +81,7 @@ class Request(msgspec.Struct, eq=False):
     key: ApiKey | None = None
     tenant: str = ""
     request_id: str = ""
+    log_id: str = ""
     priority: int = NORMAL
     deadline_s: float = math.inf
     job: str = ""
@@ -151,15 +156,16 @@ def read_request(
 ) -> Request:
     """The request in a POST to ``path``; one that cannot be read has ``invalid`` set.
 
-    A scheduling header that cannot be read counts as absent: no request is refused for it. Without
-    ``tenant`` the header ``x-sage-tenant`` names it.
+    Without ``tenant`` the header ``x-sage-tenant`` names it.
     """
     request = Request(path, body, headers, key, tenant)
-    if shown := headers.get(b"x-request-id"):
-        text = shown.decode("latin-1")[:REQUEST_ID_CHARS_MAX]
-        request.request_id = text if text.isprintable() else ""
-    _read_scheduling(request, headers)
+    request.request_id = client_request_id(headers)
     try:
+        _read_scheduling(request, headers)
+        if b"content-encoding" in headers:
+            request.body = body = decompressed(body, headers[b"content-encoding"])
+        if body.startswith(codecs.BOM_UTF8):
+            request.body = body = body[len(codecs.BOM_UTF8) :]
         if (shown := headers.get(b"x-sage-cache")) is not None:
             request.cache_ttl_s = cache_ttl_s(shown)
         request.payload = decode_payload(path, body)
@@ -168,15 +174,36 @@ def read_request(
     return request
 
 
+def client_request_id(headers: Headers) -> str:
+    """The id in ``x-request-id``; empty without one, or if it is not printable ASCII."""
+    shown = headers.get(b"x-request-id")
+    if not shown:
+        return ""
+    text = shown[:REQUEST_ID_CHARS_MAX].decode("latin-1")
+    return text if text.isascii() and text.isprintable() else ""
+
+
 def _read_scheduling(request: Request, headers: Headers) -> None:
+    """Read the headers that decide when the request is served.
+
+    Raises:
+        InvalidRequest: a priority or a deadline has another form.
+    """
     if not request.tenant and (shown := headers.get(b"x-sage-tenant")):
         request.tenant = shown.decode("latin-1")[:TENANT_CHARS_MAX]
     if headers.get(b"x-background") == b"1":
         request.priority = BACKGROUND
     elif shown := headers.get(b"x-sage-priority"):
-        request.priority = _PRIORITIES.get(shown, NORMAL)
-    shown = headers.get(b"x-sage-deadline-ms", b"")
-    if shown.isdigit() and len(shown) <= 15:
+        if shown not in _PRIORITIES:
+            raise _invalid_header("x-sage-priority", f"one of {', '.join(PRIORITIES)}")
+        request.priority = _PRIORITIES[shown]
+    if shown := headers.get(b"x-sage-deadline-ms"):
+        if not shown.isdigit() or len(shown) > 15:
+            raise _invalid_header("x-sage-deadline-ms", "milliseconds since the epoch")
         request.deadline_s = int(shown) / 1000
     if shown := headers.get(b"x-sage-job"):
         request.job = shown.decode("latin-1")[:JOB_CHARS_MAX]
+
+
+def _invalid_header(name: str, form: str) -> GatewayError:
+    return InvalidRequest(f"{name} must be {form}", code="invalid_header", param=name)

@@ -12,8 +12,8 @@ import msgspec
 
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.completeness import END, has_error_event
+from sage_gateway.openai.engine_answer import tokens
 from sage_gateway.openai.error_table import body_of, error_event, headers_of, status_of
-from sage_gateway.openai.schema import tokens
 
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -103,6 +103,10 @@ class StreamingResponse:
     def observe(self, observer: StreamObserver) -> None:
         """Add an observer; before the first chunk is read."""
         self._observers.append(observer)
+
+    def use_tokens(self, used: Mapping[str, int]) -> None:
+        """Charge ``used``, as it is at the end, if no chunk has the tokens."""
+        self._facts.used = used
 
     def __aiter__(self) -> "StreamingResponse":
         return self

@@ -8,13 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sage_gateway.openai.schema import (
-    GenerationRequest,
-    RerankRequest,
-    choices,
-    completion_tokens_max,
-    prompts,
-)
+from sage_gateway.openai.request_size import choices, completion_tokens_max, prompts
+from sage_gateway.openai.schema import GenerationRequest, RerankRequest
 from sage_gateway.tenants.limits import Cost
 
 BYTES_A_TOKEN = 4

@@ -86,6 +86,11 @@ class Keys:
         return found if found and hmac.compare_digest(found.digest, shown) else None
 
 
+def is_basic(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether ``Authorization`` is ``Basic``, which a browser adds to requests of any site."""
+    return headers.get(b"authorization", b"")[:6].lower() == b"basic "
+
+
 def digest(key: bytes) -> str:
     """The stored hash of a key."""
     return sha256(key).hexdigest()

@@ -124,7 +124,7 @@ class VectorSearch:
                 self._stores[place] = opened
             return self._stores[place].search(vector, top_k)
         except CollectionNotFound as error:
-            raise _unknown(name, str(error)) from error
+            raise _unknown(name, "it does not exist") from error
         except ConfigError as error:
             raise InvalidRequest(str(error), code="wrong_collection", param="name") from error
         except StoreUnavailable:

@@ -1,0 +1,156 @@
+"""Reads the body of a request: JSON, the schema, and what a schema cannot say."""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import orjson
+
+from sage_gateway.errors import GatewayError, InvalidRequest
+from sage_gateway.openai.schema import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    GenerationRequest,
+    RerankRequest,
+    SearchRequest,
+)
+
+T = TypeVar("T")
+#: Up to here each whole number has a float of its own.
+WHOLE_MAX = 1 << 53
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    t: msgspec.json.Decoder(t)
+    for t in (ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest, SearchRequest)
+}
+_INPUT = msgspec.json.Decoder(
+    Annotated[str, msgspec.Meta(min_length=1)]
+    | Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)]
+)
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_PLACE = re.compile(r"at `\$\.?([^`]*)`")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """The request in ``body``; a whole number may be written as ``5.0``, as JSON schema has it.
+
+    Raises:
+        InvalidRequest: it is not JSON, or not of this schema; ``param`` is the field at fault.
+    """
+    try:
+        return _decode(body, kind)
+    except msgspec.ValidationError as error:
+        whole = _with_whole_numbers(body) if "got `float`" in str(error) else None
+        if whole is None:
+            raise _invalid(error) from error
+    try:
+        return _decode(whole, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        found: T = _DECODERS[kind].decode(body)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(error) from error
+    except RecursionError as error:
+        raise too_deep() from error
+    return found
+
+
+def _with_whole_numbers(body: bytes) -> bytes | None:
+    """``body`` with its whole numbers written as such; None if there are none."""
+    fields = load_fields(body)
+    floats = {k: v for k, v in fields.items() if isinstance(v, float) and v.is_integer()}
+    whole = {k: int(v) for k, v in floats.items() if abs(v) <= WHOLE_MAX}
+    return orjson.dumps(fields | whole) if whole else None
+
+
+def _invalid(error: msgspec.ValidationError) -> GatewayError:
+    message = str(error)
+    found = _PLACE.search(message)
+    place = found[1] if found else ""
+    if missing := _MISSING.search(message):
+        place = f"{place}.{missing[1]}".removeprefix(".")
+    return InvalidRequest(message, param=place or None)
+
+
+def load_fields(body: bytes) -> dict[str, Any]:
+    """All fields of a body that ``decode`` accepted.
+
+    Raises:
+        InvalidRequest: a field that no schema names has a value that cannot be read.
+    """
+    try:
+        found: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(error) from error
+    return found
+
+
+def check_utf8(body: bytes) -> None:
+    """Refuse a body that is not UTF-8; ``decode`` skips the fields that no schema names.
+
+    Raises:
+        InvalidRequest: it is not UTF-8.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise _not_json(error) from error
+
+
+def check_chat(request: ChatRequest) -> None:
+    """Refuse a chat whose content is not text.
+
+    Raises:
+        InvalidRequest: ``param`` is the first part that is something else.
+    """
+    for i, message in enumerate(request.messages):
+        parts = message.content if isinstance(message.content, list) else ()
+        for j, part in enumerate(parts):
+            place = f"messages[{i}].content[{j}]"
+            if part.type != "text":
+                raise _refused(f"{place}.type", f"only 'text' is taken, got {part.type!r}")
+            if part.text is None:
+                raise _refused(f"{place}.text", "a part of type 'text' needs a text")
+
+
+def check_stream_options(request: GenerationRequest) -> None:
+    """Refuse options of a stream without a stream, as OpenAI does.
+
+    Raises:
+        InvalidRequest: there are some.
+    """
+    if request.stream_options is not None and not request.stream:
+        raise _refused("stream_options", "only allowed with 'stream': true")
+
+
+def check_input(request: EmbeddingsRequest) -> None:
+    """Refuse the numbers of tokens in place of texts: they depend on a model's vocabulary.
+
+    Raises:
+        InvalidRequest: ``input`` is neither a text nor a list of texts.
+    """
+    try:
+        _INPUT.decode(request.input)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        numbers = bytes(request.input).lstrip(b"[ \t\r\n")[:1].isdigit()
+        hint = "send texts, not token ids (LangChain: check_embedding_ctx_length=False)"
+        raise _refused("input", hint if numbers else "needs a text or a list of texts") from error
+
+
+def _refused(place: str, why: str) -> GatewayError:
+    return InvalidRequest(f"{place}: {why}", param=place)
+
+
+def too_deep() -> GatewayError:
+    """The error of a body that is nested too deeply."""
+    return InvalidRequest("the body is nested too deeply", code="invalid_json")
+
+
+def _not_json(error: Exception) -> GatewayError:
+    return InvalidRequest(f"the body is not JSON: {error}", code="invalid_json")

@@ -1,0 +1,37 @@
+"""The header ``content-encoding`` of a request."""
+
+import zlib
+
+from sage_gateway.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from sage_gateway.openai.schema import BODY_BYTES_MAX
+
+#: zlib finds out whether it is gzip or zlib's own form.
+_ANY_HEADER = 32 + zlib.MAX_WBITS
+
+
+def decompressed(body: bytes, encoding: bytes) -> bytes:
+    """The body before its encoding.
+
+    Raises:
+        UnsupportedMedia: the encoding is not gzip, deflate or identity.
+        InvalidRequest: the body is not encoded in that way.
+        TooLarge: it is larger than a body may be.
+    """
+    name = encoding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    if name not in (b"gzip", b"x-gzip", b"deflate"):
+        shown = encoding.decode("latin-1")
+        raise UnsupportedMedia(f"content-encoding {shown!r} is not taken; gzip and deflate are")
+    reader = zlib.decompressobj(_ANY_HEADER)
+    try:
+        found = reader.decompress(body, BODY_BYTES_MAX + 1)
+    except zlib.error as error:
+        message = f"the body is not {name.decode()}: {error}"
+        raise InvalidRequest(message, code="invalid_encoding") from error
+    if len(found) > BODY_BYTES_MAX:
+        message = f"the body is larger than {BODY_BYTES_MAX} bytes"
+        raise TooLarge(message, code="body_too_large")
+    if not reader.eof:
+        raise InvalidRequest("the compressed body is cut short", code="invalid_encoding")
+    return found
