@@ -38,6 +38,7 @@ from sage_gateway.pipelines.served_pipeline import ServedPipeline
 from sage_gateway.replay import Recorder
 from sage_gateway.replay.trace import header_of
 from sage_gateway.requests.request import Handler
+from sage_gateway.responses.responses_api import ResponsesApi
 from sage_gateway.storage.points import BUCKET, Points
 from sage_gateway.tenants import Keys, Tenants
 from sage_gateway.tenants.quota import Quota
@@ -158,7 +159,7 @@ def _accounting(
     )
     idempotency = Idempotency(spec.ledger, data, metrics, quota)
     cache = ResponseCache(spec.cache, store_of(spec.cache, spec.ledger), metrics, idempotency)
-    handler = RequestPipeline(cache, inference, parts.tracking)
+    handler = RequestPipeline(ResponsesApi(cache), inference, parts.tracking)
     return AccountingParts(tenants, idempotency, cache, handler)
 
 

@@ -38,6 +38,7 @@ def limits(long_s):
         "timeout_s": long_s * 4,
         "wait_s": long_s * 6 + 120,
         "partitions": 2,
+        "starts_warm": False,
     }
 
 

@@ -16,6 +16,7 @@ MATRIX = {
     ("GET", "/v1/models/{model}"): INFER | READ | ADMIN,
     ("POST", "/v1/chat/completions"): INFER | ADMIN,
     ("POST", "/v1/completions"): INFER | ADMIN,
+    ("POST", "/v1/responses"): INFER | ADMIN,
     ("POST", "/v1/embeddings"): INFER | ADMIN,
     ("POST", "/v1/rerank"): INFER | ADMIN,
     ("POST", "/v1/vector_stores/{name}/search"): INFER | ADMIN,

@@ -26,6 +26,7 @@ BEFORE_VECTORS = frozenset({"decode", "generate", "answer", "embed", "vectors"})
 BEFORE_POINTS = frozenset({"decode", "generate", "answer", "measure", "telemetry"})
 CHECKPOINT_S = 1.0
 SETTLE_S = 3.0
+FIRST_OUTCOME_S = 120.0
 Fault = Callable[["RunningDrill"], None]
 #: Key and value.
 Message = tuple[str, bytes]
@@ -93,13 +94,16 @@ def drill(
     raw: Sequence[tuple[str, bytes]] = (),
     partitions: int = 1,
     wait_s: float = 240.0,
+    starts_warm: bool = True,
     options: sage.flow.FlinkOptions | None = None,
     **limits: Any,
 ) -> DrillOutcome:
     """Feed ``events`` at ``rate_per_s``, inject ``fault`` at a random moment, count at the end.
 
     ``more`` are further events, spread among the others or (``more_last``) at the end; ``raw`` are
-    messages (key and value) that are not events and must each become one dead letter.
+    messages (key and value) that are not events and must each become one dead letter. With
+    ``starts_warm`` the stream waits for the outcome of its first message: a job that has just been
+    started can take seconds for it, and a fault before that would find no call in flight.
     """
     work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
     ensure_topic(work.topic, partitions)
@@ -114,7 +118,8 @@ def drill(
         running = RunningDrill(cluster, work, job_id, rest, watch, {**dict(events), **dict(more)})
         try:
             until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
-            broken_s = _stream(running, messages, fault, rate_per_s, random.Random(seed))
+            stream = _Stream(running, messages, rate_per_s, starts_warm=starts_warm)
+            broken_s = stream.run(fault, random.Random(seed))
             finished = lambda: _finished_ids(running) >= len(messages)  # noqa: E731
             until(finished, wait_s, f"{len(messages)} outcomes", every_s=0.5)
             time.sleep(SETTLE_S)  # a duplicate would appear now
@@ -123,25 +128,51 @@ def drill(
             clear(running)
 
 
-def _stream(
-    running: RunningDrill,
-    messages: Sequence[Message],
-    fault: Fault,
-    rate_per_s: float,
-    chance: random.Random,
-) -> float:
-    """Feed on a thread, run the fault after a random share, and return when the fault began."""
-    at = int(len(messages) * chance.uniform(0.3, 0.6))
-    feeder = threading.Thread(target=_feed, args=(running, messages, rate_per_s), daemon=True)
-    feeder.start()
-    until(lambda: len(running.fed) >= at, 60 + 2 * len(messages) / rate_per_s, "the stream flows")
-    began = time.monotonic()
-    running.notes["fed_before_fault"] = len(running.fed)
-    fault(running)
-    feeder.join(600 + 2 * len(messages) / rate_per_s)
-    if feeder.is_alive() or len(running.fed) < len(messages):
-        raise TimeoutError("the feeder could not send all of its events")
-    return began
+class _Stream:
+    """Feeds the messages of a drill at its rate."""
+
+    def __init__(
+        self,
+        running: RunningDrill,
+        messages: Sequence[Message],
+        rate_per_s: float,
+        *,
+        starts_warm: bool,
+    ) -> None:
+        self._running = running
+        self._messages = messages
+        self._rate_per_s = rate_per_s
+        self._starts_warm = starts_warm
+
+    def run(self, fault: Fault, chance: random.Random) -> float:
+        """Feed on a thread, run the fault after a random share, and return when it began."""
+        running, count = self._running, len(self._messages)
+        at = int(count * chance.uniform(0.3, 0.6))
+        limit_s = FIRST_OUTCOME_S + 60 + 2 * count / self._rate_per_s
+        feeder = threading.Thread(target=self._feed, daemon=True)
+        feeder.start()
+        until(lambda: len(running.fed) >= at, limit_s, "the stream flows")
+        began = time.monotonic()
+        running.notes["fed_before_fault"] = len(running.fed)
+        fault(running)
+        feeder.join(600 + limit_s)
+        if feeder.is_alive() or len(running.fed) < count:
+            raise TimeoutError("the feeder could not send all of its events")
+        return began
+
+    def _feed(self) -> None:
+        feed(self._running.work.topic, self._at_rate())
+
+    def _at_rate(self) -> Iterator[Any]:
+        running = self._running
+        began = time.monotonic()
+        for number, (id_, value) in enumerate(self._messages):
+            if number == 1 and self._starts_warm:
+                until(lambda: _finished_ids(running) > 0, FIRST_OUTCOME_S, "the first outcome")
+                began = time.monotonic()
+            time.sleep(max(0.0, began + number / self._rate_per_s - time.monotonic()))
+            running.fed.append(id_)
+            yield id_.encode(), value, None, FIRST_MS + number
 
 
 def _mix(
@@ -156,17 +187,6 @@ def _mix(
     for message in (*raw, *(() if more_last else others)):
         messages.insert(chance.randrange(len(messages)), message)
     return messages + (others if more_last else [])
-
-
-def _feed(running: RunningDrill, messages: Sequence[Message], rate_per_s: float) -> None:
-    def at_rate() -> Iterator[Any]:
-        began = time.monotonic()
-        for number, (id_, value) in enumerate(messages):
-            time.sleep(max(0.0, began + number / rate_per_s - time.monotonic()))
-            running.fed.append(id_)
-            yield id_.encode(), value, None, FIRST_MS + number
-
-    feed(running.work.topic, at_rate())
 
 
 def dead_letters(work: Workload) -> list[dict[str, Any]]:

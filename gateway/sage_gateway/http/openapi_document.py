@@ -6,10 +6,15 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE
-from sage_gateway.openai.schema import ChatRequest, CompletionRequest, SearchRequest
+from sage_gateway.openai.routes import MODEL_ROUTES, RESPONSES_ROUTE, SEARCH_ROUTE
+from sage_gateway.openai.schema import (
+    ChatRequest,
+    CompletionRequest,
+    ResponsesRequest,
+    SearchRequest,
+)
 
-STREAMED = (ChatRequest, CompletionRequest)
+STREAMED = (ChatRequest, CompletionRequest, ResponsesRequest)
 OPEN_ROUTE = "/health"
 ERRORS = {
     "400": "wrong request",
@@ -52,7 +57,11 @@ def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
     """The document of ``app``, generated once."""
     if app.openapi_schema is None:
         page = get_openapi(title=title, version=version, routes=app.routes)
-        bodies: dict[str, type] = {**MODEL_ROUTES, SEARCH_ROUTE: SearchRequest}
+        bodies: dict[str, type] = {
+            **MODEL_ROUTES,
+            RESPONSES_ROUTE: ResponsesRequest,
+            SEARCH_ROUTE: SearchRequest,
+        }
         schemas, parts = msgspec.json.schema_components(
             bodies.values(), ref_template="#/components/schemas/{name}"
         )

@@ -1,5 +1,6 @@
 """Inference: the innermost handler. Finds what answers a request, and tracks its outcome."""
 
+from sage_gateway.errors import NotFound
 from sage_gateway.inference.model_inference import ModelInference
 from sage_gateway.observability.request_tracker import (
     CLIENT_CLOSED,
@@ -8,7 +9,7 @@ from sage_gateway.observability.request_tracker import (
 )
 from sage_gateway.openai.error_table import status_of
 from sage_gateway.openai.foreign_errors import gateway_error
-from sage_gateway.openai.schema import ChatRequest, SearchRequest
+from sage_gateway.openai.schema import ChatRequest, ResponsesRequest, SearchRequest
 from sage_gateway.pipelines.registry import ServedPipelines
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
@@ -68,6 +69,8 @@ class Inference:
         if payload is None:
             assert request.invalid is not None
             raise request.invalid
+        if isinstance(payload, ResponsesRequest):  # clients' are chats here
+            raise NotFound(f"a call inside of the gateway cannot use {request.path}")
         if isinstance(payload, SearchRequest):
             assert self._search is not None
             return await self._search.answer(request, payload)

@@ -13,6 +13,7 @@ from sage_gateway.openai.schema import (
     EmbeddingsRequest,
     GenerationRequest,
     RerankRequest,
+    ResponsesRequest,
     SearchRequest,
 )
 
@@ -21,7 +22,14 @@ T = TypeVar("T")
 WHOLE_MAX = 1 << 53
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
     t: msgspec.json.Decoder(t)
-    for t in (ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest, SearchRequest)
+    for t in (
+        ChatRequest,
+        CompletionRequest,
+        EmbeddingsRequest,
+        RerankRequest,
+        ResponsesRequest,
+        SearchRequest,
+    )
 }
 _INPUT = msgspec.json.Decoder(
     Annotated[str, msgspec.Meta(min_length=1)]

@@ -16,6 +16,7 @@ from sage_gateway.openai.schema import (
     GenerationRequest,
     ModelRequest,
     RerankRequest,
+    ResponsesRequest,
     SearchRequest,
 )
 
@@ -25,8 +26,11 @@ MODEL_ROUTES: Mapping[str, type[ModelRequest]] = {
     "/v1/embeddings": EmbeddingsRequest,
     "/v1/rerank": RerankRequest,
 }
+RESPONSES_ROUTE = "/v1/responses"
 #: The route of all searches, as the OpenAPI document and the metrics name it.
 SEARCH_ROUTE = "/v1/vector_stores/{name}/search"
+Payload = ModelRequest | ResponsesRequest | SearchRequest
+_KINDS: Mapping[str, type[Payload]] = {**MODEL_ROUTES, RESPONSES_ROUTE: ResponsesRequest}
 _PREFIX, _SUFFIX = SEARCH_ROUTE.split("{name}")
 
 
@@ -39,10 +43,10 @@ def collection_of(path: str) -> str | None:
 
 def is_inference(path: str) -> bool:
     """Whether ``POST path`` is answered by a model."""
-    return path in MODEL_ROUTES or collection_of(path) is not None
+    return path in MODEL_ROUTES or path == RESPONSES_ROUTE or collection_of(path) is not None
 
 
-def decode_payload(path: str, body: bytes) -> ModelRequest | SearchRequest:
+def decode_payload(path: str, body: bytes) -> Payload:
     """The fields of ``body`` that the gateway reads, checked; ``path`` is an inference route.
 
     Raises:
@@ -50,8 +54,8 @@ def decode_payload(path: str, body: bytes) -> ModelRequest | SearchRequest:
             or the content of a message is not text.
     """
     check_utf8(body)
-    kind: type[ModelRequest | SearchRequest] = MODEL_ROUTES.get(path, SearchRequest)
-    payload: ModelRequest | SearchRequest = decode(body, kind)
+    kind: type[Payload] = _KINDS.get(path, SearchRequest)
+    payload: Payload = decode(body, kind)
     if isinstance(payload, ChatRequest):
         check_chat(payload)
     elif isinstance(payload, EmbeddingsRequest):

@@ -4,7 +4,7 @@ Bodies are forwarded unchanged. A wrong type in a field that decides the cost of
 refused here, because an engine might read it in another way.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -125,6 +125,24 @@ class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     query: Annotated[str, msgspec.Meta(min_length=1)]
     max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+
+
+class ResponsesRequest(msgspec.Struct):
+    """``POST /v1/responses``; see :mod:`sage_gateway.responses`."""
+
+    model: str
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    stream: bool | None = False
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
 
 
 GenerationRequest = ChatRequest | CompletionRequest

@@ -14,8 +14,7 @@ from sage_flink.flow.call_options import PRIORITIES, PRIORITY
 from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.openai.decoding import load_fields
-from sage_gateway.openai.routes import MODEL_ROUTES, SEARCH_ROUTE, decode_payload
-from sage_gateway.openai.schema import ModelRequest, SearchRequest
+from sage_gateway.openai.routes import SEARCH_ROUTE, Payload, collection_of, decode_payload
 from sage_gateway.requests.body_encoding import decompressed
 from sage_gateway.requests.cache_control import cache_ttl_s
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
@@ -86,7 +85,7 @@ class Request(msgspec.Struct, eq=False):
     deadline_s: float = math.inf
     job: str = ""
     cache_ttl_s: int = 0
-    payload: ModelRequest | SearchRequest | None = None
+    payload: Payload | None = None
     invalid: GatewayError | None = None
     record_key: bytes = b""
     traceparent: str = ""
@@ -98,7 +97,7 @@ class Request(msgspec.Struct, eq=False):
     @property
     def route(self) -> str:
         """The path as metrics and traces name it."""
-        return self.path if self.path in MODEL_ROUTES else SEARCH_ROUTE
+        return SEARCH_ROUTE if collection_of(self.path) is not None else self.path
 
     @property
     def background(self) -> bool:

@@ -1,0 +1,134 @@
+"""The chunks of a streamed chat as events of a streamed response."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from sage_gateway.responses.response_object import (
+    Item,
+    ResponseObject,
+    function_call,
+    message,
+    output_text,
+)
+
+
+class ResponseEvents:
+    """Turns whole events of a chat into events of ``response``.
+
+    An item of the output (a message, a call of a function) is open until the next one begins.
+    """
+
+    def __init__(self, response: ResponseObject) -> None:
+        self._response = response
+        self._number = -1
+        self._output: list[Item] = []
+        self._item: Item | None = None  # the open one
+        self._call_index = -1
+        self._finish_reason = ""
+        self._usage: object = None
+
+    async def of(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """The events; each chunk holds whole events of the chat."""
+        started = self._response.started()
+        yield self._event("response.created", response=started)
+        yield self._event("response.in_progress", response=started)
+        async for chunk in chunks:
+            for line in chunk.split(b"\n"):
+                event = _decoded(line)
+                if "error" in event:
+                    yield b"".join(self._fail(event["error"]))
+                    return
+                if made := b"".join(self._add(event)):
+                    yield made
+        yield b"".join(self._finish())
+
+    def _add(self, event: Mapping[str, Any]) -> Iterator[bytes]:
+        self._usage = event.get("usage") or self._usage
+        for choice in event.get("choices") or ():
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+            delta = choice.get("delta") or {}
+            if text := delta.get("content"):
+                yield from self._add_text(text)
+            for call in delta.get("tool_calls") or ():
+                yield from self._add_call(call)
+
+    def _add_text(self, text: str) -> Iterator[bytes]:
+        if self._item is None or self._item["type"] != "message":
+            yield from self._close()
+            self._item = {**message(""), "status": "in_progress", "content": []}
+            yield self._output_event("response.output_item.added", item=self._item)
+            part = output_text("")
+            self._item["content"] = [part]
+            yield self._item_event("response.content_part.added", content_index=0, part=part)
+        self._item["content"][0]["text"] += text
+        more = {"content_index": 0, "delta": text, "logprobs": []}
+        yield self._item_event("response.output_text.delta", **more)
+
+    def _add_call(self, call: Mapping[str, Any]) -> Iterator[bytes]:
+        index = int(call.get("index", self._call_index + 1))
+        function = call.get("function") or {}
+        if self._item is None or self._item["type"] == "message" or index != self._call_index:
+            yield from self._close()
+            self._call_index = index
+            named = {"id": call.get("id"), "function": {"name": function.get("name") or ""}}
+            self._item = {**function_call(named), "status": "in_progress"}
+            yield self._output_event("response.output_item.added", item=self._item)
+        if arguments := function.get("arguments"):
+            self._item["arguments"] += arguments
+            yield self._item_event("response.function_call_arguments.delta", delta=arguments)
+
+    def _close(self) -> Iterator[bytes]:
+        """Complete the open item."""
+        item = self._item
+        if item is None:
+            return
+        if item["type"] == "message":
+            part = item["content"][0]
+            more = {"content_index": 0, "text": part["text"], "logprobs": []}
+            yield self._item_event("response.output_text.done", **more)
+            yield self._item_event("response.content_part.done", content_index=0, part=part)
+        else:
+            more = {"arguments": item["arguments"], "name": item["name"]}
+            yield self._item_event("response.function_call_arguments.done", **more)
+        item["status"] = "completed"
+        yield self._output_event("response.output_item.done", item=item)
+        self._output.append(item)
+        self._item = None
+
+    def _finish(self) -> Iterator[bytes]:
+        yield from self._close()
+        found = self._response.finished(self._output, self._finish_reason, self._usage)
+        yield self._event(f"response.{found['status']}", response=found)
+
+    def _fail(self, error: Mapping[str, Any]) -> Iterator[bytes]:
+        more = {name: error.get(name) for name in ("code", "message", "param")}
+        yield self._event("error", **more)
+        yield self._event("response.failed", response=self._response.failed(error))
+
+    def _item_event(self, kind: str, **fields: Any) -> bytes:
+        """An event about the open item."""
+        assert self._item is not None
+        return self._output_event(kind, item_id=self._item["id"], **fields)
+
+    def _output_event(self, kind: str, **fields: Any) -> bytes:
+        """An event about a place of the output."""
+        return self._event(kind, output_index=len(self._output), **fields)
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        self._number += 1
+        page = {"type": kind, "sequence_number": self._number, **fields}
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(page))
+
+
+def _decoded(line: bytes) -> dict[str, Any]:
+    """The event in a line of a stream; empty for ``[DONE]``, a comment or a blank."""
+    data = line.removeprefix(b"data:").strip()
+    if not line.startswith(b"data:") or data == b"[DONE]":
+        return {}
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = None
+    return found if isinstance(found, dict) else {"error": {"message": "an event is not JSON"}}

@@ -1,0 +1,125 @@
+"""A chat completion as a response of ``/v1/responses``."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from sage_gateway.errors import EngineFailed
+from sage_gateway.openai.schema import ResponsesRequest
+
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+ECHOED = ("instructions", "max_output_tokens", "temperature", "top_p", "user")
+
+Item = dict[str, Any]
+
+
+class ResponseObject:
+    """The response to one request; ``head`` is what is known before the answer."""
+
+    def __init__(self, request: ResponsesRequest, fields: Mapping[str, Any]) -> None:
+        self.head: dict[str, Any] = {
+            "id": new_id("resp"),
+            "object": "response",
+            "created_at": int(time.time()),
+            "error": None,
+            "incomplete_details": None,
+            "model": request.model,
+            "parallel_tool_calls": fields.get("parallel_tool_calls") is not False,
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "store": False,
+            "text": request.text or {"format": {"type": "text"}},
+            "tool_choice": request.tool_choice or "auto",
+            "tools": request.tools or [],
+            "truncation": "disabled",
+            "metadata": fields.get("metadata") or {},
+            **{name: fields.get(name) for name in ECHOED},
+        }
+
+    def started(self) -> dict[str, Any]:
+        """The response before its first piece."""
+        return {**self.head, "status": "in_progress", "output": [], "usage": None}
+
+    def finished(self, output: list[Item], finish_reason: str, usage: object) -> dict[str, Any]:
+        """The whole response."""
+        reason = INCOMPLETE.get(finish_reason)
+        return {
+            **self.head,
+            "status": "incomplete" if reason else "completed",
+            "incomplete_details": {"reason": reason} if reason else None,
+            "output": output,
+            "usage": _usage(usage),
+        }
+
+    def failed(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        """The response of a stream that broke off."""
+        named = {"code": "server_error", "message": str(error.get("message", ""))}
+        return {**self.started(), "status": "failed", "error": named}
+
+    def of_chat(self, body: bytes) -> bytes:
+        """The response in a whole chat completion.
+
+        Raises:
+            EngineFailed: it is none.
+        """
+        try:
+            chat = orjson.loads(body)
+            choice = chat["choices"][0]
+            said = choice["message"]
+            output = [message(said["content"])] if said.get("content") else []
+            output += [function_call(call) for call in said.get("tool_calls") or ()]
+            reason = str(choice.get("finish_reason"))
+        except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+            raise EngineFailed("the engine's answer is not a chat completion") from error
+        return orjson.dumps(self.finished(output, reason, chat.get("usage")))
+
+
+def message(text: str, item_id: str = "") -> Item:
+    """A message of the model."""
+    return {
+        "id": item_id or new_id("msg"),
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [output_text(text)],
+    }
+
+
+def output_text(text: str) -> Item:
+    """The text of a message."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def function_call(call: Mapping[str, Any], item_id: str = "") -> Item:
+    """A call of a function, from that of a chat completion."""
+    function = call["function"]
+    return {
+        "id": item_id or new_id("fc"),
+        "type": "function_call",
+        "call_id": call.get("id") or new_id("call"),
+        "name": function["name"],
+        "arguments": function.get("arguments") or "",
+        "status": "completed",
+    }
+
+
+def new_id(kind: str) -> str:
+    """An id of its own."""
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+def _usage(usage: object) -> dict[str, Any] | None:
+    if not isinstance(usage, Mapping):
+        return None
+    read, written = (int(usage.get(f"{k}_tokens") or 0) for k in ("prompt", "completion"))
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + written,
+    }

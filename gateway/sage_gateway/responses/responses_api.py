@@ -1,0 +1,56 @@
+"""Handler of ``/v1/responses``: sends the chat that a request stands for to the next handler."""
+
+from sage_gateway.openai.schema import ResponsesRequest
+from sage_gateway.requests.request import Handler, Request, read_request
+from sage_gateway.requests.response import Response, StreamingResponse
+from sage_gateway.responses.chat_request import chat_body
+from sage_gateway.responses.response_events import ResponseEvents
+from sage_gateway.responses.response_object import ResponseObject
+
+CHAT = "/v1/chat/completions"
+
+
+class ResponsesApi:
+    """Handler that turns responses into chats, and passes other requests on.
+
+    Cache, idempotency and quota are those of the chat, which is what is charged.
+    """
+
+    def __init__(self, next_: Handler) -> None:
+        self._next = next_
+
+    async def handle(self, request: Request) -> Response | StreamingResponse:
+        """The answer of the next handler, as a response where one was asked for.
+
+        Raises:
+            InvalidRequest: the request has no counterpart in a chat.
+            GatewayError: as the next handler.
+        """
+        payload = request.payload
+        if not isinstance(payload, ResponsesRequest):
+            return await self._next.handle(request)
+        fields = request.fields()
+        body = chat_body(payload, fields)
+        chat = read_request(CHAT, request.headers, body, key=request.key, tenant=request.tenant)
+        chat.log_id, chat.received_s = request.log_id, request.received_s
+        request.tracked = True  # the chat is
+        found = await self._next.handle(chat)
+        response = ResponseObject(payload, fields)
+        if isinstance(found, StreamingResponse):
+            return _stream(found, response)
+        return Response(found.status, response.of_chat(found.body), found.headers)
+
+
+def _stream(chat: StreamingResponse, response: ResponseObject) -> StreamingResponse:
+    events = ResponseEvents(response).of(chat)
+    abandoned = False
+
+    def abandon() -> None:
+        nonlocal abandoned
+        abandoned = True
+
+    async def close() -> None:
+        await events.aclose()
+        await (chat.abandon() if abandoned else chat.close())
+
+    return StreamingResponse(events, close, chat.headers, on_abandon=abandon)
