@@ -43,7 +43,7 @@ def test_without_a_stack_no_kafka_on_the_default_port_is_contacted(words, home):
         (("list", "rag_ingest", "--since", "soon"), "--since must be such as 1h"),
         (("list", "rag_ingest", "--reason", "("), "--reason must be a regular expression, got '('"),
         (("list", "not a topic"), "topic must be 1 to 249 letters"),
-        (("replay", "some-topic"), "'some-topic' is a topic: which steps to replay?"),
+        (("replay", "some-topic"), "'some-topic' is no pipeline: which steps to replay?"),
         (("replay", "nowhere.yaml"), "nowhere.yaml: No such file or directory"),
     ],
 )
@@ -60,7 +60,7 @@ def test_the_error_for_a_pipeline_without_a_dead_letter_topic_names_the_next_ste
     path = tmp_path / "mine.yaml"
     path.write_text("steps: [{read: in, from: {kafka: {topic: t}}}]")
 
-    assert 'add .dead_letters_to(kafka("mine.dead-letters"))' in str(refusal_of("list", path))
+    assert 'add .dead_letters_to(kafka("{job}.dead-letters"))' in str(refusal_of("list", path))
 
 
 def test_times_are_ages_or_dates():
@@ -156,3 +156,20 @@ def test_a_dead_letter_is_shown_completely_and_readable(topic):
     assert "5000 bytes; all with --json" in raw
     assert len(json.loads(sage("show", topic, "b", "--json").output)[0]["value"]["base64"]) > 5_000
     assert isinstance(refusal_of("show", topic, "c"), NotFound)
+
+
+@pytest.mark.service
+def test_the_dead_letters_of_a_job_are_found_by_its_name():
+    job = f"job-{uuid.uuid4().hex}"
+    for topic in (job, f"{job}.dead-letters"):  # a topic may have the job's name, too
+        ensure_topic(topic)
+    try:
+        put(job, Record("", b"no dead letter"))
+        put(f"{job}.dead-letters", dead_letter_of("one"))
+
+        assert [found["id"] for found in read_dead_letters(job)] == ["one"]
+        assert [found["id"] for found in read_dead_letters(f"{job}.dead-letters")] == ["one"]
+        assert f"no dead letters of a job 'x{job}'" in str(refusal_of("list", f"x{job}"))
+    finally:
+        for topic in (job, f"{job}.dead-letters"):
+            delete_topic(topic)

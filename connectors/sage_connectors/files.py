@@ -26,7 +26,9 @@ class Files:
     Hidden ones (a name that starts with ``.`` or ``_``, or below such a folder) are left out. A
     record's id and origin are the path relative to ``folder``, its value the bytes, its time the
     modification time; header ``path`` is the full path; a file without a value has a header
-    ``oversize`` (bytes) or ``unreadable`` (why). Bounded: the files at the start of the run.
+    ``oversize`` (bytes) or ``unreadable`` (why), such as a link that leads nowhere, a folder that
+    may not be listed, or a name that is not UTF-8. A file is read once, whatever links lead to it.
+    Bounded: the files at the start of the run.
     """
 
     folder: str
@@ -53,7 +55,8 @@ class Files:
             raise ConfigError(f"files: folder must exist, got {str(root)!r}")
         if root.is_file():
             return iter([_record(root, root.name)])
-        return (_record(path, path.relative_to(root).as_posix()) for path in self._below(root))
+        found = self._below(root, set())
+        return (_record(path, path.relative_to(root).as_posix()) for path in found)
 
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``FileSource<byte[]>``; every TaskManager must see the folder."""
@@ -61,16 +64,25 @@ class Files:
         native = jvm.org.sage.flink.connector.WholeFileFormat
         return native.source(root, list(self.suffixes), self.recursive)
 
-    def _below(self, folder: Path) -> Iterator[Path]:
+    def _below(self, folder: Path, seen: set[str]) -> Iterator[Path]:
+        """The files, each once; what cannot be listed is one of them. ``seen``: without links."""
+        if _is_known(folder, seen):
+            return
         wanted = tuple(suffix.lower() for suffix in self.suffixes)
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            yield folder
+            return
+        for entry in entries:
             if entry.name.startswith((".", "_")):
                 continue
-            if entry.is_dir():
+            path = Path(entry.path)
+            if _is_folder(entry):
                 if self.recursive:
-                    yield from self._below(Path(entry.path))
-            elif not wanted or entry.name.lower().endswith(wanted):
-                yield Path(entry.path)
+                    yield from self._below(path, seen)
+            elif _ends_with(entry.name, wanted) and not _is_known(path, seen):
+                yield path
 
 
 def files(
@@ -110,7 +122,29 @@ class DecodeFile:
             yield record.replace(id=doc, value=value)
 
 
+def _ends_with(name: str, suffixes: tuple[str, ...]) -> bool:
+    return not suffixes or name.lower().endswith(suffixes)
+
+
+def _is_known(path: Path, seen: set[str]) -> bool:
+    """Whether the path without links is in ``seen``, where it is added."""
+    real = os.path.realpath(path)
+    known = real in seen
+    seen.add(real)
+    return known
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a circle of links
+        return False
+
+
 def _record(path: Path, id_: str) -> Record:
+    if (readable := id_.encode(errors="surrogateescape").decode(errors="replace")) != id_:
+        headers = {"path": os.fsencode(path), "unreadable": b"its name is not UTF-8"}
+        return Record(readable, None, headers=headers, origin=readable)
     headers = {"path": str(path).encode(errors="surrogateescape")}
     value: bytes | None = None
     modified_ms = 0

@@ -1,12 +1,14 @@
 """Kafka: topics that Flink reads and writes natively.
 
-``kafka("documents")`` is a value for both ends of a pipeline; the Java connector does the work. A
+``kafka("documents")`` is a value for both ends of a pipeline; the Java connector does the work. In
+its topic and group ``{job}`` is the name under which the job runs, so that two jobs of one pipeline
+share neither offsets nor dead letters. A
 record read is ``topic/partition/offset`` by name, its value the raw bytes. The plain client for
 tools and tests is ``sage_connectors.kafka_client``.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
@@ -16,6 +18,8 @@ from sage_flink.common.validation import require
 
 Start = Literal["committed", "earliest", "latest"]
 Delivery = Literal["exactly_once", "at_least_once"]
+#: Stands for the name of the job.
+JOB = "{job}"
 #: What a broker takes as a name, ``.`` and ``..`` apart. Source: Kafka, org.apache.kafka Topic.
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 NAMED = "1 to 249 letters, digits, '.', '_' and '-' (several: with commas, no spaces)"
@@ -35,7 +39,7 @@ class Kafka:
 
     topic: str
     servers: str = ""
-    group: str = "sage"
+    group: str = JOB
     start: Start = "committed"
     bounded: bool = False
     delivery: Delivery = "exactly_once"
@@ -44,7 +48,7 @@ class Kafka:
         where, text = f"kafka {self.topic!r}", (self.topic, self.servers, self.group)
         for field, got in zip(("topic", "servers", "group"), text, strict=True):
             require(isinstance(got, str), where, field, "text", got, ConfigError)
-        named = all(map(NAME.fullmatch, self.topic.split(",")))
+        named = all(map(NAME.fullmatch, self.topic.replace(JOB, "job").split(",")))
         require(named, where, "topic", NAMED, self.topic, ConfigError)
         if self.servers:
             addresses(self.servers)
@@ -54,6 +58,15 @@ class Kafka:
             ("delivery", self.delivery, get_args(Delivery)),
         ):
             require(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
+
+    def for_job(self, name: str) -> "Kafka":
+        """The same with the name of its job in place of ``{job}``.
+
+        Raises:
+            ConfigError: the topic's name would not be one.
+        """
+        topic, group = self.topic.replace(JOB, name), self.group.replace(JOB, name)
+        return replace(self, topic=topic, group=group)
 
     def prepare(self) -> None:
         """Create absent topics: one partition, unlimited retention, records up to 32 MiB."""
@@ -96,7 +109,7 @@ def kafka(
     topic: str,
     servers: str = "",
     *,
-    group: str = "sage",
+    group: str = JOB,
     start: Start = "committed",
     bounded: bool = False,
     delivery: Delivery = "exactly_once",

@@ -3,6 +3,7 @@
 Jobs do not use it; Flink's own connector reads and writes for them.
 """
 
+import re
 import threading
 import time
 from collections import deque
@@ -205,6 +206,16 @@ def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
                 admin.wait_for_topics([topic])  # another one was first
 
 
+def topics(servers: str = "") -> frozenset[str]:
+    """The names of all topics.
+
+    Raises:
+        StoreUnavailable: the broker is away.
+    """
+    with client("KafkaAdminClient", servers) as admin:
+        return frozenset(admin.list_topics())
+
+
 def delete_topic(topic: str, servers: str = "") -> None:
     """Delete the topic with all its records. For tests and tools.
 
@@ -216,6 +227,8 @@ def delete_topic(topic: str, servers: str = "") -> None:
         admin.delete_topics([topic])
 
 
+#: Of a record whose timestamp brokers refuse, see KafkaWireSerializationSchema.
+TIMESTAMP_HEADER = "sage-timestamp-ms"
 _LIMIT = "transaction.max.timeout.ms"
 _PRODUCER: dict[str, Any] = {
     "acks": "all",
@@ -232,6 +245,9 @@ def _record(message: Any) -> Record:
     id_ = f"{message.topic}/{message.partition}/{message.offset}"
     headers = {name: value or b"" for name, value in message.headers}
     timestamp_ms = max(0, message.timestamp)
+    written = headers.pop(TIMESTAMP_HEADER, b"")
+    if re.fullmatch(rb"[1-9][0-9]{0,14}", written):
+        timestamp_ms = int(written)
     return Record(id_, message.value, timestamp_ms, message.key, headers, id_)
 
 

@@ -32,6 +32,7 @@ from sage_jobs.ask import ask
 from sage_jobs.entry import report_errors
 from sage_jobs.rag_ingest import RagIngest
 
+JOB = "rag_ingest"
 QUESTIONS = (
     "What does the assert statement do?",
     "How does a with statement use a context manager?",
@@ -110,7 +111,7 @@ def main(
 def run(docs: Path | None, questions: tuple[str, ...], began: float) -> None:
     """The demo on a stack that is up."""
     settings = Settings.load()
-    config = RagIngest()
+    config = RagIngest(dead_letters=f"{JOB}.dead-letters", group=JOB)
     with step("documents"):
         documents = list(corpus.folder(docs, report_skip)) if docs else corpus.python_reference()
         messages = [corpus.message(document) for document in documents]
@@ -153,8 +154,8 @@ def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
 
 def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> str:
     """Submit the job unless it runs already; returns its id when all its tasks run."""
-    job = rest.running("rag_ingest")
-    job_id = job.id if job else sage.flow.submit(rag_ingest.build(config), name="rag_ingest")
+    job = rest.running(JOB)
+    job_id = job.id if job else sage.flow.submit(rag_ingest.build(config), name=JOB)
     wait(lambda: rest.all_tasks_running(job_id), 120, f"job {job_id}: see {settings.flink_url}")
     return job_id
 

@@ -25,8 +25,8 @@ class RagAnswer:
     questions: str = "questions"
     answers: str = "answers"
     collection: str = "docs"
-    dead_letters: str = "rag_answer.dead-letters"
-    group: str = "rag_answer"
+    dead_letters: str = "{job}.dead-letters"
+    group: str = "{job}"
     model: str = "smollm2"
     top_k: int = 5
     tokens_max: int = 200

@@ -31,8 +31,8 @@ class RagIngest:
     folder: str = ""
     collection: str = "docs"
     bucket: str = "ops"
-    dead_letters: str = "rag_ingest.dead-letters"
-    group: str = "rag_ingest"
+    dead_letters: str = "{job}.dead-letters"
+    group: str = "{job}"
     model: str = "minilm"
     dim: int = 384
     tokens_max: int = 200

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 #: When reading takes longer, progress is shown.
 QUIET_S = 2.0
+SUFFIX = ".dead-letters"
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Job = Annotated[
     str,
-    typer.Argument(metavar="JOB", help="A job of sage_jobs, a YAML file, or a dead-letter topic."),
+    typer.Argument(metavar="JOB", help="A job, a YAML file, or a dead-letter topic."),
 ]
 Step = Annotated[str, typer.Option(help="Of this step only.")]
 Reason = Annotated[str, typer.Option(metavar="REGEX", help="With a reason that matches only.")]
@@ -80,21 +81,49 @@ def since_ms(text: str, now_s: float) -> int:
 def topic_of(job: str) -> TopicOfJob:
     """The dead-letter topic of a job or a YAML pipeline, or the topic of this name.
 
+    A name that belongs to no pipeline here is that of a job submitted under it, if there is a topic
+    ``NAME.dead-letters``.
+
+    Raises:
+        ConfigError: its dead letters are not in a topic, or no Kafka or no topic is known.
+    """
+    from sage_connectors import Kafka
+    from sage_connectors.kafka_client import topics
+
+    if is_pipeline(job):
+        return topic_of_pipeline(job)
+    Kafka(job)  # a name that is no topic's belongs to no job either
+    servers, own = _servers(), f"{job}{SUFFIX}"
+    known = topics(servers)
+    if own not in known and job not in known:
+        message = f"no dead letters of a job {job!r}, and no topic of this name"
+        raise ConfigError(f"{message}; see `sage jobs list --all`")
+    return TopicOfJob(own if own in known else job, servers, "")
+
+
+def is_pipeline(job: str) -> bool:
+    """Whether it is a job of ``sage_jobs`` or a file."""
+    return job.endswith(pipelines.FILES) or job in pipelines.jobs()
+
+
+def topic_of_pipeline(pipeline: str, name: str = "") -> TopicOfJob:
+    """The dead-letter topic of a pipeline that runs under ``name``, by default its own.
+
     Raises:
         ConfigError: its dead letters are not in a topic, or no Kafka is known.
     """
     from sage_connectors import Kafka
+    from sage_flink.flow.graph import for_job
 
-    if job.endswith(pipelines.FILES) or job in pipelines.jobs():
-        graph = pipelines.load(job)
-        sink = graph.dead_letters
-        if not isinstance(sink, Kafka):
-            raise ConfigError(
-                f"{job}: its dead letters are not in a topic; "
-                f'add .dead_letters_to(kafka("{Path(job).stem}.dead-letters"))'
-            )
-        return TopicOfJob(sink.topic, sink.servers or _servers(), Path(job).stem, graph)
-    return TopicOfJob(Kafka(job).topic, _servers(), "")
+    name = name or Path(pipeline).stem
+    graph = for_job(pipelines.load(pipeline), name)
+    sink = graph.dead_letters
+    if not isinstance(sink, Kafka):
+        raise ConfigError(
+            f"{pipeline}: its dead letters are not in a topic; "
+            f'add .dead_letters_to(kafka("{{job}}{SUFFIX}"))'
+        )
+    return TopicOfJob(sink.topic, sink.servers or _servers(), name, graph)
 
 
 def dead_letters_of(job: str, chosen: DeadLetterFilter, *, values: bool) -> "DeadLetterTopic":

@@ -23,7 +23,8 @@ from sage_flink.cli.dlq_filters import (
     TopicOfJob,
     dead_letters_in,
     filter_of,
-    topic_of,
+    is_pipeline,
+    topic_of_pipeline,
 )
 from sage_flink.cli.jobs import flink_url
 from sage_flink.cli.output import console
@@ -42,6 +43,7 @@ RESTARTS_MAX = 10
 
 def replay(
     pipeline: Annotated[str, typer.Argument(help="A job of sage_jobs, or a YAML file.")],
+    name: Annotated[str, typer.Option(help="Of the job, where it is not the pipeline's.")] = "",
     step: Step = "",
     reason: Reason = "",
     since: Since = "",
@@ -55,12 +57,12 @@ def replay(
     Ids stay the same, so no row is doubled. The output and the mark that a dead letter was replayed
     are one transaction: after an interruption, run the command again.
     """
-    place, chosen = topic_of(pipeline), filter_of(step, reason, since, id_)
-    if place.graph is None:
+    if not is_pipeline(pipeline):
         raise ConfigError(
-            f"{pipeline!r} is a topic: which steps to replay? "
-            "Give a job of sage_jobs, or the path of a YAML file"
+            f"{pipeline!r} is no pipeline: which steps to replay? "
+            "Give a job of sage_jobs, or the path of a YAML file, and its --name"
         )
+    place, chosen = topic_of_pipeline(pipeline, name), filter_of(step, reason, since, id_)
     if dry_run:
         _plan(place, _open_letters(place, chosen, limit))
         return

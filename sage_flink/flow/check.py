@@ -49,7 +49,7 @@ def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Gr
     if target == "flink" and graph.dead_letters is None:
         findings.append(
             "pipeline: failed records have nowhere to go; add "
-            '.dead_letters_to(kafka("<job>.dead-letters")), a topic of this job alone'
+            '.dead_letters_to(kafka("{job}.dead-letters")), a topic of this job alone'
         )
     findings += _dead_letters_apart(graph)
     if not findings:
@@ -82,7 +82,7 @@ def _dead_letters_apart(graph: Graph) -> Iterator[str]:
             if place & _places(end):
                 yield (
                     f"step {node.name!r}: {verb} the topic of the dead letters; "
-                    'give them one of their own: .dead_letters_to(kafka("<job>.dead-letters"))'
+                    'give them one of their own: .dead_letters_to(kafka("{job}.dead-letters"))'
                 )
 
 

@@ -17,7 +17,15 @@ from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
 from sage_flink.flow.call_options import Admission, Batching, Retry, is_above_zero
 from sage_flink.flow.functions import unwrap
-from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
+from sage_flink.flow.ports import (
+    CallSpec,
+    FlinkSink,
+    FlinkSource,
+    Function,
+    JobScoped,
+    Sink,
+    Source,
+)
 
 #: The name of the step that a target adds for failed records.
 DEAD_LETTERS = "dead-letters"
@@ -198,6 +206,24 @@ class Graph:
         On Flink. The in-process target returns them in its outcome and does not write to ``sink``.
         """
         return replace(self, dead_letters=sink)
+
+
+def for_job(graph: Graph, name: str) -> Graph:
+    """The graph of the job called ``name``: its sources and sinks are those of that job."""
+
+    def scoped(spec: Any) -> Any:
+        return spec.for_job(name) if isinstance(spec, JobScoped) else spec
+
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        match node:
+            case Read():
+                nodes.append(replace(node, source=scoped(node.source)))
+            case Write():
+                nodes.append(replace(node, sink=scoped(node.sink)))
+            case _:
+                nodes.append(node)
+    return Graph(tuple(nodes), scoped(graph.dead_letters))
 
 
 def require_graph(graph: Any) -> Graph:

@@ -62,6 +62,15 @@ class Openable(Protocol):
         """Close it. Also called after an ``open`` that raised in a later step."""
 
 
+@runtime_checkable
+class JobScoped(Protocol):
+    """A source or sink that is another one in each job, such as a topic named after it."""
+
+    def for_job(self, name: str) -> "JobScoped":
+        """The source or sink of the job called ``name``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """The limits that complete a micro-batch: count, bytes, or the age of its oldest record."""

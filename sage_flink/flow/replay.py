@@ -53,7 +53,7 @@ def replay(graph: Graph, letters: Iterable[DeadLetter]) -> Replay:
     if not isinstance(graph.dead_letters, SharedSink):
         raise PipelineError(
             "pipeline: a replay marks dead letters in their topic, and it has none; "
-            'add .dead_letters_to(kafka("<job>.dead-letters"))'
+            'add .dead_letters_to(kafka("{job}.dead-letters"))'
         )
     entering: dict[str, list[Record]] = {}
     chosen: list[DeadLetter] = []

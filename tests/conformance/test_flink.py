@@ -6,6 +6,7 @@ A MiniCluster in this process runs the jobs, the Kafka ones against the stack's 
 import json
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from waiting import wait_until
 import sage_flink as sage
 from sage_connectors import files, kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
+from sage_connectors.kafka_connection import client
 from sage_flink.common import Record, Rejected, Settings
 from sage_flink.common.dead_letters import from_message
 from sage_flink.common.records import derived_id
@@ -89,6 +91,45 @@ def test_flink_reads_the_same_files_as_this_process(folder: Path, tmp_path_facto
     wait_until(lambda: len(sink.read_records()) >= 3, 120, "three records")
 
     assert sorted(sink.read_records(), key=lambda record: record.id) == list(source.records())
+
+
+def test_both_targets_read_a_folder_with_odd_names_and_links(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed: 100% #1"
+    sub = folder / "sub folder"
+    sub.mkdir(parents=True)
+    good = [
+        "Re: plan.md",
+        "photo 12:30.md",
+        "a b.md",
+        "50%25.md",
+        "x?y#z.md",
+        "größe.md",
+        "a\nb.md",
+    ]
+    for name in [*good, ".hid:den.md", "other:suffix.bin"]:
+        (folder / name).write_text(name)
+    (sub / "deep.md").write_text("deep")
+    (folder / "gone.md").symlink_to("nowhere.md")
+    (folder / ".gone.md").symlink_to("nowhere.md")
+    (folder / "gone.bin").symlink_to("nowhere")
+    (folder / "loop").symlink_to(folder)
+    (folder / "self.md").symlink_to("self.md")
+    (folder / "twin.md").symlink_to(sub / "deep.md")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.md")).write_text("its name is not UTF-8")
+    source, sink = files(folder), FileSink(str(tmp_path / "records"))
+    graph = sage.flow.read("in", source).write("out", sink).dead_letters_to(DiscardSink())
+    unreadable = {"gone.md", "self.md", "\ufffd.md"}
+
+    sage.flow.submit(graph, name="conformance-odd-files", options=LOCAL)
+    wait_until(lambda: len(sink.read_records()) >= len(good) + 4, 120, "all records")
+
+    for records in (list(source.records()), sink.read_records()):
+        assert {r.id: r.value for r in records} == {
+            **{name: name.encode() for name in good},
+            "sub folder/deep.md": b"deep",
+            **dict.fromkeys(unreadable),
+        }
+        assert {r.id for r in records if "unreadable" in r.headers} == unreadable
 
 
 @dataclass
@@ -179,6 +220,49 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
     assert letter.record().replace(timestamp_ms=0) == Record(
         f"{read}/0/1", b"bad", key=b"k2", origin=f"{read}/0/1"
     )
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_topics_of_every_compression_are_read(codec: str) -> None:
+    name = f"conformance-{uuid.uuid4().hex}"
+    read, written = f"{name}.in", f"{name}.out"
+    values = [f"{n} ".encode() * 500 for n in range(20)]
+    with client("KafkaAdminClient", "") as admin:
+        configs = {"configs": {"compression.type": codec}}  # the broker compresses what it gets
+        admin.create_topics({read: configs, written: {}}, wait_for_metadata=True)
+    try:
+        feed(read, [(b"k", value) for value in values])
+        source = kafka(read, start="earliest", bounded=True)
+        graph = sage.flow.read("in", source).write("out", kafka(written))
+        graph = graph.dead_letters_to(DiscardSink())
+
+        sage.flow.submit(graph, name=name, options=LOCAL)
+        wait_until(lambda: drain_values(written) == values, 120, f"all records with {codec}")
+    finally:
+        for topic in (read, written):
+            delete_topic(topic)
+
+
+def drain_values(topic: str) -> list[object]:
+    return [record.value for record in drain(topic)]
+
+
+@pytest.mark.service
+def test_a_record_of_tomorrow_keeps_its_timestamp(topics: tuple[str, str, str]) -> None:
+    read, written, dead = topics
+    tomorrow_ms = int(time.time() * 1000) + 86_400_000
+    record = Record("r", b"value", timestamp_ms=tomorrow_ms)
+    graph = (
+        sage.flow.read("in", ListSource((record,)))
+        .write("out", kafka(written))
+        .dead_letters_to(kafka(dead))
+    )
+
+    sage.flow.submit(graph, name=read, options=LOCAL)
+    wait_until(lambda: list(drain(written)), 120, "the record")
+
+    assert [(r.value, r.timestamp_ms) for r in drain(written)] == [(b"value", tomorrow_ms)]
 
 
 @pytest.mark.service

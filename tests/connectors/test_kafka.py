@@ -54,6 +54,16 @@ def test_the_java_connector_gets_the_fields_of_the_topic() -> None:
     assert topic.topics_sink().flink_sink(jvm, transaction_prefix="p") == (server, "", *once)
 
 
+def test_the_topic_and_the_group_of_a_job_have_its_name() -> None:
+    source = kafka("{job}.in,all").for_job("mine")
+    own = kafka("t", group="own").for_job("mine")
+
+    assert (source.topic, source.group) == ("mine.in,all", "mine")
+    assert (own.topic, own.group) == ("t", "own")
+    with pytest.raises(ConfigError, match="topic must be"):
+        kafka("{job}.in").for_job("my job")
+
+
 def test_topics_of_the_same_servers_share_a_sink() -> None:
     one = kafka("a", "h:1", delivery="at_least_once")
 

@@ -7,6 +7,7 @@ import pytest
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_flink.common import PipelineError
+from sage_flink.flow.graph import Read, Write, for_job
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DecodeDocument
 
@@ -144,3 +145,19 @@ def test_branches_with_one_dead_letter_topic_keep_it():
     right = head.write("b", ListSink()).dead_letters_to(kafka("dead"))
 
     assert sage.flow.pipeline(left, right).dead_letters == kafka("dead")
+
+
+def test_the_sources_and_sinks_of_a_job_have_its_name() -> None:
+    graph = (
+        sage.flow.read("in", kafka("{job}.in"))
+        .flat_map("same", lambda record: [record])
+        .write("out", kafka("{job}.out"))
+        .dead_letters_to(kafka("{job}.dead-letters"))
+    )
+
+    first, second = for_job(graph, "a"), for_job(graph, "b")
+
+    assert [n.source for n in first.nodes if isinstance(n, Read)] == [kafka("a.in", group="a")]
+    assert [n.sink for n in second.nodes if isinstance(n, Write)] == [kafka("b.out", group="b")]
+    assert first.dead_letters == kafka("a.dead-letters", group="a")
+    assert graph.dead_letters == kafka("{job}.dead-letters")

@@ -55,7 +55,7 @@ def test_flink_needs_a_dead_letter_topic():
     text = findings(graph, "flink")
 
     assert "failed records have nowhere to go" in text
-    assert 'add .dead_letters_to(kafka("<job>.dead-letters"))' in text
+    assert 'add .dead_letters_to(kafka("{job}.dead-letters"))' in text
 
 
 @pytest.mark.parametrize(("topic", "step"), [("in", "in"), ("out", "out"), ("all", "in")])
@@ -69,7 +69,7 @@ def test_dead_letters_have_a_topic_of_their_own(topic, step):
     text = findings(graph, "flink")
 
     assert text.startswith(f"step {step!r}: ")
-    assert 'dead_letters_to(kafka("<job>.dead-letters"))' in text
+    assert 'dead_letters_to(kafka("{job}.dead-letters"))' in text
 
 
 def test_a_function_that_cannot_be_pickled_is_named_with_its_line():

@@ -20,7 +20,7 @@ from sage_flink.flow.flink.savepoint_state import (
     require_all_restored,
     stateful_uids,
 )
-from sage_flink.flow.graph import Graph, Read, Write
+from sage_flink.flow.graph import Graph, Read, Write, for_job, require_graph
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
@@ -63,9 +63,9 @@ def submit(
     """Start ``graph`` as a Flink job called ``name``; returns the job's id.
 
     Inside ``flink run`` the job is sent to that command's cluster, else to ``settings.flink_url``.
-    With ``options.savepoint`` it resumes from that state. Request ids and Kafka transactions
-    follow the job's name, so a job that keeps its name keeps its ids; in a replay, request ids and
-    dead letters belong to the replayed ``job``.
+    With ``options.savepoint`` it resumes from that state. Request ids, Kafka transactions and what
+    a source or sink names ``{job}`` follow the job's name, so a job that keeps its name keeps them;
+    in a replay, request ids, dead letters and ``{job}`` belong to the replayed ``job``.
     ``in_one_transaction`` buffers the output of the native sinks until the end of the input and
     writes it in one transaction: either all of it becomes visible or no part of it.
 
@@ -78,6 +78,7 @@ def submit(
     """
     settings = settings or Settings.load()
     options = options or FlinkOptions()
+    graph = for_job(require_graph(graph), job or name)
     graph = in_order(check(graph, "flink", parallelism=options.parallelism))
     if in_one_transaction:
         one_transaction(graph)

@@ -11,6 +11,10 @@ import org.sage.flink.wire.WireRecord;
  * id in UTF-8, so that a compacted topic keeps one row per id. The value must be bytes, text (as
  * UTF-8) or nil (a tombstone). Kafka sets the timestamp of a record without one.
  *
+ * <p>Brokers refuse a timestamp more than an hour ahead of their clock, which would fail the job for
+ * one file that is dated tomorrow. Such a timestamp is written as the header {@code sage-timestamp-ms},
+ * which a source takes as the timestamp again.
+ *
  * <p>Accepts upserts only: a topic has no rows of documents that a delete could remove.
  */
 public final class KafkaWireSerializationSchema implements KafkaRecordSerializationSchema<byte[]> {
@@ -19,6 +23,12 @@ public final class KafkaWireSerializationSchema implements KafkaRecordSerializat
 
     /** The header that names the topic, for a sink without a fixed topic. */
     static final String TOPIC = "sage-topic";
+
+    /** The header with a timestamp that brokers refuse, in decimal digits. */
+    static final String TIMESTAMP = "sage-timestamp-ms";
+
+    /** Half of what brokers allow by default, because clocks differ. */
+    private static final long AHEAD_MS_MAX = 30 * 60_000L;
 
     private final String topic;
 
@@ -45,10 +55,16 @@ public final class KafkaWireSerializationSchema implements KafkaRecordSerializat
         }
         byte[] key =
                 record.key() != null ? record.key() : record.id().getBytes(StandardCharsets.UTF_8);
-        Long timestampMs = record.timestampMs() > 0 ? record.timestampMs() : null;
+        boolean isAhead = record.timestampMs() > System.currentTimeMillis() + AHEAD_MS_MAX;
+        Long timestampMs = record.timestampMs() > 0 && !isAhead ? record.timestampMs() : null;
         ProducerRecord<byte[], byte[]> out =
                 new ProducerRecord<>(topicOf(record), null, timestampMs, key, record.value());
         record.headers().forEach(out.headers()::add);
+        if (isAhead) {
+            byte[] digits =
+                    String.valueOf(record.timestampMs()).getBytes(StandardCharsets.US_ASCII);
+            out.headers().remove(TIMESTAMP).add(TIMESTAMP, digits);
+        }
         if (topic.isEmpty()) {
             out.headers().remove(TOPIC);
         }

@@ -1,12 +1,18 @@
 package org.sage.flink.connector;
 
 import java.io.IOException;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
 import org.apache.flink.connector.file.src.FileSourceSplit;
 import org.apache.flink.connector.file.src.enumerate.DefaultFileFilter;
 import org.apache.flink.connector.file.src.enumerate.FileEnumerator;
@@ -19,6 +25,11 @@ import org.apache.flink.core.fs.Path;
  * Enumerator of the files below a folder, one split each, in the order of their paths. A file is
  * visible if its name, and the name of each folder between it and the root, does not start with '.'
  * or '_'. Suffixes are matched case-insensitively; without suffixes every visible file is listed.
+ *
+ * <p>On a local file system a file is listed once, whatever links lead to it. A link that leads
+ * nowhere, a folder that cannot be listed and a name that is not UTF-8 are listed like files: the
+ * reader reports them as unreadable. Flink's own listing fails on each of them, and on a colon in a
+ * name.
  */
 final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
 
@@ -48,13 +59,67 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
         for (Path root : roots) {
             FileSystem fs = root.getFileSystem();
             FileStatus status = fs.getFileStatus(root);
-            if (status.isDir()) {
+            if (!status.isDir()) {
+                convertToSourceSplits(status, fs, splits);
+            } else if (fs.isDistributedFS()) {
                 addFolder(status, fs, splits);
             } else {
-                convertToSourceSplits(status, fs, splits);
+                addLocalFolder(java.nio.file.Path.of(root.getPath()), new HashSet<>(), splits);
             }
         }
         return splits;
+    }
+
+    private void addLocalFolder(
+            java.nio.file.Path folder, Set<Object> seen, List<FileSourceSplit> splits) {
+        if (!seen.add(realPath(folder))) {
+            return;
+        }
+        List<java.nio.file.Path> entries = new ArrayList<>();
+        try (DirectoryStream<java.nio.file.Path> found = Files.newDirectoryStream(folder)) {
+            found.forEach(entries::add);
+        } catch (IOException | DirectoryIteratorException e) {
+            addLocalFile(folder, splits);
+            return;
+        }
+        entries.sort(Comparator.comparing(java.nio.file.Path::toString));
+        for (java.nio.file.Path entry : entries) {
+            String name = entry.getFileName().toString();
+            if (name.startsWith(".") || name.startsWith("_")) {
+                continue;
+            }
+            if (Files.isDirectory(entry)) {
+                if (recursive) {
+                    addLocalFolder(entry, seen, splits);
+                }
+            } else if (isWanted(name) && seen.add(realPath(entry))) {
+                addLocalFile(entry, splits);
+            }
+        }
+    }
+
+    /** The path without links; the path itself where a link leads nowhere. */
+    private static Object realPath(java.nio.file.Path path) {
+        try {
+            return path.toRealPath();
+        } catch (IOException e) {
+            return path;
+        }
+    }
+
+    private void addLocalFile(java.nio.file.Path file, List<FileSourceSplit> splits) {
+        long bytes = 0;
+        long modifiedMs = 0;
+        try {
+            BasicFileAttributes attributes =
+                    Files.readAttributes(file, BasicFileAttributes.class);
+            bytes = attributes.isRegularFile() ? attributes.size() : 0;
+            modifiedMs = attributes.lastModifiedTime().toMillis();
+        } catch (IOException e) {
+            // The reader will report why.
+        }
+        Path path = new Path(file.toUri());
+        splits.add(new FileSourceSplit(getNextId(), path, 0, bytes, modifiedMs, bytes));
     }
 
     private void addFolder(FileStatus folder, FileSystem fs, List<FileSourceSplit> splits)
@@ -75,9 +140,13 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
 
     private void addFile(FileStatus file, FileSystem fs, List<FileSourceSplit> splits)
             throws IOException {
-        String name = file.getPath().getName().toLowerCase(Locale.ROOT);
-        if (suffixes.isEmpty() || suffixes.stream().anyMatch(name::endsWith)) {
+        if (isWanted(file.getPath().getName())) {
             convertToSourceSplits(file, fs, splits);
         }
+    }
+
+    private boolean isWanted(String name) {
+        String lower = name.toLowerCase(Locale.ROOT);
+        return suffixes.isEmpty() || suffixes.stream().anyMatch(lower::endsWith);
     }
 }

@@ -61,6 +61,28 @@ class KafkaConnectorTest {
     }
 
     @Test
+    void aTimestampThatBrokersRefuseTravelsAsAHeader() {
+        long tomorrowMs = System.currentTimeMillis() + 86_400_000;
+        ProducerRecord<byte[], byte[]> out =
+                write(new WireRecord("i", null, tomorrowMs, null, Map.of("h", new byte[1]), "o"));
+
+        assertNull(out.timestamp());
+        WireRecord read = read(null, null, 1234, out.headers());
+        assertEquals(tomorrowMs, read.timestampMs());
+        assertEquals(java.util.Set.of("h"), read.headers().keySet());
+    }
+
+    @Test
+    void aTimestampHeaderThatIsNoTimeIsIgnored() {
+        for (String odd : new String[] {"", "-1", "soon", "9".repeat(40)}) {
+            RecordHeaders headers = new RecordHeaders();
+            headers.add(KafkaWireSerializationSchema.TIMESTAMP, odd.getBytes());
+
+            assertEquals(1234, read(null, null, 1234, headers).timestampMs());
+        }
+    }
+
+    @Test
     void withoutAKeyTheIdIsTheKeyAndNilIsATombstone() {
         ProducerRecord<byte[], byte[]> out =
                 write(new WireRecord("né", null, 0, null, Map.of(), ""));
