@@ -10,6 +10,7 @@ versions of a document are in flight: Flink redistributes records in flight over
 """
 
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from sage_flink.common.records import Record, derived_id
 from sage_flink.common.settings import Settings
 from sage_flink.common.validation import require, require_name, require_whole_number
 from sage_flink.common.values import require_field
+
+#: Half of the limit and less, because a tokenizer may take a sign apart (Hangul: in three).
+_LONG_RUN = re.compile(r"\S{101,}")
+_PIECE = re.compile(r"\S{32}(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Chunk:
             Rejected: ``doc``, ``title`` or ``text`` is missing or not a text.
         """
         doc, title, whole = (require_field(record, name, str) for name in ("doc", "title", "text"))
+        whole = with_breaks(whole)
         encoding = _tokenizer(self.tokenizer).encode(whole, add_special_tokens=False)
         spans = windows(encoding.word_ids, encoding.offsets, self.tokens_max, self.overlap)
         version = self._version(record.origin, title, whole)
@@ -81,6 +87,18 @@ def chunk(*, tokens_max: int, overlap: int, tokenizer: str = "minilm") -> Chunk:
         PipelineError: ``overlap`` is not between 0 and half of ``tokens_max``.
     """
     return Chunk(tokens_max, overlap, tokenizer)
+
+
+def with_breaks(text: str) -> str:
+    """``text`` with a blank after every 32 signs of a run that is too long to be a word.
+
+    A tokenizer of words takes more than 100 signs without a blank for one unknown word: a page of
+    Thai, of DNA or of base64 would be a single token, with the same vector as any other such page.
+
+    >>> [len(word) for word in with_breaks("short " + "x" * 120).split(" ")]
+    [5, 32, 32, 32, 24]
+    """
+    return _LONG_RUN.sub(lambda run: _PIECE.sub(r"\g<0> ", run[0]), text)
 
 
 def windows(

@@ -1,26 +1,85 @@
 """Files become documents: text, title, a stable id; a broken file is rejected with a reason."""
 
 import io
+import time
+from typing import Any
 
+import pypdfium2
 import pytest
-from pypdf import PdfWriter
 
 from sage_connectors.documents import documents
 from sage_flink.common import Rejected
 
 
-def test_markdown_keeps_its_headings_without_markup() -> None:
+def only(path: str, data: bytes) -> dict[str, Any]:
+    [document] = documents(path, data)
+    return document
+
+
+def text_of(html: str) -> str:
+    text: str = only("a.html", html.encode())["text"]
+    return text
+
+
+def test_markdown_keeps_headings_lists_and_code_without_emphasis() -> None:
     text = (
-        "# Streams\n\nA *stream* of\n[records](x).\n\n## Keys\n\n- one\n- two\n\n```py\ncode()\n```"
+        "# Streams\n\nA *stream* of\n[records](x).\n\n## Keys\n\n- one\n- two\n\n"
+        "```py\nif x:\n\tcode()\n```"
     )
 
-    [document] = documents("guide/streams.md", text.encode())
-
-    assert document == {
+    assert only("guide/streams.md", text.encode()) == {
         "id": "guide/streams.md",
         "title": "Streams",
-        "text": "# Streams\n\nA stream of\nrecords.\n\n## Keys\n\none\n\ntwo\n\ncode()",
+        "text": "# Streams\n\nA stream of\nrecords.\n\n## Keys\n\n- one\n- two\n\n"
+        "```\nif x:\n\tcode()\n```",
     }
+
+
+def test_html_inside_of_markdown_is_text() -> None:
+    text = (
+        "# T\n\n<div>\na sentence\n</div>\n\n<details><summary>More</summary>hidden</details>\n\n"
+        "| a | b |\n|---|---|\n| 1<br>2 | ![a cat](x.png) |\n"
+    )
+
+    assert only("a.md", text.encode())["text"] == (
+        "# T\n\na sentence\n\nMore\n\nhidden\n\n| a | b |\n| --- | --- |\n| 1 2 | a cat |"
+    )
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "---\ntitle: Streams\ntags: [a, b]\n---\n",
+        "---\r\ntitle: Streams\r\n\r\n# a comment\r\ntags:\r\n- a\r\n- b\r\n---\r\n",
+        "\ufeff---\ntitle: Streams\ntags: [a, b]\n---\n",
+        "+++\ntitle = 'Streams'\ntags = ['a', 'b']\n+++\n",
+    ],
+    ids=["yaml", "CRLF", "byte order mark", "toml"],
+)
+def test_the_front_matter_of_markdown_is_its_title_and_fields(front: str) -> None:
+    document = only("a.md", f"{front}# First heading\n\ntext".encode())
+
+    assert document["text"] == "# First heading\n\ntext"
+    assert document["title"] == "Streams"
+    assert document["metadata"] == {"title": "Streams", "tags": ["a", "b"]}
+
+
+def test_a_front_matter_that_is_not_quite_yaml_still_names_the_title() -> None:
+    document = only("a.md", b'---\ntitle: Streams: an overview\nauthor: "A B"\n---\ntext')
+
+    assert document["title"] == "Streams: an overview"
+    assert (document["metadata"]["author"], document["text"]) == ("A B", "text")
+
+
+def test_a_front_matter_cannot_change_the_id_or_the_kind_of_its_document() -> None:
+    document = only("a.md", b"---\nid: other\nop: delete\ntext: x\n---\nbody")
+
+    assert set(document) == {"id", "title", "text", "metadata"}
+    assert (document["id"], document["text"]) == ("a.md", "body")
+
+
+def test_a_rule_at_the_start_is_no_front_matter() -> None:
+    assert only("a.md", b"---\n\nbetween rules\n\n---\n")["text"] == "---\n\nbetween rules\n\n---"
 
 
 def test_scripts_and_styles_of_html_are_removed() -> None:
@@ -29,17 +88,65 @@ def test_scripts_and_styles_of_html_are_removed() -> None:
         b"<script>x()</script><body><h1>Hi</h1><p>you\n<b>al</b>l<br>there"
     )
 
-    [document] = documents("a.HTML", page)
+    document = only("a.HTML", page)
 
-    assert (document["title"], document["text"]) == ("T & U", "Hi\nyou all\nthere")
+    assert (document["title"], document["text"]) == ("T & U", "# Hi\n\nyou\nall\nthere")
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<pre>def f(x):\n\tif x:\n\t\treturn  1</pre>", "def f(x):\n\tif x:\n\t\treturn  1"),
+        ("<pre><code>a\n  b\n</code></pre>", "a\n  b"),
+        ("<textarea>a\n  b</textarea>", "a\n  b"),
+    ],
+)
+def test_code_of_html_keeps_its_lines_and_blanks(html: str, text: str) -> None:
+    assert text_of(html) == f"```\n{text}\n```"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<details><summary>first</summary>second</details>",
+        "<select><option>first</option><option>second</option></select>",
+        "<label>first</label><button>second</button>",
+        "<fieldset><legend>first</legend>second</fieldset>",
+        "<dialog>first</dialog>second",
+        "<figure>first<figcaption>second</figcaption></figure>",
+        "<dl><dt>first</dt><dd>second</dd></dl>",
+        "<table><caption>first</caption><tr><td>second</td></tr></table>",
+        "<p>first<img alt='second'>",
+    ],
+)
+def test_the_words_of_neighbouring_elements_stay_apart(html: str) -> None:
+    words = text_of(html).replace("|", " ").replace(":", " ").replace("-", " ").split()
+
+    assert words == ["first", "second"]
+
+
+def test_a_table_of_html_keeps_its_rows_and_cells_together() -> None:
+    html = "<table><thead><tr><th>h<th>i</thead><tbody><tr><td>a<br>b<td>c</tbody></table>"
+
+    assert text_of(html) == "| h | i |\n| --- | --- |\n| a b | c |"
+
+
+@pytest.mark.parametrize("row", ["<p>x</p>", "x<br>", "<li>x</li>", "<tr><td>x</td></tr>"])
+def test_the_time_for_a_page_grows_with_its_size(row: str) -> None:
+    def seconds(count: int) -> float:
+        began = time.process_time()
+        text_of(row * count)
+        return time.process_time() - began
+
+    small = min(seconds(500) for _ in range(3))
+
+    assert seconds(4000) < 24 * small  # 8 if it is linear, 64 if it is quadratic
 
 
 def test_html_is_decoded_by_its_declared_encoding() -> None:
     page = '<meta charset="latin-1"><p>café'.encode("latin-1")
 
-    [document] = documents("a.html", page)
-
-    assert document["text"] == "café"
+    assert only("a.html", page)["text"] == "café"
 
 
 def test_jsonl_has_one_document_per_line() -> None:
@@ -51,19 +158,52 @@ def test_jsonl_has_one_document_per_line() -> None:
     assert second == {"id": "7", "title": "T", "text": "two", "modified_ms": 5}
 
 
-def test_text_may_start_with_a_byte_order_mark() -> None:
-    [document] = documents("a.txt", b"\xef\xbb\xbf hi\n")
+@pytest.mark.parametrize("id_", ["null", '""', '" "', '"\\u00a0"'])
+def test_a_line_without_an_id_is_named_by_its_place(id_: str) -> None:
+    lines = f'{{"id": {id_}, "title": {id_}, "text": "t"}}\n'.encode() * 2
 
-    assert document == {"id": "a.txt", "title": "a", "text": "hi"}
+    found = [(document["id"], document["title"]) for document in documents("x.jsonl", lines)]
+
+    assert found == [("x.jsonl#1", "x"), ("x.jsonl#2", "x")]
+
+
+def test_a_zero_is_an_id() -> None:
+    assert only("x.jsonl", b'{"id": 0, "text": "t"}')["id"] == "0"
+
+
+def test_half_a_surrogate_is_replaced() -> None:
+    document = only("x.jsonl", b'{"text": "a\\ud800b", "title": "\\udfff"}')
+
+    assert (document["text"], document["title"]) == ("a\ufffdb", "\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("hi there", "utf-8-sig"),
+        ("hi there", "utf-16"),
+        ("Größe und Maß: ein längerer Satz über Öl, Käse und Füße.", "cp1252"),
+        ("これは日本語の文章です。文字コードを判定するための例文です。", "shift_jis"),
+    ],
+)
+def test_text_is_read_in_its_encoding(text: str, encoding: str) -> None:
+    assert only("a.txt", text.encode(encoding))["text"] == text
 
 
 def test_a_pdf_gives_the_text_of_its_pages() -> None:
-    [document] = documents("paper.pdf", pdf("Hello stream"))
+    assert only("paper.pdf", pdf("Hello stream")) == {
+        "id": "paper.pdf",
+        "title": "paper",
+        "text": "Hello stream",
+    }
 
-    assert document == {"id": "paper.pdf", "title": "paper", "text": "Hello stream"}
+
+@pytest.mark.parametrize(("title", "shown"), [("A paper", "A paper"), ("   ", "paper")])
+def test_the_title_of_a_pdf_is_that_of_its_metadata(title: str, shown: str) -> None:
+    assert only("paper.pdf", pdf("x", f"<</Title({title})>>"))["title"] == shown
 
 
-def pdf(text: str) -> bytes:
+def pdf(text: str, info: str = "<<>>") -> bytes:
     """The smallest PDF with one page of text, written by hand."""
     content = f"BT /F1 24 Tf 20 100 Td ({text}) Tj ET"
     parts = [
@@ -73,6 +213,7 @@ def pdf(text: str) -> bytes:
         "/Resources<</Font<</F1 5 0 R>>>>>>",
         f"<</Length {len(content)}>>stream\n{content}\nendstream",
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        info,
     ]
     body, offsets = "%PDF-1.4\n", []
     for number, part in enumerate(parts, start=1):
@@ -80,14 +221,15 @@ def pdf(text: str) -> bytes:
         body += f"{number} 0 obj{part}endobj\n"
     table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
     start = len(body)
-    body += f"xref\n0 6\n0000000000 65535 f \n{table}trailer<</Size 6/Root 1 0 R>>\n"
+    body += f"xref\n0 7\n0000000000 65535 f \n{table}trailer<</Size 7/Root 1 0 R/Info 6 0 R>>\n"
     return f"{body}startxref\n{start}\n%%EOF".encode()
 
 
 def blank_pdf() -> bytes:
-    writer, out = PdfWriter(), io.BytesIO()
-    writer.add_blank_page(72, 72)
-    writer.write(out)
+    out = io.BytesIO()
+    with pypdfium2.PdfDocument.new() as document:
+        document.new_page(72, 72)
+        document.save(out)
     return out.getvalue()
 
 
@@ -97,13 +239,17 @@ def blank_pdf() -> bytes:
         ("a.exe", b"MZ", "suffix '.exe'"),
         ("a", b"x", "suffix ''"),
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.txt", bytes(range(256)), "not UTF-8"),
         ("a.txt", b"a\x00b", "NUL"),
         ("a.txt", b" \n", "no text"),
         ("a.md", b"", "no text"),
+        ("a.md", b"---\ntitle: T\n---\n", "no text"),
         ("a.html", b"<script>x</script>", "no text"),
+        ("a.html", b"<div>" * 5000, "nested too deeply"),
         ("a.jsonl", b'{"text": "ok"}\n{"text":', "line 2 is not JSON"),
         ("a.jsonl", b'{"txt": "ok"}', "line 1 must be"),
         ("a.jsonl", b"[1]", "line 1 must be"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("a.pdf", b"not a pdf", "not a readable PDF"),
         ("a.pdf", pdf("x")[:120], "not a readable PDF"),
         ("a.pdf", blank_pdf(), "no text"),

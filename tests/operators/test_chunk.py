@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sage_flink.common import PipelineError, Record, Rejected
 from sage_flink.operators import Chunk
-from sage_flink.operators.chunk import windows
+from sage_flink.operators.chunk import windows, with_breaks
 
 
 @given(
@@ -85,3 +85,21 @@ def test_a_version_is_the_same_on_replay_and_differs_for_another_text():
     assert split()[0] == {first}
     for other in (split(origin="t/0/2"), split(text="two"), split(title="B"), split(tokens_max=9)):
         assert other[0] != {first}
+
+
+@pytest.mark.parametrize("sign", ["ก", "ACGT", "あ", "한", "QUJDRA=="])
+def test_a_text_without_blanks_is_cut_into_known_words(sign):
+    text = sign * (20_000 // len(sign))
+    document = Record("d", {"doc": "d", "title": "t", "text": text})
+
+    chunks = [c for c in Chunk(tokens_max=100, overlap=10)(document) if isinstance(c, dict)]
+
+    assert len(chunks) > 20
+    assert all(20 <= chunk["tokens"] <= 100 for chunk in chunks[:-1])
+    assert all(len(word) <= 64 for chunk in chunks for word in chunk["text"].split())
+
+
+def test_words_are_not_changed():
+    text = "a word of " + "x" * 100 + " signs\tand\nlines"
+
+    assert with_breaks(text) == text
