@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import re
 import zlib
 from typing import Any
 
@@ -207,3 +208,16 @@ def test_pages_of_other_sites_may_not_read_an_answer(gateway: Any) -> None:
 
     assert preflight.status_code == 403
     assert not {h for h in answer.headers if h.startswith("access-control")}
+
+
+def test_the_docs_ask_no_other_host(gateway: Any) -> None:
+    page = httpx.get(gateway.url + "/docs", headers=BASIC)
+    sources = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+
+    assert page.status_code == 200
+    assert '"validatorUrl": null' in page.text
+    assert len(sources) >= 3
+    for source in sources:
+        asset = httpx.get(gateway.url + source, headers=BASIC)
+        assert (source[0], asset.status_code) == ("/", 200)
+    assert gateway.client.get("/redoc").status_code == 404

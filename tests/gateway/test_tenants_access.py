@@ -46,7 +46,8 @@ MATRIX = {
 #: Routes that the document does not list, or that do not exist.
 BESIDES = {
     ("GET", "/docs"): READ | ADMIN,
-    ("GET", "/redoc"): READ | ADMIN,
+    ("GET", "/docs/assets/swagger-ui.css"): READ | ADMIN,
+    ("GET", "/docs/nope"): ADMIN,
     ("GET", "/openapi.json"): READ | ADMIN,
     ("GET", "/v1/nope"): INFER | ADMIN,
     ("GET", "/v1//models"): INFER | ADMIN,

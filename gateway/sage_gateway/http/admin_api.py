@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -26,6 +27,7 @@ from sage_gateway.openai.foreign_errors import gateway_error
 from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.response import error_response
 from sage_gateway.tenants import Tenants
+from sage_gateway.tenants.scopes import DOCS_ASSETS
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -41,7 +43,14 @@ def build(
     lifespan: Lifespan,
 ) -> FastAPI:
     """The application of all routes but inference."""
-    app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
+    app = FastAPIOffline(  # a page that asks no other host, also not for the badge of a validator
+        title=TITLE,
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+        static_url=DOCS_ASSETS,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
     _add_models(app, catalog)
     _add_metrics(app, metrics)
     keys_api.add(app, tenants)

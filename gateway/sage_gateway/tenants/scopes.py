@@ -6,7 +6,9 @@ from sage_gateway.tenants.keys import Key, Scope
 OPEN = frozenset({"/health"})
 #: Every key may list the models.
 ANY_KEY = "/v1/models"
-READ = frozenset({"/v1/usage", "/metrics", "/pool/decisions", "/docs", "/redoc", "/openapi.json"})
+READ = frozenset({"/v1/usage", "/metrics", "/pool/decisions", "/docs", "/openapi.json"})
+#: Scripts and styles of ``/docs``.
+DOCS_ASSETS = "/docs/assets"
 INFER = "/v1/"
 
 
@@ -15,7 +17,7 @@ def required_scope(path: str) -> Scope | None:
 
     Unknown paths require ``admin``, except below ``/v1/``, where the client gets a 404.
     """
-    if path in READ:
+    if path in READ or path.startswith(DOCS_ASSETS + "/"):
         return Scope.READ
     if path == ANY_KEY or path.startswith(ANY_KEY + "/"):
         return None
