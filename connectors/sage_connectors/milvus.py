@@ -42,6 +42,7 @@ import orjson
 
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
+from sage_flink.common.proxies import bypass_grpc_proxy
 from sage_flink.db.collection import Collection
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, query_vector
@@ -91,6 +92,7 @@ class MilvusStore:
         self.url = spec.address
         # It logs every error that it raises, ten lines each; here they are wrapped and raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        bypass_grpc_proxy(self.url)
         self.client = self._call(
             # An alias of its own: else all clients of a URL share one connection, and the first
             # to close it closes it for all.

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from sage_flink.common import PoolError, PoolTimeout, Settings
 from sage_flink.common.openai import error_message, event_of
+from sage_flink.common.proxies import is_loopback
 
 
 def ask(question: str, settings: Settings, console: Console) -> str:
@@ -64,8 +65,9 @@ def stream(question: str, settings: Settings) -> Iterator[dict[str, Any]]:
     }
     headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
     url = f"{settings.gateway_url}/v1/chat/completions"
+    options: dict[str, Any] = {"timeout": 300, "trust_env": not is_loopback(url)}
     try:
-        with httpx.stream("POST", url, json=body, headers=headers, timeout=300) as response:
+        with httpx.stream("POST", url, json=body, headers=headers, **options) as response:
             status = response.status_code
             if status != 200:
                 raise PoolError(error_message(response.read(), status), status=status)

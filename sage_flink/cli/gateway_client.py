@@ -6,6 +6,7 @@ import httpx
 
 from sage_flink.common import ConfigError, OperatorNeeded, Settings
 from sage_flink.common.openai import error_message
+from sage_flink.common.proxies import is_loopback
 
 TIMEOUT_S = 30.0
 
@@ -20,8 +21,9 @@ def call_gateway(method: str, path: str, **options: Any) -> Any:
     settings = Settings.load()
     url = settings.gateway_urls[0]
     headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+    options |= {"headers": headers, "timeout": TIMEOUT_S, "trust_env": not is_loopback(url)}
     try:
-        response = httpx.request(method, url + path, headers=headers, timeout=TIMEOUT_S, **options)
+        response = httpx.request(method, url + path, **options)
     except httpx.TransportError as error:
         raise OperatorNeeded(f"no gateway at {url} ({error}); run `sage up`") from error
     if response.is_error:

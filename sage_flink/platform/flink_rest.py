@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from sage_flink.common.errors import ConfigError, StackError
+from sage_flink.common.proxies import is_loopback
 
 ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 
@@ -31,7 +32,8 @@ class FlinkRest:
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=timeout_s)
+        trust_env = not is_loopback(url)
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=trust_env)
 
     def __enter__(self) -> Self:
         return self
