@@ -201,6 +201,7 @@ def test_help_before_the_pipeline_is_that_of_submit_and_after_it_that_of_the_job
     "words",
     [
         ("list",),
+        ("show", "x"),
         ("cancel", "x"),
         ("stop", "x"),
         ("stop", "x", "--savepoint"),

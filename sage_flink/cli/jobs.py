@@ -2,25 +2,22 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
-from rich.table import Column
 from rich.text import Text
 
 from sage_flink.cli import job_balance, pipelines
+from sage_flink.cli.job_health import health_of, is_of_interest
 from sage_flink.cli.output import AsJson, console, print_json, print_table, table
 from sage_flink.common import ConfigError, Settings, sage_home
-from sage_flink.platform.flink_rest import ENDED, FlinkRest
+from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import entry
 
-#: With less free disk space than this, a failed checkpoint is blamed on the disk.
-FREE_MIB_MIN = 64
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 app = typer.Typer(help="Flink jobs: submit, list, account, stop, rescale.", no_args_is_help=True)
@@ -61,34 +58,42 @@ def submit(
 @app.command("list")
 def list_jobs(
     as_json: AsJson = False,
-    all_jobs: Annotated[bool, typer.Option("--all", help="Ended jobs as well.")] = False,
+    all_jobs: Annotated[bool, typer.Option("--all", help="All ended jobs as well.")] = False,
 ) -> None:
-    """List the jobs of the cluster, newest first."""
+    """List the jobs of the cluster, newest first, and those that failed in the last hour."""
     with FlinkRest(flink_url()) as rest:
-        jobs = [job for job in rest.jobs() if all_jobs or job.state not in ENDED]
-        failures = {job.id: _checkpoint_failure(rest, job.id) for job in jobs}
+        jobs = [job for job in rest.jobs() if all_jobs or is_of_interest(job, time.time())]
+        healths = [health_of(rest, job) for job in jobs]
     if as_json:
-        print_json([msgspec.to_builtins(job) | {"alarm": failures[job.id]} for job in jobs])
+        print_json([health.fields() for health in healths])
         return
-    rows = table("name", "state", Column("running s", justify="right"), "id")
-    for job in jobs:
-        rows.add_row(job.name, job.state, f"{job.duration_ms / 1000:.0f}", job.id)
+    rows = table("name", "state", numbers=("running s", "restarts"))
+    rows.add_column("id", overflow="fold")
+    for job, health in zip(jobs, healths, strict=True):
+        seconds = f"{job.duration_ms / 1000:.0f}"
+        rows.add_row(job.name, job.state, seconds, str(health.restarts), job.id)
     print_table(rows, empty="no jobs; start one with `sage jobs submit rag_ingest`")
-    for job in jobs:
-        if reason := failures[job.id]:
-            warning = f" checkpoints fail, so its exactly-once output stays invisible: {reason}"
-            console.print(Text.assemble((f"{job.name}:", "red"), warning), soft_wrap=True)
+    for health in healths:
+        for warning in health.warnings(time.time()):
+            named = Text.assemble((f"{health.job.name}:", "red"), f" {warning}")
+            console.print(named, soft_wrap=True)
 
 
-def _checkpoint_failure(rest: FlinkRest, job_id: str) -> str:
-    """Why the job's newest checkpoint failed, with a hint if the disk is full; else empty."""
-    reason = rest.checkpoint_failure(job_id)
-    folder = sage_home() / "data" / "flink" / "checkpoints"
-    if not reason or not folder.exists():
-        return reason
-    free_mib = shutil.disk_usage(folder).free / 2**20
-    full = f" {folder} has {free_mib:.0f} MiB free: free disk space." * (free_mib < FREE_MIB_MIN)
-    return f"{reason}{full} See `sage logs flink`"
+@app.command()
+def show(
+    job: Annotated[str, typer.Argument(help="A job's name or id.")], as_json: AsJson = False
+) -> None:
+    """Show a job: its state, why it failed last, its checkpoints, and what to do."""
+    with FlinkRest(flink_url()) as rest:
+        health = health_of(rest, rest.job(job))
+    if as_json:
+        print_json(health.fields())
+        return
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in health.lines(time.time(), flink_url()):
+        rows.add_row(name, value)
+    print_table(rows)
 
 
 @app.command()

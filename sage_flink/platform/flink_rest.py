@@ -246,8 +246,13 @@ class FlinkRest:
 
         Read from the exception history, since the metric ``numRestarts`` is up to ten seconds old.
         """
-        history = self._get(f"/jobs/{job_id}/exceptions?maxExceptions=100")["exceptionHistory"]
-        return len(history["entries"])
+        return len(self.exceptions(job_id))
+
+    def exceptions(self, job_id: str) -> list[dict[str, Any]]:
+        """The exceptions that restarted or ended the job, as Flink has them, at most a hundred."""
+        path = f"/jobs/{job_id}/exceptions?maxExceptions=100"
+        found: list[dict[str, Any]] = self._get(path)["exceptionHistory"]["entries"]
+        return found
 
     def _get(self, path: str) -> Any:
         return self._send("GET", path).json()

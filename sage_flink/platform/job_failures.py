@@ -1,0 +1,49 @@
+"""Failures of a Flink job, from its exception history: which step failed, why, how often."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+REASON_CHARS_MAX = 300
+_CAUSE = "Caused by: "
+#: The last line of a Python traceback, which Flink has inside of the text of a Java exception.
+_PYTHON_ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Unavailable|Exit)\b.*$", re.M)
+#: Subtask and attempt in the name of a task, such as `` (1/2)#3``.
+_SUBTASK = re.compile(r" ?(?:- execution #\d+|\(\d+/\d+\)(?:#\d+)?)")
+
+
+class JobFailure(NamedTuple):
+    """The newest failure of a job. ``count``: how many there were, at most a hundred are known.
+
+    ``step``: the names of the steps that share the task; empty if no task failed.
+    """
+
+    at_ms: int
+    step: str
+    reason: str
+    count: int
+
+
+def newest_failure(history: Sequence[Mapping[str, Any]]) -> JobFailure | None:
+    """The newest of the entries of ``exceptionHistory``; None without any."""
+    if not history:
+        return None
+    newest = max(history, key=lambda entry: int(entry["timestamp"]))
+    step = _SUBTASK.sub("", str(newest.get("taskName") or "")).strip()
+    reason = root_cause(str(newest.get("stacktrace") or newest.get("exceptionName") or ""))
+    return JobFailure(int(newest["timestamp"]), step, reason, len(history))
+
+
+def root_cause(stacktrace: str) -> str:
+    """The innermost error of a stack trace, on one line.
+
+    >>> root_cause("java.lang.Exception: outer\\nCaused by: java.io.IOException: no disk")
+    'java.io.IOException: no disk'
+    """
+    *_, innermost = stacktrace.split(_CAUSE)
+    if "Traceback (most recent call last)" in innermost:
+        errors = _PYTHON_ERROR.findall(innermost.partition("Traceback (most recent call last)")[2])
+        innermost = errors[-1] if errors else innermost
+    lines = (line.strip() for line in innermost.splitlines())
+    first = next((line for line in lines if line and not line.startswith("at ")), "unknown")
+    return " ".join(first.split())[:REASON_CHARS_MAX]
