@@ -4,7 +4,7 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sage}
+cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set; set it to a folder that you may write}/.cache}/sage}
 home=${SAGE_HOME:-$repo/.sage}
 bin=$home/venv/flink/bin
 logs=$home/logs/test

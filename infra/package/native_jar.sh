@@ -5,7 +5,7 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sage}
+cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set; set it to a folder that you may write}/.cache}/sage}
 
 # shellcheck source=infra/setup/say.sh
 . "$repo/infra/setup/say.sh"

@@ -16,20 +16,42 @@ from sage_flink.common.errors import ConfigError
 
 
 def sage_home() -> Path:
-    """The folder of everything that runs: ``$SAGE_HOME``, else ``.sage`` of the checkout."""
+    """The folder of everything that runs: ``$SAGE_HOME``, else ``.sage`` of the checkout.
+
+    Raises:
+        ConfigError: there is no checkout, and the user has no home folder.
+    """
     if named := os.environ.get("SAGE_HOME"):
         return Path(named).absolute()
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").exists():
         return checkout / ".sage"
-    return Path.home() / ".local" / "share" / "sage"
+    return _user_folder("SAGE_HOME") / ".local" / "share" / "sage"
 
 
 def sage_cache() -> Path:
-    """The folder of what is built or fetched once a user: ``$SAGE_CACHE``, else the XDG cache."""
+    """The folder of what is built or fetched once a user: ``$SAGE_CACHE``, else the XDG cache.
+
+    Raises:
+        ConfigError: none is set, and the user has no home folder.
+    """
     if named := os.environ.get("SAGE_CACHE"):
         return Path(named).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sage"
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "sage"
+    return _user_folder("SAGE_CACHE") / ".cache" / "sage"
+
+
+def _user_folder(instead: str) -> Path:
+    """The user's own folder.
+
+    Raises:
+        ConfigError: the user has none, such as a bare number in a container.
+    """
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError(f"this user has no home folder; set HOME or {instead}") from error
 
 
 class Settings(BaseModel):
