@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
 )
 from pydantic_core import PydanticCustomError
@@ -223,19 +224,28 @@ class CacheSpec(_Spec):
     answer_bytes_max: int = Field(default=1 << 20, ge=1 << 10, description="of one response")
 
 
+def whole(value: object) -> object:
+    """A whole number that is written as ``5.0``, which JSON schema calls an integer, as an int."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: No text and no truth value is taken for a number.
+Limit = Annotated[int, Strict(), Field(ge=1, le=1 << 53), BeforeValidator(whole)]
+
+
 class LimitsSpec(_Spec):
     """Limits of a key or a tenant; a limit that is left out does not apply."""
 
     model_config = ConfigDict(strict=True)
 
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(
-        default=None, ge=1, description="prompt and completion, estimated first, then corrected"
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = Field(
+        default=None, description="prompt and completion, estimated first, then corrected"
     )
-    tokens_per_day: int | None = Field(
-        default=None, ge=1, description="never exceeded: the most that a call can cost is reserved"
+    tokens_per_day: Limit | None = Field(
+        default=None, description="never exceeded: the most that a call can cost is reserved"
     )
-    tokens_per_month: int | None = Field(default=None, ge=1, description="as tokens_per_day; UTC")
+    tokens_per_month: Limit | None = Field(default=None, description="as tokens_per_day; UTC")
 
 
 class TraceSpec(_Spec):

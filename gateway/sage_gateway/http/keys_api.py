@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from sage_gateway.config.pool_spec import LimitsSpec, Name
+from sage_gateway.config.pool_spec import LimitsSpec, Name, whole
 from sage_gateway.errors import Conflict, InvalidRequest, NotFound
 from sage_gateway.requests.cache_control import TTL_S_MAX
 from sage_gateway.tenants.keys import LOCAL, Key, Scope, digest, fresh
@@ -29,6 +29,7 @@ def _iso(shown: object) -> object:
     return shown
 
 
+TtlS = Annotated[int, Strict(), Field(ge=0, le=TTL_S_MAX), BeforeValidator(whole)]
 Day = Annotated[date, BeforeValidator(_iso)]
 
 
@@ -43,11 +44,8 @@ class NewKey(BaseModel):
         default=frozenset({Scope.INFER}), min_length=1, json_schema_extra={"uniqueItems": False}
     )
     limits: LimitsSpec = LimitsSpec()
-    cache_ttl_s: int = Field(
+    cache_ttl_s: TtlS = Field(
         default=0,
-        ge=0,
-        le=TTL_S_MAX,
-        strict=True,
         description="x-sage-cache of requests whose answer is deterministic",
     )
 

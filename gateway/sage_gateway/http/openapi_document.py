@@ -68,6 +68,9 @@ def document(app: FastAPI, title: str, version: str) -> dict[str, Any]:
         for (path, kind), schema in zip(bodies.items(), schemas, strict=True):
             page["paths"][path] = {"post": _operation(path, kind, schema)}
         components = page.setdefault("components", {})
+        # Said by the check of a chat, so that another kind of part is refused for its type.
+        parts["Part"] |= {"required": ["type", "text"]}
+        parts["Part"]["properties"]["text"] = {"type": "string"}
         components.setdefault("schemas", {}).update(parts | {"Error": _ERROR})
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         page["security"] = [{"key": []}]

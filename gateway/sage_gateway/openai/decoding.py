@@ -72,6 +72,8 @@ def _decode(body: bytes, kind: type[T]) -> T:
 def _with_whole_numbers(body: bytes) -> bytes | None:
     """``body`` with its whole numbers written as such; None if there are none."""
     fields = load_fields(body)
+    if not isinstance(fields, dict):
+        return None
     floats = {k: v for k, v in fields.items() if isinstance(v, float) and v.is_integer()}
     whole = {k: int(v) for k, v in floats.items() if abs(v) <= WHOLE_MAX}
     return orjson.dumps(fields | whole) if whole else None
