@@ -21,8 +21,8 @@ ID_CHARS_MAX = 512
 class DecodeDocument:
     """``{"id", "text", "title"?, "modified_ms"?}`` -> a record with the document's own id.
 
-    Event time is ``modified_ms`` where given, else the message's. At most ``text_bytes_max`` bytes
-    of text.
+    Event time is ``modified_ms`` where given, else the message's. A title of blanks is none. At
+    most ``text_bytes_max`` bytes of text.
 
     A delete of all rows of a document is ``{"id", "op": "delete"}``, or a tombstone: a message
     without a value, whose key is the document's id in UTF-8.
@@ -43,10 +43,13 @@ class DecodeDocument:
             return (_delete(record, _text(fields, "id", ID_CHARS_MAX)),)
         body = _text(fields, "text", self.text_bytes_max)
         doc = _text(fields, "id", ID_CHARS_MAX)
-        title = fields.get("title") or doc
-        modified = fields.get("modified_ms", record.timestamp_ms)
+        title = doc if fields.get("title") is None else fields["title"]
+        modified = fields.get("modified_ms")
+        if modified is None:
+            modified = record.timestamp_ms
         if not isinstance(title, str):
             raise Rejected(f"field 'title' must be text, got {type(title).__name__}")
+        title = title if title.strip() else doc
         if not is_timestamp_ms(modified) or modified < 0:
             rule = "must be milliseconds since 1970 in 64 bits"
             raise Rejected(f"field 'modified_ms' {rule}, got {modified!r:.100}")
@@ -67,7 +70,8 @@ class DecodeQuestion:
         """The question, or Rejected."""
         fields = _message(record.value, "question")
         question = _text(fields, "question", self.text_bytes_max)
-        asked = str(fields["id"]) if fields.get("id") else record.id
+        own = fields.get("id")
+        asked = record.id if own is None or own == "" else str(own)
         earlier = fields.get("messages") or []
         if not isinstance(earlier, list):
             raise Rejected("field 'messages' must be a list")
@@ -94,7 +98,7 @@ def _message(raw: Any, kind: str) -> dict[str, Any]:
     if not isinstance(raw, bytes):
         raise Rejected(f"the message must be bytes, got {type(raw).__name__}")
     try:
-        fields = msgspec.json.decode(raw.decode())
+        fields = msgspec.json.decode(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Rejected(f"not valid UTF-8 at byte {error.start}") from error
     except msgspec.DecodeError as error:

@@ -55,6 +55,30 @@ def test_bad_input_is_rejected_with_its_reason(raw, reason):
         decode(raw, text_bytes_max=10)
 
 
+@pytest.mark.parametrize("title", ["null", '""', '" "', '"\u00a0\u2003"'])
+def test_a_title_without_a_sign_is_the_id(title):
+    assert decode(b'{"id": "a", "text": "x", "title": %s}' % title.encode()).value["title"] == "a"
+
+
+def test_a_time_of_null_is_not_given():
+    assert decode(b'{"id": "a", "text": "x", "modified_ms": null}').timestamp_ms == 7
+
+
+def test_a_message_may_start_with_a_byte_order_mark():
+    assert decode(b'\xef\xbb\xbf{"id": "a", "text": "x"}').id == "a"
+
+
+@pytest.mark.parametrize(
+    ("id_", "own"), [("0", "0"), ("null", "t/0/1"), ('""', "t/0/1"), ('"q"', "q")]
+)
+def test_a_question_has_its_own_id_if_it_has_one(id_, own):
+    raw = b'{"question": "why?", "id": %s}' % id_.encode()
+
+    (record,) = DecodeQuestion()(Record(id="t/0/1", value=raw))
+
+    assert (record.id, record.value["id"]) == (own, own)
+
+
 def test_a_question_keeps_the_conversation_before_it():
     raw = b'{"question": "why?", "messages": [{"role": "user", "content": "hi"}]}'
 
