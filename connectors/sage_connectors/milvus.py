@@ -41,6 +41,7 @@ import numpy as np
 import orjson
 
 from sage_connectors.isolate import BatchRefused, isolate
+from sage_connectors.milvus_schema import METRIC, schema_flaws
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
 from sage_flink.common.proxies import bypass_grpc_proxy
 from sage_flink.db.collection import Collection
@@ -132,7 +133,7 @@ class MilvusStore:
                 self.spec.name,
                 data=[list(query)],
                 limit=top_k,
-                search_params={"metric_type": "COSINE", "params": {"ef": max(64, 2 * top_k)}},
+                search_params={"metric_type": METRIC, "params": {"ef": max(64, 2 * top_k)}},
                 output_fields=["$meta", *self.labels],
                 consistency_level="Bounded",
                 **REQUEST,
@@ -221,14 +222,18 @@ class MilvusStore:
                 raise NotFound(f"no collection {name!r} at {self.url}")
             self._create()
         about = self._call(lambda: self.client.describe_collection(name, **REQUEST), "describe")
+        if flaws := schema_flaws(about, self.spec.dim):
+            raise self._unfit("; ".join(flaws))
         self.labels = [f["name"] for f in about["fields"] if f["name"] in LABELS_BYTES_MAX]
-        dims = {f["name"]: f["params"].get("dim") for f in about["fields"]}
-        if int(dims.get("vector") or 0) != self.spec.dim:
-            raise ConfigError(
-                f"collection {name!r} at {self.url}: it has dim {dims.get('vector')}, "
-                f"got dim {self.spec.dim}; use another name or drop it"
-            )
         self._call(self._index_and_load, "load")
+        index = self._call(lambda: self.client.describe_index(name, "vector", **REQUEST), "index")
+        if (metric := str(index["metric_type"])) != METRIC:
+            raise self._unfit(f"its index compares by {metric}, got {METRIC}")
+
+    def _unfit(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"collection {self.spec.name!r} at {self.url}: {why}; use another name or drop it"
+        )
 
     def _create(self) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
@@ -254,7 +259,7 @@ class MilvusStore:
             # another writer has loaded without one of them cannot be loaded with it.
             if "doc" in self.labels:
                 index.add_index("doc", index_type="Trie")
-            index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=HNSW)
+            index.add_index("vector", index_type="HNSW", metric_type=METRIC, params=HNSW)
             self.client.create_index(self.spec.name, index, **PREPARE)
         self.client.load_collection(self.spec.name, **PREPARE)
 

@@ -74,7 +74,7 @@ class Collection:
         Raises:
             NotFound: there is no such collection, and ``create`` is false.
             ConfigError: no store of that name, its package is missing, or the collection there
-                has another dim.
+                has another dim, schema or metric.
             StoreUnavailable: the server does not answer.
         """
         opened: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)

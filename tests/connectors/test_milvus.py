@@ -4,9 +4,13 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
+from sage_connectors.milvus import DataType, MilvusClient
+from sage_connectors.milvus_schema import schema_flaws
+from sage_flink.common import ConfigError
 from sage_flink.db import Collection, RowDelete, VectorRow, collection
 from sage_flink.db.vectors import pack
 
@@ -117,3 +121,80 @@ handler.close = lambda: None
     done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout == "logged\n"
+
+
+def field(name: str, kind: DataType, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, "params": {}, **more}
+
+
+KEY = field("id", DataType.VARCHAR, is_primary=True)
+VECTOR = field("vector", DataType.FLOAT_VECTOR) | {"params": {"dim": 2}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "flaws"),
+    [
+        ([KEY, VECTOR, field("doc", DataType.VARCHAR)], []),
+        ([KEY, VECTOR, field("more", DataType.INT64, nullable=True)], []),
+        ([VECTOR], ["its key is not a field 'id'"]),
+        (
+            [field("pk", DataType.VARCHAR, is_primary=True), VECTOR],
+            ["its key is not a field 'id'", "it requires a field 'pk'"],
+        ),
+        (
+            [field("id", DataType.INT64, is_primary=True), VECTOR],
+            ["its key 'id' is not VARCHAR but INT64"],
+        ),
+        ([KEY | {"auto_id": True}, VECTOR], ["it makes the keys itself"]),
+        ([KEY], ["it has no field 'vector'"]),
+        (
+            [KEY, field("vector", DataType.FLOAT16_VECTOR)],
+            ["its field 'vector' is not FLOAT_VECTOR but FLOAT16_VECTOR"],
+        ),
+        ([KEY, VECTOR, field("price", DataType.DOUBLE)], ["it requires a field 'price'"]),
+        ([KEY, VECTOR | {"params": {"dim": 3}}], ["it has dim 3, got dim 2"]),
+    ],
+)
+def test_a_schema_that_cannot_hold_the_rows_is_found(
+    fields: list[dict[str, Any]], flaws: list[str]
+) -> None:
+    assert schema_flaws({"fields": fields, "enable_dynamic_field": True}, 2) == flaws
+    fixed = schema_flaws({"fields": fields, "enable_dynamic_field": False}, 2)
+    assert "it takes no dynamic fields" in fixed
+
+
+@pytest.fixture
+def alien(spec: Collection) -> Iterator[MilvusClient]:
+    """A client that makes and drops the collection of ``spec`` by itself."""
+    client = MilvusClient(uri=spec.address, alias=f"test-{uuid.uuid4().hex}")
+    yield client
+    client.drop_collection(spec.name)
+    client.close()
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("metric", ["L2", "IP"])
+def test_a_collection_with_another_metric_is_refused(
+    spec: Collection, alien: MilvusClient, metric: str
+) -> None:
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=512)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dim)
+    index = alien.prepare_index_params()
+    build = {"M": 16, "efConstruction": 64}
+    index.add_index("vector", index_type="HNSW", metric_type=metric, params=build)
+    alien.create_collection(spec.name, schema=schema, index_params=index)
+
+    with pytest.raises(ConfigError, match=f"its index compares by {metric}, got COSINE"):
+        spec.prepare()
+
+
+@pytest.mark.service
+def test_a_collection_with_another_schema_is_refused(spec: Collection, alien: MilvusClient) -> None:
+    schema = MilvusClient.create_schema(auto_id=True, enable_dynamic_field=False)
+    schema.add_field("pk", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dim)
+    alien.create_collection(spec.name, schema=schema)
+
+    with pytest.raises(ConfigError, match="its key is not a field 'id'; it takes no dynamic"):
+        spec.prepare()
