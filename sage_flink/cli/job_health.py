@@ -31,7 +31,7 @@ class JobHealth:
     def restarts(self) -> int:
         """How often the job was restarted; the failure that ended it is none."""
         ended = self.job.state == "FAILED"
-        return max(0, self.failure.count - ended) if self.failure else 0
+        return max(0, self.failure.times - ended) if self.failure else 0
 
     def fields(self) -> dict[str, Any]:
         """All of it for JSON."""

@@ -13,7 +13,7 @@ _SUBTASK = re.compile(r" ?(?:- execution #\d+|\(\d+/\d+\)(?:#\d+)?)")
 
 
 class JobFailure(NamedTuple):
-    """The newest failure of a job. ``count``: how many there were, at most a hundred are known.
+    """The newest failure of a job. ``times``: how many there were, at most a hundred are known.
 
     ``step``: the names of the steps that share the task; empty if no task failed.
     """
@@ -21,7 +21,7 @@ class JobFailure(NamedTuple):
     at_ms: int
     step: str
     reason: str
-    count: int
+    times: int
 
 
 def newest_failure(history: Sequence[Mapping[str, Any]]) -> JobFailure | None:
