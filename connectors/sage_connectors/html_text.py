@@ -46,6 +46,8 @@ def to_markdown(page: str | bytes) -> tuple[str, str]:
     Raises:
         RecursionError: its elements are nested too deeply.
     """
+    if isinstance(page, bytes):  # lxml does not know all names of encodings
+        page = bs4.UnicodeDammit(page, is_html=True).unicode_markup or page
     soup = bs4.BeautifulSoup(page, "lxml")
     title = " ".join(soup.title.get_text(" ").split()) if soup.title else ""
     for tag in soup(_UNREAD):
