@@ -10,7 +10,6 @@ import pytest
 from metrics import Metrics
 
 import sage_flink as sage
-from sage_connectors import DecodeFile
 from sage_flink.common import Record, decode, encode
 from sage_flink.common.dead_letters import DeadLetter, from_message
 from sage_flink.flow import Call, FlatMap
@@ -83,11 +82,6 @@ OUTPUTS: dict[str, tuple[Any, Record, str]] = {
         DecodeDocument(),
         message(modified_ms=2**63),
         "field 'modified_ms' must be milliseconds since 1970 in 64 bits, got 9223372036854775808",
-    ),
-    "a file's title": (
-        DecodeFile(),
-        message(title="\ud800").replace(id="a.jsonl"),
-        "the record cannot be encoded: UnicodeEncodeError",
     ),
 }
 
