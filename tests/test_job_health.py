@@ -4,7 +4,12 @@ import pytest
 
 from sage_flink.cli.job_health import JobHealth, is_of_interest
 from sage_flink.platform.flink_rest import FlinkJob
-from sage_flink.platform.job_failures import JobFailure, newest_failure, root_cause
+from sage_flink.platform.job_failures import (
+    JobFailure,
+    checkpoint_failure,
+    newest_failure,
+    root_cause,
+)
 
 PYTHON = """java.lang.RuntimeException: Failed to close remote bundle
 \tat org.apache.flink.A.b(A.java:1)
@@ -82,3 +87,17 @@ def test_a_failing_job_says_why_and_what_to_do() -> None:
 
 def test_a_healthy_job_has_no_warnings() -> None:
     assert list(JobHealth(job("RUNNING"), None, "", {}).warnings(0.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("latest", "reason"),
+    [
+        (None, ""),
+        ({"completed": {"id": 3}}, ""),
+        ({"failed": {"id": 2, "failure_message": "x"}, "completed": {"id": 3}}, ""),
+        ({"failed": {"id": 4, "failure_message": "no disk"}, "completed": {"id": 3}}, "no disk"),
+        ({"failed": {"id": 4}}, "a checkpoint failed"),
+    ],
+)
+def test_the_newest_checkpoint_counts(latest: object, reason: str) -> None:
+    assert checkpoint_failure({"latest": latest}) == reason

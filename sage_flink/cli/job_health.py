@@ -1,7 +1,7 @@
 """Health of a Flink job: restarts, the newest failure, checkpoints, and what to do about it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 
 from sage_flink.common import sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
-from sage_flink.platform.job_failures import JobFailure, newest_failure
+from sage_flink.platform.job_failures import JobFailure, checkpoint_failure, newest_failure
 
 #: A job that failed is listed for so long, and a failure of a running job is a warning for so long.
 FAILED_S = 3600.0
@@ -94,9 +94,9 @@ def health_of(rest: FlinkRest, job: FlinkJob) -> JobHealth:
     Raises:
         StackError: the cluster does not answer.
     """
-    counts = rest.checkpoints(job.id).get("counts", {})
+    checkpoints = rest.checkpoints(job.id)
     failure = newest_failure(rest.exceptions(job.id))
-    return JobHealth(job, failure, _checkpoint_failure(rest, job.id), counts)
+    return JobHealth(job, failure, _alarm(checkpoints), checkpoints.get("counts", {}))
 
 
 def is_of_interest(job: FlinkJob, now_s: float) -> bool:
@@ -105,9 +105,9 @@ def is_of_interest(job: FlinkJob, now_s: float) -> bool:
     return job.state not in ENDED or (job.state == "FAILED" and now_s - ended_s < FAILED_S)
 
 
-def _checkpoint_failure(rest: FlinkRest, job_id: str) -> str:
+def _alarm(checkpoints: Mapping[str, Any]) -> str:
     """Why the job's newest checkpoint failed, with a hint if the disk is full; else empty."""
-    reason = rest.checkpoint_failure(job_id)
+    reason = checkpoint_failure(checkpoints)
     folder = sage_home() / "data" / "flink" / "checkpoints"
     if not reason or not folder.exists():
         return reason

@@ -211,19 +211,19 @@ class Graph:
 def for_job(graph: Graph, name: str) -> Graph:
     """The graph of the job called ``name``: its sources and sinks are those of that job."""
 
-    def scoped(spec: Any) -> Any:
+    def in_job(spec: Any) -> Any:
         return spec.for_job(name) if isinstance(spec, JobScoped) else spec
 
     nodes: list[Node] = []
     for node in graph.nodes:
         match node:
             case Read():
-                nodes.append(replace(node, source=scoped(node.source)))
+                nodes.append(replace(node, source=in_job(node.source)))
             case Write():
-                nodes.append(replace(node, sink=scoped(node.sink)))
+                nodes.append(replace(node, sink=in_job(node.sink)))
             case _:
                 nodes.append(node)
-    return Graph(tuple(nodes), scoped(graph.dead_letters))
+    return Graph(tuple(nodes), in_job(graph.dead_letters))
 
 
 def require_graph(graph: Any) -> Graph:

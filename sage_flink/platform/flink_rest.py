@@ -217,17 +217,6 @@ class FlinkRest:
             }
         return found
 
-    def checkpoint_failure(self, job_id: str) -> str:
-        """Why the job's newest checkpoint failed; empty when it did not fail or does not exist.
-
-        A job continues when its checkpoints fail, but its exactly-once output stays invisible.
-        """
-        latest = self.checkpoints(job_id).get("latest") or {}
-        failed, completed = latest.get("failed"), latest.get("completed")
-        if not failed or (completed and completed["id"] > failed["id"]):
-            return ""
-        return str(failed.get("failure_message") or "a checkpoint failed")[:300]
-
     def accumulators(self, job_id: str) -> dict[str, str]:
         """Accumulators of the job's running or last attempt: their values as text, by name.
 

@@ -34,6 +34,18 @@ def newest_failure(history: Sequence[Mapping[str, Any]]) -> JobFailure | None:
     return JobFailure(int(newest["timestamp"]), step, reason, len(history))
 
 
+def checkpoint_failure(checkpoints: Mapping[str, Any]) -> str:
+    """Why a job's newest checkpoint failed; empty when it did not fail or does not exist.
+
+    A job continues when its checkpoints fail, but its exactly-once output stays invisible.
+    """
+    latest = checkpoints.get("latest") or {}
+    failed, completed = latest.get("failed"), latest.get("completed")
+    if not failed or (completed and completed["id"] > failed["id"]):
+        return ""
+    return str(failed.get("failure_message") or "a checkpoint failed")[:REASON_CHARS_MAX]
+
+
 def root_cause(stacktrace: str) -> str:
     """The innermost error of a stack trace, on one line.
 

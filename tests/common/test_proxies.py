@@ -1,11 +1,11 @@
 """A proxy in the environment is not asked for this machine's own servers."""
 
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from loopback_server import loopback_server
 
 from sage_flink.cli.gateway_client import call_gateway
 from sage_flink.common.proxies import bypass_grpc_proxy, is_loopback
@@ -35,13 +35,8 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy", EXCEPTIONS):
         monkeypatch.delenv(name, raising=False)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with loopback_server(Server) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_flink_on_this_machine_is_reached_without_the_proxy(url: str) -> None:

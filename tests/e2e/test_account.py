@@ -10,14 +10,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx
 import pytest
+from loopback_server import loopback_server
 from waiting import wait_until
 
 import sage_flink as sage
@@ -72,14 +72,8 @@ class Pool(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def pool():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pool)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with loopback_server(Pool) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def messages():

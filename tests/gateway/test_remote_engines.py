@@ -3,15 +3,15 @@
 import contextlib
 import gzip
 import itertools
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback_server import loopback_server
 
 from sage_gateway.forwarding.remote_events import RemoteEvents
 
@@ -102,15 +102,8 @@ class Remote(BaseHTTPRequestHandler):
 def remote_engine(**attributes: Any) -> Iterator[int]:
     """The port of a :class:`Remote` with these attributes."""
     handler = type("Handler", (Remote,), attributes)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with loopback_server(handler) as port:
+        yield port
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from typing import Protocol
 import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from sage_gateway.errors import GatewayError, InternalError, NoReplica, TooLarge
+from sage_gateway.errors import GatewayError, InternalError, NoReplica
 from sage_gateway.openai.schema import BODY_BYTES_MAX
+from sage_gateway.requests.body_encoding import body_too_large
 from sage_gateway.requests.request import (
     NO_HEADERS,
     ApiKey,
@@ -124,7 +125,7 @@ class Exchange:
         if self._body_bytes <= BODY_BYTES_MAX:
             self._body.append(part)
         elif self._body_bytes > DRAINED_BYTES_MAX and self._started:
-            self.refuse(_too_large())
+            self.refuse(body_too_large())
 
     def complete_body(self) -> None:
         """The body is complete."""
@@ -147,7 +148,7 @@ class Exchange:
     async def run(self) -> None:
         """Answer the request, whose body is complete."""
         if self._body_bytes > BODY_BYTES_MAX:
-            return self.refuse(_too_large())
+            return self.refuse(body_too_large())
         try:
             found = await self._connection.handler.handle(self._request())
             if isinstance(found, Response):
@@ -226,8 +227,3 @@ class Exchange:
             self._connection.transport.close()
         else:
             self.refuse(error)
-
-
-def _too_large() -> TooLarge:
-    message = f"the body is larger than {BODY_BYTES_MAX} bytes"
-    return TooLarge(message, code="body_too_large")

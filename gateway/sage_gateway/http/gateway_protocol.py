@@ -164,9 +164,9 @@ class GatewayProtocol(HttpToolsProtocol):
         """The head of a request that is not ASGI's; without a path if it cannot be read."""
         path = _path_of(self.url)
         if path is None:
-            return _refused(InvalidRequest("the URL is invalid", code="invalid_http"))
+            return _refusal_head(InvalidRequest("the URL is invalid", code="invalid_http"))
         if self._received_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
-            return _refused(_head_too_large())
+            return _refusal_head(_head_too_large())
         if is_inference(path) and self.parser.get_method() == b"POST":
             return self._gateway.read_head(path, dict(self.headers))
         return None
@@ -224,7 +224,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._is_busy():
             self.transport.close()
             return
-        self.cycle = Exchange(self, _refused(error), keep_alive=False)
+        self.cycle = Exchange(self, _refusal_head(error), keep_alive=False)
         self.cycle.begin()
 
     def _is_busy(self) -> bool:
@@ -245,7 +245,7 @@ def _path_of(url: bytes) -> str | None:
     return unquote(raw.decode("ascii", "replace"))
 
 
-def _refused(error: GatewayError) -> RequestHead:
+def _refusal_head(error: GatewayError) -> RequestHead:
     """The head of what cannot be read."""
     request_id = request_id_of(NO_HEADERS)
     return RequestHead(answer_headers=(id_line(request_id),), refusal=error)

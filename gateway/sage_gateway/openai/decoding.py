@@ -124,9 +124,9 @@ def check_chat(request: ChatRequest) -> None:
         for j, part in enumerate(parts):
             place = f"messages[{i}].content[{j}]"
             if part.type != "text":
-                raise _refused(f"{place}.type", f"only 'text' is taken, got {part.type!r}")
+                raise _refusal(f"{place}.type", f"only 'text' is taken, got {part.type!r}")
             if part.text is None:
-                raise _refused(f"{place}.text", "a part of type 'text' needs a text")
+                raise _refusal(f"{place}.text", "a part of type 'text' needs a text")
 
 
 def check_stream_options(request: GenerationRequest) -> None:
@@ -136,7 +136,7 @@ def check_stream_options(request: GenerationRequest) -> None:
         InvalidRequest: there are some.
     """
     if request.stream_options is not None and not request.stream:
-        raise _refused("stream_options", "only allowed with 'stream': true")
+        raise _refusal("stream_options", "only allowed with 'stream': true")
 
 
 def check_input(request: EmbeddingsRequest) -> None:
@@ -150,10 +150,10 @@ def check_input(request: EmbeddingsRequest) -> None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         numbers = bytes(request.input).lstrip(b"[ \t\r\n")[:1].isdigit()
         hint = "send texts, not token ids (LangChain: check_embedding_ctx_length=False)"
-        raise _refused("input", hint if numbers else "needs a text or a list of texts") from error
+        raise _refusal("input", hint if numbers else "needs a text or a list of texts") from error
 
 
-def _refused(place: str, why: str) -> GatewayError:
+def _refusal(place: str, why: str) -> GatewayError:
     return InvalidRequest(f"{place}: {why}", param=place)
 
 

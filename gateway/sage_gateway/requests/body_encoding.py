@@ -9,7 +9,7 @@ from sage_gateway.openai.schema import BODY_BYTES_MAX
 _ANY_HEADER = 32 + zlib.MAX_WBITS
 
 
-def decompressed(body: bytes, encoding: bytes) -> bytes:
+def decompress(body: bytes, encoding: bytes) -> bytes:
     """The body before its encoding.
 
     Raises:
@@ -30,8 +30,13 @@ def decompressed(body: bytes, encoding: bytes) -> bytes:
         message = f"the body is not {name.decode()}: {error}"
         raise InvalidRequest(message, code="invalid_encoding") from error
     if len(found) > BODY_BYTES_MAX:
-        message = f"the body is larger than {BODY_BYTES_MAX} bytes"
-        raise TooLarge(message, code="body_too_large")
+        raise body_too_large()
     if not reader.eof:
         raise InvalidRequest("the compressed body is cut short", code="invalid_encoding")
     return found
+
+
+def body_too_large() -> TooLarge:
+    """The error of a body that is larger than a body may be."""
+    message = f"the body is larger than {BODY_BYTES_MAX} bytes"
+    return TooLarge(message, code="body_too_large")

@@ -15,7 +15,7 @@ from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.openai.decoding import load_fields
 from sage_gateway.openai.routes import SEARCH_ROUTE, Payload, collection_of, decode_payload
-from sage_gateway.requests.body_encoding import decompressed
+from sage_gateway.requests.body_encoding import decompress
 from sage_gateway.requests.cache_control import cache_ttl_s
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
 
@@ -162,7 +162,7 @@ def read_request(
     try:
         _read_scheduling(request, headers)
         if b"content-encoding" in headers:
-            request.body = body = decompressed(body, headers[b"content-encoding"])
+            request.body = body = decompress(body, headers[b"content-encoding"])
         if body.startswith(codecs.BOM_UTF8):
             request.body = body = body[len(codecs.BOM_UTF8) :]
         if (shown := headers.get(b"x-sage-cache")) is not None:

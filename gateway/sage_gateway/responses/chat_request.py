@@ -25,7 +25,7 @@ def chat_body(request: ResponsesRequest, fields: Fields) -> bytes:
     """
     for name in STORED:
         if fields.get(name):
-            raise _refused(name, "the gateway keeps no responses; send the whole input")
+            raise _refusal(name, "the gateway keeps no responses; send the whole input")
     body: dict[str, Any] = {"model": request.model, "messages": _messages(request)}
     body |= {name: fields[name] for name in SAME if fields.get(name) is not None}
     if request.max_output_tokens is not None:
@@ -51,7 +51,7 @@ def _messages(request: ResponsesRequest) -> list[dict[str, Any]]:
     for i, item in enumerate(request.input):
         _add_item(found, f"input[{i}]", item)
     if not found:
-        raise _refused("input", "it must not be empty")
+        raise _refusal("input", "it must not be empty")
     return found
 
 
@@ -68,13 +68,13 @@ def _add_item(found: list[dict[str, Any]], place: str, item: Fields) -> None:
         case "reasoning":
             pass
         case other:
-            raise _refused(f"{place}.type", f"{other!r} is not taken")
+            raise _refusal(f"{place}.type", f"{other!r} is not taken")
 
 
 def _role(place: str, item: Fields) -> str:
     role = _string(place, item, "role")
     if role not in ROLES:
-        raise _refused(f"{place}.role", f"must be one of {', '.join(sorted(ROLES))}")
+        raise _refusal(f"{place}.role", f"must be one of {', '.join(sorted(ROLES))}")
     return "system" if role == "developer" else role
 
 
@@ -87,15 +87,15 @@ def _content(place: str, content: object) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise _refused(place, "must be a text or a list of parts")
+        raise _refusal(place, "must be a text or a list of parts")
     return "".join(_part(f"{place}[{i}]", part) for i, part in enumerate(content))
 
 
 def _part(place: str, part: object) -> str:
     if not isinstance(part, Mapping):
-        raise _refused(place, "must be an object")
+        raise _refusal(place, "must be an object")
     if part.get("type") not in TEXTS:
-        raise _refused(f"{place}.type", f"only texts are taken, got {part.get('type')!r}")
+        raise _refusal(f"{place}.type", f"only texts are taken, got {part.get('type')!r}")
     return _string(place, part, "text")
 
 
@@ -114,7 +114,7 @@ def _add_call(found: list[dict[str, Any]], place: str, item: Fields) -> None:
 def _tool(index: int, tool: Fields) -> dict[str, Any]:
     place = f"tools[{index}]"
     if tool.get("type") != "function":
-        raise _refused(f"{place}.type", "only 'function' is taken")
+        raise _refusal(f"{place}.type", "only 'function' is taken")
     function = {
         name: tool[name] for name in ("description", "parameters", "strict") if name in tool
     }
@@ -125,7 +125,7 @@ def _tool_choice(choice: str | Fields) -> Any:
     if isinstance(choice, str):
         return choice
     if choice.get("type") != "function":
-        raise _refused("tool_choice.type", "only 'function' is taken")
+        raise _refusal("tool_choice.type", "only 'function' is taken")
     return {"type": "function", "function": {"name": _string("tool_choice", choice, "name")}}
 
 
@@ -133,7 +133,7 @@ def _format(wanted: object) -> dict[str, Any] | None:
     if wanted is None:
         return None
     if not isinstance(wanted, Mapping):
-        raise _refused("text.format", "must be an object")
+        raise _refusal("text.format", "must be an object")
     match wanted.get("type"):
         case "text":
             return None
@@ -142,15 +142,15 @@ def _format(wanted: object) -> dict[str, Any] | None:
         case "json_schema":
             schema = {name: one for name, one in wanted.items() if name != "type"}
             return {"type": "json_schema", "json_schema": schema}
-    raise _refused("text.format.type", "must be text, json_object or json_schema")
+    raise _refusal("text.format.type", "must be text, json_object or json_schema")
 
 
 def _string(place: str, item: Fields, name: str) -> str:
     value = item.get(name)
     if not isinstance(value, str):
-        raise _refused(f"{place}.{name}", "must be a text")
+        raise _refusal(f"{place}.{name}", "must be a text")
     return value
 
 
-def _refused(place: str, why: str) -> GatewayError:
+def _refusal(place: str, why: str) -> GatewayError:
     return InvalidRequest(f"{place}: {why}", param=place)

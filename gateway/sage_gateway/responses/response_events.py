@@ -31,12 +31,12 @@ class ResponseEvents:
 
     async def of(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """The events; each chunk holds whole events of the chat."""
-        started = self._response.started()
+        started = self._response.initial()
         yield self._event("response.created", response=started)
         yield self._event("response.in_progress", response=started)
         async for chunk in chunks:
             for line in chunk.split(b"\n"):
-                event = _decoded(line)
+                event = _decode(line)
                 if "error" in event:
                     yield b"".join(self._fail(event["error"]))
                     return
@@ -99,13 +99,13 @@ class ResponseEvents:
 
     def _finish(self) -> Iterator[bytes]:
         yield from self._close()
-        found = self._response.finished(self._output, self._finish_reason, self._usage)
+        found = self._response.final(self._output, self._finish_reason, self._usage)
         yield self._event(f"response.{found['status']}", response=found)
 
     def _fail(self, error: Mapping[str, Any]) -> Iterator[bytes]:
         more = {name: error.get(name) for name in ("code", "message", "param")}
         yield self._event("error", **more)
-        yield self._event("response.failed", response=self._response.failed(error))
+        yield self._event("response.failed", response=self._response.failure(error))
 
     def _item_event(self, kind: str, **fields: Any) -> bytes:
         """An event about the open item."""
@@ -122,7 +122,7 @@ class ResponseEvents:
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(page))
 
 
-def _decoded(line: bytes) -> dict[str, Any]:
+def _decode(line: bytes) -> dict[str, Any]:
     """The event in a line of a stream; empty for ``[DONE]``, a comment or a blank."""
     data = line.removeprefix(b"data:").strip()
     if not line.startswith(b"data:") or data == b"[DONE]":

@@ -39,11 +39,11 @@ class ResponseObject:
             **{name: fields.get(name) for name in ECHOED},
         }
 
-    def started(self) -> dict[str, Any]:
+    def initial(self) -> dict[str, Any]:
         """The response before its first piece."""
         return {**self.head, "status": "in_progress", "output": [], "usage": None}
 
-    def finished(self, output: list[Item], finish_reason: str, usage: object) -> dict[str, Any]:
+    def final(self, output: list[Item], finish_reason: str, usage: object) -> dict[str, Any]:
         """The whole response."""
         reason = INCOMPLETE.get(finish_reason)
         return {
@@ -54,10 +54,10 @@ class ResponseObject:
             "usage": _usage(usage),
         }
 
-    def failed(self, error: Mapping[str, Any]) -> dict[str, Any]:
+    def failure(self, error: Mapping[str, Any]) -> dict[str, Any]:
         """The response of a stream that broke off."""
         named = {"code": "server_error", "message": str(error.get("message", ""))}
-        return {**self.started(), "status": "failed", "error": named}
+        return {**self.initial(), "status": "failed", "error": named}
 
     def of_chat(self, body: bytes) -> bytes:
         """The response in a whole chat completion.
@@ -74,7 +74,7 @@ class ResponseObject:
             reason = str(choice.get("finish_reason"))
         except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
             raise EngineFailed("the engine's answer is not a chat completion") from error
-        return orjson.dumps(self.finished(output, reason, chat.get("usage")))
+        return orjson.dumps(self.final(output, reason, chat.get("usage")))
 
 
 def message(text: str, item_id: str = "") -> Item:
