@@ -9,6 +9,9 @@ a later run finds it::
     <checkpoints>/<job>/<job id>/chk-*      the last of a cancelled or failed run, RUNS_KEPT of them
 
 On a file system that only the cluster can read, paths work, but listing and ``latest`` do not.
+
+Flink reads the text after ``file://`` as the path itself, per cent signs and blanks included: an
+escaped URI, such as ``Path.as_uri`` makes, names another folder for Flink than for us.
 """
 
 import shutil
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from sage_flink.common.errors import ConfigError, NotFound
 from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
@@ -24,6 +27,7 @@ from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
 #: How many cancelled or failed runs of a job keep their last checkpoint.
 RUNS_KEPT = 3
 LATEST = "latest"
+_FILE = "file:"
 Kind = Literal["savepoint", "checkpoint", "drained"]
 
 
@@ -77,7 +81,7 @@ def list_states(folders: StateFolders) -> list[SavedState]:
         ("checkpoint", folders.checkpoints, "*/chk-*"),
     )
     states = [
-        SavedState(kind, path.parent.as_uri(), path.stat().st_mtime)
+        SavedState(kind, flink_uri(path.parent), path.stat().st_mtime)
         for kind, folder, pattern in patterns
         if folder
         for path in _local(folder).glob(f"{pattern}/_metadata")
@@ -93,7 +97,7 @@ def resolve_state(name: str, job: str, folders: StateFolders) -> str:
         ConfigError: ``latest``, and the folders are not on this machine.
     """
     if name != LATEST:
-        return name if not name or urlsplit(name).scheme else Path(name).absolute().as_uri()
+        return name if not name or urlsplit(name).scheme else flink_uri(Path(name))
     newest = next(iter(list_states(folders)), None)
     if newest is None:
         raise NotFound(
@@ -159,8 +163,17 @@ def _keep(paths: Iterable[Path], count: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def flink_uri(path: Path) -> str:
+    """The URI that Flink reads as ``path``.
+
+    >>> flink_uri(Path("/data/my savepoints/100%"))
+    'file:///data/my savepoints/100%'
+    """
+    return f"{_FILE}//{path.absolute()}"
+
+
 def _is_local(uri: str) -> bool:
-    return urlsplit(uri).scheme == "file"
+    return uri.startswith(_FILE)
 
 
 def _local(uri: str) -> Path:
@@ -169,4 +182,4 @@ def _local(uri: str) -> Path:
             f"the job's state is in {uri}, which is not on this machine; list it there, "
             "and give --from-savepoint a path"
         )
-    return Path(unquote(urlsplit(uri).path))
+    return Path("/" + uri.removeprefix(_FILE).lstrip("/"))

@@ -11,12 +11,13 @@ from sage_flink.common import ConfigError
 from sage_flink.common.errors import NotFound
 from sage_flink.platform.savepoints import StateFolders, list_states, resolve_state
 
-SAVEPOINTS, CHECKPOINTS = "savepoints/a b", "checkpoints/a b"
+# Flink reads the text behind file:// as it is, so these are the names on disk and in its URIs.
+SAVEPOINTS, CHECKPOINTS = "team@corp/größe 100%/a%20b", "checkpoints/a%20b"
 
 
 @pytest.fixture
 def folders(tmp_path):
-    return StateFolders((tmp_path / SAVEPOINTS).as_uri(), (tmp_path / CHECKPOINTS).as_uri())
+    return StateFolders(f"file://{tmp_path / SAVEPOINTS}", f"file://{tmp_path / CHECKPOINTS}")
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def create_state(tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
         os.utime(path, (1_000_000 + seconds,) * 2)
-        return path.parent.as_uri()
+        return f"file://{path.parent}"
 
     return add_state
 
@@ -74,9 +75,10 @@ def test_after_a_drain_latest_does_not_fall_back_to_an_older_state(folders, crea
 def test_a_path_becomes_a_uri_and_a_uri_stays(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    assert resolve_state("s/savepoint-1", "x", folders) == (tmp_path / "s/savepoint-1").as_uri()
+    assert resolve_state("s/savepoint-1", "x", folders) == f"file://{tmp_path}/s/savepoint-1"
     assert resolve_state("s3://bucket/x", "x", folders) == "s3://bucket/x"
     assert resolve_state("", "x", folders) == ""
+    assert resolve_state("/team@corp/größe", "x", folders) == "file:///team@corp/größe"
 
 
 def test_folders_on_another_machine_cannot_be_listed():
@@ -91,4 +93,5 @@ def test_the_list_keeps_each_path_on_one_line(folders, create_state, monkeypatch
 
     done = CliRunner().invoke(cli.app, ["jobs", "savepoints", "a b"], env={"COLUMNS": "80"})
 
-    assert [line.split()[2:] for line in done.output.splitlines()[1:]] == [["savepoint", path]]
+    lines = [line.split(maxsplit=3) for line in done.output.splitlines()[1:]]
+    assert [(kind, rest.rstrip()) for _, _, kind, rest in lines] == [("savepoint", path)]
