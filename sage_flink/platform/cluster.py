@@ -14,6 +14,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.settings import Settings
+from sage_flink.platform.plain_paths import plain_path
 from sage_flink.platform.worker_python import worker_python
 
 #: Read at import, before PyFlink starts its own JVM, which sets the same variable.
@@ -80,7 +81,7 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     else:
         env = StreamExecutionEnvironment.get_execution_environment(config)
     env.set_parallelism(options.parallelism)
-    env.add_jars(*(path.as_uri() for path in jars))
+    env.add_jars(*((plain_path(path.parent) / path.name).as_uri() for path in jars))
     return env
 
 

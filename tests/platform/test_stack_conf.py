@@ -1,18 +1,21 @@
 """Configuration files of the local stack's servers, and the paths of the stack directory."""
 
 import configparser
+import os
 import stat
 import tempfile
+from pathlib import Path
 
 import pytest
 import yaml
 
 from sage_flink.common.errors import ConfigError, StackError
-from sage_flink.platform.stack import flink, influxdb, kafka, milvus, zookeeper
+from sage_flink.platform.plain_paths import is_plain
+from sage_flink.platform.stack import flink, influxdb, kafka, milvus, stack_directory, zookeeper
 from sage_flink.platform.stack.ports import DEFAULT_PORTS
 from sage_flink.platform.stack.servers import SERVERS, select
 from sage_flink.platform.stack.stack_directory import SOCKET_PATH_BYTES_MAX, StackDirectory, secret
-from sage_flink.platform.stack.supervisor import render
+from sage_flink.platform.stack.supervisor import escape, render
 
 TEMPLATE = """
 etcd:
@@ -54,23 +57,41 @@ def test_every_server_has_a_program_section_that_restarts_it_and_kills_its_group
             "true",
             "false",
         )
-        assert f'SAGE_STACK="{home.root}"' in program["environment"]
+        assert f'SAGE_STACK="{home.mark}"' in program["environment"]
         assert f'SAGE_SERVER="{name}"' in program["environment"]
 
 
-def test_a_per_cent_sign_in_the_path_is_escaped_for_supervisord(tmp_path):
-    home = StackDirectory.at(tmp_path / "a%b")
+@pytest.mark.parametrize("name", ["with space", "quo'te\"s", "größe", "team@corp", "100%", "#,;$"])
+def test_servers_get_a_stack_directory_with_odd_characters_by_a_plain_path(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "cache"))
+    home = StackDirectory.at(tmp_path / name)
 
-    conf = render(home, [SERVERS["influxdb"](home, DEFAULT_PORTS)])
+    home.create()
+    conf = render(home, [make(home, DEFAULT_PORTS) for make in SERVERS.values()])
 
-    assert "a%%b" in conf
-    assert "a%b" not in conf.replace("%%", "")
+    assert (tmp_path / name / "run").is_dir()
+    assert is_plain(home.root)
+    assert name not in conf.replace(escape(home.mark), "")
+    assert conf.isascii()
 
 
-@pytest.mark.parametrize("name", ["with space", "quo'te", "semi;colon", "a:b"])
-def test_a_path_that_the_servers_scripts_would_split_is_refused(tmp_path, name):
-    with pytest.raises(ConfigError, match="may not hold"):
+def test_the_mark_of_a_stack_is_the_same_by_every_path_to_it(tmp_path):
+    (tmp_path / "größe").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "größe")
+
+    marks = {StackDirectory.at(tmp_path / name).mark for name in ("größe", "link")}
+
+    assert len(marks) == 1
+    assert marks.pop().isascii()
+
+
+@pytest.mark.parametrize("name", ["a:b", "new\nline", "\udcff"])
+def test_a_path_that_no_environment_can_have_is_refused_before_anything_is_made(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"may not hold .*; set SAGE_HOME to another folder"):
         StackDirectory.at(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_taskmanager_runs_under_the_process_guard(home):
@@ -170,6 +191,37 @@ def test_milvus_uses_our_ports_and_etcd_its_own_configuration_file(home):
     assert milvus.etcd_settings(data, {**DEFAULT_PORTS, "milvus_etcd": 2479})[
         "listen-client-urls"
     ] == ("http://127.0.0.1:2479")
+
+
+def test_every_user_of_the_machine_can_write_milvus_runtime_folder(tmp_path):
+    before = os.umask(0o077)  # as supervisord has it
+
+    milvus.share_runtime_folder(tmp_path / "milvus")
+    os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "milvus").stat().st_mode) == 0o1777
+
+
+def test_a_link_at_the_place_of_milvus_runtime_folder_is_not_followed(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    (tmp_path / "milvus").symlink_to(mine)
+
+    milvus.share_runtime_folder(tmp_path / "milvus")
+
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o700
+
+
+def test_a_disk_without_space_is_refused_before_any_server_starts(home, monkeypatch):
+    monkeypatch.setattr(stack_directory, "FREE_MIB_MIN", 1 << 40)
+
+    with pytest.raises(StackError, match=r"MiB free, and the servers need .*; free disk space"):
+        home.create()
+
+
+def test_a_stack_directory_that_cannot_be_written_is_refused_with_its_variable():
+    with pytest.raises(StackError, match=r"cannot be written .*; set SAGE_HOME to a folder"):
+        StackDirectory.at(Path("/proc/sage")).create()
 
 
 def test_the_socket_is_in_the_stack_directory_when_its_path_fits(home):

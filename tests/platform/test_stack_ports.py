@@ -1,6 +1,8 @@
 """Ports: the default where it is free, else a recognisable one, and the same at the next start."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ from sage_flink.common.errors import StackError
 from sage_flink.common.settings import Settings
 from sage_flink.platform.stack.ports import (
     DEFAULT_PORTS,
+    PortClaims,
     choose,
     is_free,
     saved_ports,
@@ -64,6 +67,43 @@ def test_a_port_with_a_listener_is_not_free(address):
         server.listen()
 
         assert not is_free(server.getsockname()[1])
+
+
+CLAIM = """
+import sys
+from sage_flink.platform.stack.ports import PortClaims
+with PortClaims() as claims:
+    print(claims.take(int(sys.argv[1])), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_starts_at_the_same_time_never_choose_the_same_port():
+    """A server listens seconds after its port was chosen: the other start must see the choice."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", CLAIM, str(port)]
+
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "True\n"
+        with PortClaims() as claims:
+            assert is_free(port)
+            assert not claims.take(port)
+        other.communicate("\n", timeout=20)
+
+    with PortClaims() as claims:
+        assert claims.take(port)
+
+
+def test_a_port_with_a_listener_cannot_be_claimed_and_leaves_no_claim():
+    with PortClaims() as claims:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            assert not claims.take(port)
+
+        assert claims.take(port)
 
 
 def test_default_ports_are_below_those_that_the_system_assigns():

@@ -16,7 +16,13 @@ from sage_flink.common.errors import StackError
 from sage_flink.platform import savepoints
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.progress import ProgressTable
-from sage_flink.platform.stack.ports import choose, is_free, saved_ports, write_stack_json
+from sage_flink.platform.stack.ports import (
+    PortClaims,
+    choose,
+    is_free,
+    saved_ports,
+    write_stack_json,
+)
 from sage_flink.platform.stack.process_guard import end_processes, find_processes, server_names
 from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.servers import SERVERS, select
@@ -87,26 +93,28 @@ def start_servers(directory: StackDirectory, names: list[str], progress: Progres
     """Start ``names`` and wait for them; on any failure or Ctrl-C stop what was started here."""
     supervisor = Supervisor(directory)
     running = running_servers(directory, supervisor)
-    ports = choose(saved_ports(directory), ours=owned_ports(directory, running))
-    servers = [make(directory, ports) for make in SERVERS.values()]
-    wanted = [server for server in servers if server.name in names]
-    missing = [server for server in wanted if server.name not in running]
-    for server in missing:
-        server.prepare()
-    for server in servers:
-        server.folder.mkdir(parents=True, exist_ok=True)
-    write_stack_json(directory, ports)
-    try:
-        if supervisor.alive():
-            # A server between two restarts by supervisord can neither start nor get a new port.
-            supervisor.stop([server.name for server in missing], timeout_s=STOP_TIMEOUT_S)
-        supervisor.serve(servers)
+    with PortClaims() as claims:
+        owned = owned_ports(directory, running)
+        ports = choose(saved_ports(directory), ours=owned, free=claims.take)
+        servers = [make(directory, ports) for make in SERVERS.values()]
+        wanted = [server for server in servers if server.name in names]
+        missing = [server for server in wanted if server.name not in running]
         for server in missing:
-            supervisor.start(server.name)
-        wait_ready(directory, supervisor, wanted, progress)
-    except BaseException:
-        stop_started(directory, supervisor, missing)
-        raise
+            server.prepare()
+        for server in servers:
+            server.folder.mkdir(parents=True, exist_ok=True)
+        write_stack_json(directory, ports)
+        try:
+            if supervisor.alive():
+                # A server between two restarts by supervisord can neither start nor get a new port.
+                supervisor.stop([server.name for server in missing], timeout_s=STOP_TIMEOUT_S)
+            supervisor.serve(servers)
+            for server in missing:
+                supervisor.start(server.name)
+            wait_ready(directory, supervisor, wanted, progress)
+        except BaseException:
+            stop_started(directory, supervisor, missing)
+            raise
 
 
 def supervised_servers(supervisor: Supervisor) -> set[str]:
@@ -120,7 +128,7 @@ def running_servers(directory: StackDirectory, supervisor: Supervisor) -> set[st
     """Names of the servers that run under supervision; ends servers that run without it."""
     if supervisor.alive():
         return supervised_servers(supervisor)
-    end_processes(find_processes({"SAGE_STACK": str(directory.root)}))
+    end_processes(find_processes({"SAGE_STACK": directory.mark}))
     return set()
 
 
@@ -189,7 +197,7 @@ def failure_message(directory: StackDirectory, server: Server, reason: str) -> s
 def stop_started(directory: StackDirectory, supervisor: Supervisor, started: list[Server]) -> None:
     """Stop the servers of a failed start, and the whole stack if no other server runs."""
     if not supervisor.alive():
-        end_processes(find_processes({"SAGE_STACK": str(directory.root)}))
+        end_processes(find_processes({"SAGE_STACK": directory.mark}))
         return
     names = {server.name for server in started}
     if running_servers(directory, supervisor) - names:
@@ -210,7 +218,7 @@ def stop_all(directory: StackDirectory, supervisor: Supervisor) -> set[str]:
     deadline = time.monotonic() + PORTS_TIMEOUT_S
     while supervisor.alive() and time.monotonic() < deadline:
         time.sleep(POLL_S / 4)
-    remaining = find_processes({"SAGE_STACK": str(directory.root)})
+    remaining = find_processes({"SAGE_STACK": directory.mark})
     ran |= server_names(remaining)
     end_processes(remaining)
     directory.socket.unlink(missing_ok=True)
@@ -267,7 +275,7 @@ def down(home: Path, *, console: Console | None = None) -> list[str]:
                     f"after the stop a process listens on {taken}; see `ss -ltnp`, then `sage down`"
                 )
             time.sleep(POLL_S)
-        if remaining := find_processes({"SAGE_STACK": str(directory.root)}):
+        if remaining := find_processes({"SAGE_STACK": directory.mark}):
             pids = [process.pid for process in remaining]
             raise StackError(f"processes {pids} did not end; end them by id, then `sage down`")
     return [name for name in SERVERS if name in ran]

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from sage_flink.common.errors import StackError
 from sage_flink.platform.stack.ports import Ports
 from sage_flink.platform.stack.server import Server, responds
 from sage_flink.platform.stack.stack_directory import StackDirectory
@@ -27,6 +28,8 @@ SERVICES = {
     "dataCoord": "milvus_data_coord",
     "dataNode": "milvus_data_node",
 }
+#: Fixed in the program: pid files, and the ids of servers. Root's pid files are in /run/milvus.
+RUNTIME_FOLDER = Path("/tmp/milvus")  # noqa: S108
 PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*(?:\(\w+\))?\s*(?::(?P<default>[^}]*))?\}\}")
 
 
@@ -73,12 +76,35 @@ def etcd_settings(data: Path, ports: Ports) -> dict[str, Any]:
     }
 
 
+def share_runtime_folder(folder: Path = RUNTIME_FOLDER) -> None:
+    """Let every user of the machine create files in ``folder``.
+
+    The first user's Milvus would create it for that user only, and all others would end at once.
+
+    Raises:
+        StackError: another user has created it for himself.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        found = folder.lstat()  # a link of another user's must not be followed
+        if found.st_uid == os.getuid() and not folder.is_symlink():
+            folder.chmod(0o1777)  # as /tmp: everybody creates files, and removes only their own
+    except OSError as error:
+        raise StackError(f"milvus: {folder} cannot be made ({error}); free that name") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StackError(
+            f"milvus: its folder {folder} belongs to another user (uid {found.st_uid}) "
+            f"and cannot be written; ask that user or root for `chmod 1777 {folder}`"
+        )
+
+
 def write_conf(directory: StackDirectory, server: Path, ports: Ports) -> None:
     """Write ``conf/milvus`` from the wheel's templates, and create the data folders."""
     data, conf = directory.data("milvus"), directory.conf("milvus")
+    template = directory.require(server / "config.yaml.template").read_text()
+    share_runtime_folder()
     for folder in (conf, data / "etcd", data / "files", data / "rocksmq", data / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
-    template = directory.require(server / "config.yaml.template").read_text()
     (conf / "milvus.yaml").write_text(yaml.safe_dump(settings(template, data, conf, ports)))
     (conf / "etcd.yaml").write_text(yaml.safe_dump(etcd_settings(data, ports)))
     shutil.copy(server / "glog.conf", conf / "glog.conf")

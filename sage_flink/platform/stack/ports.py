@@ -6,7 +6,10 @@ of a hundred, so that it is still recognisable. A choice stays until another pro
 
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Self
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.stack.stack_directory import StackDirectory
@@ -49,6 +52,40 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+class PortClaims:
+    """Claims of this process on ports whose servers do not listen yet.
+
+    A server listens seconds after its port was chosen; until then another user's ``sage up`` on
+    this machine would choose the same port. A claim is an abstract unix socket: it belongs to the
+    machine's network namespace, as ports do, needs no file, and ends with the process.
+    """
+
+    def __init__(self) -> None:
+        self._claims = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._claims.close()
+
+    def take(self, port: int) -> bool:
+        """Whether ``port`` is free and was not claimed by another process; it is claimed then."""
+        if sys.platform != "linux":
+            return is_free(port)
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            claim.bind(f"\0sage-port-{port}")
+        except OSError:
+            claim.close()
+            return False
+        if not is_free(port):
+            claim.close()
+            return False
+        self._claims.callback(claim.close)
+        return True
 
 
 def choose(

@@ -3,15 +3,32 @@
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from sage_flink.common.errors import ConfigError, StackError
+from sage_flink.platform.plain_paths import plain_path
 
 SETUP = "run `bash infra/setup.sh`"
+#: With less free space no server of the stack starts well: Milvus and Kafka write 300 MiB at first.
+FREE_MIB_MIN = 512
 # sockaddr_un holds 108 bytes; supervisord binds to a longer temporary name (".<pid>") first.
 SOCKET_PATH_BYTES_MAX = 108 - len(".4194304") - 1
+
+
+def unusable_characters(path: str) -> str:
+    """The characters of ``path`` with which no environment of Python or class path of Java works.
+
+    A link cannot replace them: environments are installed under their real path.
+
+    >>> unusable_characters("/home/größe 100%/@x"), unusable_characters("/a:b")
+    ('', "':'")
+    """
+    bad = sorted({c for c in path if c == ":" or not c.isprintable()})
+    return " ".join(map(ascii, bad))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +39,26 @@ class StackDirectory:
 
     @classmethod
     def at(cls, root: Path) -> "StackDirectory":
-        """The stack directory at ``root``.
+        """The stack directory at ``root``, by a path that every server takes.
 
         Raises:
-            ConfigError: the path has a character that the servers' start scripts cannot handle.
+            ConfigError: no path of this folder can be used.
         """
         root = root.absolute()
-        if bad := sorted(set(str(root)) & set("\"'`;$\\ \n:")):
+        if bad := unusable_characters(str(root)):
             raise ConfigError(
-                f"SAGE_HOME {root}: the path may not hold {' '.join(map(repr, bad))}, because the "
-                "servers' own start scripts split on them; set SAGE_HOME to another folder"
+                f"SAGE_HOME {str(root)!r}: the path may not hold {bad}; "
+                "set SAGE_HOME to another folder"
             )
-        return cls(root)
+        return cls(plain_path(root))
+
+    @property
+    def mark(self) -> str:
+        """The value of ``SAGE_STACK`` in the environment of the stack's processes.
+
+        The real path in ASCII, so that it is the same however the folder is reached.
+        """
+        return quote(os.fsencode(self.root.resolve()))
 
     def data(self, server: str) -> Path:
         """The folder of the persistent data of ``server``."""
@@ -105,10 +130,25 @@ class StackDirectory:
         """Create the folders, private to the user, and store the path of a socket outside.
 
         Raises:
-            StackError: the socket's folder belongs to another user.
+            StackError: the folders cannot be written, their disk is full, or the socket's folder
+                belongs to another user.
         """
-        for folder in (self.run, self.root / "logs", self.root / "keys"):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.resolve().mkdir(parents=True, exist_ok=True)  # mkdir fails on an open link
+            for folder in (self.run, self.root / "logs", self.root / "keys"):
+                folder.mkdir(parents=True, exist_ok=True)
+            (self.run / "lock").touch()
+        except OSError as error:
+            raise StackError(
+                f"SAGE_HOME {self.root.resolve()} cannot be written ({error}); "
+                "set SAGE_HOME to a folder that you may write"
+            ) from error
+        free_mib = shutil.disk_usage(self.root).free >> 20
+        if free_mib < FREE_MIB_MIN:
+            raise StackError(
+                f"SAGE_HOME {self.root.resolve()}: {free_mib} MiB free, and the servers need "
+                f"{FREE_MIB_MIN} MiB to start; free disk space, or set SAGE_HOME to another disk"
+            )
         (self.root / "keys").chmod(0o700)
         socket = self.socket
         socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ def status(home: Path) -> list[ServerStatus]:
     ports = {**DEFAULT_PORTS, **saved_ports(directory)}
     alive = supervisor.alive()
     processes = supervisor.processes() if alive else {}
-    orphans = set() if alive else server_names(find_processes({"SAGE_STACK": str(directory.root)}))
+    orphans = set() if alive else server_names(find_processes({"SAGE_STACK": directory.mark}))
     servers = [make(directory, ports) for make in SERVERS.values()]
     return [
         server_status(directory, server, ports, processes.get(server.name), orphans)
@@ -128,7 +128,7 @@ def address(home: Path, name: str) -> str:
 
 def processes(home: Path, server: str = "") -> list[psutil.Process]:
     """The processes of one server, or of the whole stack, their children included."""
-    marks = {"SAGE_STACK": str(StackDirectory.at(home).root)}
+    marks = {"SAGE_STACK": StackDirectory.at(home).mark}
     return find_processes({**marks, "SAGE_SERVER": server} if server else marks)
 
 

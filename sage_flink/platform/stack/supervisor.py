@@ -6,6 +6,7 @@ process groups.
 
 import contextlib
 import http.client
+import os
 import resource
 import shlex
 import socket
@@ -27,6 +28,8 @@ OPEN_FILES_WANTED = 65_536
 LOG_BYTES_MAX, LOG_BACKUPS = "10MB", 3
 # After so many deaths in a row, each within START_S of a start, supervisord stops trying (FATAL).
 START_S, RESTARTS_MAX = 3, 12
+#: A JVM takes the encoding of file names from the locale: in the C locale it cannot open ``größe``.
+UTF8 = {"LC_ALL": "C.UTF-8"}
 RUNNING = frozenset({"STARTING", "RUNNING", "STOPPING"})
 
 
@@ -58,7 +61,7 @@ def environment(directory: StackDirectory, server: Server) -> str:
     """
     marks = {
         "SAGE_HOME": str(directory.root),
-        "SAGE_STACK": str(directory.root),
+        "SAGE_STACK": directory.mark,
         "SAGE_SERVER": server.name,
     }
     return ",".join(f'{key}="{escape(value)}"' for key, value in {**server.env, **marks}.items())
@@ -197,7 +200,7 @@ class Supervisor:
         """
         settings = self.directory.conf("supervisord") / "supervisord.conf"
         settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(render(self.directory, servers))
+        settings.write_text(render(self.directory, servers), encoding="utf-8")
         if self.alive():
             self.reread()
             return
@@ -211,7 +214,12 @@ class Supervisor:
             str(settings),
         )
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+            env={**os.environ, **UTF8},
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.alive():
