@@ -14,6 +14,9 @@ home=${SAGE_HOME:-$repo/.sage}
 quiet=no
 [ "${1:-}" = --quiet ] && quiet=yes
 
+# A JVM in another locale has no name for an umlaut in a path, and Maven and Python read text by it.
+export LC_ALL=C.UTF-8
+
 # shellcheck source=infra/setup/say.sh
 . "$repo/infra/setup/say.sh"
 
@@ -25,18 +28,22 @@ mock_hash=$(hash_tree "$repo/benchmarks/mock_engine" go.mod cmd engine load)
 # shellcheck source=infra/setup/checks.sh
 . "$repo/infra/setup/checks.sh"
 
-python=''
-check_machine
+check_path 'the folder of this checkout' "$repo"
+check_path SAGE_HOME "$home"
+check_path SAGE_CACHE "$cache"
 
+python=''
+find_python || true
 pins=$repo/infra/constraints.txt
-project_hash=$(hash_of "$python" "$repo/pyproject.toml" "$pins" "${flink_args[*]}")
+project_hash=$(hash_of "$python" "$repo" "$repo/pyproject.toml" "$pins" "${flink_args[*]}")
 milvus_hash=$(hash_of "$python" "$repo/infra/venvs/milvus.txt" "$(pinned milvus)" "$(pinned setuptools)")
 engines_hash=$(hash_of "$python" "$repo/infra/venvs/engines.txt" "$pins")
 milvus=$cache/venv/milvus-$milvus_hash
 engines=$cache/venv/engines-$engines_hash
+check_machine
 
 mkdir -p "$cache/locks" "$home/venv" "$home/lib" "$home/logs/setup"
-work=$(mktemp -d "$cache/work.XXXXXX")
+make_work_folder
 trap 'rm -rf "$work"' EXIT
 trap 'printf "\nStopped. Finished steps are kept; run the same command again to continue.\n" >&2; exit 130' INT TERM
 

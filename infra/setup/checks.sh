@@ -31,7 +31,7 @@ find_python() {
 }
 
 check_python() {
-  find_python || need 'Python 3.11 or 3.12 with venv and C headers: apt-get install python3.11 python3.11-venv python3.11-dev'
+  [ -n "$python" ] || need 'Python 3.11 or 3.12 with venv and C headers: apt-get install python3.11 python3.11-venv python3.11-dev'
 }
 
 check_java() {
@@ -62,12 +62,43 @@ check_go_and_rust() {
   command -v gcc >/dev/null || need 'a C compiler, to build influxd: apt-get install gcc libc6-dev'
 }
 
+# first_there PATH: the path itself, or its nearest parent that exists.
+first_there() { local path=$1; until [ -e "$path" ]; do path=$(dirname "$path"); done; printf '%s\n' "$path"; }
+
+# check_path NAME FOLDER: nothing can be installed below a path with a colon, which separates the
+# entries of PATH and of a Java class path, or with a control character.
+check_path() {
+  case $2 in *:* | *[[:cntrl:]]*) die "$1 is $(printf '%q' "$2"): the path may not hold a colon or a control character." \
+    'Use another folder, then run the same command again.' ;; esac
+}
+
+# check_folder NAME FOLDER MIB: it can be written, and has so much space or what it needs already.
+check_folder() {
+  local there free
+  there=$(first_there "$2")
+  [ -d "$there" ] && [ -w "$there" ] && [ -x "$there" ] || { need "a $1 that you may write; $there is not: set $1 to another folder"; return; }
+  free=$(df -Pm "$there" | awk 'NR == 2 { print $4 }')
+  [ "$free" -ge "$3" ] || need "$3 MiB of disk space in $1 ($2 has $free MiB): free some, or set $1 to a folder on a larger disk"
+}
+
+# Measured: the environments take 1.4 GiB in SAGE_HOME; in SAGE_CACHE, models and servers take 2.1
+# GiB, and the build of influxd another 2 while it runs. A repeat adds logs only.
+check_folders() {
+  local home_mib=50 cache_mib=50
+  has_flink_venv || home_mib=2000
+  { has_milvus && has_engines; } || cache_mib=3000
+  has_influxd || cache_mib=$((cache_mib + 2000))
+  check_folder SAGE_HOME "$home" "$home_mib"
+  check_folder SAGE_CACHE "$cache" "$cache_mib"
+}
+
 check_machine() {
   check_python
   check_java
   command -v flock >/dev/null || need 'flock: apt-get install util-linux'
   has_mock_engine || check_go
   has_influxd || check_go_and_rust
+  check_folders
   [ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}" \
     '' 'Install what is listed, then run the same command again.'
 }

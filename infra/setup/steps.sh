@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What setup makes. A step has a test (`has_...`: is it ready?) and a maker (`make_...`).
 # Makers build into $work, a scratch folder of this run, and move the finished thing into place:
-# an interrupted run leaves no unfinished step. Venvs cannot be moved; their stamp comes last.
+# an interrupted run leaves no unfinished step. Venvs cannot be moved; their stamp comes last, and
+# one without a stamp is made again.
 
 kafka_version=4.3.1
 influxd_version=2.7.12
@@ -10,6 +11,21 @@ pinned() { grep -m1 "^$1==" "$repo/infra/constraints.txt"; }
 
 # put MADE PLACE: the finished file or folder into its place, in one rename.
 put() { mkdir -p "$(dirname "$2")"; rm -rf "$2"; mv "$1" "$2"; }
+
+# Sets $work, and holds a lock on it for as long as this run and what it started. Scratch folders
+# that nobody holds are of runs that were killed; they are up to 2 GB, so they are removed.
+make_work_folder() {
+  local folder
+  exec 7>"$cache/locks/work"
+  flock 7
+  for folder in "$cache"/work.*/; do
+    [ ! -d "$folder" ] || ! ( flock -n 8 ) 8>>"$folder/.lock" || rm -rf "$folder"
+  done
+  work=$(mktemp -d "$cache/work.XXXXXX")
+  exec 8>"$work/.lock"
+  flock 8
+  exec 7>&-
+}
 
 uv_path() { command -v uv || { [ -x "$cache/uv/bin/uv" ] && printf '%s\n' "$cache/uv/bin/uv"; } || true; }
 has_uv() { [ -n "$(uv_path)" ]; }
@@ -22,41 +38,50 @@ make_uv() {
 # is_of_python FOLDER: an environment that works and is based on the interpreter chosen now.
 is_of_python() { [ "$("$1/bin/python" -c 'import sys; print(sys._base_executable)' 2>/dev/null)" = "$python" ]; }
 
-# has_venv FOLDER HASH; make_venv FOLDER HASH INSTALL-ARGUMENTS...
+# has_venv FOLDER HASH; fill_venv FOLDER INSTALL-ARGUMENTS..., in the folder of the checkout: its path
+# may have characters that the argument of an editable install cannot; stamp_venv FOLDER HASH.
 has_venv() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$2" ] && [ -x "$1/bin/python" ]; }
-make_venv() {
-  local folder=$1 stamp=$2 uv
-  shift 2
+fill_venv() {
+  local folder=$1 uv fresh=yes
+  shift
   uv=$(uv_path)
+  # An install that was killed leaves packages that look complete.
+  [ ! -f "$folder/.stamp" ] || fresh=no
   rm -f "$folder/.stamp"
-  is_of_python "$folder" || "$uv" venv --clear --python "$python" "$folder"
-  "$uv" pip install --python "$folder/bin/python" --constraint "$repo/infra/constraints.txt" "$@"
-  printf '%s\n' "$stamp" >"$folder/.stamp"
+  [ "$fresh" = no ] && is_of_python "$folder" || "$uv" venv --clear --python "$python" "$folder"
+  (cd "$repo" && "$uv" pip install --python "$folder/bin/python" --constraint infra/constraints.txt "$@")
 }
+stamp_venv() { printf '%s\n' "$2" >"$1/.stamp.new"; mv "$1/.stamp.new" "$1/.stamp"; }
 
 # The data plane's environment also checks the whole project, so it takes the gateway's extra too.
-flink_args=(-e "$repo[flink,milvus,influxdb,kafka,gateway,bench,dev]")
-gateway_args=(-e "$repo[gateway,milvus,influxdb]" tokenizers)
+flink_args=(-e '.[flink,milvus,influxdb,kafka,gateway,bench,dev]')
+gateway_args=(-e '.[gateway,milvus,influxdb]' tokenizers)
 has_flink_venv() { has_venv "$home/venv/flink" "$project_hash"; }
 has_gateway_venv() { has_venv "$home/venv/gateway" "$project_hash"; }
-make_gateway_venv() { make_venv "$home/venv/gateway" "$project_hash" "${gateway_args[@]}"; }
+make_gateway_venv() {
+  fill_venv "$home/venv/gateway" "${gateway_args[@]}"
+  stamp_venv "$home/venv/gateway" "$project_hash"
+}
 make_flink_venv() {
-  make_venv "$home/venv/flink" "$project_hash" "${flink_args[@]}"
+  fill_venv "$home/venv/flink" "${flink_args[@]}"
   # The wheel carries Flink's scripts without the executable bit.
   find "$home/venv/flink/lib" -path '*/pyflink/bin/*' -type f ! -name '*.jar' -exec chmod +x {} +
+  stamp_venv "$home/venv/flink" "$project_hash"
 }
 
 has_milvus() { has_venv "$milvus" "$milvus_hash" && [ -x "$milvus/server/milvus" ]; }
 make_milvus() {
-  make_venv "$milvus" "$milvus_hash" -r "$repo/infra/venvs/milvus.txt"
-  rm -f "$milvus/.stamp"
+  fill_venv "$milvus" -r infra/venvs/milvus.txt
   "$milvus/bin/python" "$repo/infra/setup/unpack_milvus.py" "$work/milvus"
   put "$work/milvus" "$milvus/server"
-  printf '%s\n' "$milvus_hash" >"$milvus/.stamp"
+  stamp_venv "$milvus" "$milvus_hash"
 }
 
 has_engines() { has_venv "$engines" "$engines_hash"; }
-make_engines() { make_venv "$engines" "$engines_hash" -r "$repo/infra/venvs/engines.txt"; }
+make_engines() {
+  fill_venv "$engines" -r infra/venvs/engines.txt
+  stamp_venv "$engines" "$engines_hash"
+}
 
 has_kafka() { [ -d "$cache/kafka-$kafka_version" ]; }
 make_kafka() {

@@ -1,0 +1,105 @@
+"""What setup refuses before it makes anything, and what it does after it was killed."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = """
+set -euo pipefail
+repo=$PWD cache=$1 home=$1 native_hash=1 mock_hash=1
+. infra/setup/say.sh
+. infra/setup/steps.sh
+. infra/setup/checks.sh
+"""
+
+
+def bash(script, *arguments, environment=None, cwd=ROOT):
+    line = ["bash", "-c", script, "bash", *map(str, arguments)]
+    return subprocess.run(
+        line, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+def setup(**environment):
+    environment = {**os.environ, **environment}
+    return bash("bash infra/setup.sh", environment=environment)
+
+
+@pytest.mark.parametrize("variable", ["SAGE_HOME", "SAGE_CACHE"])
+@pytest.mark.parametrize("name", ["a:b", "new\nline"])
+def test_a_path_that_cannot_work_is_refused_before_anything_is_made(tmp_path, variable, name):
+    folders = {"SAGE_HOME": str(tmp_path / "home"), "SAGE_CACHE": str(tmp_path / "cache")}
+
+    done = setup(**{**folders, variable: str(tmp_path / name)})
+
+    assert done.returncode == 1
+    assert f"{variable} is" in done.stderr
+    assert "may not hold a colon or a control character" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("variable", ["SAGE_HOME", "SAGE_CACHE"])
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_made(tmp_path, variable):
+    folders = {"SAGE_HOME": str(tmp_path / "home"), "SAGE_CACHE": str(tmp_path / "cache")}
+
+    (tmp_path / "file").touch()  # whoever runs this, root too, can make no folder below a file
+
+    done = setup(**{**folders, variable: str(tmp_path / "file" / "sage")})
+
+    assert done.returncode == 1
+    assert f"a {variable} that you may write; {tmp_path / 'file'} is not" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_is_too_small_is_named_with_what_is_needed(tmp_path):
+    script = PARTS + 'check_folder SAGE_HOME "$1" 999999999; printf "%s\\n" "${missing[@]}"'
+
+    done = bash(script, tmp_path / "not" / "there")
+
+    assert "999999999 MiB of disk space in SAGE_HOME" in done.stdout
+    assert "set SAGE_HOME to a folder on a larger disk" in done.stdout
+
+
+def test_the_scratch_folder_of_a_killed_run_is_removed_and_that_of_a_live_one_stays(tmp_path):
+    work = PARTS + 'mkdir -p "$cache/locks"; make_work_folder; touch "$work/made"; echo "$work"; '
+    killed = Path(bash(work + "kill -9 $$", tmp_path).stdout.strip())
+    assert killed.exists()
+    line = ["bash", "-c", work + "read -r _", "bash", tmp_path]
+
+    with subprocess.Popen(
+        line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as alive:
+        held = Path(alive.stdout.readline().strip())
+        mine = Path(bash(work, tmp_path).stdout.strip())
+        alive.communicate("\n")
+
+    assert not killed.exists()
+    assert (held / "made").exists()
+    assert (mine / "made").exists()
+
+
+def test_an_environment_without_a_stamp_is_made_again(tmp_path):
+    """An install that was killed has packages that look complete."""
+    venv = tmp_path / "venv"
+    script = (
+        PARTS
+        + """
+python=/usr/bin/python3
+uv_path() { echo fake_uv; }
+is_of_python() { true; }
+fake_uv() { printf '%s\\n' "$*"; }
+fill_venv "$2" package
+"""
+    )
+    venv.mkdir()
+
+    first = bash(script, tmp_path, venv).stdout.splitlines()
+    (venv / ".stamp").touch()
+    again = bash(script, tmp_path, venv).stdout.splitlines()
+
+    assert first[0].startswith("venv --clear")
+    assert [line.split()[0] for line in again] == ["pip"]
+    assert not (venv / ".stamp").exists()
