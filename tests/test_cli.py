@@ -1,6 +1,7 @@
 """The command line: its output, and its error messages."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -259,3 +260,15 @@ def test_help_fits_eighty_columns():
 
     assert max(map(len, lines)) <= 80
     assert any("explain" in line and "without starting it." in line for line in lines)
+
+
+def test_characters_that_the_locale_does_not_have_are_printed_as_question_marks(tmp_path):
+    environment = {**os.environ, "SAGE_HOME": str(tmp_path / "größe"), "LC_ALL": "C"}
+    environment |= {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", "from sage_flink.cli import main; main()", "jobs", "list"]
+
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=30, check=False)
+
+    assert done.returncode == 2
+    assert b"gr??" in done.stderr
+    assert b"run `sage up`" in done.stderr

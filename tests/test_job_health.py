@@ -2,7 +2,8 @@
 
 import pytest
 
-from sage_flink.cli.job_health import JobHealth, is_of_interest
+from sage_flink.cli.job_health import JobHealth
+from sage_flink.platform.doctor.jobs import is_of_interest
 from sage_flink.platform.flink_rest import FlinkJob
 from sage_flink.platform.job_failures import (
     JobFailure,

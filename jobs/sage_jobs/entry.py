@@ -1,6 +1,8 @@
 """The command line of a job: its options, and its errors as one message and an exit status."""
 
 import inspect
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -17,8 +19,12 @@ from sage_flink.common import SageError
 def report_errors(program: str) -> Iterator[None]:
     """Print a SageError as one message on stderr and exit with 2; exit with 130 on Ctrl-C.
 
-    The message is printed unchanged: it is not markup, and its lines are not wrapped.
+    The message is printed unchanged: it is not markup, and its lines are not wrapped. Characters
+    that the locale does not have are printed as question marks, there and in all other output.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         yield
     except SageError as error:

@@ -5,13 +5,21 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import dlq, jobs, pipelines, pool, stack, state
+from sage_flink.cli import dlq, doctor, jobs, pipelines, pool, stack, state
 from sage_jobs.entry import report_errors
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (stack.up, stack.down, stack.ps, stack.logs, stack.url, pipelines.explain):
+for command in (
+    stack.up,
+    stack.down,
+    stack.ps,
+    stack.logs,
+    stack.url,
+    pipelines.explain,
+    doctor.doctor,
+):
     app.command()(command)
 for verb in (state.stop, state.rescale, state.savepoints):
     jobs.app.command()(verb)

@@ -9,11 +9,13 @@ import msgspec
 
 from sage_flink.common import sage_home
 from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
-from sage_flink.platform.job_failures import JobFailure, checkpoint_failure, newest_failure
+from sage_flink.platform.job_failures import (
+    RESTARTED_S,
+    JobFailure,
+    checkpoint_failure,
+    newest_failure,
+)
 
-#: A job that failed is listed for so long, and a failure of a running job is a warning for so long.
-FAILED_S = 3600.0
-RESTARTED_S = 600.0
 #: With less free disk space than this, a failed checkpoint is blamed on the disk.
 FREE_MIB_MIN = 64
 
@@ -97,12 +99,6 @@ def health_of(rest: FlinkRest, job: FlinkJob) -> JobHealth:
     checkpoints = rest.checkpoints(job.id)
     failure = newest_failure(rest.exceptions(job.id))
     return JobHealth(job, failure, _alarm(checkpoints), checkpoints.get("counts", {}))
-
-
-def is_of_interest(job: FlinkJob, now_s: float) -> bool:
-    """Whether a job runs, or failed lately."""
-    ended_s = (job.started_ms + job.duration_ms) / 1000
-    return job.state not in ENDED or (job.state == "FAILED" and now_s - ended_s < FAILED_S)
 
 
 def _alarm(checkpoints: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ import typer
 from rich.text import Text
 
 from sage_flink.cli import job_balance, pipelines
-from sage_flink.cli.job_health import health_of, is_of_interest
+from sage_flink.cli.job_health import health_of
 from sage_flink.cli.output import AsJson, console, print_json, print_table, table
 from sage_flink.common import ConfigError, Settings, sage_home
+from sage_flink.platform.doctor.jobs import is_of_interest
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_jobs import entry
 

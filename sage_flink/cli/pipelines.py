@@ -59,7 +59,7 @@ def read_text(path: str) -> str:
         ConfigError: it cannot be read, or is not UTF-8.
     """
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
@@ -84,7 +84,9 @@ def jobs() -> list[str]:
     import sage_jobs
 
     modules = Path(sage_jobs.__path__[0]).glob("*.py")
-    return sorted(path.stem for path in modules if "\ndef build(" in path.read_text())
+    return sorted(
+        path.stem for path in modules if "\ndef build(" in path.read_text(encoding="utf-8")
+    )
 
 
 def _program(path: str) -> ModuleType:

@@ -83,7 +83,9 @@ def url(name: Annotated[str, typer.Argument(metavar="SERVER", help=f"{NAMES}.")]
 def _tail(paths: Sequence[Path], lines: int, follow: bool) -> Iterator[str]:
     """The last lines of each file, below its name if there are several; then the new lines."""
     with ExitStack() as open_files:
-        files: list[TextIO] = [open_files.enter_context(p.open(errors="replace")) for p in paths]
+        files: list[TextIO] = [
+            open_files.enter_context(p.open(encoding="utf-8", errors="replace")) for p in paths
+        ]
         for path, file in zip(paths, files, strict=True):
             if len(paths) > 1:
                 yield f"==> {path.stem} <==\n"

@@ -7,6 +7,7 @@ import msgspec
 
 from sage_flink.common.errors import ConfigError, StackError
 from sage_flink.platform.flink_rest import ENDED, FlinkJob, FlinkRest
+from sage_flink.platform.job_failures import newest_failure
 from sage_flink.platform.record_accounting import (
     STEPS,
     Balance,
@@ -29,7 +30,8 @@ def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balan
 
     Raises:
         ConfigError: the job was submitted without record counters.
-        StackError: the job has no counters yet, because its tasks start or restart.
+        StackError: the job has no counters, because its tasks start or restart, or because it
+            failed or ended before its first checkpoint; the message has the reason of a failure.
     """
     found = None
     for last in _tries(wait_s):
@@ -50,11 +52,23 @@ def job_balance(rest: FlinkRest, job: FlinkJob, *, wait_s: float = 0.0) -> Balan
         if last or ended or (snapshot and found and found.is_balanced):
             break
     if found is None:
-        raise StackError(
-            f"job {job.name!r} has no record counters yet, because its tasks start or restart; "
-            "try again with a longer --wait, and see `sage jobs list`"
-        )
+        raise StackError(_why_uncounted(rest, rest.job(job.id)))
     return found
+
+
+def _why_uncounted(rest: FlinkRest, job: FlinkJob) -> str:
+    failure = newest_failure(rest.exceptions(job.id))
+    if job.state not in ENDED:
+        why = f", the last time because {failure}" if failure else ""
+        return (
+            f"job {job.name!r} has no record counters yet, because its tasks start or restart{why}"
+            f"; try again with a longer --wait, and see `sage jobs show {job.name}`"
+        )
+    why = f": {failure}" if failure and job.state == "FAILED" else ""
+    return (
+        f"job {job.name!r} is {job.state} and took no checkpoint, so it has no record counters and "
+        f"its output was not committed{why}; see `sage jobs show {job.name}`"
+    )
 
 
 def _steps(rest: FlinkRest, job_id: str, state: str) -> str | None:

@@ -5,9 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 REASON_CHARS_MAX = 300
+#: The name of every record counter in Flink's web UI.
+COUNT = "Count"
+#: For so long a job that failed is of interest, and a failure of a running job is a warning.
+FAILED_S = 3600.0
+RESTARTED_S = 600.0
 _CAUSE = "Caused by: "
 #: The last line of a Python traceback, which Flink has inside of the text of a Java exception.
 _PYTHON_ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Unavailable|Exit)\b.*$", re.M)
+#: What Flink and sage add to the name of a step, such as ``: Writer`` and ``: Request``.
+_PART = re.compile(r"^Source: |: \w+$")
 #: Subtask and attempt in the name of a task, such as `` (1/2)#3``.
 _SUBTASK = re.compile(r" ?(?:- execution #\d+|\(\d+/\d+\)(?:#\d+)?)")
 
@@ -23,15 +30,29 @@ class JobFailure(NamedTuple):
     reason: str
     times: int
 
+    def __str__(self) -> str:
+        """Where and why, such as ``step ask: PipelineError: no such word``."""
+        return f"step {self.step}: {self.reason}" if self.step else self.reason
+
 
 def newest_failure(history: Sequence[Mapping[str, Any]]) -> JobFailure | None:
     """The newest of the entries of ``exceptionHistory``; None without any."""
     if not history:
         return None
     newest = max(history, key=lambda entry: int(entry["timestamp"]))
-    step = _SUBTASK.sub("", str(newest.get("taskName") or "")).strip()
+    step = ", ".join(steps_of(str(newest.get("taskName") or "")))
     reason = root_cause(str(newest.get("stacktrace") or newest.get("exceptionName") or ""))
     return JobFailure(int(newest["timestamp"]), step, reason, len(history))
+
+
+def steps_of(task: str) -> list[str]:
+    """The author's steps in a task, from its name.
+
+    >>> steps_of("Source: texts -> Count -> split, embed: Request -> (Count, vectors) (1/2)#3")
+    ['texts', 'split', 'embed', 'vectors']
+    """
+    names = (_PART.sub("", one.strip()) for one in re.split(r" -> |[(),]", _SUBTASK.sub("", task)))
+    return [name for name in dict.fromkeys(names) if name and name != COUNT]
 
 
 def checkpoint_failure(checkpoints: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """``sage jobs account`` against a small server that responds like Flink's REST API."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -41,6 +42,7 @@ class FlinkRestFake(ThreadingHTTPServer):
         self.state, self.parameters = "RUNNING", {STEPS: encode_steps(PIPELINE)}
         self.snapshots = [COUNTS]
         self.stale_configs = 0
+        self.failures = []
 
     def answer(self, path):
         match path.removeprefix(f"/jobs/{JOB}"):
@@ -51,6 +53,8 @@ class FlinkRestFake(ThreadingHTTPServer):
                 self.stale_configs -= 1
                 parameters = self.parameters if self.stale_configs < 0 else {}
                 return {"execution-config": {"user-config": parameters}}
+            case "/exceptions?maxExceptions=100":
+                return {"exceptionHistory": {"entries": self.failures}}
             case "/accumulators":
                 counts = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
                 snapshot = json.dumps({"counts": counts, "opening": {}})
@@ -154,3 +158,37 @@ def test_a_configuration_cached_before_the_restart_is_no_lack_of_counters(cluste
     cluster.stale_configs = 3
 
     assert account("--wait", "0").exit_code == 0
+
+
+FAILURE = {
+    "timestamp": 1,
+    "taskName": "ask (1/1)#0",
+    "stacktrace": "a.B: outer\nCaused by: c.D: no such word",
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (
+            "FAILED",
+            "is FAILED and took no checkpoint.* committed: step ask: c.D: no such word; see",
+        ),
+        ("CANCELED", "is CANCELED and took no checkpoint, .* was not committed; see `sage jobs"),
+        ("RESTARTING", "no record counters yet.*the last time because step ask: c.D: no such word"),
+    ],
+)
+def test_a_job_that_ended_or_restarts_before_its_first_checkpoint_says_why(cluster, state, text):
+    cluster.state, cluster.snapshots, cluster.failures = state, [{}], [FAILURE]
+
+    error = account("--wait", "0").exception
+
+    assert isinstance(error, StackError)
+    assert re.search(text, str(error))
+
+
+def test_the_counts_of_a_failed_job_come_with_its_failure(cluster):
+    cluster.state, cluster.failures = "FAILED", [FAILURE]
+
+    assert "it failed: step ask: c.D: no such word; see `sage jobs show asks`" in account().output
+    assert json.loads(account("--json").output)["failure"]["reason"] == "c.D: no such word"

@@ -25,6 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
+from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
     STEPS,
     CountedStep,
@@ -51,13 +52,13 @@ class RecordAccounting:
         native = get_gateway().jvm.org.sage.flink.counters.RecordCounterOperator
         counted = native.wire(stream._j_data_stream, f"{name}.tally", names)
         self.deltas.append(native.deltas(counted))
-        return DataStream(counted)
+        return DataStream(counted).name(COUNT)
 
     def wire(self, env: StreamExecutionEnvironment) -> None:
         """Add the operator of the sums to the job, and the steps to the job's parameters."""
         written = encode_steps(self.steps)
         native = get_gateway().jvm.org.sage.flink.counters.JobCountersOperator
-        native.wire(self.deltas, counter_names(self.steps), written)
+        native.wire(self.deltas, counter_names(self.steps), written).name(f"{COUNT}: Totals")
         config = env.get_config()
         config.set_global_job_parameters({**config.get_global_job_parameters(), STEPS: written})
 

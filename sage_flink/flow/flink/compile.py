@@ -1,7 +1,7 @@
 """The compile pass of the Flink target: from a graph to DataStream operators.
 
 Every edge carries encoded records (``byte[]``), so Java operators and Python workers read the same
-wire form. A step's name is its operator's name and uid. Each node is compiled to:
+wire form. A step's name is its operator's uid, and its name in Flink's web UI. Nodes become:
 
 ========  ==========================================================================
 Read      native source; a source without one is read here and becomes a collection
@@ -28,6 +28,7 @@ from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
+from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step, add_stage
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
@@ -151,7 +152,7 @@ class _Compiler:
         """The output of step ``name``; an open stage becomes an operator here."""
         if name in self.open_stages:
             stage = self.open_stages.pop(name)
-            label = ", ".join(step.name for step in stage.steps)
+            label = ", ".join(operator_name(step.name) for step in stage.steps)
             last = stage.steps[-1].name
             function = Stage(stage.steps, self.job, self.run)
             out = add_stage(stage.stream, function, label).uid(last)
@@ -203,7 +204,8 @@ class _Compiler:
         native = get_gateway().jvm.org.sage.flink.batching.MicroBatchOperator
         stream = self.accounting.count(self._stream(node.input), node.name, "read")._j_data_stream
         linger_ms = max(1, round(node.linger_s * 1000))
-        return DataStream(native.wire(stream, node.name, node.items_max, node.bytes_max, linger_ms))
+        limits = (node.items_max, node.bytes_max, linger_ms)
+        return DataStream(native.wire(stream, node.name, *limits)).name(operator_name(node.name))
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
         # A record that enters counts as written: the checkpoint that holds the count commits it.

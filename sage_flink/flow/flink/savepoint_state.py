@@ -46,6 +46,16 @@ def step_of(uid: str) -> str:
     return step if step and part in PARTS else uid
 
 
+def operator_name(uid: str) -> str:
+    """The name of the operator in Flink's web UI, in Flink's own form for parts of a step.
+
+    >>> [operator_name(uid) for uid in ("embed.request", "vectors.batch", "embed")]
+    ['embed: Request', 'vectors: Batch', 'embed']
+    """
+    step = step_of(uid)
+    return step if step == uid else f"{step}: {uid.rpartition('.')[2].capitalize()}"
+
+
 def require_all_restored(
     states: Iterable[OperatorState], uids: Collection[str], *, path: str, drop: Collection[str] = ()
 ) -> None:
