@@ -50,6 +50,7 @@ fill_venv() {
   rm -f "$folder/.stamp"
   [ "$fresh" = no ] && is_of_python "$folder" || "$uv" venv --clear --python "$python" "$folder"
   (cd "$repo" && "$uv" pip install --python "$folder/bin/python" --constraint infra/constraints.txt "$@")
+  "$python" -I -S "$repo/infra/setup/ascii_pth.py" "$folder"
 }
 stamp_venv() { printf '%s\n' "$2" >"$1/.stamp.new"; mv "$1/.stamp.new" "$1/.stamp"; }
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,19 @@ fill_venv "$2" package
     assert first[0].startswith("venv --clear")
     assert [line.split()[0] for line in again] == ["pip"]
     assert not (venv / ".stamp").exists()
+
+
+def test_python_starts_in_every_locale_though_a_checkout_has_an_umlaut(tmp_path):
+    code, environment = tmp_path / "größe", tmp_path / "venv"
+    code.mkdir()
+    (code / "found.py").write_text("print('found')")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    (packages / "checkout.pth").write_bytes(os.fsencode(code) + b"\n")
+
+    subprocess.run([sys.executable, ROOT / "infra/setup/ascii_pth.py", environment], check=True)
+
+    for locale in ({"LC_ALL": "POSIX"}, {"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        line = [environment / "bin" / "python", "-c", "import found"]
+        done = subprocess.run(line, env=locale, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("found\n", "")
