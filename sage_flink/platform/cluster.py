@@ -1,5 +1,6 @@
 """PyFlink execution environment of a job, with sage's native operators on its class path."""
 
+import locale
 import logging
 import os
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.settings import Settings
-from sage_flink.platform.plain_paths import plain_path
+from sage_flink.platform.plain_paths import UTF8, plain_path
 from sage_flink.platform.worker_python import worker_python
 
 #: Read at import, before PyFlink starts its own JVM, which sets the same variable.
@@ -66,6 +67,8 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
         ConfigError: the jar is missing.
     """
     jar = native_jar(settings)
+    if locale.getencoding() != "UTF-8":
+        os.environ.update(UTF8)  # of PyFlink's JVM, which starts below
     if not jar.exists():
         raise ConfigError(f"the native operators are missing ({jar}); run `bash infra/setup.sh`")
     jars = [jar]

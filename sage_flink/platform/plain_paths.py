@@ -17,6 +17,10 @@ from sage_flink.common.settings import sage_cache
 #: Kept when the machine restarts, unlike ``/tmp``: a job that Flink restores then needs its links.
 SHARED_FOLDER = Path("/var/tmp")  # noqa: S108 - the folder of each user in it is private
 
+#: For the environment of every JVM: it takes the encoding of file names from the locale, resolves
+#: links, and in the C locale cannot open a file below ``größe`` by a link either.
+UTF8 = {"LC_ALL": "C.UTF-8"}
+
 
 def is_plain(path: Path) -> bool:
     """Whether every reader of a path takes it as it is: ASCII letters, digits, ``/ . _ - ~``.

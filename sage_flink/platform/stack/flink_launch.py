@@ -6,11 +6,11 @@ once, when the configuration is written, and stored in the same folder as a Java
 """
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
 Role = Literal["jobmanager", "taskmanager"]
@@ -82,7 +82,7 @@ def _sizes(directory: StackDirectory, role: Role) -> tuple[str, str]:
     )
     main = "org.apache.flink.runtime.util.bash.BashJavaUtils"
     tool = ("java", "-cp", classes, main, SIZES[role], "--configDir", str(directory.conf("flink")))
-    done = subprocess.run(tool, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = run_java(tool, timeout_s=TIMEOUT_S)
     results = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode or len(results) != 2:
         raise StackError(

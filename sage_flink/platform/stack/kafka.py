@@ -3,11 +3,11 @@
 import base64
 import socket
 import struct
-import subprocess
 import uuid
 from pathlib import Path
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.ports import Ports
 from sage_flink.platform.stack.server import PROBE_TIMEOUT_S, Server
 from sage_flink.platform.stack.stack_directory import StackDirectory
@@ -88,9 +88,7 @@ def format_storage(directory: StackDirectory, settings: Path) -> None:
     """
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     tool = format_command(directory, settings, cluster)
-    done = subprocess.run(
-        tool, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False
-    )
+    done = run_java(tool, timeout_s=FORMAT_TIMEOUT_S)
     if done.returncode:
         raise StackError(
             f"kafka: formatting {directory.data('kafka')} failed: "

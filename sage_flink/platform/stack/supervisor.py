@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.plain_paths import UTF8
 from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
@@ -28,8 +29,6 @@ OPEN_FILES_WANTED = 65_536
 LOG_BYTES_MAX, LOG_BACKUPS = "10MB", 3
 # After so many deaths in a row, each within START_S of a start, supervisord stops trying (FATAL).
 START_S, RESTARTS_MAX = 3, 12
-#: A JVM takes the encoding of file names from the locale: in the C locale it cannot open ``größe``.
-UTF8 = {"LC_ALL": "C.UTF-8"}
 RUNNING = frozenset({"STARTING", "RUNNING", "STOPPING"})
 
 
