@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.plain_paths import plain_path
 from sage_flink.platform.stack import flink_launch
 from sage_flink.platform.stack.influxdb import FLINK_BUCKET, USER, token
 from sage_flink.platform.stack.ports import Ports
@@ -224,7 +225,7 @@ def taskmanager(directory: StackDirectory, ports: Ports) -> Server:
     Ready when it is registered at the JobManager.
     """
     url = f"http://127.0.0.1:{ports['flink']}"
-    guard = Path(__file__).with_name("process_guard.py")
+    guard = plain_path(Path(__file__).parent) / "process_guard.py"
     return Server(
         name="taskmanager",
         command=(
