@@ -83,8 +83,7 @@ def up(
     with exclusive_lock(directory):
         start_servers(directory, names, secured, ProgressTable("sage up", names, console, quiet))
     if new_key and not quiet:
-        console.out(f"API key of the gateway, shown once and kept in {key}:")
-        console.out(key.read_text().strip(), highlight=False)
+        console.out(f"the API key of the gateway is in {key}", highlight=False)
     return [server for server in status(home) if server.name in names]
 
 
