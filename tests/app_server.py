@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -27,14 +27,16 @@ class AppServer(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def serve_app(
-    app: GatewayApp, protocol: type[GatewayProtocol] = GatewayProtocol
+    app: GatewayApp, protocol: type[GatewayProtocol] = GatewayProtocol, **tls: Any
 ) -> AsyncIterator[AppServer]:
     """``app`` behind a port, without its lifespan; connections are closed at the end."""
-    config: uvicorn.Config = server_config(app)
+    config: uvicorn.Config = server_config(app, **tls)
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: protocol(config, state, {}), "127.0.0.1", 0, ssl=config.ssl
+    )
     try:
         yield AppServer(server.sockets[0].getsockname()[1], state.tasks)
     finally:

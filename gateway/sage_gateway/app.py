@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,12 @@ def server_config(app: GatewayApp, **more: Any) -> uvicorn.Config:
     )
 
 
-def serve(app: GatewayApp, listener: socket.socket) -> None:
-    """Serve at ``listener`` until a signal; then complete the open requests, ``STOP_S`` at most."""
-    config = server_config(app, loop="uvloop")
+def serve(app: GatewayApp, listener: socket.socket, **tls: Any) -> None:
+    """Serve at ``listener`` until a signal; then complete the open requests, ``STOP_S`` at most.
+
+    ``tls``: uvicorn's settings for https.
+    """
+    config = server_config(app, loop="uvloop", **tls)
     # The 80,000 objects of start-up stay. A full collection would scan them again and again, and
     # each scan stops every request for a tenth of a second. Later objects are rarely garbage that
     # only a collection finds: one every 700 objects, the default, took 3 % of the time.
@@ -65,6 +69,7 @@ def main() -> None:
     with contextlib.ExitStack() as resources:
         try:
             settings = Settings.load()
+            tls = tls_settings(args.ssl_certfile, args.ssl_keyfile)
             named = presets.path(args.preset) if args.preset else args.pool
             spec = load(choose_file(named, settings.home), KNOWN)
             listener = resources.enter_context(listen(args.host, args.port))
@@ -77,8 +82,9 @@ def main() -> None:
             sys.exit(f"sage-gateway: {error}")
         resources.callback(records.close)  # after a second SIGINT the pool does not close it
         resources.enter_context(contextlib.suppress(KeyboardInterrupt))
-        logging.getLogger("sage.gateway").info("http://%s:%d", host, port)
-        serve(gateway.asgi, listener)
+        scheme = "https" if tls else "http"
+        logging.getLogger("sage.gateway").info("%s://%s:%d", scheme, host, port)
+        serve(gateway.asgi, listener, **tls)
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,12 +92,34 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     port = os.environ.get("SAGE_GATEWAY_PORT", "8888")
     parser.add_argument("--port", type=int, default=port, help="port (%(default)s)")
+    certificate = "serve https with this certificate, a PEM file"
+    parser.add_argument("--ssl-certfile", type=Path, help=certificate)
+    key = "its key, a PEM file; by default it is in the file of the certificate"
+    parser.add_argument("--ssl-keyfile", type=Path, help=key)
     pool = parser.add_mutually_exclusive_group()
     pool.add_argument("--pool", type=Path, help="pool.yaml to use")
     pool.add_argument("--preset", help=f"a shipped one: {', '.join(presets.NAMES)}")
     parser.add_argument("--log", choices=["text", "json"], default="text", help="form of log lines")
     parser.add_argument("--log-requests", action="store_true", help="a line for every request")
     return parser.parse_args()
+
+
+def tls_settings(certificate: Path | None, key: Path | None) -> dict[str, Any]:
+    """uvicorn's settings for https; none without a certificate.
+
+    Raises:
+        ConfigError: the files are not a certificate and its key, or there is only a key.
+    """
+    if certificate is None:
+        if key is not None:
+            raise ConfigError("--ssl-keyfile needs --ssl-certfile as well")
+        return {}
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:
+        files = f"--ssl-certfile {certificate}" + (f", --ssl-keyfile {key}" if key else "")
+        raise ConfigError(f"{files}: no certificate with its key ({error})") from error
+    return {"ssl_certfile": certificate, "ssl_keyfile": key}
 
 
 def listen(host: str, port: int) -> socket.socket:

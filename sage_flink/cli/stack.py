@@ -24,9 +24,19 @@ def up(
         list[str] | None,
         typer.Argument(metavar="[SERVER]...", help=f"All by default, or: {NAMES}."),
     ] = None,
+    secured: Annotated[
+        bool | None,
+        typer.Option(
+            "--secure/--no-secure",
+            help="Whether clients need TLS and a secret; as before by default, and new stacks are "
+            "open. For another mode `sage down` first.",
+        ),
+    ] = None,
 ) -> None:
     """Start the servers of the local stack and wait until they are ready."""
-    stack.up(sage_home(), only=frozenset(only) if only else None)
+    stack.up(sage_home(), only=frozenset(only) if only else None, secured=secured)
+    if text := stack.security(sage_home()):
+        console.print(text, soft_wrap=True)
 
 
 def down() -> None:
@@ -51,6 +61,8 @@ def ps(as_json: AsJson = False) -> None:
         if server.hint:
             hint = Text.assemble((f"{server.name}:", "yellow"), f" {server.hint}")
             console.print(hint, soft_wrap=True)
+    if text := stack.security(sage_home()):
+        console.print(text, soft_wrap=True)
     if all(server.state == "stopped" for server in servers):
         console.print("the stack is not running; start it with `sage up`")
 

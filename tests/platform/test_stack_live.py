@@ -62,5 +62,5 @@ def test_influxdb_accepts_the_key_of_the_first_start():
 
 
 def test_keys_are_private():
-    for key in (sage_home() / "keys").iterdir():
-        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    for key in (sage_home() / "keys").rglob("*"):
+        assert stat.S_IMODE(key.stat().st_mode) == (0o700 if key.is_dir() else 0o600)

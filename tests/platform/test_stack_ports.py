@@ -8,15 +8,9 @@ import pytest
 
 from sage_flink.common.errors import StackError
 from sage_flink.common.settings import Settings
-from sage_flink.platform.stack.ports import (
-    DEFAULT_PORTS,
-    PortClaims,
-    choose,
-    is_free,
-    saved_ports,
-    write_stack_json,
-)
+from sage_flink.platform.stack.ports import DEFAULT_PORTS, PortClaims, choose, is_free
 from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.stack_json import saved_ports, write_stack_json
 
 
 def only(*free):

@@ -41,9 +41,9 @@ class Cluster:
 
     home: Path
 
-    def up(self, *servers: str) -> None:
+    def up(self, *servers: str, secured: bool | None = None) -> None:
         """Start the ``servers`` (default: all) that do not run, and wait until they are ready."""
-        stack.up(self.home, only=frozenset(servers) or None, quiet=True)
+        stack.up(self.home, only=frozenset(servers) or None, secured=secured, quiet=True)
 
     def down(self) -> None:
         """Stop the whole stack."""

@@ -2,6 +2,8 @@
 
 A session cluster with high availability: jobs survive the death of the JobManager and a crash of
 the machine, and continue from their last checkpoint; ``sage down`` drains them first.
+
+Flink's REST API and web page have no password, so they listen on loopback, also in a secured stack.
 """
 
 import shutil
@@ -12,13 +14,14 @@ import yaml
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.plain_paths import plain_path
-from sage_flink.platform.stack import flink_launch
-from sage_flink.platform.stack.influxdb import FLINK_BUCKET, USER, token
+from sage_flink.platform.stack import certificates, flink_launch
+from sage_flink.platform.stack.influxdb import FLINK_BUCKET, token
 from sage_flink.platform.stack.ports import Ports
 from sage_flink.platform.stack.server import Server, responds
-from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.stack_directory import StackDirectory, write_private
+from sage_flink.platform.stack.stack_json import USER
 
-SLOTS = 4
+SLOTS, CLUSTER = 4, "sage"
 REPORT_INTERVAL = "2 s"
 #: <logical scope>:<names>:<types> of the metrics for InfluxDB: record counters and calls.
 REPORTED = (
@@ -64,7 +67,7 @@ def cluster_settings(directory: StackDirectory, ports: Ports) -> dict[str, Any]:
 def _high_availability(data: Path, ports: Ports) -> dict[str, Any]:
     return {
         "high-availability.type": "zookeeper",
-        "high-availability.cluster-id": "/sage",
+        "high-availability.cluster-id": f"/{CLUSTER}",
         "high-availability.storageDir": (data / "ha").as_uri(),
         "high-availability.jobmanager.port": ports["flink_rpc"],
         "high-availability.zookeeper.quorum": f"127.0.0.1:{ports['zookeeper']}",
@@ -120,7 +123,7 @@ def _taskmanager_settings(python: str) -> dict[str, Any]:
     }
 
 
-def reporter_settings(ports: Ports, password: str) -> dict[str, Any]:
+def reporter_settings(ports: Ports, password: str, secured: bool = False) -> dict[str, Any]:
     """Flink's InfluxDB reporter, for sage's own metrics only, into the bucket ``flink``.
 
     Only the pipelines determine the number of series: values that change with each attempt, task or
@@ -129,7 +132,7 @@ def reporter_settings(ports: Ports, password: str) -> dict[str, Any]:
     """
     own = {
         "factory.class": "org.apache.flink.metrics.influxdb.InfluxdbReporterFactory",
-        "scheme": "http",
+        "scheme": "https" if secured else "http",
         "host": "127.0.0.1",
         "port": ports["influxdb"],
         "db": FLINK_BUCKET,
@@ -142,6 +145,19 @@ def reporter_settings(ports: Ports, password: str) -> dict[str, Any]:
     }
     named = {f"metrics.reporter.influxdb.{key}": value for key, value in own.items()}
     return {"metrics.reporters": "influxdb", **named}
+
+
+def trust_settings(settings: dict[str, Any], truststore: Path) -> dict[str, Any]:
+    """``settings`` with ``truststore`` for both of Flink's processes.
+
+    The reporter has no setting for an authority of its own.
+    """
+    trust = (
+        f"-Djavax.net.ssl.trustStore={truststore} "
+        f"-Djavax.net.ssl.trustStorePassword={certificates.TRUSTSTORE_PASSWORD}"
+    )
+    keys = [f"env.java.opts.{role}" for role in flink_launch.ENTRY]
+    return settings | {key: f"{settings.get(key, '')} {trust}".strip() for key in keys}
 
 
 def merge_settings(shipped: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +182,12 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def write_conf(directory: StackDirectory, ports: Ports) -> None:
+def jobs_to_continue(directory: StackDirectory) -> int:
+    """How many jobs continue when Flink starts: one file of its HA services for each."""
+    return len(list((directory.data("flink") / "ha" / CLUSTER).glob("submittedExecutionPlan*")))
+
+
+def write_conf(directory: StackDirectory, ports: Ports, secured: bool = False) -> None:
     """Write ``conf/flink``: Flink's shipped folder with our config.yaml, and both command lines.
 
     Raises:
@@ -182,12 +203,12 @@ def write_conf(directory: StackDirectory, ports: Ports) -> None:
         )
     changes = cluster_settings(directory, ports)
     if password := token(directory):
-        changes |= reporter_settings(ports, password)
+        changes |= reporter_settings(ports, password, secured)
+    if secured:
+        changes = trust_settings(changes, certificates.ensure_truststore(directory))
     ours = merge_settings(settings, changes)
-    config = conf / "config.yaml"
-    config.touch(mode=0o600)
-    config.chmod(0o600)  # it holds the token, and the copy was readable by all users
-    config.write_text(yaml.safe_dump(ours, width=10_000))
+    # It holds the token, and the copy was readable by all users.
+    write_private(conf / "config.yaml", yaml.safe_dump(ours, width=10_000))
     with (conf / "log4j-console.properties").open("a") as logging:
         logging.write(QUIET_REPORTER)
     for role in flink_launch.ENTRY:
@@ -203,7 +224,7 @@ def write_conf(directory: StackDirectory, ports: Ports) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def jobmanager(directory: StackDirectory, ports: Ports) -> Server:
+def jobmanager(directory: StackDirectory, ports: Ports, secured: bool = False) -> Server:
     """Flink's JobManager, with its web UI on ``ports['flink']``."""
     url = f"http://127.0.0.1:{ports['flink']}"
     return Server(
@@ -214,12 +235,12 @@ def jobmanager(directory: StackDirectory, ports: Ports) -> Server:
         url=url,
         env=flink_launch.environment(directory),
         ready_s=120.0,
-        prepare=lambda: write_conf(directory, ports),
+        prepare=lambda: write_conf(directory, ports, secured),
         ready=lambda: responds(f"{url}/overview", lambda response: response.status_code == 200),
     )
 
 
-def taskmanager(directory: StackDirectory, ports: Ports) -> Server:
+def taskmanager(directory: StackDirectory, ports: Ports, _secured: bool = False) -> Server:
     """Flink's TaskManager, under a process guard that ends its Python workers with it.
 
     Ready when it is registered at the JobManager.

@@ -3,14 +3,20 @@
 from sage_flink.platform.stack.ports import Ports
 from sage_flink.platform.stack.server import Server, responds
 from sage_flink.platform.stack.stack_directory import StackDirectory, secret
+from sage_flink.platform.stack.stack_json import address
 
 KEY_PREFIX = "sk-sage-"
 
 
-def gateway(directory: StackDirectory, ports: Ports) -> Server:
-    """The OpenAI-compatible API of the model pool, on ``ports['gateway']``."""
-    url = f"http://127.0.0.1:{ports['gateway']}"
+def gateway(directory: StackDirectory, ports: Ports, secured: bool = False) -> Server:
+    """The OpenAI-compatible API of the model pool, on ``ports['gateway']``.
+
+    Its engines listen on loopback without a secret, also in a secured stack.
+    """
+    url = address("gateway", ports, secured=secured)
+    authority = directory.tls / "ca.pem" if secured else None
     program = directory.root / "venv" / "gateway" / "bin" / "sage-gateway"
+    tls = ("--ssl-certfile", str(directory.tls / "server.pem")) if secured else ()
 
     def prepare() -> None:
         directory.require(program)
@@ -19,7 +25,7 @@ def gateway(directory: StackDirectory, ports: Ports) -> Server:
 
     return Server(
         name="gateway",
-        command=(str(program),),
+        command=(str(program), *tls),
         folder=directory.data("gateway"),
         ports=("gateway",),
         url=url,
@@ -32,7 +38,9 @@ def gateway(directory: StackDirectory, ports: Ports) -> Server:
         ready=lambda: responds(
             f"{url}/health",
             lambda response: response.status_code == 200 and response.json()["status"] == "ok",
+            authority,
         ),
         ready_s=120.0,
         stop_s=15,
+        secured=secured,
     )

@@ -1,20 +1,24 @@
 """InfluxDB 2.7; the first start creates the organisation, the buckets and the keys."""
 
+from pathlib import Path
+from typing import Any
+
 import httpx
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.stack.ports import Ports
-from sage_flink.platform.stack.server import Server, responds
+from sage_flink.platform.stack.server import Server, responds, trusting
 from sage_flink.platform.stack.stack_directory import StackDirectory, secret
+from sage_flink.platform.stack.stack_json import ORG, USER, address
 
-ORG, BUCKET, USER = "sage", "ops", "sage"
+BUCKET = "ops"
 BOLT = "influxd.bolt"
 #: The bucket of Flink's own reporter: the record counters of jobs and the metrics of their calls.
 FLINK_BUCKET, FLINK_KEPT_S = "flink", 30 * 24 * 3600
 SETUP_TIMEOUT_S = 30.0
 
 
-def set_up(directory: StackDirectory, url: str) -> None:
+def set_up(directory: StackDirectory, url: str, authority: Path | None = None) -> None:
     """Create organisation ``sage``, buckets ``ops`` and ``flink``, and the token's key file.
 
     The keys are written before the request to the server, so an interruption loses no key.
@@ -22,7 +26,9 @@ def set_up(directory: StackDirectory, url: str) -> None:
     Raises:
         StackError: the server refuses, or the key that it was set up with is missing.
     """
-    with httpx.Client(base_url=url, timeout=SETUP_TIMEOUT_S, trust_env=False) as client:
+    context = trusting(authority)
+    options: dict[str, Any] = {"timeout": SETUP_TIMEOUT_S, "trust_env": False, "verify": context}
+    with httpx.Client(base_url=url, **options) as client:
         try:
             if not client.get("/api/v2/setup").raise_for_status().json()["allowed"]:
                 if not directory.key("influxdb").exists():
@@ -74,10 +80,13 @@ def make_bucket(client: httpx.Client, directory: StackDirectory) -> None:
         answer.raise_for_status()
 
 
-def influxdb(directory: StackDirectory, ports: Ports) -> Server:
+def influxdb(directory: StackDirectory, ports: Ports, secured: bool = False) -> Server:
     """The time-series store, on ``ports['influxdb']``."""
-    url = f"http://127.0.0.1:{ports['influxdb']}"
+    url = address("influxdb", ports, secured=secured)
     data = directory.data("influxdb")
+    authority = directory.tls / "ca.pem" if secured else None
+    server = directory.tls / "server.pem"  # key and certificate
+    tls = (f"--tls-cert={server}", f"--tls-key={server}", "--tls-min-version=1.2")
 
     def prepare() -> None:
         directory.require(directory.root / "lib" / "influxd")
@@ -93,13 +102,15 @@ def influxdb(directory: StackDirectory, ports: Ports) -> Server:
             f"--http-bind-address=127.0.0.1:{ports['influxdb']}",
             "--reporting-disabled",
             "--log-level=warn",
+            *(tls if secured else ()),
         ),
         folder=data,
         ports=("influxdb",),
         url=url,
         prepare=prepare,
         ready=lambda: responds(
-            f"{url}/health", lambda response: response.json()["status"] == "pass"
+            f"{url}/health", lambda response: response.json()["status"] == "pass", authority
         ),
-        after_ready=lambda: set_up(directory, url),
+        after_ready=lambda: set_up(directory, url, authority),
+        secured=secured,
     )

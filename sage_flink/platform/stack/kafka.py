@@ -1,19 +1,37 @@
-"""Kafka 4.3, one node, KRaft: broker and controller in one process."""
+"""Kafka 4.3, one node, KRaft: broker and controller in one process.
+
+Secured, both of its listeners demand TLS and a password: who reaches the controller's can change
+any password. The broker itself logs in by PLAIN, whose password is in its settings (mode 0600), so
+it needs no stored user to start; clients log in by SCRAM or PLAIN, as the same user. The SCRAM user
+is stored through the broker's own admin API after each start, so that it fits data of an open stack
+too, and no password is an argument of ``kafka-storage format``, which every user could read in
+``/proc``. No authorizer: who has the password may do everything.
+
+Source: KIP-554 (SCRAM by the admin API), KIP-651 (PEM).
+"""
 
 import base64
 import socket
 import struct
 import uuid
+import warnings
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from sage_flink.common.errors import StackError
+from sage_flink.common.errors import ConfigError, StackError
 from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.ports import Ports
-from sage_flink.platform.stack.server import PROBE_TIMEOUT_S, Server
-from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.server import PROBE_TIMEOUT_S, Server, no_op, trusting
+from sage_flink.platform.stack.stack_directory import StackDirectory, secret, write_private
+from sage_flink.platform.stack.stack_json import USER
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
 FORMAT_TIMEOUT_S = 60
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+#: Kafka's minimum; the password is random, so more would only slow each log-in down.
+ITERATIONS = 4096
+ADMIN_TIMEOUT_MS = 15_000
 
 
 def properties(data: Path, ports: Ports) -> dict[str, str | int]:
@@ -51,17 +69,55 @@ def properties(data: Path, ports: Ports) -> dict[str, str | int]:
     }
 
 
-def speaks_kafka(port: int) -> bool:
+def security(tls: Path, password: str, ports: Ports) -> dict[str, str | int]:
+    """The settings of a secured broker, which replace those of :func:`properties`.
+
+    ``tls`` is the folder of the certificates. ``password`` needs no quoting.
+    """
+    broker, controller = ports["kafka"], ports["kafka_controller"]
+    modules = "org.apache.kafka.common.security"
+    login = f'username="{USER}" password="{password}" user_{USER}="{password}"'
+    plain = f"{modules}.plain.PlainLoginModule required {login};"
+    scram = {
+        f"listener.name.sasl_ssl.{mechanism.lower()}.sasl.jaas.config": (
+            f"{modules}.scram.ScramLoginModule required;"
+        )
+        for mechanism in SCRAM
+    }
+    return {
+        "listeners": f"SASL_SSL://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"SASL_SSL://127.0.0.1:{broker}",
+        "listener.security.protocol.map": "SASL_SSL:SASL_SSL,CONTROLLER:SASL_SSL",
+        "security.inter.broker.protocol": "SASL_SSL",
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "sasl.enabled.mechanisms": ",".join(("PLAIN", *SCRAM)),
+        "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
+        "listener.name.controller.plain.sasl.jaas.config": plain,
+        **scram,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(tls / "server.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(tls / "ca.pem"),
+    }
+
+
+def speaks_kafka(port: int, authority: Path | None = None) -> bool:
     """Whether a broker on ``port`` answers ApiVersions, which it does only once it serves clients.
+
+    A secured broker answers it before the log-in, over TLS; ``authority`` signed its certificate.
 
     Source: Kafka protocol guide, ApiVersions request, version 0.
     """
     correlation = 7
     request = struct.pack(">hhih", 18, 0, correlation, -1)  # api key, version, id, no client name
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=PROBE_TIMEOUT_S) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            with connection.makefile("rb") as reader:
+        context = None if authority is None else trusting(authority)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=PROBE_TIMEOUT_S)
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain as tcp:
+            tcp.sendall(struct.pack(">i", len(request)) + request)
+            with tcp.makefile("rb") as reader:
                 answer = reader.read(10)  # length, correlation id, error code
         return len(answer) == 10 and struct.unpack(">iih", answer)[1:] == (correlation, 0)
     except OSError:
@@ -96,18 +152,60 @@ def format_storage(directory: StackDirectory, settings: Path) -> None:
         )
 
 
-def kafka(directory: StackDirectory, ports: Ports) -> Server:
+def store_scram_users(directory: StackDirectory, servers: str) -> None:
+    """Store the password of the user for SCRAM, in place of an older one.
+
+    Raises:
+        ConfigError: Kafka's client is not installed.
+        StackError: the broker refuses, or does not answer.
+    """
+    try:
+        with warnings.catch_warnings():  # kafka-python 3.0 loads its schemas the old way
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from kafka import KafkaAdminClient
+            from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+            from kafka.errors import KafkaError
+    except ModuleNotFoundError as error:
+        raise ConfigError("the Kafka client is missing: pip install 'sage-flink[kafka]'") from error
+    password = secret(directory, "kafka")
+    try:
+        client = KafkaAdminClient(
+            bootstrap_servers=servers,
+            bootstrap_timeout_ms=ADMIN_TIMEOUT_MS,
+            security_protocol="SASL_SSL",
+            ssl_cafile=str(directory.tls / "ca.pem"),
+            sasl_mechanism="PLAIN",
+            sasl_plain_username=USER,
+            sasl_plain_password=password,
+        )
+        with closing(client) as admin:
+            for name in SCRAM:  # one request each: the broker alters a user once in a request
+                kind = ScramMechanism[name.replace("-", "_")]
+                user = UserScramCredentialUpsertion(USER, kind, password, iterations=ITERATIONS)
+                if refusal := admin.alter_user_scram_credentials([user])[USER]:
+                    raise StackError(f"kafka: the password for {name} was refused: {refusal}")
+    except (KafkaError, OSError) as error:
+        raise StackError(
+            f"kafka: the password could not be stored: {type(error).__name__}: {error}; "
+            f"see {directory.log('kafka')}"
+        ) from error
+
+
+def kafka(directory: StackDirectory, ports: Ports, secured: bool = False) -> Server:
     """The broker, on ``ports['kafka']``."""
     settings = directory.conf("kafka") / "server.properties"
+    authority = directory.tls / "ca.pem" if secured else None
+    url = f"127.0.0.1:{ports['kafka']}"
 
     def prepare() -> None:
         directory.require(directory.root / "lib" / "kafka")
         data = directory.data("kafka")
         data.mkdir(parents=True, exist_ok=True)
         settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(
-            "".join(f"{key}={value}\n" for key, value in properties(data, ports).items())
-        )
+        chosen = properties(data, ports)
+        if secured:
+            chosen |= security(directory.tls, secret(directory, "kafka"), ports)
+        write_private(settings, "".join(f"{key}={value}\n" for key, value in chosen.items()))
         if not (data / "meta.properties").exists():
             format_storage(directory, settings)
 
@@ -123,7 +221,10 @@ def kafka(directory: StackDirectory, ports: Ports) -> Server:
         command=(*java(directory, *options), "kafka.Kafka", str(settings)),
         folder=directory.data("kafka"),
         ports=("kafka", "kafka_controller"),
-        url=f"127.0.0.1:{ports['kafka']}",
+        url=url,
         prepare=prepare,
-        ready=lambda: speaks_kafka(ports["kafka"]),
+        ready_s=120.0,
+        ready=lambda: speaks_kafka(ports["kafka"], authority),
+        after_ready=partial(store_scram_users, directory, url) if secured else no_op,
+        secured=secured,
     )

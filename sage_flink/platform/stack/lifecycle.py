@@ -16,17 +16,13 @@ from sage_flink.common.errors import StackError
 from sage_flink.platform import savepoints
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.progress import ProgressTable
-from sage_flink.platform.stack.ports import (
-    PortClaims,
-    choose,
-    is_free,
-    saved_ports,
-    write_stack_json,
-)
+from sage_flink.platform.stack import mode
+from sage_flink.platform.stack.ports import PortClaims, choose, is_free
 from sage_flink.platform.stack.process_guard import end_processes, find_processes, server_names
 from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.servers import SERVERS, select
 from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.stack_json import saved_ports, write_stack_json
 from sage_flink.platform.stack.status import ServerStatus, status
 from sage_flink.platform.stack.supervisor import SupervisedProcess, Supervisor
 
@@ -65,16 +61,19 @@ def up(
     home: Path,
     *,
     only: Collection[str] | None = None,
+    secured: bool | None = None,
     console: Console | None = None,
     quiet: bool = False,
 ) -> list[ServerStatus]:
     """Start the servers of ``only`` (default: all) that do not run, and wait until all are ready.
 
     Does not change servers that run. If the call fails or is interrupted, it stops the servers that
-    it has started.
+    it has started. ``secured``: whether they demand TLS and a secret; the default is as before,
+    and open for a new stack. Servers that run, and jobs that are to continue, prevent a change.
 
     Raises:
-        ConfigError: ``only`` names an unknown server, or the path of ``home`` cannot be used.
+        ConfigError: ``only`` names an unknown server, the path of ``home`` cannot be used, or
+            ``secured`` cannot change now.
         StackError: a file that setup creates is missing, or a server died or was not ready in time.
     """
     directory, names, console = StackDirectory.at(home), select(only), console or Console()
@@ -82,28 +81,32 @@ def up(
     key = directory.key("gateway")
     new_key = "gateway" in names and not key.exists()
     with exclusive_lock(directory):
-        start_servers(directory, names, ProgressTable("sage up", names, console, quiet))
+        start_servers(directory, names, secured, ProgressTable("sage up", names, console, quiet))
     if new_key and not quiet:
-        console.out(f"API key of the gateway, shown once and kept in {key}:")
-        console.out(key.read_text().strip(), highlight=False)
+        console.out(f"the API key of the gateway is in {key}", highlight=False)
     return [server for server in status(home) if server.name in names]
 
 
-def start_servers(directory: StackDirectory, names: list[str], progress: ProgressTable) -> None:
+def start_servers(
+    directory: StackDirectory, names: list[str], secured: bool | None, progress: ProgressTable
+) -> None:
     """Start ``names`` and wait for them; on any failure or Ctrl-C stop what was started here."""
     supervisor = Supervisor(directory)
     running = running_servers(directory, supervisor)
     with PortClaims() as claims:
         owned = owned_ports(directory, running)
         ports = choose(saved_ports(directory), ours=owned, free=claims.take)
-        servers = [make(directory, ports) for make in SERVERS.values()]
+        now = mode.prepare(directory, secured, running)
+        if now.is_renewed and running and not progress.quiet:
+            progress.console.out(mode.RENEWED, highlight=False)
+        servers = [make(directory, ports, now.secured) for make in SERVERS.values()]
         wanted = [server for server in servers if server.name in names]
         missing = [server for server in wanted if server.name not in running]
         for server in missing:
             server.prepare()
         for server in servers:
             server.folder.mkdir(parents=True, exist_ok=True)
-        write_stack_json(directory, ports)
+        write_stack_json(directory, ports, secured=now.secured)
         try:
             if supervisor.alive():
                 # A server between two restarts by supervisord can neither start nor get a new port.

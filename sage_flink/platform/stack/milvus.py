@@ -3,22 +3,32 @@
 This module fills the wheel's template of milvus.yaml, and the program is supervised directly, so
 that a signal reaches the server. Its internal components listen on every address of the machine;
 Milvus 2.3 has no setting for that.
+
+Secured, the port of clients demands TLS and root's password, and the HTTP API is off: Milvus 2.3
+cannot serve it with TLS on that port, and would serve it without a password on the port of the
+metrics. The internal components and etcd have neither TLS nor passwords in 2.3, so a firewall must
+keep others from their ports.
 """
 
+import base64
 import hashlib
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sage_flink.common.errors import StackError
+from sage_flink.common.errors import ConfigError, StackError
 from sage_flink.platform.stack.ports import Ports
-from sage_flink.platform.stack.server import Server, responds
-from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.server import Server, no_op, responds
+from sage_flink.platform.stack.stack_directory import StackDirectory, secret
+from sage_flink.platform.stack.stack_json import address
 
+ROOT, DEFAULT_PASSWORD = "root", "Milvus"
+LOGIN_TIMEOUT_S = 10
 SERVICES = {
     "proxy": "milvus",
     "rootCoord": "milvus_root_coord",
@@ -56,6 +66,17 @@ def settings(template: str, data: Path, conf: Path, ports: Ports) -> dict[str, A
     # Seconds; with the default of 1800 a busy query node can delay a stop by half an hour.
     tree["common"]["gracefulStopTimeout"] = 3
     return tree
+
+
+def security(tree: dict[str, Any], tls: Path) -> dict[str, Any]:
+    """``tree`` with passwords and TLS; ``tls`` is the folder of the certificates."""
+    server = str(tls / "server.pem")  # key and certificate
+    files = {"serverPemPath": server, "serverKeyPath": server, "caPemPath": str(tls / "ca.pem")}
+    common = tree["common"] | {
+        "security": tree["common"]["security"] | {"authorizationEnabled": True, "tlsMode": 1}
+    }
+    proxy = tree["proxy"] | {"http": {"enabled": False}}
+    return tree | {"tls": files, "common": common, "proxy": proxy}
 
 
 def etcd_settings(data: Path, ports: Ports) -> dict[str, Any]:
@@ -98,38 +119,107 @@ def share_runtime_folder(folder: Path = RUNTIME_FOLDER) -> None:
         )
 
 
-def write_conf(directory: StackDirectory, server: Path, ports: Ports) -> None:
+def write_conf(
+    directory: StackDirectory, server: Path, ports: Ports, secured: bool = False
+) -> None:
     """Write ``conf/milvus`` from the wheel's templates, and create the data folders."""
     data, conf = directory.data("milvus"), directory.conf("milvus")
     template = directory.require(server / "config.yaml.template").read_text()
     share_runtime_folder()
     for folder in (conf, data / "etcd", data / "files", data / "rocksmq", data / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
-    (conf / "milvus.yaml").write_text(yaml.safe_dump(settings(template, data, conf, ports)))
+    tree = settings(template, data, conf, ports)
+    tree = security(tree, directory.tls) if secured else tree
+    (conf / "milvus.yaml").write_text(yaml.safe_dump(tree))
     (conf / "etcd.yaml").write_text(yaml.safe_dump(etcd_settings(data, ports)))
     shutil.copy(server / "glog.conf", conf / "glog.conf")
 
 
-def milvus(directory: StackDirectory, ports: Ports) -> Server:
-    """The vector store, gRPC and HTTP on ``ports['milvus']``."""
+def set_password(directory: StackDirectory, url: str) -> None:
+    """Give root the password of its key file, in place of the one that every Milvus starts with.
+
+    By gRPC alone: pymilvus takes seconds to import, and this runs at each start.
+
+    Raises:
+        ConfigError: gRPC, which comes with Milvus's client, is not installed.
+        StackError: root has a third password, or the server does not answer.
+
+    Source: milvus.proto, MilvusService.UpdateCredential.
+    """
+    try:
+        import grpc  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise ConfigError("Milvus's client is missing: pip install 'sage-flink[milvus]'") from error
+    authority, password = (directory.tls / "ca.pem").read_bytes(), secret(directory, "milvus")
+    refused = grpc.StatusCode.UNAUTHENTICATED
+    try:
+        try:
+            _call(authority, url, password, "GetVersion")
+        except grpc.RpcError as error:
+            if error.code() != refused:
+                raise
+            change = _update_credential(DEFAULT_PASSWORD, password)
+            _call(authority, url, DEFAULT_PASSWORD, "UpdateCredential", change)
+            _call(authority, url, password, "GetVersion")
+    except grpc.RpcError as error:
+        if error.code() != refused:
+            raise StackError(
+                f"milvus at {url}: root's password could not be set: {error.details()}; "
+                f"see {directory.log('milvus')}"
+            ) from error
+        raise StackError(
+            f"milvus: root at {url} has neither the password in {directory.key('milvus')} nor "
+            f"Milvus's own; restore the key, or move {directory.data('milvus')} away to start empty"
+        ) from error
+
+
+def _call(authority: bytes, url: str, password: str, method: str, message: bytes = b"") -> None:
+    """Call Milvus as root; what it answers is ignored.
+
+    Raises:
+        grpc.RpcError: UNAUTHENTICATED for a wrong password.
+    """
+    import grpc
+
+    login = base64.b64encode(f"{ROOT}:{password}".encode()).decode()
+    credentials = grpc.ssl_channel_credentials(authority)
+    options = (("grpc.enable_http_proxy", 0),)
+    with grpc.secure_channel(url.removeprefix("https://"), credentials, options) as channel:
+        call = channel.unary_unary(f"/milvus.proto.milvus.MilvusService/{method}")
+        call(message, timeout=LOGIN_TIMEOUT_S, metadata=(("authorization", login),))
+
+
+def _update_credential(old: str, new: str) -> bytes:
+    """The protobuf message: user, old and new password are the fields 2, 3 and 4."""
+    encoded = (base64.b64encode(password.encode()) for password in (old, new))
+    fields = enumerate((ROOT.encode(), *encoded), start=2)
+    # Wire type 2: length and bytes. All are shorter than 128 bytes, so a length is one byte.
+    return b"".join(bytes((number << 3 | 2, len(value))) + value for number, value in fields)
+
+
+def milvus(directory: StackDirectory, ports: Ports, secured: bool = False) -> Server:
+    """The vector store on ``ports['milvus']``: gRPC, and HTTP in an open stack."""
     server = directory.root / "venv" / "milvus" / "server"
     # Milvus keeps pid files in one folder per machine; the alias separates two stacks.
     alias = hashlib.sha256(os.fsencode(directory.root)).hexdigest()[:12]
+    url = address("milvus", ports, secured=secured)
     health = f"http://127.0.0.1:{ports['milvus_health']}/healthz"
     return Server(
         name="milvus",
         command=(str(server / "milvus"), "run", "standalone", "--alias", alias),
         folder=directory.data("milvus"),
         ports=tuple(name for name in ports if name.startswith("milvus")),
-        url=f"http://127.0.0.1:{ports['milvus']}",
+        url=url,
         env={
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": str(ports["milvus_health"]),
             "MILVUSCONF": str(directory.conf("milvus")),
             "LD_LIBRARY_PATH": str(server),
         },
-        prepare=lambda: write_conf(directory, server, ports),
+        prepare=lambda: write_conf(directory, server, ports, secured),
         ready=lambda: responds(health, lambda response: "OK" in response.text),
+        after_ready=partial(set_password, directory, url) if secured else no_op,
         ready_s=120.0,
         stop_s=8,
+        secured=secured,
     )

@@ -4,7 +4,6 @@ The default port where it is free, so that known addresses work; else the first 
 of a hundred, so that it is still recognisable. A choice stays until another program takes the port.
 """
 
-import json
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,6 @@ from contextlib import ExitStack
 from typing import Self
 
 from sage_flink.common.errors import StackError
-from sage_flink.platform.stack.stack_directory import StackDirectory
 
 Ports = Mapping[str, int]
 
@@ -120,28 +118,3 @@ def choose(
             )
         chosen[name] = found
     return chosen
-
-
-def saved_ports(directory: StackDirectory) -> dict[str, int]:
-    """The ports stored in ``stack.json``; empty before the first start or when unreadable."""
-    try:
-        ports = json.loads(directory.stack_json.read_text())["ports"]
-        return {str(name): int(port) for name, port in ports.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # the next start rewrites a damaged file
-
-
-def write_stack_json(directory: StackDirectory, ports: Ports) -> None:
-    """Write ``stack.json``: the addresses that ``Settings`` reads, and the ports."""
-    content = {
-        "gateway_url": f"http://127.0.0.1:{ports['gateway']}",
-        "kafka_servers": f"127.0.0.1:{ports['kafka']}",
-        "flink_url": f"http://127.0.0.1:{ports['flink']}",
-        "milvus_url": f"http://127.0.0.1:{ports['milvus']}",
-        "influxdb_url": f"http://127.0.0.1:{ports['influxdb']}",
-        "influxdb_org": "sage",
-        "ports": dict(ports),
-    }
-    scratch = directory.stack_json.with_suffix(".new")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    scratch.replace(directory.stack_json)

@@ -8,8 +8,6 @@ from pathlib import Path
 import httpx
 
 PROBE_TIMEOUT_S = 2.0
-# Probes are plain HTTP; without this httpx would load the machine's certificates per client.
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def no_op() -> None:
@@ -23,7 +21,7 @@ class Server:
     ``prepare`` writes configuration and formats storage; it runs before the process, may be
     repeated, and raises StackError when a file that setup creates is missing. ``ready`` returns
     whether the server accepts work now and never raises. ``after_ready`` runs once the server is
-    ready.
+    ready. ``secured``: whether it demands TLS and a secret.
     """
 
     name: str
@@ -37,12 +35,33 @@ class Server:
     after_ready: Callable[[], None] = no_op
     ready_s: float = 60.0
     stop_s: int = 10
+    secured: bool = False
 
 
-def responds(url: str, accept: Callable[[httpx.Response], bool]) -> bool:
-    """Whether a GET of ``url`` succeeds in time and ``accept`` returns True; uses no proxy."""
+def trusting(authority: Path | None) -> ssl.SSLContext:
+    """The client side of TLS that trusts ``authority`` only; without one, nobody.
+
+    httpx would load the machine's authorities for each client, also for plain HTTP.
+
+    Raises:
+        OSError: the file does not exist, or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if authority is not None:
+        context.load_verify_locations(authority)
+    return context
+
+
+def responds(
+    url: str, accept: Callable[[httpx.Response], bool], authority: Path | None = None
+) -> bool:
+    """Whether a GET of ``url`` succeeds in time and ``accept`` returns True; uses no proxy.
+
+    ``authority``: the certificate that an https server's must be signed with.
+    """
     try:
-        with httpx.Client(verify=NO_TLS, timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
+        context = trusting(authority)
+        with httpx.Client(verify=context, timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
             return accept(client.get(url))
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+    except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError):
         return False  # the server is not up yet, or another one listens there

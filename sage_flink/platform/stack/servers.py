@@ -1,6 +1,7 @@
 """Registry of the local stack's servers, in the order in which commands show them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from typing import Protocol
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.platform.stack.flink import jobmanager, taskmanager
@@ -13,7 +14,15 @@ from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.zookeeper import zookeeper
 
-SERVERS: dict[str, Callable[[StackDirectory, Ports], Server]] = {
+
+class MakeServer(Protocol):
+    """Describes one server of the stack; ``secured`` is the stack's mode."""
+
+    def __call__(self, directory: StackDirectory, ports: Ports, secured: bool = False, /) -> Server:
+        """The server; nothing is written or started."""
+
+
+SERVERS: dict[str, MakeServer] = {
     "kafka": kafka,
     "zookeeper": zookeeper,
     "jobmanager": jobmanager,

@@ -77,8 +77,13 @@ class StackDirectory:
         return self.root / "keys" / name
 
     @property
+    def tls(self) -> Path:
+        """The folder of the certificates of a secured stack."""
+        return self.root / "keys" / "tls"
+
+    @property
     def stack_json(self) -> Path:
-        """``stack.json``: addresses and ports, read by ``Settings.load``."""
+        """``stack.json``: addresses, ports and connections, read by ``Settings.load``."""
         return self.root / "stack.json"
 
     @property
@@ -159,6 +164,16 @@ class StackDirectory:
             )
         if socket.parent != self.run:
             (self.run / "socket").write_text(str(socket))
+
+
+def write_private(path: Path, content: str | bytes) -> None:
+    """Write ``path`` in one step, readable by its owner only (mode 0600)."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    scratch.replace(path)
 
 
 def secret(directory: StackDirectory, name: str, prefix: str = "") -> str:

@@ -8,11 +8,13 @@ from typing import Literal
 import psutil
 
 from sage_flink.common.errors import ConfigError
-from sage_flink.platform.stack.ports import DEFAULT_PORTS, saved_ports
+from sage_flink.platform.stack import mode
+from sage_flink.platform.stack.ports import DEFAULT_PORTS
 from sage_flink.platform.stack.process_guard import find_processes, server_names
 from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.servers import SERVERS
 from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.stack_json import is_secured, saved_ports
 from sage_flink.platform.stack.supervisor import SupervisedProcess, Supervisor
 
 State = Literal["stopped", "starting", "ready", "restarting", "failed"]
@@ -23,7 +25,8 @@ MIB = 1024 * 1024
 class ServerStatus:
     """Status of one server.
 
-    ``rss_mib`` includes its child processes; ``hint`` is the next step for the user, or empty.
+    ``rss_mib`` includes its child processes; ``hint`` is the next step for the user, or empty;
+    ``secured`` is whether it demands TLS and a secret.
     """
 
     name: str
@@ -35,6 +38,7 @@ class ServerStatus:
     uptime_s: float
     log: Path
     hint: str
+    secured: bool
 
 
 def rss_mib(pid: int) -> float:
@@ -102,6 +106,7 @@ def server_status(
         else 0.0,
         log=directory.log(server.name),
         hint=hint,
+        secured=server.secured,
     )
 
 
@@ -113,7 +118,8 @@ def status(home: Path) -> list[ServerStatus]:
     alive = supervisor.alive()
     processes = supervisor.processes() if alive else {}
     orphans = set() if alive else server_names(find_processes({"SAGE_STACK": directory.mark}))
-    servers = [make(directory, ports) for make in SERVERS.values()]
+    secured = is_secured(directory)
+    servers = [make(directory, ports, secured) for make in SERVERS.values()]
     return [
         server_status(directory, server, ports, processes.get(server.name), orphans)
         for server in servers
@@ -123,7 +129,17 @@ def status(home: Path) -> list[ServerStatus]:
 def address(home: Path, name: str) -> str:
     """The address of one server, whether it runs or not."""
     directory = StackDirectory.at(home)
-    return SERVERS[name](directory, {**DEFAULT_PORTS, **saved_ports(directory)}).url
+    ports = {**DEFAULT_PORTS, **saved_ports(directory)}
+    return SERVERS[name](directory, ports, is_secured(directory)).url
+
+
+def security(home: Path) -> str:
+    """The protection of a secured stack in a sentence; empty for an open one."""
+    directory = StackDirectory.at(home)
+    if not is_secured(directory):
+        return ""
+    servers = [make(directory, DEFAULT_PORTS, True) for make in SERVERS.values()]
+    return mode.summary(directory, [server.name for server in servers if server.secured])
 
 
 def processes(home: Path, server: str = "") -> list[psutil.Process]:

@@ -69,8 +69,8 @@ def command(directory: StackDirectory, settings: Path) -> tuple[str, ...]:
     return ("java", *JAVA_OPTIONS, "-cp", classes, main, *arguments)
 
 
-def zookeeper(directory: StackDirectory, ports: Ports) -> Server:
-    """The server, on ``ports['zookeeper']``."""
+def zookeeper(directory: StackDirectory, ports: Ports, _secured: bool = False) -> Server:
+    """The server, on ``ports['zookeeper']``; open on loopback also in a secured stack."""
     settings = directory.conf("zookeeper") / "zoo.cfg"
 
     def prepare() -> None:
