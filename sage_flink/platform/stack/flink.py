@@ -213,7 +213,6 @@ def jobmanager(directory: StackDirectory, ports: Ports) -> Server:
         ports=("flink", "flink_rpc", "flink_blob"),
         url=url,
         env=flink_launch.environment(directory),
-        ready_s=120.0,
         prepare=lambda: write_conf(directory, ports),
         ready=lambda: responds(f"{url}/overview", lambda response: response.status_code == 200),
     )
@@ -238,7 +237,6 @@ def taskmanager(directory: StackDirectory, ports: Ports) -> Server:
         ports=(),
         url="",
         env=flink_launch.environment(directory),
-        ready_s=120.0,
         ready=lambda: responds(
             f"{url}/overview", lambda response: int(response.json()["taskmanagers"]) >= 1
         ),

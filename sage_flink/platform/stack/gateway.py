@@ -33,6 +33,5 @@ def gateway(directory: StackDirectory, ports: Ports) -> Server:
             f"{url}/health",
             lambda response: response.status_code == 200 and response.json()["status"] == "ok",
         ),
-        ready_s=120.0,
         stop_s=15,
     )

@@ -130,6 +130,5 @@ def milvus(directory: StackDirectory, ports: Ports) -> Server:
         },
         prepare=lambda: write_conf(directory, server, ports),
         ready=lambda: responds(health, lambda response: "OK" in response.text),
-        ready_s=120.0,
         stop_s=8,
     )
