@@ -234,7 +234,6 @@ def jobmanager(directory: StackDirectory, ports: Ports, secured: bool = False) -
         ports=("flink", "flink_rpc", "flink_blob"),
         url=url,
         env=flink_launch.environment(directory),
-        ready_s=120.0,
         prepare=lambda: write_conf(directory, ports, secured),
         ready=lambda: responds(f"{url}/overview", lambda response: response.status_code == 200),
     )
@@ -259,7 +258,6 @@ def taskmanager(directory: StackDirectory, ports: Ports, _secured: bool = False)
         ports=(),
         url="",
         env=flink_launch.environment(directory),
-        ready_s=120.0,
         ready=lambda: responds(
             f"{url}/overview", lambda response: int(response.json()["taskmanagers"]) >= 1
         ),

@@ -40,7 +40,6 @@ def gateway(directory: StackDirectory, ports: Ports, secured: bool = False) -> S
             lambda response: response.status_code == 200 and response.json()["status"] == "ok",
             authority,
         ),
-        ready_s=120.0,
         stop_s=15,
         secured=secured,
     )

@@ -219,7 +219,6 @@ def milvus(directory: StackDirectory, ports: Ports, secured: bool = False) -> Se
         prepare=lambda: write_conf(directory, server, ports, secured),
         ready=lambda: responds(health, lambda response: "OK" in response.text),
         after_ready=partial(set_password, directory, url) if secured else no_op,
-        ready_s=120.0,
         stop_s=8,
         secured=secured,
     )

@@ -33,7 +33,7 @@ class Server:
     env: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] = no_op
     after_ready: Callable[[], None] = no_op
-    ready_s: float = 60.0
+    ready_s: float = 120.0
     stop_s: int = 10
     secured: bool = False
 
