@@ -189,7 +189,8 @@ def store_scram_users(directory: StackDirectory, servers: str) -> None:
     except (KafkaError, OSError) as error:
         raise StackError(
             f"kafka: the password could not be stored: {type(error).__name__}: {error}; "
-            f"see {directory.log('kafka')}"
+            f"see {directory.log('kafka')}; a broker that runs with another key than "
+            f"{directory.key('kafka')} takes it after `sage down` and `sage up`"
         ) from error
 
 
