@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sage_flink.platform.stack import certificates
+from sage_flink.platform.stack import certificates, truststore
 from sage_flink.platform.stack.server import trusting
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
@@ -189,13 +189,13 @@ def test_a_file_that_is_missing_or_damaged_is_replaced(home, tmp_path, name, dam
 def test_java_trusts_the_stack_and_what_it_trusted_before(home):
     certificates.ensure(home)
 
-    store = certificates.ensure_truststore(home)
+    store = truststore.ensure(home)
 
     def aliases():
-        return certificates.run_keytool("-list", "-keystore", str(store)).splitlines()
+        return truststore.keytool("-list", "-keystore", str(store)).splitlines()
 
     assert any(line.startswith("sage-stack,") for line in aliases())
     assert len(aliases()) > 50
     assert stat.S_IMODE(store.stat().st_mode) == 0o600
     written = store.stat().st_mtime_ns
-    assert certificates.ensure_truststore(home).stat().st_mtime_ns == written
+    assert truststore.ensure(home).stat().st_mtime_ns == written

@@ -1,17 +1,14 @@
 """Certificates of a secured stack: its own certificate authority, and one for all its servers.
 
-Four files in ``keys/tls``, all of mode 0600: ``ca.key``; ``ca.pem``, which clients trust;
-``server.pem``, the servers' key and certificate in one file, as all of them take it; and
-``truststore``, the JVM's own authorities plus this one. They are made once and kept. A certificate
-that is about to expire is replaced when the stack starts: the servers' every year with the same
-authority, so that clients notice nothing.
+Three files in ``keys/tls``, all of mode 0600: ``ca.key``; ``ca.pem``, which clients trust; and
+``server.pem``, the servers' key and certificate in one file, as all of them take it. They are made
+once and kept. A certificate that is about to expire is replaced when the stack starts: the servers'
+every year by the same authority, so that clients notice nothing.
 
 Source: RFC 5280, sections 4.2.1 (extensions) and 6.1 (validation).
 """
 
-import shutil
 import socket
-import subprocess
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,15 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sage_flink.common.errors import StackError
 from sage_flink.platform.stack.stack_directory import StackDirectory, write_private
 
 AUTHORITY_DAYS, SERVER_DAYS, RENEWAL_DAYS = 3650, 397, 30
 #: A clock that is a little behind must not refuse a new certificate.
 BACKDATED = timedelta(hours=1)
-KEYTOOL_TIMEOUT_S = 60
-#: The JVM's own, which everyone knows: a trust store holds no secret.
-TRUSTSTORE_PASSWORD = "changeit"  # noqa: S105  # nosec B105
 
 
 def server_names() -> tuple[str, ...]:
@@ -69,52 +62,6 @@ def ensure(
         return False
     _make_server(folder, issuer, key, names, now)
     return True
-
-
-def ensure_truststore(directory: StackDirectory) -> Path:
-    """The JVM's trust store with the stack's authority in it; made again for a new authority.
-
-    Raises:
-        StackError: the JDK's ``keytool`` is missing or failed.
-    """
-    authority, store = directory.tls / "ca.pem", directory.tls / "truststore"
-    if store.exists() and store.stat().st_mtime_ns >= authority.stat().st_mtime_ns:
-        return store
-    shipped = _keytool().resolve().parents[1] / "lib" / "security" / "cacerts"
-    if not shipped.exists():
-        raise StackError(f"the JDK has no {shipped}; install a complete JDK 17")
-    scratch = store.with_name("truststore.made")
-    write_private(scratch, shipped.read_bytes())
-    imported = ("-importcert", "-noprompt", "-alias", "sage-stack", "-file", str(authority))
-    run_keytool(*imported, "-keystore", str(scratch))
-    write_private(store, scratch.read_bytes())
-    scratch.unlink()
-    return store
-
-
-def run_keytool(*arguments: str) -> str:
-    """The output of the JDK's ``keytool``, which also takes the password of the trust store.
-
-    Raises:
-        StackError: it is missing, or failed.
-    """
-    done = subprocess.run(
-        (str(_keytool()), *arguments, "-storepass", TRUSTSTORE_PASSWORD),
-        capture_output=True,
-        text=True,
-        timeout=KEYTOOL_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise StackError(f"keytool: {(done.stderr or done.stdout).strip()[-500:]}")
-    return done.stdout
-
-
-def _keytool() -> Path:
-    tool = shutil.which("keytool")
-    if tool is None:
-        raise StackError("keytool, a part of the JDK, is not on PATH; install a JDK 17")
-    return Path(tool)
 
 
 def expiry(directory: StackDirectory) -> datetime | None:

@@ -14,7 +14,7 @@ import yaml
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.plain_paths import plain_path
-from sage_flink.platform.stack import certificates, flink_launch
+from sage_flink.platform.stack import flink_launch, truststore
 from sage_flink.platform.stack.influxdb import FLINK_BUCKET, token
 from sage_flink.platform.stack.ports import Ports
 from sage_flink.platform.stack.server import Server, responds
@@ -147,14 +147,14 @@ def reporter_settings(ports: Ports, password: str, secured: bool = False) -> dic
     return {"metrics.reporters": "influxdb", **named}
 
 
-def trust_settings(settings: dict[str, Any], truststore: Path) -> dict[str, Any]:
-    """``settings`` with ``truststore`` for both of Flink's processes.
+def trust_settings(settings: dict[str, Any], store: Path) -> dict[str, Any]:
+    """``settings`` with the trust store ``store`` for both of Flink's processes.
 
     The reporter has no setting for an authority of its own.
     """
     trust = (
-        f"-Djavax.net.ssl.trustStore={truststore} "
-        f"-Djavax.net.ssl.trustStorePassword={certificates.TRUSTSTORE_PASSWORD}"
+        f"-Djavax.net.ssl.trustStore={store} "
+        f"-Djavax.net.ssl.trustStorePassword={truststore.PASSWORD}"
     )
     keys = [f"env.java.opts.{role}" for role in flink_launch.ENTRY]
     return settings | {key: f"{settings.get(key, '')} {trust}".strip() for key in keys}
@@ -205,7 +205,7 @@ def write_conf(directory: StackDirectory, ports: Ports, secured: bool = False) -
     if password := token(directory):
         changes |= reporter_settings(ports, password, secured)
     if secured:
-        changes = trust_settings(changes, certificates.ensure_truststore(directory))
+        changes = trust_settings(changes, truststore.ensure(directory))
     ours = merge_settings(settings, changes)
     # It holds the token, and the copy was readable by all users.
     write_private(conf / "config.yaml", yaml.safe_dump(ours, width=10_000))

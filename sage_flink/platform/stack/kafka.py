@@ -187,7 +187,8 @@ def store_scram_users(directory: StackDirectory, servers: str) -> None:
     except (KafkaError, OSError) as error:
         raise StackError(
             f"kafka: the password could not be stored: {type(error).__name__}: {error}; "
-            f"see {directory.log('kafka')}"
+            f"see {directory.log('kafka')}; a broker that runs with another key than "
+            f"{directory.key('kafka')} takes it after `sage down` and `sage up`"
         ) from error
 
 
@@ -223,7 +224,6 @@ def kafka(directory: StackDirectory, ports: Ports, secured: bool = False) -> Ser
         ports=("kafka", "kafka_controller"),
         url=url,
         prepare=prepare,
-        ready_s=120.0,
         ready=lambda: speaks_kafka(ports["kafka"], authority),
         after_ready=partial(store_scram_users, directory, url) if secured else no_op,
         secured=secured,

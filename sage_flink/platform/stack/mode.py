@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sage_flink.common.errors import ConfigError, StackError
-from sage_flink.platform.stack import certificates
 from sage_flink.platform.stack.flink import jobs_to_continue
 from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.stack_json import is_secured
@@ -59,6 +58,8 @@ def summary(directory: StackDirectory, servers: Collection[str]) -> str:
 
     Near its end with the next step; empty without a certificate.
     """
+    from sage_flink.platform.stack import certificates  # a quarter of a command's start-up
+
     until = certificates.expiry(directory)
     if until is None:
         return ""
@@ -86,6 +87,8 @@ def prepare(directory: StackDirectory, asked: bool | None, running: Collection[s
     )
     if not secured:
         return Mode(secured)
+    from sage_flink.platform.stack import certificates
+
     if running and not certificates.has_authority(directory):
         raise StackError(
             f"the stack needs a new certificate authority, because {directory.tls} has none that "
