@@ -21,6 +21,7 @@ from sage_gateway.requests.request import (
     ApiKey,
     Handler,
     Headers,
+    Progress,
     Request,
     read_request,
 )
@@ -86,6 +87,7 @@ class Exchange:
         "_complete",
         "_connection",
         "_head",
+        "_progress",
         "_started",
         "disconnected",
         "keep_alive",
@@ -105,6 +107,7 @@ class Exchange:
         self._body_bytes = 0
         self._complete = self._started = False
         self._answering: asyncio.Task[None] | None = None
+        self._progress: Progress | None = None
 
     # Called by the connection.
 
@@ -142,6 +145,8 @@ class Exchange:
     def disconnect(self) -> None:
         """The client disconnected."""
         self.disconnected = True
+        if self._progress is not None:
+            self._progress.hung_up = True
         if self._answering is not None:
             self._answering.cancel()
 
@@ -171,6 +176,7 @@ class Exchange:
         self._body = []
         request = read_request(head.path, head.headers, body, key=head.key, tenant=head.tenant)
         request.log_id = head.request_id
+        self._progress = request.progress
         return request
 
     # The answer.
