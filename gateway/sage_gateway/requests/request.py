@@ -15,7 +15,6 @@ from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.openai.decoding import load_fields
 from sage_gateway.openai.routes import SEARCH_ROUTE, Payload, collection_of, decode_payload
-from sage_gateway.requests.body_encoding import decompress
 from sage_gateway.requests.cache_control import cache_ttl_s
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
 
@@ -173,14 +172,12 @@ def read_request(
 ) -> Request:
     """The request in a POST to ``path``; one that cannot be read has ``invalid`` set.
 
-    Without ``tenant`` the header ``x-sage-tenant`` names it.
+    ``body`` is decompressed. Without ``tenant`` the header ``x-sage-tenant`` names it.
     """
     request = Request(path, body, headers, key, tenant)
     request.request_id = client_request_id(headers)
     try:
         _read_scheduling(request, headers)
-        if b"content-encoding" in headers:
-            request.body = body = decompress(body, headers[b"content-encoding"])
         if body.startswith(codecs.BOM_UTF8):
             request.body = body = body[len(codecs.BOM_UTF8) :]
         if (shown := headers.get(b"x-sage-cache")) is not None:
