@@ -1,94 +1,30 @@
-"""The batch service without a gateway: the pool is a function, so each test times its answers."""
+"""The batch service without a gateway: its states, its retries, and what survives a restart."""
 
 import asyncio
-import io
-import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from batch_service import (
+    CHAT,
+    GOOD,
+    content,
+    has_status,
+    immediately,
+    lines,
+    never,
+    service_in,
+    start,
+    wait_for,
+)
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.batches import BatchService
 from sage_gateway.batches.batch_store import BatchStore, OwnedBatch
-from sage_gateway.batches.schema import Batch, NewBatch, RequestCounts, Status
-from sage_gateway.config.pool_spec import BatchesSpec
+from sage_gateway.batches.schema import Batch, RequestCounts, Status
 from sage_gateway.errors import EngineFailed, GatewayError, QueueFull
 from sage_gateway.openai.error_table import status_of
 from sage_gateway.requests.response import Response, error_response
-
-CHAT = "/v1/chat/completions"
-GOOD = Response(200, b'{"choices":[]}')
-Pool = Callable[[str], Awaitable[Response]]
-
-
-@asynccontextmanager
-async def service_in(folder: Path, pool: Pool, **spec: Any) -> AsyncIterator[BatchService]:
-    """A batch service; its ``pool`` is called with the text of each line."""
-
-    async def send(_: OwnedBatch, __: str, ___: str, body: bytes) -> Response:
-        return await pool(json.loads(body)["text"])
-
-    service = BatchService(
-        BatchesSpec(**spec),
-        folder,
-        send=send,
-        is_known_model=lambda _: True,
-        registry=CollectorRegistry(),
-    )
-    await service.open()
-    try:
-        yield service
-    finally:
-        await service.close()
-
-
-def content(*texts: str) -> io.BytesIO:
-    lines = [
-        {"custom_id": t, "method": "POST", "url": CHAT, "body": {"model": t[:1], "text": t}}
-        for t in texts
-    ]
-    return io.BytesIO("\n".join(json.dumps(line) for line in lines).encode())
-
-
-async def start(service: BatchService, *texts: str) -> Batch:
-    file = await service.upload("acme", "in.jsonl", content(*texts))
-    wanted = NewBatch(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
-    return await service.create("acme", "key-1", wanted)
-
-
-async def wait_for(
-    service: BatchService, batch_id: str, wanted: Callable[[Batch], bool], seconds: float = 10
-) -> Batch:
-    async with asyncio.timeout(seconds):
-        while not wanted(batch := await service.batch("acme", batch_id)):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        return batch
-
-
-def has_status(status: Status) -> Callable[[Batch], bool]:
-    return lambda batch: batch.status is status
-
-
-async def lines(service: BatchService, file_id: str | None) -> list[dict[str, Any]]:
-    if file_id is None:
-        return []
-    path = await service.content("acme", file_id)
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-async def never(_: str) -> Response:
-    await asyncio.sleep(60)
-    return GOOD
-
-
-async def immediately(_: str) -> Response:
-    return GOOD
 
 
 async def test_lines_in_flight_are_bounded_and_batches_share_the_bound(tmp_path: Path) -> None:
@@ -159,7 +95,7 @@ async def test_lines_without_an_answer_at_expiry_are_written_to_the_error_file(
         created_at=0,
         expires_at=int(time.time()) + 3,  # "first" has at least two seconds
     )
-    store.add_batch(OwnedBatch("acme", "key-1", batch))
+    assert store.add_batch(OwnedBatch("acme", "key-1", batch), time.time())
     store.close()
 
     async def pool(text: str) -> Response:

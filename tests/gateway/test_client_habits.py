@@ -77,6 +77,14 @@ def test_a_compressed_body_is_read(gateway: Any, encoding: str, encode: Any) -> 
     assert answer.json()["choices"][0]["message"]["content"].strip() == "hi"
 
 
+def test_a_compressed_request_for_a_response_is_read(gateway: Any) -> None:
+    body = gzip.compress(orjson.dumps({"model": "talk", "input": "echo hi"}))
+    headers = {"content-encoding": "gzip"}
+    answer = gateway.client.post("/v1/responses", content=body, headers=headers)
+
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     ("encoding", "content", "status", "code"),
     [

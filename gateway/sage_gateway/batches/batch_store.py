@@ -29,7 +29,12 @@ CREATE TABLE IF NOT EXISTS batches (
 CREATE TABLE IF NOT EXISTS answers (
     batch TEXT NOT NULL, line INTEGER NOT NULL, good INTEGER NOT NULL, told BLOB NOT NULL,
     UNIQUE (batch, line));
+CREATE INDEX IF NOT EXISTS files_expiry ON files (json_extract(page, '$.expires_at'));
 """
+#: The condition on a file that has not expired; its value is the time.
+ALIVE = "coalesce(json_extract(page, '$.expires_at') > ?, TRUE)"
+#: The condition on a file that no open batch reads.
+UNUSED = "id NOT IN (SELECT input FROM batches WHERE open)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +92,23 @@ class BatchStore:
         self._insert_file(tenant, file)
         return True
 
-    def file(self, tenant: str, file_id: str) -> FileObject | None:
-        """The tenant's file of that id."""
-        query = "SELECT page FROM files WHERE id = ? AND tenant = ?"
-        row = self._db.execute(query, (file_id, tenant)).fetchone()
+    def file(self, tenant: str, file_id: str, now_s: float) -> FileObject | None:
+        """The tenant's file of that id; None also if it has expired."""
+        query = f"SELECT page FROM files WHERE id = ? AND tenant = ? AND {ALIVE}"  # noqa: S608
+        row = self._db.execute(query, (file_id, tenant, now_s)).fetchone()
         return FileObject.model_validate_json(row[0]) if row else None
 
-    def files(self, tenant: str, purpose: str | None, page: ListPage) -> list[FileObject]:
-        """A page of the tenant's files, and one more item if the list continues."""
-        where, values = "tenant = ?", [tenant]
+    def files(
+        self, tenant: str, purpose: str | None, page: ListPage, now_s: float
+    ) -> list[FileObject]:
+        """A page of the tenant's files, and one more item if the list continues.
+
+        Raises:
+            KeyError: ``page.after`` was deleted, or never existed.
+        """
+        where, values = f"tenant = ? AND {ALIVE}", [tenant, now_s]
         if purpose:
-            where, values = f"{where} AND purpose = ?", [tenant, purpose]
+            where, values = f"{where} AND purpose = ?", [*values, purpose]
         found = self._list("files", "page", where, values, page)
         return [FileObject.model_validate_json(row[0]) for row in found]
 
@@ -109,19 +120,33 @@ class BatchStore:
         found = self._db.execute("DELETE FROM files WHERE id = ? AND tenant = ?", (file_id, tenant))
         return found.rowcount > 0
 
+    def delete_expired(self, now_s: float) -> list[str]:
+        """Delete the files that have expired; their ids. One that an open batch reads is kept."""
+        expired = f"json_extract(page, '$.expires_at') <= ? AND {UNUSED}"
+        rows = self._db.execute(f"DELETE FROM files WHERE {expired} RETURNING id", (now_s,))  # noqa: S608
+        return [row[0] for row in rows]
+
+    def next_expiry_s(self) -> float | None:
+        """When the next file is to be deleted; None if there is none that expires."""
+        query = f"SELECT min(json_extract(page, '$.expires_at')) FROM files WHERE {UNUSED}"  # noqa: S608
+        found: float | None = self._db.execute(query).fetchone()[0]
+        return found
+
     def file_ids(self) -> set[str]:
         """The ids of all files."""
         return {row[0] for row in self._db.execute("SELECT id FROM files")}
 
     # Batches.
 
-    def add_batch(self, owned: OwnedBatch) -> None:
-        """Add a new batch."""
-        batch = owned.batch
-        values = (batch.id, owned.tenant, owned.key, batch.input_file_id, 1, _json(batch))
-        self._db.execute(
-            "INSERT INTO batches (id, tenant, key, input, open, page) VALUES (?,?,?,?,?,?)", values
-        )
+    def add_batch(self, owned: OwnedBatch, now_s: float) -> bool:
+        """Add a new batch, which keeps its input file until it ends; False without that file."""
+        batch, tenant = owned.batch, owned.tenant
+        values = (batch.id, tenant, owned.key, batch.input_file_id, 1, _json(batch))
+        file = f"SELECT 1 FROM files WHERE id = ? AND tenant = ? AND {ALIVE}"  # noqa: S608
+        columns = "id, tenant, key, input, open, page"
+        insert = f"INSERT INTO batches ({columns}) SELECT ?,?,?,?,?,? WHERE EXISTS ({file})"
+        added = self._db.execute(insert, (*values, batch.input_file_id, tenant, now_s))
+        return added.rowcount > 0
 
     def save(self, batch: Batch) -> None:
         """Update a batch. Of its counts only the total is saved; the answers give the others."""
@@ -146,7 +171,11 @@ class BatchStore:
         return _batch_of(*row) if row else None
 
     def batches(self, tenant: str, page: ListPage) -> list[Batch]:
-        """A page of the tenant's batches, and one more item if the list continues."""
+        """A page of the tenant's batches, and one more item if the list continues.
+
+        Raises:
+            KeyError: as :meth:`files`.
+        """
         columns = "page, completed, failed"
         found = self._list("batches", columns, "tenant = ?", [tenant], page)
         return [_batch_of(*row) for row in found]
@@ -198,9 +227,12 @@ class BatchStore:
     ) -> list[tuple[Any, ...]]:
         """``table``, ``where`` and ``columns`` are constants of this class."""
         if page.after is not None:
-            sign = "<" if page.newest_first else ">"
-            where += f" AND seq {sign} (SELECT seq FROM {table} WHERE id = ?)"  # noqa: S608
-            values = [*values, page.after]
+            after = self._db.execute(f"SELECT seq FROM {table} WHERE id = ?", (page.after,))  # noqa: S608
+            row = after.fetchone()
+            if row is None:
+                raise KeyError(page.after)
+            where += f" AND seq {'<' if page.newest_first else '>'} ?"
+            values = [*values, row[0]]
         order = "DESC" if page.newest_first else "ASC"
         query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY seq {order} LIMIT ?"  # noqa: S608
         return self._db.execute(query, [*values, page.limit + 1]).fetchall()

@@ -117,8 +117,9 @@ class BatchRun:
         if self.batch.status is Status.VALIDATING:
             try:
                 total, errors = await asyncio.to_thread(self._validate)
-            except FileNotFoundError:  # deleted between the check and the creation of the batch
-                total, errors = 0, [BatchError(code="file_not_found", message="it was deleted")]
+            except FileNotFoundError:  # not by the API, which keeps the input of an open batch
+                message = f"the content of {self.batch.input_file_id} is no longer on the disk"
+                total, errors = 0, [BatchError(code="file_not_found", message=message)]
             self._set_total(total)
             if errors:
                 failed = self.batch.model_copy(update={"errors": BatchErrors(data=errors)})
@@ -219,6 +220,7 @@ class BatchRun:
             "output": store.answers(batch.id, good=True),
             "error": self._error_lines(batch),
         }
+        expiry = batch.output_expires_after
         created: dict[str, FileObject] = {}
         for name, lines in contents.items():
             file_id, size = files.write(lines)
@@ -227,7 +229,12 @@ class BatchRun:
                 continue
             filename = f"{batch.id}_{name}.jsonl"
             created[f"{name}_file_id"] = FileObject(
-                id=file_id, bytes=size, created_at=now_s, filename=filename, purpose="batch_output"
+                id=file_id,
+                bytes=size,
+                created_at=now_s,
+                expires_at=now_s + expiry.seconds if expiry else None,
+                filename=filename,
+                purpose="batch_output",
             )
         batch = batch.model_copy(update={field: file.id for field, file in created.items()})
         store.finish(self.owned.tenant, batch, list(created.values()))

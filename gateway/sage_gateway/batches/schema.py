@@ -16,13 +16,21 @@ class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ExpiresAfter(_Schema):
+    """When a file expires: so long after its creation, an hour to 30 days."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3600, le=30 * 86_400)
+
+
 class FileObject(_Schema):
-    """An uploaded file, or an output file of a batch."""
+    """An uploaded file, or an output file of a batch; without ``expires_at`` it stays."""
 
     id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
+    expires_at: int | None = None
     filename: str
     purpose: Purpose
     status: Literal["processed"] = "processed"
@@ -84,7 +92,10 @@ class RequestCounts(_Schema):
 
 
 class Batch(_Schema):
-    """A file of requests and the progress through it."""
+    """A file of requests and the progress through it.
+
+    ``output_expires_after``: as the request had it; OpenAI's object does not show it.
+    """
 
     id: str
     object: Literal["batch"] = "batch"
@@ -106,6 +117,7 @@ class Batch(_Schema):
     cancelled_at: int | None = None
     request_counts: RequestCounts = RequestCounts()
     metadata: dict[str, str] | None = None
+    output_expires_after: ExpiresAfter | None = None
 
 
 class BatchList(_Schema):
@@ -129,3 +141,4 @@ class NewBatch(_Schema):
     endpoint: Endpoint
     completion_window: Literal["24h"]
     metadata: dict[Label, Value] | None = Field(default=None, max_length=16)
+    output_expires_after: ExpiresAfter | None = None

@@ -1,13 +1,18 @@
-"""Service behind ``/v1/files`` and ``/v1/batches``. Every method is scoped to one tenant."""
+"""Service behind ``/v1/files`` and ``/v1/batches``. Every method is scoped to one tenant.
+
+A file with an expiry is no longer found from that second on, and deleted a little later. A batch
+that was created before keeps its input until it ends. OpenAI deletes input files after 30 days;
+here a file without an expiry stays, because nothing announces that it would be deleted.
+"""
 
 import asyncio
 import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -15,7 +20,7 @@ from sage_flink.common import StoreUnavailable
 from sage_gateway.batches.batch_store import BatchStore, ListPage, OwnedBatch
 from sage_gateway.batches.file_store import FileStore
 from sage_gateway.batches.runner import BatchContext, BatchRun, Send
-from sage_gateway.batches.schema import Batch, FileDeleted, FileObject, NewBatch
+from sage_gateway.batches.schema import Batch, ExpiresAfter, FileDeleted, FileObject, NewBatch
 from sage_gateway.batches.state_machine import WINDOW_S
 from sage_gateway.config.pool_spec import BatchesSpec
 from sage_gateway.errors import (
@@ -30,6 +35,10 @@ from sage_gateway.runtime.worker_thread import WorkerThread
 log = logging.getLogger("sage.gateway")
 
 FILENAME_CHARS_MAX = 255
+#: Between two looks for expired files, at most: the clock may be set.
+EXPIRY_CHECK_S = 60.0
+
+T = TypeVar("T")
 
 
 class BatchService:
@@ -55,6 +64,7 @@ class BatchService:
         self._runs: dict[str, BatchRun] = {}
         self._thread: WorkerThread | None = None
         self._context: BatchContext | None = None
+        self._expiry: asyncio.Task[None] | None = None
         self._line_counter = Counter(
             "sage_gateway_batch_lines",
             "Lines of batches by outcome: completed, failed",
@@ -75,6 +85,7 @@ class BatchService:
     async def close(self) -> None:
         """Stop every batch in its saved state."""
         tasks = [run.task for run in self._runs.values()]
+        tasks += [self._expiry] if self._expiry else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -100,13 +111,30 @@ class BatchService:
         )
         for owned in open_batches:
             self._start(owned, self._context)
+        self._expiry = asyncio.create_task(self._delete_expired(self._context))
 
     def _require_open(self) -> BatchContext:
         if self._context is None:
             raise StoreUnavailable("files and batches are closed; the gateway's log says why")
         return self._context
 
-    async def upload(self, tenant: str, filename: str, source: BinaryIO) -> FileObject:
+    async def _delete_expired(self, context: BatchContext) -> None:
+        """Delete files as they expire; of one that a batch reads, after the batch."""
+        while True:
+            pause_s = EXPIRY_CHECK_S
+            try:
+                for file_id in await context.thread(context.store.delete_expired, time.time()):
+                    await asyncio.to_thread(context.files.delete, file_id)
+                next_s = await context.thread(context.store.next_expiry_s)
+                if next_s is not None:
+                    pause_s = min(pause_s, max(0.0, next_s - time.time()))
+            except (StoreUnavailable, OSError) as error:
+                log.warning("expired files are not deleted now: %s", error)
+            await asyncio.sleep(pause_s)
+
+    async def upload(
+        self, tenant: str, filename: str, source: BinaryIO, expiry: ExpiresAfter | None = None
+    ) -> FileObject:
         """A new file with the rest of ``source``.
 
         Raises:
@@ -115,8 +143,14 @@ class BatchService:
         context = self._require_open()
         file_id, size = await asyncio.to_thread(context.files.copy, source)
         name = PurePosixPath(filename.replace("\\", "/")).name[:FILENAME_CHARS_MAX]
+        now_s = _now()
         file = FileObject(
-            id=file_id, bytes=size, created_at=_now(), filename=name or "upload", purpose="batch"
+            id=file_id,
+            bytes=size,
+            created_at=now_s,
+            expires_at=now_s + expiry.seconds if expiry else None,
+            filename=name or "upload",
+            purpose="batch",
         )
         bytes_max = self.spec.tenant_bytes_max
         if not await context.thread(
@@ -128,16 +162,21 @@ class BatchService:
         return file
 
     async def files(self, tenant: str, purpose: str | None, page: ListPage) -> list[FileObject]:
-        """A page of the tenant's files, and one more item if the list continues."""
+        """A page of the tenant's files, and one more item if the list continues.
+
+        Raises:
+            InvalidRequest: the page begins after a file that was deleted or has expired.
+        """
         context = self._require_open()
-        return await context.thread(context.store.files, tenant, purpose, page)
+        found = context.thread(context.store.files, tenant, purpose, page, time.time())
+        return await _page_after(page, found)
 
     async def file(self, tenant: str, file_id: str) -> FileObject:
         """The file's metadata."""
         context = self._require_open()
-        found = await context.thread(context.store.file, tenant, file_id)
+        found = await context.thread(context.store.file, tenant, file_id, time.time())
         if found is None:
-            raise NotFound(f"no file {file_id!r:.80}", code="file_not_found", param="file_id")
+            raise _no_file(file_id, "file_id")
         return found
 
     async def content(self, tenant: str, file_id: str) -> Path:
@@ -167,7 +206,9 @@ class BatchService:
             QuotaExceeded: the tenant has too many open batches.
         """
         context = self._require_open()
-        file = await self.file(tenant, request.input_file_id)
+        file = await context.thread(context.store.file, tenant, request.input_file_id, time.time())
+        if file is None:
+            raise _no_file(request.input_file_id, "input_file_id")
         if file.purpose != "batch":
             message = f"{file.id} has purpose {file.purpose!r}, not 'batch'"
             raise InvalidRequest(message, code="invalid_purpose", param="input_file_id")
@@ -183,9 +224,11 @@ class BatchService:
             created_at=now_s,
             expires_at=now_s + WINDOW_S,
             metadata=request.metadata,
+            output_expires_after=request.output_expires_after,
         )
         owned = OwnedBatch(tenant, key, batch)
-        await context.thread(context.store.add_batch, owned)
+        if not await context.thread(context.store.add_batch, owned, time.time()):
+            raise _no_file(file.id, "input_file_id")  # since the check
         self._start(owned, context)
         return batch
 
@@ -199,9 +242,13 @@ class BatchService:
         return found
 
     async def batches(self, tenant: str, page: ListPage) -> list[Batch]:
-        """A page of the tenant's batches, and one more item if the list continues."""
+        """A page of the tenant's batches, and one more item if the list continues.
+
+        Raises:
+            InvalidRequest: the page begins after a batch that does not exist.
+        """
         context = self._require_open()
-        return await context.thread(context.store.batches, tenant, page)
+        return await _page_after(page, context.thread(context.store.batches, tenant, page))
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
         """Start to cancel it; its output file will have the answers of the finished lines.
@@ -221,6 +268,20 @@ class BatchService:
     def _start(self, owned: OwnedBatch, context: BatchContext) -> None:
         run = self._runs[owned.batch.id] = BatchRun(owned, context)
         run.task.add_done_callback(lambda _: self._runs.pop(owned.batch.id, None))
+
+
+async def _page_after(page: ListPage, found: Awaitable[list[T]]) -> list[T]:
+    """``found``; an unknown start is an error, because an empty page would look like the end."""
+    try:
+        return await found
+    except KeyError as error:
+        message = f"there is no {page.after!r:.80} any more; list from the start"
+        raise InvalidRequest(message, param="after") from error
+
+
+def _no_file(file_id: str, param: str) -> NotFound:
+    message = f"no file {file_id!r:.80}: it has expired, was deleted, or never existed"
+    return NotFound(message, code="file_not_found", param=param)
 
 
 def _now() -> int:

@@ -18,7 +18,7 @@ rerank    /v1/rerank (as Cohere and Jina have it)  ``results``, at least one
 * An error has a status of 400 or more and the body ``{"error": {"message": ...}}``. A request that
   is refused has a status below 500: others count against the replica (its circuit breaker).
 * A connection is kept open for 5 s at least between two requests. When the caller disconnects, the
-  engine ends its work on the request.
+  engine ends its work on the request, or has ``joined``.
 * The probe before a replica is READY is a POST like any other, of one token, with the header
   ``x-sage-probe: 1``, to the first path of the kind. Its answer must have the content of the table.
 
@@ -29,6 +29,7 @@ by its path, not imported: it uses the standard library and its own environment,
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sage_gateway.config.pool_spec import Kind, ModelSpec
 from sage_gateway.engines.egress import Target
@@ -64,6 +65,8 @@ class Engine:
     ``$SAGE_CACHE/venv/<environment>`` or the newest ``<environment>-*``, unless
     ``SAGE_<ENVIRONMENT>_PYTHON`` names an interpreter. Empty is the gateway's own interpreter.
     ``setup_script``: the script to run if environment or weights are missing.
+    ``joined``: fields that make a whole chat or completion a stream whose events the gateway joins,
+    for an engine that would not end a whole one when its caller disconnects.
     ``probe``: whether it must also answer a request of one token to be ready. ``remote``: it is not
     started here, and checked at most every ``interval_s_min``.
     """
@@ -75,6 +78,7 @@ class Engine:
     setup_script: str = "infra/setup.sh"
     env: Mapping[str, str] = field(default_factory=dict)
     health_path: str = "/health"
+    joined: Mapping[str, Any] | None = None
     probe: bool = True
     remote: bool = False
     interval_s_min: float = 0.0

@@ -1,4 +1,9 @@
-"""llama.cpp through xllamacpp: GGUF weights, light, CPU or GPU; chat and embeddings."""
+"""llama.cpp through xllamacpp: GGUF weights, light, CPU or GPU; chat and embeddings.
+
+It looks at the connection only when it writes: a whole answer whose caller disconnects (measured:
+a slot busy for more than 20 s, until the last token) is asked for as a stream and joined. The cost
+is 5 us of the gateway an event; an engine of 1,000 tokens a second takes half a percent of a core.
+"""
 
 from pathlib import Path
 
@@ -23,4 +28,9 @@ def argv(launch: Launch) -> list[str]:
     return [*line, *spec.arguments]
 
 
-ENGINE = Engine(kinds=frozenset({"chat", "embedding"}), argv=argv, environment="engines")
+ENGINE = Engine(
+    kinds=frozenset({"chat", "embedding"}),
+    argv=argv,
+    environment="engines",
+    joined={"stream": True, "stream_options": {"include_usage": True}, "timings_per_token": True},
+)

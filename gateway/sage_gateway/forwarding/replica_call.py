@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 
 from sage_gateway.models.replica_slot import ReplicaSlot
 from sage_gateway.replicas.circuit_breaker import (
@@ -13,9 +14,28 @@ from sage_gateway.replicas.circuit_breaker import (
     on_success,
     opens,
 )
+from sage_gateway.requests.response import NO_TOKENS
 from sage_gateway.scheduling import concurrency_limit
 
 log = logging.getLogger("sage.gateway")
+
+
+class AbortedCall:
+    """How far a call was when it was cancelled.
+
+    ``used``: the tokens that an engine counted, ``in`` and ``out``. ``seconds``: how long it was at
+    an engine that counts only at the end.
+    """
+
+    __slots__ = ("seconds", "used")
+
+    def __init__(self) -> None:
+        self.used: Mapping[str, int] = NO_TOKENS
+        self.seconds = 0.0
+
+    def reset(self) -> None:
+        """As before the call."""
+        self.used, self.seconds = NO_TOKENS, 0.0
 
 
 class ReplicaCall:
@@ -50,6 +70,11 @@ class ReplicaCall:
         self.member.release()
         self.member.on_room_freed()
 
+    @property
+    def seconds(self) -> float:
+        """The time since the call began."""
+        return time.monotonic() - self._started_s
+
     def succeed(self) -> None:
         """The engine answered, or started to."""
         self._reported = True
@@ -59,9 +84,8 @@ class ReplicaCall:
         """The answer is complete: a measured limit learns how long it took."""
         member = self.member
         if member.limit is not None:
-            seconds = time.monotonic() - self._started_s
             member.set_limit(
-                concurrency_limit.record_latency(member.limit, seconds, member.in_flight)
+                concurrency_limit.record_latency(member.limit, self.seconds, member.in_flight)
             )
 
     def err(self) -> None:

@@ -1,15 +1,18 @@
 """Routes ``/v1/files`` and ``/v1/batches``, as OpenAI's clients call them."""
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse
-from starlette.datastructures import UploadFile
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
 
 from sage_gateway.batches.batch_store import ListPage
 from sage_gateway.batches.schema import (
     Batch,
     BatchList,
+    ExpiresAfter,
     FileDeleted,
     FileList,
     FileObject,
@@ -21,6 +24,8 @@ from sage_gateway.errors import InvalidRequest
 from sage_gateway.http.keys_api import KEY, TENANT
 
 FILES = "/v1/files"
+#: The fields of ``expires_after`` in a form, as OpenAI's clients name them.
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 UPLOAD: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -33,7 +38,10 @@ UPLOAD: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"const": "batch"},
+                        ANCHOR: {"const": "created_at"},
+                        SECONDS: {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
                     },
+                    "dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]},
                 }
             }
         },
@@ -58,7 +66,7 @@ def add(app: FastAPI, service: BatchService) -> None:
 def _add_upload(app: FastAPI, service: BatchService) -> None:
     @app.post(FILES, summary="Upload a file of requests", openapi_extra=UPLOAD)
     async def upload(request: Request) -> FileObject:
-        async with request.form(max_files=1, max_fields=1) as form:
+        async with request.form(max_files=1, max_fields=3) as form:
             file, purpose = form.get("file"), form.get("purpose")
             if not isinstance(file, UploadFile):
                 raise InvalidRequest(
@@ -66,7 +74,30 @@ def _add_upload(app: FastAPI, service: BatchService) -> None:
                 )
             if purpose != "batch":
                 raise InvalidRequest("purpose must be 'batch'", param="purpose")
-            return await service.upload(_tenant(request), file.filename or "", file.file)
+            expiry = _expiry(form)
+            return await service.upload(_tenant(request), file.filename or "", file.file, expiry)
+
+
+def _expiry(form: FormData) -> ExpiresAfter | None:
+    """The expiry in the form.
+
+    Raises:
+        InvalidRequest: it is incomplete or out of range, or a field is unknown or given twice.
+    """
+    names = Counter(name for name, _ in form.multi_items())
+    for name, count in names.items():
+        if count > 1 or name not in ("file", "purpose", ANCHOR, SECONDS):
+            raise InvalidRequest(f"{name:.80}: unknown, or given twice", param=name[:80])
+    fields = {"anchor": form.get(ANCHOR), "seconds": form.get(SECONDS)}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        return None
+    try:
+        return ExpiresAfter.model_validate(given)
+    except ValidationError as error:
+        found = error.errors()[0]
+        name = f"expires_after[{found['loc'][0]}]"
+        raise InvalidRequest(f"{name}: {found['msg']}", param=name) from error
 
 
 def _add_files(app: FastAPI, service: BatchService) -> None:

@@ -15,12 +15,13 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from sage_gateway.errors import GatewayError, InternalError, NoReplica
 from sage_gateway.openai.schema import BODY_BYTES_MAX
-from sage_gateway.requests.body_encoding import body_too_large
+from sage_gateway.requests.body_encoding import body_too_large, decompress
 from sage_gateway.requests.request import (
     NO_HEADERS,
     ApiKey,
     Handler,
     Headers,
+    Progress,
     Request,
     read_request,
 )
@@ -86,6 +87,7 @@ class Exchange:
         "_complete",
         "_connection",
         "_head",
+        "_progress",
         "_started",
         "disconnected",
         "keep_alive",
@@ -105,6 +107,7 @@ class Exchange:
         self._body_bytes = 0
         self._complete = self._started = False
         self._answering: asyncio.Task[None] | None = None
+        self._progress: Progress | None = None
 
     # Called by the connection.
 
@@ -142,6 +145,8 @@ class Exchange:
     def disconnect(self) -> None:
         """The client disconnected."""
         self.disconnected = True
+        if self._progress is not None:
+            self._progress.hung_up = True
         if self._answering is not None:
             self._answering.cancel()
 
@@ -150,7 +155,7 @@ class Exchange:
         if self._body_bytes > BODY_BYTES_MAX:
             return self.refuse(body_too_large())
         try:
-            found = await self._connection.handler.handle(self._request())
+            found = await self._connection.handler.handle(await self._request())
             if isinstance(found, Response):
                 return self._send(found)
             return await self._stream(found)
@@ -165,12 +170,20 @@ class Exchange:
             log.exception("a request failed")
             return self._fail(InternalError("the gateway failed; its log says why"))
 
-    def _request(self) -> Request:
+    async def _request(self) -> Request:
         head, parts = self._head, self._body
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._body = []
+        encoding, invalid = head.headers.get(b"content-encoding"), None
+        if encoding is not None:  # on a thread: a small body may become one of many megabytes
+            try:
+                body = await asyncio.to_thread(decompress, body, encoding)
+            except GatewayError as error:
+                body, invalid = b"", error
         request = read_request(head.path, head.headers, body, key=head.key, tenant=head.tenant)
+        request.invalid = invalid or request.invalid
         request.log_id = head.request_id
+        self._progress = request.progress
         return request
 
     # The answer.

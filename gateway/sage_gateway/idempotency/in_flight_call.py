@@ -15,6 +15,7 @@ from sage_gateway.errors import GatewayError
 from sage_gateway.idempotency.decisions import IdempotencyKey
 from sage_gateway.idempotency.store_protocol import RecordedAnswer
 from sage_gateway.openai.error_table import error_event
+from sage_gateway.requests.request import Progress
 from sage_gateway.requests.response import Response, StreamingResponse
 
 HEADER = b"x-sage-ledger"
@@ -25,7 +26,7 @@ class InFlightCall:
     """``on_detached`` is called when the last listener leaves before the end.
 
     ``source``: the header's value for all listeners, if the answer is not from this call's engine.
-    ``abandoned``: the gateway itself ends the call.
+    ``abandoned``: the gateway itself ends the call. ``progress``: that of its request.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class InFlightCall:
         self.listeners = 0
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.progress = Progress()
         self._bytes_max = bytes_max
         self._on_detached = on_detached
         self._response: Response | None = None

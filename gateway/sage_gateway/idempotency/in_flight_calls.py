@@ -4,8 +4,8 @@ A call runs in a task of its own, so it does not end with the client that starte
 clients have disconnected it is detached**: it continues for ``grace_s``, and at most
 ``detached_max`` calls do. A TaskManager that is killed drops its sockets and repeats the same calls
 half a minute later; if they were aborted, every generation in flight would be paid for twice. A
-detached call is aborted early only if its answer cannot be recorded. A call without an id is
-aborted with its client.
+detached call is aborted early only if its answer cannot be recorded; what was generated until then
+is charged. A call without an id is aborted with its client.
 
 An answer is recorded before its end is sent: a whole one before its first byte, a stream before
 ``[DONE]``. Only complete 200 responses are recorded. Anything else is delivered to the waiting
@@ -110,6 +110,7 @@ class InFlightCalls:
     def _start(self, key: IdempotencyKey, request: Request) -> InFlightCall:
         bytes_max = self._limits.answer_bytes_max
         call = InFlightCall(key, bytes_max=bytes_max, on_detached=self._detach)
+        request.progress = call.progress  # no longer that of its first client
         self._calls[key.name] = call
         call.task = asyncio.get_running_loop().create_task(self._run(call, request))
         return call
@@ -226,6 +227,7 @@ class InFlightCalls:
     def _abort(self, call: InFlightCall) -> None:
         """Abort the call. No client can join it any more; its task ends a little later."""
         self._metrics.aborted.inc()
+        call.progress.hung_up = True
         self._remove(call)
         if call.task is not None:
             call.task.cancel()

@@ -1,7 +1,12 @@
 """Inference by a model of the pool: wait in its queue, route to a replica, forward."""
 
+import asyncio
+from collections.abc import Mapping
+
 from sage_gateway.controlplane.model_catalog import ModelCatalog
-from sage_gateway.forwarding.forwarder import Forwarder, Outbound
+from sage_gateway.forwarding.forwarder import Forwarder
+from sage_gateway.forwarding.outbound import Outbound
+from sage_gateway.models.model import Model
 from sage_gateway.observability.request_tracker import RequestTracker
 from sage_gateway.openai.request_size import choices, completion_tokens_max, prompts
 from sage_gateway.openai.schema import GenerationRequest, ModelRequest
@@ -29,18 +34,21 @@ class ModelInference:
         """
         model = self._catalog.model_for(payload, request.path)
         tracker.model = model.name
-        upstream = model.engine_model_name()
-        body = request.body if payload.model == upstream else request.body_for(upstream)
-        outbound = Outbound.of(model, request, body, stream=_streams(payload))
+        outbound = _outbound(model, request, payload)
         hints = RequestHints(request.tenant, request.priority, request.deadline_s, request.job)
-        tokens = expected_cost(payload, len(body), model.spec.context_tokens)
+        tokens = expected_cost(payload, len(outbound.body), model.spec.context_tokens)
         tracker.queue(model, hints, tokens)
         # The room is reserved for this task until its next await: it must lead to the replica.
         tracker.dispatch(await model.queue.admit(hints, tokens))
-        if not (request.background and request.repeatable):
-            return await self._forwarder.forward(outbound)
-        call = _PreemptibleCall(self._forwarder, outbound, hints, tokens, tracker)
-        return await run_preemptible(model.queue.preemptible, call.forward, call.resume)
+        try:
+            if not (request.background and request.repeatable):
+                return await self._forwarder.forward(outbound)
+            call = _PreemptibleCall(self._forwarder, outbound, hints, tokens, tracker)
+            return await run_preemptible(model.queue.preemptible, call.forward, call.resume)
+        except asyncio.CancelledError:
+            if request.progress.hung_up:
+                request.progress.add(_aborted_usage(outbound, payload))
+            raise
 
 
 class _PreemptibleCall:
@@ -67,13 +75,40 @@ class _PreemptibleCall:
         return await self._forwarder.forward(self._outbound)
 
     async def resume(self) -> None:
-        """Wait for room again, after it was preempted."""
+        """Wait for room again, after it was preempted: its client does not pay for that."""
+        self._outbound.aborted.reset()
         await self._outbound.model.queue.requeue_preempted(self._hints, self._tokens)
         self._tracker.resume()
 
 
-def _streams(payload: ModelRequest) -> bool:
-    return isinstance(payload, GenerationRequest) and bool(payload.stream)
+def _outbound(model: Model, request: Request, payload: ModelRequest) -> Outbound:
+    upstream = model.engine_model_name()
+    streams = isinstance(payload, GenerationRequest) and bool(payload.stream)
+    joined = model.engine.joined
+    if joined is not None and isinstance(payload, GenerationRequest) and not streams:
+        body = request.body_for(upstream, joined)
+        return Outbound.of(model, request, body, stream=False, joined=choices(payload))
+    body = request.body if payload.model == upstream else request.body_for(upstream)
+    return Outbound.of(model, request, body, stream=streams)
+
+
+def _aborted_usage(outbound: Outbound, payload: ModelRequest) -> Mapping[str, int]:
+    """The tokens of a whole answer whose client disconnected; empty if there is none yet.
+
+    Those that the engine counted. Of an engine that counts only at the end, those that it makes in
+    this time at the pace of its last answers, and no more than were asked for.
+    """
+    aborted, model = outbound.aborted, outbound.model
+    made = model.load.tokens_in(aborted.seconds)
+    if aborted.used or not made:
+        return aborted.used
+    prompt = expected_tokens(len(outbound.body), 0)
+    if not isinstance(payload, GenerationRequest):
+        return {"in": min(prompt, made)}
+    limit = completion_tokens_max(payload)
+    context = model.spec.context_tokens
+    longest = min(limit, context) if limit > 0 else context
+    return {"in": prompt, "out": min(made, prompts(payload) * choices(payload) * longest)}
 
 
 def expected_cost(payload: ModelRequest, body_bytes: int, context_tokens: int) -> int:

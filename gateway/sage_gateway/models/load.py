@@ -14,6 +14,7 @@ BUCKETS = 64
 GROWTH = 1.25
 _LOG = math.log(GROWTH)
 JOBS_MAX = 32
+PACE_SHARE = 0.1
 
 
 class DurationHistogram:
@@ -58,6 +59,7 @@ class Load:
 
     ``active_s``: the time of the last request or response, monotonic; of a new model its creation.
     ``jobs``: the Flink jobs that sent requests, background excluded, with the time of the last.
+    ``token_s``: seconds of a whole answer for each token, of the last ones; 0 before the first.
     """
 
     active_s: float = field(default_factory=time.monotonic)
@@ -69,6 +71,17 @@ class Load:
     ttfts: DurationHistogram = field(default_factory=DurationHistogram)
     tpots: DurationHistogram = field(default_factory=DurationHistogram)
     jobs: dict[str, float] = field(default_factory=dict)
+    token_s: float = 0.0
+
+    def record_pace(self, seconds: float, used: Mapping[str, int]) -> None:
+        """Learn from a whole answer how long a token takes: of its text, or else of the prompt."""
+        if tokens := used.get("out") or used.get("in"):
+            pace_s = seconds / tokens
+            self.token_s += (pace_s - self.token_s) * (PACE_SHARE if self.token_s else 1.0)
+
+    def tokens_in(self, seconds: float) -> int:
+        """The tokens that an engine makes in this time for one request; 0 if that is unknown."""
+        return int(seconds / self.token_s) if self.token_s else 0
 
     def record_request(self, now_s: float, job: str) -> None:
         """Count a request on arrival."""

@@ -39,6 +39,12 @@ def engine_error(status: int, body: bytes, model: str) -> GatewayError:
     return EngineFailed(f"{model}: {message}", retry_after_s=1)
 
 
+def error_status(error: object) -> int:
+    """The status of an error that the engine sent as an event; 500 if it names none."""
+    code = error.get("code") if isinstance(error, Mapping) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
 def _message_and_type(body: bytes) -> tuple[str, str]:
     try:
         found = orjson.loads(body)

@@ -1,6 +1,7 @@
 """The pool as a served pipeline calls it: in this process, without a socket and without a key."""
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ from sage_gateway.openai.error_table import status_of
 from sage_gateway.openai.routes import is_inference
 from sage_gateway.requests.request import Handler, Request, read_request
 from sage_gateway.requests.response import Response, StreamingResponse, error_response
+from sage_gateway.tenants.cost import prompt_likely
 
 CHAT = "/v1/chat/completions"
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -28,13 +30,14 @@ class PoolClient:
     Calls bypass idempotency, whatever ids they carry: a pipeline makes new ids for each question,
     and the answer that is recorded is its own, under the client's id. They are queued and routed
     like the client's own calls: with its tenant, priority, deadline and session. ``options`` are
-    fields for every chat among them. ``used``: the tokens of all calls so far, ``in`` and ``out``.
+    fields for every chat among them. ``used``: the tokens of all calls so far, ``in`` and ``out``,
+    which are also the progress of ``parent``.
     """
 
     def __init__(
         self, inference: Handler, parent: Request, options: Mapping[str, Any] = NO_OPTIONS
     ) -> None:
-        self.used: dict[str, int] = {}
+        self.used = parent.progress.used
         self._inference = inference
         self._parent = parent
         self._options = options
@@ -51,11 +54,7 @@ class PoolClient:
         if isinstance(found, Response):
             self._count(found.body)
             return _reply(found)
-        try:
-            events = b"".join([chunk async for chunk in found])
-        finally:
-            await found.close()
-        self._count(events)
+        events = b"".join([chunk async for chunk in self._events(found, body)])
         return Reply(200, events)
 
     async def stream(
@@ -74,12 +73,22 @@ class PoolClient:
             self._count(found.body)
             yield found.body
             return
+        async with contextlib.aclosing(self._events(found, body)) as events:
+            async for chunk in events:
+                yield chunk
+
+    async def _events(self, found: StreamingResponse, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The events; those until the client disconnected are counted as a token each."""
+        count, has_usage = 0, False
         try:
             async for chunk in found:
-                self._count(chunk)
+                count += chunk.count(b"\n\n")
+                has_usage |= self._count(chunk)
                 yield chunk
         finally:
             await found.close()
+            if self._parent.progress.hung_up and count and not has_usage:
+                self._parent.progress.add({"in": prompt_likely(body), "out": count})
 
     async def _send(
         self, path: str, body: bytes, headers: Mapping[str, str]
@@ -91,11 +100,15 @@ class PoolClient:
             own[b"traceparent"] = parent.traceparent.encode()
         if self._options and path == CHAT:
             body = orjson.dumps({**orjson.loads(body), **self._options})
-        return await self._inference.handle(read_request(path, own, body, tenant=parent.tenant))
+        request = read_request(path, own, body, tenant=parent.tenant)
+        request.progress = parent.progress
+        return await self._inference.handle(request)
 
-    def _count(self, body: bytes) -> None:
-        for direction, count in tokens(body).items():
-            self.used[direction] = self.used.get(direction, 0) + count
+    def _count(self, body: bytes) -> bool:
+        """Count the tokens that an answer or some events report; whether they report any."""
+        used = tokens(body)
+        self._parent.progress.add(used)
+        return bool(used)
 
 
 def _reply(found: Response) -> Reply:

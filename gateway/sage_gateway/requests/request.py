@@ -15,7 +15,6 @@ from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.openai.decoding import load_fields
 from sage_gateway.openai.routes import SEARCH_ROUTE, Payload, collection_of, decode_payload
-from sage_gateway.requests.body_encoding import decompress
 from sage_gateway.requests.cache_control import cache_ttl_s
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
 
@@ -28,6 +27,7 @@ JOB_CHARS_MAX = 200
 Headers = Mapping[bytes, bytes]
 
 NO_HEADERS: Headers = MappingProxyType({})
+NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 _PRIORITIES = {name.encode(): i for i, name in enumerate(PRIORITIES)}
 
 
@@ -48,6 +48,22 @@ class ApiKey(Protocol):
     def cache_ttl_s(self) -> int:
         """How old a cached answer may be that it is given; 0: it gets no cached answers."""
         ...
+
+
+class Progress(msgspec.Struct, eq=False):
+    """What engines have generated for a client; the requests made on its behalf share it.
+
+    ``used``: tokens, ``in`` and ``out``, of the calls of a pipeline that are complete, and of every
+    call that was aborted because the client disconnected. ``hung_up``: it did.
+    """
+
+    used: dict[str, int] = msgspec.field(default_factory=dict)
+    hung_up: bool = False
+
+    def add(self, used: Mapping[str, int]) -> None:
+        """Add the tokens of a call."""
+        for direction, count in used.items():
+            self.used[direction] = self.used.get(direction, 0) + count
 
 
 class OutcomeReporter(Protocol):
@@ -71,7 +87,7 @@ class Request(msgspec.Struct, eq=False):
     Set on the way down: ``record_key`` names the idempotency record that will hold the answer;
     ``traceparent`` is that of the request's span, empty where it is not sampled. ``tracked``:
     its outcome is reported. ``reporter``: set by inference with a whole answer that is still to be
-    charged; see :meth:`end`.
+    charged; see :meth:`end`. ``progress``: for the charge of an answer that is never complete.
     """
 
     path: str = ""
@@ -92,6 +108,7 @@ class Request(msgspec.Struct, eq=False):
     all_fields: dict[str, Any] | None = None
     tracked: bool = False
     reporter: OutcomeReporter | None = None
+    progress: Progress = msgspec.field(default_factory=Progress)
     received_s: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
@@ -124,13 +141,13 @@ class Request(msgspec.Struct, eq=False):
         if self.reporter is not None:
             self.reporter.end(status, used)
 
-    def body_for(self, model: str) -> bytes:
-        """The body with ``model`` as its model.
+    def body_for(self, model: str, more: Mapping[str, Any] = NO_FIELDS) -> bytes:
+        """The body with ``model`` as its model, and with the fields ``more``.
 
         Raises:
             InvalidRequest: as :meth:`fields`.
         """
-        return orjson.dumps({**self.fields(), "model": model})
+        return orjson.dumps({**self.fields(), **more, "model": model})
 
 
 #: What ``handle`` returns. It may be the coroutine of the next handler, so that a handler that only
@@ -155,14 +172,12 @@ def read_request(
 ) -> Request:
     """The request in a POST to ``path``; one that cannot be read has ``invalid`` set.
 
-    Without ``tenant`` the header ``x-sage-tenant`` names it.
+    ``body`` is decompressed. Without ``tenant`` the header ``x-sage-tenant`` names it.
     """
     request = Request(path, body, headers, key, tenant)
     request.request_id = client_request_id(headers)
     try:
         _read_scheduling(request, headers)
-        if b"content-encoding" in headers:
-            request.body = body = decompress(body, headers[b"content-encoding"])
         if body.startswith(codecs.BOM_UTF8):
             request.body = body = body[len(codecs.BOM_UTF8) :]
         if (shown := headers.get(b"x-sage-cache")) is not None:

@@ -4,6 +4,7 @@ A stream is read in one loop. Handlers that need to know how it ends (metrics, c
 are its observers, in the order in which they were added, the innermost handler first.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -21,6 +22,8 @@ DONE = b"data: [DONE]\n\n"
 #: Statuses of a stream with an error event, and of one that the gateway itself ends.
 ENGINE_FAILED, GATEWAY_STOPS = 502, 503
 NO_TOKENS: Mapping[str, int] = MappingProxyType({})
+#: A text that is not empty. A quote inside of a text is escaped, so no text looks like this.
+_TEXTS = re.compile(rb'"(?:content|text|reasoning_content|arguments)"\s*:\s*"[^"]')
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -35,8 +38,9 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 class StreamFacts(msgspec.Struct, gc=False):
     """Facts about a stream up to its last chunk, found in one scan of each chunk.
 
-    ``events``: without ``[DONE]``. ``deltas``: pieces of text. ``used``: the tokens that the engine
-    counted. ``status``: 200, or that of the error that broke the stream.
+    ``events``: without ``[DONE]``. ``deltas``: pieces of text, of a token or more each. ``used``:
+    the tokens that the engine counted; llama.cpp counts those of one choice. ``status``: 200, or
+    that of the error that broke the stream.
     """
 
     events: int = 0
@@ -52,7 +56,8 @@ class StreamFacts(msgspec.Struct, gc=False):
     def scan(self, chunk: bytes) -> bool:
         """Add the facts of a chunk of whole events; whether it ends with ``[DONE]``."""
         self.events += chunk.count(b"\n\n")
-        self.deltas += chunk.count(b'"delta":{"content"')
+        deltas = chunk.count(b'"content":"') - chunk.count(b'"content":""')
+        self.deltas += deltas or len(_TEXTS.findall(chunk))
         # A function call takes longer than the search that shows it is not needed.
         if b'"usage":' in chunk and (found := tokens(chunk)):
             self.used = found

@@ -33,6 +33,7 @@ class ResponsesApi:
         body = chat_body(payload, fields)
         chat = read_request(CHAT, request.headers, body, key=request.key, tenant=request.tenant)
         chat.log_id, chat.received_s = request.log_id, request.received_s
+        chat.progress = request.progress
         request.tracked = True  # the chat is
         found = await self._next.handle(chat)
         response = ResponseObject(payload, fields)

@@ -64,10 +64,10 @@ def rerank(request: RerankRequest, body: bytes) -> Cost:
 
 
 def token_usage(found: Mapping[str, int], *, body: bytes, deltas: int, most: int) -> TokenUsage:
-    """The usage of an answer, as the engine reports it or else as counted.
+    """The usage of an answer: as the engine reports it, and never less than its ``deltas``.
 
     It is capped at the hold: a higher report of an engine would exceed the budget.
     """
     prompt = found["in"] if "in" in found else prompt_likely(body)
     prompt = min(prompt, most)
-    return TokenUsage(prompt, min(found.get("out", deltas), most - prompt))
+    return TokenUsage(prompt, min(max(found.get("out", 0), deltas), most - prompt))

@@ -1,10 +1,12 @@
 """Quota: holds what a call may cost, passes it on, and charges its actual cost.
 
 Only calls that reach an engine are charged: an answer that is replayed, or coalesced with the same
-call in flight, is free. Calls of a key and a tenant without a budget are only counted; a crash may
-lose a second of these counts, never of a budget.
+call in flight, is free. A client that disconnects pays for what was generated until then. Calls of
+a key and a tenant without a budget are only counted; a crash may lose a second of these counts,
+never of a budget.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter
@@ -16,7 +18,7 @@ from sage_gateway.observability.request_tracker import status_after
 from sage_gateway.openai.routes import collection_of
 from sage_gateway.openai.schema import GenerationRequest, RerankRequest, SearchRequest
 from sage_gateway.requests.request import ApiKey, Handler, Request
-from sage_gateway.requests.response import Response, StreamingResponse
+from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
 from sage_gateway.tenants.cost import embedding, generation, rerank
 from sage_gateway.tenants.keys import NO_LIMITS
 from sage_gateway.tenants.limits import Cost, LimitRefusal, has_rate, has_token_budget
@@ -75,6 +77,9 @@ class Quota:
         charge = UsageCharge(self._tenants, payer, hold, cost, request.body)
         try:
             answer = await self._next.handle(request)
+        except asyncio.CancelledError:
+            await charge.hang_up(request.progress.used if request.progress.hung_up else NO_TOKENS)
+            raise
         except BaseException:
             charge.cancel()
             raise

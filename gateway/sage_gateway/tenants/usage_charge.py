@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from sage_flink.common import StoreUnavailable
@@ -61,6 +61,15 @@ class UsageCharge:
         if self._hold is not None:
             self._accounts.release(self._hold, 0)
 
+    async def hang_up(self, used: Mapping[str, int]) -> None:
+        """Charge what was generated until the client disconnected from a whole answer."""
+        if not used:
+            self.cancel()
+            return
+        most = self._cost.most
+        with contextlib.suppress(GatewayError):
+            await self._charge(token_usage(used, body=self._body, deltas=0, most=most))
+
     async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
         """Charge the stream before its last event.
 
@@ -72,7 +81,7 @@ class UsageCharge:
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
         """Charge a stream that did not reach its last event.
 
-        A client that disconnects pays for the events so far, a token each; a stream that the engine
+        A client that disconnects pays for the texts so far, a token each; a stream that the engine
         broke off is not charged.
         """
         with contextlib.suppress(GatewayError):  # the client has disconnected
@@ -84,8 +93,9 @@ class UsageCharge:
         if facts.broken or not facts.events:
             self.cancel()
             return
+        deltas = facts.deltas or (0 if facts.used else facts.events)
         most = self._cost.most
-        await self._charge(token_usage(facts.used, body=self._body, deltas=facts.events, most=most))
+        await self._charge(token_usage(facts.used, body=self._body, deltas=deltas, most=most))
 
     async def _charge(self, spent: TokenUsage) -> None:
         self._open = False

@@ -100,17 +100,20 @@ class VectorSearch:
             raise NoReplica(message, retry_after_s=30)
         if not _NAME.fullmatch(name):
             raise _unknown(name, "not a name of a collection")
-        vector = await self._embed(embedder, search.query)
+        vector = await self._embed(request, embedder, search.query)
         loop = asyncio.get_running_loop()
         hits = await loop.run_in_executor(
             self._threads, self._search, name, model.spec.dim, vector, search.max_num_results
         )
         return Response(200, orjson.dumps(page(search.query, hits), default=str))
 
-    async def _embed(self, model: str, text: str) -> list[float]:
+    async def _embed(self, request: Request, model: str, text: str) -> list[float]:
         body = orjson.dumps({"model": model, "input": [text], "encoding_format": "float"})
-        found = await self._embedder.handle(read_request("/v1/embeddings", NO_HEADERS, body))
+        embedding = read_request("/v1/embeddings", NO_HEADERS, body)
+        embedding.progress = request.progress
+        found = await self._embedder.handle(embedding)
         assert isinstance(found, Response)
+        request.progress.add(found.used)
         vector: list[float] = orjson.loads(found.body)["data"][0]["embedding"]
         return vector
 
