@@ -6,6 +6,7 @@ that step, wherever the compile pass puts the border between two processes.
 """
 
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -203,28 +204,33 @@ def catch_failure(
 ) -> T | FailedRecord:
     """What ``work`` returns, or the failed record when it raises.
 
-    The reason names the line of ``author``, the step's own function, at which it happened.
+    The reason names the line of ``author``, the step's own function, at which it happened. What
+    ends a program elsewhere, such as ``sys.exit()``, is a failure too; Ctrl-C ends the run.
     """
     try:
         return work()
     except Rejected as rejection:
         return FailedRecord(record, step, str(rejection))
-    except Exception as error:
+    except KeyboardInterrupt as error:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        return FailedRecord(record, step, _reason(error, author))
+    except BaseException as error:
         return FailedRecord(record, step, _reason(error, author))
 
 
-def _reason(error: Exception, author: object) -> str:
+def _reason(error: BaseException, author: object) -> str:
     return f"{type(error).__name__}: {_message(error)}"[:500] + _line(error, author)
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as unprintable:  # a KeyError of a number with more than 4,300 digits
         return f"its message raised {type(unprintable).__name__}"
 
 
-def _line(error: Exception, author: object) -> str:
+def _line(error: BaseException, author: object) -> str:
     """The last line of the traceback in the author's file, or else in any file."""
     code = code_of(author)
     places = [
