@@ -45,6 +45,7 @@ from sage_connectors.milvus_client import (
     MilvusException,
     is_gone,
     is_refusal,
+    may_be_refusal,
     message_of,
 )
 from sage_connectors.milvus_schema import METRIC, schema_flaws
@@ -174,11 +175,34 @@ class MilvusStore:
             for row in rows
         ]
         try:
-            self.client.upsert(self.spec.name, data, **REQUEST)
+            self._send(data)
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-            if is_refusal(error) and not is_gone(error):
+            if is_refusal(error) or self._blames(data, error):
                 raise BatchRefused(message_of(error)) from error
+
+    def _send(self, data: list[dict[str, Any]]) -> None:
+        self.client.upsert(self.spec.name, data, **REQUEST)
+
+    def _blames(self, data: list[dict[str, Any]], error: Exception) -> bool:
+        """Whether an error without a known code is about the rows; if not they are stored now.
+
+        Several rows are tried apart. Of one the server is asked for another write, a delete that
+        matches nothing, and the row has one more try after it: else the caller would wait for a
+        server that answers.
+
+        Raises:
+            StoreUnavailable: the server takes no writes.
+        """
+        if is_gone(error) or not may_be_refusal(error):
             raise self._unavailable("upsert", error) from error
+        if len(data) > 1:
+            return True
+        self._call(partial(self.client.delete, self.spec.name, [""], **REQUEST), "delete")
+        try:
+            self._send(data)
+        except MilvusException:
+            return True
+        return False
 
     def _flaw(self, row: VectorRow) -> str:
         if not row.id or (size := len(row.id.encode(errors="replace"))) > ID_BYTES_MAX:

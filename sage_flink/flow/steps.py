@@ -26,6 +26,8 @@ from sage_flink.flow.ports import Source, supports_deletes
 T = TypeVar("T")
 #: Headers of a record that are sent to the pool unchanged.
 PASSED_HEADERS = ("sage-tenant", "sage-priority", "sage-session", "traceparent")
+#: How many records a function may make of one; all of them are in memory at a time.
+OUTPUTS_MAX = 1_000_000
 #: As many as Flink's default of key groups: more than a model has replicas.
 KEY_GROUPS = 128
 
@@ -79,11 +81,19 @@ def _flat_map(node: FlatMap, record: Record) -> list[Record]:
         raise Rejected(f"the function returned {kind}; return a list, or yield")
     records = [
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
-        for ordinal, out in enumerate(made)
+        for ordinal, out in enumerate(_limited(made))
     ]
     if any(out.kind == "delete" for out in records):
         _refuse(undeclared_delete(node))
     return records
+
+
+def _limited(made: Iterable[T]) -> Iterator[T]:
+    """The items; a function that yields without end would fill the machine's memory."""
+    for count, out in enumerate(made):
+        if count == OUTPUTS_MAX:
+            _refuse(f"the function made more than {OUTPUTS_MAX} records of one; split it before")
+        yield out
 
 
 def _refuse(reason: str) -> None:
