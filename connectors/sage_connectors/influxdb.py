@@ -25,6 +25,7 @@ from sage_flink.tsdb.bucket import Bucket
 from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
     TIME_MAX_NS,
+    TIME_MIN_NS,
     Field,
     Point,
     RefusedPoint,
@@ -34,6 +35,13 @@ from sage_flink.tsdb.time_series_store import (
 TIMEOUT_MS = 20_000
 #: The server cannot store these whatever is tried: bad request, too large, unprocessable.
 REFUSALS = frozenset({400, 413, 422})
+_TYPES: dict[str, type] = {
+    "float": float,
+    "integer": int,
+    "unsigned": int,
+    "string": str,
+    "boolean": bool,
+}
 T = TypeVar("T")
 
 
@@ -66,7 +74,7 @@ class InfluxStore:
         measurement: str,
         *,
         tags: Mapping[str, str] | None = None,
-        start_ns: int = 0,
+        start_ns: int = TIME_MIN_NS,
         stop_ns: int = TIME_MAX_NS,
         points_max: int = POINTS_MAX,
     ) -> list[Point]:
@@ -86,7 +94,7 @@ class InfluxStore:
             kept.fields[row["_field"]] = _value(row["_value"], kinds["_value"])
         return sorted(merged.values(), key=lambda p: (p.timestamp_ns, p.identity))[:points_max]
 
-    def count(self, measurement: str, start_ns: int = 0) -> int:
+    def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points match."""
         flux = (
             f"{self._from(measurement, start_ns, TIME_MAX_NS, {})}"
@@ -95,6 +103,28 @@ class InfluxStore:
             ' |> count(column: "_one") |> group() |> sum(column: "_one")'
         )
         return sum(int(row["_one"]) for row, _, _ in self._rows(flux))
+
+    def field_types(self) -> dict[str, dict[str, type]]:
+        """The type of each field of each measurement; Flux cannot say it, InfluxQL can."""
+        asked = [("db", self.bucket), ("q", "SHOW FIELD KEYS")]
+        answer = self._call(
+            lambda: self.client.api_client.call_api(
+                "/query",
+                "GET",
+                query_params=asked,
+                header_params={"Accept": "application/csv"},
+                _preload_content=False,
+                _return_http_data_only=True,
+            )
+        )
+        types: dict[str, dict[str, type]] = {}
+        for row in csv.DictReader(io.StringIO(answer.data.decode(), newline="")):
+            kind = _TYPES[row["fieldType"]]
+            fields = types.setdefault(row["name"], {})
+            fields[row["fieldKey"]] = (
+                float if float in (fields.get(row["fieldKey"]), kind) else kind
+            )
+        return types
 
     def close(self) -> None:
         """Close the client; no write is pending."""

@@ -7,15 +7,23 @@ record read is ``topic/partition/offset`` by name, its value the raw bytes. The 
 tools and tests is ``sage_connectors.kafka_client``.
 """
 
+import logging
 import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
+from sage_connectors.kafka_client import (
+    RECORD_BYTES_MAX,
+    ensure_topic,
+    topic_bytes_max,
+    transaction_timeout_ms,
+)
 from sage_connectors.kafka_connection import addresses, servers_of
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.validation import require
+from sage_flink.flow.graph import DEAD_LETTERS
 
+LOG = logging.getLogger(__name__)
 Start = Literal["committed", "earliest", "latest"]
 Delivery = Literal["exactly_once", "at_least_once"]
 #: Stands for the name of the job.
@@ -34,7 +42,8 @@ class Kafka:
     ``bounded`` ends at the offsets that are the latest when the job starts. As a sink:
     ``exactly_once`` is visible to readers of committed records at the next checkpoint,
     ``at_least_once`` immediately, and may be doubled after a crash; values must be bytes, text or
-    None, the key is the record's key, else its id.
+    None, the key is the record's key, else its id. A record that the topic does not take, because
+    it is larger than its ``max.message.bytes``, or its value is another one, is a dead letter.
     """
 
     topic: str
@@ -85,6 +94,24 @@ class Kafka:
         native = jvm.org.sage.flink.connector.KafkaConnector
         open_ms = transaction_timeout_ms(servers)
         return native.sink(servers, self.topic, self.delivery, transaction_prefix, open_ms)
+
+    def within_limits(self, jvm: Any, stream: Any, step: str, *, job: str, run: str) -> Any:
+        """The records of ``stream`` that the topic takes; the others are dead letters.
+
+        The worker asks the brokers for the topic's limits. Here a topic that takes less than sage's
+        own topics is named in a warning: the job starts, because most records are small.
+        """
+        servers, native = servers_of(self.servers), jvm.org.sage.flink.connector.TopicLimitsOperator
+        bytes_max = topic_bytes_max(self.topic, servers)
+        if bytes_max < RECORD_BYTES_MAX:
+            LOG.warning(
+                "step %r: topic %r takes messages up to %d bytes, sage's own topics %d: a larger "
+                "record becomes a dead letter, a larger dead letter loses its value; to take them "
+                "set the topic's max.message.bytes",
+                *(step, self.topic, bytes_max, RECORD_BYTES_MAX),
+            )
+        letters = step == DEAD_LETTERS
+        return native.wire(stream, servers, self.topic, step, job, run, letters)
 
     def topics_sink(self) -> "KafkaTopics":
         """The sink for all topics at these servers."""

@@ -187,6 +187,24 @@ def transaction_timeout_ms(servers: str = "") -> int:
         return TRANSACTION_MS_USUAL
 
 
+def topic_bytes_max(topic: str, servers: str = "") -> int:
+    """The largest message that the topic takes, its ``max.message.bytes``.
+
+    ``RECORD_BYTES_MAX`` where the topic is absent, since :func:`ensure_topic` makes it with that,
+    and where the brokers do not say.
+    """
+    try:
+        with client("KafkaAdminClient", servers) as admin:
+            if topic not in admin.list_topics():
+                return RECORD_BYTES_MAX
+            resource = library().admin.ConfigResource
+            asked = resource(library().admin.ConfigResourceType.TOPIC, topic, {_TOPIC_LIMIT: None})
+            found = admin.describe_configs([asked], config_filter="all")["topic"]
+            return int(found[topic][_TOPIC_LIMIT]["value"])
+    except (ConfigError, StoreUnavailable):
+        return RECORD_BYTES_MAX
+
+
 def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
     """Create the topic where it is absent: unlimited retention, records up to 32 MiB.
 
@@ -196,7 +214,7 @@ def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
         ConfigError: the broker refuses the name or the number of partitions.
         StoreUnavailable: the broker is away.
     """
-    configs = {"retention.ms": "-1", "max.message.bytes": str(RECORD_BYTES_MAX)}
+    configs = {"retention.ms": "-1", _TOPIC_LIMIT: str(RECORD_BYTES_MAX)}
     with client("KafkaAdminClient", servers) as admin:
         asked = {topic: {"num_partitions": partitions, "configs": configs}}
         if topic not in admin.list_topics():
@@ -229,6 +247,7 @@ def delete_topic(topic: str, servers: str = "") -> None:
 
 #: Of a record whose timestamp brokers refuse, see KafkaWireSerializationSchema.
 TIMESTAMP_HEADER = "sage-timestamp-ms"
+_TOPIC_LIMIT = "max.message.bytes"
 _LIMIT = "transaction.max.timeout.ms"
 _PRODUCER: dict[str, Any] = {
     "acks": "all",

@@ -28,11 +28,9 @@ Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" an
 """
 
 import logging
-import logging.config
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,32 +39,22 @@ import numpy as np
 import orjson
 
 from sage_connectors.isolate import BatchRefused, isolate
+from sage_connectors.milvus_client import (
+    DataType,
+    MilvusClient,
+    MilvusException,
+    is_gone,
+    is_refusal,
+    may_be_refusal,
+    message_of,
+)
 from sage_connectors.milvus_schema import METRIC, schema_flaws
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
 from sage_flink.common.proxies import bypass_grpc_proxy
 from sage_flink.db.collection import Collection
+from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, query_vector
-
-
-@contextmanager
-def _logging_unchanged() -> Iterator[None]:
-    """Ignore configuration of logging while the block runs.
-
-    pymilvus 2.5 configures it when it is imported, and ``dictConfig`` closes all handlers: a Flink
-    worker's, which carries its log to the TaskManager, wrote no line after that.
-    """
-    configure = logging.config.dictConfig
-    logging.config.dictConfig = lambda config: None
-    try:
-        yield
-    finally:
-        logging.config.dictConfig = configure
-
-
-with _logging_unchanged():
-    from pymilvus import DataType, MilvusClient, MilvusException
-    from pymilvus.exceptions import DataNotMatchException, ParamError
 
 ID_BYTES_MAX = 512
 IDS_MAX = 10_000
@@ -78,10 +66,6 @@ REQUEST: dict[str, Any] = {"timeout": 20.0, "retry_times": 0}
 #: Index and load also wait for a server that is still recovering.
 PREPARE: dict[str, Any] = {"timeout": 60.0, "retry_times": 0}
 HNSW = {"M": 16, "efConstruction": 200}
-#: Milvus's codes for an invalid parameter: no repetition changes the answer.
-REFUSALS = frozenset({1100, 1101})
-#: Unfit values may also come with an unnamed code, which a server that is not ready uses as well.
-REFUSAL_WORDS = ("exceeds max length", "number or infinity", "should divide the dim")
 T = TypeVar("T")
 
 
@@ -191,23 +175,42 @@ class MilvusStore:
             for row in rows
         ]
         try:
-            self.client.upsert(self.spec.name, data, **REQUEST)
+            self._send(data)
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-            if _is_refusal(error):
-                raise BatchRefused(_message(error)) from error
+            if is_refusal(error) or self._blames(data, error):
+                raise BatchRefused(message_of(error)) from error
+
+    def _send(self, data: list[dict[str, Any]]) -> None:
+        self.client.upsert(self.spec.name, data, **REQUEST)
+
+    def _blames(self, data: list[dict[str, Any]], error: Exception) -> bool:
+        """Whether an error without a known code is about the rows; if not they are stored now.
+
+        Several rows are tried apart. Of one the server is asked for another write, a delete that
+        matches nothing, and the row has one more try after it: else the caller would wait for a
+        server that answers.
+
+        Raises:
+            StoreUnavailable: the server takes no writes.
+        """
+        if is_gone(error) or not may_be_refusal(error):
             raise self._unavailable("upsert", error) from error
+        if len(data) > 1:
+            return True
+        self._call(partial(self.client.delete, self.spec.name, [""], **REQUEST), "delete")
+        try:
+            self._send(data)
+        except MilvusException:
+            return True
+        return False
 
     def _flaw(self, row: VectorRow) -> str:
         if not row.id or (size := len(row.id.encode(errors="replace"))) > ID_BYTES_MAX:
             got = f"{size} bytes" if row.id else "an empty id"
             return f"id must have 1 to {ID_BYTES_MAX} bytes, got {got}"
-        if reason := labels_flaw(row.fields):
+        if reason := labels_flaw(row.fields) or json_flaw(row.fields):
             return reason
-        try:
-            size = len(orjson.dumps(row.fields))
-        except TypeError as error:  # orjson's own error is one
-            return f"fields are not JSON: {error}"
-        if size > FIELDS_BYTES_MAX:
+        if (size := len(orjson.dumps(row.fields))) > FIELDS_BYTES_MAX:
             return (
                 f"fields have {size} bytes as JSON, Milvus takes {FIELDS_BYTES_MAX}; cut the text"
             )
@@ -269,10 +272,16 @@ class MilvusStore:
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise self._unavailable(what, error) from error
 
-    def _unavailable(self, what: str, error: Exception) -> StoreUnavailable:
+    def _unavailable(self, what: str, error: Exception) -> StoreUnavailable | NotFound:
+        if is_gone(error):
+            return NotFound(
+                f"Milvus at {self.url}: {what} failed: collection {self.spec.name!r} was dropped, "
+                "with all its rows; a job that writes into it makes it anew when it restarts, "
+                "without them: to have them again, submit the job from the start of its source"
+            )
         return StoreUnavailable(
             f"Milvus at {self.url}, collection {self.spec.name!r}: {what} failed: "
-            f"{_message(error)}; `sage ps` shows its state"
+            f"{message_of(error)}; `sage ps` shows its state"
         )
 
 
@@ -285,16 +294,3 @@ def _among(field: str, names: Sequence[str]) -> Iterator[str]:
 def _is_kept(row: Mapping[str, Any], keeps: Collection_[str]) -> bool:
     version = row.get("version")
     return bool(version) and all(version == keep for keep in keeps)
-
-
-def _is_refusal(error: Exception) -> bool:
-    if isinstance(error, ParamError | DataNotMatchException):
-        return True
-    code: Any = getattr(error, "code", None)  # a method where the error came from grpc
-    return code in REFUSALS or any(word in str(error) for word in REFUSAL_WORDS)
-
-
-def _message(error: Exception) -> str:
-    details = error.details() if isinstance(error, grpc.RpcError) else ""
-    text = str(details or getattr(error, "message", "") or error)
-    return text.rpartition("0 retry times, message=")[2][:300]

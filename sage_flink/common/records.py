@@ -19,6 +19,9 @@ import msgspec
 from sage_flink.common.errors import Rejected
 from sage_flink.common.value_encoding import short_repr
 
+#: A file of 64 MiB, the largest that a source reads, with its names. Each task that a record goes
+#: through has several copies of it in the memory of one JVM.
+RECORD_BYTES_MAX = 65 << 20
 #: As in Flink's RowKind, Debezium's ``op`` and Kafka's tombstones.
 Kind = Literal["upsert", "delete"]
 
@@ -105,9 +108,15 @@ def encode_valid(record: Record) -> bytes:
     if flaw := _flaw(record):
         raise Rejected(flaw)
     try:
-        return _ENCODER.encode(record)
+        encoded = _ENCODER.encode(record)
     except Exception as error:  # the author's classes are asked for their fields
         raise Rejected(f"the record cannot be encoded: {type(error).__name__}: {error}") from error
+    if len(encoded) > RECORD_BYTES_MAX:
+        raise Rejected(
+            f"the record has {len(encoded)} bytes, at most {RECORD_BYTES_MAX} can be sent on; "
+            "keep a large content in a store, and its address in the record"
+        )
+    return encoded
 
 
 def decode(data: bytes) -> Record:

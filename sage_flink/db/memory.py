@@ -6,7 +6,6 @@ costs about 10 ms per 1,000 rows of 384 numbers.
 """
 
 import heapq
-import json
 import math
 import operator
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 from sage_flink.common.errors import ConfigError, NotFound
 from sage_flink.db.collection import Collection
+from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import flaw, labels_flaw, numbers, query_vector
 
@@ -51,7 +51,8 @@ class MemoryVectorStore:
         refused = []
         with self.table.lock:
             for row in rows:
-                if reason := flaw(row.vector, dim=self.table.dim) or _fields_flaw(row.fields):
+                reason = flaw(row.vector, dim=self.table.dim) or labels_flaw(row.fields)
+                if reason := reason or json_flaw(row.fields):
                     refused.append(RefusedRow(row.id, reason))
                 else:
                     self.table.rows[row.id] = _unit(numbers(row.vector)), dict(row.fields)
@@ -86,16 +87,6 @@ class MemoryVectorStore:
 def forget(name: str) -> None:
     """Drop the rows of collection ``name``, for stores opened from now on."""
     _TABLES.pop(name, None)
-
-
-def _fields_flaw(fields: dict[str, Any]) -> str:
-    if reason := labels_flaw(fields):
-        return reason
-    try:
-        json.dumps(fields)
-    except (TypeError, ValueError) as error:
-        return f"fields are not JSON: {error}"
-    return ""
 
 
 def _is_stale(fields: dict[str, Any], document: str, version: str) -> bool:

@@ -29,6 +29,8 @@ from sage_flink.flow.ports import (
 
 #: The name of the step that a target adds for failed records.
 DEAD_LETTERS = "dead-letters"
+#: A batch is one element: its bytes are copied from task to task at once.
+BATCH_BYTES_MAX = 256 << 20
 #: The step of a replay that marks the dead letters it took, in the topic that holds them.
 REPLAYED = "replayed-letters"
 
@@ -132,6 +134,8 @@ class Batch:
         step = f"step {self.name!r}"
         require_whole_number(step, "items_max", self.items_max)
         require_whole_number(step, "bytes_max", self.bytes_max)
+        fits = self.bytes_max <= BATCH_BYTES_MAX
+        require(fits, step, "bytes_max", f"at most {BATCH_BYTES_MAX}", self.bytes_max)
         require(
             is_above_zero(self.linger_s), step, "linger_s", "more than 0 seconds", self.linger_s
         )

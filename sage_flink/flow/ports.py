@@ -163,6 +163,19 @@ class FlinkSink(Protocol):
 
 
 @runtime_checkable
+class LimitedSink(Protocol):
+    """A native sink that cannot write every record, such as one larger than its topic takes."""
+
+    def within_limits(self, jvm: Any, stream: Any, step: str, *, job: str, run: str) -> Any:
+        """An operator behind the Java ``stream``: the records that the sink can write.
+
+        In place of each other one it emits a counter delta of ``step``; its side output ``failed``
+        has them as dead letters of ``job``. Where ``step`` is that of the dead letters
+        it shortens them and refuses none.
+        """
+
+
+@runtime_checkable
 class SharedSink(Protocol):
     """A native sink with a topic that can share a transaction with the sinks of other topics.
 

@@ -6,6 +6,7 @@ that step, wherever the compile pass puts the border between two processes.
 """
 
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from sage_flink.flow.ports import Source, supports_deletes
 T = TypeVar("T")
 #: Headers of a record that are sent to the pool unchanged.
 PASSED_HEADERS = ("sage-tenant", "sage-priority", "sage-session", "traceparent")
+#: How many records a function may make of one; all of them are in memory at a time.
+OUTPUTS_MAX = 1_000_000
 #: As many as Flink's default of key groups: more than a model has replicas.
 KEY_GROUPS = 128
 
@@ -78,11 +81,19 @@ def _flat_map(node: FlatMap, record: Record) -> list[Record]:
         raise Rejected(f"the function returned {kind}; return a list, or yield")
     records = [
         out if isinstance(out, Record) else record.child(node.name, ordinal, out)
-        for ordinal, out in enumerate(made)
+        for ordinal, out in enumerate(_limited(made))
     ]
     if any(out.kind == "delete" for out in records):
         _refuse(undeclared_delete(node))
     return records
+
+
+def _limited(made: Iterable[T]) -> Iterator[T]:
+    """The items; a function that yields without end would fill the machine's memory."""
+    for count, out in enumerate(made):
+        if count == OUTPUTS_MAX:
+            _refuse(f"the function made more than {OUTPUTS_MAX} records of one; split it before")
+        yield out
 
 
 def _refuse(reason: str) -> None:
@@ -203,28 +214,33 @@ def catch_failure(
 ) -> T | FailedRecord:
     """What ``work`` returns, or the failed record when it raises.
 
-    The reason names the line of ``author``, the step's own function, at which it happened.
+    The reason names the line of ``author``, the step's own function, at which it happened. What
+    ends a program elsewhere, such as ``sys.exit()``, is a failure too; Ctrl-C ends the run.
     """
     try:
         return work()
     except Rejected as rejection:
         return FailedRecord(record, step, str(rejection))
-    except Exception as error:
+    except KeyboardInterrupt as error:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        return FailedRecord(record, step, _reason(error, author))
+    except BaseException as error:
         return FailedRecord(record, step, _reason(error, author))
 
 
-def _reason(error: Exception, author: object) -> str:
+def _reason(error: BaseException, author: object) -> str:
     return f"{type(error).__name__}: {_message(error)}"[:500] + _line(error, author)
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as unprintable:  # a KeyError of a number with more than 4,300 digits
         return f"its message raised {type(unprintable).__name__}"
 
 
-def _line(error: Exception, author: object) -> str:
+def _line(error: BaseException, author: object) -> str:
     """The last line of the traceback in the author's file, or else in any file."""
     code = code_of(author)
     places = [

@@ -30,7 +30,7 @@ class EchoPool:
         try:
             fields = json.loads(body)
             reply = self._reply(path, fields)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             return Reply(400, _error(f"bad request: {error!r}", "invalid_request_error"))
         if reply is None:
             return Reply(404, _error(f"no such route: {path}", "not_found"))

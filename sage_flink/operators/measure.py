@@ -20,7 +20,8 @@ from sage_flink.common.values import require_field
 class Measure:
     """``value[field]`` of each of ``fields`` as one point of ``measurement``.
 
-    A text counts as its length in characters. A delete makes no point and ends here.
+    A text counts as its length in characters, a tag that is None is left out. A delete makes no
+    point and ends here.
     """
 
     supports_deletes: ClassVar[bool] = True
@@ -51,7 +52,7 @@ class Measure:
             "measurement": self.measurement,
             "tags": {
                 "shard": f"{digest[0]:02x}",
-                **{t: str(require_field(record, t, object)) for t in self.tags},
+                **{name: require_field(record, name, object) for name in self.tags},
             },
             "fields": {name: _number(record, name) for name in self.fields},
             "timestamp_ns": record.timestamp_ms * 1_000_000 + below_ms,

@@ -36,6 +36,11 @@ class FlinkOptions:
     next one is longer (``PythonStageOperator``). Python's thread mode has no bundles, but on JDK 17
     only the first job of a TaskManager gets it; a session cluster cannot use it.
 
+    ``record_timeout_s`` bounds how long the Python steps of a stage take for one record: a longer
+    one, such as an endless loop, ends the worker process, and at the second time the record is a
+    dead letter. Checkpoints wait for it. A step that writes has no limit, because it waits for its
+    store; nor has a job on a MiniCluster, whose steps run in this process.
+
     ``savepoint`` is the state to start from: a path, a URI, or ``latest`` for the newest state of
     a job with this name; the job's ``parallelism`` may differ from that of the savepoint. The
     savepoint is not changed. ``drop_state`` names steps that the pipeline no longer has and whose
@@ -49,6 +54,7 @@ class FlinkOptions:
     bundle_s: float = 0.01
     bundle_items: int = 1000
     restarts_max: int = 100
+    record_timeout_s: float = 300.0
     savepoint: str = ""
     drop_state: tuple[str, ...] = ()
     checkpoints: str = ""

@@ -4,14 +4,17 @@ The store behind it is found by name: an entry point of the group ``sage.tsdb`` 
 Bucket and returns an open TimeSeriesStore.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
+from sage_flink.common.value_encoding import short_repr
 from sage_flink.flow.ports import BatchLimits, Refusal
 from sage_flink.tsdb.time_series_store import Point, TimeSeriesStore
 
@@ -28,7 +31,12 @@ class Bucket:
     """Points in ``store`` at ``url`` of ``org`` (empty: the settings').
 
     A sink: a record's value is a mapping with ``measurement``, ``fields`` and maybe ``tags`` and
-    ``timestamp_ns``; without the last the record's own time counts, never the wall clock.
+    ``timestamp_ns``; without the last the record's own time counts, never the wall clock. A tag
+    that is None is no tag; one that is not text is its JSON, such as ``true`` or ``["a",1]``.
+
+    A field has one type in a store, and JSON writes 20 where it means 20.0: numbers are written as
+    floats. As whole numbers are written the fields in ``integers`` and those that the bucket has as
+    whole numbers already; a number with a fraction is refused there.
     """
 
     name: str
@@ -36,12 +44,16 @@ class Bucket:
     url: str = ""
     org: str = ""
     batch: BatchLimits = field(default_factory=BatchLimits)
+    integers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         text = isinstance(self.name, str) and bool(self.name.strip())
         named = text and not self.name.startswith("_") and '"' not in self.name
         rule = "text without quotes and without _ first"
         require(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
+        known = isinstance(self.integers, tuple) and all(isinstance(n, str) for n in self.integers)
+        rule = "a tuple of names such as ('count',)"
+        require(known, f"bucket {self.name!r}", "integers", rule, self.integers, ConfigError)
 
     def open(self) -> TimeSeriesStore:
         """The store, connected; the bucket is created when it is absent, with unlimited retention.
@@ -55,7 +67,7 @@ class Bucket:
 
     def writer(self) -> "PointWriter":
         """Open the bucket for writing; raises as :meth:`open` does."""
-        return PointWriter(self.open())
+        return PointWriter(self.open(), self.integers)
 
 
 def bucket(
@@ -65,20 +77,26 @@ def bucket(
     url: str = "",
     org: str = "",
     batch: BatchLimits | None = None,
+    integers: Sequence[str] = (),
 ) -> Bucket:
-    """The bucket ``name``.
+    """The bucket ``name``; its fields ``integers`` are whole numbers.
 
     >>> bucket("ops").store
     'influxdb'
     """
-    return Bucket(name, store, url, org, batch or BatchLimits())
+    named = integers if isinstance(integers, str) else tuple(integers)  # a text is refused
+    return Bucket(name, store, url, org, batch or BatchLimits(), named)  # type: ignore[arg-type]
 
 
 class PointWriter:
     """Records into a time-series store: one point per series and time, however often written."""
 
-    def __init__(self, store: TimeSeriesStore) -> None:
-        self.store = store
+    def __init__(self, store: TimeSeriesStore, integers: Sequence[str] = ()) -> None:
+        self.store, self.integers = store, frozenset(integers)
+        self.integer_fields = {
+            measurement: self.integers | {name for name, kind in types.items() if kind is int}
+            for measurement, types in store.field_types().items()
+        }
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Append the records; those that are no point, or refused by the store, come back.
@@ -91,7 +109,7 @@ class PointWriter:
         refused: list[Refusal] = []
         for record in records:
             try:
-                points.append(point_of(record))
+                points.append(self._typed(point_of(record)))
                 owners.append(record)
             except Rejected as verdict:
                 refused.append(Refusal(record, str(verdict)))
@@ -104,6 +122,16 @@ class PointWriter:
         """Close the store; no write is pending."""
         self.store.close()
 
+    def _typed(self, point: Point) -> Point:
+        """The point with each number as what its field holds.
+
+        Raises:
+            Rejected: a number would change.
+        """
+        whole = self.integer_fields.get(point.measurement, self.integers)
+        fields = {name: _number(name, value, name in whole) for name, value in point.fields.items()}
+        return replace(point, fields=fields)
+
 
 def point_of(record: Record) -> Point:
     """The point of a record.
@@ -115,13 +143,40 @@ def point_of(record: Record) -> Point:
     if not isinstance(value, Mapping):
         got = type(value).__name__
         raise Rejected(f"value must be a mapping with 'measurement' and 'fields', got {got}")
-    tags = _mapping(value, "tags", {})
+    tags = {k: _tag(k, v) for k, v in _mapping(value, "tags", {}).items() if v is not None}
     timestamp_ns = value.get("timestamp_ns", record.timestamp_ms * 1_000_000)
     _require(isinstance(value.get("measurement"), str), "measurement", "text", value)
     whole = isinstance(timestamp_ns, int) and not isinstance(timestamp_ns, bool)
     _require(whole, "timestamp_ns", "an integer", value)
-    _require(all(isinstance(v, str) for v in tags.values()), "tags", "of text values", value)
     return Point(value["measurement"], tags, _mapping(value, "fields", None), timestamp_ns)
+
+
+def _tag(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Rejected(f"tag {name!r} must be text or JSON: {error}"[:300]) from error
+
+
+def _number(name: str, value: Any, is_whole: bool) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if is_whole:
+        if not math.isfinite(value) or value != int(value):
+            raise Rejected(f"field {name!r} holds whole numbers, got {short_repr(value)}")
+        return int(value)
+    try:
+        widened = float(value)
+    except OverflowError:
+        widened = math.inf
+    if isinstance(value, int) and (math.isinf(widened) or int(widened) != value):
+        rule = "is a float and would lose digits; name it in the bucket's `integers`"
+        raise Rejected(f"field {name!r} {rule}: {short_repr(value)}")
+    return widened
 
 
 def _mapping(value: Mapping[str, Any], key: str, default: Any) -> dict[str, Any]:

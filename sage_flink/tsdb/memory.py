@@ -12,6 +12,7 @@ from sage_flink.tsdb.bucket import Bucket
 from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
     TIME_MAX_NS,
+    TIME_MIN_NS,
     Field,
     Point,
     RefusedPoint,
@@ -53,7 +54,7 @@ class MemoryTimeSeriesStore:
         measurement: str,
         *,
         tags: Mapping[str, str] | None = None,
-        start_ns: int = 0,
+        start_ns: int = TIME_MIN_NS,
         stop_ns: int = TIME_MAX_NS,
         points_max: int = POINTS_MAX,
     ) -> list[Point]:
@@ -66,9 +67,17 @@ class MemoryTimeSeriesStore:
         ]
         return sorted(found, key=lambda point: (point.timestamp_ns, point.identity))[:points_max]
 
-    def count(self, measurement: str, start_ns: int = 0) -> int:
+    def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points match."""
         return sum(m == measurement and t >= start_ns for m, _, t in self.table.points)
+
+    def field_types(self) -> dict[str, dict[str, type]]:
+        """The type of each field of each measurement."""
+        types: dict[str, dict[str, type]] = {}
+        with self.table.lock:
+            for (measurement, name), kind in self.table.types.items():
+                types.setdefault(measurement, {})[name] = kind
+        return types
 
     def close(self) -> None:
         """The points stay for the next store of this bucket."""

@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 Field = float | int | str | bool
 #: What a query returns at most unless asked for less or more.
 POINTS_MAX = 10_000
-TIME_MAX_NS = 2**63 - 2
+#: The earliest and the latest time of a point: 1677 to 2262.
+TIME_MIN_NS, TIME_MAX_NS = -(2**63) + 2, 2**63 - 2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: What InfluxDB's line protocol cannot say: a backslash before a character that it would escape.
 _BACKSLASH = re.compile(r"\\[,= \\]|\\$")
@@ -61,7 +62,7 @@ class TimeSeriesStore(Protocol):
         measurement: str,
         *,
         tags: Mapping[str, str] | None = None,
-        start_ns: int = 0,
+        start_ns: int = TIME_MIN_NS,
         stop_ns: int = TIME_MAX_NS,
         points_max: int = POINTS_MAX,
     ) -> list[Point]:
@@ -71,8 +72,17 @@ class TimeSeriesStore(Protocol):
             StoreUnavailable: no answer; the same call may succeed later.
         """
 
-    def count(self, measurement: str, start_ns: int = 0) -> int:
+    def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points there are from ``start_ns`` on; a point with many fields counts once."""
+
+    def field_types(self) -> dict[str, dict[str, type]]:
+        """The type of each field of each measurement that has points.
+
+        A field that was written as whole numbers and as floats counts as float.
+
+        Raises:
+            StoreUnavailable: no answer; the same call may succeed later.
+        """
 
     def close(self) -> None:
         """Close the client; no write is pending."""
@@ -82,7 +92,7 @@ def flaw(point: Point) -> str:
     """Why no store can hold the point; empty when one can. The same for every store. Pure."""
     if not point.fields:
         return "point has no fields"
-    if not -(2**63) + 2 <= point.timestamp_ns <= TIME_MAX_NS:
+    if not TIME_MIN_NS <= point.timestamp_ns <= TIME_MAX_NS:
         return f"timestamp_ns {point.timestamp_ns} is out of range"
     named = {"measurement": point.measurement}
     named |= {f"tag {k!r}": k for k in point.tags} | {f"field {k!r}": k for k in point.fields}

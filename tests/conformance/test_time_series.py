@@ -3,13 +3,18 @@
 import pickle
 import string
 import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sage_flink.common import Record
 from sage_flink.tsdb import Bucket, Field, Point, TimeSeriesStore
-from sage_flink.tsdb.time_series_store import flaw
+from sage_flink.tsdb.time_series_store import TIME_MAX_NS, TIME_MIN_NS, flaw
 
 SECOND = 1_000_000_000
 NASTY = [
@@ -146,6 +151,87 @@ def test_a_field_of_another_type_is_refused_alone(
     assert sorted(r.position for r in refused) == [3, 6]
     assert {r.position: r.reason for r in refused}[6] == "point has no fields"
     assert series.count(measurement) == 7
+
+
+def test_points_before_1970_are_found(series: TimeSeriesStore, measurement: str) -> None:
+    times = [TIME_MIN_NS, -86_400 * SECOND, -1, 0, TIME_MAX_NS - 1]
+    made = [Point(measurement, {}, {"v": 1.0}, time_ns) for time_ns in times]
+
+    refused = series.append(made)
+
+    assert list(refused) == []
+    assert series.query(measurement) == made
+    assert series.count(measurement) == len(made)
+    assert series.query(measurement, start_ns=-SECOND, stop_ns=0) == [made[2]]
+
+
+def test_the_types_of_fields_are_known(series: TimeSeriesStore, measurement: str) -> None:
+    fields: dict[str, Field] = {"f": 1.5, "i": -7, "s": "x", "b": True}
+    series.append([Point(measurement, {"f": "tag"}, fields, 5)])
+
+    types = series.field_types()
+
+    assert types[measurement] == {"f": float, "i": int, "s": str, "b": bool}
+
+
+def written(points: Bucket, *values: Mapping[str, Any]) -> list[str]:
+    """The reasons of the refusals of records with these values, written at once."""
+    with closing(points.writer()) as writer:
+        refused = writer.write([Record(f"r{n}", value) for n, value in enumerate(values)])
+    return [refusal.reason for refusal in refused]
+
+
+def test_whole_numbers_and_fractions_share_a_field(
+    points: Bucket, series: TimeSeriesStore, measurement: str
+) -> None:
+    rows = [
+        {"measurement": measurement, "fields": {"price": price}, "timestamp_ns": n}
+        for n, price in enumerate([20, 20.5, 2**53 + 1, True, float("nan"), -0.0])
+    ]
+
+    refused = written(points, *rows)
+
+    assert len(refused) == 3
+    assert refused[0] == (
+        "field 'price' is a float and would lose digits; name it in the bucket's `integers`: "
+        "9007199254740993"
+    )
+    prices = [point.fields["price"] for point in series.query(measurement)]
+    assert prices == [20.0, 20.5, 0.0]
+    assert {type(price) for price in prices} == {float}
+
+
+def test_a_field_stays_whole_where_it_is_or_is_named(
+    points: Bucket, series: TimeSeriesStore, measurement: str
+) -> None:
+    series.append([Point(measurement, {}, {"old": 7}, 0)])
+    named = replace(points, integers=("count",))
+    rows = [
+        {"measurement": measurement, "fields": fields, "timestamp_ns": n}
+        for n, fields in enumerate([{"old": 8.0, "count": 2**53 + 1}, {"old": 8.5}], start=1)
+    ]
+
+    refused = written(named, *rows)
+
+    assert refused == ["field 'old' holds whole numbers, got 8.5"]
+    assert series.query(measurement)[1].fields == {"old": 8, "count": 2**53 + 1}
+
+
+def test_tags_are_text_their_json_or_absent(
+    points: Bucket, series: TimeSeriesStore, measurement: str
+) -> None:
+    tags = {"a": None, "b": True, "c": [1, "x"], "d": {"y": 1, "x": None}, "e": "None", "f": 1.0}
+    row = {"measurement": measurement, "tags": tags, "fields": {"v": 1}, "timestamp_ns": 1}
+    bad = [{**row, "tags": {"a": value}} for value in (float("nan"), b"x", object())]
+
+    refused = written(points, row, *bad)
+
+    assert len(refused) == 3
+    assert all(reason.startswith("tag 'a' must be text or JSON: ") for reason in refused)
+    (point,) = series.query(measurement)
+    assert point.tags == {
+        "b": "true", "c": '[1,"x"]', "d": '{"x":null,"y":1}', "e": "None", "f": "1.0"
+    }  # fmt: skip
 
 
 def test_an_unknown_measurement_has_no_points(series: TimeSeriesStore, measurement: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sage_connectors.milvus import DataType, MilvusClient
 from sage_connectors.milvus_schema import schema_flaws
-from sage_flink.common import ConfigError
+from sage_flink.common import ConfigError, NotFound, Record
 from sage_flink.db import Collection, RowDelete, VectorRow, collection
 from sage_flink.db.vectors import pack
 
@@ -198,3 +198,21 @@ def test_a_collection_with_another_schema_is_refused(spec: Collection, alien: Mi
 
     with pytest.raises(ConfigError, match="its key is not a field 'id'; it takes no dynamic"):
         spec.prepare()
+
+
+@pytest.mark.service
+def test_a_collection_that_is_dropped_while_it_is_written_is_a_clear_failure(
+    spec: Collection,
+) -> None:
+    writer, dropper = spec.writer(), spec.open()
+    row = Record("a", {"vector": pack([1.0] * spec.dim)})
+    assert writer.write([row]) == []
+
+    dropper.drop()
+
+    with pytest.raises(NotFound, match=f"collection '{spec.name}' was dropped, with all its rows"):
+        writer.write([row])
+    again = spec.writer()  # of the restarted job
+    assert again.write([row]) == []
+    for opened in (writer, dropper, again):
+        opened.close()

@@ -154,6 +154,67 @@ def test_a_number_too_long_to_print_is_a_dead_letter():
     assert letter.reason.startswith("KeyError: its message raised ValueError (test_stage_outputs")
 
 
+@pytest.mark.parametrize("ending", [SystemExit(3), GeneratorExit(), asyncio.CancelledError()])
+def test_what_ends_a_program_elsewhere_is_a_dead_letter(ending):
+    def leave(record):
+        raise ending
+
+    source = sage.flow.read("in", ListSource((RECORD,)))
+    graph = source.flat_map("f", leave).write("out", ListSink())
+
+    _, (letter,) = run_stage(encode(RECORD), FlatMapStep(FlatMap("f", "in", leave)))
+    outcome = asyncio.run(sage.flow.run(graph))
+
+    assert letter.reason.startswith(f"{type(ending).__name__}: ")
+    assert [failed.reason for failed in outcome.failed] == [letter.reason]
+
+
+def test_ctrl_c_ends_a_run_in_this_process():
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    source = sage.flow.read("in", ListSource((RECORD,)))
+    graph = source.flat_map("f", interrupt).write("out", ListSink())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(sage.flow.run(graph))
+
+
+def refusal_signal(element: bytes) -> bytes:
+    return msgspec.msgpack.encode({"refused": element})
+
+
+def test_an_element_that_ended_its_workers_is_a_dead_letter_of_the_first_step():
+    steps = (keep("first"), keep("second"))
+
+    out, (letter,) = run_stage(refusal_signal(encode(RECORD)), *steps)
+
+    assert out == []
+    assert (letter.step, letter.record()) == ("first", RECORD)
+    assert letter.reason.startswith("two Python workers ended while they ran first, second on")
+
+
+def test_the_result_of_a_call_that_ended_its_workers_is_a_dead_letter_of_the_call():
+    step = AnswerStep(call(Spec()))
+
+    _, (letter,) = run_stage(refusal_signal(native_result(RECORD)), step)
+
+    assert (letter.step, letter.attempts, letter.record()) == ("ask", 3, RECORD)
+
+
+def test_a_stage_is_opened_by_a_signal_without_an_output():
+    assert run_stage(b"\x80", keep("f")) == ([], [])
+
+
+def test_a_refused_element_is_counted_once():
+    stage = Stage((keep("first"), keep("second")), "job", "job")
+    stage.open(Metrics())
+
+    *_, delta = stage.process_element(refusal_signal(encode(RECORD)), None)
+
+    assert msgspec.msgpack.decode(delta) == {"first.read": 1, "first.dead_lettered": 1}
+
+
 QUESTION = b'{"model": "m", "messages": [{"role": "user", "content": "to be"}]}'
 
 

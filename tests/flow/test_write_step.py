@@ -1,12 +1,15 @@
 """The write step waits without limit while its sink is unavailable, and logs it."""
 
+import asyncio
 import logging
 
 import pytest
 from metrics import Metrics
 
-from sage_flink.common import Record, StoreUnavailable
+import sage_flink as sage
+from sage_flink.common import NotFound, Record, StoreUnavailable
 from sage_flink.common.records import encode_many
+from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import BatchLimits, Refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Beam's, of its own age
@@ -75,3 +78,56 @@ def test_an_available_store_counts_no_wait():
     list(step.outcomes(encode_many(BATCH)))
 
     assert counters["store_away_ms"].value == 0
+
+
+class RaisingSink:
+    """A sink whose client raises an error of its own at a batch with a bad value."""
+
+    batch = BatchLimits()
+
+    def __init__(self):
+        self.rows = {}
+
+    def writer(self):
+        return self
+
+    def write(self, records):
+        if any(record.value == "bad" for record in records):
+            raise ValueError("no such value")
+        self.rows.update((record.id, record.value) for record in records)
+        return []
+
+    def close(self):
+        """No resource is open."""
+
+
+def test_a_record_that_makes_the_writer_raise_is_a_dead_letter_and_the_others_are_written():
+    sink = RaisingSink()
+    step, _ = open_step(sink, [])
+
+    (failed,) = step.outcomes(encode_many(BATCH))
+
+    assert (failed.id, failed.reason) == ("b", "the writer raised ValueError: no such value")
+    assert sink.rows == {"a": 1, "c": 3}
+    assert step.emitted == 2
+
+
+def test_the_in_process_target_isolates_such_a_record_too():
+    sink = RaisingSink()
+    source = sage.flow.read("in", ListSource(tuple(BATCH)))
+
+    outcome = asyncio.run(sage.flow.run(source.write("out", sink)))
+
+    assert [failed.id for failed in outcome.failed] == ["b"]
+    assert sink.rows == {"a": 1, "c": 3}
+
+
+def test_a_fault_of_the_store_is_raised_and_no_record_is_blamed():
+    class Gone(RaisingSink):
+        def write(self, records):
+            raise NotFound("the collection was dropped")
+
+    step, _ = open_step(Gone(), [])
+
+    with pytest.raises(NotFound):
+        list(step.outcomes(encode_many(BATCH)))

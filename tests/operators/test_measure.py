@@ -19,6 +19,14 @@ def test_the_same_record_gives_the_same_point():
     assert point(record)["timestamp_ns"] // 1_000_000 == 5
 
 
+def test_tags_are_the_values_of_the_record():
+    value = {"n": 1, "lang": None, "tags": ["a"]}
+
+    (made,) = measure("chunks", fields=("n",), tags=("lang", "tags"))(Record("a", value))
+
+    assert (made["tags"]["lang"], made["tags"]["tags"]) == (None, ["a"])
+
+
 def test_records_of_one_millisecond_are_different_points():
     ids = [f"r{i}" for i in range(2000)]
     points = [point(Record(id=i, value={"tokens": 1, "text": ""})) for i in ids]

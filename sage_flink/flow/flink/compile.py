@@ -42,7 +42,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink
+from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
 from sage_flink.flow.steps import source_records
 
 #: The operator that buffers the output of a replay until the end of its input.
@@ -57,9 +57,12 @@ def compile_graph(
     settings: Settings,
     run: str = "",
     in_one_transaction: bool = False,
+    record_timeout_s: float = 0.0,
 ) -> None:
     """Add the operators of ``graph`` to ``env``; does not start the job."""
-    _Compiler(graph, env, job, settings, run or job, in_one_transaction).compile()
+    compiler = _Compiler(graph, env, job, settings, run or job, in_one_transaction)
+    compiler.record_timeout_s = record_timeout_s
+    compiler.compile()
 
 
 class _OpenStage(NamedTuple):
@@ -81,6 +84,7 @@ class _Compiler:
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
         self.run, self.in_one_transaction = run, in_one_transaction
+        self.record_timeout_s = 0.0
         self.buffered: list[tuple[DataStream, SharedSink]] = []
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
@@ -154,7 +158,8 @@ class _Compiler:
             stage = self.open_stages.pop(name)
             label = ", ".join(operator_name(step.name) for step in stage.steps)
             last = stage.steps[-1].name
-            function = Stage(stage.steps, self.job, self.run)
+            limit_s = self.record_timeout_s
+            function = Stage(stage.steps, self.job, self.run, record_timeout_s=limit_s)
             out = add_stage(stage.stream, function, label).uid(last)
             counters = function.passthrough_counters()
             self.streams[name] = self.accounting.count_stage(out, last, counters)
@@ -208,6 +213,7 @@ class _Compiler:
         return DataStream(native.wire(stream, node.name, *limits)).name(operator_name(node.name))
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
+        stream = self._within_limits(stream, name, sink)
         # A record that enters counts as written: the checkpoint that holds the count commits it.
         stream = self.accounting.count(stream, name, "read", "written")
         if self.in_one_transaction and isinstance(sink, SharedSink):
@@ -216,6 +222,15 @@ class _Compiler:
         prefix = f"sage-{self.run}-{name}"
         j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
         stream.sink_to(PySink(j_sink)).name(name).uid(name)
+
+    def _within_limits(self, stream: DataStream, name: str, sink: FlinkSink) -> DataStream:
+        if not isinstance(sink, LimitedSink):
+            return stream
+        jvm, source = get_gateway().jvm, stream._j_data_stream
+        out = sink.within_limits(jvm, source, name, job=self.job, run=self.run)
+        if name != DEAD_LETTERS:
+            self.failed.append(DataStream(out.getSideOutput(FAILED.get_java_output_tag())))
+        return DataStream(out)
 
     def _transaction_sink(self) -> None:
         """One sink in place of several native ones, so that all output shares one transaction."""

@@ -115,6 +115,11 @@ class AnswerStep(_CallEnd):
                 made = msgspec.structs.replace(made, attempts=result.attempts)
             yield made
 
+    @override
+    def refused(self, element: bytes, reason: str) -> FailedRecord:
+        result = msgspec.msgpack.decode(element, type=_NativeResult)
+        return FailedRecord(decode(result.record), self.node.name, reason, result.attempts)
+
 
 def _open_context(context: RuntimeContext, job: str, step: str) -> OpenContext:
     subtask = context.get_index_of_this_subtask()

@@ -8,8 +8,13 @@ A stage counts in line with its output. An element that passes through, one in a
 step, is counted by the Java operator behind the stage. For every other element the stage emits a
 counter delta on the same output, which that operator removes. So the counts are as exact as the
 records, at hardly any cost.
+
+A stage raises only where no record is to blame: a task that fails for one record fails for it
+again. Its operator, ``PythonStageOperator``, starts a worker that died again, and sends what ended
+two of them back as a signal, to be made a dead letter.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -23,12 +28,21 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.dead_letters import to_message
 from sage_flink.common.records import FailedRecord, Record, decode, encode
+from sage_flink.flow.flink.record_watch import RecordWatch
 from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
 #: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
+#: The first byte of a MessagePack map: a signal of the operator. Elements are arrays.
+_MAP, _MAP_MASK = 0x80, 0xF0
+
+
+class _Signal(msgspec.Struct):
+    """A signal: to make a dead letter of ``refused``; without it only to open the stage."""
+
+    refused: bytes = b""
 
 
 class Step:
@@ -47,7 +61,7 @@ class Step:
     is_last = False
 
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
-        self.name = name
+        self.name, self.counts_as = name, counts_as
         node, read, emitted = counts_as
         self.counters = [counter_name(node, count) for count in (read, emitted, "dead_lettered")]
         self.read = self.emitted = self.dead_lettered = 0
@@ -62,18 +76,31 @@ class Step:
         """The items and failures that the step makes from ``item``."""
         raise AssertionError("every step overrides this")
 
+    def refused(self, element: bytes, reason: str) -> FailedRecord:
+        """The record of an element that the stage of this step cannot take."""
+        return FailedRecord(decode(element), self.counts_as[0], reason)
+
 
 class Stage(ProcessFunction):  # type: ignore[misc]
     """A chain of steps in one operator, counted separately.
 
     Its dead letters belong to ``job``; ``run`` is the Flink job it runs in, a different one in a
-    replay. Without ``counted`` it emits no counter deltas, since no operator would remove them.
+    replay. Without ``counted`` it emits no counter deltas, since no operator would remove them. A
+    worker in which an element takes longer than ``record_timeout_s`` ends; a stage that writes has
+    no such limit, because it waits for its store.
     """
 
     def __init__(
-        self, steps: tuple[Step, ...], job: str, run: str, *, counted: bool = True
+        self,
+        steps: tuple[Step, ...],
+        job: str,
+        run: str,
+        *,
+        counted: bool = True,
+        record_timeout_s: float = 0.0,
     ) -> None:
         self.steps, self.job, self.run, self.counted = steps, job, run, counted
+        self.watch = RecordWatch(0.0 if self.writes else record_timeout_s)
         for step in steps:
             step.is_last = step is steps[-1]
         self.resources: ExitStack | None = None
@@ -89,6 +116,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
             for step in self.steps:
                 step.open(runtime_context, self.job)
                 resources.callback(step.close)
+            resources.enter_context(self.watch)
             self.resources = resources.pop_all()
 
     def close(self) -> None:
@@ -103,11 +131,35 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         outputs = 0
         for step in self.steps:
             step.read = step.emitted = step.dead_lettered = 0
-        for out in self._from(0, decode(value) if self.steps[0].takes_records else value):
+        self.watch.started_s = time.monotonic()
+        for out in self._outputs(value):
             outputs += isinstance(out, bytes)
             yield out
+        self.watch.started_s = 0.0
         if self.counted and (delta := self._counter_delta(outputs)):
             yield msgspec.msgpack.encode(delta)
+
+    def _outputs(self, value: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
+        if value[0] & _MAP_MASK != _MAP:
+            return self._from(0, decode(value) if self.steps[0].takes_records else value)
+        signal = msgspec.msgpack.decode(value, type=_Signal)
+        return self._refused(signal.refused) if signal.refused else iter(())
+
+    def _refused(self, element: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
+        first = self.steps[0]
+        first.read = first.dead_lettered = 1
+        names = ", ".join(step.name for step in self.steps)
+        limit = (
+            f", or it took longer than {self.watch.timeout_s:g} s" if self.watch.timeout_s else ""
+        )
+        reason = (
+            f"two Python workers ended while they ran {names} on this record: a crash in native "
+            f"code, os._exit, or the machine out of memory{limit}; see `sage logs taskmanager`"
+        )
+        yield self._dead_letter(first.refused(element, reason))
+
+    def _dead_letter(self, failed: FailedRecord) -> tuple[OutputTag, bytes]:
+        return FAILED, encode(to_message(failed, self.job, self.run))
 
     def _counter_delta(self, outputs: int) -> dict[str, int]:
         """The counts of this element minus those of ``outputs`` records that pass through."""
@@ -135,7 +187,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         for out in step.outcomes(item):
             if isinstance(out, FailedRecord):
                 step.dead_lettered += 1
-                yield FAILED, encode(to_message(out, self.job, self.run))
+                yield self._dead_letter(out)
             else:
                 step.emitted += 1
                 yield from self._from(at + 1, out)
@@ -144,15 +196,12 @@ class Stage(ProcessFunction):  # type: ignore[misc]
 def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
     """The output of ``stage`` on ``stream``, under its name.
 
-    A stage that writes is PyFlink's own operator; every other one is a subclass of it in Java that
-    bounds the cost of bundles.
+    It is PyFlink's process operator with what ``PythonStageOperator`` adds.
     """
-    if stage.writes:
-        return stream.process(stage, BYTES).name(name)
     # Not at the top: this imports all of Apache Beam, which takes a second.
     from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
 
     kind = UserDefinedDataStreamFunction.PROCESS
     operator, _ = _get_one_input_stream_operator(stream, stage, kind, BYTES)
     native = get_gateway().jvm.org.sage.flink.python.PythonStageOperator
-    return DataStream(native.wire(stream._j_data_stream, operator, name))
+    return DataStream(native.wire(stream._j_data_stream, operator, name, stage.writes))

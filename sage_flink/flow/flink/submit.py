@@ -84,8 +84,15 @@ def submit(
         one_transaction(graph)
     options = _with_state_paths(options, name, settings)
     env = environment(options, settings)
-    one = in_one_transaction
-    compile_graph(graph, env, job=job or name, settings=settings, run=name, in_one_transaction=one)
+    compile_graph(
+        graph,
+        env,
+        job=job or name,
+        settings=settings,
+        run=name,
+        in_one_transaction=in_one_transaction,
+        record_timeout_s=options.record_timeout_s,
+    )
     # Not env.execute_async: the plan that is checked is the plan that is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
     _need_state_fits(plan, options)

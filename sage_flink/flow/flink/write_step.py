@@ -12,6 +12,7 @@ from sage_flink.common.errors import OperatorNeeded, Retryable
 from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
+from sage_flink.flow.writes import write_all
 
 LOG = logging.getLogger(__name__)
 #: The longest pause before the next attempt at an unavailable store.
@@ -65,6 +66,11 @@ class WriteStep(Step):
         for refusal in refused:
             yield FailedRecord(refusal.record, self.name, refusal.reason)
 
+    @override
+    def refused(self, element: bytes, reason: str) -> FailedRecord:
+        (record,) = decode_many(element)
+        return FailedRecord(record, self.name, reason)
+
     def _store(self, records: list[Record]) -> Sequence[Refusal]:
         started_s = time.monotonic()
         refused = self.retry(self._write, records)
@@ -75,7 +81,7 @@ class WriteStep(Step):
     def _write(self, records: list[Record]) -> Sequence[Refusal]:
         if self.writer is None:
             self.writer = self.sink.writer()
-        return self.writer.write(records)
+        return write_all(self.writer, records)
 
     def _log_wait(self, attempt: tenacity.RetryCallState) -> None:
         assert attempt.outcome is not None
@@ -96,6 +102,10 @@ class SingleRecordBatchStep(Step):
     @override
     def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
         yield encode_many([item])
+
+    @override
+    def refused(self, element: bytes, reason: str) -> FailedRecord:
+        raise OperatorNeeded(f"a dead letter cannot be written: {reason}")
 
 
 class DeadLetterWriteStep(WriteStep):

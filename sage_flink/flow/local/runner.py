@@ -32,6 +32,7 @@ from sage_flink.flow.lifecycle import close, is_openable, open_copy
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
 from sage_flink.flow.steps import catch_failure, flat_map, source_records
+from sage_flink.flow.writes import write_all
 
 T = TypeVar("T")
 
@@ -213,7 +214,7 @@ class _Run:
     async def write(self, node: Write, records: list[Record]) -> None:
         async with self.locks[node.name]:  # a writer is called by one thread at a time
             writer = self.writers.get(node.name) or await self.open_writer(node)
-            refused = await asyncio.to_thread(writer.write, records)
+            refused = await asyncio.to_thread(write_all, writer, records)
         lost = {refusal.record.id for refusal in refused}
         upserts = (record for record in records if record.kind == "upsert")
         self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]

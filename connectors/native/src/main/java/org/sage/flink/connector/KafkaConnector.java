@@ -13,7 +13,9 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetRes
 public final class KafkaConnector {
 
     /** Limit on a record, for sources and sinks; the broker's own limit may be lower. */
-    private static final String BYTES_MAX = String.valueOf(32 << 20);
+    static final int RECORD_BYTES_MAX = 32 << 20;
+
+    private static final String BYTES_MAX = String.valueOf(RECORD_BYTES_MAX);
 
     private KafkaConnector() {}
 

@@ -1,21 +1,42 @@
 package org.sage.flink.python;
 
+import java.util.ArrayList;
+import java.util.List;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.java.tuple.Tuple3;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.python.PythonOptions;
+import org.apache.flink.python.metric.process.FlinkMetricContainer;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.functions.python.DataStreamPythonFunctionInfo;
 import org.apache.flink.streaming.api.operators.python.process.AbstractExternalDataStreamPythonFunctionOperator;
 import org.apache.flink.streaming.api.operators.python.process.ExternalPythonProcessOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.apache.flink.util.ExceptionUtils;
+import org.sage.flink.wire.StageSignal;
+import org.sage.flink.wire.WireBatch;
 
 /**
- * PyFlink's process operator with a bound on the share of time that its bundles cost. A bundle is
- * {@code python.fn-execution.bundle.time} long; in a task that is never idle it is four times as
- * long as the end of the last one took, so that ends take a fifth of the time at most. 25 bundle
- * times are the most, because an end may have waited for a slow consumer. Not for a stage that
- * writes: its ends are the writes themselves.
+ * PyFlink's process operator for elements that are {@code byte[]}, with two differences.
+ *
+ * <p><b>A worker that dies does not fail the task.</b> The operator keeps the elements of the current
+ * bundle, and emits the bundle's results when it ends, not before. When the worker dies (a crash in
+ * native code, {@code os._exit}, the kernel out of memory), the operator drops the results, starts a
+ * worker process of its own and gives it the elements again, one at a time. An element that ends
+ * that one too is refused: it goes to the stage as a {@link StageSignal}, which makes it a dead letter. Of an
+ * element that is a batch the records are tried one by one. Nothing of the bundle was emitted, so
+ * delivery is still exactly once. Operators in other tasks of the slot shared the first process;
+ * they get their own in the same way, without a refusal.
+ *
+ * <p>What Python raises still fails the task: a stage raises only for faults that are not of one
+ * record. So does a worker that dies before it gets an element.
+ *
+ * <p><b>The share of time that bundles cost is bounded.</b> A bundle is {@code
+ * python.fn-execution.bundle.time} long; in a task that is never idle it is four times as long as
+ * the end of the last one took, so that ends take a fifth of the time at most. 25 bundle times are
+ * the most, because an end may have waited for a slow consumer. Not for a stage that writes: its
+ * ends are the writes themselves.
  *
  * <p>A task that waits for records has nothing to catch up with, and longer bundles would only delay
  * them: on a slow machine a call took 160 ms longer instead of 59.
@@ -32,9 +53,19 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
 
     private static final int ENDS_PER_BUNDLE = 4;
     private static final int LONGEST_IN_BUNDLE_TIMES = 25;
+    /** A bundle ends when its elements have so many bytes: they are kept until then. */
+    private static final long BUNDLE_BYTES_MAX = 4 << 20;
+    /** How Beam reports what Python raised; after any other error the worker is gone. */
+    private static final String RAISED_IN_PYTHON = "Error received from SDK harness";
 
     private final TypeInformation<IN> inputType;
+    private final boolean writes;
 
+    private transient List<StreamRecord<IN>> bundle;
+    private transient List<Tuple3<String, byte[], Integer>> results;
+    private transient FlinkMetricContainer metrics;
+    private transient long bundleBytes;
+    private transient int bundleItemsMax;
     private transient long delayMs;
     private transient long idleAtEndMs;
 
@@ -42,14 +73,23 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             Configuration config,
             DataStreamPythonFunctionInfo function,
             TypeInformation<IN> inputType,
-            TypeInformation<OUT> outputType) {
+            TypeInformation<OUT> outputType,
+            boolean writes) {
         super(config, function, inputType, outputType);
         this.inputType = inputType;
+        this.writes = writes;
     }
 
-    /** The output of {@code operator}'s function on {@code stream}. */
+    /**
+     * The output of {@code operator}'s function on {@code stream}.
+     *
+     * @param writes whether the function writes to a sink: its elements are batches then
+     */
     public static <IN, OUT> SingleOutputStreamOperator<OUT> wire(
-            DataStream<IN> stream, ExternalPythonProcessOperator<IN, OUT> operator, String name) {
+            DataStream<IN> stream,
+            ExternalPythonProcessOperator<IN, OUT> operator,
+            String name,
+            boolean writes) {
         TypeInformation<OUT> outputType = operator.getProducedType();
         return stream.transform(
                 name,
@@ -58,7 +98,17 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                         operator.getConfiguration(),
                         operator.getPythonFunctionInfo(),
                         stream.getType(),
-                        outputType));
+                        outputType,
+                        writes));
+    }
+
+    @Override
+    public void open() throws Exception {
+        bundle = new ArrayList<>();
+        results = new ArrayList<>();
+        super.open();
+        bundleItemsMax = maxBundleSize;
+        maxBundleSize = Integer.MAX_VALUE; // its end must not come from within processElement
     }
 
     @Override
@@ -67,17 +117,158 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             lastFinishBundleTime -= delayMs;
             delayMs = 0;
         }
-        super.processElement(element);
+        bundle.add(element.copy(element.getValue()));
+        bundleBytes += bytes(element).length;
+        try {
+            super.processElement(element);
+        } catch (Exception failure) {
+            runAgain(failure);
+            emitBundle();
+            return;
+        }
+        if (bundle.size() >= bundleItemsMax || bundleBytes >= BUNDLE_BYTES_MAX) {
+            invokeFinishBundle();
+        }
     }
 
     @Override
     protected void invokeFinishBundle() throws Exception {
+        if (bundle.isEmpty()) {
+            return;
+        }
         long startMs = getProcessingTimeService().getCurrentProcessingTime();
-        super.invokeFinishBundle();
+        try {
+            finishBundle();
+        } catch (Exception failure) {
+            runAgain(failure);
+        }
+        emitBundle();
         long endMs = getProcessingTimeService().getCurrentProcessingTime();
-        delayMs = delay(endMs - startMs, config.get(PythonOptions.MAX_BUNDLE_TIME_MILLS));
-        idleAtEndMs = idleMs();
-        lastFinishBundleTime += delayMs;
+        if (!writes) {
+            delayMs = delay(endMs - startMs, config.get(PythonOptions.MAX_BUNDLE_TIME_MILLS));
+            idleAtEndMs = idleMs();
+            lastFinishBundleTime += delayMs;
+        }
+    }
+
+    /** Keeps the result until its bundle ends. */
+    @Override
+    public void emitResult(Tuple3<String, byte[], Integer> result) {
+        results.add(Tuple3.of(result.f0, result.f1, result.f2));
+    }
+
+    private void emitBundle() throws Exception {
+        List<Tuple3<String, byte[], Integer>> ended = results;
+        results = new ArrayList<>();
+        bundle.clear();
+        bundleBytes = 0;
+        for (Tuple3<String, byte[], Integer> result : ended) {
+            super.emitResult(result);
+        }
+        if (bundleFinishedCallback != null) {
+            bundleFinishedCallback.run();
+            bundleFinishedCallback = null;
+        }
+    }
+
+    /** Makes the results of the bundle again, in a new worker, which gets one element at a time. */
+    private void runAgain(Exception failure) throws Exception {
+        requireDeath(failure);
+        LOG.warn("The Python worker died; its {} elements run alone", bundle.size(), failure);
+        results.clear();
+        startWorker();
+        for (StreamRecord<IN> element : bundle) {
+            if (runAlone(element)) {
+                continue;
+            }
+            List<byte[]> records = writes ? WireBatch.split(bytes(element)) : List.of(bytes(element));
+            for (byte[] record : records) {
+                if (records.size() == 1 || !runAlone(with(element, record))) {
+                    refuse(with(element, record));
+                }
+            }
+        }
+    }
+
+    /** Whether the worker survives the element; if not its results are dropped and a new one runs. */
+    private boolean runAlone(StreamRecord<IN> element) throws Exception {
+        int before = results.size();
+        try {
+            run(element);
+            return true;
+        } catch (Exception failure) {
+            requireDeath(failure);
+            results.subList(before, results.size()).clear();
+            startWorker();
+            return false;
+        }
+    }
+
+    private void refuse(StreamRecord<IN> element) throws Exception {
+        LOG.error("An element of {} bytes ended two Python workers", bytes(element).length);
+        run(with(element, StageSignal.refused(bytes(element))));
+    }
+
+    private void run(StreamRecord<IN> element) throws Exception {
+        super.processElement(element);
+        finishBundle();
+    }
+
+    /** Ends the worker's bundle; the watermark waits for the results, which are emitted later. */
+    private void finishBundle() throws Exception {
+        Runnable watermark = bundleFinishedCallback;
+        bundleFinishedCallback = null;
+        try {
+            super.invokeFinishBundle();
+        } finally {
+            bundleFinishedCallback = watermark;
+        }
+    }
+
+    /** Starts a process for this operator alone and opens the stage in it. */
+    private void startWorker() throws Exception {
+        elementCount = 0;
+        baos.reset();
+        try {
+            pythonFunctionRunner.close();
+        } catch (Exception e) {
+            LOG.info("The dead Python worker could not be closed", e);
+        }
+        // Without managed memory PyFlink shares no process among the operators of a slot.
+        Configuration own = new Configuration(config);
+        own.set(PythonOptions.USE_MANAGED_MEMORY, false);
+        pythonFunctionRunner = createPythonFunctionRunner();
+        pythonFunctionRunner.open(own);
+        run(with(new StreamRecord<>(null), StageSignal.OPEN));
+    }
+
+    /** One container for all workers of the operator: metrics keep their names and their values. */
+    @Override
+    protected FlinkMetricContainer getFlinkMetricContainer() {
+        if (metrics == null) {
+            metrics = super.getFlinkMetricContainer();
+        }
+        return metrics;
+    }
+
+    private void requireDeath(Exception failure) throws Exception {
+        boolean raised =
+                ExceptionUtils.findThrowableWithMessage(failure, RAISED_IN_PYTHON).isPresent()
+                        || ExceptionUtils.findThrowable(failure, InterruptedException.class).isPresent()
+                        || ExceptionUtils.findThrowable(failure, Error.class).isPresent();
+        if (raised || getContainingTask().isCanceled()) {
+            throw failure;
+        }
+    }
+
+    /** The wire form of the element: all elements are {@code byte[]}, whatever {@code IN} is. */
+    private byte[] bytes(StreamRecord<IN> element) {
+        return (byte[]) (Object) element.getValue();
+    }
+
+    @SuppressWarnings("unchecked")
+    private StreamRecord<IN> with(StreamRecord<IN> element, byte[] bytes) {
+        return element.copy((IN) (Object) bytes);
     }
 
     /** The milliseconds that the task has waited for records since its start. */
@@ -100,6 +291,6 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     @Override
     public <T> AbstractExternalDataStreamPythonFunctionOperator<T> copy(
             DataStreamPythonFunctionInfo function, TypeInformation<T> outputType) {
-        return new PythonStageOperator<>(config, function, inputType, outputType);
+        return new PythonStageOperator<>(config, function, inputType, outputType, writes);
     }
 }

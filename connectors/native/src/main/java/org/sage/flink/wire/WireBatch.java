@@ -1,7 +1,13 @@
 package org.sage.flink.wire;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import org.msgpack.core.MessagePack;
+import org.msgpack.core.MessagePackException;
+import org.msgpack.core.MessageUnpacker;
 
 /** The wire form of a batch: a MessagePack array of wire records. */
 public final class WireBatch {
@@ -30,5 +36,27 @@ public final class WireBatch {
         batch.put(header.flip());
         records.forEach(batch::put);
         return batch.array();
+    }
+
+    /**
+     * The records of a batch, each as a batch of one.
+     *
+     * @throws IllegalArgumentException when the bytes are not a batch
+     */
+    public static List<byte[]> split(byte[] batch) {
+        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(batch)) {
+            int size = unpacker.unpackArrayHeader();
+            List<byte[]> records = new ArrayList<>(size);
+            int from = (int) unpacker.getTotalReadBytes();
+            for (int i = 0; i < size; i++) {
+                unpacker.skipValue();
+                int to = (int) unpacker.getTotalReadBytes();
+                records.add(encode(List.of(Arrays.copyOfRange(batch, from, to)), to - from));
+                from = to;
+            }
+            return records;
+        } catch (IOException | MessagePackException e) {
+            throw new IllegalArgumentException("not a batch: " + e.getMessage(), e);
+        }
     }
 }

@@ -184,7 +184,7 @@ public record WireRecord(
                         + "; encode it in a step before");
     }
 
-    private static Map<String, byte[]> unpackHeaders(MessageUnpacker unpacker) throws IOException {
+    static Map<String, byte[]> unpackHeaders(MessageUnpacker unpacker) throws IOException {
         int size = unpacker.unpackMapHeader();
         Map<String, byte[]> headers = new LinkedHashMap<>();
         for (int i = 0; i < size; i++) {

@@ -1,0 +1,33 @@
+package org.sage.flink.wire;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import org.msgpack.core.MessageBufferPacker;
+import org.msgpack.core.MessagePack;
+
+/**
+ * What a Python stage gets in place of an element. Its wire form is a MessagePack map, by whose first
+ * byte the stage distinguishes it from elements, which are arrays: empty, or {@code {"refused":
+ * element bin}}.
+ */
+public final class StageSignal {
+
+    /** Opens the stage and has no output. */
+    public static final byte[] OPEN = {(byte) 0x80};
+
+    private StageSignal() {}
+
+    /** Tells the stage to make a dead letter of an element, which ended the workers that had it. */
+    public static byte[] refused(byte[] element) {
+        try (MessageBufferPacker packer =
+                new MessagePack.PackerConfig()
+                        .withBufferSize(element.length + 64)
+                        .newBufferPacker()) {
+            packer.packMapHeader(1).packString("refused");
+            WireRecord.packBytes(packer, element);
+            return packer.toByteArray();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a packer over memory does no input or output
+        }
+    }
+}
