@@ -273,6 +273,12 @@ AVRO = [
     Vector(None, (delete("k"),), b"k"),
 ]
 AVRO_NAN = [Vector(struct.pack("<d", float("inf")), (upsert("t/0/0", float("inf")),))]
+AVRO_RECURSIVE = '{"type": "record", "name": "L", "fields": [{"name": "n", "type": ["null", "L"]}]}'
+RECURSIVE = [
+    Vector(b"\x02\x00", (upsert("t/0/0", {"n": {"n": None}}),)),
+    Vector(b"\x02" * 110 + b"\x00", "nested more than 100 deep"),
+    Vector(b"\x02" * 500_000 + b"\x00", "not Avro of its schema: RecursionError"),
+]
 PROTO_SCHEMA = """syntax = "proto3";
 package wood;
 import "google/protobuf/timestamp.proto";
@@ -342,6 +348,7 @@ VECTORS: dict[str, tuple[Any, list[Vector]]] = {
     "debezium-types": (Debezium(), DEBEZIUM_TYPES),
     "cloud-events": (CloudEvents(), CLOUD_EVENTS),
     "avro": (Avro(AVRO_SCHEMA, fields=_TYPED), AVRO),
+    "avro-recursive": (Avro(AVRO_RECURSIVE), RECURSIVE),
     "avro-infinity": (Avro('"double"'), AVRO_NAN),
     "protobuf": (Protobuf(PROTO_SCHEMA, fields=_TYPED), PROTOBUF),
 }

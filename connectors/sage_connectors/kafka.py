@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from sage_connectors.formats import Format
+from sage_connectors.formats import Debezium, Format
 from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
 from sage_connectors.kafka_connection import addresses, servers_of
 from sage_flink.common.errors import ConfigError
@@ -56,6 +56,9 @@ class Kafka:
         if self.servers:
             addresses(self.servers)
         require(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
+        several = isinstance(self.format, Debezium) and "," in self.topic
+        one = "of one topic where it is debezium: rows of two tables may share an id"
+        require(not several, where, "format", one, self.topic, ConfigError)
         for field, word, words in (
             ("start", self.start, get_args(Start)),
             ("delivery", self.delivery, get_args(Delivery)),

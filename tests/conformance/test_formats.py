@@ -1,11 +1,12 @@
 """Formats on both targets: the same records, the same dead letters, a table in step."""
 
 import asyncio
+import json
 import struct
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,8 @@ from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
 from waiting import wait_until
 
 import sage_flink as sage
-from sage_connectors import Debezium, Fields
+from sage_connectors import Debezium, Fields, Json, kafka
+from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
 from sage_flink.common import Record
 from sage_flink.common.dead_letters import from_message
 from sage_flink.db import Collection, collection
@@ -109,6 +111,12 @@ def stale_and_missing(log: ChangeLog, index: Collection) -> tuple[int, int]:
     assert len(hits) == len(held)
     stale = [id_ for id_, row in held.items() if table.get(id_) != row]
     return len(stale), len(table.keys() - held.keys())
+
+
+def table_of(messages: Iterable[Record]) -> dict[str, Any]:
+    """The rows of a compacted topic: the last value of each key, and none after a tombstone."""
+    last = {json.loads(message.key or b"")["id"]: message.value for message in messages}
+    return {str(id_): json.loads(value) for id_, value in last.items() if value is not None}
 
 
 @pytest.fixture
@@ -208,6 +216,27 @@ class TestOnFlink:
         assert missing == 0
         assert failed.read_records() == []
         assert (stale == 0) is deletes
+
+    @pytest.mark.service
+    def test_a_topic_of_changes_becomes_a_compacted_topic_of_rows(self) -> None:
+        log, number = change_log(300), uuid.uuid4().hex
+        changes, rows, dead = (f"{kind}-{number}" for kind in ("changes", "rows", "dead"))
+        for topic in (changes, rows, dead):
+            ensure_topic(topic)
+        feed(changes, [*log.messages, (b'{"id": 1}', b"not a change")])
+        source = kafka(changes, bounded=True, format=Debezium())
+        graph = sage.flow.read("trees", source).write("out", kafka(rows, format=Json()))
+
+        sage.flow.submit(
+            graph.dead_letters_to(kafka(dead)), name=f"changes-{number}", options=self.options
+        )
+        wait_until(lambda: len(list(drain(dead))) == 1, 120, "the dead letter")
+        wait_until(lambda: table_of(drain(rows)) == log.table, 120, "the rows")
+
+        (letter,) = map(from_message, drain(dead))
+        assert (letter.step, letter.message.value) == ("trees", b"not a change")
+        for topic in (changes, rows, dead):
+            delete_topic(topic)
 
     def is_settled(self, log: ChangeLog, index: Collection) -> bool:
         before = stale_and_missing(log, index)

@@ -3,13 +3,12 @@
 Source: Apache Avro specification 1.12, "Schema Resolution" and "Binary encoding".
 """
 
-import functools
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+from sage_connectors.formats.avro_schema import Parsed, parsed
 from sage_connectors.formats.avro_values import for_fastavro
 from sage_connectors.formats.carried import carried
 from sage_connectors.formats.fields import Fields
@@ -28,22 +27,6 @@ from sage_connectors.formats.schema_registry import (
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.formats import Decoder, Encoder
-
-#: Debezium's and Connect's types that Avro's logical types say as well.
-_CONNECT_TYPES = {
-    "io.debezium.time.Date": "date",
-    "io.debezium.time.Time": "time-millis",
-    "io.debezium.time.MicroTime": "time-micros",
-    "io.debezium.time.Timestamp": "local-timestamp-millis",
-    "io.debezium.time.MicroTimestamp": "local-timestamp-micros",
-}
-
-
-class Parsed(NamedTuple):
-    """A schema as fastavro takes it, and the types that it names."""
-
-    schema: Any
-    named: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,7 +65,7 @@ class Avro:
         elif not self.schema or self.schema == LATEST:
             raise ConfigError("avro: needs schema, or the URL of a schema registry as registry")
         if self.schema and self.schema != LATEST:
-            _parsed(Schema("AVRO", self.schema))
+            parsed(Schema("AVRO", self.schema))
 
     @property
     def emits_deletes(self) -> bool:
@@ -104,7 +87,7 @@ class Avro:
         """Upserts into messages; registers the schema, or looks it up."""
         if not self.schema or self.schema == LATEST:
             raise ConfigError("avro: needs its own schema to be written")
-        parsed = _parsed(Schema("AVRO", self.schema))
+        schema = parsed(Schema("AVRO", self.schema))
         subject = self.subject or f"{topic}-value"
         id_ = (
             registered(self.registry, subject, self.schema, "AVRO", register=self.register)
@@ -113,14 +96,14 @@ class Avro:
         )
 
         def encode(record: Record) -> bytes:
-            payload = _written(record.value, parsed)
+            payload = _written(record.value, schema)
             return payload if id_ is None else frame(id_, payload)
 
         return encode
 
     def trees(self) -> Callable[[Record], Any]:
         """The function from a message to the tree of its value."""
-        own = None if self.schema in ("", LATEST) else _parsed(Schema("AVRO", self.schema))
+        own = None if self.schema in ("", LATEST) else parsed(Schema("AVRO", self.schema))
         if not self.registry:
             assert own is not None
             return lambda message: _read(require_bytes(message.value), own, own)
@@ -132,7 +115,7 @@ class Avro:
             if self.schema == LATEST:
                 subject = self.subject or f"{topic_of(message)}-value"
                 if (subject, data.schema_id) not in readers:
-                    readers[subject, data.schema_id] = _parsed(latest(self.registry, subject)[1])
+                    readers[subject, data.schema_id] = parsed(latest(self.registry, subject)[1])
                 reader = readers[subject, data.schema_id]
             return self._tree(data, reader)
 
@@ -143,7 +126,7 @@ class Avro:
         return lambda message: self._tree(framed(message.key), None)
 
     def _tree(self, data: Framed, reader: Parsed | None) -> Any:
-        writer = _parsed(schema_by_id(self.registry, data.schema_id, "AVRO"))
+        writer = parsed(schema_by_id(self.registry, data.schema_id, "AVRO"))
         return _read(data.payload, writer, reader or writer)
 
 
@@ -152,49 +135,11 @@ def topic_of(message: Record) -> str:
     return message.id.rsplit("/", 2)[0]
 
 
-@functools.lru_cache(1_000)
-def _parsed(schema: Schema) -> Parsed:
-    """The schema for fastavro.
-
-    Raises:
-        ConfigError: it is not a schema of Avro, or fastavro is missing.
-    """
-    try:
-        import fastavro
-    except ModuleNotFoundError as error:
-        raise ConfigError("fastavro is missing: pip install 'sage-flink[kafka]'") from error
-    named: dict[str, Any] = {}
-    flaws = (ValueError, TypeError, KeyError, RecursionError, AttributeError)
-    try:
-        for reference in schema.references:
-            fastavro.parse_schema(_logical(json.loads(reference.text)), named_schemas=named)
-        tree = _logical(json.loads(schema.text))
-        return Parsed(fastavro.parse_schema(tree, named_schemas=named), named)
-    except (*flaws, fastavro.schema.SchemaParseException) as error:
-        raise ConfigError(f"avro: not a schema: {type(error).__name__}: {error}") from error
-
-
-def _logical(schema: Any) -> Any:
-    """The schema with Debezium's types as logical types of Avro, so that both read alike."""
-    if isinstance(schema, list):
-        return [_logical(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {
-        name: _logical(below) if name in ("type", "fields", "items", "values") else below
-        for name, below in schema.items()
-    }
-    known = _CONNECT_TYPES.get(str(schema.get("connect.name")))
-    return {**made, "logicalType": known} if known and "logicalType" not in schema else made
-
-
 def _read(payload: bytes, writer: Parsed, reader: Parsed) -> Any:
-    import fastavro
-
     source = io.BytesIO(payload)
-    target = None if reader is writer else reader.schema
+    target = None if reader is writer else reader.tree
     try:
-        tree = fastavro.schemaless_reader(source, writer.schema, target)
+        tree = writer.reader(source, writer.tree, target)
     except Exception as error:  # fastavro raises what its readers raise: EOFError, IndexError, ...
         raise Rejected(f"not Avro of its schema: {type(error).__name__}: {error}") from error
     if left := len(payload) - source.tell():
@@ -204,13 +149,13 @@ def _read(payload: bytes, writer: Parsed, reader: Parsed) -> Any:
     return carried(tree)
 
 
-def _written(value: Any, parsed: Parsed) -> bytes:
+def _written(value: Any, schema: Parsed) -> bytes:
     import fastavro
 
     target = io.BytesIO()
     try:
-        ready = for_fastavro(value, parsed.schema, parsed.named)
-        fastavro.schemaless_writer(target, parsed.schema, ready, strict_allow_default=True)
+        ready = for_fastavro(value, schema.tree, schema.named)
+        fastavro.schemaless_writer(target, schema.tree, ready, strict_allow_default=True)
     except Exception as error:  # as above: ValueError, TypeError, KeyError, struct.error, ...
         raise Rejected(
             f"the value is not of the schema: {type(error).__name__}: {error}"

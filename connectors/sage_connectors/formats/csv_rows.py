@@ -10,6 +10,8 @@ from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.formats import Decoder
 
+FIELD_CHARS_MAX = 32 << 20
+
 
 @dataclass(frozen=True)
 class Csv:
@@ -45,6 +47,7 @@ class Csv:
 
     def decoder(self) -> Decoder:
         """Messages into records."""
+        csv.field_size_limit(FIELD_CHARS_MAX)  # of the whole process; Python's own is 128 KiB
 
         def decode(message: Record) -> tuple[Record, ...]:
             if message.value is None:
