@@ -7,12 +7,40 @@ The stores ``sage_connectors.milvus`` and ``sage_connectors.influxdb`` are found
 from typing import TYPE_CHECKING, Any
 
 from sage_connectors.files import DecodeFile, Files, files
+from sage_connectors.formats import (
+    Avro,
+    CloudEvents,
+    Csv,
+    Debezium,
+    Fields,
+    Json,
+    Protobuf,
+    Raw,
+    Text,
+)
 from sage_connectors.kafka import Kafka, kafka
 
 if TYPE_CHECKING:
     from sage_connectors.http import HttpPool, http_pool
 
-__all__ = ["DecodeFile", "Files", "HttpPool", "Kafka", "files", "http_pool", "kafka"]
+__all__ = [
+    "Avro",
+    "CloudEvents",
+    "Csv",
+    "Debezium",
+    "DecodeFile",
+    "Fields",
+    "Files",
+    "HttpPool",
+    "Json",
+    "Kafka",
+    "Protobuf",
+    "Raw",
+    "Text",
+    "files",
+    "http_pool",
+    "kafka",
+]
 
 
 def __getattr__(name: str) -> Any:

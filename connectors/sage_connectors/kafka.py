@@ -3,8 +3,9 @@
 ``kafka("documents")`` is a value for both ends of a pipeline; the Java connector does the work. In
 its topic and group ``{job}`` is the name under which the job runs, so that two jobs of one pipeline
 share neither offsets nor dead letters. A
-record read is ``topic/partition/offset`` by name, its value the raw bytes. The plain client for
-tools and tests is ``sage_connectors.kafka_client``.
+record read is ``topic/partition/offset`` by name, its value the raw bytes; with a ``format``, see
+``sage_connectors.formats``, messages are decoded and encoded. The plain client for tools and tests
+is ``sage_connectors.kafka_client``.
 """
 
 import logging
@@ -12,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from sage_connectors.formats import Debezium, Format
 from sage_connectors.kafka_client import (
     RECORD_BYTES_MAX,
     ensure_topic,
@@ -41,9 +43,10 @@ class Kafka:
     job's first run (``committed``: the group's offsets, earliest where it has none), and
     ``bounded`` ends at the offsets that are the latest when the job starts. As a sink:
     ``exactly_once`` is visible to readers of committed records at the next checkpoint,
-    ``at_least_once`` immediately, and may be doubled after a crash; values must be bytes, text or
-    None, the key is the record's key, else its id. A record that the topic does not take, because
-    it is larger than its ``max.message.bytes``, or its value is another one, is a dead letter.
+    ``at_least_once`` immediately, and may be doubled after a crash; without a format values must be
+    bytes, text or None; the key is the record's key, else its id. A record that the topic does not
+    take, because it is larger than its ``max.message.bytes``, or its value is another one, is a
+    dead letter.
     """
 
     topic: str
@@ -52,6 +55,7 @@ class Kafka:
     start: Start = "committed"
     bounded: bool = False
     delivery: Delivery = "exactly_once"
+    format: Format | None = None
 
     def __post_init__(self) -> None:
         where, text = f"kafka {self.topic!r}", (self.topic, self.servers, self.group)
@@ -62,11 +66,19 @@ class Kafka:
         if self.servers:
             addresses(self.servers)
         require(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
+        several = isinstance(self.format, Debezium) and "," in self.topic
+        one = "of one topic where it is debezium: rows of two tables may share an id"
+        require(not several, where, "format", one, self.topic, ConfigError)
         for field, word, words in (
             ("start", self.start, get_args(Start)),
             ("delivery", self.delivery, get_args(Delivery)),
         ):
             require(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
+
+    @property
+    def messages(self) -> "Kafka":
+        """The same topic without its format: raw messages."""
+        return replace(self, format=None)
 
     def for_job(self, name: str) -> "Kafka":
         """The same with the name of its job in place of ``{job}``.
@@ -140,10 +152,11 @@ def kafka(
     start: Start = "committed",
     bounded: bool = False,
     delivery: Delivery = "exactly_once",
+    format: Format | None = None,  # noqa: A002 - the name of the field
 ) -> Kafka:
     """The topic ``topic``, to read from or to write to.
 
     >>> kafka("documents").delivery
     'exactly_once'
     """
-    return Kafka(topic, servers, group, start, bounded, delivery)
+    return Kafka(topic, servers, group, start, bounded, delivery, format)

@@ -11,6 +11,7 @@ from sage_flink.common.errors import PipelineError
 from sage_flink.common.records import Record
 from sage_flink.flow import deletes
 from sage_flink.flow.author_code import lost_state, place_of, returned_type
+from sage_flink.flow.formats import with_formats
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     REPLAYED,
@@ -37,12 +38,15 @@ _NO_TRUTH = (Mapping, Record, Iterator, type(None))
 def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Graph:
     """The graph, when ``target`` can run it with ``parallelism`` subtasks of each step.
 
+    A source or sink with a format is two steps in it, as :mod:`sage_flink.flow.formats` says.
+
     Raises:
         PipelineError: it cannot; every finding is a line of the message.
     """
+    graph = with_formats(require_graph(graph))
     fits = _fits_flink if target == "flink" else _fits_local
     findings = [
-        *_shape(require_graph(graph)),
+        *_shape(graph),
         *(line for node in graph.nodes for line in fits(graph, node)),
         *(line for node in graph.nodes for line in (*_opens(node), *_returns(node))),
     ]

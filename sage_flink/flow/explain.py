@@ -13,6 +13,7 @@ from typing import Any, Literal, assert_never, get_args
 
 from sage_flink.common.validation import require
 from sage_flink.flow.deletes import in_order
+from sage_flink.flow.formats import with_formats
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
@@ -26,7 +27,8 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
-from sage_flink.flow.yaml_form import default_of, verb_of
+from sage_flink.flow.yaml_fields import default_of
+from sage_flink.flow.yaml_form import verb_of
 
 Form = Literal["text", "mermaid"]
 #: How much of one argument a drawing shows.
@@ -40,7 +42,7 @@ def explain(graph: Graph, form: Form = "text") -> str:
         PipelineError: the form is unknown, or the graph does not end in a sink.
     """
     require(form in get_args(Form), "explain", "form", " or ".join(map(repr, get_args(Form))), form)
-    ready = in_order(require_graph(graph))
+    ready = in_order(with_formats(require_graph(graph)))
     return _mermaid(ready) if form == "mermaid" else _text(ready)
 
 

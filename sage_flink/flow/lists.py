@@ -1,8 +1,8 @@
 """A source and a sink in memory: for tests, notebooks, and the gateway's request path."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from sage_flink.common.records import Record
 from sage_flink.flow.ports import BatchLimits, Refusal
@@ -10,14 +10,23 @@ from sage_flink.flow.ports import BatchLimits, Refusal
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """A source that yields the records of a tuple, in their order."""
+    """A source that yields the records of a tuple, in their order.
+
+    With a ``format`` the rows are messages, as those of a topic, and are decoded by it.
+    """
 
     rows: tuple[Record, ...]
+    format: Any = None
 
     @property
     def emits_deletes(self) -> bool:
         """Whether one of the records is a delete."""
         return any(record.kind == "delete" for record in self.rows)
+
+    @property
+    def messages(self) -> "ListSource":
+        """The rows themselves."""
+        return replace(self, format=None)
 
     def records(self) -> Iterable[Record]:
         """The records, in the order of ``rows``."""

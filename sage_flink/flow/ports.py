@@ -192,7 +192,7 @@ class SharedSink(Protocol):
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A source or sink that needs a resource before a job starts, such as a topic."""
+    """A source, sink or function that needs a resource before a job starts, such as a topic."""
 
     def prepare(self) -> None:
         """Create the resource if it does not exist. Called once, where the job is submitted.

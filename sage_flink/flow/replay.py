@@ -21,6 +21,7 @@ from typing import NamedTuple
 from sage_flink.common.dead_letters import DeadLetter, replay_mark
 from sage_flink.common.errors import PipelineError, Rejected
 from sage_flink.common.records import Record, encode
+from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
@@ -55,6 +56,7 @@ def replay(graph: Graph, letters: Iterable[DeadLetter]) -> Replay:
             "pipeline: a replay marks dead letters in their topic, and it has none; "
             'add .dead_letters_to(kafka("{job}.dead-letters"))'
         )
+    graph = with_formats(graph)
     entering: dict[str, list[Record]] = {}
     chosen: list[DeadLetter] = []
     skipped: list[Skipped] = []

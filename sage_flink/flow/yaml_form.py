@@ -37,12 +37,10 @@ True
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
-import msgspec
 import yaml
 
 from sage_flink.common.errors import PipelineError, SageError
@@ -57,6 +55,13 @@ from sage_flink.flow.graph import (
     Union,
     Write,
     require_graph,
+)
+from sage_flink.flow.yaml_fields import (
+    check_fields,
+    default_of,
+    spelled,
+    spelled_fields,
+    word_of,
 )
 
 #: Verb -> node, the YAML key of its spec, and the node's field for the spec.
@@ -83,12 +88,6 @@ PLACES: dict[str, tuple[str, ...]] = {
     "dead_letters": ("writer", "flink_sink"),
 }
 _VERB_AT = {"from": "read", "with": "flat_map", "to": "call", "into": "write"}
-_PLAIN: dict[Any, str] = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-}
 Vocabulary = Mapping[str, type]
 
 
@@ -99,7 +98,7 @@ def vocabulary(*modules: ModuleType) -> dict[str, type]:
     """
     specs: Iterable[Any] = (getattr(m, name) for m in modules for name in m.__all__)
     kinds = (s for s in specs if isinstance(s, type) and dataclasses.is_dataclass(s))
-    return {_word(kind): kind for kind in kinds if any(_fits(kind, place) for place in PLACES)}
+    return {word_of(kind): kind for kind in kinds if any(_fits(kind, place) for place in PLACES)}
 
 
 def to_yaml(graph: Graph, words: Vocabulary) -> str:
@@ -146,7 +145,7 @@ def _step(node: Any, words: Vocabulary) -> dict[str, Any]:
             spec = value.function if verb in WRAPPERS else value
             step[key] = _spec(f"step {node.name!r}", _place(verb, key), spec, words)
         elif f.name != "name" and value != default_of(f):
-            step[f.name] = _plain(value)
+            step[f.name] = spelled(value)
     return step
 
 
@@ -163,36 +162,18 @@ def verb_of(node: Node) -> str:
     return next(verb for verb, (kind, _, _) in VERBS.items() if isinstance(node, kind))
 
 
-def _plain(value: Any) -> Any:
-    """A field of a node in YAML; of options only those that are not the default."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: v for f in fields if (v := getattr(value, f.name)) != default_of(f)}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def default_of(f: "dataclasses.Field[Any]") -> Any:
-    """The default of a dataclass's field, made if it has a factory; MISSING without a default."""
-    return f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-
-
 def _place(verb: str, key: str) -> str:
     return verb if verb in WRAPPERS else key
 
 
 def _spec(where: str, place: str, value: Any, words: Vocabulary) -> dict[str, Any]:
     kind: type = type(value)
-    word = _word(kind)
+    word = word_of(kind)
     if words.get(word) is not kind:
         raise PipelineError(
             f"{where}: {kind.__name__} has no YAML spelling; use one of: {_fitting(place, words)}"
         )
-    fields: dict[str, Any] = {}
-    for f in dataclasses.fields(value):
-        argument = getattr(value, f.name)
-        if f.init and f.compare and argument != default_of(f):
-            fields[f.name] = msgspec.to_builtins(argument)
-    return {word: fields}
+    return {word: spelled_fields(value)}
 
 
 def _read(step: Any, words: Vocabulary) -> Node:
@@ -210,7 +191,7 @@ def _read(step: Any, words: Vocabulary) -> Node:
             raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(place, words)}")
         spec = _build(where, place, step[key], words, key)
         values[spec_field] = WRAPPERS[verb](spec) if verb in WRAPPERS else spec
-    node: Node = kind(**_check_fields(where, kind, {"name": name, **values}, ready=spec_field))
+    node: Node = kind(**check_fields(where, kind, {"name": name, **values}, ready=spec_field))
     return node
 
 
@@ -229,48 +210,9 @@ def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "
         raise PipelineError(f"{where}: {flaw}; use one of: {_fitting(place, words)}")
     if not isinstance(fields or {}, dict):
         raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
-    values = _check_fields(where, kind, fields or {})
+    values = check_fields(where, kind, fields or {})
     try:
         return kind(**values)
-    except SageError as error:
-        raise PipelineError(f"{where}: {error}") from error
-
-
-def _check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
-    if unknown := sorted(str(name) for name in values if name not in fields):
-        raise PipelineError(
-            f"{where}: unknown field {unknown[0]!r}; it knows: {', '.join(sorted(fields))}"
-        )
-    missing = dataclasses.MISSING
-    for name, f in fields.items():
-        if name not in values and f.default is missing and f.default_factory is missing:
-            raise PipelineError(f"{where}: needs a field `{name}:`")
-    hints = get_type_hints(kind)
-    return {k: v if k == ready else _value(where, k, v, hints[k]) for k, v in values.items()}
-
-
-def _value(where: str, name: str, value: Any, hint: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _options(where, name, value, hint)
-    try:
-        return msgspec.convert(value, hint)
-    except msgspec.ValidationError as error:
-        expected = re.sub(r", got `[^`]*`", "", str(error)).removeprefix("Expected ")
-        required = _PLAIN.get(hint, expected)
-        if get_origin(hint) is Literal:
-            required = f"one of {', '.join(map(repr, get_args(hint)))}"
-        raise PipelineError(f"{where}: {name} must be {required}, got {value!r:.100}") from error
-    except SageError as error:
-        raise PipelineError(f"{where}: {name}: {error}") from error
-
-
-def _options(where: str, name: str, value: Any, kind: Any) -> Any:
-    if not isinstance(value, dict):
-        raise PipelineError(f"{where}: {name} must be named fields, got {value!r:.100}")
-    fields = _check_fields(f"{where}: {name}", kind, value)
-    try:
-        return kind(**fields)
     except SageError as error:
         raise PipelineError(f"{where}: {error}") from error
 
@@ -294,7 +236,3 @@ def _function_places(kind: Any) -> set[str]:
 
 def _fitting(place: str, words: Vocabulary) -> str:
     return ", ".join(sorted(word for word, kind in words.items() if _fits(kind, place)))
-
-
-def _word(kind: type) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()

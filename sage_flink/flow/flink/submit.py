@@ -20,7 +20,7 @@ from sage_flink.flow.flink.savepoint_state import (
     require_all_restored,
     stateful_uids,
 )
-from sage_flink.flow.graph import Graph, Read, Write, for_job, require_graph
+from sage_flink.flow.graph import FlatMap, Graph, Node, Read, Write, for_job, require_graph
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
@@ -137,14 +137,22 @@ def _need_state_fits(plan: Any, options: FlinkOptions) -> None:
 
 
 def _prepare(graph: Graph) -> None:
-    ends = [
-        node.source if isinstance(node, Read) else node.sink
-        for node in graph.nodes
-        if isinstance(node, Read | Write)
-    ]
-    for spec in (*ends, graph.dead_letters):
+    for spec in (*map(_spec, graph.nodes), graph.dead_letters):
         if isinstance(spec, Prepared):
             spec.prepare()
+
+
+def _spec(node: Node) -> object:
+    """The source, sink or function of a step, which may need a resource."""
+    match node:
+        case Read(source=source):
+            return source
+        case Write(sink=sink):
+            return sink
+        case FlatMap(function=function):
+            return function
+        case _:
+            return None
 
 
 def _refuse_second_job(name: str, rest: FlinkRest) -> None:

@@ -17,6 +17,7 @@ from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.calls.caller import Caller
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
+from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import (
     Batch,
     Call,
@@ -76,18 +77,9 @@ async def run(
 
 
 def _replace_ends(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> Graph:
-    def end(node: Node) -> Node:
-        match node:
-            case Read() if node.name in sources:
-                return replace(node, source=sources[node.name])
-            case Write() if node.name in sinks:
-                return replace(node, sink=sinks[node.name])
-            case _:
-                return node
-
     if unknown := (sources.keys() | sinks.keys()) - graph.by_name.keys():
         raise PipelineError(f"run: no step is called {', '.join(sorted(unknown))}")
-    return replace(graph, nodes=tuple(end(node) for node in graph.nodes))
+    return with_formats(graph, sources, sinks)
 
 
 async def _open(node: Node, job: str, resources: AsyncExitStack) -> Node:
