@@ -3,9 +3,11 @@
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,9 +20,10 @@ from sage_flink.platform.progress import ProgressTable
 from sage_flink.platform.stack import down, log_path, process_guard, status, up
 from sage_flink.platform.stack.lifecycle import failure_message, failure_reason
 from sage_flink.platform.stack.ports import DEFAULT_PORTS
+from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.servers import SERVERS
 from sage_flink.platform.stack.stack_directory import StackDirectory
-from sage_flink.platform.stack.status import server_state
+from sage_flink.platform.stack.status import server_state, serves
 from sage_flink.platform.stack.supervisor import SupervisedProcess
 
 
@@ -45,6 +48,23 @@ def process(state, pid=0):
 )
 def test_a_server_is_ready_only_when_it_runs_and_answers(process, ready, state):
     assert server_state(process, ready, orphaned=False)[0] == state
+
+
+def test_a_server_whose_port_another_stack_s_server_took_is_not_ready():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ports = {"kafka": listening.getsockname()[1]}
+        server = Server(
+            name="kafka",
+            command=(),
+            folder=Path(),
+            ports=("kafka",),
+            url="",
+            ready=lambda: True,
+        )
+
+        assert serves(server, os.getpid(), ports)
+        assert not serves(server, os.getpid(), {"kafka": ports["kafka"] + 1})
+        assert serves(replace(server, ports=()), os.getpid(), {})
 
 
 def test_the_hint_for_a_server_without_its_supervisor_is_the_next_step():

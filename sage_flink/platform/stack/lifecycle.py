@@ -23,7 +23,7 @@ from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.servers import SERVERS, select
 from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.stack_json import saved_ports, write_stack_json
-from sage_flink.platform.stack.status import ServerStatus, status
+from sage_flink.platform.stack.status import ServerStatus, serves, status
 from sage_flink.platform.stack.supervisor import SupervisedProcess, Supervisor
 
 LOCK_TIMEOUT_S = 180.0
@@ -155,14 +155,14 @@ def wait_ready(
     """
     pending = {server.name: server for server in servers}
     pids: dict[str, set[int]] = {server.name: set() for server in servers}
-    started = time.monotonic()
+    ports, started = saved_ports(directory), time.monotonic()
     with progress:
         while pending:
             processes, waited_s = supervisor.processes(), time.monotonic() - started
             for server in list(pending.values()):
                 process = processes[server.name]
                 pids[server.name].add(process.pid)
-                if process.running and server.ready():
+                if process.running and serves(server, process.pid, ports):
                     server.after_ready()
                     progress.mark(server.name, "ready", server.url)
                     del pending[server.name]

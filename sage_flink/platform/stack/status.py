@@ -9,7 +9,7 @@ import psutil
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.platform.stack import mode
-from sage_flink.platform.stack.ports import DEFAULT_PORTS
+from sage_flink.platform.stack.ports import DEFAULT_PORTS, Ports
 from sage_flink.platform.stack.process_guard import find_processes, server_names
 from sage_flink.platform.stack.server import Server
 from sage_flink.platform.stack.servers import SERVERS
@@ -57,6 +57,25 @@ def rss_mib(pid: int) -> float:
     return total / MIB
 
 
+def serves(server: Server, pid: int, ports: Ports) -> bool:
+    """Whether ``server`` accepts work, and runs as ``pid`` or a child of it.
+
+    The probe alone cannot tell: another stack's server that took the port first answers as well.
+    """
+    return server.ready() and (not server.ports or _listens(pid, ports[server.ports[0]]))
+
+
+def _listens(pid: int, port: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        sockets = [socket for member in family for socket in member.net_connections(kind="tcp")]
+    except psutil.Error:
+        return False  # it has just ended
+    listening = (one for one in sockets if one.status == psutil.CONN_LISTEN and one.laddr)
+    return any(one.laddr.port == port for one in listening)
+
+
 def server_state(
     process: SupervisedProcess | None, ready: bool, orphaned: bool
 ) -> tuple[State, str]:
@@ -92,8 +111,9 @@ def server_status(
 ) -> ServerStatus:
     """The status of one server; probes a running server for readiness."""
     running = process is not None and process.running
-    state, hint = server_state(process, running and server.ready(), server.name in orphans)
     pid = process.pid if process is not None and running else None
+    ready = pid is not None and serves(server, pid, ports)
+    state, hint = server_state(process, ready, server.name in orphans)
     return ServerStatus(
         name=server.name,
         state=state,
