@@ -187,6 +187,46 @@ async def test_what_is_not_http_is_refused_and_ends_the_connection(raw: bytes, c
     assert client.echo.requests == 0
 
 
+CHUNKED = chat().partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\n", b"f" * 17 + b"\r\n", b"2\r\n{}!"])
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_body_that_is_not_chunks_is_a_400(chunk: bytes, apart: bool) -> None:
+    async with connect() as client:
+        client.send(CHUNKED)
+        if apart:
+            await asyncio.sleep(0.05)
+        client.send(chunk)
+        found = await client.rest()
+
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert b"invalid_http" in found
+    assert client.echo.requests == 0
+
+
+async def test_a_request_before_what_is_not_http_is_answered() -> None:
+    async with connect() as client:
+        client.send(chat("first", user="0.1") + b"no HTTP\r\n\r\n" + chat("second"))
+        client.send(chat("third"))
+        found = await client.rest()
+
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in found
+    assert found.endswith(b"first")
+    assert client.echo.requests == 1
+
+
+async def test_a_pipelined_body_that_is_not_chunks_is_a_400_after_the_first_answer() -> None:
+    async with connect() as client:
+        client.send(chat("first", user="0.1") + CHUNKED + b"zz\r\n")
+        found = await client.rest()
+
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert b"first" in found
+    assert b"HTTP/1.1 400 " in found
+
+
 LONG = b"x: " + b"y" * HEAD_BYTES_MAX + b"\r\n"
 MANY = b"x: y\r\n" * (HEAD_BYTES_MAX // 6 + 1)
 

@@ -142,6 +142,17 @@ class Exchange:
         if not self.response_complete:
             self._send(error_response(error))
 
+    def break_off(self, error: GatewayError) -> None:
+        """What follows on the connection is not HTTP: ``error`` if that is the request's own body.
+
+        The connection is closed after the answer.
+        """
+        self.keep_alive = False
+        if not self._complete:
+            self._head.refusal = error
+            if self._started:
+                self.refuse(error)
+
     def disconnect(self) -> None:
         """The client disconnected."""
         self.disconnected = True

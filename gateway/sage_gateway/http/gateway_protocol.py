@@ -61,6 +61,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._received_bytes = 0  # of the request that is arriving
         self._in_head = True
         self._running: Exchange | None = None
+        self._is_broken = False  # after what is not HTTP
         self.handler = self._gateway.handler
 
     @property
@@ -84,7 +85,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived: a part of a request, or several requests."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_broken:
             return
         self._received_bytes += len(data)
         self._feed(data)
@@ -220,12 +221,19 @@ class GatewayProtocol(HttpToolsProtocol):
         return False
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer what is not a request with an error, and close the connection."""
-        if self._is_busy():
+        """Answer what is not a request with an error, and close the connection.
+
+        Earlier requests are answered first, and what follows on the connection is not read.
+        """
+        last = self.cycle if self._is_busy() else None
+        if last is None:
+            self.cycle = Exchange(self, _refusal_head(error), keep_alive=False)
+            self.cycle.begin()
+        elif not isinstance(last, Exchange):
             self.transport.close()
-            return
-        self.cycle = Exchange(self, _refusal_head(error), keep_alive=False)
-        self.cycle.begin()
+        else:
+            self._is_broken = True
+            last.break_off(error)
 
     def _is_busy(self) -> bool:
         """Whether the last request is not answered yet."""
