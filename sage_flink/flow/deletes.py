@@ -20,14 +20,19 @@ from dataclasses import replace
 from itertools import islice
 
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
-from sage_flink.flow.ports import FlinkSource, emits_deletes, supports_deletes
+from sage_flink.flow.ports import (
+    FlinkSource,
+    emits_deletes,
+    encodes_deletes,
+    supports_deletes,
+)
 
 
 def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Write) and not supports_deletes(node.sink):
+        if isinstance(node, Write) and not _applies_deletes(graph, node):
             for emitter in emitters.get(node.name, ())[:1]:
                 yield (
                     f"step {node.name!r}: {type(node.sink).__name__} does not support deletes, and "
@@ -77,7 +82,8 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
         passed = tuple(emitter for name in node.inputs for emitter in found.get(name, ()))
         match node:
             case Read(source=spec) | FlatMap(function=spec):
-                ends_here = isinstance(node, FlatMap) and supports_deletes(spec)
+                takes = isinstance(node, FlatMap) and supports_deletes(spec)
+                ends_here = takes and not encodes_deletes(spec)
                 own = (node.name,) if emits_deletes(spec) else ()
                 found[node.name] = own + (() if ends_here and not own else passed)
             case Call() | Batch() | Union() | Write():
@@ -89,9 +95,16 @@ def _places(graph: Graph, emitters: dict[str, tuple[str, ...]]) -> list[list[Wri
     """The sinks, those that write the same rows together, of the places that deletes reach."""
     places: dict[object, list[Write]] = {}
     for node in graph.nodes:
-        if isinstance(node, Write) and supports_deletes(node.sink):
+        if isinstance(node, Write) and _applies_deletes(graph, node):
             places.setdefault(getattr(node.sink, "place", id(node.sink)), []).append(node)
     return [writes for writes in places.values() if any(emitters.get(w.name) for w in writes)]
+
+
+def _applies_deletes(graph: Graph, write: Write) -> bool:
+    """Whether the sink applies deletes, or passes on the messages that a format makes of them."""
+    before = graph.by_name.get(write.input)
+    is_encoded = isinstance(before, FlatMap) and encodes_deletes(before.function)
+    return is_encoded or supports_deletes(write.sink)
 
 
 def _two_paths(graph: Graph, writes: list[Write]) -> Iterator[str]:

@@ -112,6 +112,7 @@ class Encode:
     """
 
     supports_deletes: ClassVar[bool] = True
+    encodes_deletes: ClassVar[bool] = True
 
     format: Encodable
     topic: str

@@ -38,6 +38,15 @@ def emits_deletes(spec: object) -> bool:
     return getattr(unwrap(spec), "emits_deletes", False) is True
 
 
+def encodes_deletes(spec: object) -> bool:
+    """Whether a function declares ``encodes_deletes = True``: it makes messages of deletes.
+
+    They are upserts to sage, and deletes to the readers of the sink behind it, which has to get
+    them in order.
+    """
+    return getattr(unwrap(spec), "encodes_deletes", False) is True
+
+
 @dataclass(frozen=True, slots=True)
 class OpenContext:
     """Where an operator is opened: its job and step, and which of the parallel subtasks it is."""

@@ -18,10 +18,14 @@ from sage_connectors.formats.times import timestamp_ms
 from sage_flink import db, operators
 from sage_flink.common import ConfigError, PipelineError, Record, Rejected
 from sage_flink.common.dead_letters import from_message, to_message
-from sage_flink.common.records import FailedRecord
-from sage_flink.flow.formats import with_formats
-from sage_flink.flow.graph import FlatMap
+from sage_flink.common.records import FailedRecord, decode
+from sage_flink.flow.deletes import in_order
+from sage_flink.flow.formats import Decode, with_formats
+from sage_flink.flow.graph import Call, FlatMap
+from sage_flink.flow.lifecycle import open_copy
+from sage_flink.flow.ports import OpenContext
 from sage_flink.flow.replay import replay
+from sage_flink.flow.steps import catch_failure, flat_map_encoded
 from sage_flink.testing import ListSink, ListSource
 
 
@@ -70,15 +74,24 @@ def test_a_message_becomes_its_records_or_one_dead_letter(
         assert all(type(a[3]) is type(b[3]) for a, b in zip(got, vector.becomes, strict=True))
 
 
-@settings(max_examples=60)
+STEPS = {
+    name: FlatMap("t", "t.messages", open_copy(Decode(format_), OpenContext("job", "t")))
+    for name, (format_, _) in VECTORS.items()
+}
+
+
+@settings(max_examples=100)
 @pytest.mark.parametrize("name", VECTORS)
 @given(raw=st.binary(max_size=60), key=st.none() | st.binary(max_size=9))
-def test_no_bytes_stop_a_run(name: str, raw: bytes, key: bytes | None) -> None:
+def test_any_bytes_are_records_or_a_dead_letter(name: str, raw: bytes, key: bytes | None) -> None:
     message = Record("t/0/0", raw, 5, key, {}, "t/0/0")
 
-    outcome, _ = run(VECTORS[name][0], message)
+    made = catch_failure("t", message, lambda: flat_map_encoded(STEPS[name], message))
 
-    assert [failed.record for failed in outcome.failed] in ([], [message])
+    if isinstance(made, FailedRecord):
+        assert made.record == message
+    else:
+        assert [decode(each).origin for each in made] == ["t/0/0"] * len(made)
 
 
 TREES = st.recursive(
@@ -301,6 +314,18 @@ def test_a_source_with_deletes_needs_a_sink_that_takes_them() -> None:
 
     taken = sage.flow.read("rows", source).write("out", kafka("out", format=Json()))
     assert sage.flow.check(taken.dead_letters_to(dead))
+
+
+def test_calls_before_a_sink_of_tombstones_keep_the_order_of_the_rows() -> None:
+    for ends, ordered in (((Debezium(), Json()), True), ((Json(), Json()), False)):
+        rows = sage.flow.read("rows", kafka("t", format=ends[0]))
+        called = rows.call("embed", sage.embed(model="m"), capacity=4, timeout_s=1)
+        graph = called.write("out", kafka("out", format=ends[1])).dead_letters_to(kafka("dead"))
+
+        call = in_order(sage.flow.check(graph)).by_name["embed"]
+
+        assert isinstance(call, Call)
+        assert call.ordered is ordered
 
 
 def test_the_format_of_a_topic_stays_when_another_source_stands_for_it() -> None:

@@ -41,7 +41,9 @@ class Debezium:
     made the change. A message without a record counts as read and not as emitted.
 
     ``fields`` has paths for ``text``, ``title``, ``key`` and ``event_time``: ``@`` is the row, and
-    ``$`` the envelope. Without ``text`` the value is the row. ``avro`` has the schema registry.
+    ``$`` the envelope. Without ``text`` the value is the row. A collection finds the rows of a
+    delete by their field ``doc``, which ``text`` sets; a row written without ``text`` needs one
+    with the record's id. ``avro`` has the schema registry.
 
     >>> decode = Debezium().decoder()
     >>> change = b'{"op": "c", "after": {"id": 7, "name": "Oak"}, "source": {"ts_ms": 5}}'
