@@ -27,8 +27,6 @@ Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" an
 "Scalar index".
 """
 
-import logging
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
 from functools import partial
@@ -48,9 +46,9 @@ from sage_connectors.milvus_client import (
     may_be_refusal,
     message_of,
 )
+from sage_connectors.milvus_connection import open_client, refused_setting
 from sage_connectors.milvus_schema import METRIC, schema_flaws
-from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
-from sage_flink.common.proxies import bypass_grpc_proxy
+from sage_flink.common.errors import ConfigError, NotFound, SageError, StoreUnavailable
 from sage_flink.db.collection import Collection
 from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
@@ -59,8 +57,6 @@ from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, 
 ID_BYTES_MAX = 512
 IDS_MAX = 10_000
 FIELDS_BYTES_MAX = 65_535
-#: Whole seconds: pymilvus 2.5 ignores a timeout that is not an int, and tries for minutes.
-CONNECT_TIMEOUT_S = 5
 #: One attempt: the caller decides whether to wait, and pymilvus would try 75 times.
 REQUEST: dict[str, Any] = {"timeout": 20.0, "retry_times": 0}
 #: Index and load also wait for a server that is still recovering.
@@ -73,19 +69,9 @@ class MilvusStore:
     """One collection of a Milvus server; made, indexed (HNSW, cosine) and loaded when absent."""
 
     def __init__(self, spec: Collection, create: bool = True) -> None:
-        self.spec = spec
-        self.url = spec.address
-        # It logs every error that it raises, ten lines each; here they are wrapped and raised.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        bypass_grpc_proxy(self.url)
-        self.client = self._call(
-            # An alias of its own: else all clients of a URL share one connection, and the first
-            # to close it closes it for all.
-            lambda: MilvusClient(
-                uri=self.url, timeout=CONNECT_TIMEOUT_S, alias=f"sage-{uuid.uuid4().hex}"
-            ),
-            "connect",
-        )
+        self.spec, self.server = spec, spec.server
+        self.url = self.server.url
+        self.client = open_client(self.server, f", collection {spec.name!r}")
         self._prepare(create)
 
     def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
@@ -272,13 +258,17 @@ class MilvusStore:
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise self._unavailable(what, error) from error
 
-    def _unavailable(self, what: str, error: Exception) -> StoreUnavailable | NotFound:
+    def _unavailable(
+        self, what: str, error: Exception
+    ) -> ConfigError | StoreUnavailable | NotFound:
         if is_gone(error):
             return NotFound(
                 f"Milvus at {self.url}: {what} failed: collection {self.spec.name!r} was dropped, "
                 "with all its rows; a job that writes into it makes it anew when it restarts, "
                 "without them: to have them again, submit the job from the start of its source"
             )
+        if setting := refused_setting(self.server, error):
+            return ConfigError(f"{self.server.where}: {setting}: {message_of(error)}")
         return StoreUnavailable(
             f"Milvus at {self.url}, collection {self.spec.name!r}: {what} failed: "
             f"{message_of(error)}; `sage ps` shows its state"

@@ -24,7 +24,7 @@ def _logging_unchanged() -> Iterator[None]:
 
 
 with _logging_unchanged():
-    from pymilvus import DataType, MilvusClient, MilvusException
+    from pymilvus import DataType, MilvusClient, MilvusException, utility
     from pymilvus.exceptions import DataNotMatchException, ParamError
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "is_refusal",
     "may_be_refusal",
     "message_of",
+    "utility",
 ]
 #: Milvus's codes for an invalid parameter: no repetition changes the answer.
 REFUSALS = frozenset({1100, 1101})

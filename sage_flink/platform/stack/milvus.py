@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tenacity
 import yaml
 
 from sage_flink.common.errors import ConfigError, StackError
@@ -28,7 +29,7 @@ from sage_flink.platform.stack.stack_directory import StackDirectory, secret
 from sage_flink.platform.stack.stack_json import address
 
 ROOT, DEFAULT_PASSWORD = "root", "Milvus"
-LOGIN_TIMEOUT_S = 10
+LOGIN_TIMEOUT_S, LOGIN_RETRY_S, LOGIN_MAX_S = 10.0, 0.5, 60.0
 SERVICES = {
     "proxy": "milvus",
     "rootCoord": "milvus_root_coord",
@@ -164,17 +165,19 @@ def set_password(directory: StackDirectory, url: str) -> None:
         import grpc  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ConfigError("Milvus's client is missing: pip install 'sage-flink[milvus]'") from error
-    authority, password = (directory.tls / "ca.pem").read_bytes(), secret(directory, "milvus")
     refused = grpc.StatusCode.UNAUTHENTICATED
+    # After a kill Milvus waits for the session of its former proxy to expire, up to 30 s.
+    retry = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, grpc.RpcError) and error.code() != refused
+        ),
+        wait=tenacity.wait_fixed(LOGIN_RETRY_S),
+        stop=tenacity.stop_after_delay(LOGIN_MAX_S),
+        reraise=True,
+    )
+    authority, password = (directory.tls / "ca.pem").read_bytes(), secret(directory, "milvus")
     try:
-        try:
-            _call(authority, url, password, "GetVersion")
-        except grpc.RpcError as error:
-            if error.code() != refused:
-                raise
-            change = _update_credential(DEFAULT_PASSWORD, password)
-            _call(authority, url, DEFAULT_PASSWORD, "UpdateCredential", change)
-            _call(authority, url, password, "GetVersion")
+        retry(_log_in_or_set, authority, url, password)
     except grpc.RpcError as error:
         if error.code() != refused:
             raise StackError(
@@ -185,6 +188,19 @@ def set_password(directory: StackDirectory, url: str) -> None:
             f"milvus: root at {url} has neither the password in {directory.key('milvus')} nor "
             f"Milvus's own; restore the key, or move {directory.data('milvus')} away to start empty"
         ) from error
+
+
+def _log_in_or_set(authority: bytes, url: str, password: str) -> None:
+    import grpc
+
+    try:
+        _call(authority, url, password, "GetVersion")
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+            raise
+        change = _update_credential(DEFAULT_PASSWORD, password)
+        _call(authority, url, DEFAULT_PASSWORD, "UpdateCredential", change)
+        _call(authority, url, password, "GetVersion")
 
 
 def _call(authority: bytes, url: str, password: str, method: str, message: bytes = b"") -> None:

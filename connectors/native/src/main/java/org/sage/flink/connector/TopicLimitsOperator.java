@@ -69,18 +69,21 @@ public final class TopicLimitsOperator extends AbstractStreamOperator<byte[]>
      * The records of the stream that {@code topic} takes, and for each other one a {@link CounterDelta}
      * of {@code step}.
      *
+     * @param properties as those of {@link KafkaConnector#source}
      * @param job whose dead letters they are, and {@code run} the Flink job
      * @param deadLetters whether the records are dead letters: they are cut and not refused
      */
     public static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> in,
             String servers,
+            Map<String, String> properties,
             String topic,
             String step,
             String job,
             String run,
             boolean deadLetters) {
         Properties client = new Properties();
+        client.putAll(properties);
         client.setProperty("bootstrap.servers", servers);
         String name = step + ".limits";
         return in.transform(
