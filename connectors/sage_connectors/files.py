@@ -1,33 +1,39 @@
 """A folder of files as a source: one record per file, read in this process or by Flink.
 
-Both read the same files in the same order with the same ids, and never fail on a file: one that is
-too large or cannot be read has value None and a header with the reason.
+Both read the same files in the same order with the same ids, and never fail on a file, nor wait for
+one: what is too large, cannot be read, or is no regular file (a FIFO, a socket, a device) has value
+None and a header with the reason. A file that changes while it is read is read once more.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from sage_connectors.documents import documents
+from sage_connectors.documents import SUFFIXES, Part, documents
+from sage_connectors.documents.parts import clean
 from sage_flink.common.errors import ConfigError, Rejected
-from sage_flink.common.records import Record
+from sage_flink.common.records import Record, Refusal
 
 #: The largest file that is read, 64 MiB; the same limit as in the Java source.
 FILE_BYTES_MAX = 64 << 20
-SUFFIXES = (".txt", ".md", ".html", ".jsonl", ".pdf")
+READS_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
     """The files below ``folder`` with one of the suffixes, in any letter case; all if ``()``.
 
+    The default is every suffix that :class:`DecodeFile` reads.
+
     Hidden ones (a name that starts with ``.`` or ``_``, or below such a folder) are left out. A
     record's id and origin are the path relative to ``folder``, its value the bytes, its time the
-    modification time; header ``path`` is the full path; a file without a value has a header
+    modification time; header ``path`` is the full path. A file without a value has a header
     ``oversize`` (bytes) or ``unreadable`` (why), such as a link that leads nowhere, a folder that
-    may not be listed, or a name that is not UTF-8. A file is read once, whatever links lead to it.
+    may not be listed, a FIFO, or a name that is not UTF-8. A file is read once, whatever links
+    lead to it.
     Bounded: the files at the start of the run.
     """
 
@@ -55,7 +61,7 @@ class Files:
             raise ConfigError(f"files: folder must exist, got {str(root)!r}")
         if root.is_file():
             return iter([_record(root, root.name)])
-        found = self._below(root, set())
+        found = self._below(root)
         return (_record(path, path.relative_to(root).as_posix()) for path in found)
 
     def flink_source(self, jvm: Any) -> Any:
@@ -64,25 +70,37 @@ class Files:
         native = jvm.org.sage.flink.connector.WholeFileFormat
         return native.source(root, list(self.suffixes), self.recursive)
 
-    def _below(self, folder: Path, seen: set[str]) -> Iterator[Path]:
-        """The files, each once; what cannot be listed is one of them. ``seen``: without links."""
-        if _is_known(folder, seen):
-            return
-        wanted = tuple(suffix.lower() for suffix in self.suffixes)
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            yield folder
-            return
-        for entry in entries:
-            if entry.name.startswith((".", "_")):
+    def _below(self, root: Path) -> Iterator[Path]:
+        """The files, each once, in order; what cannot be listed is one of them.
+
+        Not recursive: a path may have two thousand folders, Python's stack has a thousand frames.
+        """
+        seen: set[str] = set()
+        pending = [
+            _Found(str(root), os.path.realpath(root), is_folder=True)
+        ]  # the next one is the last
+        while pending:
+            found = pending.pop()
+            if found.real in seen:
                 continue
-            path = Path(entry.path)
-            if _is_folder(entry):
-                if self.recursive:
-                    yield from self._below(path, seen)
-            elif _ends_with(entry.name, wanted) and not _is_known(path, seen):
-                yield path
+            seen.add(found.real)
+            if not found.is_folder:
+                yield Path(found.path)
+                continue
+            try:
+                entries = sorted(os.scandir(found.path), key=lambda one: one.name, reverse=True)
+            except OSError:
+                yield Path(found.path)
+                continue
+            pending += [_found(one, found.real) for one in entries if self._is_wanted(one)]
+
+    def _is_wanted(self, entry: "os.DirEntry[str]") -> bool:
+        if entry.name.startswith((".", "_")):
+            return False
+        if _is_folder(entry):
+            return self.recursive
+        wanted = tuple(suffix.lower() for suffix in self.suffixes)
+        return not wanted or entry.name.lower().endswith(wanted)
 
 
 def files(
@@ -100,38 +118,52 @@ def files(
 class DecodeFile:
     """A file's record -> its documents ``{"doc", "title", "text"}``, each under its own id.
 
-    A file is one document, but for ``.jsonl``, which has one a line. Event time is the file's.
-    At most ``text_bytes_max`` bytes of text.
+    Most files are one document, with the path as its id. The members of an archive and the
+    attachments of a mail are ``path!member``; a line of jsonl, an object in a list of json and a
+    row of a csv with a column ``text`` have their own ``id``, or ``path#number``. What is not of a
+    known kind in an archive is left out, as it is in a folder. Event time is the file's.
+
+    A part that cannot be read is a dead letter of its own, with that path and the bytes of the
+    part: a replay decodes this part alone, and its documents get the ids that they would have had.
+    A file, or an archive in one, of which nothing can be read is one dead letter. At most
+    ``text_bytes_max`` bytes of text in a document.
     """
 
     text_bytes_max: int = 4_000_000
 
-    def __call__(self, record: Record) -> Iterable[Record]:
-        """The documents, or Rejected."""
+    def __call__(self, record: Record) -> Iterable[Record | Refusal]:
+        """The documents and the parts that cannot be read, or Rejected."""
         if record.value is None:
             why = (f"{k} {v.decode(errors='replace')}" for k, v in record.headers.items())
             raise Rejected(f"{record.id}: the file was not read: {', '.join(why)}")
-        found = list(documents(record.id, record.value))
-        if not found:
-            raise Rejected(f"{record.id}: no text in it")
-        for document in found:
-            if (size := len(document["text"].encode())) > self.text_bytes_max:
-                raise Rejected(f"{record.id}: {size} bytes of text; at most {self.text_bytes_max}")
-            doc = document["id"]
-            value = {"doc": doc, "title": document["title"], "text": document["text"]}
-            yield record.replace(id=doc, value=value)
+        for made in documents(record.id, record.value, text_bytes_max=self.text_bytes_max):
+            if isinstance(made, Part):
+                yield Refusal(_part_record(record, made), made.reason)
+            else:
+                value = {"doc": made["id"], "title": made["title"], "text": made["text"]}
+                yield record.replace(id=made["id"], value=value)
 
 
-def _ends_with(name: str, suffixes: tuple[str, ...]) -> bool:
-    return not suffixes or name.lower().endswith(suffixes)
+def _part_record(file: Record, part: Part) -> Record:
+    """The record of a part: one that :class:`DecodeFile` reads like a file's."""
+    headers = file.headers
+    if part.data is None:
+        headers = {**headers, "unreadable": clean(part.reason).encode()}
+    return file.replace(id=clean(part.path), value=part.data, headers=headers)
 
 
-def _is_known(path: Path, seen: set[str]) -> bool:
-    """Whether the path without links is in ``seen``, where it is added."""
-    real = os.path.realpath(path)
-    known = real in seen
-    seen.add(real)
-    return known
+class _Found(NamedTuple):
+    """A file or folder below the root; ``real`` is its path without links."""
+
+    path: str
+    real: str
+    is_folder: bool
+
+
+def _found(entry: "os.DirEntry[str]", real_folder: str) -> _Found:
+    # Only a link is resolved: to do so looks at each folder of the path.
+    real = os.path.realpath(entry.path) if entry.is_symlink() else f"{real_folder}/{entry.name}"
+    return _Found(entry.path, real, _is_folder(entry))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -146,17 +178,54 @@ def _record(path: Path, id_: str) -> Record:
         headers = {"path": os.fsencode(path), "unreadable": b"its name is not UTF-8"}
         return Record(readable, None, headers=headers, origin=readable)
     headers = {"path": str(path).encode(errors="surrogateescape")}
-    value: bytes | None = None
-    modified_ms = 0
     try:
-        about = path.stat()
-        modified_ms = about.st_mtime_ns // 1_000_000
-        with path.open("rb") as file:
-            value = file.read(FILE_BYTES_MAX + 1)
-        if len(value) > FILE_BYTES_MAX:
-            value = None
-            headers["oversize"] = str(max(about.st_size, FILE_BYTES_MAX + 1)).encode()
+        content = read_content(path)
     except OSError as error:
-        value = None
-        headers["unreadable"] = str(error).encode(errors="replace")
-    return Record(id_, value, modified_ms, headers=headers, origin=id_)
+        headers["unreadable"] = (error.strerror or str(error)).encode(errors="replace")
+        return Record(id_, None, headers=headers, origin=id_)
+    if content.value is None:
+        headers["oversize"] = str(content.size).encode()
+    return Record(id_, content.value, content.modified_ms, headers=headers, origin=id_)
+
+
+class FileContent(NamedTuple):
+    """What was read of a file: no value where it is too large."""
+
+    value: bytes | None
+    size: int
+    modified_ms: int
+
+
+def _read_bytes(file: BinaryIO) -> bytes:
+    return file.read(FILE_BYTES_MAX + 1)
+
+
+def read_content(path: Path, read: Callable[[BinaryIO], bytes] = _read_bytes) -> FileContent:
+    """The content at one moment; what is not a regular file is not opened, so it never waits.
+
+    Raises:
+        OSError: the file cannot be read, is not a regular one, or changes all the time.
+    """
+    for _ in range(READS_MAX):
+        before = _regular(path.stat())
+        value = b""
+        if before.st_size <= FILE_BYTES_MAX:
+            with path.open("rb") as file:
+                value = read(file)
+        if _version(before) == _version(path.stat()):
+            size = max(before.st_size, len(value))
+            kept = value if size <= FILE_BYTES_MAX else None
+            return FileContent(kept, size, before.st_mtime_ns // 1_000_000)
+    raise OSError("it changed while it was read, each time")
+
+
+def _regular(about: os.stat_result) -> os.stat_result:
+    if stat.S_ISDIR(about.st_mode):
+        raise OSError("the folder cannot be listed")
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError("not a regular file")
+    return about
+
+
+def _version(about: os.stat_result) -> tuple[int, ...]:
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns

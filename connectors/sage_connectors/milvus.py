@@ -258,9 +258,7 @@ class MilvusStore:
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise self._unavailable(what, error) from error
 
-    def _unavailable(
-        self, what: str, error: Exception
-    ) -> ConfigError | StoreUnavailable | NotFound:
+    def _unavailable(self, what: str, error: Exception) -> SageError:
         if is_gone(error):
             return NotFound(
                 f"Milvus at {self.url}: {what} failed: collection {self.spec.name!r} was dropped, "

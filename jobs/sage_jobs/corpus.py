@@ -9,6 +9,7 @@ import msgspec
 
 from sage_connectors import DecodeFile, files
 from sage_flink.common import Rejected
+from sage_flink.common.records import Refusal
 
 Document = dict[str, Any]
 #: The first words of a version note.
@@ -36,7 +37,7 @@ def python_reference() -> list[Document]:
 def folder(path: Path, on_skip: Callable[[str], object]) -> Iterator[Document]:
     """The documents of all files under ``path`` that have a known suffix, in order of path.
 
-    A file without a document is skipped; ``on_skip`` gets the reason.
+    A file, or a part of one, that is no document is skipped; ``on_skip`` gets the reason.
 
     Raises:
         ConfigError: the folder does not exist.
@@ -49,6 +50,9 @@ def folder(path: Path, on_skip: Callable[[str], object]) -> Iterator[Document]:
             on_skip(str(rejection))
             continue
         for document in made:
+            if isinstance(document, Refusal):
+                on_skip(document.reason)
+                continue
             value = document.value
             yield {
                 "type": "document",

@@ -12,7 +12,7 @@ True
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -85,6 +85,17 @@ class FailedRecord(msgspec.Struct, frozen=True, array_like=True):
     def id(self) -> str:
         """The record's id."""
         return self.record.id
+
+
+class Refusal(NamedTuple):
+    """A record that a store or a step's function refused for good, and why.
+
+    A function of a flat_map yields one among its records for a part of its input that it cannot
+    process: the part becomes a dead letter of the step, under its own id, and the rest goes on.
+    """
+
+    record: Record
+    reason: str
 
 
 _ENCODER = msgspec.msgpack.Encoder()

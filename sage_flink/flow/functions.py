@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sage_flink.common.records import Record
+from sage_flink.common.records import Record, Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
     """One record out for each record in: the same id, with the value that ``function`` returns.
 
-    A Record that ``function`` returns is taken as it is.
+    A Record, or a Refusal, that ``function`` returns is taken as it is.
 
     >>> [r.value for r in Map(lambda record: record.value.upper())(Record(id="a", value="x"))]
     ['X']
@@ -19,10 +19,10 @@ class Map:
 
     function: Callable[[Record], Any]
 
-    def __call__(self, record: Record) -> Iterable[Record]:
-        """The one record."""
+    def __call__(self, record: Record) -> Iterable[Record | Refusal]:
+        """The one record, or its refusal."""
         made = self.function(record)
-        return (made if isinstance(made, Record) else record.replace(value=made),)
+        return (made if isinstance(made, Record | Refusal) else record.replace(value=made),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from sage_flink.common.records import Record
+from sage_flink.common.records import Refusal as Refusal
 from sage_flink.flow.functions import unwrap
 
 #: A step's function: one record in, any number of values or records out. A plain value becomes a
-#: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter.
+#: child record with a derived id; a Record is taken as it is. Raise Rejected to dead-letter the
+#: record; yield Refusal(part, reason) to dead-letter a part of it: a Record whose id and value are
+#: those of the part, so that a replay hands the function this part alone.
 #: Text, bytes and mappings are values: return a list of them, or yield. A delete is forwarded
 #: without calling the function, unless it declares ``supports_deletes = True``. An object may have
 #: ``open(context)`` and ``close()``.
@@ -87,13 +90,6 @@ class BatchLimits:
     items_max: int = 500
     bytes_max: int = 4_000_000
     linger_s: float = 0.05
-
-
-class Refusal(NamedTuple):
-    """A record that a store refused for good, and why."""
-
-    record: Record
-    reason: str
 
 
 class Writer(Protocol):

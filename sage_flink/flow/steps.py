@@ -10,13 +10,20 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import msgspec
 
 from sage_flink.common.errors import PipelineError, Rejected
-from sage_flink.common.records import FailedRecord, Record, derived_id, encode, encode_valid
+from sage_flink.common.records import (
+    FailedRecord,
+    Record,
+    Refusal,
+    derived_id,
+    encode,
+    encode_valid,
+)
 from sage_flink.flow.author_code import code_of
 from sage_flink.flow.call_options import PRIORITIES
 from sage_flink.flow.deletes import undeclared_delete
@@ -49,8 +56,10 @@ def source_records(node: Read) -> Iterator[Record]:
         yield record
 
 
-def flat_map(node: FlatMap, record: Record) -> list[Record]:
+def flat_map(node: FlatMap, record: Record) -> list[Record | FailedRecord]:
     """The records that ``node`` makes from ``record``: all of them, or an exception.
+
+    A part of ``record`` that the function refuses is a failed record in its place among them.
 
     Materialised on purpose: a function that raises after its third value must not leave three
     records in the sink and their parent in the dead-letter topic. A delete bypasses a function
@@ -63,29 +72,45 @@ def flat_map(node: FlatMap, record: Record) -> list[Record]:
     made = _flat_map(node, record)
     for out in made:
         if out is not record:
-            _encode(out, node.function)
+            _encode_output(out, node.function)
     return made
 
 
-def flat_map_encoded(node: FlatMap, record: Record) -> list[bytes]:
+def flat_map_encoded(node: FlatMap, record: Record) -> list[bytes | FailedRecord]:
     """The wire forms of the records of :func:`flat_map`, which raises as this does."""
-    return [_encode(out, node.function) for out in _flat_map(node, record)]
+    return [_encode_output(out, node.function) for out in _flat_map(node, record)]
 
 
-def _flat_map(node: FlatMap, record: Record) -> list[Record]:
+def _encode_output(made: Record | FailedRecord, author: object) -> bytes | FailedRecord:
+    """The wire form of a record; a failed record itself, once it is known that it has one."""
+    if isinstance(made, FailedRecord):
+        _encode(made.record, author)
+        return made
+    return _encode(made, author)
+
+
+def _flat_map(node: FlatMap, record: Record) -> list[Record | FailedRecord]:
     if record.kind == "delete" and not supports_deletes(node.function):
         return [record]
     made = node.function(record)
-    if isinstance(made, str | bytes | Mapping | Record) or not isinstance(made, Iterable):
+    if isinstance(made, str | bytes | Mapping | Record | Refusal) or not isinstance(made, Iterable):
         kind = type(made).__name__
         raise Rejected(f"the function returned {kind}; return a list, or yield")
-    records = [
-        out if isinstance(out, Record) else record.child(node.name, ordinal, out)
-        for ordinal, out in enumerate(_limited(made))
-    ]
-    if any(out.kind == "delete" for out in records):
+    outputs = [_output(node, record, ordinal, out) for ordinal, out in enumerate(_limited(made))]
+    records = (out.record if isinstance(out, FailedRecord) else out for out in outputs)
+    if any(made.kind == "delete" for made in records):
         _refuse(undeclared_delete(node))
-    return records
+    return outputs
+
+
+def _output(node: FlatMap, record: Record, ordinal: int, made: Any) -> Record | FailedRecord:
+    if isinstance(made, Record):
+        return made
+    if not isinstance(made, Refusal):
+        return record.child(node.name, ordinal, made)
+    if not isinstance(made.record, Record):
+        raise Rejected(f"a Refusal must hold a Record, got {type(made.record).__name__}")
+    return FailedRecord(made.record, node.name, str(made.reason))
 
 
 def _limited(made: Iterable[T]) -> Iterator[T]:

@@ -2,11 +2,14 @@
 
 import io
 import time
+from pathlib import Path
 from typing import Any
 
 import pypdfium2
 import pytest
 
+from benchmark_sage.documents import office
+from benchmark_sage.documents.office import pdf
 from sage_connectors.documents import documents
 from sage_flink.common import Rejected
 
@@ -182,6 +185,11 @@ def test_half_a_surrogate_is_replaced() -> None:
     [
         ("hi there", "utf-8-sig"),
         ("hi there", "utf-16"),
+        ("café", "cp1252"),
+        ("Nous remboursons l’achat sous trente jours, déjà utilisé à l’étranger.", "cp1252"),
+        ("El niño está aquí mañana; ¿alguna pregunta sobre el envío?", "cp1252"),
+        ("Zachowaj paragon i odeślij towar, także używany, jeśli źle działa. Też już.", "cp1250"),
+        ("Мы возвращаем деньги в течение тридцати дней после покупки.", "cp1251"),
         ("Größe und Maß: ein längerer Satz über Öl, Käse und Füße.", "cp1252"),
         ("これは日本語の文章です。文字コードを判定するための例文です。", "shift_jis"),
     ],
@@ -200,29 +208,30 @@ def test_a_pdf_gives_the_text_of_its_pages() -> None:
 
 @pytest.mark.parametrize(("title", "shown"), [("A paper", "A paper"), ("   ", "paper")])
 def test_the_title_of_a_pdf_is_that_of_its_metadata(title: str, shown: str) -> None:
-    assert only("paper.pdf", pdf("x", f"<</Title({title})>>"))["title"] == shown
+    assert only("paper.pdf", pdf("x", info=f"<</Title({title})>>"))["title"] == shown
 
 
-def pdf(text: str, info: str = "<<>>") -> bytes:
-    """The smallest PDF with one page of text, written by hand."""
-    content = f"BT /F1 24 Tf 20 100 Td ({text}) Tj ET"
-    parts = [
-        "<</Type/Catalog/Pages 2 0 R>>",
-        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R"
-        "/Resources<</Font<</F1 5 0 R>>>>>>",
-        f"<</Length {len(content)}>>stream\n{content}\nendstream",
-        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-        info,
-    ]
-    body, offsets = "%PDF-1.4\n", []
-    for number, part in enumerate(parts, start=1):
-        offsets.append(len(body))
-        body += f"{number} 0 obj{part}endobj\n"
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    start = len(body)
-    body += f"xref\n0 7\n0000000000 65535 f \n{table}trailer<</Size 7/Root 1 0 R/Info 6 0 R>>\n"
-    return f"{body}startxref\n{start}\n%%EOF".encode()
+def test_the_columns_of_a_pdf_are_read_one_after_the_other() -> None:
+    text = only("a.pdf", pdf("The first column\nends in", "the second one\nof the page"))["text"]
+
+    assert text == "The first column\nends in\nthe second one\nof the page"
+
+
+def test_ligatures_and_broken_words_of_a_pdf_are_whole_words() -> None:
+    assert only("a.pdf", pdf("the \\256rst \\257ight, an exam-\nple"))["text"] == (
+        "the first flight, an example"
+    )
+
+
+def test_an_encrypted_pdf_is_read_if_its_password_is_empty() -> None:
+    folder = Path(office.__file__).parent
+
+    data = (folder / "aes_empty_password.pdf").read_bytes()
+
+    assert b"/AESV3" in data
+    assert only("a.pdf", data)["text"] == "Encrypted page"
+    with pytest.raises(Rejected, match="Incorrect password"):
+        list(documents("b.pdf", (folder / "aes_password.pdf").read_bytes()))
 
 
 def blank_pdf() -> bytes:
@@ -246,10 +255,11 @@ def blank_pdf() -> bytes:
         ("a.md", b"---\ntitle: T\n---\n", "no text"),
         ("a.html", b"<script>x</script>", "no text"),
         ("a.html", b"<div>" * 5000, "nested too deeply"),
-        ("a.jsonl", b'{"text": "ok"}\n{"text":', "line 2 is not JSON"),
-        ("a.jsonl", b'{"txt": "ok"}', "line 1 must be"),
-        ("a.jsonl", b"[1]", "line 1 must be"),
-        ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+        ("a.jsonl", b'{"text":', "a.jsonl#1: not JSON"),
+        ("a.jsonl", b'{"txt": "ok"}', "a.jsonl#1: must be an object with 'text'"),
+        ("a.jsonl", b'{"text": " "}', "a.jsonl#1: its 'text' is blank"),
+        ("a.jsonl", b"[1]\n[2]\n[3]", r"a.jsonl#1: must be .* \(and 2 parts more\)"),
+        ("a.jsonl", b"[" * 100_000, "nested too deeply"),
         ("a.pdf", b"not a pdf", "not a readable PDF"),
         ("a.pdf", pdf("x")[:120], "not a readable PDF"),
         ("a.pdf", blank_pdf(), "no text"),

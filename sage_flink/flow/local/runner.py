@@ -157,10 +157,10 @@ class _Run:
                 out = catch_failure(
                     node.name, record, lambda: flat_map(node, record), node.function
                 )
-                if isinstance(out, FailedRecord):
-                    self.outcome.failed.append(out)
-                else:
-                    for made in out:
+                for made in (out,) if isinstance(out, FailedRecord) else out:
+                    if isinstance(made, FailedRecord):
+                        self.outcome.failed.append(made)
+                    else:
                         await self.emit(node, made)
             case Call():
                 await self.slots[node.name].acquire()

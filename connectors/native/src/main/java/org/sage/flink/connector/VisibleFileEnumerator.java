@@ -64,15 +64,20 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
             } else if (fs.isDistributedFS()) {
                 addFolder(status, fs, splits);
             } else {
-                addLocalFolder(java.nio.file.Path.of(root.getPath()), new HashSet<>(), splits);
+                java.nio.file.Path folder = java.nio.file.Path.of(root.getPath());
+                addLocalFolder(folder, realPath(folder), new HashSet<>(), splits);
             }
         }
         return splits;
     }
 
+    /** {@code real} is the folder's path without links. */
     private void addLocalFolder(
-            java.nio.file.Path folder, Set<Object> seen, List<FileSourceSplit> splits) {
-        if (!seen.add(realPath(folder))) {
+            java.nio.file.Path folder,
+            java.nio.file.Path real,
+            Set<Object> seen,
+            List<FileSourceSplit> splits) {
+        if (!seen.add(real)) {
             return;
         }
         List<java.nio.file.Path> entries = new ArrayList<>();
@@ -88,18 +93,23 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
             if (name.startsWith(".") || name.startsWith("_")) {
                 continue;
             }
+            // Only a link is resolved: to do so looks at each folder of the path.
+            java.nio.file.Path realEntry =
+                    Files.isSymbolicLink(entry)
+                            ? realPath(entry)
+                            : real.resolve(entry.getFileName());
             if (Files.isDirectory(entry)) {
                 if (recursive) {
-                    addLocalFolder(entry, seen, splits);
+                    addLocalFolder(entry, realEntry, seen, splits);
                 }
-            } else if (isWanted(name) && seen.add(realPath(entry))) {
+            } else if (isWanted(name) && seen.add(realEntry)) {
                 addLocalFile(entry, splits);
             }
         }
     }
 
     /** The path without links; the path itself where a link leads nowhere. */
-    private static Object realPath(java.nio.file.Path path) {
+    private static java.nio.file.Path realPath(java.nio.file.Path path) {
         try {
             return path.toRealPath();
         } catch (IOException e) {

@@ -1,7 +1,6 @@
 package org.sage.flink.connector;
 
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -19,8 +18,8 @@ import org.sage.flink.wire.WireRecord;
 
 /**
  * File format with one wire record for each file: id and origin are the path relative to the root,
- * the value is the content, the timestamp is the modification time, header {@code path} is the full
- * path. Files are not split, and a file emitted before a checkpoint is not emitted again after it.
+ * the value is the content, the timestamp is its modification time (0 where there is no content),
+ * header {@code path} is the full path. Files are not split, and a file emitted before a checkpoint is not emitted again after it.
  *
  * <p>Never throws on content: a file above the limit has value nil and header {@code oversize} (its
  * size in bytes, as text); an unreadable file has value nil and header {@code unreadable} (the
@@ -95,19 +94,18 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
         String id = relative(split.path());
         Map<String, byte[]> headers = new LinkedHashMap<>();
         headers.put("path", text(split.path().getPath()));
-        byte[] value = null;
-        // The file may have grown since it was listed, so the size of the content decides.
-        try (InputStream in = split.path().getFileSystem().open(split.path())) {
-            value = in.readNBytes((int) bytesMax + 1);
-            if (value.length > bytesMax) {
-                value = null;
-                long bytes = Math.max(split.fileSize(), bytesMax + 1);
-                headers.put("oversize", text(String.valueOf(bytes)));
+        try {
+            FileContent content = FileContent.read(split.path(), bytesMax);
+            if (content.value() == null) {
+                headers.put("oversize", text(String.valueOf(content.size())));
             }
+            return new WireRecord(
+                            id, content.value(), content.modifiedMs(), null, headers, id)
+                    .encode();
         } catch (IOException e) {
-            headers.put("unreadable", text(String.valueOf(e.getMessage())));
+            headers.put("unreadable", text(FileContent.reason(e, split.path())));
+            return new WireRecord(id, null, 0, null, headers, id).encode();
         }
-        return new WireRecord(id, value, split.fileModificationTime(), null, headers, id).encode();
     }
 
     private String relative(Path file) {

@@ -1,0 +1,94 @@
+"""What a folder may hold besides files: never waited for, each with the reason in a header."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sage_connectors import files
+from sage_connectors.files import read_content
+
+pytestmark = pytest.mark.timeout(20)
+
+
+def only(folder: Path) -> dict[str, str]:
+    """The headers of the one record of a folder that has no value."""
+    [record] = files(folder).records()
+    assert record.value is None
+    return {name: value.decode() for name, value in record.headers.items() if name != "path"}
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"/proc/self/fd/{(folder := os.open(path.parent, os.O_RDONLY))}/{path.name}")
+        os.close(folder)
+
+
+def make_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_socket, make_device])
+def test_what_is_no_regular_file_is_not_opened(make, tmp_path):
+    make(tmp_path / "a.txt")
+
+    assert only(tmp_path) == {"unreadable": "not a regular file"}
+
+
+def test_an_error_while_reading_has_the_words_of_the_operating_system(tmp_path):
+    (tmp_path / "a.txt").symlink_to("/proc/self/mem")
+
+    assert only(tmp_path) == {"unreadable": "Input/output error"}
+
+
+def test_a_sparse_file_of_a_terabyte_is_not_read(tmp_path):
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(1 << 40)
+
+    assert only(tmp_path) == {"oversize": str(1 << 40)}
+
+
+def read_during_changes(path, changes):
+    """Read the file; a writer replaces it during each of the first reads."""
+
+    def read(file):
+        data = file.read()
+        if changes:
+            path.with_suffix(".new").write_text(changes.pop(0))
+            path.with_suffix(".new").replace(path)
+        return data
+
+    return read_content(path, read)
+
+
+def test_a_file_that_changes_once_while_it_is_read_is_read_again(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+
+    assert read_during_changes(path, ["two"]).value == b"two"
+
+
+def test_a_file_that_changes_at_each_read_is_refused(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+
+    with pytest.raises(OSError, match="it changed while it was read, each time"):
+        read_during_changes(path, ["two", "six"])
+
+
+def test_a_folder_deeper_than_the_stack_of_python_is_read(tmp_path):
+    folders = "d/" * 1000
+    subprocess.run(["mkdir", "-p", folders], cwd=tmp_path, check=True)
+    (tmp_path / folders / "a.txt").write_text("deep")
+
+    try:
+        [record] = files(tmp_path).records()
+    finally:  # pytest's own clean-up is recursive, and fails
+        subprocess.run(["rm", "-r", "d"], cwd=tmp_path, check=True)
+    assert (record.id, record.value) == (f"{folders}a.txt", b"deep")
