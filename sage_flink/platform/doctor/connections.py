@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from sage_flink.common.connections_file import load_connections
 from sage_flink.common.proxies import is_loopback
 from sage_flink.common.settings import Settings
 from sage_flink.platform.doctor.check import Check
 from sage_flink.platform.stack.kafka import speaks_kafka
+from sage_flink.platform.stack.server import trusting
 
 TIMEOUT_S = 2.0
 CLOCK_OFF_S = 30.0
@@ -33,13 +37,24 @@ class Connection:
 
 
 def read_connections(settings: Settings) -> list[Connection]:
-    """One connection per address of ``settings``; all are tried at the same time."""
+    """One connection per address of ``settings``; all are tried at the same time.
+
+    Nobody logs in: `sage connections test` does.
+
+    Raises:
+        ConfigError: a file of named connections cannot be read.
+    """
+    named = {name: found for name, (found, _) in load_connections().items()}
+    ca = {name: Path(path) for name, found in named.items() if (path := getattr(found, "ca", ""))}
+    over_tls = "SSL" in getattr(named.get("kafka"), "protocol", "")
+    influxdb, gateways = settings.influxdb_url, settings.gateway_urls
+    brokers = settings.kafka_servers.split(",")
     probes: list[Callable[[], list[Connection]]] = [
-        lambda: [_kafka(address) for address in settings.kafka_servers.split(",")],
+        lambda: [_kafka(address, over_tls, ca.get("kafka")) for address in brokers],
         lambda: [_http("flink", settings.flink_url, "/config", "flink-version")],
         lambda: [_tcp("milvus", settings.milvus_url)],
-        lambda: [_http("influxdb", settings.influxdb_url, "/health", "version")],
-        lambda: [_http("gateway", url, "/health", "version") for url in settings.gateway_urls],
+        lambda: [_http("influxdb", influxdb, "/health", "version", ca.get("influxdb"))],
+        lambda: [_http("gateway", x, "/health", "version", ca.get("gateway")) for x in gateways],
     ]
     with ThreadPoolExecutor(len(probes)) as threads:
         return [one for found in threads.map(lambda probe: probe(), probes) for one in found]
@@ -75,28 +90,31 @@ def _clock(one: Connection) -> Check:
     return Check("connections", one.name, "warning", found, "set both clocks (NTP)")
 
 
-def _http(name: str, url: str, path: str, version: str) -> Connection:
+def _http(name: str, url: str, path: str, version: str, ca: Path | None = None) -> Connection:
     address = _shown(url)
     try:
-        with httpx.Client(timeout=TIMEOUT_S, trust_env=not is_loopback(url)) as client:
+        options: dict[str, Any] = {"verify": trusting(ca)} if ca else {}
+        options["trust_env"] = not is_loopback(url)
+        with httpx.Client(timeout=TIMEOUT_S, **options) as client:
             response = client.get(url.rstrip("/") + path)
         body = response.json() if response.status_code < httpx.codes.BAD_REQUEST else {}
         found = str(body.get(version, "")) if isinstance(body, dict) else ""
         off_s = _clock_off_s(response.headers.get("date", ""), time.time())
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return Connection(name, address, error=f"{type(error).__name__}: {error}".rstrip(": "))
     if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
         return Connection(name, address, error=f"answers with status {response.status_code}")
     return Connection(name, address, found, clock_off_s=off_s)
 
 
-def _kafka(address: str) -> Connection:
+def _kafka(address: str, over_tls: bool, ca: Path | None) -> Connection:
     host, _, port = address.strip().rpartition(":")
     if not port.isdigit():
         return Connection("kafka", address, error="is not of the form HOST:PORT")
     failed = _refusal(host.strip("[]"), int(port))
-    if not failed and is_loopback(_as_url(address)) and not speaks_kafka(int(port)):
-        failed = "what listens there does not speak Kafka without TLS"
+    is_known = is_loopback(_as_url(address)) and over_tls == bool(ca)
+    if not failed and is_known and not speaks_kafka(int(port), ca):
+        failed = f"what listens there does not speak Kafka with{'' if ca else 'out'} TLS"
     return Connection("kafka", address, error=failed)
 
 
