@@ -1,11 +1,12 @@
 """The command line of a job: its options, and its errors as one message and an exit status."""
 
+import errno
 import inspect
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,10 +15,14 @@ from rich.text import Text
 import sage_flink as sage
 from sage_flink.common import SageError
 
+#: Faults of the machine that any write can meet: a full or read-only disk, another user's folder.
+MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+
 
 @contextmanager
 def report_errors(program: str) -> Iterator[None]:
-    """Print a SageError as one message on stderr and exit with 2; exit with 130 on Ctrl-C.
+    """Print a SageError, or a fault of the machine, as one message on stderr and exit with 2;
+    exit with 130 on Ctrl-C.
 
     The message is printed unchanged: it is not markup, and its lines are not wrapped. Characters
     that the locale does not have are printed as question marks, there and in all other output.
@@ -28,11 +33,20 @@ def report_errors(program: str) -> Iterator[None]:
     try:
         yield
     except SageError as error:
-        message = Text.assemble((f"{program}:", "bold red"), f" {error}")
-        Console(stderr=True, highlight=False).print(message, soft_wrap=True)
-        raise SystemExit(2) from None
+        _exit_with(program, str(error))
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _exit_with(program, f"{place}{error.strerror}; `sage doctor` shows what to do about it")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _exit_with(program: str, message: str) -> NoReturn:
+    text = Text.assemble((f"{program}:", "bold red"), f" {message}")
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
+    raise SystemExit(2) from None
 
 
 def run(

@@ -1,9 +1,11 @@
 """The command-line options that every job gets without declaring them."""
 
+from pathlib import Path
+
 import pytest
 
 from sage_flink.flow import FlinkOptions
-from sage_jobs.entry import run
+from sage_jobs.entry import report_errors, run
 
 
 def run_main(*words):
@@ -38,3 +40,19 @@ def test_help_lists_the_options_of_the_job_and_of_flink(capsys):
     shown = capsys.readouterr().out
     for option in ("--topic", "--parallelism", "--from-savepoint", "--drop-state", "--bundle-ms"):
         assert option in shown
+
+
+def test_a_full_disk_is_one_sentence_and_no_traceback(capsys):
+    with (
+        pytest.raises(SystemExit, check=lambda ended: ended.code == 2),
+        report_errors("job"),
+        Path("/dev/full").open("w") as file,
+    ):
+        file.write("x")
+
+    assert capsys.readouterr().err.endswith("; `sage doctor` shows what to do about it\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError), report_errors("job"):
+        Path("/not/there").read_text()
