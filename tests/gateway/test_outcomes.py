@@ -81,12 +81,20 @@ class Models:
         if self.error is not None:
             raise self.error
         if not getattr(payload, "stream", False):
+            if self.hangs:
+                await self._hang(request)
             return Response(200, b'{"choices":[{}]}', used={"in": 3, "out": 2})
         events = self._events()
         found = StreamingResponse(events, events.aclose)
         if self.observer is not None:
             found.observe(self.observer)
         return found
+
+    async def _hang(self, request: Request) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            request.progress.add({"in": 3, "out": 2})
 
     async def _events(self) -> Any:
         yield EVENT
@@ -322,11 +330,13 @@ async def test_the_seconds_of_an_error_include_the_wait_for_it(
 
 
 @contextlib.asynccontextmanager
-async def stream_in_progress(outcomes: Outcomes) -> AsyncIterator[asyncio.Task[None]]:
-    """The task that answers a stream, of which one event arrived; later the client leaves."""
+async def answer_in_progress(
+    outcomes: Outcomes, *, stream: bool
+) -> AsyncIterator[asyncio.Task[None]]:
+    """The task that answers, of a stream one event; later the client leaves."""
     outcomes.models.hangs, outcomes.models.observer = True, Observer()
     message = {"role": "user", "content": "x"}
-    body = orjson.dumps({"model": "talk", "stream": True, "messages": [message]})
+    body = orjson.dumps({"model": "talk", "stream": stream, "messages": [message]})
     lines = [
         f"POST {CHAT} HTTP/1.1",
         f"authorization: Bearer {KEY}",
@@ -335,7 +345,10 @@ async def stream_in_progress(outcomes: Outcomes) -> AsyncIterator[asyncio.Task[N
     head = "\r\n".join(lines) + "\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", outcomes.server.port)
     writer.write(head.encode() + body)
-    await reader.readuntil(EVENT)
+    if stream:
+        await reader.readuntil(EVENT)
+    while not outcomes.models.requests:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     [task] = outcomes.server.tasks
     yield task
     writer.close()
@@ -343,7 +356,7 @@ async def stream_in_progress(outcomes: Outcomes) -> AsyncIterator[asyncio.Task[N
 
 
 async def test_a_stream_that_the_stopping_gateway_cuts_is_not_charged(outcomes: Outcomes) -> None:
-    async with stream_in_progress(outcomes) as task:
+    async with answer_in_progress(outcomes, stream=True) as task:
         task.cancel()
         await asyncio.wait([task])
 
@@ -355,13 +368,33 @@ async def test_a_stream_that_the_stopping_gateway_cuts_is_not_charged(outcomes: 
 
 
 async def test_a_stream_that_its_client_leaves_is_charged(outcomes: Outcomes) -> None:
-    async with stream_in_progress(outcomes) as task:
+    async with answer_in_progress(outcomes, stream=True) as task:
         pass
 
     assert not task.cancelled()
     assert outcomes.models.observer is not None
     assert outcomes.models.observer.ends == [(False, False)]
     assert await spent_tokens(outcomes) > 0
+    assert outcomes.counts() == {("talk", "499"): 1}
+
+
+async def test_a_whole_answer_that_the_stopping_gateway_cuts_is_not_charged(
+    outcomes: Outcomes,
+) -> None:
+    async with answer_in_progress(outcomes, stream=False) as task:
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert await spent_tokens(outcomes) == 0
+
+
+async def test_a_whole_answer_that_its_client_leaves_is_charged_as_far_as_it_was(
+    outcomes: Outcomes,
+) -> None:
+    async with answer_in_progress(outcomes, stream=False):
+        pass
+
+    assert await spent_tokens(outcomes) == 5
     assert outcomes.counts() == {("talk", "499"): 1}
 
 

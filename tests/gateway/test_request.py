@@ -18,6 +18,7 @@ from sage_gateway.requests.request import (
     Request,
     read_request,
 )
+from sage_gateway.requests.response import StreamFacts
 
 LOW = PRIORITIES.index("low")
 CHAT = "/v1/chat/completions"
@@ -98,3 +99,21 @@ def test_a_renamed_body_differs_in_its_model_only() -> None:
     assert isinstance(found.payload, ChatRequest)
     renamed = orjson.loads(found.body_for("upstream"))
     assert renamed == orjson.loads(BODY) | {"model": "upstream"}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "pieces"),
+    [
+        (b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n', 0),
+        (b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n' * 3, 3),
+        (b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n', 1),
+        (b'data: {"choices":[{"text":"\\"content\\":\\"x"}]}\n\n', 1),
+        (b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}\n\n', 1),
+        (b'data: {"choices":[{"delta":{}}],"usage":{"completion_tokens":7}}\n\n', 0),
+    ],
+)
+def test_the_pieces_of_text_in_a_stream_are_counted(chunk: bytes, pieces: int) -> None:
+    facts = StreamFacts()
+    facts.scan(chunk)
+
+    assert facts.deltas == pieces

@@ -144,6 +144,13 @@ def test_usage_reported_by_an_engine_is_capped_at_the_hold(
     assert 0 <= token_usage(usage, body=body, deltas=3, most=cost.most).total <= cost.most
 
 
+@pytest.mark.parametrize(("reported", "charged"), [(4, 9), (9, 9), (12, 12)])
+def test_a_stream_is_charged_no_less_than_its_pieces_of_text(reported: int, charged: int) -> None:
+    found = token_usage({"in": 3, "out": reported}, body=b"", deltas=9, most=100)
+
+    assert (found.prompt_tokens, found.completion_tokens) == (3, charged)
+
+
 def test_the_cost_of_embeddings_is_that_of_their_texts() -> None:
     assert embedding(b"x" * 400) == Cost(101, 400 + TEMPLATE_TOKENS)
 
