@@ -16,7 +16,14 @@ from zlib import crc32
 import msgspec
 
 from sage_flink.common.errors import PipelineError, Rejected
-from sage_flink.common.records import FailedRecord, Record, derived_id, encode, encode_valid
+from sage_flink.common.records import (
+    RECORD_BYTES_MAX,
+    FailedRecord,
+    Record,
+    derived_id,
+    encode,
+    encode_valid,
+)
 from sage_flink.flow.author_code import code_of
 from sage_flink.flow.call_options import PRIORITIES
 from sage_flink.flow.deletes import undeclared_delete
@@ -117,11 +124,13 @@ def request_body(record: Record, request: Callable[[Record], bytes]) -> bytes:
     A delete makes no call: it passes in its place in the order, unchanged.
 
     Raises:
-        Rejected: ``request`` returned another type.
+        Rejected: ``request`` returned another type, or too much.
     """
     body = b"" if record.kind == "delete" else request(record)
     if not isinstance(body, bytes):
         raise Rejected(f"the request must be bytes, got {type(body).__name__}")
+    if len(body) > RECORD_BYTES_MAX:
+        raise Rejected(f"the request has {len(body)} bytes, at most {RECORD_BYTES_MAX} can be sent")
     return body
 
 
