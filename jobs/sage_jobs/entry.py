@@ -102,10 +102,18 @@ def _flink_options(
             help="How long a Python step collects records: longer is cheaper, and slower.",
         ),
     ] = 10,
+    record_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="How long Python steps may take for one record before it is a dead letter.",
+        ),
+    ] = 300.0,
 ) -> "sage.flow.FlinkOptions":
     return sage.flow.FlinkOptions(
         parallelism=parallelism,
         savepoint=from_savepoint,
         drop_state=tuple(drop_state or ()),
         bundle_s=bundle_ms / 1000,
+        record_timeout_s=record_timeout_s,
     )

@@ -155,6 +155,13 @@ def to_message(failed: FailedRecord, job: str, run: str = "") -> Record:
     return _message(failed, job, run, _text(note), "omitted")
 
 
+def without_value(message: Record, reason: str) -> Record:
+    """A dead letter that its sink did not take, with ``reason`` in place of the record's value."""
+    note = f"the dead letter could not be written with its value: {reason}"
+    headers = {**message.headers, f"{PREFIX}encoding": b"omitted"}
+    return message.replace(value=_text(note[:REASON_CHARS_MAX]), headers=headers)
+
+
 def _message(
     failed: FailedRecord, job: str, run: str, value: bytes | None, encoding: str
 ) -> Record:

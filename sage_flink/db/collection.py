@@ -111,7 +111,12 @@ class Collection:
             LOG.warning("collection %r is not created before the start: %s", self.name, error)
 
     def writer(self) -> "RowWriter":
-        """Open the collection for writing; raises as :meth:`open` does."""
+        """Open the collection for writing; raises as :meth:`open` does.
+
+        Each start of a job makes an absent collection. One that is dropped while the job runs fails
+        a write with NotFound, and with it the job once: waiting for it would never end, and to make
+        it anew in silence would hide that its rows are gone.
+        """
         return RowWriter(self.open(), self.dim)
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from sage_flink.common.errors import PipelineError, Rejected
 from sage_flink.common.records import (
+    RECORD_BYTES_MAX,
     FailedRecord,
     Record,
     Refusal,
@@ -142,11 +143,13 @@ def request_body(record: Record, request: Callable[[Record], bytes]) -> bytes:
     A delete makes no call: it passes in its place in the order, unchanged.
 
     Raises:
-        Rejected: ``request`` returned another type.
+        Rejected: ``request`` returned another type, or too much.
     """
     body = b"" if record.kind == "delete" else request(record)
     if not isinstance(body, bytes):
         raise Rejected(f"the request must be bytes, got {type(body).__name__}")
+    if len(body) > RECORD_BYTES_MAX:
+        raise Rejected(f"the request has {len(body)} bytes, at most {RECORD_BYTES_MAX} can be sent")
     return body
 
 

@@ -89,3 +89,13 @@ def test_a_record_that_no_process_can_decode_is_rejected_with_its_field(fields, 
 
     with pytest.raises(Rejected, match=f"^the (record's )?{reason}"):
         encode_valid(record)
+
+
+def test_a_record_larger_than_a_task_can_hold_is_refused():
+    fits = Record("r", b"x" * (64 << 20))
+
+    assert decode(encode_valid(fits)) == fits
+    with pytest.raises(
+        Rejected, match=r"the record has \d+ bytes, at most 68157440 can be sent on"
+    ):
+        encode_valid(Record("r", b"x" * (65 << 20)))

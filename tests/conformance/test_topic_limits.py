@@ -18,7 +18,7 @@ from waiting import wait_until
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_connectors.kafka_client import RECORD_BYTES_MAX, delete_topic, drain, topic_bytes_max
-from sage_connectors.kafka_connection import client
+from sage_connectors.kafka_connection import client, library
 from sage_flink.common import Record
 from sage_flink.common.dead_letters import DeadLetter, from_message
 from sage_flink.flow import FlinkOptions
@@ -110,3 +110,50 @@ def test_records_that_a_topic_does_not_take_are_dead_letters(
 def test_the_limit_of_a_topic_is_known(topics: tuple[str, str]) -> None:
     assert topic_bytes_max(topics[0]) == MIB
     assert topic_bytes_max("absent") == RECORD_BYTES_MAX
+
+
+@dataclass(frozen=True)
+class ShrinksTopic:
+    """The record; at the one with the value ``shrink`` the topic's limit becomes 1 MiB."""
+
+    topic: str
+    log: str
+
+    def open(self, context: Any) -> None:
+        Pass(self.log).open(context)
+
+    def __call__(self, record: Record) -> Iterable[Record]:
+        if record.value == b"shrink":
+            with client("KafkaAdminClient", "") as admin:
+                configs = {"max.message.bytes": str(MIB)}
+                kind = library().admin.ConfigResourceType.TOPIC
+                admin.alter_configs([library().admin.ConfigResource(kind, self.topic, configs)])
+        yield record
+
+
+def test_a_limit_that_shrinks_while_the_job_runs_costs_one_restart(
+    topics: tuple[str, str], tmp_path: Path
+) -> None:
+    written, dead = f"{topics[0]}-large", topics[1]
+    kafka(written).prepare()
+    values = {"first": b"x", "shrink": b"shrink", "large": b"x" * 2 * MIB, "last": b"z"}
+    records = tuple(Record(id_, value, origin=id_) for id_, value in values.items())
+    log = tmp_path / "log"
+    graph = (
+        sage.flow.read("in", ListSource(records))
+        .flat_map("shrink", ShrinksTopic(written, str(log)))
+        .write("out", kafka(written))
+        .dead_letters_to(kafka(dead))
+    )
+
+    try:
+        options = FlinkOptions(target="local", checkpoint_interval_s=0.5, restarts_max=3)
+        sage.flow.submit(graph, name=written, options=options)
+        wait_until(lambda: len(list(drain(written))) >= 3, 120, "the small records")
+        wait_until(lambda: letters_of(dead), 60, "the dead letter")
+
+        assert sorted(m.value for m in drain(written)) == [b"shrink", b"x", b"z"]
+        assert [letter.id for letter in letters_of(dead)] == ["large"]
+        assert log.read_text().splitlines() == ["shrink"] * 2
+    finally:
+        delete_topic(written)

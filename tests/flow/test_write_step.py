@@ -131,3 +131,18 @@ def test_a_fault_of_the_store_is_raised_and_no_record_is_blamed():
 
     with pytest.raises(NotFound):
         list(step.outcomes(encode_many(BATCH)))
+
+
+def test_a_dead_letter_that_its_sink_refuses_is_written_without_its_value():
+    from sage_flink.flow.flink.write_step import DeadLetterWriteStep
+
+    sink = RaisingSink()
+    step = DeadLetterWriteStep("dead-letters", sink)
+    step.open(Metrics(), "job")
+
+    assert list(step.outcomes(encode_many([BATCH[1]]))) == []
+
+    assert sink.rows == {
+        "b": b"the dead letter could not be written with its value: "
+        b"the writer raised ValueError: no such value"
+    }

@@ -23,10 +23,11 @@ def run_main(*words):
 
 def test_a_job_gets_its_own_options_and_the_flink_options():
     words = "--topic t --parallelism 2 --from-savepoint latest --drop-state a --drop-state b"
-    words += " --bundle-ms 100"
+    words += " --bundle-ms 100 --record-timeout-s 60"
+    state = {"savepoint": "latest", "drop_state": ("a", "b")}
 
     assert run_main(*words.split()) == [
-        ("t", FlinkOptions(parallelism=2, savepoint="latest", drop_state=("a", "b"), bundle_s=0.1))
+        ("t", FlinkOptions(parallelism=2, **state, bundle_s=0.1, record_timeout_s=60))
     ]
 
 

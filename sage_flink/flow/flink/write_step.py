@@ -8,6 +8,7 @@ import tenacity
 from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
+from sage_flink.common.dead_letters import without_value
 from sage_flink.common.errors import OperatorNeeded, Retryable
 from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
 from sage_flink.flow.flink.stage import Item, Step
@@ -109,13 +110,17 @@ class SingleRecordBatchStep(Step):
 
 
 class DeadLetterWriteStep(WriteStep):
-    """Writes dead letters to a Python sink. A refused one stops the job: no sink is left for it.
+    """Writes dead letters to a Python sink. One that it refuses is written without its value.
 
-    The job fails with OperatorNeeded and restarts from its checkpoint.
+    Where that is refused too the job fails with OperatorNeeded, and restarts from its checkpoint:
+    no sink is left for it.
     """
 
     @override
     def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:
         for refused in super().outcomes(item):
-            raise OperatorNeeded(f"the sink of the dead letters refused one: {refused!r:.300}")
+            assert isinstance(refused, FailedRecord)
+            cut = without_value(refused.record, refused.reason)
+            if self._store([cut]):
+                raise OperatorNeeded(f"the sink of the dead letters refused one: {refused!r:.300}")
         yield from ()

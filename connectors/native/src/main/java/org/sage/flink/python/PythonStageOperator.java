@@ -24,10 +24,10 @@ import org.sage.flink.wire.WireBatch;
  * bundle, and emits the bundle's results when it ends, not before. When the worker dies (a crash in
  * native code, {@code os._exit}, the kernel out of memory), the operator drops the results, starts a
  * worker process of its own and gives it the elements again, one at a time. An element that ends
- * that one too is refused: it goes to the stage as a {@link StageSignal}, which makes it a dead letter. Of an
- * element that is a batch the records are tried one by one. Nothing of the bundle was emitted, so
- * delivery is still exactly once. Operators in other tasks of the slot shared the first process;
- * they get their own in the same way, without a refusal.
+ * a worker which had no other one is refused: it goes to the stage as a {@link StageSignal}, which
+ * makes it a dead letter. Of an element that is a batch the records are tried one by one. Nothing of
+ * the bundle was emitted, so delivery is still exactly once. Operators in other tasks of the slot
+ * shared the first process; they get their own in the same way, without a refusal.
  *
  * <p>What Python raises still fails the task: a stage raises only for faults that are not of one
  * record. So does a worker that dies before it gets an element.
@@ -64,6 +64,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     private transient List<StreamRecord<IN>> bundle;
     private transient List<Tuple3<String, byte[], Integer>> results;
     private transient FlinkMetricContainer metrics;
+    private transient boolean workerIsNew;
     private transient long bundleBytes;
     private transient int bundleItemsMax;
     private transient long delayMs;
@@ -190,8 +191,14 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         }
     }
 
-    /** Whether the worker survives the element; if not its results are dropped and a new one runs. */
+    /**
+     * Whether a worker survives the element. One that had other elements before does not count: they
+     * may have left a thread or broken memory. After a death the results of the element are dropped
+     * and a new worker runs.
+     */
     private boolean runAlone(StreamRecord<IN> element) throws Exception {
+        boolean first = workerIsNew;
+        workerIsNew = false;
         int before = results.size();
         try {
             run(element);
@@ -200,7 +207,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             requireDeath(failure);
             results.subList(before, results.size()).clear();
             startWorker();
-            return false;
+            return !first && runAlone(element);
         }
     }
 
@@ -240,6 +247,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         pythonFunctionRunner = createPythonFunctionRunner();
         pythonFunctionRunner.open(own);
         run(with(new StreamRecord<>(null), StageSignal.OPEN));
+        workerIsNew = true;
     }
 
     /** One container for all workers of the operator: metrics keep their names and their values. */
