@@ -1,0 +1,52 @@
+"""Names of the operators in Flink's web UI: the author's, while state follows their uids."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# In a process of its own, as PyFlink leaves its JVM's pipes and sockets to the garbage collector.
+PLAN = """
+import json
+import sage_flink as sage
+from pyflink.java_gateway import get_gateway
+from sage_flink.common import Settings
+from sage_flink.flow.flink.compile import compile_graph
+from sage_flink.operators import chunk
+from sage_flink.platform.cluster import FlinkOptions, environment
+from sage_flink.testing import ListSink, ListSource
+
+graph = (
+    sage.flow.read("texts", ListSource([]))
+    .flat_map("split", chunk(tokens_max=20, overlap=2))
+    .call("embed", sage.embed(model="m"), capacity=4, timeout_s=5)
+    .write("vectors", ListSink())
+)
+settings = Settings.load()
+env = environment(FlinkOptions(target="local"), settings)
+compile_graph(graph, env, job="names", settings=settings)
+plan = env._generate_stream_graph(clear_transformations=True, job_name="names")
+nodes = get_gateway().jvm.java.util.ArrayList(plan.getStreamNodes())
+print(json.dumps([[node.getTransformationUID(), node.getOperatorName()] for node in nodes]))
+"""
+
+
+@pytest.mark.flink
+@pytest.mark.timeout(180)
+def test_flink_shows_the_authors_names_and_finds_state_by_the_same_uids_as_before():
+    command = [sys.executable, "-W", "ignore", "-c", PLAN]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    names = dict(json.loads(done.stdout.splitlines()[-1]))
+
+    expected = {
+        "texts.tally": "Count",
+        "embed.request": "split, embed: Request",
+        "embed.request.tally": "Count",
+        "embed": "embed",
+        "embed.answer": "embed: Answer",
+        "embed.answer.tally": "Count",
+    }
+    assert expected.items() <= names.items()
+    assert not any("." in name for name in names.values()), names
