@@ -27,6 +27,8 @@ from sage_flink.flow import FlinkOptions
 from sage_flink.flow.lists import ListSource
 from sage_flink.inference import EchoPool
 
+pytestmark = QUIET
+
 
 class Engine(BaseHTTPRequestHandler):
     """The reference pool over HTTP."""
@@ -80,8 +82,7 @@ def minicluster() -> Iterator[None]:
 
 @pytest.mark.flink
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("_", [pytest.param(0, marks=QUIET)])
-def test_hostile_records_end_once_on_flink(records, tmp_path: Path, minicluster, _) -> None:
+def test_hostile_records_end_once_on_flink(records, tmp_path: Path, minicluster) -> None:
     ends, log = ends_in(tmp_path, "flink"), tmp_path / "log"
     graph = hostile_graph(ListSource(records), ends, str(log))
     files = [ends.answers, ends.documents, ends.topic, ends.dead_letters]
@@ -105,6 +106,7 @@ def test_hostile_records_end_once_on_flink(records, tmp_path: Path, minicluster,
     made = [record for file in files[:3] for record in file.read_records()]
     letters = [from_message(record) for record in ends.dead_letters.read_records()]
     assert unbalanced(others_of(records), ended(), [r.id for r in made + letters]) == []
+    assert {letter.id: letter.step for letter in letters} == locally(records, tmp_path)
     assert log.read_text().splitlines() == ["decode"]  # no restart
 
 
@@ -146,9 +148,8 @@ def in_topic(records, topic: str) -> tuple[Record, ...]:
 @pytest.mark.flink
 @pytest.mark.service
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("_", [pytest.param(0, marks=QUIET)])
 def test_hostile_records_end_once_between_real_servers(
-    records, tmp_path: Path, places, minicluster, _
+    records, tmp_path: Path, places, minicluster
 ) -> None:
     read, answers, topic, dead = (
         f"{places}.{end}" for end in ("in", "answers", "topic", "dead-letters")
