@@ -111,7 +111,7 @@ def _label(thing: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = _label(value) if callable(value) else repr(value)
+    text = _label(value) if callable(value) or dataclasses.is_dataclass(value) else repr(value)
     return text if len(text) <= CHARS_MAX else f"{text[: CHARS_MAX - 3]}..."
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sage_connectors.formats.schema_registry import Schema
-from sage_flink.common.errors import ConfigError
+from sage_flink.common.errors import ConfigError, StoreUnavailable
 
 COMPILE_TIMEOUT_S = 60
 _FILE = "sage_message.proto"
@@ -98,19 +98,26 @@ def _compiled(schema: Schema) -> bytes:
             if not path.is_relative_to(root.resolve()):
                 raise ConfigError(f"protobuf: the import {name!r:.200} is outside of its folder")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         out = root / "descriptors"
-        options = ("--include_imports", f"--descriptor_set_out={out}", f"-I{root}")
-        done = subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", *options, _FILE],
+        done = _protoc(root, f"--descriptor_set_out={out}")
+        if "No module named" in done.stderr:
+            raise ConfigError("protoc is missing: pip install 'sage-flink[kafka]'")
+        if done.returncode != 0:
+            raise ConfigError(f"protobuf: not a schema: {done.stderr.strip()[:500]}")
+        return out.read_bytes()
+
+
+def _protoc(root: Path, option: str) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "grpc_tools.protoc", "--include_imports", f"-I{root}", option]
+    try:
+        return subprocess.run(
+            [*line, _FILE],
             capture_output=True,
             text=True,
             cwd=root,
             timeout=COMPILE_TIMEOUT_S,
             check=False,
         )
-        if "No module named" in done.stderr:
-            raise ConfigError("protoc is missing: pip install 'sage-flink[flink]'")
-        if done.returncode != 0:
-            raise ConfigError(f"protobuf: not a schema: {done.stderr.strip()[:500]}")
-        return out.read_bytes()
+    except subprocess.TimeoutExpired as error:  # of a machine that is too busy
+        raise StoreUnavailable(f"protoc took more than {COMPILE_TIMEOUT_S} s") from error

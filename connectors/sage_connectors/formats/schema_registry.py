@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from sage_connectors.formats.plain_json import require_bytes
 from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
+from sage_flink.common.proxies import is_loopback
 
 TIMEOUT_S = 10.0
 HEADER_BYTES = 5
@@ -161,6 +162,7 @@ def _request(url: str, method: str, path: str, body: Any = None) -> Any:
             json=body,
             headers={"accept": _CONTENT, **({"content-type": _CONTENT} if body else {})},
             timeout=TIMEOUT_S,
+            trust_env=not is_loopback(url),
         )
     except httpx.HTTPError as error:
         raise StoreUnavailable(f"{where}: {type(error).__name__}: {error}") from error
