@@ -5,6 +5,7 @@ Bucket and returns an open TimeSeriesStore.
 """
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,14 @@ from typing import Any
 from sage_flink.common.adapters import adapter
 from sage_flink.common.connections import InfluxdbConnection
 from sage_flink.common.connections_file import connection_to, named_connection, one_address
-from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
 from sage_flink.common.value_encoding import short_repr
 from sage_flink.flow.ports import BatchLimits, Refusal
 from sage_flink.tsdb.time_series_store import Point, TimeSeriesStore
 
+LOG = logging.getLogger("sage.tsdb")
 GROUP = "sage.tsdb"
 #: The stores that come with sage, for a checkout that is on the path but not installed.
 SHIPPED = {
@@ -85,6 +87,19 @@ class Bucket:
         """
         opened: TimeSeriesStore = adapter(GROUP, self.store, SHIPPED)(self)
         return opened
+
+    def prepare(self) -> None:
+        """Open the bucket when a job that writes into it is submitted, if the store answers.
+
+        A store that does not answer does not keep the job from starting: the job waits for it.
+
+        Raises:
+            ConfigError: as :meth:`open`.
+        """
+        try:
+            self.open().close()
+        except StoreUnavailable as error:
+            LOG.warning("bucket %r is not opened before the start: %s", self.name, error)
 
     def writer(self) -> "PointWriter":
         """Open the bucket for writing; raises as :meth:`open` does."""

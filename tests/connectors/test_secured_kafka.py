@@ -1,9 +1,11 @@
 """Kafka over TLS with every way to log in, against a broker that the tests start."""
 
+import json
 import logging
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from certificates import Authority
 from redis_server import free_port
 from secured_broker import PASSWORD, TOKEN_SECRET, USER, SecuredBroker, secured_broker
 
+from sage_connectors import kafka
 from sage_connectors.kafka_client import delete_topic, drain, end_offsets, ensure_topic, feed
 from sage_connectors.server_check import check_server
 from sage_flink.common import ConfigError, StoreUnavailable
@@ -187,6 +190,17 @@ def test_a_wrong_setting_is_named_within_30_seconds(broker: SecuredBroker, fault
     assert str(caught.value).startswith("connection 'events' (kafka at 127.0.0.1:")
     for secret in (PASSWORD, TOKEN_SECRET, "hunter2"):
         assert secret not in str(caught.value)
+
+
+def test_a_job_with_a_wrong_password_is_refused_when_it_is_submitted(
+    broker: SecuredBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "connections.yaml"
+    file.write_text(json.dumps({"events": broker.fields(password=f"file:{broker.folder}/wrong")}))
+    monkeypatch.setenv("SAGE_CONNECTIONS", str(file))
+
+    with pytest.raises(ConfigError, match=r"connection 'events' .*: username, password: "):
+        kafka("t", connection="events").prepare()
 
 
 def test_a_mechanism_that_the_broker_does_not_offer_is_named(broker: SecuredBroker) -> None:

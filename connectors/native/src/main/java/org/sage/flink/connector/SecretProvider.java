@@ -35,13 +35,17 @@ public final class SecretProvider implements ConfigProvider {
         this.environment = environment;
     }
 
-    /** With {@code token.url}, allows this JVM to call it: it stands in the user's connection. */
+    /**
+     * With {@code token.url}, prepares this JVM for OAUTHBEARER and allows it to call that URL: it
+     * stands in the user's connection.
+     */
     @Override
     public void configure(Map<String, ?> parameters) {
         Object url = parameters.get("token.url");
         if (url == null) {
             return;
         }
+        OAuthSaslProvider.register();
         synchronized (SecretProvider.class) {
             String allowed = System.getProperty(ALLOWED_URLS, "");
             if (!Arrays.asList(allowed.split(",")).contains(url.toString())) {
