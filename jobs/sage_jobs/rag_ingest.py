@@ -1,7 +1,7 @@
 """The job documents -> chunks -> embeddings -> Milvus, with telemetry in InfluxDB.
 
-Reads a Kafka topic of documents, or a folder of files. Failed records are written to the
-dead-letter topic.
+Reads a Kafka topic of documents, or a folder of files as people have them: text, Office, PDF, HTML,
+mail, tables, code, archives of them. Failed records are written to the dead-letter topic.
 
 The collection stays in step with the topic: a document written again replaces all its chunks, a
 tombstone or ``{"id": ..., "op": "delete"}`` removes them. That needs the messages of one document

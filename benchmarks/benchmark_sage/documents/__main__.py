@@ -38,7 +38,9 @@ def main(
         if with_debian:
             debian.fetch(folder / "debian")
         here = in_process(folder)
-        flink = on_minicluster(folder, Path(work), count=len(here.documents) + len(here.failed))
+        flink = on_minicluster(
+            folder, Path(work), count=len(here.documents) + len(here.failed), wait_s=900
+        )
         _report(folder, here)
         missing = {*expected.documents} - {*here.documents} | {*expected.failed} - {*here.failed}
         if missing:

@@ -8,6 +8,8 @@ from sage_connectors.documents.markdown import first_heading
 from sage_connectors.documents.packages import core_title, open_package
 from sage_connectors.documents.parts import Document, document, missing_package
 
+#: mammoth takes up to 85 bytes of memory, and 3 microseconds, for each byte.
+_XML_BYTES_MAX = 16 << 20
 _STYLES = """
 p[style-name='Title'] => h1:fresh
 p[style-name='Subtitle'] => p:fresh
@@ -23,7 +25,7 @@ def docx(path: str, data: bytes) -> Iterator[Document]:
         import mammoth
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
-    with open_package(path, data) as package:
+    with open_package(path, data, xml_bytes_max=_XML_BYTES_MAX) as package:
         title = core_title(package)
     # Of a picture only the words that describe it are kept, not its bytes.
     without_bytes = mammoth.images.img_element(lambda image: {"src": ""})

@@ -15,7 +15,7 @@ _OLD_OFFICE = b"\xd0\xcf\x11\xe0"
 _DUBLIN_CORE_TITLE = "{http://purl.org/dc/elements/1.1/}title"
 
 
-def open_package(path: str, data: bytes) -> zipfile.ZipFile:
+def open_package(path: str, data: bytes, *, xml_bytes_max: int = XML_BYTES_MAX) -> zipfile.ZipFile:
     """The package's files. A file never unpacks to more than the package declares.
 
     Raises:
@@ -31,7 +31,7 @@ def open_package(path: str, data: bytes) -> zipfile.ZipFile:
     parsed = sum(f.file_size for f in files if not f.filename.lower().endswith(_MEDIA))
     for size, limit in (
         (sum(f.file_size for f in files), PACKAGE_BYTES_MAX),
-        (parsed, XML_BYTES_MAX),
+        (parsed, xml_bytes_max),
     ):
         if size > limit:
             raise Rejected(f"{path}: unpacks to {size} bytes; at most {limit}")
