@@ -8,8 +8,9 @@ import psutil
 
 from sage_flink.common.errors import StackError
 from sage_flink.platform.doctor.check import Check
-from sage_flink.platform.stack.ports import DEFAULT_PORTS, choose, saved_ports
+from sage_flink.platform.stack.ports import DEFAULT_PORTS, choose
 from sage_flink.platform.stack.stack_directory import StackDirectory
+from sage_flink.platform.stack.stack_json import saved_ports
 from sage_flink.platform.stack.status import ServerStatus, processes, status
 
 STARTING_S = 180.0
