@@ -193,6 +193,21 @@ def test_milvus_uses_our_ports_and_etcd_its_own_configuration_file(home):
     ] == ("http://127.0.0.1:2479")
 
 
+def test_the_tick_of_milvus_is_a_setting(monkeypatch):
+    assert milvus.tick_ms() == 50
+
+    monkeypatch.setenv("SAGE_MILVUS_TICK_MS", "200")
+    assert milvus.tick_ms() == 200
+
+
+@pytest.mark.parametrize("text", ["", "5", "1001", "-50", "50ms", "1e2"])
+def test_a_tick_that_is_no_number_of_milliseconds_is_refused(monkeypatch, text):
+    monkeypatch.setenv("SAGE_MILVUS_TICK_MS", text)
+
+    with pytest.raises(ConfigError, match="must be a whole number from 10 to 1000, got"):
+        milvus.tick_ms()
+
+
 def test_every_user_of_the_machine_can_write_milvus_runtime_folder(tmp_path):
     before = os.umask(0o077)  # as supervisord has it
 

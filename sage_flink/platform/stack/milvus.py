@@ -3,6 +3,20 @@
 This module fills the wheel's template of milvus.yaml, and the program is supervised directly, so
 that a signal reaches the server. Its internal components listen on every address of the machine;
 Milvus 2.3 has no setting for that.
+
+The proxy's time tick (``SAGE_MILVUS_TICK_MS``) is the price of freshness. Measured on two busy
+cores, an idle server with one loaded collection, 30 single rows, p50 (p95):
+
+======  ===============  =======================  =============================
+tick    CPU, idle        row visible to a query   Strong search after an insert
+======  ===============  =======================  =============================
+50 ms   9.7 % of a core  70 ms (213)              75 ms (141)
+100 ms  7.8 %            103 ms (172)             97 ms (188)
+200 ms  5.2 %            204 ms (445)             214 ms (407)
+======  ===============  =======================  =============================
+
+About half of the idle cost is Milvus' own. 50 ms, the default here, makes a row visible in a third
+of the time for 4.5 % of a core; Milvus' own default is 200 ms, which a laptop on battery may want.
 """
 
 import hashlib
