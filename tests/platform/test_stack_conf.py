@@ -77,7 +77,8 @@ def test_servers_get_a_stack_directory_with_odd_characters_by_a_plain_path(
     assert conf.isascii()
 
 
-def test_the_mark_of_a_stack_is_the_same_by_every_path_to_it(tmp_path):
+def test_the_mark_of_a_stack_is_the_same_by_every_path_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "größe").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "größe")
 
