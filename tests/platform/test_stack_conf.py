@@ -77,7 +77,8 @@ def test_servers_get_a_stack_directory_with_odd_characters_by_a_plain_path(
     assert conf.isascii()
 
 
-def test_the_mark_of_a_stack_is_the_same_by_every_path_to_it(tmp_path):
+def test_the_mark_of_a_stack_is_the_same_by_every_path_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "größe").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "größe")
 
@@ -191,6 +192,21 @@ def test_milvus_uses_our_ports_and_etcd_its_own_configuration_file(home):
     assert milvus.etcd_settings(data, {**DEFAULT_PORTS, "milvus_etcd": 2479})[
         "listen-client-urls"
     ] == ("http://127.0.0.1:2479")
+
+
+def test_the_tick_of_milvus_is_a_setting(monkeypatch):
+    assert milvus.tick_ms() == 50
+
+    monkeypatch.setenv("SAGE_MILVUS_TICK_MS", "200")
+    assert milvus.tick_ms() == 200
+
+
+@pytest.mark.parametrize("text", ["", "5", "1001", "-50", "50ms", "1e2"])
+def test_a_tick_that_is_no_number_of_milliseconds_is_refused(monkeypatch, text):
+    monkeypatch.setenv("SAGE_MILVUS_TICK_MS", text)
+
+    with pytest.raises(ConfigError, match="must be a whole number from 10 to 1000, got"):
+        milvus.tick_ms()
 
 
 def test_every_user_of_the_machine_can_write_milvus_runtime_folder(tmp_path):

@@ -60,10 +60,11 @@ def read_connections(settings: Settings) -> list[Connection]:
         return [one for found in threads.map(lambda probe: probe(), probes) for one in found]
 
 
-def check_connections(found: list[Connection], *, has_local_stack: bool) -> Iterator[Check]:
+def check_connections(found: list[Connection]) -> Iterator[Check]:
     """The checks of the connections.
 
-    Servers of this machine that are down are no fault of their own while no stack runs.
+    A server of this machine that is down is a warning: it may be stopped on purpose, and if it
+    should run, its process is the fault.
     """
     for one in found:
         if not one.error:
@@ -78,7 +79,7 @@ def check_connections(found: list[Connection], *, has_local_stack: bool) -> Iter
         yield Check(
             "connections",
             one.name,
-            "warning" if is_local and not has_local_stack else "fault",
+            "warning" if is_local else "fault",
             f"{one.address}: {one.error}",
             f"{step}; or set {setting} to another address",
         )

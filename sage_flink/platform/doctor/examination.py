@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sage_flink.common.errors import SageError
@@ -28,7 +28,7 @@ def examine() -> list[Check]:
         "machine": lambda: check_machine(read_machine(sage_home(), sage_cache())),
         "versions": lambda: check_versions(read_versions(sage_home(), PINS)),
         "stack": lambda: check_stack(read_stack(sage_home())),
-        "connections": _connections,
+        "connections": lambda: check_connections(read_connections(Settings.load())),
         "jobs": lambda: check_jobs(read_jobs(Settings.load().flink_url, time.time())),
     }
     found: dict[str, list[Check]] = {}
@@ -43,12 +43,6 @@ def examine() -> list[Check]:
     for thread in threads.values():
         thread.join(max(0.0, deadline - time.monotonic()))
     return [check for area in areas for check in found.get(area, [_unanswered(area)])]
-
-
-def _connections() -> Iterator[Check]:
-    home = sage_home()
-    found = read_connections(Settings.load())
-    return check_connections(found, has_local_stack=(home / "run" / "supervisord.pid").exists())
 
 
 def _run(found: dict[str, list[Check]], area: str, checks: Examination) -> None:

@@ -8,6 +8,20 @@ Secured, the port of clients demands TLS and root's password, and the HTTP API i
 cannot serve it with TLS on that port, and would serve it without a password on the port of the
 metrics. The internal components and etcd have neither TLS nor passwords in 2.3, so a firewall must
 keep others from their ports.
+
+The proxy's time tick (``SAGE_MILVUS_TICK_MS``) is the price of freshness. Measured on two busy
+cores, an idle server with one loaded collection, 30 single rows, p50 (p95):
+
+======  ===============  =======================  =============================
+tick    CPU, idle        row visible to a query   Strong search after an insert
+======  ===============  =======================  =============================
+50 ms   9.7 % of a core  70 ms (213)              75 ms (141)
+100 ms  7.8 %            103 ms (172)             97 ms (188)
+200 ms  5.2 %            204 ms (445)             214 ms (407)
+======  ===============  =======================  =============================
+
+About half of the idle cost is Milvus' own. 50 ms, the default here, makes a row visible in a third
+of the time for 4.5 % of a core; Milvus' own default is 200 ms, which a laptop on battery may want.
 """
 
 import base64
