@@ -15,7 +15,7 @@ from batch_service import CHAT, GOOD, content, has_status, immediately, never, s
 
 from sage_gateway.batches.batch_store import BatchStore, ListPage, OwnedBatch
 from sage_gateway.batches.schema import Batch, FileObject, NewBatch, Status
-from sage_gateway.errors import GatewayError, NotFound
+from sage_gateway.errors import NotFound
 from sage_gateway.requests.response import Response
 
 HOUR = {"anchor": "created_at", "seconds": 3600}
@@ -155,7 +155,7 @@ async def test_a_list_that_continues_after_an_expired_file_is_an_error_and_not_a
             service.batches("acme", ListPage("x", 10)),
             service.files("acme", None, ListPage("x", 10)),
         ):
-            with pytest.raises(GatewayError, match="list from the start") as caught:
+            with pytest.raises(NotFound, match="list from the start") as caught:
                 await list_page
             assert caught.value.param == "after"
 

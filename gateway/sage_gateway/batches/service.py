@@ -165,7 +165,7 @@ class BatchService:
         """A page of the tenant's files, and one more item if the list continues.
 
         Raises:
-            InvalidRequest: the page begins after a file that was deleted or has expired.
+            NotFound: the page begins after a file that was deleted or has expired.
         """
         context = self._require_open()
         found = context.thread(context.store.files, tenant, purpose, page, time.time())
@@ -245,7 +245,7 @@ class BatchService:
         """A page of the tenant's batches, and one more item if the list continues.
 
         Raises:
-            InvalidRequest: the page begins after a batch that does not exist.
+            NotFound: the page begins after a batch that does not exist.
         """
         context = self._require_open()
         return await _page_after(page, context.thread(context.store.batches, tenant, page))
@@ -276,7 +276,7 @@ async def _page_after(page: ListPage, found: Awaitable[list[T]]) -> list[T]:
         return await found
     except KeyError as error:
         message = f"there is no {page.after!r:.80} any more; list from the start"
-        raise InvalidRequest(message, param="after") from error
+        raise NotFound(message, param="after") from error
 
 
 def _no_file(file_id: str, param: str) -> NotFound:
