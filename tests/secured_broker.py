@@ -104,7 +104,7 @@ def _broker(folder: Path, ports: dict[str, int], token_server: str, log: IO[str]
     command = (*java(directory, *options), "kafka.Kafka", str(settings))
     broker = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
-        wait_until(lambda: speaks_kafka(ports["OPEN"]), 60, f"the broker, see {folder}")
+        wait_until(lambda: speaks_kafka(ports["OPEN"]), 120, f"the broker, see {folder}")
         yield
     finally:
         broker.kill()

@@ -19,7 +19,7 @@ from sage_flink.common.connections import KafkaConnection
 from sage_flink.common.connections_file import named_connection
 from sage_flink.flow import FlinkOptions
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(240), *QUIET]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(600), *QUIET]
 RECORDS = 200
 
 
@@ -92,7 +92,7 @@ def test_a_job_reads_and_writes_a_secured_topic_exactly_once(
         target="local", checkpoint_interval_s=0.5, checkpoints=(tmp_path / "state").as_uri()
     )
     sage.flow.submit(graph, name=job, options=options)
-    wait_until(lambda: held(f"{job}.dead-letters", events) == RECORDS // 10, 120, "dead letters")
+    wait_until(lambda: held(f"{job}.dead-letters", events) == RECORDS // 10, 300, "dead letters")
 
     written = sorted(int(record.value) for record in drain(f"{job}.out", events))
     assert written == [n for n in range(RECORDS) if n % 10 != 7]
