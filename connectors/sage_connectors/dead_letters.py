@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sage_connectors.kafka_client import drain, end_offsets
+from sage_connectors.kafka_connection import Brokers
 from sage_flink.common.dead_letters import REPLAYED, DeadLetter, DeadLetterFilter, from_message
 from sage_flink.common.errors import Rejected
 
@@ -28,7 +29,7 @@ class DeadLetterTopic:
 
 def read_dead_letters(
     topic: str,
-    servers: str = "",
+    servers: Brokers = "",
     *,
     chosen: DeadLetterFilter | None = None,
     values: bool = True,
@@ -61,7 +62,7 @@ def read_dead_letters(
     return DeadLetterTopic(tuple(letters), frozenset(replayed), other_messages)
 
 
-def message_count(topic: str, servers: str = "") -> int:
+def message_count(topic: str, servers: Brokers = "") -> int:
     """About how many messages the topic holds: the sum of its end offsets.
 
     Raises:

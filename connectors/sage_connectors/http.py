@@ -5,6 +5,7 @@ The caller limits the requests in flight (a call's ``capacity``), so the connect
 """
 
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from typing import Self
 import aiohttp
 
 from sage_connectors.endpoints import Endpoints
+from sage_connectors.tls import Tls
+from sage_flink.common.connections import GatewayConnection
+from sage_flink.common.connections_file import connection_to, named_connection, one_address
 from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout
 from sage_flink.common.openai import error_message, retry_after_s
 from sage_flink.common.settings import Settings
@@ -34,12 +38,15 @@ class HttpPool:
     silence between two pieces. Redirects are answers, not followed.
     """
 
-    def __init__(self, urls: str, key: str, *, timeout_s: float = 600.0) -> None:
+    def __init__(
+        self, urls: str, key: str, *, timeout_s: float = 600.0, tls: ssl.SSLContext | None = None
+    ) -> None:
         every = [url.strip().rstrip("/") for url in urls.split(",")]
         # Not all at the same: a job's subtasks start together.
         self._endpoints = Endpoints(every, first=random.randrange(len(every)))  # noqa: S311
         self.timeout_s = timeout_s
         self._key = key
+        self._tls = tls if tls is not None else True
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -104,7 +111,7 @@ class HttpPool:
             headers = {"Content-Type": "application/json"}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=self._tls)
             self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
 
@@ -135,20 +142,45 @@ class HttpPool:
             self._endpoints.record_success(url)
 
 
-def http_pool(url: str = "", key: str = "", *, timeout_s: float = 600.0) -> HttpPool:
-    """The pool at ``url`` (several: with commas); without one, the settings' gateway and its key.
+def http_pool(
+    url: str = "", key: str = "", *, connection: str = "", timeout_s: float = 600.0
+) -> HttpPool:
+    """The pool of the ``connection``, or at ``url`` (several: with commas), or the settings'.
 
     The settings' key is sent to the settings' gateway only; any other endpoint gets ``key``.
 
     Raises:
-        ConfigError: the gateway of the settings is meant and there is no key for it.
+        ConfigError: there is no such connection, no secret where it refers to, or no key for the
+            gateway of the settings; or a connection and a URL are given.
     """
+    one_address("http_pool", connection, "url", url)
+    if connection:
+        pool = named_connection(connection, GatewayConnection)
+    else:
+        pool = connection_to(url, GatewayConnection)
+    return HttpPool(pool.url, key or pool_key(pool), timeout_s=timeout_s, tls=pool_tls(pool))
+
+
+def pool_key(pool: GatewayConnection) -> str:
+    """The key of a connection; of the settings' gateway, the settings' key where it has none.
+
+    Raises:
+        ConfigError: there is none where it should be.
+    """
+    if pool.key:
+        return pool.secret("key")
     settings = Settings.load()
-    own = not url or {each.strip().rstrip("/") for each in url.split(",")} <= set(
-        settings.gateway_urls
-    )
-    named = key or (settings.secret("gateway") if own else "")
-    return HttpPool(url or settings.gateway_url, named, timeout_s=timeout_s)
+    own = {each.strip().rstrip("/") for each in pool.url.split(",")} <= set(settings.gateway_urls)
+    return settings.secret("gateway") if own else ""
+
+
+def pool_tls(pool: GatewayConnection) -> ssl.SSLContext | None:
+    """The authorities of the connection; None: those that the client comes with.
+
+    Raises:
+        ConfigError: the file is missing, or is no PEM.
+    """
+    return Tls(pool.where, pool.ca).context() if pool.ca else None
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import urllib3
-from influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
+from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.settings import Settings
@@ -31,7 +31,6 @@ from sage_flink.tsdb.time_series_store import (
     flaw,
 )
 
-TIMEOUT_MS = 20_000
 #: The server cannot store these whatever is tried: bad request, too large, unprocessable.
 REFUSALS = frozenset({400, 413, 422})
 T = TypeVar("T")
@@ -44,12 +43,10 @@ class InfluxStore:
     """
 
     def __init__(self, spec: Bucket) -> None:
-        settings = Settings.load()
-        self.bucket = spec.name
-        self.url, self.org = spec.url or settings.influxdb_url, spec.org or settings.influxdb_org
-        self.own = self.url.rstrip("/") == settings.influxdb_url.rstrip("/")
-        token = settings.secret("influxdb") if self.own else None
-        self.client = InfluxDBClient(self.url, token, org=self.org, timeout=TIMEOUT_MS)
+        self.bucket, self.server = spec.name, spec.server
+        self.url = self.server.url
+        self.org = spec.org or self.server.org or Settings.load().influxdb_org
+        self.client = open_client(self.server, self.org)
         self._prepare()
         self.writes = self.client.write_api(write_options=SYNCHRONOUS)
         self.queries = self.client.query_api()
@@ -127,7 +124,7 @@ class InfluxStore:
             self.writes.write(self.bucket, self.org, "\n".join(text for _, text in lines))
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, ApiException) and error.status in REFUSALS:
-                raise BatchRefused(_message(error)) from error
+                raise BatchRefused(message_of(error)) from error
             raise self._error(error) from error
 
     def _from(self, measurement: str, start_ns: int, stop_ns: int, tags: Mapping[str, str]) -> str:
@@ -151,18 +148,7 @@ class InfluxStore:
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> ConfigError | StoreUnavailable:
-        where = f"InfluxDB at {self.url}, org {self.org!r}, bucket {self.bucket!r}"
-        status = getattr(error, "status", 0)
-        if status in {401, 403}:
-            return ConfigError(
-                f"{where}: the key is not accepted; set SAGE_INFLUXDB_KEY"
-                if self.own
-                else f"{where}: it wants a key, and the one there is belongs to another server; "
-                "set SAGE_INFLUXDB_URL to this one and SAGE_INFLUXDB_KEY to its key"
-            )
-        if status == 404:
-            return ConfigError(f"{where}: not found: {_message(error)}; check org and bucket")
-        return StoreUnavailable(f"{where}: {_message(error)}; `sage ps` shows its state")
+        return meaning_of(self.server, self.org, f", bucket {self.bucket!r}", error)
 
 
 def line(point: Point) -> str:
@@ -241,17 +227,3 @@ def _parse_annotated_csv(
                 series = {k: v for k, v, g in named if g == "true" and k[0] != "_" and v}
                 plain = {k: v for k, v, _ in named if k[0] == "_"}
                 yield plain, dict(zip(header, kinds, strict=True)), series
-
-
-def _message(error: Exception) -> str:
-    """The server's message, or why it was not reached; one line, never its HTTP headers."""
-    match error:
-        case ApiException():
-            text = error.message
-            text = text.decode(errors="replace") if isinstance(text, bytes) else str(text or "")
-            text = text or f"HTTP {error.status} {error.reason}"
-        case urllib3.exceptions.MaxRetryError(reason=Exception() as reason):
-            text = str(reason)
-        case _:
-            text = str(error)
-    return " ".join(text.split())[:300]

@@ -8,11 +8,15 @@ tools and tests is ``sage_connectors.kafka_client``.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from sage_connectors.kafka_client import ensure_topic, transaction_timeout_ms
-from sage_connectors.kafka_connection import addresses, servers_of
+from sage_connectors.kafka_connection import connection_of
+from sage_connectors.kafka_probe import addresses
+from sage_connectors.kafka_security import java_properties
+from sage_flink.common.connections import KafkaConnection
+from sage_flink.common.connections_file import named_connection, one_address
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.validation import require
 
@@ -27,7 +31,8 @@ NAMED = "1 to 249 letters, digits, '.', '_' and '-' (several: with commas, no sp
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A topic (to read several: names with commas) at ``servers`` (empty: the settings').
+    """A topic (to read several: names with commas) at a ``connection`` by its name, or at
+    ``servers`` that need no login (empty: the settings').
 
     As a source: committed records only, offsets in Flink's checkpoints; ``start`` applies to a
     job's first run (``committed``: the group's offsets, earliest where it has none), and
@@ -43,21 +48,33 @@ class Kafka:
     start: Start = "committed"
     bounded: bool = False
     delivery: Delivery = "exactly_once"
+    connection: str = ""
+    #: What the name stood for where the spec was made: a worker cannot look it up.
+    definition: KafkaConnection | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where, text = f"kafka {self.topic!r}", (self.topic, self.servers, self.group)
-        for field, got in zip(("topic", "servers", "group"), text, strict=True):
-            require(isinstance(got, str), where, field, "text", got, ConfigError)
+        for name, got in zip(("topic", "servers", "group"), text, strict=True):
+            require(isinstance(got, str), where, name, "text", got, ConfigError)
+        one_address(where, self.connection, "servers", self.servers)
+        if self.connection:
+            found = named_connection(self.connection, KafkaConnection)
+            object.__setattr__(self, "definition", found)
         named = all(map(NAME.fullmatch, self.topic.replace(JOB, "job").split(",")))
         require(named, where, "topic", NAMED, self.topic, ConfigError)
         if self.servers:
             addresses(self.servers)
         require(bool(self.group.strip()), where, "group", "a name", self.group, ConfigError)
-        for field, word, words in (
+        for name, word, words in (
             ("start", self.start, get_args(Start)),
             ("delivery", self.delivery, get_args(Delivery)),
         ):
-            require(word in words, where, field, f"one of {', '.join(words)}", word, ConfigError)
+            require(word in words, where, name, f"one of {', '.join(words)}", word, ConfigError)
+
+    @property
+    def brokers(self) -> KafkaConnection:
+        """The connection that is named, else the one to ``servers``, else the settings'."""
+        return self.definition or connection_of(self.servers)
 
     def for_job(self, name: str) -> "Kafka":
         """The same with the name of its job in place of ``{job}``.
@@ -71,38 +88,39 @@ class Kafka:
     def prepare(self) -> None:
         """Create absent topics: one partition, unlimited retention, records up to 32 MiB."""
         for topic in self.topic.split(","):
-            ensure_topic(topic, servers=self.servers)
+            ensure_topic(topic, servers=self.brokers)
 
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``KafkaSource<byte[]>`` of encoded records."""
-        servers = servers_of(self.servers)
-        native = jvm.org.sage.flink.connector.KafkaConnector
-        return native.source(servers, self.topic, self.group, self.start, self.bounded)
+        brokers, native = self.brokers, jvm.org.sage.flink.connector.KafkaConnector
+        properties = java_properties(brokers)
+        return native.source(
+            brokers.servers, self.topic, self.group, self.start, self.bounded, properties
+        )
 
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         """The Java ``KafkaSink<byte[]>`` of encoded records."""
-        servers = servers_of(self.servers)
-        native = jvm.org.sage.flink.connector.KafkaConnector
-        open_ms = transaction_timeout_ms(servers)
-        return native.sink(servers, self.topic, self.delivery, transaction_prefix, open_ms)
+        return _sink(jvm, self.brokers, self.topic, self.delivery, transaction_prefix)
 
     def topics_sink(self) -> "KafkaTopics":
         """The sink for all topics at these servers."""
-        return KafkaTopics(servers_of(self.servers))
+        return KafkaTopics(self.brokers)
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaTopics:
-    """All topics at ``servers``, as one exactly-once sink: a record names its topic itself."""
+    """All topics of the brokers, as one exactly-once sink: a record names its topic itself."""
 
-    servers: str = ""
+    brokers: KafkaConnection
 
     def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
         """The Java ``KafkaSink<byte[]>`` of encoded records, each with a header ``sage-topic``."""
-        servers = servers_of(self.servers)
-        native = jvm.org.sage.flink.connector.KafkaConnector
-        open_ms = transaction_timeout_ms(servers)
-        return native.sink(servers, "", "exactly_once", transaction_prefix, open_ms)
+        return _sink(jvm, self.brokers, "", "exactly_once", transaction_prefix)
+
+
+def _sink(jvm: Any, brokers: KafkaConnection, topic: str, delivery: str, prefix: str) -> Any:
+    native, open_ms = jvm.org.sage.flink.connector.KafkaConnector, transaction_timeout_ms(brokers)
+    return native.sink(brokers.servers, topic, delivery, prefix, open_ms, java_properties(brokers))
 
 
 def kafka(
@@ -113,10 +131,11 @@ def kafka(
     start: Start = "committed",
     bounded: bool = False,
     delivery: Delivery = "exactly_once",
+    connection: str = "",
 ) -> Kafka:
     """The topic ``topic``, to read from or to write to.
 
     >>> kafka("documents").delivery
     'exactly_once'
     """
-    return Kafka(topic, servers, group, start, bounded, delivery)
+    return Kafka(topic, servers, group, start, bounded, delivery, connection)

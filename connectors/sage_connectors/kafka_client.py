@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from sage_connectors.kafka_connection import client, library, servers_of
+from sage_connectors.kafka_connection import Brokers, client, connection_of
+from sage_connectors.kafka_security import library
 from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.records import Record
 
@@ -35,7 +36,7 @@ TRANSACTION_MS_USUAL, TRANSACTION_MS_MAX = 900_000, 7_200_000
 def feed(
     topic: str,
     messages: Iterable[Message],
-    servers: str = "",
+    servers: Brokers = "",
     *,
     on_progress: Callable[[int], object] = lambda acknowledged: None,
 ) -> int:
@@ -71,7 +72,7 @@ def feed(
 
 
 def drain(
-    topic: str, servers: str = "", *, read_committed: bool = True, timeout_s: float = 30.0
+    topic: str, servers: Brokers = "", *, read_committed: bool = True, timeout_s: float = 30.0
 ) -> Iterator[Record]:
     """Everything in the topic when this is called, partition by partition as it arrives.
 
@@ -91,15 +92,16 @@ def drain(
             if any(batches.values()):
                 heard = time.monotonic()
             elif time.monotonic() - heard > timeout_s:
+                place = connection_of(servers).where
                 raise StoreUnavailable(
-                    f"Kafka at {servers_of(servers)}: topic {topic!r}: no data arrived for "
+                    f"{place}: topic {topic!r}: no data arrived for "
                     f"{timeout_s:g} s, {len(behind)} partitions not at their end"
                 )
             for partition, batch in batches.items():
                 yield from (_record(m) for m in batch if m.offset < ends[partition])
 
 
-def follow(topic: str, stop: threading.Event, servers: str = "") -> Iterator[Record]:
+def follow(topic: str, stop: threading.Event, servers: Brokers = "") -> Iterator[Record]:
     """The committed records of the topic from its start, and new ones, until ``stop`` is set.
 
     After an outage of the broker it continues at its position. It yields each record once.
@@ -124,7 +126,9 @@ def follow(topic: str, stop: threading.Event, servers: str = "") -> Iterator[Rec
             stop.wait(0.5)
 
 
-def end_offsets(topic: str, servers: str = "", *, read_committed: bool = False) -> dict[int, int]:
+def end_offsets(
+    topic: str, servers: Brokers = "", *, read_committed: bool = False
+) -> dict[int, int]:
     """Per partition, the offset that its next record gets.
 
     With ``read_committed`` the first offset that may still be aborted. Counts transaction markers.
@@ -138,7 +142,7 @@ def end_offsets(topic: str, servers: str = "", *, read_committed: bool = False) 
         return {partition.partition: int(end) for partition, end in found.items()}
 
 
-def committed_offsets(group: str, topic: str, servers: str = "") -> int:
+def committed_offsets(group: str, topic: str, servers: Brokers = "") -> int:
     """How many offsets of the topic the group has committed, over all partitions.
 
     A Flink job commits them when a checkpoint completes.
@@ -167,7 +171,7 @@ def with_coordinator(ask: Callable[[], T]) -> T:
     return retry(ask)
 
 
-def transaction_timeout_ms(servers: str = "") -> int:
+def transaction_timeout_ms(servers: Brokers = "") -> int:
     """How long a sink's transaction may stay open: two hours, or what the brokers allow if less.
 
     Kafka's default of 15 minutes where the brokers do not answer. A broker drops a transaction that
@@ -187,7 +191,7 @@ def transaction_timeout_ms(servers: str = "") -> int:
         return TRANSACTION_MS_USUAL
 
 
-def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
+def ensure_topic(topic: str, partitions: int = 1, servers: Brokers = "") -> None:
     """Create the topic where it is absent: unlimited retention, records up to 32 MiB.
 
     A topic that exists is left as it is.
@@ -206,7 +210,7 @@ def ensure_topic(topic: str, partitions: int = 1, servers: str = "") -> None:
                 admin.wait_for_topics([topic])  # another one was first
 
 
-def topics(servers: str = "") -> frozenset[str]:
+def topics(servers: Brokers = "") -> frozenset[str]:
     """The names of all topics.
 
     Raises:
@@ -216,7 +220,7 @@ def topics(servers: str = "") -> frozenset[str]:
         return frozenset(admin.list_topics())
 
 
-def delete_topic(topic: str, servers: str = "") -> None:
+def delete_topic(topic: str, servers: Brokers = "") -> None:
     """Delete the topic with all its records. For tests and tools.
 
     Raises:
@@ -251,7 +255,7 @@ def _record(message: Any) -> Record:
     return Record(id_, message.value, timestamp_ms, message.key, headers, id_)
 
 
-def _consumer(servers: str, read_committed: bool) -> Any:
+def _consumer(servers: Brokers, read_committed: bool) -> Any:
     return client(
         "KafkaConsumer",
         servers,

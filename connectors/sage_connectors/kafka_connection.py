@@ -1,35 +1,41 @@
 """How a client of kafka-python is opened and closed, and what its errors mean."""
 
-import socket
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from sage_connectors.kafka_probe import addresses, require_protocol, require_reachable
+from sage_connectors.kafka_security import library, python_options
+from sage_flink.common.connections import KafkaConnection
+from sage_flink.common.connections_file import connection_to
 from sage_flink.common.errors import ConfigError, StoreUnavailable
-from sage_flink.common.settings import Settings
 
 CONNECT_TIMEOUT_MS = 5_000
+#: Brokers: a connection, or servers of which nothing but the address is known (empty: the stack's).
+Brokers = str | KafkaConnection
 
 
 @contextmanager
-def client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
+def client(kind: str, brokers: Brokers, **options: Any) -> Iterator[Any]:
     """A client of kafka-python, by the name of its class, closed at the end.
 
     Raises:
-        ConfigError: the broker will never do what is asked.
+        ConfigError: the broker will never do what is asked; of a refused connection, the message
+            names the setting.
         StoreUnavailable: the broker is away.
     """
-    kafka, named = library(), servers_of(servers)
+    kafka, connection = library(), connection_of(brokers)
     errors = kafka.errors
-    _reachable(named)
+    require_reachable(connection)
     try:
         make = getattr(kafka, kind)
         made = make(
-            bootstrap_servers=named.split(","),
-            bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
-            kafka_client=_network,
-            **options,
+            **{
+                **python_options(connection, make.DEFAULT_CONFIG),
+                "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
+                "kafka_client": _network,
+                **options,
+            }
         )
         with closing(made) as opened:
             yield opened
@@ -42,11 +48,18 @@ def client(kind: str, servers: str, **options: Any) -> Iterator[Any]:
         errors.AuthorizationError,
         errors.KafkaConfigurationError,
     ) as error:
-        raise ConfigError(f"Kafka at {named}: {error}") from error
+        raise ConfigError(f"{_place(connection)}: {error}") from error
     except (errors.KafkaError, OSError) as error:
+        if isinstance(error, errors.KafkaTimeoutError):
+            for host, port in addresses(connection.servers):
+                require_protocol(connection, host, port)
         raise StoreUnavailable(
-            f"Kafka at {named}: {type(error).__name__}: {error}; `sage ps` shows its state"
+            f"{_place(connection)}: {type(error).__name__}: {error}; `sage ps` shows its state"
         ) from error
+
+
+def _place(connection: KafkaConnection) -> str:
+    return connection.where if connection.name else f"Kafka at {connection.servers}"
 
 
 def _network(**options: Any) -> Any:
@@ -65,54 +78,8 @@ def _network(**options: Any) -> Any:
     return made
 
 
-def _reachable(servers: str) -> None:
-    # Asked first, because a client of kafka-python that finds no broker leaves its sockets open.
-    errors = []
-    for host, port in addresses(servers):
-        try:
-            socket.create_connection((host, port), CONNECT_TIMEOUT_MS / 1000).close()
-        except OSError as error:
-            errors.append(f"{host}:{port}: {error}")
-        else:
-            return
-    raise StoreUnavailable(
-        f"Kafka: no broker answers ({'; '.join(errors)}); `sage ps` shows its state"
-    )
-
-
-def library() -> Any:
-    """The module ``kafka``.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        with warnings.catch_warnings():  # kafka-python 3.0 loads its schemas the old way
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import kafka
-    except ModuleNotFoundError as error:
-        raise ConfigError("the Kafka client is missing: pip install 'sage-flink[kafka]'") from error
-    return kafka
-
-
-def addresses(servers: str) -> list[tuple[str, int]]:
-    """Host and port of each server.
-
-    >>> addresses("127.0.0.1:9092,[::1]:9093")
-    [('127.0.0.1', 9092), ('::1', 9093)]
-
-    Raises:
-        ConfigError: not of the form ``host:port,host:port``.
-    """
-    found = []
-    for server in servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65_535:
-            raise ConfigError(f"Kafka: servers must be 'host:port,host:port', got {servers!r}")
-        found.append((host.strip("[]"), int(port)))
-    return found
-
-
-def servers_of(servers: str) -> str:
-    """The servers named, else the settings'."""
-    return servers or Settings.load().kafka_servers
+def connection_of(brokers: Brokers) -> KafkaConnection:
+    """The connection, or the one to these servers (empty: the stack's)."""
+    if isinstance(brokers, KafkaConnection):
+        return brokers
+    return connection_to(brokers, KafkaConnection)

@@ -27,12 +27,8 @@ Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" an
 "Scalar index".
 """
 
-import logging
-import logging.config
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,38 +37,25 @@ import numpy as np
 import orjson
 
 from sage_connectors.isolate import BatchRefused, isolate
+from sage_connectors.milvus_connection import (
+    DataNotMatchException,
+    DataType,
+    MilvusClient,
+    MilvusException,
+    ParamError,
+    message_of,
+    open_client,
+    refused_setting,
+)
 from sage_connectors.milvus_schema import METRIC, schema_flaws
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
-from sage_flink.common.proxies import bypass_grpc_proxy
 from sage_flink.db.collection import Collection
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, query_vector
 
-
-@contextmanager
-def _logging_unchanged() -> Iterator[None]:
-    """Ignore configuration of logging while the block runs.
-
-    pymilvus 2.5 configures it when it is imported, and ``dictConfig`` closes all handlers: a Flink
-    worker's, which carries its log to the TaskManager, wrote no line after that.
-    """
-    configure = logging.config.dictConfig
-    logging.config.dictConfig = lambda config: None
-    try:
-        yield
-    finally:
-        logging.config.dictConfig = configure
-
-
-with _logging_unchanged():
-    from pymilvus import DataType, MilvusClient, MilvusException
-    from pymilvus.exceptions import DataNotMatchException, ParamError
-
 ID_BYTES_MAX = 512
 IDS_MAX = 10_000
 FIELDS_BYTES_MAX = 65_535
-#: Whole seconds: pymilvus 2.5 ignores a timeout that is not an int, and tries for minutes.
-CONNECT_TIMEOUT_S = 5
 #: One attempt: the caller decides whether to wait, and pymilvus would try 75 times.
 REQUEST: dict[str, Any] = {"timeout": 20.0, "retry_times": 0}
 #: Index and load also wait for a server that is still recovering.
@@ -89,19 +72,9 @@ class MilvusStore:
     """One collection of a Milvus server; made, indexed (HNSW, cosine) and loaded when absent."""
 
     def __init__(self, spec: Collection, create: bool = True) -> None:
-        self.spec = spec
-        self.url = spec.address
-        # It logs every error that it raises, ten lines each; here they are wrapped and raised.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        bypass_grpc_proxy(self.url)
-        self.client = self._call(
-            # An alias of its own: else all clients of a URL share one connection, and the first
-            # to close it closes it for all.
-            lambda: MilvusClient(
-                uri=self.url, timeout=CONNECT_TIMEOUT_S, alias=f"sage-{uuid.uuid4().hex}"
-            ),
-            "connect",
-        )
+        self.spec, self.server = spec, spec.server
+        self.url = self.server.url
+        self.client = open_client(self.server, f", collection {spec.name!r}")
         self._prepare(create)
 
     def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
@@ -194,7 +167,7 @@ class MilvusStore:
             self.client.upsert(self.spec.name, data, **REQUEST)
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             if _is_refusal(error):
-                raise BatchRefused(_message(error)) from error
+                raise BatchRefused(message_of(error)) from error
             raise self._unavailable("upsert", error) from error
 
     def _flaw(self, row: VectorRow) -> str:
@@ -269,10 +242,12 @@ class MilvusStore:
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise self._unavailable(what, error) from error
 
-    def _unavailable(self, what: str, error: Exception) -> StoreUnavailable:
+    def _unavailable(self, what: str, error: Exception) -> ConfigError | StoreUnavailable:
+        if setting := refused_setting(self.server, error):
+            return ConfigError(f"{self.server.where}: {setting}: {message_of(error)}")
         return StoreUnavailable(
             f"Milvus at {self.url}, collection {self.spec.name!r}: {what} failed: "
-            f"{_message(error)}; `sage ps` shows its state"
+            f"{message_of(error)}; `sage ps` shows its state"
         )
 
 
@@ -292,9 +267,3 @@ def _is_refusal(error: Exception) -> bool:
         return True
     code: Any = getattr(error, "code", None)  # a method where the error came from grpc
     return code in REFUSALS or any(word in str(error) for word in REFUSAL_WORDS)
-
-
-def _message(error: Exception) -> str:
-    details = error.details() if isinstance(error, grpc.RpcError) else ""
-    text = str(details or getattr(error, "message", "") or error)
-    return text.rpartition("0 retry times, message=")[2][:300]

@@ -8,7 +8,10 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from sage_connectors.http import pool_key, pool_tls
 from sage_flink.common import PoolError, PoolTimeout, Settings
+from sage_flink.common.connections import GatewayConnection
+from sage_flink.common.connections_file import connection_to
 from sage_flink.common.openai import error_message, event_of
 from sage_flink.common.proxies import is_loopback
 
@@ -63,9 +66,11 @@ def stream(question: str, settings: Settings) -> Iterator[dict[str, Any]]:
         "stream": True,
         "messages": [{"role": "user", "content": question}],
     }
-    headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+    pool = connection_to(settings.gateway_url, GatewayConnection)
+    headers = {"Authorization": f"Bearer {pool_key(pool)}"}
     url = f"{settings.gateway_url}/v1/chat/completions"
     options: dict[str, Any] = {"timeout": 300, "trust_env": not is_loopback(url)}
+    options["verify"] = pool_tls(pool) or True
     try:
         with httpx.stream("POST", url, json=body, headers=headers, **options) as response:
             status = response.status_code

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import dlq, jobs, pipelines, pool, stack, state
+from sage_flink.cli import connections, dlq, jobs, pipelines, pool, stack, state
 from sage_jobs.entry import report_errors
 
 __all__ = ["app", "main"]
@@ -16,6 +16,7 @@ for command in (stack.up, stack.down, stack.ps, stack.logs, stack.url, pipelines
 for verb in (state.stop, state.rescale, state.savepoints):
     jobs.app.command()(verb)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(connections.app, name="connections")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(pool.app, name="pool")
 

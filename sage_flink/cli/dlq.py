@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from sage_flink.cli.dlq_filters import (
+    Connection,
     Id,
     Job,
     Limit,
@@ -42,10 +43,12 @@ def list_dead_letters(
     id_: Id = "",
     limit: Limit = None,
     every: Annotated[bool, typer.Option("--all", help="Include replayed dead letters.")] = False,
+    connection: Connection = "",
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the oldest first, and count them by step and reason."""
-    topic = dead_letters_of(job, filter_of(step, reason, since, id_), values=as_json)
+    chosen = filter_of(step, reason, since, id_)
+    topic = dead_letters_of(job, chosen, values=as_json, connection=connection)
     letters = (topic.letters if every else topic.open)[:limit]
     if as_json:
         print(json.dumps([_json(letter, topic.replayed) for letter in letters]))
@@ -64,10 +67,11 @@ def list_dead_letters(
 def show(
     job: Job,
     id_: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    connection: Connection = "",
     as_json: AsJson = False,
 ) -> None:
     """Show every dead letter of a record, complete, replayed or not."""
-    topic = dead_letters_of(job, filter_of(id_=id_), values=True)
+    topic = dead_letters_of(job, filter_of(id_=id_), values=True, connection=connection)
     if not topic.letters:
         raise NotFound(
             f"{job}: no dead letter of a record {id_!r}; see `sage dlq list {job} --all`"

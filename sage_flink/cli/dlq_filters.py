@@ -13,10 +13,13 @@ from rich.text import Text
 
 from sage_flink.cli import pipelines
 from sage_flink.common import ConfigError, Settings, sage_home
+from sage_flink.common.connections import KafkaConnection
+from sage_flink.common.connections_file import load_connections, named_connection
 from sage_flink.common.dead_letters import DeadLetterFilter
 
 if TYPE_CHECKING:
     from sage_connectors.dead_letters import DeadLetterTopic
+    from sage_connectors.kafka_connection import Brokers
 
 #: When reading takes longer, progress is shown.
 QUIET_S = 2.0
@@ -31,14 +34,17 @@ Step = Annotated[str, typer.Option(help="Of this step only.")]
 Reason = Annotated[str, typer.Option(metavar="REGEX", help="With a reason that matches only.")]
 Since = Annotated[str, typer.Option(metavar="WHEN", help="1h, 30m, 2d, or a time in ISO 8601.")]
 Id = Annotated[str, typer.Option("--id", metavar="ID", help="Of the record with this id only.")]
+Connection = Annotated[
+    str, typer.Option(metavar="NAME", help="The connection of a topic; see `sage connections ls`.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="The oldest N only.")]
 
 
 class TopicOfJob(NamedTuple):
-    """A dead-letter topic and its servers; ``job`` is empty when a topic was named."""
+    """A dead-letter topic and its brokers; ``job`` is empty when a topic was named."""
 
     topic: str
-    servers: str
+    servers: "Brokers"
     job: str
     graph: Any = None
 
@@ -78,7 +84,7 @@ def since_ms(text: str, now_s: float) -> int:
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def topic_of(job: str) -> TopicOfJob:
+def topic_of(job: str, connection: str = "") -> TopicOfJob:
     """The dead-letter topic of a job or a YAML pipeline, or the topic of this name.
 
     A name that belongs to no pipeline here is that of a job submitted under it, if there is a topic
@@ -93,7 +99,8 @@ def topic_of(job: str) -> TopicOfJob:
     if is_pipeline(job):
         return topic_of_pipeline(job)
     Kafka(job)  # a name that is no topic's belongs to no job either
-    servers, own = _servers(), f"{job}{SUFFIX}"
+    own = f"{job}{SUFFIX}"
+    servers = named_connection(connection, KafkaConnection) if connection else _servers()
     known = topics(servers)
     if own not in known and job not in known:
         message = f"no dead letters of a job {job!r}, and no topic of this name"
@@ -123,12 +130,15 @@ def topic_of_pipeline(pipeline: str, name: str = "") -> TopicOfJob:
             f"{pipeline}: its dead letters are not in a topic; "
             f'add .dead_letters_to(kafka("{{job}}{SUFFIX}"))'
         )
-    return TopicOfJob(sink.topic, sink.servers or _servers(), name, graph)
+    servers = sink.brokers if sink.connection else sink.servers or _servers()
+    return TopicOfJob(sink.topic, servers, name, graph)
 
 
-def dead_letters_of(job: str, chosen: DeadLetterFilter, *, values: bool) -> "DeadLetterTopic":
+def dead_letters_of(
+    job: str, chosen: DeadLetterFilter, *, values: bool, connection: str = ""
+) -> "DeadLetterTopic":
     """The dead letters of a job that match, with progress when it takes long."""
-    return dead_letters_in(topic_of(job), chosen, values=values)
+    return dead_letters_in(topic_of(job, connection), chosen, values=values)
 
 
 def dead_letters_in(
@@ -153,6 +163,8 @@ def dead_letters_in(
 
 def _servers() -> str:
     """The Kafka of this stack, or the one in the environment; never another one on that port."""
+    if "kafka" in load_connections():
+        return ""
     if "SAGE_KAFKA_SERVERS" not in os.environ and not (sage_home() / "stack.json").exists():
         raise ConfigError(f"no stack in {sage_home()}; run `sage up`, or set SAGE_KAFKA_SERVERS")
     return Settings.load().kafka_servers

@@ -5,6 +5,8 @@ from typing import Any
 import httpx
 
 from sage_flink.common import ConfigError, OperatorNeeded, Settings
+from sage_flink.common.connections import GatewayConnection
+from sage_flink.common.connections_file import connection_to
 from sage_flink.common.openai import error_message
 from sage_flink.common.proxies import is_loopback
 
@@ -18,10 +20,13 @@ def call_gateway(method: str, path: str, **options: Any) -> Any:
         OperatorNeeded: no gateway answers.
         ConfigError: the gateway refused the request; the message holds its own.
     """
-    settings = Settings.load()
-    url = settings.gateway_urls[0]
-    headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
+    from sage_connectors.http import pool_key, pool_tls  # aiohttp loads for half a second
+
+    pool = connection_to("", GatewayConnection)
+    url = Settings.load().gateway_urls[0]
+    headers = {"Authorization": f"Bearer {pool_key(pool)}"}
     options |= {"headers": headers, "timeout": TIMEOUT_S, "trust_env": not is_loopback(url)}
+    options["verify"] = pool_tls(pool) or True
     try:
         response = httpx.request(method, url + path, **options)
     except httpx.TransportError as error:

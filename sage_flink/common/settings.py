@@ -58,7 +58,8 @@ class Settings(BaseModel):
     """Addresses of the servers that a pipeline talks to.
 
     Each field can be set by the environment variable ``SAGE_<FIELD>`` in capitals. ``gateway_url``
-    may name several gateways, with commas between: calls spread over them.
+    may name several gateways, with commas between: calls spread over them. A connection called
+    ``kafka``, ``milvus``, ``influxdb`` or ``gateway`` takes the place of the address.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -74,11 +75,15 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls) -> "Settings":
-        """Environment over ``stack.json`` over the defaults.
+        """Environment over connections over ``stack.json`` over the defaults.
 
         Raises:
-            ConfigError: ``stack.json`` cannot be read, or a value is of the wrong type.
+            ConfigError: ``stack.json`` cannot be read, a value is of the wrong type, or a
+                connection is wrong.
         """
+        # Here, because that module finds its file by this one.
+        from sage_flink.common.connections_file import own_addresses
+
         notes = sage_home() / "stack.json"
         values: dict[str, Any] = {}
         try:
@@ -89,7 +94,7 @@ class Settings(BaseModel):
                 for f in cls.model_fields
                 if f"SAGE_{f.upper()}" in os.environ
             }
-            return cls(**{**values, **env})
+            return cls(**{**values, **own_addresses(), **env})
         except (OSError, ValueError, TypeError, ValidationError) as error:
             raise ConfigError(
                 f"settings in {notes}: {error}; run `sage up` to write them again"

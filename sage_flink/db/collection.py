@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sage_flink.common.adapters import adapter
+from sage_flink.common.connections import MilvusConnection
+from sage_flink.common.connections_file import connection_to, named_connection, one_address
 from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common.records import Record
-from sage_flink.common.settings import Settings
 from sage_flink.common.validation import require
 from sage_flink.db.vector_store import RowDelete, VectorRow, VectorStore
 from sage_flink.db.vectors import flaw
@@ -33,7 +34,10 @@ DIM_MAX = 32_768
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Rows with a vector of ``dim`` float32 each, in ``store`` at ``url`` (empty: the settings').
+    """Rows with a vector of ``dim`` float32 each, in ``store``.
+
+    The store is reached by a ``connection`` by its name, or at a ``url`` that needs no login
+    (empty: the settings').
 
     A sink: a record's value is a mapping with ``vector`` (little-endian float32 bytes); its other
     entries become the row's fields. The row's id is the record's, also where the value has an
@@ -48,6 +52,9 @@ class Collection:
     store: str = "milvus"
     url: str = ""
     batch: BatchLimits = field(default_factory=BatchLimits)
+    connection: str = ""
+    #: What the name stood for where the spec was made: a worker cannot look it up.
+    definition: MilvusConnection | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = f"collection {self.name!r}"
@@ -57,16 +64,25 @@ class Collection:
         whole = isinstance(self.dim, int) and 2 <= self.dim <= DIM_MAX
         require(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
         require(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
+        one_address(where, self.connection, "url", self.url)
+        if self.connection:
+            rule = "'milvus' with a connection"
+            require(self.store == "milvus", where, "store", rule, self.store, ConfigError)
+            found = named_connection(self.connection, MilvusConnection)
+            object.__setattr__(self, "definition", found)
 
     @property
     def place(self) -> tuple[str, str, str]:
         """Where the rows are: equal for two sinks that write into the same collection."""
-        return self.store, self.address, self.name
+        if self.store != "milvus":
+            return self.store, self.url, self.name
+        server = self.server
+        return self.store, f"{server.url}/{server.database}".rstrip("/"), self.name
 
     @property
-    def address(self) -> str:
-        """The server's URL; empty for a store without a server."""
-        return self.url or (Settings.load().milvus_url if self.store == "milvus" else "")
+    def server(self) -> MilvusConnection:
+        """The connection that is named, else the one to ``url``, else the settings'."""
+        return self.definition or connection_to(self.url, MilvusConnection)
 
     def open(self, *, create: bool = True) -> VectorStore:
         """The store, connected; with ``create`` the collection is created when it is absent.
@@ -106,13 +122,15 @@ def collection(
     store: str = "milvus",
     url: str = "",
     batch: BatchLimits | None = None,
+    connection: str = "",
 ) -> Collection:
     """The collection ``name`` of vectors with ``dim`` numbers, compared by cosine.
 
     >>> collection("docs", dim=384).batch.items_max
     500
     """
-    return Collection(name, dim, store=store, url=url, batch=batch or BatchLimits())
+    limits = batch or BatchLimits()
+    return Collection(name, dim, store=store, url=url, batch=limits, connection=connection)
 
 
 class RowWriter:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage_flink.common.adapters import adapter
+from sage_flink.common.connections import InfluxdbConnection
+from sage_flink.common.connections_file import connection_to, named_connection, one_address
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
@@ -25,7 +27,9 @@ SHIPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Points in ``store`` at ``url`` of ``org`` (empty: the settings').
+    """Points in ``store``, reached by a ``connection`` by its name, or at ``url`` of ``org``.
+
+    Where all three are empty, they are the settings'.
 
     A sink: a record's value is a mapping with ``measurement``, ``fields`` and maybe ``tags`` and
     ``timestamp_ns``; without the last the record's own time counts, never the wall clock.
@@ -36,12 +40,29 @@ class Bucket:
     url: str = ""
     org: str = ""
     batch: BatchLimits = field(default_factory=BatchLimits)
+    connection: str = ""
+    #: What the name stood for where the spec was made: a worker cannot look it up.
+    definition: InfluxdbConnection | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         text = isinstance(self.name, str) and bool(self.name.strip())
         named = text and not self.name.startswith("_") and '"' not in self.name
         rule = "text without quotes and without _ first"
-        require(named, f"bucket {self.name!r}", "name", rule, self.name, ConfigError)
+        where = f"bucket {self.name!r}"
+        require(named, where, "name", rule, self.name, ConfigError)
+        one_address(where, self.connection, "url", self.url)
+        if self.connection:
+            rule = "'influxdb' with a connection"
+            require(self.store == "influxdb", where, "store", rule, self.store, ConfigError)
+            found = named_connection(self.connection, InfluxdbConnection)
+            object.__setattr__(self, "definition", found)
+
+    @property
+    def server(self) -> InfluxdbConnection:
+        """The connection that is named, else the one to ``url``, else the settings'."""
+        return self.definition or connection_to(self.url, InfluxdbConnection)
 
     def open(self) -> TimeSeriesStore:
         """The store, connected; the bucket is created when it is absent, with unlimited retention.
@@ -65,13 +86,14 @@ def bucket(
     url: str = "",
     org: str = "",
     batch: BatchLimits | None = None,
+    connection: str = "",
 ) -> Bucket:
     """The bucket ``name``.
 
     >>> bucket("ops").store
     'influxdb'
     """
-    return Bucket(name, store, url, org, batch or BatchLimits())
+    return Bucket(name, store, url, org, batch or BatchLimits(), connection)
 
 
 class PointWriter:

@@ -19,7 +19,8 @@ from sage_connectors.kafka_client import (
     transaction_timeout_ms,
     with_coordinator,
 )
-from sage_connectors.kafka_connection import _network, library
+from sage_connectors.kafka_connection import _network
+from sage_connectors.kafka_security import library
 from sage_flink.common import ConfigError, Settings, StoreUnavailable
 from sage_flink.flow.ports import FlinkSink, FlinkSource, SharedSink, Sink, Source
 
@@ -48,8 +49,8 @@ def test_the_java_connector_gets_the_fields_of_the_topic() -> None:
     server, timeout_ms = "127.0.0.1:1", 900_000
     topic = kafka("t", server, group="g", start="latest", bounded=True)
 
-    assert topic.flink_source(jvm) == (server, "t", "g", "latest", True)
-    once = ("exactly_once", "p", timeout_ms)
+    assert topic.flink_source(jvm) == (server, "t", "g", "latest", True, {})
+    once = ("exactly_once", "p", timeout_ms, {})
     assert topic.flink_sink(jvm, transaction_prefix="p") == (server, "t", *once)
     assert topic.topics_sink().flink_sink(jvm, transaction_prefix="p") == (server, "", *once)
 

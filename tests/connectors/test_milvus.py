@@ -166,7 +166,7 @@ def test_a_schema_that_cannot_hold_the_rows_is_found(
 @pytest.fixture
 def alien(spec: Collection) -> Iterator[MilvusClient]:
     """A client that makes and drops the collection of ``spec`` by itself."""
-    client = MilvusClient(uri=spec.address, alias=f"test-{uuid.uuid4().hex}")
+    client = MilvusClient(uri=spec.server.url, alias=f"test-{uuid.uuid4().hex}")
     yield client
     client.drop_collection(spec.name)
     client.close()

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sage_connectors import milvus
+from sage_connectors import milvus_connection
 from sage_flink.common import ConfigError, StoreUnavailable
 from sage_flink.db import collection
 from sage_flink.tsdb import bucket
@@ -16,8 +16,8 @@ def test_an_unreachable_milvus_is_reported_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A shorter time of the same type: pymilvus 2.5 tries for minutes unless its timeout is an int.
-    kind = type(milvus.CONNECT_TIMEOUT_S)
-    monkeypatch.setattr(milvus, "CONNECT_TIMEOUT_S", kind(1))
+    kind = type(milvus_connection.CONNECT_TIMEOUT_S)
+    monkeypatch.setattr(milvus_connection, "CONNECT_TIMEOUT_S", kind(1))
     began = time.monotonic()
 
     with pytest.raises(StoreUnavailable, match=f"Milvus at {CLOSED}, collection 'docs': connect"):

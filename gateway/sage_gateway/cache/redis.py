@@ -8,7 +8,7 @@ import time
 from typing_extensions import override
 
 from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
-from sage_gateway.storage.redis import RedisConnection
+from sage_gateway.storage.redis import RedisConnection, Server
 
 PREFIX = b"{sage:cache}:"
 ANSWER, ENDS, SIZES, TOTAL = (PREFIX + name for name in (b"answer:", b"ends", b"sizes", b"total"))
@@ -34,10 +34,10 @@ end
 
 
 class RedisCacheStore(CacheStore):
-    """The Redis at ``url``."""
+    """The Redis at ``server``."""
 
-    def __init__(self, url: str, *, bytes_max: int) -> None:
-        self._redis = RedisConnection(url, "the cache's Redis")
+    def __init__(self, server: Server, *, bytes_max: int) -> None:
+        self._redis = RedisConnection(server, "the cache's Redis")
         self._bytes_max = bytes_max
 
     @override

@@ -125,8 +125,7 @@ def store_of(spec: CacheSpec, ledger: LedgerSpec) -> CacheStore:
     if ledger.store == "redis":
         from sage_gateway.cache.redis import RedisCacheStore
 
-        assert ledger.url is not None, "checked with the file"
-        return RedisCacheStore(ledger.url, bytes_max=spec.bytes_max)
+        return RedisCacheStore(ledger.redis, bytes_max=spec.bytes_max)
     return MemoryCacheStore(bytes_max=spec.bytes_max)
 
 

@@ -87,16 +87,18 @@ def _contradictions(spec: PoolSpec, engines: Collection[str]) -> Iterator[str]:
             yield f"models.{name}.engine: {model.engine!r} is not one of {known}"
         if model.hedge_after_ms is not None and model.kind != "embedding":
             yield f"models.{name}.hedge_after_ms: only embedding models are hedged; remove it"
-        if model.engine != "remote" and (model.key_env or model.remote_model):
-            yield f"models.{name}: key_env and remote_model are for engine remote; remove them"
+        if model.engine != "remote" and (model.key_env or model.remote_model or model.ca):
+            yield f"models.{name}: key_env, remote_model and ca are for engine remote; remove them"
         if model.scaling is not None and model.scaling.min > model.scaling.max:
             yield f"models.{name}.scaling: min {model.scaling.min} is more than max"
         if model.device is not None and model.device not in spec.devices:
             listed = ", ".join(sorted(spec.devices)) or "none"
             where = f"models.{name}.device: {model.device!r}"
             yield f"{where} is not one of `devices`; there are {listed}"
-    if spec.ledger.store == "redis" and not spec.ledger.url:
-        yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0"
+    if spec.ledger.url and spec.ledger.connection:
+        yield "ledger: give url or connection, not both"
+    if spec.ledger.store == "redis" and not spec.ledger.url and not spec.ledger.connection:
+        yield "ledger.url: is missing; store: redis needs it, as redis://HOST:PORT/0, or connection"
     names = [n for name, m in spec.models.items() for n in (name, *m.aliases)]
     for twice in sorted({n for n in names if names.count(n) > 1}):
         yield f"{twice!r} names two models; rename one or drop an alias"

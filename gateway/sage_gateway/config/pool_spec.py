@@ -13,6 +13,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from sage_flink.common.connections import RedisConnection
+from sage_flink.common.connections_file import named_connection
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Kind = Literal["chat", "embedding", "rerank"]
 Routing = Literal["least_loaded", "round_robin", "power_of_two", "prefix", "session", "key_group"]
@@ -103,6 +106,10 @@ class ModelSpec(_Spec):
         description="the environment variable with the key of a remote engine",
     )
     remote_model: str = Field(default="", description="the name of the model at a remote engine")
+    ca: str = Field(
+        default="",
+        description="the PEM file of the authorities of a remote engine",
+    )
     aliases: tuple[Name, ...] = ()
     replicas: int = Field(default=1, ge=1, le=64)
     slots: int = Field(default=4, ge=1, le=1024)
@@ -188,6 +195,9 @@ class LedgerSpec(_Spec):
         default="sqlite", description="redis: shared by several gateways"
     )
     url: str | None = Field(default=None, description="of Redis: redis://HOST:PORT/0")
+    connection: str = Field(
+        default="", description="of Redis, in place of a url: see `sage connections ls`"
+    )
     ttl_s: float = Field(default=86_400.0, gt=0, description="how long a response is kept")
     bytes_max: int = Field(default=256 << 20, ge=1 << 20, description="of all responses")
     answer_bytes_max: int = Field(default=4 << 20, ge=1 << 10, description="of one response")
@@ -198,6 +208,17 @@ class LedgerSpec(_Spec):
     lease_s: float = Field(
         default=10.0, gt=0, description="how long to wait for the calls of a dead gateway"
     )
+
+    @property
+    def redis(self) -> str | RedisConnection:
+        """The connection that is named, else the URL; empty for another store.
+
+        Raises:
+            ConfigError: there is no such connection.
+        """
+        if self.connection:
+            return named_connection(self.connection, RedisConnection)
+        return self.url or ""
 
 
 class BatchesSpec(_Spec):

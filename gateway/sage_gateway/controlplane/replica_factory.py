@@ -74,7 +74,7 @@ def _target(spec: ModelSpec, hosts: Collection[str]) -> Target:
         raise ConfigError("engine remote needs a source, its base URL as https://HOST/v1")
     if spec.key_env and spec.key_env not in os.environ:
         raise ConfigError(f"key_env: there is no variable {spec.key_env}; set it, or remove this")
-    return target(spec.source, hosts, spec.key_env)
+    return target(spec.source, hosts, spec.key_env, spec.ca)
 
 
 def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:

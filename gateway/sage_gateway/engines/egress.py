@@ -14,14 +14,16 @@ them, so that there are no two interpretations.
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from sage_connectors.tls import Tls
 from sage_flink.common import ConfigError
 
 Address = IPv4Address | IPv6Address
@@ -42,17 +44,19 @@ class Target:
     url: URL
     listed: tuple[str, ...]
     key_env: str = ""
+    tls: ssl.SSLContext | None = field(default=None, compare=False)
 
     def address(self, path: str) -> str:
         """The URL of ``path``, which begins with ``/v1``, as the base URL has it."""
         return str(self.url).rstrip("/") + path.removeprefix(VERSION)
 
 
-def target(source: str, listed: Collection[str], key_env: str = "") -> Target:
-    """The target of ``source``, an OpenAI-compatible base URL.
+def target(source: str, listed: Collection[str], key_env: str = "", ca: str = "") -> Target:
+    """The target of ``source``, an OpenAI-compatible base URL, signed by an authority of ``ca``.
 
     Raises:
-        ConfigError: it is not such a URL, or its host is not among ``listed``.
+        ConfigError: it is not such a URL, its host is not among ``listed``, or ``ca`` is no file of
+            authorities.
     """
     try:
         url = URL(source) if _PLAIN.fullmatch(source) else None
@@ -69,7 +73,8 @@ def target(source: str, listed: Collection[str], key_env: str = "") -> Target:
         known = ", ".join(listed) or "empty"
         raise ConfigError(f"host {host!r} is not in engine_hosts ({known}); add it to pool.yaml")
     base = url.with_path(url.path.rstrip("/") or VERSION)
-    return Target(base, tuple(listed), key_env)
+    tls = Tls("engine remote", ca).context() if ca else None
+    return Target(base, tuple(listed), key_env, tls)
 
 
 async def resolve(to: Target) -> tuple[str, ...]:
@@ -168,7 +173,10 @@ def session(to: Target, addresses: Collection[str]) -> aiohttp.ClientSession:
     """A client that connects to ``addresses`` only."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=15, resolver=PinnedResolver(to.url.raw_host or "", addresses)
+            limit=0,
+            keepalive_timeout=15,
+            resolver=PinnedResolver(to.url.raw_host or "", addresses),
+            ssl=True if to.tls is None else to.tls,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"accept-encoding": "identity"},

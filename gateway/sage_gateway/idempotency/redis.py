@@ -21,7 +21,7 @@ from sage_gateway.idempotency.store_protocol import (
     RecordedAnswer,
     RunningCall,
 )
-from sage_gateway.storage.redis import TIMEOUT_S, RedisConnection
+from sage_gateway.storage.redis import TIMEOUT_S, RedisConnection, Server
 
 PREFIX = b"{sage:ledger}:"
 ANSWER, LEASE, ORDER, SIZES, TOTAL = (
@@ -74,18 +74,18 @@ end
 
 
 class RedisIdempotencyStore(IdempotencyStore):
-    """The Redis at ``url``."""
+    """The Redis at ``server``."""
 
     def __init__(
         self,
-        url: str,
+        server: Server,
         *,
         ttl_s: float,
         bytes_max: int,
         lease_s: float,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._redis = RedisConnection(url, "the idempotency store's Redis", timeout_s=timeout_s)
+        self._redis = RedisConnection(server, "the idempotency store's Redis", timeout_s=timeout_s)
         self._ttl_ms = round(ttl_s * 1000)
         self._bytes_max = bytes_max
         self._lease_s = lease_s

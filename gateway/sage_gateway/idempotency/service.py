@@ -79,7 +79,6 @@ def _store(spec: LedgerSpec, folder: Path) -> IdempotencyStore:
         return SqliteIdempotencyStore(path, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max)
     from sage_gateway.idempotency.redis import RedisIdempotencyStore
 
-    assert spec.url is not None, "checked when the file is read"
     return RedisIdempotencyStore(
-        spec.url, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max, lease_s=spec.lease_s
+        spec.redis, ttl_s=spec.ttl_s, bytes_max=spec.bytes_max, lease_s=spec.lease_s
     )

@@ -8,35 +8,46 @@ import redis.asyncio as redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
+from sage_connectors.redis_connection import redis_options
 from sage_flink.common import ConfigError, StoreUnavailable
+from sage_flink.common.connections import RedisConnection as Definition
 
 CONNECTIONS_MAX = 64
 TIMEOUT_S = 1.0
+Server = str | Definition
 
 
 class RedisConnection:
-    """The Redis at ``url`` (``redis://``, ``rediss://``, ``unix://``); connects at the first call.
+    """The Redis at a URL (``redis://``, ``rediss://``, ``unix://``) or of a named connection.
+
+    It connects at the first call.
 
     A call waits ``timeout_s`` at most for each of: a connection of the pool, the server, its
     answer. Errors are ``StoreUnavailable`` with ``name`` in the message, but never the URL, which
     may contain a password.
 
     Raises:
-        ConfigError: ``url`` is not the URL of a Redis.
+        ConfigError: it is not the URL of a Redis, or a secret of the connection is missing.
     """
 
-    def __init__(self, url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, server: Server, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._name = name
+        if isinstance(server, Definition):
+            self._setting = f"ledger.connection {server.name!r}"
+            url, options = server.url, redis_options(server)
+        else:
+            self._setting, url, options = "ledger.url", server, {}
         try:
             pool = redis.BlockingConnectionPool.from_url(
                 url,
+                **options,
                 max_connections=CONNECTIONS_MAX,
                 timeout=timeout_s,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
             )
         except ValueError as error:
-            raise ConfigError(f"ledger.url: {error}") from error
+            raise ConfigError(f"{self._setting}: {error}") from error
         self._client = redis.Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -50,7 +61,7 @@ class RedisConnection:
         try:
             yield self._client
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"{self._name}: {error}; see ledger.url") from error
+            raise StoreUnavailable(f"{self._name}: {error}; see {self._setting}") from error
 
     async def run(self, script: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
         """The result of a Lua script, which runs as one atomic step.

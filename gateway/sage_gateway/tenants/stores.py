@@ -11,8 +11,7 @@ def store(spec: LedgerSpec, folder: Path) -> TenantStore:
     if spec.store == "redis":
         from sage_gateway.tenants.redis import RedisTenantStore
 
-        assert spec.url is not None, "checked with the file"
-        return RedisTenantStore(spec.url, lease_s=spec.lease_s)
+        return RedisTenantStore(spec.redis, lease_s=spec.lease_s)
     from sage_gateway.tenants.sqlite import SqliteTenantStore
 
     return SqliteTenantStore(folder / "tenants.sqlite")

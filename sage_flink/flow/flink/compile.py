@@ -24,6 +24,8 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
+from sage_flink.common.connections import GatewayConnection
+from sage_flink.common.connections_file import connection_to
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
@@ -177,6 +179,7 @@ class _Compiler:
 
     def _call(self, node: Call, requests: DataStream) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.call.PoolAsyncFunction
+        pool = connection_to(self.settings.gateway_url, GatewayConnection)
         config = json.dumps(
             {
                 "name": node.name,
@@ -193,6 +196,8 @@ class _Compiler:
                 "linger_ms": round(node.batching.linger_s * 1000),
                 "slack_ms": max(1, round(node.slack_s * 1000)),
                 "dim": getattr(node.spec, "dim", 0),
+                "key": pool.key,
+                "ca": pool.ca,
                 "key_env": "SAGE_GATEWAY_KEY",
                 "key_file": "keys/gateway",
             }

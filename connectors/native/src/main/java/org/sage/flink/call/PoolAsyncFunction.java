@@ -90,7 +90,8 @@ public final class PoolAsyncFunction extends RichAsyncFunction<byte[], byte[]>
         client =
                 new PoolClient(
                         config,
-                        ApiKey.find(System.getenv(), config.keyEnv(), config.keyFile()),
+                        ApiKey.find(
+                                System.getenv(), config.key(), config.keyEnv(), config.keyFile()),
                         PoolMetrics.register(getRuntimeContext().getMetricGroup()),
                         getRuntimeContext().getTaskInfo().getIndexOfThisSubtask());
         executor = config.isEmbed() ? new EmbeddingBatcher(client) : new SingleCallExecutor(client);

@@ -1,5 +1,6 @@
 package org.sage.flink.connector;
 
+import java.util.Map;
 import java.util.Properties;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
@@ -24,19 +25,29 @@ public final class KafkaConnector {
      * @param start {@code earliest}, {@code latest}, or {@code committed} (the group's offsets,
      *     or earliest if it has no offsets); a restored job continues from its checkpoint instead
      * @param bounded end at the offsets that are the latest when the job starts
+     * @param properties of Kafka's client, over the defaults here; secrets are references for {@link
+     *     SecretProvider}, because everyone with access to the cluster can read the job
      * @throws IllegalArgumentException on any other start
      */
     public static KafkaSource<byte[]> source(
-            String servers, String topic, String group, String start, boolean bounded) {
+            String servers,
+            String topic,
+            String group,
+            String start,
+            boolean bounded,
+            Map<String, String> properties) {
+        Properties consumer = new Properties();
+        consumer.setProperty("max.partition.fetch.bytes", BYTES_MAX);
+        consumer.putAll(properties);
+        consumer.setProperty("isolation.level", "read_committed");
         KafkaSourceBuilder<byte[]> builder =
                 KafkaSource.<byte[]>builder()
+                        .setProperties(consumer)
                         .setBootstrapServers(servers)
                         .setTopics(topic.split(","))
                         .setGroupId(group)
                         .setStartingOffsets(offsets(start))
-                        .setDeserializer(new KafkaWireDeserializationSchema())
-                        .setProperty("isolation.level", "read_committed")
-                        .setProperty("max.partition.fetch.bytes", BYTES_MAX);
+                        .setDeserializer(new KafkaWireDeserializationSchema());
         return bounded ? builder.setBounded(OffsetsInitializer.latest()).build() : builder.build();
     }
 
@@ -50,6 +61,7 @@ public final class KafkaConnector {
      *     after a restart; otherwise transactions of a failed run stay open until they time out
      * @param transactionTimeoutMs at most the broker's {@code transaction.max.timeout.ms}; a
      *     transaction that is older is aborted, whatever checkpoint it belongs to
+     * @param properties as those of {@link #source}
      * @throws IllegalArgumentException on any other guarantee
      */
     public static KafkaSink<byte[]> sink(
@@ -57,12 +69,14 @@ public final class KafkaConnector {
             String topic,
             String guarantee,
             String transactionalIdPrefix,
-            int transactionTimeoutMs) {
+            int transactionTimeoutMs,
+            Map<String, String> properties) {
         Properties producer = new Properties();
-        producer.setProperty("transaction.timeout.ms", String.valueOf(transactionTimeoutMs));
         producer.setProperty("max.request.size", BYTES_MAX);
         // Room for more than one request of the largest size, or the producer blocks at each of them.
         producer.setProperty("buffer.memory", String.valueOf(64 << 20));
+        producer.putAll(properties);
+        producer.setProperty("transaction.timeout.ms", String.valueOf(transactionTimeoutMs));
         KafkaSinkBuilder<byte[]> builder =
                 KafkaSink.<byte[]>builder()
                         .setBootstrapServers(servers)

@@ -46,7 +46,13 @@ public final class PoolClient implements AutoCloseable {
                         1, new DefaultThreadFactory("pool-call", true), NioIoHandler.newFactory());
         this.loop = group.next();
         this.http =
-                new PoolHttpClient(loop, config.urls(), config.path(), key, config.answerBytesMax());
+                new PoolHttpClient(
+                        loop,
+                        config.urls(),
+                        config.path(),
+                        key,
+                        config.ca(),
+                        config.answerBytesMax());
     }
 
     public PoolConfig config() {

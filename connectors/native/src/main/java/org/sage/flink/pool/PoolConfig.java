@@ -28,7 +28,10 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
  *     in the request's header; by default the timeout
  * @param dim vector dimension, 0 when unknown
  * @param answerBytesMax limit on one HTTP response
- * @param keyEnv environment variable of the API key, or empty
+ * @param key reference to the API key, {@code env:NAME} or {@code file:/PATH}, or empty
+ * @param ca file of the authorities that may have signed an https endpoint's certificate; empty:
+ *     those of the JVM
+ * @param keyEnv environment variable of the API key where {@code key} is empty, or empty
  * @param keyFile file of the key relative to {@code $SAGE_HOME}, used when the variable is not set
  */
 public record PoolConfig(
@@ -48,6 +51,8 @@ public record PoolConfig(
         int slackMs,
         int dim,
         int answerBytesMax,
+        String key,
+        String ca,
         String keyEnv,
         String keyFile)
         implements Serializable {
@@ -56,7 +61,8 @@ public record PoolConfig(
             Set.of(
                     "name", "urls", "path", "mode", "model", "capacity", "timeout_ms",
                     "attempts_max", "ordered", "items_max", "tokens_max", "linger_ms",
-                    "requests_max", "slack_ms", "dim", "answer_bytes_max", "key_env", "key_file");
+                    "requests_max", "slack_ms", "dim", "answer_bytes_max", "key", "ca", "key_env",
+                    "key_file");
 
     private static final int REQUESTS_MIN = 4;
 
@@ -91,6 +97,8 @@ public record PoolConfig(
                         limit(name, node, "slack_ms", timeoutMs, 1),
                         limit(name, node, "dim", 0, 0),
                         limit(name, node, "answer_bytes_max", 32 << 20, 1),
+                        node.path("key").asText(""),
+                        node.path("ca").asText(""),
                         node.path("key_env").asText(""),
                         node.path("key_file").asText(""));
         config.validate();

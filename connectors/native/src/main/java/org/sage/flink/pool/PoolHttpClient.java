@@ -1,5 +1,6 @@
 package org.sage.flink.pool;
 
+import java.io.File;
 import java.net.InetSocketAddress;
 import java.net.UnknownHostException;
 import java.util.List;
@@ -65,19 +66,24 @@ final class PoolHttpClient implements AutoCloseable {
     private boolean closed;
 
     /**
+     * @param ca file in PEM of the authorities of an https address; empty: those of the JVM
      * @param bytesMax limit on the body of a response
      * @throws SSLException when an address is https and this JVM has no TLS
+     * @throws IllegalArgumentException when {@code ca} is no such file
      */
     PoolHttpClient(
-            EventLoop loop, List<String> urls, String path, Optional<String> key, long bytesMax)
+            EventLoop loop,
+            List<String> urls,
+            String path,
+            Optional<String> key,
+            String ca,
+            long bytesMax)
             throws SSLException {
         this.loop = loop;
         this.authorization = key.map(secret -> "Bearer " + secret).orElse(null);
         this.bytesMax = bytesMax;
-        SslContext tls =
-                urls.stream().anyMatch(url -> url.startsWith("https:"))
-                        ? SslContextBuilder.forClient().build()
-                        : null;
+        boolean secure = urls.stream().anyMatch(url -> url.startsWith("https:"));
+        SslContext tls = secure ? tls(ca) : null;
         this.endpoints = urls.stream().map(url -> HttpEndpoint.of(url + path, tls)).toList();
         this.channels = new DefaultChannelGroup(loop);
         this.bootstrap =
@@ -88,6 +94,11 @@ final class PoolHttpClient implements AutoCloseable {
                         .option(ChannelOption.SO_KEEPALIVE, true)
                         .option(ChannelOption.CONNECT_TIMEOUT_MILLIS, CONNECT_TIMEOUT_MS)
                         .option(ChannelOption.ALLOCATOR, new HeapWriteAllocator());
+    }
+
+    private static SslContext tls(String ca) throws SSLException {
+        SslContextBuilder builder = SslContextBuilder.forClient();
+        return (ca.isEmpty() ? builder : builder.trustManager(new File(ca))).build();
     }
 
     /** A request in flight; completes once, unless it is aborted. */

@@ -135,14 +135,14 @@ class KafkaConnectorTest {
 
     @Test
     void sourcesAndSinksAreBuiltFromNames() {
-        assertNotNull(KafkaConnector.source("localhost:1", "a,b", "g", "committed", true));
-        assertNotNull(KafkaConnector.sink("localhost:1", "t", "exactly_once", "p", 900_000));
+        assertNotNull(KafkaConnector.source("localhost:1", "a,b", "g", "committed", true, Map.of()));
+        assertNotNull(KafkaConnector.sink("localhost:1", "t", "exactly_once", "p", 900_000, Map.of()));
         assertThrows(
                 IllegalArgumentException.class,
-                () -> KafkaConnector.source("localhost:1", "a", "g", "newest", false));
+                () -> KafkaConnector.source("localhost:1", "a", "g", "newest", false, Map.of()));
         assertThrows(
                 IllegalArgumentException.class,
-                () -> KafkaConnector.sink("localhost:1", "t", "once", "p", 900_000));
+                () -> KafkaConnector.sink("localhost:1", "t", "once", "p", 900_000, Map.of()));
     }
 
     private static WireRecord read(byte[] key, byte[] value, long timestampMs, Headers headers) {

@@ -157,7 +157,7 @@ class PoolHttpClientTest {
     }
 
     private static PoolHttpClient http(String url, long bytesMax) throws Exception {
-        return new PoolHttpClient(LOOPS.next(), List.of(url), "/p", Optional.of("k"), bytesMax);
+        return new PoolHttpClient(LOOPS.next(), List.of(url), "/p", Optional.of("k"), "", bytesMax);
     }
 
     private static HttpReply post(PoolHttpClient http, String body) throws Exception {
