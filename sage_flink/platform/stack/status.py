@@ -38,7 +38,7 @@ class ServerStatus:
     uptime_s: float
     log: Path
     hint: str
-    secured: bool
+    secured: bool = False
 
 
 def rss_mib(pid: int) -> float:
