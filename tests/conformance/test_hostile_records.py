@@ -5,10 +5,7 @@
 
 import asyncio
 import time
-import uuid
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -19,8 +16,6 @@ from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
 from waiting import wait_until
 
 import sage_flink as sage
-from sage_connectors import kafka
-from sage_connectors.kafka_client import delete_topic, drain, feed
 from sage_flink.common import Record, Settings
 from sage_flink.common.dead_letters import from_message
 from sage_flink.flow import FlinkOptions
@@ -125,78 +120,8 @@ def test_hostile_messages_reach_every_route(records) -> None:
     }
 
 
-@pytest.fixture
-def places() -> Iterator[str]:
-    """A name for the topics, collection and bucket of a test; all but the last are deleted."""
-    name = f"hostile_{uuid.uuid4().hex}"
-    topics = [f"{name}.{end}" for end in ("in", "answers", "topic", "dead-letters")]
-    for topic in topics:
-        kafka(topic).prepare()
-    yield name
-    for topic in topics:
-        delete_topic(topic)
-    with closing(sage.db.collection(name, dim=DIM).open()) as rows:
-        rows.drop()
-
-
-def in_topic(records, topic: str) -> tuple[Record, ...]:
-    """The records as a source reads them after they were written to one partition in order."""
-    ids = (f"{topic}/0/{n}" for n in range(len(records)))
-    return tuple(r.replace(id=i, origin=i) for r, i in zip(records, ids, strict=True))
-
-
-@pytest.mark.flink
-@pytest.mark.service
-@pytest.mark.timeout(900)
-def test_hostile_records_end_once_between_real_servers(
-    records, tmp_path: Path, places, minicluster
-) -> None:
-    read, answers, topic, dead = (
-        f"{places}.{end}" for end in ("in", "answers", "topic", "dead-letters")
-    )
-    feed(read, [(r.key, r.value, r.headers, 5) for r in records])
-    records = in_topic(records, read)
-    log, documents = tmp_path / "log", FileSink(str(tmp_path / "documents"))
-    rows = sage.db.collection(places, dim=DIM)
-    ends = Ends(
-        kafka(answers), rows, sage.tsdb.bucket(places), documents, kafka(topic), kafka(dead)
-    )
-    source = kafka(read, start="earliest", bounded=True)
-
-    with loopback_server(Engine) as port, closing(rows.open()) as stored:
-        settings = Settings(gateway_url=f"http://127.0.0.1:{port}")
-        options = FlinkOptions(target="local", checkpoint_interval_s=0.5)
-        graph = hostile_graph(source, ends, str(log))
-        sage.flow.submit(graph, name=places, options=options, settings=settings)
-        local = locally(records, tmp_path)
-        wanted = local.keys() - {r.id for r in records if r.headers["route"] == b"topic"}
-        wait_until(lambda: wanted <= {*letters_of(dead)}, 600, "the dead letters")
-        wait_until(lambda: not missing_rows(records, local, stored), 120, "all rows")
-        sent = [r for r in records if r.headers["route"] == b"topic"]
-        wait_until(lambda: not missing_messages(sent, topic, dead), 120, "all messages")
-
-    letters = letters_of(dead)
-    assert {i: letters[i] for i in wanted} == {i: local[i] for i in wanted}  # at the same steps
-    assert log.read_text().splitlines() == ["decode"]  # no restart
-
-
-def letters_of(topic: str) -> dict[str, str]:
-    """The step of each dead letter, by id; fails where an id has two."""
-    letters = [from_message(message) for message in drain(topic)]
-    assert len({letter.id for letter in letters}) == len(letters)
-    return {letter.id: letter.step for letter in letters}
-
-
 def locally(records, folder: Path) -> dict[str, str]:
     """The step of each record that fails in process, by id."""
     graph = hostile_graph(ListSource(records), ends_in(folder, "twin"), str(folder / "twin.log"))
     outcome = asyncio.run(sage.flow.run(graph, pool=EchoPool()))
     return {failed.id: failed.step for failed in outcome.failed}
-
-
-def missing_messages(records, topic: str, dead: str) -> list[str]:
-    """Those that are in neither topic, or in both."""
-    found = Counter(message.key for message in drain(topic))
-    letters = letters_of(dead)
-    ended = [found[r.key or r.id.encode()] + (r.id in letters) for r in records if r.key is None]
-    return [] if set(ended) <= {1} else ["some"]
