@@ -18,8 +18,12 @@ import psutil
 import pytest
 
 from benchmark_sage.recovery.cluster import prepare
-from sage_flink.common import ConfigError, sage_home
+from sage_connectors.server_check import check_server
+from sage_flink.common import ConfigError, Settings, sage_home
+from sage_flink.common.connections import KINDS
+from sage_flink.common.connections_file import connection_to
 from sage_flink.platform import stack
+from sage_flink.platform.doctor.connections import read_connections
 from sage_flink.platform.stack.kafka import SCRAM, speaks_kafka
 from sage_flink.platform.stack.server import trusting
 
@@ -118,6 +122,23 @@ def test_clients_with_the_right_secrets_get_in(secured):
     assert collections(secured, token=f"root:{secured.keys['milvus']}") == []
     names = {each["name"] for each in buckets(secured, secured.keys["influxdb"]).json()["buckets"]}
     assert {"ops", "flink"} <= names
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_connections_of_its_notes_open_the_servers(secured, name, monkeypatch):
+    monkeypatch.setenv("SAGE_HOME", str(secured.home))
+
+    about = check_server(connection_to("", KINDS[name]))
+
+    assert about.lower().startswith(name)
+
+
+def test_the_doctor_reaches_the_servers(secured, monkeypatch):
+    monkeypatch.setenv("SAGE_HOME", str(secured.home))
+
+    found = {each.name: each.error for each in read_connections(Settings.load())}
+
+    assert {name: found[name] for name in SERVERS} == dict.fromkeys(SERVERS, "")
 
 
 @pytest.mark.parametrize("port", PORTS)
