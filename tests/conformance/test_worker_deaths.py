@@ -1,40 +1,35 @@
 """A record that ends its Python worker is one dead letter; every other record is delivered once.
 
-A MiniCluster runs the job; its Python workers are processes, as on a cluster.
+A MiniCluster in a process of its own runs the job, and its Python workers are processes, as on a
+cluster: where another test has run a job before, PyFlink would run the steps in the test's process.
 """
 
+import contextlib
 import ctypes
 import os
 import re
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from minicluster import QUIET, FileSink, restore_environment
+from minicluster import FileSink
 from waiting import wait_until
 
 import sage_flink as sage
 from sage_flink.common import Record
 from sage_flink.common.dead_letters import DeadLetter, from_message
-from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
+from sage_flink.flow import BatchLimits, FlinkOptions, Refusal, Stream
 from sage_flink.flow.lists import ListSource
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(400), *QUIET]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
 
 
-@pytest.fixture(autouse=True)
-def worker_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("_python_worker_execution_mode", "process")
-    tests = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parent.parent}"
-    monkeypatch.setenv("PYTHONPATH", tests + os.pathsep + os.environ.get("PYTHONPATH", ""))
-    yield from restore_environment()
-
-
+TESTS = Path(__file__).parents[1]
 #: A restart would fail the job.
 OPTIONS = FlinkOptions(
     target="local", checkpoint_interval_s=0.5, record_timeout_s=4, restarts_max=2
@@ -97,12 +92,46 @@ class EndingSink:
         """Nothing is open."""
 
 
-def run(graph: Any, name: str, sink: FileSink, failed: FileSink, count: int) -> list[DeadLetter]:
-    """Run the job until ``count`` ids are in one of both files, and give it time for more."""
-    sage.flow.submit(graph, name=name, options=OPTIONS)
-    wait_until(lambda: sink.count() + failed.count() >= count, 300, f"{count} ids")
-    time.sleep(2)
-    return [from_message(record) for record in failed.read_records()]
+@contextlib.contextmanager
+def running(case: str, folder: Path) -> Iterator[None]:
+    """The job of ``case``, while the block runs."""
+    paths = [str(TESTS / "conformance"), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {
+        "_python_worker_execution_mode": "process",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    program = f"import test_worker_deaths as jobs; jobs.submit({case!r}, {str(folder)!r})"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
+        try:
+            yield
+        finally:
+            process.communicate()  # the end of its input ends it
+
+
+def submit(case: str, folder: str) -> None:
+    """Run the job of ``case`` until the input of this process ends."""
+    sink, failed = sinks(Path(folder))
+    graph = GRAPHS[case](sink).dead_letters_to(failed)
+    sage.flow.submit(graph, name=case, options=OPTIONS)
+    sys.stdin.read()
+
+
+def sinks(folder: Path) -> tuple[FileSink, FileSink]:
+    """What is written, and the dead letters."""
+    return FileSink(str(folder / "out")), FileSink(str(folder / "failed"))
+
+
+def run(case: str, folder: Path, count: int) -> tuple[list[str], list[DeadLetter]]:
+    """The ids that are written, and the dead letters, when ``count`` records have ended."""
+    sink, failed = sinks(folder)
+    with running(case, folder):
+        wait_until(lambda: sink.count() + failed.count() >= count, 300, f"{count} ids")
+        time.sleep(2)
+    letters = [from_message(record) for record in failed.read_records()]
+    return [record.id for record in sink.read_records()], letters
 
 
 def records(bad: tuple[str, ...], count: int = 60) -> tuple[Record, ...]:
@@ -112,17 +141,24 @@ def records(bad: tuple[str, ...], count: int = 60) -> tuple[Record, ...]:
     return tuple(Record(f"r{n}", value, origin=f"r{n}") for n, value in enumerate(values))
 
 
-def test_a_record_that_ends_its_worker_is_one_dead_letter(tmp_path: Path) -> None:
-    sink, failed = (FileSink(str(tmp_path / name)) for name in ("out", "failed"))
-    given = records((*DEATHS, EXIT))
-    graph = (
-        sage.flow.read("in", ListSource(given))
-        .flat_map("first", EndsAtBad())
-        .write("out", sink)
-        .dead_letters_to(failed)
-    )
+def deaths(sink: FileSink) -> Stream:
+    """A step whose worker ends at some records."""
+    given = ListSource(records((*DEATHS, EXIT)))
+    return sage.flow.read("in", given).flat_map("first", EndsAtBad()).write("out", sink)
 
-    letters = run(graph, "deaths", sink, failed, len(given))
+
+def writer_death(sink: FileSink) -> Stream:
+    """A sink whose worker ends at one record."""
+    return sage.flow.read("in", ListSource(records(("bad",)))).write("out", EndingSink(sink))
+
+
+GRAPHS = {"deaths": deaths, "writer-death": writer_death}
+
+
+def test_a_record_that_ends_its_worker_is_one_dead_letter(tmp_path: Path) -> None:
+    given = records((*DEATHS, EXIT))
+
+    written, letters = run("deaths", tmp_path, len(given))
 
     reasons = {letter.id: letter.reason for letter in letters}
     bad = {r.id: r.value for r in given if r.value != "good"}
@@ -133,20 +169,11 @@ def test_a_record_that_ends_its_worker_is_one_dead_letter(tmp_path: Path) -> Non
         ended = "two Python workers ended while they ran first on this record"
         exited = "SystemExit: it says so (test_worker_deaths.py:"
         assert reasons[id_].startswith(exited if how == EXIT else ended)
-    ids = Counter(record.id for record in sink.read_records())
-    assert ids == Counter(r.id for r in given if r.value == "good")
+    assert Counter(written) == Counter(r.id for r in given if r.value == "good")
 
 
 def test_a_record_that_ends_the_writer_of_its_batch_is_one_dead_letter(tmp_path: Path) -> None:
-    sink, failed = (FileSink(str(tmp_path / name)) for name in ("out", "failed"))
-    graph = (
-        sage.flow.read("in", ListSource(records(("bad",))))
-        .write("out", EndingSink(sink))
-        .dead_letters_to(failed)
-    )
-
-    (letter,) = run(graph, "writer-deaths", sink, failed, 60)
+    written, (letter,) = run("writer-death", tmp_path, 60)
 
     assert (letter.id, letter.step) == ("r5", "out")
-    ids = {record.id for record in sink.read_records()}
-    assert ids == {r.id for r in records(("bad",)) if r.value == "good"}
+    assert set(written) == {r.id for r in records(("bad",)) if r.value == "good"}
