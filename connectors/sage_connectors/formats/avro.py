@@ -140,6 +140,8 @@ def _read(payload: bytes, writer: Parsed, reader: Parsed) -> Any:
     target = None if reader is writer else reader.tree
     try:
         tree = writer.reader(source, writer.tree, target)
+    except RecursionError as error:  # its message depends on the stack
+        raise Rejected("not Avro of its schema: nested too deeply") from error
     except Exception as error:  # fastavro raises what its readers raise: EOFError, IndexError, ...
         raise Rejected(f"not Avro of its schema: {type(error).__name__}: {error}") from error
     if left := len(payload) - source.tell():

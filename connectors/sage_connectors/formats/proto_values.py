@@ -84,7 +84,9 @@ def to_message(value: Any, kind: Any) -> Any:
     message = kind()
     try:
         _fill(message, value)
-    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except RecursionError as error:  # its message depends on the stack
+        raise Rejected("the value is nested too deeply") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         name = message.DESCRIPTOR.full_name
         raise Rejected(f"the value is not of {name}: {type(error).__name__}: {error}") from error
     return message
