@@ -88,7 +88,7 @@ def test_records_that_a_topic_does_not_take_are_dead_letters(
         options = FlinkOptions(target="local", checkpoint_interval_s=0.5)
         sage.flow.submit(graph, name=written, options=options)
     wait_until(lambda: len(list(drain(written))) >= 3, 120, "the small records")
-    wait_until(lambda: len(letters_of(dead)) >= 2, 60, "both dead letters")
+    wait_until(lambda: len(letters_of(dead)) >= 2, 120, "both dead letters")
     time.sleep(2)
 
     found = {message.key: message for message in drain(written)}
@@ -150,7 +150,7 @@ def test_a_limit_that_shrinks_while_the_job_runs_costs_one_restart(
         options = FlinkOptions(target="local", checkpoint_interval_s=0.5, restarts_max=3)
         sage.flow.submit(graph, name=written, options=options)
         wait_until(lambda: len(list(drain(written))) >= 3, 120, "the small records")
-        wait_until(lambda: letters_of(dead), 60, "the dead letter")
+        wait_until(lambda: letters_of(dead), 120, "the dead letter")
 
         assert sorted(m.value for m in drain(written)) == [b"shrink", b"x", b"z"]
         assert [letter.id for letter in letters_of(dead)] == ["large"]
