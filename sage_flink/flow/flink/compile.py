@@ -235,7 +235,7 @@ class _Compiler:
         out = sink.within_limits(jvm, source, name, job=self.job, run=self.run)
         if name != DEAD_LETTERS:
             self.failed.append(DataStream(out.getSideOutput(FAILED.get_java_output_tag())))
-        return DataStream(out)
+        return DataStream(out).name(operator_name(f"{name}.limits"))
 
     def _transaction_sink(self) -> None:
         """One sink in place of several native ones, so that all output shares one transaction."""

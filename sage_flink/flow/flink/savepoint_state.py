@@ -15,13 +15,14 @@ from py4j.protocol import Py4JJavaError
 from sage_flink.common.errors import ConfigError, PipelineError
 
 #: Additional operators of a step are called ``<step>.<part>``.
-PARTS = frozenset({"account", "batch", "request", "answer", "tally"})
+PARTS = frozenset({"account", "batch", "request", "answer", "limits", "tally"})
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
 #: Parts of the class names of operators that read no state from a savepoint.
 STATELESS = (
     ".operators.python.",
     "org.sage.flink.python.",
+    "org.sage.flink.connector.TopicLimitsOperator",
     "org.sage.flink.counters.RecordCounterOperator",
 )
 
