@@ -214,7 +214,14 @@ def _log_in_or_set(authority: bytes, url: str, password: str) -> None:
             raise
         change = _update_credential(DEFAULT_PASSWORD, password)
         _call(authority, url, DEFAULT_PASSWORD, "UpdateCredential", change)
-        _call(authority, url, password, "GetVersion")
+        # The proxy may still know the former password for a moment.
+        confirm = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(grpc.RpcError),
+            wait=tenacity.wait_fixed(LOGIN_RETRY_S),
+            stop=tenacity.stop_after_delay(LOGIN_MAX_S),
+            reraise=True,
+        )
+        confirm(_call, authority, url, password, "GetVersion")
 
 
 def _call(authority: bytes, url: str, password: str, method: str, message: bytes = b"") -> None:
