@@ -137,15 +137,15 @@ def test_the_usage_and_the_charge_are_those_of_all_choices(
     key = new_key(gateway)
     own, joined = both(gateway, path, fields)
 
-    assert joined["usage"]["completion_tokens"] == 8 * completions
+    # A choice may end early: several slots at once round differently from one.
+    one, all_ = (answer["usage"]["completion_tokens"] for answer in (own, joined))
+    assert one < all_ <= 8 * completions
     assert joined["usage"]["prompt_tokens"] == own["usage"]["prompt_tokens"] * prompts
     body = {"model": "talk", "max_tokens": 8, **fields}
-    httpx.post(gateway.url + path, json=body, headers=bearer(key), timeout=120)
-    assert usage_of(gateway, key) == (
-        1,
-        joined["usage"]["prompt_tokens"],
-        joined["usage"]["completion_tokens"],
-    )
+    answer = httpx.post(gateway.url + path, json=body, headers=bearer(key), timeout=120)
+    used = answer.json()["usage"]
+    charged = (1, used["prompt_tokens"], used["completion_tokens"])
+    assert usage_of(gateway, key) == charged
 
 
 def test_an_error_of_the_engine_keeps_its_status(gateway: Any) -> None:
