@@ -9,8 +9,8 @@ import psutil
 SAMPLE_S = 2.0
 
 
-def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request, full):
-    seconds, growth_max = (300.0, 0.05) if full else (150.0, 0.08)  # a short one starts less warm
+def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request):
+    seconds = 300.0
     rate = request.config.getoption("--drill-rate", 120.0)
     samples = []
 
@@ -25,7 +25,7 @@ def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request, full
     request.config.drill_rows[-1][1].update(kept)
     print(kept)
     assert outcome.is_balanced, outcome
-    assert kept["rss_growth"] <= growth_max, kept
+    assert kept["rss_growth"] <= 0.05, kept
     assert kept["threads_growth"] <= 2, kept
     assert kept["files_growth"] <= 8, kept
 
