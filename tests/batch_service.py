@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from sage_gateway.batches import BatchService
 from sage_gateway.batches.batch_store import OwnedBatch
 from sage_gateway.batches.schema import Batch, NewBatch, Status
-from sage_gateway.config.pool_spec import BatchesSpec
+from sage_gateway.config.storage_spec import BatchesSpec
 from sage_gateway.requests.response import Response
 
 CHAT = "/v1/chat/completions"

@@ -97,7 +97,9 @@ def _flat_map(node: FlatMap, record: Record) -> list[Record | FailedRecord]:
     if isinstance(made, str | bytes | Mapping | Record | Refusal) or not isinstance(made, Iterable):
         kind = type(made).__name__
         raise Rejected(f"the function returned {kind}; return a list, or yield")
-    outputs = [_output(node, record, ordinal, out) for ordinal, out in enumerate(_limited(made))]
+    outputs = [
+        _output(node, record, ordinal, out) for ordinal, out in enumerate(_up_to_limit(made))
+    ]
     records = (out.record if isinstance(out, FailedRecord) else out for out in outputs)
     if any(made.kind == "delete" for made in records):
         _refuse(undeclared_delete(node))
@@ -114,7 +116,7 @@ def _output(node: FlatMap, record: Record, ordinal: int, made: Any) -> Record | 
     return FailedRecord(made.record, node.name, str(made.reason))
 
 
-def _limited(made: Iterable[T]) -> Iterator[T]:
+def _up_to_limit(made: Iterable[T]) -> Iterator[T]:
     """The items; a function that yields without end would fill the machine's memory."""
     for count, out in enumerate(made):
         if count == OUTPUTS_MAX:

@@ -32,21 +32,21 @@ def default_of(f: "dataclasses.Field[Any]") -> Any:
     return f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
 
 
-def spelled(value: Any) -> Any:
+def value_in_yaml(value: Any) -> Any:
     """A value in YAML; of options only those that are not the default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return spelled_fields(value)
+        return fields_in_yaml(value)
     return msgspec.to_builtins(value)
 
 
-def spelled_fields(value: Any) -> dict[str, Any]:
+def fields_in_yaml(value: Any) -> dict[str, Any]:
     """The fields of a spec that are not the default, in YAML."""
     hints = get_type_hints(type(value))
     fields: dict[str, Any] = {}
     for f in dataclasses.fields(value):
         argument = getattr(value, f.name)
         if f.init and f.compare and argument != default_of(f):
-            plain = spelled(argument)
+            plain = value_in_yaml(argument)
             has_word = len(_choices(hints[f.name])) > 1
             fields[f.name] = {word_of(type(argument)): plain} if has_word else plain
     return fields

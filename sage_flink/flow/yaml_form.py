@@ -59,8 +59,8 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.yaml_fields import (
     check_fields,
     default_of,
-    spelled,
-    spelled_fields,
+    fields_in_yaml,
+    value_in_yaml,
     word_of,
 )
 
@@ -145,7 +145,7 @@ def _step(node: Any, words: Vocabulary) -> dict[str, Any]:
             spec = value.function if verb in WRAPPERS else value
             step[key] = _spec(f"step {node.name!r}", _place(verb, key), spec, words)
         elif f.name != "name" and value != default_of(f):
-            step[f.name] = spelled(value)
+            step[f.name] = value_in_yaml(value)
     return step
 
 
@@ -173,7 +173,7 @@ def _spec(where: str, place: str, value: Any, words: Vocabulary) -> dict[str, An
         raise PipelineError(
             f"{where}: {kind.__name__} has no YAML spelling; use one of: {_fitting(place, words)}"
         )
-    return {word: spelled_fields(value)}
+    return {word: fields_in_yaml(value)}
 
 
 def _read(step: Any, words: Vocabulary) -> Node:

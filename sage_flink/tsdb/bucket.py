@@ -147,7 +147,7 @@ class PointWriter:
         refused: list[Refusal] = []
         for record in records:
             try:
-                points.append(self._typed(point_of(record)))
+                points.append(self._with_field_types(point_of(record)))
                 owners.append(record)
             except Rejected as verdict:
                 refused.append(Refusal(record, str(verdict)))
@@ -160,7 +160,7 @@ class PointWriter:
         """Close the store; no write is pending."""
         self.store.close()
 
-    def _typed(self, point: Point) -> Point:
+    def _with_field_types(self, point: Point) -> Point:
         """The point with each number as what its field holds.
 
         Raises:

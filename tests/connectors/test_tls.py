@@ -201,7 +201,7 @@ def redis_with_tls(folder: Path) -> Iterator[str]:
 
 @pytest.mark.processes
 async def test_gateways_share_a_redis_with_tls_and_a_password(folder: Path, home: Path) -> None:
-    from sage_gateway.config.pool_spec import LedgerSpec
+    from sage_gateway.config.storage_spec import LedgerSpec
     from sage_gateway.storage.redis import RedisConnection
 
     with redis_with_tls(folder) as url:

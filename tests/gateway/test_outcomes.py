@@ -19,7 +19,8 @@ from sage_gateway.batches.batch_store import OwnedBatch
 from sage_gateway.batches.schema import Batch
 from sage_gateway.cache import ResponseCache
 from sage_gateway.cache.memory import MemoryCacheStore
-from sage_gateway.config.pool_spec import CacheSpec, LedgerSpec, LimitsSpec, PoolSpec
+from sage_gateway.config.pool_spec import LimitsSpec, PoolSpec
+from sage_gateway.config.storage_spec import CacheSpec, LedgerSpec
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.engines import KNOWN
 from sage_gateway.errors import EngineFailed

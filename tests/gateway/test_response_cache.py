@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from sage_gateway.cache import ResponseCache
 from sage_gateway.cache.memory import MemoryCacheStore
-from sage_gateway.config.pool_spec import CacheSpec
+from sage_gateway.config.storage_spec import CacheSpec
 from sage_gateway.requests.request import Request, read_request
 from sage_gateway.requests.response import Response
 from sage_gateway.tenants.keys import Key

@@ -74,14 +74,7 @@ class Avro:
 
     def decoder(self) -> Decoder:
         """Messages into records."""
-        tree = self.trees()
-
-        def decode(message: Record) -> tuple[Record, ...]:
-            if message.value is None:
-                return (self.fields.tombstone(message),)
-            return tuple(self.fields.records_of(message, tree(message)))
-
-        return decode
+        return self.fields.decoder(self.trees())
 
     def encoder(self, topic: str) -> Encoder:
         """Upserts into messages; registers the schema, or looks it up."""

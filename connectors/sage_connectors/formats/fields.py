@@ -4,7 +4,7 @@ Shared by all formats whose messages have fields. It is applied to the decoded m
 dicts, lists and plain values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -14,6 +14,7 @@ from sage_connectors.formats.times import TimeFormat, timestamp_ms
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.common.value_encoding import short_repr
+from sage_flink.flow.formats import Decoder
 
 #: In place of a path: the message's key, which is UTF-8.
 KEY = "key"
@@ -73,6 +74,16 @@ class Fields:
     def emits_deletes(self) -> bool:
         """Whether a message may be a delete: where ids are mapped, a tombstone is one."""
         return bool(self.id)
+
+    def decoder(self, tree: Callable[[Record], Any]) -> Decoder:
+        """From a message to its records, by its tree; a tombstone has none."""
+
+        def decode(message: Record) -> tuple[Record, ...]:
+            if message.value is None:
+                return (self.tombstone(message),)
+            return tuple(self.records_of(message, tree(message)))
+
+        return decode
 
     def records_of(self, message: Record, root: Any) -> Iterator[Record]:
         """The records of a decoded message.

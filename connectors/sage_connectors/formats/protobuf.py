@@ -67,14 +67,7 @@ class Protobuf:
 
     def decoder(self) -> Decoder:
         """Messages into records."""
-        tree = self._framed_trees() if self.registry else self._bare_trees()
-
-        def decode(message: Record) -> tuple[Record, ...]:
-            if message.value is None:
-                return (self.fields.tombstone(message),)
-            return tuple(self.fields.records_of(message, tree(message)))
-
-        return decode
+        return self.fields.decoder(self._framed_trees() if self.registry else self._bare_trees())
 
     def encoder(self, topic: str) -> Encoder:
         """Upserts into messages; registers the schema, or looks it up."""

@@ -170,9 +170,10 @@ def _request(url: str, method: str, path: str, body: Any = None) -> Any:
         return None
     if reply.status_code in (400, 409, 422):
         raise Rejected(f"{where} refuses it: {reply.status_code} {reply.text[:500]}")
+    answer = f"{where} answers {reply.status_code}: {reply.text[:200]}"
+    if reply.status_code != 200:
+        raise StoreUnavailable(answer)
     try:
-        if reply.status_code == 200:
-            return reply.json()
-    except ValueError:
-        pass
-    raise StoreUnavailable(f"{where} answers {reply.status_code}: {reply.text[:200]}")
+        return reply.json()
+    except ValueError as error:
+        raise StoreUnavailable(answer) from error

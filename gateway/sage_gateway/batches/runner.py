@@ -27,7 +27,7 @@ from sage_gateway.batches.schema import (
     RequestCounts,
     Status,
 )
-from sage_gateway.config.pool_spec import BatchesSpec
+from sage_gateway.config.storage_spec import BatchesSpec
 from sage_gateway.requests.response import Response
 from sage_gateway.runtime.worker_thread import WorkerThread
 

@@ -22,7 +22,7 @@ from sage_gateway.batches.file_store import FileStore
 from sage_gateway.batches.runner import BatchContext, BatchRun, Send
 from sage_gateway.batches.schema import Batch, ExpiresAfter, FileDeleted, FileObject, NewBatch
 from sage_gateway.batches.state_machine import WINDOW_S
-from sage_gateway.config.pool_spec import BatchesSpec
+from sage_gateway.config.storage_spec import BatchesSpec
 from sage_gateway.errors import (
     Conflict,
     InvalidRequest,

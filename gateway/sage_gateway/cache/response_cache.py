@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter
 from sage_flink.common import StoreUnavailable
 from sage_gateway.cache.memory import MemoryCacheStore
 from sage_gateway.cache.store_protocol import CacheStore
-from sage_gateway.config.pool_spec import CacheSpec, LedgerSpec
+from sage_gateway.config.storage_spec import CacheSpec, LedgerSpec
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.openai.completeness import is_complete
 from sage_gateway.requests.request import Answering, Handler, Request

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -13,8 +12,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sage_flink.common.connections import RedisConnection
-from sage_flink.common.connections_file import named_connection
+from sage_gateway.config.spec import Spec
+from sage_gateway.config.storage_spec import BatchesSpec, CacheSpec, LedgerSpec
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Kind = Literal["chat", "embedding", "rerank"]
@@ -36,11 +35,7 @@ def _auto(value: object) -> object:
 Concurrency = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, BeforeValidator(_auto)]
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HealthSpec(_Spec):
+class HealthSpec(Spec):
     """When a replica counts as ready, hung or lost, and how fast it is started again.
 
     A replica that hangs gets no more requests, while another is healthy, after ``interval_s +
@@ -65,7 +60,7 @@ class HealthSpec(_Spec):
     )
 
 
-class ScalingSpec(_Spec):
+class ScalingSpec(Spec):
     """How many replicas a model may have, and when; see :mod:`sage_gateway.autoscaling.decide`."""
 
     min: int = Field(
@@ -90,7 +85,7 @@ class ScalingSpec(_Spec):
     dry_run: bool = Field(default=False, description="decisions are logged and not applied")
 
 
-class ModelSpec(_Spec):
+class ModelSpec(Spec):
     """One model: engine, weights and limits. Limits are per replica."""
 
     engine: str
@@ -166,13 +161,13 @@ class ModelSpec(_Spec):
         return self.concurrency or CONCURRENCY_MAX
 
 
-class CollectionSpec(_Spec):
+class CollectionSpec(Spec):
     """The embedding model of a collection's vectors."""
 
     model: Name
 
 
-class BudgetSpec(_Spec):
+class BudgetSpec(Spec):
     """What all replicas together may take; the default is what the machine has."""
 
     cpu_threads: int | None = Field(
@@ -182,67 +177,10 @@ class BudgetSpec(_Spec):
     gpu_memory_mb: int | None = Field(default=None, ge=1)
 
 
-class DeviceSpec(_Spec):
+class DeviceSpec(Spec):
     """A device that several models share; see :mod:`sage_gateway.scheduling.shared_device`."""
 
     concurrency: int = Field(ge=1, le=4096, description="requests in flight of all its models")
-
-
-class LedgerSpec(_Spec):
-    """The idempotency store for requests with an id; see :mod:`sage_gateway.idempotency`."""
-
-    store: Literal["sqlite", "redis", "off"] = Field(
-        default="sqlite", description="redis: shared by several gateways"
-    )
-    url: str | None = Field(default=None, description="of Redis: redis://HOST:PORT/0")
-    connection: str = Field(
-        default="", description="of Redis, in place of a url: see `sage connections ls`"
-    )
-    ttl_s: float = Field(default=86_400.0, gt=0, description="how long a response is kept")
-    bytes_max: int = Field(default=256 << 20, ge=1 << 20, description="of all responses")
-    answer_bytes_max: int = Field(default=4 << 20, ge=1 << 10, description="of one response")
-    grace_s: float = Field(
-        default=30.0, ge=0, description="how long a call continues after its callers hung up"
-    )
-    orphans_max: int = Field(default=256, ge=0, description="how many calls may continue like this")
-    lease_s: float = Field(
-        default=10.0, gt=0, description="how long to wait for the calls of a dead gateway"
-    )
-
-    @property
-    def redis(self) -> str | RedisConnection:
-        """The connection that is named, else the URL; empty for another store.
-
-        Raises:
-            ConfigError: there is no such connection.
-        """
-        if self.connection:
-            return named_connection(self.connection, RedisConnection)
-        return self.url or ""
-
-
-class BatchesSpec(_Spec):
-    """Limits of files and batches; see :mod:`sage_gateway.batches`."""
-
-    file_bytes_max: int = Field(default=100 << 20, ge=1 << 10, description="of an upload")
-    tenant_bytes_max: int = Field(
-        default=1 << 30, ge=1 << 10, description="of all files of a tenant; beyond: 413"
-    )
-    lines_max: int = Field(default=50_000, ge=1, description="of one batch")
-    lines_at_once: int = Field(
-        default=32,
-        ge=1,
-        le=4096,
-        description="requests in flight of a batch, and of all batches for one model",
-    )
-    open_max: int = Field(default=100, ge=1, description="batches of a tenant; beyond: 429")
-
-
-class CacheSpec(_Spec):
-    """Limits of the response cache; see :mod:`sage_gateway.cache.response_cache`."""
-
-    bytes_max: int = Field(default=64 << 20, ge=1 << 10, description="of all responses")
-    answer_bytes_max: int = Field(default=1 << 20, ge=1 << 10, description="of one response")
 
 
 def whole(value: object) -> object:
@@ -254,7 +192,7 @@ def whole(value: object) -> object:
 Limit = Annotated[int, Strict(), Field(ge=1, le=1 << 53), BeforeValidator(whole)]
 
 
-class LimitsSpec(_Spec):
+class LimitsSpec(Spec):
     """Limits of a key or a tenant; a limit that is left out does not apply."""
 
     model_config = ConfigDict(strict=True)
@@ -269,7 +207,7 @@ class LimitsSpec(_Spec):
     tokens_per_month: Limit | None = Field(default=None, description="as tokens_per_day; UTC")
 
 
-class TraceSpec(_Spec):
+class TraceSpec(Spec):
     """The trace of requests, without their texts, for ``sage pool replay``."""
 
     path: Path
@@ -278,11 +216,11 @@ class TraceSpec(_Spec):
     )
 
 
-class PoolSpec(_Spec):
+class PoolSpec(Spec):
     """The initial state of the pool."""
 
     models: dict[Name, ModelSpec] = Field(min_length=1)
-    collections: dict[str, CollectionSpec] = {}
+    collections: dict[str, CollectionSpec] = Field(default_factory=dict)
     embedding_model: Name = Field(
         default="minilm", description="for collections that are not listed"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from sage_gateway.config.pool_spec import LedgerSpec
+from sage_gateway.config.storage_spec import LedgerSpec
 from sage_gateway.idempotency.counters import IdempotencyMetrics
 from sage_gateway.idempotency.decisions import idempotency_key
 from sage_gateway.idempotency.in_flight_calls import InFlightCalls, InFlightLimits

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sage_gateway.config.pool_spec import LedgerSpec
+from sage_gateway.config.storage_spec import LedgerSpec
 from sage_gateway.tenants.store_protocol import TenantStore
 
 

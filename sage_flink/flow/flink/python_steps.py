@@ -116,7 +116,7 @@ class AnswerStep(_CallEnd):
             yield made
 
     @override
-    def refused(self, element: bytes, reason: str) -> FailedRecord:
+    def refusal(self, element: bytes, reason: str) -> FailedRecord:
         result = msgspec.msgpack.decode(element, type=_NativeResult)
         return FailedRecord(decode(result.record), self.node.name, reason, result.attempts)
 

@@ -76,7 +76,7 @@ class Step:
         """The items and failures that the step makes from ``item``."""
         raise AssertionError("every step overrides this")
 
-    def refused(self, element: bytes, reason: str) -> FailedRecord:
+    def refusal(self, element: bytes, reason: str) -> FailedRecord:
         """The record of an element that the stage of this step cannot take."""
         return FailedRecord(decode(element), self.counts_as[0], reason)
 
@@ -143,9 +143,9 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         if value[0] & _MAP_MASK != _MAP:
             return self._from(0, decode(value) if self.steps[0].takes_records else value)
         signal = msgspec.msgpack.decode(value, type=_Signal)
-        return self._refused(signal.refused) if signal.refused else iter(())
+        return self._refusals(signal.refused) if signal.refused else iter(())
 
-    def _refused(self, element: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
+    def _refusals(self, element: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         first = self.steps[0]
         first.read = first.dead_lettered = 1
         names = ", ".join(step.name for step in self.steps)
@@ -156,7 +156,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
             f"two Python workers ended while they ran {names} on this record: a crash in native "
             f"code, os._exit, or the machine out of memory{limit}; see `sage logs taskmanager`"
         )
-        yield self._dead_letter(first.refused(element, reason))
+        yield self._dead_letter(first.refusal(element, reason))
 
     def _dead_letter(self, failed: FailedRecord) -> tuple[OutputTag, bytes]:
         return FAILED, encode(to_message(failed, self.job, self.run))

@@ -68,7 +68,7 @@ class WriteStep(Step):
             yield FailedRecord(refusal.record, self.name, refusal.reason)
 
     @override
-    def refused(self, element: bytes, reason: str) -> FailedRecord:
+    def refusal(self, element: bytes, reason: str) -> FailedRecord:
         (record,) = decode_many(element)
         return FailedRecord(record, self.name, reason)
 
@@ -105,7 +105,7 @@ class SingleRecordBatchStep(Step):
         yield encode_many([item])
 
     @override
-    def refused(self, element: bytes, reason: str) -> FailedRecord:
+    def refusal(self, element: bytes, reason: str) -> FailedRecord:
         raise OperatorNeeded(f"a dead letter cannot be written: {reason}")
 
 

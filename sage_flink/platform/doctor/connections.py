@@ -92,7 +92,7 @@ def _clock(one: Connection) -> Check:
 
 
 def _http(name: str, url: str, path: str, version: str, ca: Path | None = None) -> Connection:
-    address = _shown(url)
+    address = _without_login(url)
     try:
         options: dict[str, Any] = {"verify": trusting(ca)} if ca else {}
         options["trust_env"] = not is_loopback(url)
@@ -124,8 +124,8 @@ def _tcp(name: str, url: str) -> Connection:
         parts = urlsplit(url)
         port = parts.port or 443
     except ValueError as error:
-        return Connection(name, _shown(url), error=str(error))
-    return Connection(name, _shown(url), error=_refusal(parts.hostname or "", port))
+        return Connection(name, _without_login(url), error=str(error))
+    return Connection(name, _without_login(url), error=_refusal(parts.hostname or "", port))
 
 
 def _refusal(host: str, port: int) -> str:
@@ -147,7 +147,7 @@ def _as_url(address: str) -> str:
     return address if "://" in address else f"//{address}"
 
 
-def _shown(url: str) -> str:
+def _without_login(url: str) -> str:
     """The address without user and password."""
     try:
         parts = urlsplit(url)

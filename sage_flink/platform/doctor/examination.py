@@ -42,7 +42,7 @@ def examine() -> list[Check]:
     deadline = time.monotonic() + TIMEOUT_S
     for thread in threads.values():
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [check for area in areas for check in found.get(area, [_unanswered(area)])]
+    return [check for area in areas for check in found.get(area, [_no_answer(area)])]
 
 
 def _run(found: dict[str, list[Check]], area: str, checks: Examination) -> None:
@@ -56,7 +56,7 @@ def _run(found: dict[str, list[Check]], area: str, checks: Examination) -> None:
         found[area] = [Check(area, area, "fault", f"cannot be examined: {what}", step)]
 
 
-def _unanswered(area: str) -> Check:
+def _no_answer(area: str) -> Check:
     found = f"no answer in {TIMEOUT_S:.0f} s"
     step = "see whether a server or a disk hangs: `sage ps`, `df`"
     return Check(area, area, "fault", found, step)
