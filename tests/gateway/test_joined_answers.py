@@ -45,6 +45,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "one token": (CHAT, {**FRANCE, "max_tokens": 1}),
     "log probabilities": (CHAT, {**FRANCE, "logprobs": True, "top_logprobs": 2}),
     "letters of several tokens": (CHAT, {**messages("Write: 東京 🎉 Ελλάδα"), "max_tokens": 24}),
+    "a letter of several tokens first": (CHAT, {**FRANCE, "grammar": 'root ::= "👩🏫"'}),
     "a stop word": (CHAT, {**FRANCE, "stop": ["la"]}),
     "a stop word as the first word": (CHAT, {**FRANCE, "stop": ["L'"]}),
     "a tool": (CHAT, {**FRANCE, "tools": [WEATHER], "tool_choice": "required", "max_tokens": 40}),

@@ -144,7 +144,8 @@ class _Choice:
         """The choice of a whole answer."""
         page = {**self._page, **self._texts.page()}
         if self._message is not None:
-            page["message"] = self._message.page()
+            # llama.cpp sends no role where the first token is a part of a character
+            page["message"] = {"role": "assistant", **self._message.page()}
             if self._calls:
                 calls = [call.page() for _, call in sorted(self._calls.items())]
                 page["message"]["tool_calls"] = [
