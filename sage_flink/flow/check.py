@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 
 Target = Literal["flink", "local"]
 #: Annotations that contradict a flat_map, where such a value is rejected, and those that contradict
@@ -105,7 +106,17 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
         case Batch():
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
-        case Read() | FlatMap() | Call() | Union():
+        case Late():
+            if not isinstance(graph.by_name.get(node.input), Window):
+                yield f"step {node.name!r}: only a window step has late records"
+            if not users:
+                yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
+        case Window():
+            if all(isinstance(user, Late) for user in users):
+                yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
+            if not _has_event_time(graph, node):
+                yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
+        case Read() | FlatMap() | Call() | Union() | EventTime() | KeyBy() | Deduplicate():
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case _:
@@ -124,10 +135,8 @@ def _fits_local(graph: Graph, node: Node) -> Iterator[str]:
                 f"step {name!r}: {type(sink).__name__} is written by Flink only; "
                 "give the local run another sink for this step"
             )
-        case Read() | FlatMap() | Call() | Batch() | Union() | Write():
-            return
         case _:
-            assert_never(node)
+            return
 
 
 def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
@@ -150,10 +159,16 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
             if not isinstance(graph.by_name.get(node.input), Batch):
                 yield f"step {node.name!r}: needs a batch before it; add one with .batch(...)"
             yield from _travels(node.name, "sink", node.sink)
-        case Read() | Batch() | Union():
-            return
         case _:
-            assert_never(node)
+            return
+
+
+def _has_event_time(graph: Graph, node: Node) -> bool:
+    """Whether every path to the step goes through one that makes event time."""
+    before = [graph.by_name[name] for name in node.inputs if name in graph.by_name]
+    return bool(before) and all(
+        isinstance(one, EventTime) or _has_event_time(graph, one) for one in before
+    )
 
 
 def _opens(node: Node) -> Iterator[str]:

@@ -9,7 +9,8 @@ document and its collection have to keep their input's order, and this module se
 * with several subtasks the source is one that Flink reads itself, in order within a partition; a
   source in Python is spread over the subtasks, where two versions of a document can change places.
 
-A delete never reaches a sink that does not declare ``supports_deletes``; such a graph is refused.
+A delete never reaches a sink that does not declare ``supports_deletes``, nor a step that exchanges
+records by key; such a graph is refused.
 
 All of this follows from the sources and functions that declare ``emits_deletes``. So no other step
 may make a delete, which is checked record by record (:func:`undeclared_delete`).
@@ -19,19 +20,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
+from sage_flink.flow.graph import Call, FlatMap, Graph, Node, Read, Write
 from sage_flink.flow.ports import (
     FlinkSource,
     emits_deletes,
     encodes_deletes,
     supports_deletes,
 )
+from sage_flink.flow.stateful.nodes import Deduplicate, Window
 
 
 def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
+        if isinstance(node, Window | Deduplicate):
+            for emitter in emitters.get(node.input, ())[:1]:
+                yield (
+                    f"step {node.name!r}: takes no deletes, and step {emitter!r} emits them; put "
+                    "DropDeletes() before it"
+                )
         if isinstance(node, Write) and not _applies_deletes(graph, node):
             for emitter in emitters.get(node.name, ())[:1]:
                 yield (
@@ -86,7 +94,9 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
                 ends_here = takes and not encodes_deletes(spec)
                 own = (node.name,) if emits_deletes(spec) else ()
                 found[node.name] = own + (() if ends_here and not own else passed)
-            case Call() | Batch() | Union() | Write():
+            case Window():
+                found[node.name] = ()
+            case _:
                 found[node.name] = passed
     return found
 

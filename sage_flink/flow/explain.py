@@ -27,12 +27,15 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
 
 Form = Literal["text", "mermaid"]
 #: How much of one argument a drawing shows.
 CHARS_MAX = 40
+#: Width of the column of verbs, where no longer verb is used.
+VERB_CHARS = 8
 
 
 def explain(graph: Graph, form: Form = "text") -> str:
@@ -49,10 +52,15 @@ def explain(graph: Graph, form: Form = "text") -> str:
 def _text(graph: Graph) -> str:
     ends = [DEAD_LETTERS] if graph.dead_letters is not None else []
     width = max(map(len, [*(node.name for node in graph.nodes), *ends]), default=0)
-    rows = [f"{n.name:<{width}}  {verb_of(n):<8}  {_line(n)}".rstrip() for n in graph.nodes]
+    verbs = max((len(verb_of(node)) for node in graph.nodes), default=0)
+    verbs = max(verbs, VERB_CHARS)
+    rows = [
+        f"{n.name:<{width}}  {verb_of(n):<{verbs}}  {_line(graph, n)}".rstrip() for n in graph.nodes
+    ]
     if graph.dead_letters is not None:
         rows.append(
-            f"{DEAD_LETTERS:<{width}}  {'write':<8}  <- every step; {_label(graph.dead_letters)}"
+            f"{DEAD_LETTERS:<{width}}  {'write':<{verbs}}  <- every step; "
+            f"{_label(graph.dead_letters)}"
         )
     return "\n".join(rows)
 
@@ -67,20 +75,22 @@ def _mermaid(graph: Graph) -> str:
     if graph.dead_letters is not None:
         rows.append(f'  failed[("{DEAD_LETTERS}: {_escape(_label(graph.dead_letters))}")]')
         rows += [
-            f"  {numbers[n.name]} -.-> failed" for n in graph.nodes if isinstance(n, FlatMap | Call)
+            f"  {numbers[n.name]} -.-> failed"
+            for n in graph.nodes
+            if isinstance(n, FlatMap | Call | EventTime | KeyBy | Window)
         ]
     return "\n".join(rows)
 
 
-def _line(node: Node) -> str:
-    return "; ".join(part for part in (_from(node), _details(node)) if part)
+def _line(graph: Graph, node: Node) -> str:
+    return "; ".join(part for part in (_from(node), _details(graph, node)) if part)
 
 
 def _from(node: Node) -> str:
     return f"<- {', '.join(node.inputs)}" if node.inputs else ""
 
 
-def _details(node: Node) -> str:
+def _details(graph: Graph, node: Node) -> str:
     match node:
         case Read(source=source):
             return _label(source)
@@ -93,10 +103,27 @@ def _details(node: Node) -> str:
             return f"{node.items_max} items, {node.bytes_max} bytes, {node.linger_s:g} s"
         case Write(sink=sink):
             return _label(sink)
-        case Union():
+        case Union() | Late():
             return ""
+        case EventTime():
+            time = f"{node.field} in {node.unit}" if node.field else "the record's time"
+            return f"{time}; {node.out_of_order_s:g} s out of order, idle after {node.idle_s:g} s"
+        case KeyBy():
+            return node.field
+        case Window():
+            return _window(graph, node)
+        case Deduplicate():
+            return f"by {node.by}, within {node.within_s:g} s"
         case _:
             assert_never(node)
+
+
+def _window(graph: Graph, node: Window) -> str:
+    results = ", ".join(f"{name}={_label(spec)}" for name, spec in node.aggregates.items())
+    late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
+    to = f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
+    after = f" after {node.lateness_s:g} s" if node.lateness_s else ""
+    return f"{_label(node.windows)}; {results}; late records{after}: {to}"
 
 
 def _label(thing: Any) -> str:

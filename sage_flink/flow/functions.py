@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sage_flink.common.records import Record, Refusal
+from sage_flink.flow.stateful.keys import KeyOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Filter:
 
 
 def unwrap(function: Any) -> Any:
-    """The author's function: that of a Map or Filter, or ``function`` itself."""
-    while isinstance(function, Map | Filter):
+    """The author's function: that of a Map, Filter or KeyOf, or ``function`` itself."""
+    while isinstance(function, Map | Filter | KeyOf):
         function = function.function
     return function

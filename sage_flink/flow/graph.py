@@ -26,9 +26,10 @@ from sage_flink.flow.ports import (
     Sink,
     Source,
 )
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
+from sage_flink.flow.step_names import check_name
 
-#: The name of the step that a target adds for failed records.
-DEAD_LETTERS = "dead-letters"
 #: A batch is one element: its bytes are copied from task to task at once.
 BATCH_BYTES_MAX = 256 << 20
 #: The step of a replay that marks the dead letters it took, in the topic that holds them.
@@ -130,7 +131,7 @@ class Batch:
     linger_s: float
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         step = f"step {self.name!r}"
         require_whole_number(step, "items_max", self.items_max)
         require_whole_number(step, "bytes_max", self.bytes_max)
@@ -154,7 +155,7 @@ class Union:
     inputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         enough = isinstance(self.inputs, tuple) and len(self.inputs) >= 2
         require(enough, f"step {self.name!r}", "inputs", "two steps or more", self.inputs)
 
@@ -177,7 +178,9 @@ class Write:
         return (self.input,)
 
 
-Node = Read | FlatMap | Call | Batch | Union | Write
+#: Steps of event time, keys and state.
+StatefulNode = EventTime | KeyBy | Window | Late | Deduplicate
+Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 
 
 @dataclass(frozen=True)
@@ -246,17 +249,8 @@ def require_graph(graph: Any) -> Graph:
     raise PipelineError(f"pipeline: must be a graph that ends in .write(...), got {graph!r:.200}")
 
 
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or not (0 < len(name) <= 100) or name != name.strip():
-        raise PipelineError(f"step name: must be 1 to 100 characters of text, got {name!r:.200}")
-    if not name.isprintable():
-        raise PipelineError(f"step name: must be on one line, without control signs, got {name!r}")
-    if name == DEAD_LETTERS:
-        raise PipelineError(f"step name: {name!r} is the step for failed records; take another")
-
-
 def _check_spec(name: Any, field: str, known: bool, required: str, got: Any) -> None:
-    _check_name(name)
+    check_name(name)
     if not known and isinstance(got, type):
         required = f"{required}, and an object: {got.__name__}(...)"
     elif not known:

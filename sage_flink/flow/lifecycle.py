@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from sage_flink.flow.author_code import attributes_set_on_self, owner_of
 from sage_flink.flow.functions import Filter, Map, unwrap
 from sage_flink.flow.ports import OpenContext
+from sage_flink.flow.stateful.keys import KeyOf
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def open_copy(operator: T, context: OpenContext) -> T:
 
     What ``open`` raises is raised, with a note that names the step and the operator's class.
     """
-    if isinstance(operator, Map | Filter):
+    if isinstance(operator, Map | Filter | KeyOf):
         inner = open_copy(operator.function, context)
         return cast(T, dataclasses.replace(operator, function=inner))
     if not is_openable(operator):

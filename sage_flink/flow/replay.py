@@ -25,6 +25,7 @@ from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
+from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
 
 
 class Skipped(NamedTuple):
@@ -97,10 +98,24 @@ def _together(one: object, other: object) -> bool:
     return one.topics_sink() == other.topics_sink()
 
 
+def _windows_behind(graph: Graph, step: str) -> list[str]:
+    """The window steps that the records of ``step`` reach, itself included."""
+    reached = {step}
+    for node in graph.nodes:
+        if reached & {*node.inputs}:
+            reached.add(node.name)
+    return [node.name for node in graph.nodes if isinstance(node, Window) and node.name in reached]
+
+
 def _entry(graph: Graph, step: str) -> str:
     """The step at which what ``step`` refused comes in: itself, or the batch before a sink."""
+    if windows := _windows_behind(graph, step):
+        raise Rejected(
+            f"behind step {step!r} the windows of {windows[0]!r} would be replaced by ones of this "
+            "record alone; feed it to the source again while its windows are open (lateness_s)"
+        )
     match graph.by_name.get(step):
-        case FlatMap() | Call():
+        case FlatMap() | Call() | EventTime() | KeyBy():
             return step
         case Write(input=before, sink=sink) if not isinstance(sink, FlinkSink):
             return before if isinstance(graph.by_name[before], Batch) else step

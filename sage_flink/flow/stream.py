@@ -8,9 +8,9 @@
 ['in', 'split', 'short', 'upper', 'out.batch', 'out']
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sage_flink.common.errors import PipelineError
 from sage_flink.common.records import Record
@@ -29,6 +29,11 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
+from sage_flink.flow.stateful.aggregates import Aggregate, Count
+from sage_flink.flow.stateful.keys import KeyOf
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.times import Unit
+from sage_flink.flow.stateful.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,51 @@ class Stream:
                 admission=admission,
             )
         )
+
+    def event_time(
+        self,
+        name: str,
+        *,
+        out_of_order_s: float,
+        field: str = "",
+        unit: Unit = "ms",
+        idle_s: float = 60.0,
+        ahead_s: float = 86_400.0,
+    ) -> "Stream":
+        """Event time and watermarks; see :class:`~sage_flink.flow.EventTime`."""
+        return self._then(EventTime(name, self.name, out_of_order_s, field, unit, idle_s, ahead_s))
+
+    def key_by(self, name: str, key: str | Callable[[Record], Any]) -> "Stream":
+        """Each record with another key: the field of that path, or what the function returns."""
+        if isinstance(key, str):
+            return self._then(KeyBy(name, self.name, key))
+        return self.flat_map(name, KeyOf(key))
+
+    def window(
+        self,
+        name: str,
+        windows: Windows,
+        aggregates: Mapping[str, Aggregate] | None = None,
+        *,
+        lateness_s: float = 0.0,
+        late: Literal["dead_letter", "drop"] = "dead_letter",
+    ) -> "Stream":
+        """Aggregates of each key and window, by default the count of records.
+
+        See :class:`~sage_flink.flow.Window`.
+        """
+        given = {"count": Count()} if aggregates is None else aggregates
+        return self._then(Window(name, self.name, windows, given, lateness_s, late))
+
+    def late(self, name: str) -> "Stream":
+        """The late records of this window step, to be written on a branch of their own."""
+        return self._then(Late(name, self.name))
+
+    def deduplicate(
+        self, name: str, *, within_s: float, by: Literal["id", "key"] = "id"
+    ) -> "Stream":
+        """The first record of each id or key; see :class:`~sage_flink.flow.Deduplicate`."""
+        return self._then(Deduplicate(name, self.name, within_s, by))
 
     def batch(self, name: str, *, items_max: int, bytes_max: int, linger_s: float) -> "Stream":
         """Micro-batches for the sink that follows."""

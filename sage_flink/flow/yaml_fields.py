@@ -7,6 +7,7 @@ A field whose type is a dataclass is written as named fields. Where there are se
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -41,15 +42,23 @@ def value_in_yaml(value: Any) -> Any:
 
 def fields_in_yaml(value: Any) -> dict[str, Any]:
     """The fields of a spec that are not the default, in YAML."""
-    hints = get_type_hints(type(value))
     fields: dict[str, Any] = {}
     for f in dataclasses.fields(value):
-        argument = getattr(value, f.name)
-        if f.init and f.compare and argument != default_of(f):
-            plain = value_in_yaml(argument)
-            has_word = len(_choices(hints[f.name])) > 1
-            fields[f.name] = {word_of(type(argument)): plain} if has_word else plain
+        if f.init and f.compare and getattr(value, f.name) != default_of(f):
+            fields[f.name] = field_in_yaml(value, f.name)
     return fields
+
+
+def field_in_yaml(spec: Any, name: str) -> Any:
+    """The field ``name`` of a spec or node in YAML."""
+    return _in_yaml(getattr(spec, name), get_type_hints(type(spec))[name])
+
+
+def _in_yaml(value: Any, hint: Any) -> Any:
+    if (of_items := _items(hint)) is not None:
+        return {key: _in_yaml(item, of_items) for key, item in value.items()}
+    plain = value_in_yaml(value)
+    return {word_of(type(value)): plain} if len(_choices(hint)) > 1 else plain
 
 
 def check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
@@ -72,6 +81,10 @@ def check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "")
 
 
 def _value(where: str, name: str, value: Any, hint: Any) -> Any:
+    if (of_items := _items(hint)) is not None:
+        if not isinstance(value, dict):
+            raise PipelineError(f"{where}: {name} must be named fields, got {value!r:.100}")
+        return {key: _value(where, f"{name}: {key}", it, of_items) for key, it in value.items()}
     if choices := _choices(hint):
         return _chosen(where, name, value, choices, may_be_none=NoneType in get_args(hint))
     try:
@@ -84,6 +97,12 @@ def _value(where: str, name: str, value: Any, hint: Any) -> Any:
         raise PipelineError(f"{where}: {name} must be {required}, got {value!r:.100}") from error
     except SageError as error:
         raise PipelineError(f"{where}: {name}: {error}") from error
+
+
+def _items(hint: Any) -> Any:
+    """The hint of the items of a mapping to dataclasses; None for any other hint."""
+    is_mapping = get_origin(hint) is Mapping
+    return get_args(hint)[1] if is_mapping and _choices(get_args(hint)[1]) else None
 
 
 def _choices(hint: Any) -> dict[str, Any]:

@@ -56,11 +56,12 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import (
     check_fields,
     default_of,
+    field_in_yaml,
     fields_in_yaml,
-    value_in_yaml,
     word_of,
 )
 
@@ -73,6 +74,11 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "call": (Call, "to", "spec"),
     "batch": (Batch, "", ""),
     "union": (Union, "", ""),
+    "event_time": (EventTime, "", ""),
+    "key_by": (KeyBy, "", ""),
+    "window": (Window, "", ""),
+    "late": (Late, "", ""),
+    "deduplicate": (Deduplicate, "", ""),
     "write": (Write, "into", "sink"),
 }
 #: Verbs with a wrapper around the function of the FlatMap.
@@ -145,7 +151,7 @@ def _step(node: Any, words: Vocabulary) -> dict[str, Any]:
             spec = value.function if verb in WRAPPERS else value
             step[key] = _spec(f"step {node.name!r}", _place(verb, key), spec, words)
         elif f.name != "name" and value != default_of(f):
-            step[f.name] = value_in_yaml(value)
+            step[f.name] = field_in_yaml(node, f.name)
     return step
 
 

@@ -12,7 +12,20 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["read", "flat_map", "call", "batch", "union", "write", "dead_letters"]
+Kind = Literal[
+    "read",
+    "flat_map",
+    "call",
+    "batch",
+    "union",
+    "write",
+    "event_time",
+    "key_by",
+    "window",
+    "late",
+    "deduplicate",
+    "dead_letters",
+]
 
 #: The job parameter that holds the steps.
 STEPS = "sage.steps"
@@ -24,6 +37,11 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     "batch": ("read",),
     "union": (),
     "write": ("read", "written", "dead_lettered"),
+    "event_time": ("read", "emitted", "dead_lettered"),
+    "key_by": ("read", "emitted", "dead_lettered"),
+    "window": ("read", "emitted", "late", "dead_lettered"),
+    "late": ("read", "emitted"),
+    "deduplicate": ("read", "emitted"),
     "dead_letters": ("read", "written"),
 }
 
@@ -129,6 +147,12 @@ class _CountedGraph:
             return sum(map(self.emitted_since_opening, step.inputs))
         return self.since_opening(step, "emitted")
 
+    def sent_since_opening(self, name: str, reader: CountedStep) -> int:
+        """What the step sent to ``reader``: of a window step its results, or its late records."""
+        if reader.kind == "late":
+            return self.since_opening(self.steps[name], "late")
+        return self.emitted_since_opening(name)
+
     def out_of_batch(self, batch: CountedStep) -> int:
         """How many records the sink behind the batch has read."""
         (sink,) = (step for step in self.steps.values() if batch.name in step.inputs)
@@ -173,7 +197,7 @@ def _edge_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
         yield from _difference("all steps -> dead-letters", "refused", refused, read)
     for name in step.inputs:
         if graph.steps[name].kind != "batch":  # what a batch emits is defined by its sink
-            emitted, read = graph.emitted_since_opening(name), graph.since_opening(step, "read")
+            emitted, read = graph.sent_since_opening(name, step), graph.since_opening(step, "read")
             yield from _difference(f"{name} -> {step.name}", "emitted", emitted, read)
 
 
@@ -186,9 +210,9 @@ def _step_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
     in_flight = graph.in_flight(step) or 0
     if in_flight < 0:
         yield f"{step.name}: {-in_flight:,} more left the step than entered it"
-    if step.kind not in ("read", "call", "write", "dead_letters"):
+    if step.kind in ("flat_map", "batch", "union", "window", "deduplicate"):
         return
-    out = "emitted" if step.kind in ("read", "call") else "written"
+    out = "emitted" if "emitted" in COUNTERS[step.kind] else "written"
     read, done = graph.count(step, "read"), graph.count(step, out)
     dead = graph.count(step, "dead_lettered")
     if off := read - done - dead - in_flight:

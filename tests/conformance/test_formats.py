@@ -20,7 +20,7 @@ from waiting import wait_until
 import sage_flink as sage
 from sage_connectors import Debezium, Fields, Json, kafka
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
-from sage_flink.common import Record
+from sage_flink.common import ConfigError, Record
 from sage_flink.common.dead_letters import from_message
 from sage_flink.db import Collection, collection
 from sage_flink.db import memory as vectors_in_memory
@@ -77,6 +77,8 @@ class FailsOnce:
         return self.inner.place
 
     def writer(self) -> "FailingWriter":
+        with Path(f"{self.marker}.writers").open("a") as file:
+            file.write("opened\n")
         return FailingWriter(self.inner.writer(), Path(self.marker), self.rows_max)
 
 
@@ -88,7 +90,7 @@ class FailingWriter:
         self.rows += len(records)
         if self.rows > self.rows_max and not self.marker.exists():
             self.marker.touch()
-            raise RuntimeError("the drill: this subtask fails once")
+            raise ConfigError("the drill: this subtask fails once")  # not an error of the batch
         refused: Sequence[Refusal] = self.inner.write(records)
         return refused
 
@@ -215,6 +217,7 @@ class TestOnFlink:
         stale, missing = stale_and_missing(log, index)
         assert missing == 0
         assert failed.read_records() == []
+        assert Path(f"{marker}.writers").read_text() == "opened\n" * 2  # one restart
         assert (stale == 0) is deletes
 
     @pytest.mark.service

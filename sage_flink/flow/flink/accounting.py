@@ -25,6 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
     STEPS,
@@ -83,5 +84,15 @@ def _kind(node: Node) -> Kind:
             return "union"
         case Write():
             return "write"
+        case EventTime():
+            return "event_time"
+        case KeyBy():
+            return "key_by"
+        case Window():
+            return "window"
+        case Late():
+            return "late"
+        case Deduplicate():
+            return "deduplicate"
         case _:
             assert_never(node)

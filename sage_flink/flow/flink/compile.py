@@ -10,6 +10,7 @@ Call      Python request step -> Java async call (a task of its own) -> Python a
 Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
 Union     union
+stateful  native operators, see :mod:`~sage_flink.flow.flink.stateful_steps`
 ========  ==========================================================================
 
 Neighbouring Python steps share one operator. Failures of all steps are united and written to the
@@ -19,7 +20,7 @@ graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink
 import json
 from typing import NamedTuple, assert_never
 
-from pyflink.common import WatermarkStrategy
+from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
@@ -32,6 +33,7 @@ from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
 from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step, add_stage
+from sage_flink.flow.flink.stateful_steps import StatefulCompiler
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
@@ -45,6 +47,8 @@ from sage_flink.flow.graph import (
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.windows import milliseconds
 from sage_flink.flow.steps import source_records
 
 #: The operator that buffers the output of a replay until the end of its input.
@@ -91,7 +95,9 @@ class _Compiler:
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
+        self.late: dict[str, DataStream] = {}  # by the name of the window step
         self.accounting = RecordAccounting(graph)
+        self.stateful = StatefulCompiler(graph, self.accounting, job, self.run)
 
     def compile(self) -> None:
         for node in self.graph.nodes:
@@ -142,8 +148,36 @@ class _Compiler:
                     self._native_sink(self._stream(upstream), name, sink)
                 else:
                     self._python(upstream, name, WriteStep(name, sink))
+            case Late():
+                self.streams[node.name] = self.late[node.input]
+            case EventTime() | KeyBy() | Window() | Deduplicate():
+                self._stateful(node)
             case _:
                 assert_never(node)
+
+    def _has_native_source(self, node: Node) -> bool:
+        """Whether watermarks of a source of Flink arrive at the step."""
+        if isinstance(node, Read):
+            return isinstance(node.source, FlinkSource)
+        before = [self.graph.by_name[name] for name in node.inputs]
+        return not isinstance(node, EventTime) and all(map(self._has_native_source, before))
+
+    def _stateful(self, node: EventTime | KeyBy | Window | Deduplicate) -> None:
+        stream, made = self._stream(node.input), self.stateful
+        match node:
+            case EventTime():
+                has_watermarks = self._has_native_source(self.graph.by_name[node.input])
+                step = made.event_time(node, stream, source_has_watermarks=has_watermarks)
+            case KeyBy():
+                step = made.key_by(node, stream)
+            case Window():
+                step = made.window(node, stream)
+            case Deduplicate():
+                step = made.deduplicate(node, stream)
+        self.streams[node.name] = step.out
+        self.failed += step.failed
+        if step.late is not None:
+            self.late[node.name] = step.late
 
     def _python(self, upstream: str, name: str, step: Step) -> None:
         """Append ``step`` to the stage of ``upstream``, or to a new one if that has other users."""
@@ -175,7 +209,7 @@ class _Compiler:
         source, j_bytes = node.source, BYTES.get_java_type_info()
         if isinstance(source, FlinkSource):
             j_source = source.flink_source(jvm)
-            watermarks = WatermarkStrategy.no_watermarks()._j_watermark_strategy
+            watermarks = _source_watermarks(self.graph)._j_watermark_strategy
             j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
             return DataStream(j_stream).uid(node.name)
         rows = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
@@ -251,3 +285,12 @@ class _Compiler:
         native_sink = topics_sink.flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
         sink = buffer.sink_to(PySink(native_sink)).name(f"{name}.write").uid(f"{name}.write")
         sink.set_parallelism(1)
+
+
+def _source_watermarks(graph: Graph) -> WatermarkStrategy:
+    """Watermarks that tell the steps of event time that each partition was heard, or is idle."""
+    idle_s = [node.idle_s for node in graph.nodes if isinstance(node, EventTime)]
+    if not idle_s:
+        return WatermarkStrategy.no_watermarks()
+    idle = Duration.of_millis(milliseconds(min(idle_s)))
+    return WatermarkStrategy.for_monotonous_timestamps().with_idleness(idle)

@@ -15,7 +15,7 @@ from py4j.protocol import Py4JJavaError
 from sage_flink.common.errors import ConfigError, PipelineError
 
 #: Additional operators of a step are called ``<step>.<part>``.
-PARTS = frozenset({"account", "batch", "request", "answer", "limits", "tally"})
+PARTS = frozenset({"account", "batch", "request", "answer", "limits", "tally", "input", "late"})
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
 #: Parts of the class names of operators that read no state from a savepoint.
@@ -24,6 +24,8 @@ STATELESS = (
     "org.sage.flink.python.",
     "org.sage.flink.connector.TopicLimitsOperator",
     "org.sage.flink.counters.RecordCounterOperator",
+    "org.sage.flink.keyed.KeyByOperator",
+    "org.sage.flink.window.WindowInputOperator",
 )
 
 

@@ -7,7 +7,7 @@ bytes and age. A crash loses everything in flight; the Flink target is the durab
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
@@ -25,13 +25,17 @@ from sage_flink.flow.graph import (
     Graph,
     Node,
     Read,
+    StatefulNode,
     Union,
     Write,
     require_graph,
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
+from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
+from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map, source_records
 from sage_flink.flow.writes import write_all
 
@@ -111,6 +115,13 @@ class _Run:
         self.graph, self.job, self.pool, self.on_delta = graph, job, pool, on_delta
         self.resources = resources
         self.users = {node.name: list(graph.users(node.name)) for node in graph.nodes}
+        self.state = StatefulSteps(graph)
+        self.in_flight = defaultdict[str, set[asyncio.Task[None]]](set)
+        self.union_ms = {
+            node.name: dict.fromkeys(node.inputs, -END_MS)
+            for node in graph.nodes
+            if isinstance(node, Union)
+        }
         calls = [node for node in graph.nodes if isinstance(node, Call)]
         self.slots = {node.name: asyncio.Semaphore(node.capacity) for node in calls}
         self.callers = {node.name: self.caller(node) for node in calls}
@@ -141,15 +152,17 @@ class _Run:
                     if isinstance(node, Read) and isinstance(node.source, Source):
                         for record in source_records(node):
                             await self.emit(node, record)
+                        await self.advance(node, END_MS)
             for name in list(self.pending):
                 await self.flush(name)
         except* SageError as group:
             raise group.exceptions[0] from None
         return self.outcome
 
-    async def emit(self, node: Node, record: Record) -> None:
+    async def emit(self, node: Node, record: Record, *, late: bool = False) -> None:
         for user in self.users[node.name]:
-            await self.step(user, record)
+            if isinstance(user, Late) is late:
+                await self.step(user, record)
 
     async def step(self, node: Node, record: Record) -> None:
         match node:
@@ -167,7 +180,9 @@ class _Run:
                 before, done = self.last.get(node.name), asyncio.Event()
                 self.last[node.name] = done
                 turn = before if node.ordered else None
-                self.tasks.create_task(self.call(node, record, turn, done))
+                self.start(node, self.call(node, record, turn, done))
+            case EventTime() | KeyBy() | Window() | Late() | Deduplicate():
+                await self.stateful(node, record)
             case Batch():
                 batch = self.pending.setdefault(node.name, [])
                 batch.append(record)
@@ -181,6 +196,57 @@ class _Run:
                 raise AssertionError("a source has no input")
             case _:
                 assert_never(node)
+
+    async def stateful(self, node: StatefulNode, record: Record) -> None:
+        for made in self.state.process(node, record):
+            match made:
+                case FailedRecord():
+                    self.outcome.failed.append(made)
+                case LateRecord(late):
+                    assert isinstance(node, Window)
+                    if any(isinstance(user, Late) for user in self.users[node.name]):
+                        await self.emit(node, late, late=True)
+                    elif node.late == "dead_letter":
+                        self.outcome.failed.append(FailedRecord(late, node.name, LATE))
+                case Record():
+                    await self.emit(node, made)
+                    if isinstance(node, EventTime):
+                        watermark_ms = self.state.watermark_ms(node, made)
+                        if watermark_ms is not None:
+                            await self.advance(node, watermark_ms)
+
+    async def advance(self, node: Node, watermark_ms: int) -> None:
+        """The watermark of the output of ``node``, behind all of its records so far."""
+        for user in self.users[node.name]:
+            match user:
+                case Union():
+                    inputs = self.union_ms[user.name]
+                    inputs[node.name] = watermark_ms
+                    await self.advance(user, min(inputs.values()))
+                case EventTime() if watermark_ms != END_MS:
+                    pass  # it makes its own
+                case Window():
+                    for result in self.state.windows[user.name].advance(watermark_ms):
+                        await self.emit(user, result)
+                    await self.advance(user, watermark_ms)
+                case Call():
+                    earlier = frozenset(self.in_flight[user.name])
+                    self.start(user, self.advance_after(earlier, user, watermark_ms))
+                case _:
+                    await self.advance(user, watermark_ms)
+
+    async def advance_after(
+        self, earlier: frozenset[asyncio.Task[None]], node: Call, watermark_ms: int
+    ) -> None:
+        """The watermark waits for the calls of the records before it."""
+        if earlier:
+            await asyncio.wait(earlier)
+        await self.advance(node, watermark_ms)
+
+    def start(self, node: Call, work: Coroutine[None, None, None]) -> None:
+        task = self.tasks.create_task(work)
+        self.in_flight[node.name].add(task)
+        task.add_done_callback(self.in_flight[node.name].discard)
 
     async def call(
         self, node: Call, record: Record, turn: asyncio.Event | None, done: asyncio.Event

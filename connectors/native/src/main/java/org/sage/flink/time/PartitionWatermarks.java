@@ -1,0 +1,100 @@
+package org.sage.flink.time;
+
+import java.util.HashMap;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/**
+ * The watermark of one subtask: behind the latest record of the slowest partition that is not idle.
+ *
+ * <p>A partition is that of the record's origin, {@code topic/partition/offset}; all other records
+ * are one partition. The watermark advances in steps of a hundredth of {@code outOfOrderMs}, so that
+ * it depends on the records alone and hardly costs anything.
+ */
+final class PartitionWatermarks {
+
+    private static final Pattern KAFKA = Pattern.compile("(.+/\\d+)/\\d+", Pattern.DOTALL);
+    private static final int STEPS = 100;
+
+    private final long outOfOrderMs;
+    private final long stepMs;
+    private final Map<String, Partition> partitions = new HashMap<>();
+    private Map<String, Long> restored = Map.of();
+    private long watermark = Long.MIN_VALUE;
+
+    PartitionWatermarks(long outOfOrderMs) {
+        this.outOfOrderMs = outOfOrderMs;
+        stepMs = Math.max(1, outOfOrderMs / STEPS);
+    }
+
+    /** Starts again from what {@link #latest} and {@link #current} returned before. */
+    void restore(Map<String, Long> latest, long current) {
+        restored = latest;
+        watermark = current;
+    }
+
+    /** Adds a record that arrived at {@code nowMs}. */
+    void add(String origin, long timestampMs, long nowMs) {
+        Partition partition =
+                partitions.computeIfAbsent(partitionOf(origin), name -> newPartition(name));
+        partition.latestMs = Math.max(partition.latestMs, timestampMs);
+        partition.arrivalMs = nowMs;
+        partition.idle = false;
+        advance();
+    }
+
+    /** Marks partitions without a record since {@code sinceMs} as idle, and whether all are. */
+    boolean allIdle(long sinceMs) {
+        boolean all = true;
+        for (Partition partition : partitions.values()) {
+            partition.idle = partition.arrivalMs <= sinceMs;
+            all &= partition.idle;
+        }
+        return all;
+    }
+
+    /** Advances the watermark to that of the partitions that are not idle. */
+    void advance() {
+        long slowest = Long.MAX_VALUE;
+        for (Partition partition : partitions.values()) {
+            if (!partition.idle) {
+                slowest = Math.min(slowest, partition.latestMs);
+            }
+        }
+        long next = slowest - outOfOrderMs - 1;
+        boolean isFirst = watermark == Long.MIN_VALUE;
+        if (slowest != Long.MAX_VALUE && (isFirst || next - watermark >= stepMs)) {
+            watermark = next;
+        }
+    }
+
+    /** The watermark; the smallest number before the first record. */
+    long current() {
+        return watermark;
+    }
+
+    /** The time of each partition's latest record. */
+    Map<String, Long> latest() {
+        Map<String, Long> found = new HashMap<>(restored);
+        partitions.forEach((name, partition) -> found.put(name, partition.latestMs));
+        return found;
+    }
+
+    private Partition newPartition(String name) {
+        Partition partition = new Partition();
+        partition.latestMs = restored.getOrDefault(name, Long.MIN_VALUE);
+        return partition;
+    }
+
+    private static String partitionOf(String origin) {
+        Matcher matcher = KAFKA.matcher(origin);
+        return matcher.matches() ? matcher.group(1) : "";
+    }
+
+    private static final class Partition {
+        private long latestMs;
+        private long arrivalMs;
+        private boolean idle;
+    }
+}

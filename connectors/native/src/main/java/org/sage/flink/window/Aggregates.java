@@ -1,0 +1,100 @@
+package org.sage.flink.window;
+
+import java.io.IOException;
+import java.io.Serializable;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
+
+/**
+ * The aggregates of a window step, by name, as {@code sage_flink/flow/stateful/aggregates.py} writes
+ * them: a JSON array of objects with {@code name}, {@code kind}, {@code field} and the parameters of
+ * the kind.
+ */
+final class Aggregates implements Serializable {
+
+    private static final long serialVersionUID = 1L;
+
+    private static final Set<String> OF_NUMBERS =
+            Set.of("sum", "mean", "min", "max", "stddev", "quantile");
+
+    /** One aggregate; a parameter that its kind has not is 0. */
+    record Aggregate(String name, String kind, String field, double q, int top, int itemsMax)
+            implements Serializable {
+
+        boolean isOfNumbers() {
+            return OF_NUMBERS.contains(kind);
+        }
+
+        Accumulator accumulator() {
+            return switch (kind) {
+                case "count" -> new CountAccumulator(field.isEmpty());
+                case "sum", "mean" -> new SumAccumulator(kind.equals("mean"));
+                case "min", "max" -> new ExtremeAccumulator(kind.equals("min"));
+                case "stddev" -> new StddevAccumulator();
+                case "first", "last" -> new EdgeAccumulator(kind.equals("first"));
+                case "quantile" -> new QuantileAccumulator(q);
+                case "count_distinct", "top" -> new OccurrenceAccumulator(top);
+                case "collect" -> new CollectAccumulator(itemsMax);
+                default -> throw new IllegalArgumentException("there is no aggregate " + kind);
+            };
+        }
+    }
+
+    private final String json;
+    private final List<Aggregate> all;
+
+    private Aggregates(String json, List<Aggregate> all) {
+        this.json = json;
+        this.all = all;
+    }
+
+    static Aggregates of(String json) {
+        List<Aggregate> all = new ArrayList<>();
+        try {
+            for (JsonNode node : new ObjectMapper().readTree(json)) {
+                all.add(
+                        new Aggregate(
+                                node.path("name").asText(),
+                                node.path("kind").asText(),
+                                node.path("field").asText(""),
+                                node.path("q").asDouble(0),
+                                node.path("k").asInt(0),
+                                node.path("items_max").asInt(0)));
+            }
+        } catch (IOException e) {
+            throw new IllegalArgumentException("the aggregates are not JSON: " + json, e);
+        }
+        return new Aggregates(json, all);
+    }
+
+    List<Aggregate> all() {
+        return all;
+    }
+
+    /** The paths of the fields, one for each aggregate. */
+    List<String> fields() {
+        return all.stream().map(Aggregate::field).toList();
+    }
+
+    Accumulator[] accumulators() {
+        return all.stream().map(Aggregate::accumulator).toArray(Accumulator[]::new);
+    }
+
+    @Override
+    public String toString() {
+        return json;
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof Aggregates && json.equals(((Aggregates) other).json);
+    }
+
+    @Override
+    public int hashCode() {
+        return json.hashCode();
+    }
+}

@@ -1,0 +1,58 @@
+package org.sage.flink.window;
+
+import java.io.IOException;
+import java.io.Serializable;
+import java.time.Duration;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
+import org.apache.flink.streaming.api.windowing.assigners.EventTimeSessionWindows;
+import org.apache.flink.streaming.api.windowing.assigners.SlidingEventTimeWindows;
+import org.apache.flink.streaming.api.windowing.assigners.TumblingEventTimeWindows;
+import org.apache.flink.streaming.api.windowing.assigners.WindowAssigner;
+import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
+
+/**
+ * Settings of a window step, checked by {@code sage_flink.flow.stateful.nodes}.
+ *
+ * @param kind tumbling, sliding or session
+ * @param sizeMs length of a window; the gap of a session
+ * @param everyMs from the start of a sliding window to that of the next one
+ */
+record WindowConfig(
+        String step,
+        String job,
+        String run,
+        String kind,
+        long sizeMs,
+        long everyMs,
+        long latenessMs,
+        Aggregates aggregates)
+        implements Serializable {
+
+    static WindowConfig of(String json) {
+        try {
+            JsonNode node = new ObjectMapper().readTree(json);
+            return new WindowConfig(
+                    node.get("step").asText(),
+                    node.get("job").asText(),
+                    node.get("run").asText(),
+                    node.get("kind").asText(),
+                    node.get("size_ms").asLong(),
+                    node.get("every_ms").asLong(),
+                    node.get("lateness_ms").asLong(),
+                    Aggregates.of(node.get("aggregates").toString()));
+        } catch (IOException e) {
+            throw new IllegalArgumentException("the settings of a window are not JSON: " + json, e);
+        }
+    }
+
+    WindowAssigner<Object, TimeWindow> assigner() {
+        Duration size = Duration.ofMillis(sizeMs);
+        return switch (kind) {
+            case "tumbling" -> TumblingEventTimeWindows.of(size);
+            case "sliding" -> SlidingEventTimeWindows.of(size, Duration.ofMillis(everyMs));
+            case "session" -> EventTimeSessionWindows.withGap(size);
+            default -> throw new IllegalArgumentException("there is no window " + kind);
+        };
+    }
+}

@@ -1,0 +1,74 @@
+package org.sage.flink.window;
+
+import java.time.Duration;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.util.OutputTag;
+import org.sage.flink.keyed.Keys;
+import org.sage.flink.wire.FailedRecords;
+
+/**
+ * A window step: {@link #checked} refuses what it cannot take, {@link #wire} is Flink's own window
+ * operator over what is left, and {@link #late} are the records whose windows have ended.
+ */
+public final class WindowStep {
+
+    private static final OutputTag<byte[]> LATE =
+            new OutputTag<>("late", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+
+    private WindowStep() {}
+
+    /** The records that the window takes, and counter deltas of those that it refuses. */
+    public static SingleOutputStreamOperator<byte[]> checked(DataStream<byte[]> in, String config) {
+        WindowConfig settings = WindowConfig.of(config);
+        String name = settings.step() + ".input";
+        FailedRecords failed = failed(settings);
+        return in.transform(
+                        name,
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
+                        new WindowInputOperator(settings.aggregates(), failed))
+                .uid(name);
+    }
+
+    /** The results of the windows; without an allowed lateness one for each window and key. */
+    public static SingleOutputStreamOperator<byte[]> wire(DataStream<byte[]> in, String config) {
+        WindowConfig settings = WindowConfig.of(config);
+        AccumulatorsType accumulators = new AccumulatorsType(settings.aggregates());
+        return in.keyBy(new Keys.OfRecord(), Types.STRING)
+                .window(settings.assigner())
+                .allowedLateness(Duration.ofMillis(settings.latenessMs()))
+                .sideOutputLateData(LATE)
+                .aggregate(
+                        new WindowAggregate(settings.aggregates()),
+                        new WindowResult(settings.step(), settings.aggregates()),
+                        accumulators,
+                        accumulators,
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
+                .name(settings.step())
+                .uid(settings.step());
+    }
+
+    /** The late records of a stream that {@link #wire} made. */
+    public static DataStream<byte[]> late(SingleOutputStreamOperator<byte[]> windows) {
+        return windows.getSideOutput(LATE);
+    }
+
+    /** The late records as dead letters. */
+    public static SingleOutputStreamOperator<byte[]> lateLetters(
+            DataStream<byte[]> late, String config, String reason) {
+        WindowConfig settings = WindowConfig.of(config);
+        FailedRecords failed = failed(settings);
+        String name = settings.step() + ".late";
+        return late.map(
+                        record -> failed.letter(record, reason),
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
+                .name(name)
+                .uid(name);
+    }
+
+    private static FailedRecords failed(WindowConfig settings) {
+        return new FailedRecords(settings.step(), settings.job(), settings.run());
+    }
+}

@@ -1,0 +1,35 @@
+package org.sage.flink.wire;
+
+import java.io.Serializable;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.streaming.api.operators.Output;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.apache.flink.util.OutputTag;
+
+/**
+ * Where a native operator sends the records that it refuses: dead letters to the side output {@code
+ * failed}, and a {@link CounterDelta} of the step to the main output, for the record counter behind
+ * the operator.
+ */
+public record FailedRecords(String step, String job, String run) implements Serializable {
+
+    /** Named as the side output of a Python stage. */
+    public static final OutputTag<byte[]> TAG =
+            new OutputTag<>("failed", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+
+    /** Sends the dead letter of {@code record}, and its counts. */
+    public void refuse(Output<StreamRecord<byte[]>> output, byte[] record, String reason) {
+        output.collect(TAG, new StreamRecord<>(letter(record, reason)));
+        Map<String, Long> delta = new LinkedHashMap<>();
+        delta.put(step + ".read", 1L);
+        delta.put(step + ".dead_lettered", 1L);
+        output.collect(new StreamRecord<>(CounterDelta.encode(delta)));
+    }
+
+    /** The message of the dead letter. */
+    public byte[] letter(byte[] record, String reason) {
+        return DeadLetterMessage.of(record, step, reason, job, run);
+    }
+}

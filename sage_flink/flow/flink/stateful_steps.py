@@ -1,0 +1,118 @@
+"""Event time, keys, windows and state on Flink: native operators, and their record counters."""
+
+import json
+from typing import Any, NamedTuple
+
+from pyflink.datastream import DataStream
+from pyflink.java_gateway import get_gateway
+
+from sage_flink.flow.flink.accounting import RecordAccounting
+from sage_flink.flow.flink.savepoint_state import operator_name
+from sage_flink.flow.flink.stage import FAILED
+from sage_flink.flow.graph import Graph
+from sage_flink.flow.stateful.aggregates import in_json
+from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
+from sage_flink.platform.record_accounting import counter_name
+
+
+class Compiled(NamedTuple):
+    """The output of a step, its dead letters, and of a window step its late records."""
+
+    out: DataStream
+    failed: tuple[DataStream, ...] = ()
+    late: DataStream | None = None
+
+
+class StatefulCompiler:
+    """Adds the operators of such steps to a job."""
+
+    def __init__(self, graph: Graph, accounting: RecordAccounting, job: str, run: str) -> None:
+        self.graph, self.accounting, self.job, self.run = graph, accounting, job, run
+
+    def event_time(
+        self, node: EventTime, stream: DataStream, *, source_has_watermarks: bool
+    ) -> Compiled:
+        """Java operator that makes watermarks; its state is the time of each partition."""
+        config = self._config(
+            node.name,
+            field=node.field,
+            unit=node.unit,
+            out_of_order_ms=milliseconds(node.out_of_order_s),
+            idle_ms=milliseconds(node.idle_s),
+            ahead_ms=milliseconds(node.ahead_s),
+            source_has_watermarks=source_has_watermarks,
+        )
+        native = get_gateway().jvm.org.sage.flink.time.EventTimeOperator
+        return self._one_to_one(node.name, native.wire(stream._j_data_stream, config))
+
+    def key_by(self, node: KeyBy, stream: DataStream) -> Compiled:
+        """Java operator that sets the record's key."""
+        native = get_gateway().jvm.org.sage.flink.keyed.KeyByOperator
+        j_stream = stream._j_data_stream
+        out = native.wire(j_stream, node.name, node.field, self.job, self.run)
+        return self._one_to_one(node.name, out)
+
+    def deduplicate(self, node: Deduplicate, stream: DataStream) -> Compiled:
+        """Java function with one flag for each id or key, which expires."""
+        native = get_gateway().jvm.org.sage.flink.keyed.DeduplicateFunction
+        read = self._count(stream, f"{node.name}.input", counter_name(node.name, "read"))
+        within_ms = milliseconds(node.within_s)
+        out = DataStream(native.wire(read._j_data_stream, node.name, node.by, within_ms))
+        return Compiled(self._count(out, node.name, counter_name(node.name, "emitted")))
+
+    def window(self, node: Window, stream: DataStream) -> Compiled:
+        """Flink's window operator, behind an operator that refuses what it cannot take."""
+        config = self._window_config(node)
+        native = get_gateway().jvm.org.sage.flink.window.WindowStep
+        checked = native.checked(stream._j_data_stream, config)
+        taken = DataStream(checked).name(operator_name(f"{node.name}.input"))
+        read = self._count(taken, f"{node.name}.input", counter_name(node.name, "read"))
+        windows = native.wire(read._j_data_stream, config)
+        out = self._count(DataStream(windows), node.name, counter_name(node.name, "emitted"))
+        late = DataStream(native.late(windows))
+        readers = [late for late in self.graph.users(node.name) if isinstance(late, Late)]
+        counters = [counter_name(node.name, "late")]
+        failed = [_failed(checked)]
+        if readers:
+            counters += [counter_name(r.name, c) for r in readers for c in ("read", "emitted")]
+        elif node.late == "dead_letter":
+            counters += [counter_name(node.name, "dead_lettered")]
+        late = self._count(late, f"{node.name}.late", *counters)
+        if not readers and node.late == "dead_letter":
+            letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE))
+            failed.append(letters.name(operator_name(f"{node.name}.late")))
+        return Compiled(out, tuple(failed), late)
+
+    def _window_config(self, node: Window) -> str:
+        return self._config(
+            node.name,
+            **_windows(node.windows),
+            lateness_ms=milliseconds(node.lateness_s),
+            aggregates=[in_json(name, spec) for name, spec in node.aggregates.items()],
+        )
+
+    def _config(self, step: str, **settings: Any) -> str:
+        return json.dumps({"step": step, "job": self.job, "run": self.run, **settings})
+
+    def _one_to_one(self, name: str, j_stream: Any) -> Compiled:
+        counters = [counter_name(name, count) for count in ("read", "emitted")]
+        return Compiled(self._count(DataStream(j_stream), name, *counters), (_failed(j_stream),))
+
+    def _count(self, stream: DataStream, label: str, *counters: str) -> DataStream:
+        return self.accounting.count_stage(stream, label, list(counters))
+
+
+def _failed(j_stream: Any) -> DataStream:
+    return DataStream(j_stream.getSideOutput(FAILED.get_java_output_tag()))
+
+
+def _windows(windows: Windows) -> dict[str, Any]:
+    match windows:
+        case Tumbling(size_s):
+            return {"kind": "tumbling", "size_ms": milliseconds(size_s), "every_ms": 0}
+        case Sliding(size_s, every_s):
+            sizes = {"size_ms": milliseconds(size_s), "every_ms": milliseconds(every_s)}
+            return {"kind": "sliding", **sizes}
+        case Session(gap_s):
+            return {"kind": "session", "size_ms": milliseconds(gap_s), "every_ms": 0}

@@ -1,0 +1,106 @@
+"""Event time, keys, windows and state in process: what each step makes of a record or a watermark.
+
+Idle partitions are not known here: the sources of a run end.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sage_flink.common.errors import Rejected
+from sage_flink.common.records import FailedRecord, Record
+from sage_flink.flow.graph import Graph, StatefulNode
+from sage_flink.flow.stateful.fields import read_field
+from sage_flink.flow.stateful.keys import keyed_by_field
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.times import field_ms, own_ms
+from sage_flink.flow.stateful.watermarks import Watermarks
+from sage_flink.flow.stateful.window_state import WindowState, window_flaw
+from sage_flink.flow.stateful.windows import milliseconds
+
+
+class LateRecord(NamedTuple):
+    """A record that came to a window step when all of its windows were over."""
+
+    record: Record
+
+
+class StatefulSteps:
+    """The state of all such steps of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.windows = {n.name: WindowState(n) for n in graph.nodes if isinstance(n, Window)}
+        self.watermarks = {
+            n.name: Watermarks(milliseconds(n.out_of_order_s))
+            for n in graph.nodes
+            if isinstance(n, EventTime)
+        }
+        self.seen: dict[str, dict[str | bytes, float]] = {}
+
+    def process(
+        self, node: StatefulNode, record: Record
+    ) -> Iterator[Record | FailedRecord | LateRecord]:
+        """The records and failures that the step makes of ``record``.
+
+        A late record is a :class:`LateRecord`, also where the step drops it.
+        """
+        match node:
+            case Late():
+                yield record
+            case Deduplicate():
+                yield from (record,) if self._is_new(node, record) else ()
+            case EventTime() | KeyBy():
+                try:
+                    yield (
+                        self._timed(node, record)
+                        if isinstance(node, EventTime)
+                        else (keyed_by_field(record, node.field))
+                    )
+                except Rejected as flaw:
+                    yield FailedRecord(record, node.name, str(flaw))
+            case Window():
+                yield from self._windowed(node, record)
+
+    def watermark_ms(self, node: EventTime, record: Record) -> int | None:
+        """The watermark behind a record that has its time; None where it did not advance."""
+        return self.watermarks[node.name].add(record.origin, record.timestamp_ms)
+
+    def _windowed(
+        self, node: Window, record: Record
+    ) -> Iterator[Record | FailedRecord | LateRecord]:
+        if flaw := window_flaw(node, record):
+            yield FailedRecord(record, node.name, flaw)
+            return
+        results = self.windows[node.name].add(record)
+        if results is not None:
+            yield from results
+        else:
+            yield LateRecord(record)
+
+    def _timed(self, node: EventTime, record: Record) -> Record:
+        ms = self._field_ms(node, record) if node.field else own_ms(record.timestamp_ms)
+        if ms - time.time_ns() // 1_000_000 > milliseconds(node.ahead_s):
+            ahead_s = milliseconds(node.ahead_s) // 1000
+            raise Rejected(
+                f"its event time, {ms} ms, is more than {ahead_s} s (ahead_s) ahead of the clock; "
+                f"is its unit {node.unit}?"
+            )
+        return record.replace(timestamp_ms=ms)
+
+    def _field_ms(self, node: EventTime, record: Record) -> int:
+        value = read_field(record.value, node.field)
+        if value is None:
+            raise Rejected(f"it has no event time: no value at {node.field!r}")
+        try:
+            return field_ms(value, node.unit)
+        except Rejected as flaw:
+            raise Rejected(f"it has no event time: {node.field!r} {flaw}") from flaw
+
+    def _is_new(self, node: Deduplicate, record: Record) -> bool:
+        by_key = node.by == "key" and record.key is not None
+        identity = record.key if by_key and record.key is not None else record.id
+        seen, now = self.seen.setdefault(node.name, {}), time.monotonic()
+        if seen.get(identity, now) > now:
+            return False
+        seen[identity] = now + node.within_s
+        return True

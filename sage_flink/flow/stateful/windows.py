@@ -1,0 +1,79 @@
+"""The kinds of windows: which windows the event time of a record is in.
+
+>>> Tumbling(60).starts_ms(90_000)
+[60000]
+>>> Sliding(60, 30).starts_ms(90_000)
+[90000, 60000]
+"""
+
+from dataclasses import dataclass
+
+from sage_flink.common.validation import require
+
+#: A record may be in this many sliding windows; each of them keeps it.
+WINDOWS_MAX = 1_000
+
+
+def milliseconds(seconds: float) -> int:
+    """The time in whole milliseconds."""
+    return round(seconds * 1000)
+
+
+def require_seconds(where: str, field: str, got: object, least_ms: int = 1) -> None:
+    """Check that ``got`` is a number of seconds, at least ``least_ms`` milliseconds.
+
+    Raises:
+        PipelineError: it is not.
+    """
+    number = isinstance(got, int | float) and not isinstance(got, bool)
+    fits = number and least_ms <= got * 1000 < 2**53  # type: ignore[operator]  # a number
+    required = "a number of seconds, 0.001 or more" if least_ms else "0 or more seconds"
+    require(bool(fits), where, field, required, got)
+
+
+@dataclass(frozen=True, slots=True)
+class Tumbling:
+    """Windows of ``size_s`` seconds, one after the other, from the epoch on."""
+
+    size_s: float
+
+    def __post_init__(self) -> None:
+        require_seconds("tumbling window", "size_s", self.size_s)
+
+    def starts_ms(self, timestamp_ms: int) -> list[int]:
+        """The start of the window that the time is in."""
+        return [timestamp_ms - timestamp_ms % milliseconds(self.size_s)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sliding:
+    """Windows of ``size_s`` seconds, one every ``every_s`` seconds: a record is in several."""
+
+    size_s: float
+    every_s: float
+
+    def __post_init__(self) -> None:
+        require_seconds("sliding window", "size_s", self.size_s)
+        require_seconds("sliding window", "every_s", self.every_s)
+        fits = self.every_s <= self.size_s <= WINDOWS_MAX * self.every_s
+        required = f"at most size_s, and at least a {WINDOWS_MAX}th of it"
+        require(fits, "sliding window", "every_s", required, self.every_s)
+
+    def starts_ms(self, timestamp_ms: int) -> list[int]:
+        """The starts of the windows that the time is in, the latest first."""
+        every, size = milliseconds(self.every_s), milliseconds(self.size_s)
+        latest = timestamp_ms - timestamp_ms % every
+        return list(range(latest, timestamp_ms - size, -every))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Windows that end when a key has had no record for ``gap_s`` seconds."""
+
+    gap_s: float
+
+    def __post_init__(self) -> None:
+        require_seconds("session window", "gap_s", self.gap_s)
+
+
+Windows = Tumbling | Sliding | Session
