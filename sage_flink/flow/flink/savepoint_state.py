@@ -15,7 +15,9 @@ from py4j.protocol import Py4JJavaError
 from sage_flink.common.errors import ConfigError, PipelineError
 
 #: Additional operators of a step are called ``<step>.<part>``.
-PARTS = frozenset({"account", "batch", "request", "answer", "limits", "tally", "input", "late"})
+PARTS = frozenset(
+    {"account", "batch", "request", "answer", "limits", "tally", "input", "late", "watermark"}
+)
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
 #: Parts of the class names of operators that read no state from a savepoint.

@@ -30,8 +30,8 @@ import org.sage.flink.wire.RecordFields;
  *
  * <p>Watermarks are those of {@link PartitionWatermarks}. The ones of the source are not forwarded:
  * they say only that every partition of the source has been heard, or is idle, and until then none is
- * made. Watermarks are state: after a restart no earlier one is made, so a window that was
- * emitted does not start again.
+ * made. The times of the partitions are state: after a restart the same records are late as
+ * without it, see {@link RestoredWatermarkOperator}.
  */
 public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]> {
@@ -52,8 +52,7 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
     private transient ListState<Tuple2<String, Long>> state;
     private transient boolean sourceIsHeard;
     private transient boolean isIdle;
-    private transient long emittedMs;
-    private transient boolean isRestored;
+    private transient long startMs;
 
     EventTimeOperator(EventTimeConfig settings) {
         this.settings = settings;
@@ -74,7 +73,6 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
         watermarks = new PartitionWatermarks(settings.outOfOrderMs());
-        emittedMs = Long.MIN_VALUE;
         state =
                 context.getOperatorStateStore()
                         .getUnionListState(
@@ -97,8 +95,6 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
         }
         if (watermark != Long.MAX_VALUE) {
             watermarks.restore(latest, watermark);
-            emittedMs = watermark;
-            isRestored = watermark != Long.MIN_VALUE;
         }
     }
 
@@ -108,6 +104,7 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
         boolean hasField = !settings.field().isEmpty();
         fields = new RecordFields(hasField ? List.of(settings.field()) : List.of());
         sourceIsHeard = !settings.sourceHasWatermarks();
+        startMs = getProcessingTimeService().getCurrentProcessingTime();
         checkIdleness();
     }
 
@@ -127,10 +124,6 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
             isIdle = false;
             output.emitWatermarkStatus(WatermarkStatus.ACTIVE);
         }
-        if (isRestored) {
-            isRestored = false;
-            output.emitWatermark(new Watermark(emittedMs));
-        }
         boolean changed = timestampMs != found.timestampMs();
         byte[] timed = changed ? RecordChange.withTimestamp(record, found, timestampMs) : record;
         output.collect(new StreamRecord<>(timed, timestampMs));
@@ -138,10 +131,10 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
         emit();
     }
 
+    /** Without all partitions a watermark would be that of the partitions that were read first. */
     private void emit() {
-        if (sourceIsHeard && watermarks.current() > emittedMs) {
-            emittedMs = watermarks.current();
-            output.emitWatermark(new Watermark(emittedMs));
+        if (sourceIsHeard && watermarks.advance()) {
+            output.emitWatermark(new Watermark(watermarks.current()));
         }
     }
 
@@ -183,12 +176,12 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
     }
 
     private void onTimer(long nowMs) {
-        boolean idle = watermarks.allIdle(nowMs - settings.idleMs());
+        long sinceMs = nowMs - settings.idleMs();
+        boolean idle = watermarks.allIdle(sinceMs) && startMs <= sinceMs;
         if (idle && !isIdle) {
             isIdle = true;
             output.emitWatermarkStatus(WatermarkStatus.IDLE);
         } else if (!idle) {
-            watermarks.advance();
             emit();
         }
         checkIdleness();
@@ -200,7 +193,7 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
         List<Tuple2<String, Long>> entries = new ArrayList<>();
         watermarks.latest().forEach((name, ms) -> entries.add(Tuple2.of(name, ms)));
         if (!isIdle) {
-            entries.add(Tuple2.of(WATERMARK, emittedMs));
+            entries.add(Tuple2.of(WATERMARK, watermarks.current()));
         }
         state.update(entries);
     }

@@ -41,7 +41,6 @@ final class PartitionWatermarks {
         partition.latestMs = Math.max(partition.latestMs, timestampMs);
         partition.arrivalMs = nowMs;
         partition.idle = false;
-        advance();
     }
 
     /** Marks partitions without a record since {@code sinceMs} as idle, and whether all are. */
@@ -54,8 +53,8 @@ final class PartitionWatermarks {
         return all;
     }
 
-    /** Advances the watermark to that of the partitions that are not idle. */
-    void advance() {
+    /** Advances the watermark to that of the partitions that are not idle; false if it stays. */
+    boolean advance() {
         long slowest = Long.MAX_VALUE;
         for (Partition partition : partitions.values()) {
             if (!partition.idle) {
@@ -64,9 +63,11 @@ final class PartitionWatermarks {
         }
         long next = slowest - outOfOrderMs - 1;
         boolean isFirst = watermark == Long.MIN_VALUE;
-        if (slowest != Long.MAX_VALUE && (isFirst || next - watermark >= stepMs)) {
+        boolean advances = slowest != Long.MAX_VALUE && (isFirst || next - watermark >= stepMs);
+        if (advances) {
             watermark = next;
         }
+        return advances;
     }
 
     /** The watermark; the smallest number before the first record. */

@@ -2,11 +2,11 @@ package org.sage.flink.window;
 
 import java.time.Duration;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
-import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.util.OutputTag;
 import org.sage.flink.keyed.Keys;
+import org.sage.flink.time.RestoredWatermarkOperator;
 import org.sage.flink.wire.FailedRecords;
 
 /**
@@ -36,7 +36,8 @@ public final class WindowStep {
     public static SingleOutputStreamOperator<byte[]> wire(DataStream<byte[]> in, String config) {
         WindowConfig settings = WindowConfig.of(config);
         AccumulatorsType accumulators = new AccumulatorsType(settings.aggregates());
-        return in.keyBy(new Keys.OfRecord(), Types.STRING)
+        String watermark = settings.step() + ".watermark";
+        return RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), watermark)
                 .window(settings.assigner())
                 .allowedLateness(Duration.ofMillis(settings.latenessMs()))
                 .sideOutputLateData(LATE)
