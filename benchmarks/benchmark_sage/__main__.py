@@ -24,6 +24,7 @@ from benchmark_sage import (
 )
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
+from sage_flink.common.errors import StackError
 from sage_jobs.entry import report_errors
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
@@ -73,6 +74,8 @@ def run(
     if unknown := wanted.keys() - inspect.signature(measure).parameters:
         raise ConfigError(f"{benchmark} takes no --{' --'.join(sorted(unknown))}")
     kept = measure(repeats=repeats, **wanted)
+    if not kept.headline:
+        raise StackError(f"{benchmark}: no side has a figure; mend what the lines above say")
     console.print(f"kept in {kept.save(into)}")
     report(into)
 
