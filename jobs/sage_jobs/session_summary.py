@@ -1,6 +1,6 @@
 """The job events -> sessions of each user -> a summary by the model -> topic and telemetry.
 
-An event is JSON: ``{"user": "anna", "at": 1700000000000, "action": "opened the report"}``. A session
+An event is JSON: ``{"user": "anna", "at": 1700000000000, "action": "opened a page"}``. A session
 ends when its user has been silent for ``gap_s`` seconds of event time.
 
 Run by ``sage jobs submit session_summary`` or ``flink run -py session_summary.py``.

@@ -53,6 +53,14 @@ class Decodable(Protocol):
 
 
 @runtime_checkable
+class NativeFormat(Protocol):
+    """A format that the JVM can decode; ``native`` is its name there, empty where it cannot."""
+
+    @property
+    def native(self) -> str: ...  # noqa: D102
+
+
+@runtime_checkable
 class Encodable(Protocol):
     """The spec of a format that can be written."""
 

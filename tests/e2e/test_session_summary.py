@@ -48,7 +48,7 @@ def config():
 
 
 def events_of(rand: random.Random) -> list[dict]:
-    """Some events a session; sessions an hour apart, every user somewhat later than the one before."""
+    """Some events a session; sessions an hour apart, each user later than the one before."""
     return [
         {
             "user": f"user-{user}",

@@ -38,6 +38,11 @@ class Json:
         """Whether ids are mapped."""
         return self.fields.emits_deletes
 
+    @property
+    def native(self) -> str:
+        """Without a mapping the JVM can decode it."""
+        return "" if self.fields != Fields() else "json"
+
     def decoder(self) -> Decoder:
         """Messages into records."""
         fields = self.fields

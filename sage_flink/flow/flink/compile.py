@@ -20,7 +20,6 @@ graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink
 import json
 from typing import NamedTuple, assert_never
 
-from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
@@ -30,10 +29,11 @@ from sage_flink.common.connections_file import connection_to
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
+from sage_flink.flow.flink.native_decoding import decode_json, is_decoded_natively
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
 from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step, add_stage
-from sage_flink.flow.flink.stateful_steps import StatefulCompiler
+from sage_flink.flow.flink.stateful_steps import StatefulCompiler, source_watermarks
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
@@ -48,8 +48,8 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
-from sage_flink.flow.stateful.windows import milliseconds
 from sage_flink.flow.steps import source_records
+from sage_flink.platform.record_accounting import counter_name
 
 #: The operator that buffers the output of a replay until the end of its input.
 END_OF_INPUT_BUFFER = "held"
@@ -131,6 +131,8 @@ class _Compiler:
                 self.streams[node.name] = self.accounting.count(
                     source, node.name, "read", "emitted"
                 )
+            case FlatMap() if is_decoded_natively(self.graph, node):
+                self.streams[node.name] = self._decoded(node)
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
             case Call():
@@ -155,19 +157,19 @@ class _Compiler:
             case _:
                 assert_never(node)
 
-    def _has_native_source(self, node: Node) -> bool:
-        """Whether watermarks of a source of Flink arrive at the step."""
-        if isinstance(node, Read):
-            return isinstance(node.source, FlinkSource)
-        before = [self.graph.by_name[name] for name in node.inputs]
-        return not isinstance(node, EventTime) and all(map(self._has_native_source, before))
+    def _decoded(self, node: FlatMap) -> DataStream:
+        """Messages decoded in the JVM; those that it cannot decode take the step in Python."""
+        decoded, rest = decode_json(self._stream(node.input), f"{node.name}.json")
+        counters = [counter_name(node.name, count) for count in ("read", "emitted")]
+        counted = self.accounting.count_stage(decoded, f"{node.name}.json", counters)
+        self.open_stages[node.name] = _OpenStage(rest, (FlatMapStep(node),))
+        return counted.union(self._stream(node.name))
 
     def _stateful(self, node: EventTime | KeyBy | Window | Deduplicate) -> None:
         stream, made = self._stream(node.input), self.stateful
         match node:
             case EventTime():
-                has_watermarks = self._has_native_source(self.graph.by_name[node.input])
-                step = made.event_time(node, stream, source_has_watermarks=has_watermarks)
+                step = made.event_time(node, stream)
             case KeyBy():
                 step = made.key_by(node, stream)
             case Window():
@@ -209,7 +211,7 @@ class _Compiler:
         source, j_bytes = node.source, BYTES.get_java_type_info()
         if isinstance(source, FlinkSource):
             j_source = source.flink_source(jvm)
-            watermarks = _source_watermarks(self.graph)._j_watermark_strategy
+            watermarks = source_watermarks(self.graph)._j_watermark_strategy
             j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
             return DataStream(j_stream).uid(node.name)
         rows = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
@@ -285,12 +287,3 @@ class _Compiler:
         native_sink = topics_sink.flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
         sink = buffer.sink_to(PySink(native_sink)).name(f"{name}.write").uid(f"{name}.write")
         sink.set_parallelism(1)
-
-
-def _source_watermarks(graph: Graph) -> WatermarkStrategy:
-    """Watermarks that tell the steps of event time that each partition was heard, or is idle."""
-    idle_s = [node.idle_s for node in graph.nodes if isinstance(node, EventTime)]
-    if not idle_s:
-        return WatermarkStrategy.no_watermarks()
-    idle = Duration.of_millis(milliseconds(min(idle_s)))
-    return WatermarkStrategy.for_monotonous_timestamps().with_idleness(idle)

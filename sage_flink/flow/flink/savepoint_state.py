@@ -16,7 +16,18 @@ from sage_flink.common.errors import ConfigError, PipelineError
 
 #: Additional operators of a step are called ``<step>.<part>``.
 PARTS = frozenset(
-    {"account", "batch", "request", "answer", "limits", "tally", "input", "late", "watermark"}
+    [
+        "account",
+        "answer",
+        "batch",
+        "input",
+        "json",
+        "late",
+        "limits",
+        "request",
+        "tally",
+        "watermark",
+    ]
 )
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
@@ -26,6 +37,7 @@ STATELESS = (
     "org.sage.flink.python.",
     "org.sage.flink.connector.TopicLimitsOperator",
     "org.sage.flink.counters.RecordCounterOperator",
+    "org.sage.flink.connector.JsonDecodeOperator",
     "org.sage.flink.keyed.KeyByOperator",
     "org.sage.flink.window.WindowInputOperator",
 )

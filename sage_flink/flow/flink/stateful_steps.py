@@ -3,13 +3,15 @@
 import json
 from typing import Any, NamedTuple
 
+from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream
 from pyflink.java_gateway import get_gateway
 
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import FAILED
-from sage_flink.flow.graph import Graph
+from sage_flink.flow.graph import Graph, Node, Read
+from sage_flink.flow.ports import FlinkSource
 from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
@@ -30,9 +32,7 @@ class StatefulCompiler:
     def __init__(self, graph: Graph, accounting: RecordAccounting, job: str, run: str) -> None:
         self.graph, self.accounting, self.job, self.run = graph, accounting, job, run
 
-    def event_time(
-        self, node: EventTime, stream: DataStream, *, source_has_watermarks: bool
-    ) -> Compiled:
+    def event_time(self, node: EventTime, stream: DataStream) -> Compiled:
         """Java operator that makes watermarks; its state is the time of each partition."""
         config = self._config(
             node.name,
@@ -41,7 +41,7 @@ class StatefulCompiler:
             out_of_order_ms=milliseconds(node.out_of_order_s),
             idle_ms=milliseconds(node.idle_s),
             ahead_ms=milliseconds(node.ahead_s),
-            source_has_watermarks=source_has_watermarks,
+            source_has_watermarks=_has_native_source(self.graph, self.graph.by_name[node.input]),
         )
         native = get_gateway().jvm.org.sage.flink.time.EventTimeOperator
         return self._one_to_one(node.name, native.wire(stream._j_data_stream, config))
@@ -101,6 +101,23 @@ class StatefulCompiler:
 
     def _count(self, stream: DataStream, label: str, *counters: str) -> DataStream:
         return self.accounting.count_stage(stream, label, list(counters))
+
+
+def source_watermarks(graph: Graph) -> WatermarkStrategy:
+    """Watermarks that tell the steps of event time that each partition was heard, or is idle."""
+    idle_s = [node.idle_s for node in graph.nodes if isinstance(node, EventTime)]
+    if not idle_s:
+        return WatermarkStrategy.no_watermarks()
+    idle = Duration.of_millis(milliseconds(min(idle_s)))
+    return WatermarkStrategy.for_monotonous_timestamps().with_idleness(idle)
+
+
+def _has_native_source(graph: Graph, node: Node) -> bool:
+    """Whether watermarks of a source of Flink come out of the step."""
+    if isinstance(node, Read):
+        return isinstance(node.source, FlinkSource)
+    before = [graph.by_name[name] for name in node.inputs]
+    return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
 
 
 def _failed(j_stream: Any) -> DataStream:

@@ -1,0 +1,109 @@
+"""JSON decoded in the JVM: the records and dead letters that Python makes of the same messages."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from format_vectors import VECTORS
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from waiting import wait_until
+
+import sage_flink as sage
+from sage_connectors import Json
+from sage_flink.common import Record
+from sage_flink.common.dead_letters import from_message
+from sage_flink.flow import FlinkOptions, Graph
+from sage_flink.flow.lists import ListSource
+
+pytestmark = QUIET
+
+numbers = st.integers() | st.integers(-(2**65), 2**65) | st.floats()
+trees = st.recursive(
+    st.none() | st.booleans() | numbers | st.text() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+texts = trees.map(lambda tree: json.dumps(tree).encode()) | trees.map(
+    lambda tree: json.dumps(tree, ensure_ascii=False).encode("utf-8", "surrogatepass")
+)
+#: Where decoders differ: numbers at the limits, escapes, encodings, names twice, depth, rubbish.
+ODD = [
+    *(b"-0", b"0.0", b"-0.0", b"1e5", b"1E-5", b"1e400", b"-1e400", b"5e-324", b"1e-400", b"01"),
+    *(b"9223372036854775807", b"9223372036854775808", b"18446744073709551615"),
+    *(b"18446744073709551616", b"-9223372036854775808", b"-9223372036854775809"),
+    *(b"0.1", b"123456789.123456789123456789", b"1.7976931348623157e308", b"2.5", b"1.", b".5"),
+    *(b'"\\ud83d\\ude00"', b'"\\ud83d"', b'"\\ude00\\ud83d"', b'"\\u0000"', b'"\x00"', b'"\n"'),
+    *(b'"\xff"', b'"\xc0\x80"', b'"\xed\xa0\xbd\xed\xb8\x80"', b"\xef\xbb\xbf[1]", b"\xef\xbb\xbf"),
+    *('{"a": 1}'.encode("utf-16"), '{"a": 1}'.encode("utf-16-be"), '"é"'.encode("latin-1")),
+    *('"�"'.encode(), '{"�": [1.5, null]}'.encode()),
+    *(b'{"a": 1, "b": 2, "a": 3}', b'{"": {"": []}}', b"NaN", b"Infinity", b"nul", b"true"),
+    *(b"[1, 2", b"[1] [2]", b"[1],", b"", b" ", b"{'a': 1}", b"[1,]", b"/* c */ 1", b"null"),
+    *(b"[" * depth + b"]" * depth for depth in (99, 100, 101, 500)),
+    *(b'{"a":' * depth + b"1" + b"}" * depth for depth in (99, 100, 101)),
+    b"1" * 2_000,
+    b'"' + b"x" * 200_000 + b'"',
+]
+
+
+def messages() -> tuple[Record, ...]:
+    made = [vector.value for _, vectors in VECTORS.values() for vector in vectors]
+    made += ODD
+
+    @settings(
+        max_examples=600,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(texts)
+    def collect(text: bytes) -> None:
+        made.append(text)
+
+    collect()
+    return tuple(
+        Record(f"m/0/{n}", value, 5, b"k", {"h": b"1"}, f"m/0/{n}") for n, value in enumerate(made)
+    )
+
+
+def decoding(source: ListSource, out: Any, failed: Any) -> Graph:
+    """A step without Python behind the source, so that the JVM decodes."""
+    records = sage.flow.read("in", source).deduplicate("once", within_s=60)
+    return records.write("out", out).dead_letters_to(failed)
+
+
+@pytest.fixture
+def minicluster() -> Iterator[None]:
+    yield from restore_environment()
+    wait_for_workers()
+
+
+@pytest.mark.flink
+@pytest.mark.timeout(240)
+def test_the_jvm_decodes_json_as_python_does(tmp_path: Path, minicluster: None) -> None:
+    source = ListSource(messages(), Json())
+    out, failed = FileSink(str(tmp_path / "out")), FileSink(str(tmp_path / "failed"))
+    outcome = asyncio.run(sage.flow.run(decoding(source, out, failed), sinks={"out": out}))
+    here = outcome.written["out"]
+    Path(out.path).unlink()
+
+    options = FlinkOptions(target="local", checkpoint_interval_s=0.5)
+    sage.flow.submit(decoding(source, out, failed), name="json", options=options)
+    counts = (len(here), len(outcome.failed))
+    wait_until(lambda: (out.count(), failed.count()) >= counts, 120, "all records")
+
+    there = out.read_records()
+    assert len(there) == len(here) > 500
+    by_id = {record.id: record for record in there}
+    assert [r for r in here if repr(by_id.get(r.id)) != repr(r)] == []
+    letters = [from_message(record) for record in failed.read_records()]
+    assert len(letters) > 50
+    assert {(letter.id, letter.step, letter.reason) for letter in letters} == {
+        (failed.id, failed.step, failed.reason) for failed in outcome.failed
+    }
