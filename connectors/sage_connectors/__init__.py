@@ -7,6 +7,7 @@ The stores ``sage_connectors.milvus`` and ``sage_connectors.influxdb`` are found
 from typing import TYPE_CHECKING, Any
 
 from sage_connectors.files import DecodeFile, Files, files
+from sage_connectors.files_sink import JsonFiles, ParquetFiles, files_sink
 from sage_connectors.formats import (
     Avro,
     CloudEvents,
@@ -18,6 +19,7 @@ from sage_connectors.formats import (
     Raw,
     Text,
 )
+from sage_connectors.generator import Generator, generator
 from sage_connectors.kafka import Kafka, kafka
 
 if TYPE_CHECKING:
@@ -31,13 +33,18 @@ __all__ = [
     "DecodeFile",
     "Fields",
     "Files",
+    "Generator",
     "HttpPool",
     "Json",
+    "JsonFiles",
     "Kafka",
+    "ParquetFiles",
     "Protobuf",
     "Raw",
     "Text",
     "files",
+    "files_sink",
+    "generator",
     "http_pool",
     "kafka",
 ]

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tenacity
@@ -18,11 +18,13 @@ from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.records import Record
 
 T = TypeVar("T")
-#: Key, value, and maybe headers and the timestamp in milliseconds.
+Headers = Mapping[str, bytes] | Sequence[tuple[str, bytes | None]] | None
+#: Key, value, and maybe headers, the timestamp in milliseconds and the partition.
 Message = (
     tuple[bytes | None, bytes | None]
-    | tuple[bytes | None, bytes | None, Mapping[str, bytes] | None]
-    | tuple[bytes | None, bytes | None, Mapping[str, bytes] | None, int | None]
+    | tuple[bytes | None, bytes | None, Headers]
+    | tuple[bytes | None, bytes | None, Headers, int | None]
+    | tuple[bytes | None, bytes | None, Headers, int | None, int | None]
 )
 RECORD_BYTES_MAX = 32 << 20
 #: kafka-python would wait up to 30 s before it looks for a broker that is back.
@@ -54,11 +56,10 @@ def feed(
         waiting: deque[Any] = deque()
         acknowledged = 0
         for message in messages:
-            key, value, headers, timestamp_ms = (*message, None, None)[:4]
-            pairs = list((headers or {}).items())
-            waiting.append(
-                producer.send(topic, value, key=key, headers=pairs, timestamp_ms=timestamp_ms)
-            )
+            key, value, headers, *more = (*message, None, None, None)[:5]
+            pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+            options = dict(zip(("timestamp_ms", "partition"), more, strict=True))
+            waiting.append(producer.send(topic, value, key=key, headers=list(pairs), **options))
             while len(waiting) >= IN_FLIGHT_MAX or (waiting and waiting[0].is_done):
                 waiting.popleft().get(timeout=120)
                 acknowledged += 1
@@ -82,8 +83,8 @@ def drain(
         ConfigError: there is no such topic.
         StoreUnavailable: the broker is away, or sent no data for ``timeout_s`` seconds.
     """
-    with _consumer(servers, read_committed) as consumer:
-        ends = consumer.end_offsets(_partitions(consumer, topic))
+    with open_consumer(servers, read_committed) as consumer:
+        ends = consumer.end_offsets(partitions_of(consumer, topic))
         consumer.assign(list(ends))
         consumer.seek_to_beginning()
         heard = time.monotonic()
@@ -112,8 +113,8 @@ def follow(topic: str, stop: threading.Event, servers: Brokers = "") -> Iterator
     seen: dict[int, int] = {}
     while not stop.is_set():
         try:
-            with _consumer(servers, read_committed=True) as consumer:
-                partitions = _partitions(consumer, topic)
+            with open_consumer(servers, read_committed=True) as consumer:
+                partitions = partitions_of(consumer, topic)
                 consumer.assign(partitions)
                 for partition in partitions:
                     consumer.seek(partition, seen.get(partition.partition, 0))
@@ -137,8 +138,8 @@ def end_offsets(
         ConfigError: there is no such topic.
         StoreUnavailable: the broker is away.
     """
-    with _consumer(servers, read_committed) as consumer:
-        found = consumer.end_offsets(_partitions(consumer, topic))
+    with open_consumer(servers, read_committed) as consumer:
+        found = consumer.end_offsets(partitions_of(consumer, topic))
         return {partition.partition: int(end) for partition, end in found.items()}
 
 
@@ -274,7 +275,8 @@ def _record(message: Any) -> Record:
     return Record(id_, message.value, timestamp_ms, message.key, headers, id_)
 
 
-def _consumer(servers: Brokers, read_committed: bool) -> Any:
+def open_consumer(servers: Brokers, read_committed: bool) -> Any:
+    """A consumer without a group, closed at the end of its block."""
     return client(
         "KafkaConsumer",
         servers,
@@ -286,7 +288,12 @@ def _consumer(servers: Brokers, read_committed: bool) -> Any:
     )
 
 
-def _partitions(consumer: Any, topic: str) -> list[Any]:
+def partitions_of(consumer: Any, topic: str) -> list[Any]:
+    """The partitions of the topic, by number.
+
+    Raises:
+        ConfigError: there is no such topic.
+    """
     found = consumer.partitions_for_topic(topic)
     if not found:
         raise ConfigError(f"Kafka: no topic {topic!r}; make it with ensure_topic({topic!r})")

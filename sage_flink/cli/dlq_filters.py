@@ -100,7 +100,7 @@ def topic_of(job: str, connection: str = "") -> TopicOfJob:
         return topic_of_pipeline(job)
     Kafka(job)  # a name that is no topic's belongs to no job either
     own = f"{job}{SUFFIX}"
-    servers = named_connection(connection, KafkaConnection) if connection else _servers()
+    servers = brokers_of(connection)
     known = topics(servers)
     if own not in known and job not in known:
         message = f"no dead letters of a job {job!r}, and no topic of this name"
@@ -159,6 +159,15 @@ def dead_letters_in(
         return read_dead_letters(
             place.topic, place.servers, chosen=chosen, values=values, on_progress=show_progress
         )
+
+
+def brokers_of(connection: str) -> "Brokers":
+    """The brokers of a named connection; without a name those of the stack.
+
+    Raises:
+        ConfigError: there is no such connection, or no Kafka is known.
+    """
+    return named_connection(connection, KafkaConnection) if connection else _servers()
 
 
 def _servers() -> str:

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import tenacity
 
@@ -62,7 +62,10 @@ class NativeFormat(Protocol):
 
 @runtime_checkable
 class Encodable(Protocol):
-    """The spec of a format that can be written."""
+    """The spec of a format that can be written.
+
+    One that has no message for a delete declares ``encodes_deletes = False``.
+    """
 
     def encoder(self, topic: str) -> Encoder:
         """The function from an upsert to the bytes of its message, made on the worker.
@@ -119,12 +122,19 @@ class Encode:
     message without a value.
     """
 
-    supports_deletes: ClassVar[bool] = True
-    encodes_deletes: ClassVar[bool] = True
-
     format: Encodable
     topic: str
     _encoder: Encoder | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def encodes_deletes(self) -> bool:
+        """Whether the format has a message for a delete; most have a tombstone."""
+        return getattr(self.format, "encodes_deletes", True) is True
+
+    @property
+    def supports_deletes(self) -> bool:
+        """Whether deletes are handed to this function."""
+        return self.encodes_deletes
 
     def prepare(self) -> None:
         """Make the encoder once where the job is submitted, so that a schema is registered there.

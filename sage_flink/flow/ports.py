@@ -152,8 +152,20 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """A source whose records are due at a steady rate; in process the reader makes the pauses."""
+
+    @property
+    def per_s(self) -> float:
+        """Records a second; 0 is as fast as they are taken."""
+
+
+@runtime_checkable
 class FlinkSource(Protocol):
-    """A source that Flink reads natively, with offsets in its checkpoints."""
+    """A source that Flink reads natively, with offsets in its checkpoints.
+
+    One that only so many subtasks may read declares ``parallelism``.
+    """
 
     def flink_source(self, jvm: Any) -> Any:
         """The Java ``Source<byte[]>`` of encoded records."""

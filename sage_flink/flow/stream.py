@@ -29,6 +29,7 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
+from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -58,6 +59,35 @@ class Stream:
     def filter(self, name: str, function: Callable[[Record], bool]) -> "Stream":
         """The records for which ``function`` returns true."""
         return self.flat_map(name, Filter(function))
+
+    def split(
+        self,
+        name: str,
+        predicates: Mapping[str, Callable[[Record], bool]],
+        *,
+        rest: str | None = None,
+    ) -> "dict[str, Stream]":
+        """A stream for each predicate: a record goes into that of the first one that is true.
+
+        A record for which none is true goes into the stream called ``rest``; without ``rest`` it
+        is dropped. Each stream is a filter, the step ``name.branch``, which asks the predicates
+        before its own too: they have to depend on the record alone. A record at which one raises
+        is a dead letter of that one's step. A delete goes into every stream.
+
+        >>> from sage_flink.flow.lists import ListSource
+        >>> numbers = read("in", ListSource(()))
+        >>> split = numbers.split("size", {"big": lambda r: r.value > 9}, rest="small")
+        >>> {branch: stream.name for branch, stream in split.items()}
+        {'big': 'size.big', 'small': 'size.small'}
+
+        Raises:
+            PipelineError: there is no predicate, or one cannot be used.
+        """
+        found = branches(name, predicates, rest)
+        return {
+            branch: self.filter(f"{name}.{branch}", predicate)
+            for branch, predicate in found.items()
+        }
 
     def call(
         self,

@@ -20,12 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from aiohttp import web
 from delete_shapes import SHAPED_LIKE_DELETES
 from redis_server import redis_server
 
-from sage_connectors import files, http_pool
+from sage_connectors import ParquetFiles, files, files_sink, generator, http_pool
 from sage_flink.common import Record
 from sage_flink.db import Collection, VectorStore, collection
 from sage_flink.db import memory as vectors_in_memory
@@ -69,7 +70,15 @@ def files_source(tmp_path: Path) -> Source:
     return files(tmp_path)
 
 
-SOURCES = [pytest.param(list_source, id="list"), pytest.param(files_source, id="files")]
+def generator_source(tmp_path: Path) -> Source:
+    return generator(5, per_s=10, out_of_order_s=1.0)
+
+
+SOURCES = [
+    pytest.param(list_source, id="list"),
+    pytest.param(files_source, id="files"),
+    pytest.param(generator_source, id="generator"),
+]
 
 
 @pytest.fixture(params=SOURCES)
@@ -145,8 +154,21 @@ def kept_in_list(tmp_path: Path) -> Iterator[SinkCase]:
     yield SinkCase(sink, lambda n: {"n": n}, lambda: len(sink.rows))
 
 
+@contextmanager
+def parquet_in(tmp_path: Path) -> Iterator[SinkCase]:
+    """A record in two batches is in two files: rows are counted by id."""
+    sink = files_sink(tmp_path, format="parquet")
+
+    def count() -> int:
+        return pandas.read_parquet(tmp_path).id.nunique() if any(tmp_path.iterdir()) else 0
+
+    assert isinstance(sink, ParquetFiles)
+    yield SinkCase(sink, lambda n: {"n": n}, count, (float("nan"), {(1, 2): "x"}))
+
+
 SINKS = [
     pytest.param(kept_in_list, id="list"),
+    pytest.param(parquet_in, id="parquet"),
     pytest.param(partial(rows_into, "memory"), id="vectors-memory"),
     pytest.param(partial(rows_into, "milvus"), id="vectors-milvus", marks=SERVICE),
     pytest.param(partial(points_into, "memory"), id="points-memory"),

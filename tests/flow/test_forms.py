@@ -79,7 +79,7 @@ def test_a_python_function_cannot_be_written_in_yaml():
         ("steps: [{read: x}]", "step 'x': needs `from:`"),
         (
             "steps: [{read: x, from: {rm: {}}}]",
-            "step 'x': `from:` does not know 'rm'; use one of: files, kafka$",
+            "step 'x': `from:` does not know 'rm'; use one of: files, generator, kafka$",
         ),
         ("steps: [{read: x, from: {kafka: {topics: a}}}]", "step 'x': unknown field 'topics'"),
         ("steps: [{read: x, from: {kafka: {topic: 3}}}]", "step 'x': topic must be text, got 3$"),
@@ -92,7 +92,7 @@ def test_a_python_function_cannot_be_written_in_yaml():
         ),
         (
             "steps: [{read: x, from: {chunk: {tokens_max: 9, overlap: 0}}}]",
-            "step 'x': chunk is for `flat_map:`, not for `read:`; use one of: files, kafka$",
+            "step 'x': chunk is for `flat_map:`, not for `read:`; use one of: files, generator, kafka$",
         ),
         (
             "steps: [{read: x, from: {collection: {name: c, dim: 2}}}]",

@@ -213,6 +213,8 @@ class _Compiler:
             j_source = source.flink_source(jvm)
             watermarks = source_watermarks(self.graph)._j_watermark_strategy
             j_stream = j_env.fromSource(j_source, watermarks, node.name, j_bytes)
+            if hasattr(source, "parallelism"):
+                j_stream.setParallelism(source.parallelism)
             return DataStream(j_stream).uid(node.name)
         rows = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
         for record in source_records(node):

@@ -1,8 +1,9 @@
 """Runs a graph in this process.
 
-Bounded: a run ends when its sources end. FailedRecord records are returned in the outcome, and the
-graph's dead-letter sink is not used; a batch is complete by count, or at the end, whatever its
-bytes and age. A crash loses everything in flight; the Flink target is the durable one.
+A run ends when its sources end, or when its task is cancelled. FailedRecord records are returned in
+the outcome, and the graph's dead-letter sink is not used; a batch is complete by count, or at the
+end, whatever its bytes and age. A crash loses everything in flight; the Flink target is the durable
+one.
 """
 
 import asyncio
@@ -31,12 +32,13 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
+from sage_flink.flow.local.arrivals import arrivals
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
-from sage_flink.flow.steps import catch_failure, flat_map, source_records
+from sage_flink.flow.steps import catch_failure, flat_map
 from sage_flink.flow.writes import write_all
 
 T = TypeVar("T")
@@ -150,7 +152,7 @@ class _Run:
             async with asyncio.TaskGroup() as self.tasks:
                 for node in self.graph.nodes:
                     if isinstance(node, Read) and isinstance(node.source, Source):
-                        for record in source_records(node):
+                        async for record in arrivals(node):
                             await self.emit(node, record)
                         await self.advance(node, END_MS)
             for name in list(self.pending):
