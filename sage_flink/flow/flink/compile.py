@@ -18,7 +18,7 @@ graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink
 """
 
 import json
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
@@ -43,11 +43,12 @@ from sage_flink.flow.graph import (
     Graph,
     Node,
     Read,
+    StatefulNode,
     Union,
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import EventTime, Late
 from sage_flink.flow.stateful.windows import milliseconds
 from sage_flink.flow.steps import source_records
 
@@ -150,10 +151,8 @@ class _Compiler:
                     self._python(upstream, name, WriteStep(name, sink))
             case Late():
                 self.streams[node.name] = self.late[node.input]
-            case EventTime() | KeyBy() | Window() | Deduplicate():
-                self._stateful(node)
             case _:
-                assert_never(node)
+                self._stateful(node)
 
     def _has_native_source(self, node: Node) -> bool:
         """Whether watermarks of a source of Flink arrive at the step."""
@@ -162,18 +161,10 @@ class _Compiler:
         before = [self.graph.by_name[name] for name in node.inputs]
         return not isinstance(node, EventTime) and all(map(self._has_native_source, before))
 
-    def _stateful(self, node: EventTime | KeyBy | Window | Deduplicate) -> None:
-        stream, made = self._stream(node.input), self.stateful
-        match node:
-            case EventTime():
-                has_watermarks = self._has_native_source(self.graph.by_name[node.input])
-                step = made.event_time(node, stream, source_has_watermarks=has_watermarks)
-            case KeyBy():
-                step = made.key_by(node, stream)
-            case Window():
-                step = made.window(node, stream)
-            case Deduplicate():
-                step = made.deduplicate(node, stream)
+    def _stateful(self, node: StatefulNode) -> None:
+        has_watermarks = all(self._has_native_source(self.graph.by_name[n]) for n in node.inputs)
+        stream = self._stream(node.input)
+        step = self.stateful.add(node, stream, source_has_watermarks=has_watermarks)
         self.streams[node.name] = step.out
         self.failed += step.failed
         if step.late is not None:
