@@ -10,7 +10,7 @@ from sage_flink.platform.job_accounting import job_balance
 from sage_flink.platform.job_failures import JobFailure, newest_failure
 from sage_flink.platform.record_accounting import Balance
 
-COLUMNS = ("read", "emitted", "written", "dead_lettered", "in_flight")
+COLUMNS = ("read", "emitted", "written", "dead_lettered", "dropped", "in_flight")
 
 
 def show(rest: FlinkRest, name: str, *, wait_s: float, as_json: bool) -> None:

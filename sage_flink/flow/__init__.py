@@ -34,6 +34,7 @@ from sage_flink.flow.stateful.aggregates import (
     Sum,
     Top,
 )
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
 from sage_flink.flow.stream import Stream, pipeline, read, union
@@ -49,6 +50,7 @@ __all__ = [
     "BatchLimits",
     "Batching",
     "Call",
+    "ChangesOnly",
     "Collect",
     "Count",
     "CountDistinct",
@@ -69,6 +71,7 @@ __all__ = [
     "Outcome",
     "Pool",
     "Quantile",
+    "RateLimit",
     "Read",
     "Refusal",
     "Reply",

@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 
 Target = Literal["flink", "local"]
@@ -76,6 +77,8 @@ def _shape(graph: Graph) -> Iterator[str]:
                 yield f"step {node.name!r}: reads from {name!r}, which is not an earlier step"
         seen.add(node.name)
         yield from _ends(graph, node)
+        if isinstance(node, Window | RateLimit) and not _has_event_time(graph, node):
+            yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
 
 
 def _dead_letters_apart(graph: Graph) -> Iterator[str]:
@@ -114,9 +117,17 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
         case Window():
             if all(isinstance(user, Late) for user in users):
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
-            if not _has_event_time(graph, node):
-                yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
-        case Read() | FlatMap() | Call() | Union() | EventTime() | KeyBy() | Deduplicate():
+        case (
+            Read()
+            | FlatMap()
+            | Call()
+            | Union()
+            | EventTime()
+            | KeyBy()
+            | Deduplicate()
+            | ChangesOnly()
+            | RateLimit()
+        ):
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case _:

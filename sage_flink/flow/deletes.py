@@ -27,6 +27,7 @@ from sage_flink.flow.ports import (
     encodes_deletes,
     supports_deletes,
 )
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Window
 
 
@@ -34,7 +35,7 @@ def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Window | Deduplicate):
+        if isinstance(node, Window | Deduplicate | ChangesOnly | RateLimit):
             for emitter in emitters.get(node.input, ())[:1]:
                 yield (
                     f"step {node.name!r}: takes no deletes, and step {emitter!r} emits them; put "

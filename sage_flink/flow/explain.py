@@ -27,11 +27,14 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
 
 Form = Literal["text", "mermaid"]
+#: Steps that may refuse a record.
+DEAD_LETTERING = FlatMap | Call | EventTime | KeyBy | Window | ChangesOnly | RateLimit
 #: How much of one argument a drawing shows.
 CHARS_MAX = 40
 #: Width of the column of verbs, where no longer verb is used.
@@ -75,9 +78,7 @@ def _mermaid(graph: Graph) -> str:
     if graph.dead_letters is not None:
         rows.append(f'  failed[("{DEAD_LETTERS}: {_escape(_label(graph.dead_letters))}")]')
         rows += [
-            f"  {numbers[n.name]} -.-> failed"
-            for n in graph.nodes
-            if isinstance(n, FlatMap | Call | EventTime | KeyBy | Window)
+            f"  {numbers[n.name]} -.-> failed" for n in graph.nodes if isinstance(n, DEAD_LETTERING)
         ]
     return "\n".join(rows)
 
@@ -114,6 +115,12 @@ def _details(graph: Graph, node: Node) -> str:
             return _window(graph, node)
         case Deduplicate():
             return f"by {node.by}, within {node.within_s:g} s"
+        case ChangesOnly():
+            after = "" if node.ttl_s is None else f", or after {node.ttl_s:g} s"
+            return f"changes of {node.field or 'the value'}{after}"
+        case RateLimit():
+            over = {"drop": "dropped", "dead_letter": "dead letters"}[node.over]
+            return f"{node.records_max} a key in {node.per_s:g} s; others: {over}"
         case _:
             assert_never(node)
 

@@ -25,7 +25,11 @@ from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
+
+#: A replay is a job of its own, so these begin without the state of the job.
+OF_STATE = ChangesOnly | RateLimit
 
 
 class Skipped(NamedTuple):
@@ -98,21 +102,27 @@ def _together(one: object, other: object) -> bool:
     return one.topics_sink() == other.topics_sink()
 
 
-def _windows_behind(graph: Graph, step: str) -> list[str]:
-    """The window steps that the records of ``step`` reach, itself included."""
+def _state_behind(graph: Graph, step: str) -> list[Node]:
+    """The steps with state that the records of ``step`` reach, itself included."""
     reached = {step}
     for node in graph.nodes:
         if reached & {*node.inputs}:
             reached.add(node.name)
-    return [node.name for node in graph.nodes if isinstance(node, Window) and node.name in reached]
+    return [n for n in graph.nodes if n.name in reached and isinstance(n, Window | OF_STATE)]
 
 
 def _entry(graph: Graph, step: str) -> str:
     """The step at which what ``step`` refused comes in: itself, or the batch before a sink."""
-    if windows := _windows_behind(graph, step):
+    for node in _state_behind(graph, step)[:1]:
+        if isinstance(node, Window):
+            raise Rejected(
+                f"behind step {step!r} the windows of {node.name!r} would be replaced by ones of "
+                "this record alone; feed it to the source again while its windows are open "
+                "(lateness_s)"
+            )
         raise Rejected(
-            f"behind step {step!r} the windows of {windows[0]!r} would be replaced by ones of this "
-            "record alone; feed it to the source again while its windows are open (lateness_s)"
+            f"behind step {step!r} the step {node.name!r} would not have the state that the job "
+            "has; feed it to the source again"
         )
     match graph.by_name.get(step):
         case FlatMap() | Call() | EventTime() | KeyBy():

@@ -31,6 +31,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.times import Unit
@@ -146,7 +147,8 @@ class Stream:
     ) -> "Stream":
         """Aggregates of each key and window, by default the count of records.
 
-        See :class:`~sage_flink.flow.Window`.
+        See :class:`~sage_flink.flow.Window`. The sessions of each key with their records are
+        ``window(name, Session(gap_s), {"events": Collect()})``.
         """
         given = {"count": Count()} if aggregates is None else aggregates
         return self._then(Window(name, self.name, windows, given, lateness_s, late))
@@ -160,6 +162,21 @@ class Stream:
     ) -> "Stream":
         """The first record of each id or key; see :class:`~sage_flink.flow.Deduplicate`."""
         return self._then(Deduplicate(name, self.name, within_s, by))
+
+    def changes_only(self, name: str, field: str = "", *, ttl_s: float | None = None) -> "Stream":
+        """The records whose value, or field, is new; see :class:`~sage_flink.flow.ChangesOnly`."""
+        return self._then(ChangesOnly(name, self.name, field, ttl_s))
+
+    def rate_limit(
+        self,
+        name: str,
+        *,
+        records_max: int,
+        per_s: float,
+        over: Literal["drop", "dead_letter"] = "drop",
+    ) -> "Stream":
+        """At most so many records a key and time; see :class:`~sage_flink.flow.RateLimit`."""
+        return self._then(RateLimit(name, self.name, records_max, per_s, over))
 
     def batch(self, name: str, *, items_max: int, bytes_max: int, linger_s: float) -> "Stream":
         """Micro-batches for the sink that follows."""

@@ -56,6 +56,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import (
     check_fields,
@@ -79,6 +80,8 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "window": (Window, "", ""),
     "late": (Late, "", ""),
     "deduplicate": (Deduplicate, "", ""),
+    "changes_only": (ChangesOnly, "", ""),
+    "rate_limit": (RateLimit, "", ""),
     "write": (Write, "into", "sink"),
 }
 #: Verbs with a wrapper around the function of the FlatMap.

@@ -1,9 +1,10 @@
 """Record accounting of a job: what each step counted, and whether the counts are balanced. Pure.
 
 Three laws. An edge: a step has read what the step before it has emitted. A step: what it has read
-it has emitted, written, dead-lettered, or holds in its state. The dead letters: as many as the
-steps have refused. Only calls without a result and records that wait in a batch are in flight:
-counts are taken where a checkpoint barrier cuts the stream, and no other step holds a record there.
+it has emitted, written, dead-lettered, dropped, or holds in its state. The dead letters: as many
+as the steps have refused. Only calls without a result and records that wait in a batch are in
+flight: counts are taken where a checkpoint barrier cuts the stream, and no other step holds a
+record there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ Kind = Literal[
     "window",
     "late",
     "deduplicate",
+    "changes_only",
+    "rate_limit",
     "dead_letters",
 ]
 
@@ -41,7 +44,9 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     "key_by": ("read", "emitted", "dead_lettered"),
     "window": ("read", "emitted", "late", "dead_lettered"),
     "late": ("read", "emitted"),
-    "deduplicate": ("read", "emitted"),
+    "deduplicate": ("read", "emitted", "dropped"),
+    "changes_only": ("read", "emitted", "dropped", "dead_lettered"),
+    "rate_limit": ("read", "emitted", "dropped", "dead_lettered"),
     "dead_letters": ("read", "written"),
 }
 
@@ -73,6 +78,7 @@ class StepCounts:
     emitted: int | None = None
     written: int | None = None
     dead_lettered: int | None = None
+    dropped: int | None = None
     in_flight: int | None = None
 
 
@@ -178,6 +184,7 @@ def _row(graph: _CountedGraph, step: CountedStep) -> StepCounts:
         emitted=counts.get("emitted"),
         written=counts.get("written"),
         dead_lettered=counts.get("dead_lettered"),
+        dropped=counts.get("dropped"),
         in_flight=graph.in_flight(step),
     )
 
@@ -210,13 +217,14 @@ def _step_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
     in_flight = graph.in_flight(step) or 0
     if in_flight < 0:
         yield f"{step.name}: {-in_flight:,} more left the step than entered it"
-    if step.kind in ("flat_map", "batch", "union", "window", "deduplicate"):
+    if step.kind in ("flat_map", "batch", "union", "window"):
         return
     out = "emitted" if "emitted" in COUNTERS[step.kind] else "written"
     read, done = graph.count(step, "read"), graph.count(step, out)
-    dead = graph.count(step, "dead_lettered")
-    if off := read - done - dead - in_flight:
+    dead, dropped = graph.count(step, "dead_lettered"), graph.count(step, "dropped")
+    if off := read - done - dead - dropped - in_flight:
         counts = f"{done:,} {out} + {dead:,} dead-lettered"
+        counts += f" + {dropped:,} dropped" * (dropped > 0)
         counts += f" + {in_flight:,} in flight" * (in_flight > 0)
         yield f"{step.name}: {read:,} read, {counts} ({_missing(off)})"
 

@@ -95,7 +95,7 @@ def test_balanced_counts_are_a_table_and_exit_status_0(cluster):
     lines = [" ".join(line.split()) for line in done.output.splitlines()]
     assert done.exit_code == 0
     assert lines == [
-        "step read emitted written dead lettered in flight",
+        "step read emitted written dead lettered dropped in flight",
         "in 1,200 1,200",
         "ask 1,200 1,190 10 0",
         "out 1,190 1,190 0",

@@ -25,6 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
@@ -94,5 +95,9 @@ def _kind(node: Node) -> Kind:
             return "late"
         case Deduplicate():
             return "deduplicate"
+        case ChangesOnly():
+            return "changes_only"
+        case RateLimit():
+            return "rate_limit"
         case _:
             assert_never(node)

@@ -18,7 +18,7 @@ graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink
 """
 
 import json
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
@@ -43,11 +43,12 @@ from sage_flink.flow.graph import (
     Graph,
     Node,
     Read,
+    StatefulNode,
     Union,
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import Late
 from sage_flink.flow.steps import source_records
 from sage_flink.platform.record_accounting import counter_name
 
@@ -152,10 +153,8 @@ class _Compiler:
                     self._python(upstream, name, WriteStep(name, sink))
             case Late():
                 self.streams[node.name] = self.late[node.input]
-            case EventTime() | KeyBy() | Window() | Deduplicate():
-                self._stateful(node)
             case _:
-                assert_never(node)
+                self._stateful(node)
 
     def _decoded(self, node: FlatMap) -> DataStream:
         """Messages decoded in the JVM; those that it cannot decode take the step in Python."""
@@ -165,17 +164,8 @@ class _Compiler:
         self.open_stages[node.name] = _OpenStage(rest, (FlatMapStep(node),))
         return counted.union(self._stream(node.name))
 
-    def _stateful(self, node: EventTime | KeyBy | Window | Deduplicate) -> None:
-        stream, made = self._stream(node.input), self.stateful
-        match node:
-            case EventTime():
-                step = made.event_time(node, stream)
-            case KeyBy():
-                step = made.key_by(node, stream)
-            case Window():
-                step = made.window(node, stream)
-            case Deduplicate():
-                step = made.deduplicate(node, stream)
+    def _stateful(self, node: StatefulNode) -> None:
+        step = self.stateful.add(node, self._stream(node.input))
         self.streams[node.name] = step.out
         self.failed += step.failed
         if step.late is not None:

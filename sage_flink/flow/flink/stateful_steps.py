@@ -1,7 +1,7 @@
 """Event time, keys, windows and state on Flink: native operators, and their record counters."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream
@@ -10,9 +10,10 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import FAILED
-from sage_flink.flow.graph import Graph, Node, Read
+from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.ports import FlinkSource
 from sage_flink.flow.stateful.aggregates import in_json
+from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
 from sage_flink.platform.record_accounting import counter_name
@@ -31,6 +32,26 @@ class StatefulCompiler:
 
     def __init__(self, graph: Graph, accounting: RecordAccounting, job: str, run: str) -> None:
         self.graph, self.accounting, self.job, self.run = graph, accounting, job, run
+
+    def add(self, node: StatefulNode, stream: DataStream) -> Compiled:
+        """The operators of ``node`` on ``stream``."""
+        match node:
+            case EventTime():
+                return self.event_time(node, stream)
+            case KeyBy():
+                return self.key_by(node, stream)
+            case Window():
+                return self.window(node, stream)
+            case Deduplicate():
+                return self.deduplicate(node, stream)
+            case ChangesOnly():
+                return self.changes_only(node, stream)
+            case RateLimit():
+                return self.rate_limit(node, stream)
+            case Late():
+                raise AssertionError("it is an output of its window step")
+            case _:
+                assert_never(node)
 
     def event_time(self, node: EventTime, stream: DataStream) -> Compiled:
         """Java operator that makes watermarks; its state is the time of each partition."""
@@ -60,6 +81,27 @@ class StatefulCompiler:
         within_ms = milliseconds(node.within_s)
         out = DataStream(native.wire(read._j_data_stream, node.name, node.by, within_ms))
         return Compiled(self._count(out, node.name, counter_name(node.name, "emitted")))
+
+    def changes_only(self, node: ChangesOnly, stream: DataStream) -> Compiled:
+        """Java function with the last value of each key."""
+        ttl_ms = 0 if node.ttl_s is None else milliseconds(node.ttl_s)
+        native = get_gateway().jvm.org.sage.flink.keyed.ChangesOnlyFunction
+        return self._keyed(node.name, stream, native, node.field, ttl_ms)
+
+    def rate_limit(self, node: RateLimit, stream: DataStream) -> Compiled:
+        """Java function with the counts of each key's windows."""
+        refuses = node.over == "dead_letter"
+        reasons = (node.reason, RATE_LATE) if refuses else (None, None)
+        native = get_gateway().jvm.org.sage.flink.keyed.RateLimitFunction
+        size_ms = milliseconds(node.per_s)
+        return self._keyed(node.name, stream, native, node.records_max, size_ms, *reasons)
+
+    def _keyed(self, name: str, stream: DataStream, native: Any, *settings: Any) -> Compiled:
+        """A Java function that counts in its output what it drops and refuses."""
+        read = self._count(stream, f"{name}.input", counter_name(name, "read"))
+        out = native.wire(read._j_data_stream, name, self.job, self.run, *settings)
+        emitted = self._count(DataStream(out), name, counter_name(name, "emitted"))
+        return Compiled(emitted, (_failed(out),))
 
     def window(self, node: Window, stream: DataStream) -> Compiled:
         """Flink's window operator, behind an operator that refuses what it cannot take."""

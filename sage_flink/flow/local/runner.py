@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import FailedRecord, Record
@@ -36,7 +36,8 @@ from sage_flink.flow.local.arrivals import arrivals
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
-from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.keyed_nodes import RateLimit
+from sage_flink.flow.stateful.nodes import LATE, EventTime, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map
 from sage_flink.flow.writes import write_all
@@ -183,8 +184,6 @@ class _Run:
                 self.last[node.name] = done
                 turn = before if node.ordered else None
                 self.start(node, self.call(node, record, turn, done))
-            case EventTime() | KeyBy() | Window() | Late() | Deduplicate():
-                await self.stateful(node, record)
             case Batch():
                 batch = self.pending.setdefault(node.name, [])
                 batch.append(record)
@@ -197,7 +196,7 @@ class _Run:
             case Read():
                 raise AssertionError("a source has no input")
             case _:
-                assert_never(node)
+                await self.stateful(node, record)
 
     async def stateful(self, node: StatefulNode, record: Record) -> None:
         for made in self.state.process(node, record):
@@ -230,6 +229,9 @@ class _Run:
                 case Window():
                     for result in self.state.windows[user.name].advance(watermark_ms):
                         await self.emit(user, result)
+                    await self.advance(user, watermark_ms)
+                case RateLimit():
+                    self.state.passed[user.name].advance(watermark_ms)
                     await self.advance(user, watermark_ms)
                 case Call():
                     earlier = frozenset(self.in_flight[user.name])

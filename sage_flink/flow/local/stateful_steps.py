@@ -11,7 +11,9 @@ from sage_flink.common.errors import Rejected
 from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.graph import Graph, StatefulNode
 from sage_flink.flow.stateful.fields import read_field
-from sage_flink.flow.stateful.keys import keyed_by_field
+from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
+from sage_flink.flow.stateful.keys import key_flaw, keyed_by_field
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.times import field_ms, own_ms
 from sage_flink.flow.stateful.watermarks import Watermarks
@@ -36,6 +38,8 @@ class StatefulSteps:
             if isinstance(n, EventTime)
         }
         self.seen: dict[str, dict[str | bytes, float]] = {}
+        self.last = {n.name: LastValues(n) for n in graph.nodes if isinstance(n, ChangesOnly)}
+        self.passed = {n.name: PassedRecords(n) for n in graph.nodes if isinstance(n, RateLimit)}
 
     def process(
         self, node: StatefulNode, record: Record
@@ -60,6 +64,8 @@ class StatefulSteps:
                     yield FailedRecord(record, node.name, str(flaw))
             case Window():
                 yield from self._windowed(node, record)
+            case ChangesOnly() | RateLimit():
+                yield from self._keyed(node, record)
 
     def watermark_ms(self, node: EventTime, record: Record) -> int | None:
         """The watermark behind a record that has its time; None where it did not advance."""
@@ -76,6 +82,20 @@ class StatefulSteps:
             yield from results
         else:
             yield LateRecord(record)
+
+    def _keyed(
+        self, node: ChangesOnly | RateLimit, record: Record
+    ) -> Iterator[Record | FailedRecord]:
+        if flaw := key_flaw(record):
+            yield FailedRecord(record, node.name, flaw)
+        elif isinstance(node, ChangesOnly):
+            if self.last[node.name].is_change(record, time.monotonic()):
+                yield record
+        elif (found := self.passed[node.name].add(record)) == "passes":
+            yield record
+        elif node.over == "dead_letter":
+            reason = node.reason if found == "over" else RATE_LATE
+            yield FailedRecord(record, node.name, reason)
 
     def _timed(self, node: EventTime, record: Record) -> Record:
         ms = self._field_ms(node, record) if node.field else own_ms(record.timestamp_ms)

@@ -2,6 +2,7 @@ package org.sage.flink.keyed;
 
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.state.StateTtlConfig;
 import org.apache.flink.api.common.state.ValueState;
@@ -13,22 +14,25 @@ import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.util.Collector;
+import org.sage.flink.wire.CounterDelta;
 import org.sage.flink.wire.RecordFields;
 
 /**
- * The first record of each id, or of each key, within a time; the others are dropped. A record without
- * a key is nobody's duplicate.
+ * The first record of each id, or of each key, within a time; the others are dropped, and counted by
+ * counter deltas in the output. A record without a key is nobody's duplicate.
  */
 public final class DeduplicateFunction extends KeyedProcessFunction<String, byte[], byte[]> {
 
     private static final long serialVersionUID = 1L;
 
     private final long withinMs;
+    private final byte[] dropped;
 
     private transient ValueState<Boolean> seen;
 
-    DeduplicateFunction(long withinMs) {
+    DeduplicateFunction(String step, long withinMs) {
         this.withinMs = withinMs;
+        dropped = CounterDelta.encode(Map.of(step + ".dropped", 1L));
     }
 
     /** Appends this function to the stream, with the step's name as its uid. */
@@ -37,7 +41,7 @@ public final class DeduplicateFunction extends KeyedProcessFunction<String, byte
         KeySelector<byte[], String> selector = by.equals("key") ? new KeyOrId() : new Id();
         return in.keyBy(selector, Types.STRING)
                 .process(
-                        new DeduplicateFunction(withinMs),
+                        new DeduplicateFunction(step, withinMs),
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                 .name(step)
                 .uid(step);
@@ -59,6 +63,8 @@ public final class DeduplicateFunction extends KeyedProcessFunction<String, byte
         if (seen.value() == null) {
             seen.update(true);
             out.collect(record);
+        } else {
+            out.collect(dropped);
         }
     }
 

@@ -85,7 +85,7 @@ public final class Keys {
         }
     }
 
-    /** Selects Flink's key of a wire record that has one. */
+    /** Selects Flink's key of a wire record; that of a record without a key is empty. */
     public static final class OfRecord implements KeySelector<byte[], String> {
 
         private static final long serialVersionUID = 1L;
@@ -97,7 +97,8 @@ public final class Keys {
             if (fields == null) {
                 fields = new RecordFields(List.of());
             }
-            return text(fields.read(record).key());
+            byte[] key = fields.read(record).key();
+            return key == null ? "" : text(key);
         }
     }
 }
