@@ -34,6 +34,7 @@ from sage_flink.flow.stateful.aggregates import (
     Sum,
     Top,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
 from sage_flink.flow.stream import Stream, pipeline, read, union
@@ -58,6 +59,7 @@ __all__ = [
     "FlatMap",
     "FlinkOptions",
     "Graph",
+    "Join",
     "KeyBy",
     "Last",
     "Late",

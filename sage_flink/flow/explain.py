@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
@@ -77,7 +78,7 @@ def _mermaid(graph: Graph) -> str:
         rows += [
             f"  {numbers[n.name]} -.-> failed"
             for n in graph.nodes
-            if isinstance(n, FlatMap | Call | EventTime | KeyBy | Window)
+            if isinstance(n, FlatMap | Call | EventTime | KeyBy | Window | Join)
         ]
     return "\n".join(rows)
 
@@ -112,6 +113,8 @@ def _details(graph: Graph, node: Node) -> str:
             return node.field
         case Window():
             return _window(graph, node)
+        case Join():
+            return _join(graph, node)
         case Deduplicate():
             return f"by {node.by}, within {node.within_s:g} s"
         case _:
@@ -120,10 +123,19 @@ def _details(graph: Graph, node: Node) -> str:
 
 def _window(graph: Graph, node: Window) -> str:
     results = ", ".join(f"{name}={_label(spec)}" for name, spec in node.aggregates.items())
-    late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
-    to = f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
     after = f" after {node.lateness_s:g} s" if node.lateness_s else ""
-    return f"{_label(node.windows)}; {results}; late records{after}: {to}"
+    return f"{_label(node.windows)}; {results}; late records{after}: {_late(graph, node)}"
+
+
+def _join(graph: Graph, node: Join) -> str:
+    before_s, after_s = node.within_s
+    within = f"{node.right} from {before_s:g} s before {node.left} to {after_s:g} s after it"
+    return f"{node.how}; {within}; late records: {_late(graph, node)}"
+
+
+def _late(graph: Graph, node: Window | Join) -> str:
+    late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
+    return f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
 
 
 def _label(thing: Any) -> str:

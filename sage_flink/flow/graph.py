@@ -26,6 +26,7 @@ from sage_flink.flow.ports import (
     Sink,
     Source,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
 from sage_flink.flow.step_names import check_name
@@ -179,7 +180,7 @@ class Write:
 
 
 #: Steps of event time, keys and state.
-StatefulNode = EventTime | KeyBy | Window | Late | Deduplicate
+StatefulNode = EventTime | KeyBy | Window | Late | Deduplicate | Join
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 
 

@@ -25,6 +25,7 @@ from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
 
 
@@ -98,22 +99,29 @@ def _together(one: object, other: object) -> bool:
     return one.topics_sink() == other.topics_sink()
 
 
-def _windows_behind(graph: Graph, step: str) -> list[str]:
-    """The window steps that the records of ``step`` reach, itself included."""
+def _windows_behind(graph: Graph, step: str) -> list[Window | Join]:
+    """The windows and joins that the records of ``step`` reach, itself included."""
     reached = {step}
     for node in graph.nodes:
         if reached & {*node.inputs}:
             reached.add(node.name)
-    return [node.name for node in graph.nodes if isinstance(node, Window) and node.name in reached]
+    behind = (node for node in graph.nodes if node.name in reached)
+    return [node for node in behind if isinstance(node, Window | Join)]
 
 
 def _entry(graph: Graph, step: str) -> str:
     """The step at which what ``step`` refused comes in: itself, or the batch before a sink."""
-    if windows := _windows_behind(graph, step):
-        raise Rejected(
-            f"behind step {step!r} the windows of {windows[0]!r} would be replaced by ones of this "
-            "record alone; feed it to the source again while its windows are open (lateness_s)"
-        )
+    match _windows_behind(graph, step):
+        case [Window(name=name), *_]:
+            raise Rejected(
+                f"behind step {step!r} the windows of {name!r} would be replaced by ones of this "
+                "record alone; feed it to the source again while its windows are open (lateness_s)"
+            )
+        case [Join(name=name), *_]:
+            raise Rejected(
+                f"behind step {step!r} the join {name!r} would have no record for this one to "
+                "meet; feed it to the source again while its interval is open (within_s)"
+            )
     match graph.by_name.get(step):
         case FlatMap() | Call() | EventTime() | KeyBy():
             return step
@@ -166,7 +174,7 @@ def _with_inputs(node: Node, inputs: tuple[str, ...], union: str) -> list[Node]:
     """The step reading from ``inputs``, through a ``union`` where it can read from one only."""
     if isinstance(node, Union):
         return [replace(node, inputs=inputs)]
-    assert not isinstance(node, Read)
+    assert not isinstance(node, Read | Join)  # nothing is replayed through a join
     if len(inputs) == 1:
         return [replace(node, input=inputs[0])]
     both = Union(union, inputs)

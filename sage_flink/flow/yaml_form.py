@@ -56,6 +56,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import (
     check_fields,
@@ -78,6 +79,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "key_by": (KeyBy, "", ""),
     "window": (Window, "", ""),
     "late": (Late, "", ""),
+    "join": (Join, "", ""),
     "deduplicate": (Deduplicate, "", ""),
     "write": (Write, "into", "sink"),
 }

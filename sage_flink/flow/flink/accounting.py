@@ -25,6 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
@@ -94,5 +95,7 @@ def _kind(node: Node) -> Kind:
             return "late"
         case Deduplicate():
             return "deduplicate"
+        case Join():
+            return "join"
         case _:
             assert_never(node)

@@ -47,6 +47,7 @@ from sage_flink.flow.graph import (
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import milliseconds
 from sage_flink.flow.steps import source_records
@@ -95,7 +96,7 @@ class _Compiler:
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
-        self.late: dict[str, DataStream] = {}  # by the name of the window step
+        self.late: dict[str, DataStream] = {}  # by the name of the window or join
         self.accounting = RecordAccounting(graph)
         self.stateful = StatefulCompiler(graph, self.accounting, job, self.run)
 
@@ -150,7 +151,7 @@ class _Compiler:
                     self._python(upstream, name, WriteStep(name, sink))
             case Late():
                 self.streams[node.name] = self.late[node.input]
-            case EventTime() | KeyBy() | Window() | Deduplicate():
+            case EventTime() | KeyBy() | Window() | Deduplicate() | Join():
                 self._stateful(node)
             case _:
                 assert_never(node)
@@ -162,8 +163,9 @@ class _Compiler:
         before = [self.graph.by_name[name] for name in node.inputs]
         return not isinstance(node, EventTime) and all(map(self._has_native_source, before))
 
-    def _stateful(self, node: EventTime | KeyBy | Window | Deduplicate) -> None:
-        stream, made = self._stream(node.input), self.stateful
+    def _stateful(self, node: EventTime | KeyBy | Window | Deduplicate | Join) -> None:
+        stream, *others = map(self._stream, node.inputs)
+        made = self.stateful
         match node:
             case EventTime():
                 has_watermarks = self._has_native_source(self.graph.by_name[node.input])
@@ -174,6 +176,8 @@ class _Compiler:
                 step = made.window(node, stream)
             case Deduplicate():
                 step = made.deduplicate(node, stream)
+            case Join():
+                step = made.join(node, stream, *others)
         self.streams[node.name] = step.out
         self.failed += step.failed
         if step.late is not None:

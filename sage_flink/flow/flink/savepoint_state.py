@@ -15,7 +15,12 @@ from py4j.protocol import Py4JJavaError
 from sage_flink.common.errors import ConfigError, PipelineError
 
 #: Additional operators of a step are called ``<step>.<part>``.
-PARTS = frozenset({"account", "batch", "request", "answer", "limits", "tally", "input", "late"})
+PARTS = frozenset({"account", "batch", "request", "answer", "limits", "tally"}) | {
+    "input",
+    "left-input",
+    "right-input",
+    "late",
+}
 #: Flink's prefix of the uid of the second half of a sink.
 COMMITTER = "Sink Committer: "
 #: Parts of the class names of operators that read no state from a savepoint.
@@ -26,6 +31,7 @@ STATELESS = (
     "org.sage.flink.counters.RecordCounterOperator",
     "org.sage.flink.keyed.KeyByOperator",
     "org.sage.flink.window.WindowInputOperator",
+    "org.sage.flink.join.JoinInputOperator",
 )
 
 

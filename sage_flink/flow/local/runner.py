@@ -31,10 +31,11 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
-from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps
+from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
-from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map, source_records
 from sage_flink.flow.writes import write_all
@@ -162,9 +163,9 @@ class _Run:
     async def emit(self, node: Node, record: Record, *, late: bool = False) -> None:
         for user in self.users[node.name]:
             if isinstance(user, Late) is late:
-                await self.step(user, record)
+                await self.step(user, record, node.name)
 
-    async def step(self, node: Node, record: Record) -> None:
+    async def step(self, node: Node, record: Record, upstream: str) -> None:
         match node:
             case FlatMap():
                 out = catch_failure(
@@ -181,8 +182,8 @@ class _Run:
                 self.last[node.name] = done
                 turn = before if node.ordered else None
                 self.start(node, self.call(node, record, turn, done))
-            case EventTime() | KeyBy() | Window() | Late() | Deduplicate():
-                await self.stateful(node, record)
+            case EventTime() | KeyBy() | Window() | Late() | Deduplicate() | Join():
+                await self.stateful(node, record, upstream)
             case Batch():
                 batch = self.pending.setdefault(node.name, [])
                 batch.append(record)
@@ -197,17 +198,17 @@ class _Run:
             case _:
                 assert_never(node)
 
-    async def stateful(self, node: StatefulNode, record: Record) -> None:
-        for made in self.state.process(node, record):
+    async def stateful(self, node: StatefulNode, record: Record, upstream: str) -> None:
+        for made in self.state.process(node, record, upstream):
             match made:
                 case FailedRecord():
                     self.outcome.failed.append(made)
                 case LateRecord(late):
-                    assert isinstance(node, Window)
+                    assert isinstance(node, Window | Join)
                     if any(isinstance(user, Late) for user in self.users[node.name]):
                         await self.emit(node, late, late=True)
                     elif node.late == "dead_letter":
-                        self.outcome.failed.append(FailedRecord(late, node.name, LATE))
+                        self.outcome.failed.append(FailedRecord(late, node.name, late_reason(node)))
                 case Record():
                     await self.emit(node, made)
                     if isinstance(node, EventTime):
@@ -225,10 +226,14 @@ class _Run:
                     await self.advance(user, min(inputs.values()))
                 case EventTime() if watermark_ms != END_MS:
                     pass  # it makes its own
-                case Window():
-                    for result in self.state.windows[user.name].advance(watermark_ms):
-                        await self.emit(user, result)
-                    await self.advance(user, watermark_ms)
+                case Window() | Join():
+                    results, own_ms = self.state.advance(user, node.name, watermark_ms)
+                    for result in results:
+                        if isinstance(result, FailedRecord):
+                            self.outcome.failed.append(result)
+                        else:
+                            await self.emit(user, result)
+                    await self.advance(user, own_ms)
                 case Call():
                     earlier = frozenset(self.in_flight[user.name])
                     self.start(user, self.advance_after(earlier, user, watermark_ms))
