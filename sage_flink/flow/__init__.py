@@ -34,6 +34,7 @@ from sage_flink.flow.stateful.aggregates import (
     Sum,
     Top,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
@@ -60,6 +61,7 @@ __all__ = [
     "FlatMap",
     "FlinkOptions",
     "Graph",
+    "Join",
     "KeyBy",
     "Last",
     "Late",

@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 
@@ -77,7 +78,7 @@ def _shape(graph: Graph) -> Iterator[str]:
                 yield f"step {node.name!r}: reads from {name!r}, which is not an earlier step"
         seen.add(node.name)
         yield from _ends(graph, node)
-        if isinstance(node, Window | RateLimit) and not _has_event_time(graph, node):
+        if isinstance(node, Window | Join | RateLimit) and not _has_event_time(graph, node):
             yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
 
 
@@ -110,11 +111,11 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
         case Late():
-            if not isinstance(graph.by_name.get(node.input), Window):
-                yield f"step {node.name!r}: only a window step has late records"
+            if not isinstance(graph.by_name.get(node.input), Window | Join):
+                yield f"step {node.name!r}: only a window step or a join has late records"
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
-        case Window():
+        case Window() | Join():
             if all(isinstance(user, Late) for user in users):
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case (
@@ -176,10 +177,11 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
 
 def _has_event_time(graph: Graph, node: Node) -> bool:
     """Whether every path to the step goes through one that makes event time."""
-    before = [graph.by_name[name] for name in node.inputs if name in graph.by_name]
-    return bool(before) and all(
-        isinstance(one, EventTime) or _has_event_time(graph, one) for one in before
-    )
+    timed: set[str] = set()
+    for one in graph.nodes:  # inputs are before their users, or there is a finding already
+        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(one.inputs)):
+            timed.add(one.name)
+    return timed.issuperset(node.inputs)
 
 
 def _opens(node: Node) -> Iterator[str]:

@@ -27,6 +27,7 @@ from sage_flink.flow.ports import (
     encodes_deletes,
     supports_deletes,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Window
 
@@ -35,8 +36,9 @@ def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Window | Deduplicate | ChangesOnly | RateLimit):
-            for emitter in emitters.get(node.input, ())[:1]:
+        if isinstance(node, Window | Join | Deduplicate | ChangesOnly | RateLimit):
+            reaching = [one for name in node.inputs for one in emitters.get(name, ())]
+            for emitter in reaching[:1]:
                 yield (
                     f"step {node.name!r}: takes no deletes, and step {emitter!r} emits them; put "
                     "DropDeletes() before it"
@@ -95,7 +97,7 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
                 ends_here = takes and not encodes_deletes(spec)
                 own = (node.name,) if emits_deletes(spec) else ()
                 found[node.name] = own + (() if ends_here and not own else passed)
-            case Window():
+            case Window() | Join():
                 found[node.name] = ()
             case _:
                 found[node.name] = passed

@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
@@ -113,6 +114,8 @@ def _details(graph: Graph, node: Node) -> str:
             return node.field
         case Window():
             return _window(graph, node)
+        case Join():
+            return _join(graph, node)
         case Deduplicate():
             return f"by {node.by}, within {node.within_s:g} s"
         case ChangesOnly():
@@ -127,10 +130,19 @@ def _details(graph: Graph, node: Node) -> str:
 
 def _window(graph: Graph, node: Window) -> str:
     results = ", ".join(f"{name}={_label(spec)}" for name, spec in node.aggregates.items())
-    late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
-    to = f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
     after = f" after {node.lateness_s:g} s" if node.lateness_s else ""
-    return f"{_label(node.windows)}; {results}; late records{after}: {to}"
+    return f"{_label(node.windows)}; {results}; late records{after}: {_late(graph, node)}"
+
+
+def _join(graph: Graph, node: Join) -> str:
+    before_s, after_s = node.within_s
+    within = f"{node.right} from {before_s:g} s before {node.left} to {after_s:g} s after it"
+    return f"{node.how}; {within}; late records: {_late(graph, node)}"
+
+
+def _late(graph: Graph, node: Window | Join) -> str:
+    late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
+    return f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
 
 
 def _label(thing: Any) -> str:

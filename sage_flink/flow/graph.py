@@ -26,6 +26,7 @@ from sage_flink.flow.ports import (
     Sink,
     Source,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
@@ -180,7 +181,7 @@ class Write:
 
 
 #: Steps of event time, keys and state.
-StatefulNode = EventTime | KeyBy | Window | Late | Deduplicate | ChangesOnly | RateLimit
+StatefulNode = EventTime | KeyBy | Window | Late | Join | Deduplicate | ChangesOnly | RateLimit
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 
 

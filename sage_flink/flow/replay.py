@@ -25,6 +25,7 @@ from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
 
@@ -108,7 +109,7 @@ def _state_behind(graph: Graph, step: str) -> list[Node]:
     for node in graph.nodes:
         if reached & {*node.inputs}:
             reached.add(node.name)
-    return [n for n in graph.nodes if n.name in reached and isinstance(n, Window | OF_STATE)]
+    return [n for n in graph.nodes if n.name in reached and isinstance(n, Window | Join | OF_STATE)]
 
 
 def _entry(graph: Graph, step: str) -> str:
@@ -119,6 +120,11 @@ def _entry(graph: Graph, step: str) -> str:
                 f"behind step {step!r} the windows of {node.name!r} would be replaced by ones of "
                 "this record alone; feed it to the source again while its windows are open "
                 "(lateness_s)"
+            )
+        if isinstance(node, Join):
+            raise Rejected(
+                f"behind step {step!r} the join {node.name!r} would have no record for this one to "
+                "meet; feed it to the source again while its interval is open (within_s)"
             )
         raise Rejected(
             f"behind step {step!r} the step {node.name!r} would not have the state that the job "
@@ -176,7 +182,7 @@ def _with_inputs(node: Node, inputs: tuple[str, ...], union: str) -> list[Node]:
     """The step reading from ``inputs``, through a ``union`` where it can read from one only."""
     if isinstance(node, Union):
         return [replace(node, inputs=inputs)]
-    assert not isinstance(node, Read)
+    assert not isinstance(node, Read | Join)  # nothing is replayed through a join
     if len(inputs) == 1:
         return [replace(node, input=inputs[0])]
     both = Union(union, inputs)

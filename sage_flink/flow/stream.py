@@ -31,6 +31,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
+from sage_flink.flow.stateful.joins import How, Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -153,8 +154,26 @@ class Stream:
         given = {"count": Count()} if aggregates is None else aggregates
         return self._then(Window(name, self.name, windows, given, lateness_s, late))
 
+    def join(
+        self,
+        name: str,
+        other: "Stream",
+        *,
+        within_s: tuple[float, float],
+        how: How = "inner",
+        late: Literal["dead_letter", "drop"] = "dead_letter",
+    ) -> "Stream":
+        """Pairs of records of this stream (left) and ``other`` (right) with one key.
+
+        The right one is at most ``within_s[0]`` seconds earlier and ``within_s[1]`` later; see
+        :class:`~sage_flink.flow.Join`.
+        """
+        require(isinstance(other, Stream), f"step {name!r}", "other", "a stream", other)
+        node = Join(name, self.name, other.name, within_s, how, late)
+        return Stream((*_merge(self.nodes, other.nodes), node))
+
     def late(self, name: str) -> "Stream":
-        """The late records of this window step, to be written on a branch of their own."""
+        """The late records of this window step or join, to be written on a branch of their own."""
         return self._then(Late(name, self.name))
 
     def deduplicate(

@@ -56,6 +56,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import (
@@ -79,6 +80,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "key_by": (KeyBy, "", ""),
     "window": (Window, "", ""),
     "late": (Late, "", ""),
+    "join": (Join, "", ""),
     "deduplicate": (Deduplicate, "", ""),
     "changes_only": (ChangesOnly, "", ""),
     "rate_limit": (RateLimit, "", ""),

@@ -27,6 +27,7 @@ Kind = Literal[
     "deduplicate",
     "changes_only",
     "rate_limit",
+    "join",
     "dead_letters",
 ]
 
@@ -47,6 +48,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     "deduplicate": ("read", "emitted", "dropped"),
     "changes_only": ("read", "emitted", "dropped", "dead_lettered"),
     "rate_limit": ("read", "emitted", "dropped", "dead_lettered"),
+    "join": ("left_read", "right_read", "emitted", "late", "dead_lettered"),
     "dead_letters": ("read", "written"),
 }
 
@@ -154,7 +156,7 @@ class _CountedGraph:
         return self.since_opening(step, "emitted")
 
     def sent_since_opening(self, name: str, reader: CountedStep) -> int:
-        """What the step sent to ``reader``: of a window step its results, or its late records."""
+        """What the step sent to ``reader``: its results, or its late records."""
         if reader.kind == "late":
             return self.since_opening(self.steps[name], "late")
         return self.emitted_since_opening(name)
@@ -180,13 +182,18 @@ def _row(graph: _CountedGraph, step: CountedStep) -> StepCounts:
         counts["emitted"] = graph.out_of_batch(step)
     return StepCounts(
         step=step.name,
-        read=counts["read"],
+        read=sum(counts[count] for count in _reads(step)),
         emitted=counts.get("emitted"),
         written=counts.get("written"),
         dead_lettered=counts.get("dead_lettered"),
         dropped=counts.get("dropped"),
         in_flight=graph.in_flight(step),
     )
+
+
+def _reads(step: CountedStep) -> tuple[str, ...]:
+    """The counters of what the step has read: one, or one for each input of a join."""
+    return ("left_read", "right_read") if step.kind == "join" else ("read",)
 
 
 def _gaps(graph: _CountedGraph) -> Iterator[str]:
@@ -202,9 +209,10 @@ def _edge_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
         refused = sum(graph.since_opening(one, "dead_lettered") for one in graph.steps.values())
         read = graph.since_opening(step, "read")
         yield from _difference("all steps -> dead-letters", "refused", refused, read)
-    for name in step.inputs:
+    reads = _reads(step) if step.kind == "join" else ("read",) * len(step.inputs)
+    for name, count in zip(step.inputs, reads, strict=True):
         if graph.steps[name].kind != "batch":  # what a batch emits is defined by its sink
-            emitted, read = graph.sent_since_opening(name, step), graph.since_opening(step, "read")
+            emitted, read = graph.sent_since_opening(name, step), graph.since_opening(step, count)
             yield from _difference(f"{name} -> {step.name}", "emitted", emitted, read)
 
 
@@ -217,7 +225,7 @@ def _step_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
     in_flight = graph.in_flight(step) or 0
     if in_flight < 0:
         yield f"{step.name}: {-in_flight:,} more left the step than entered it"
-    if step.kind in ("flat_map", "batch", "union", "window"):
+    if step.kind in ("flat_map", "batch", "union", "window", "join"):
         return
     out = "emitted" if "emitted" in COUNTERS[step.kind] else "written"
     read, done = graph.count(step, "read"), graph.count(step, out)

@@ -25,6 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
@@ -99,5 +100,7 @@ def _kind(node: Node) -> Kind:
             return "changes_only"
         case RateLimit():
             return "rate_limit"
+        case Join():
+            return "join"
         case _:
             assert_never(node)

@@ -96,7 +96,7 @@ class _Compiler:
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
-        self.late: dict[str, DataStream] = {}  # by the name of the window step
+        self.late: dict[str, DataStream] = {}  # by the name of the window or join
         self.accounting = RecordAccounting(graph)
         self.stateful = StatefulCompiler(graph, self.accounting, job, self.run)
 
@@ -165,7 +165,7 @@ class _Compiler:
         return counted.union(self._stream(node.name))
 
     def _stateful(self, node: StatefulNode) -> None:
-        step = self.stateful.add(node, self._stream(node.input))
+        step = self.stateful.add(node, *map(self._stream, node.inputs))
         self.streams[node.name] = step.out
         self.failed += step.failed
         if step.late is not None:

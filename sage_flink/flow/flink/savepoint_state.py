@@ -23,8 +23,12 @@ PARTS = frozenset(
         "input",
         "json",
         "late",
+        "left-input",
+        "left-watermark",
         "limits",
         "request",
+        "right-input",
+        "right-watermark",
         "tally",
         "watermark",
     ]
@@ -40,6 +44,7 @@ STATELESS = (
     "org.sage.flink.connector.JsonDecodeOperator",
     "org.sage.flink.keyed.KeyByOperator",
     "org.sage.flink.window.WindowInputOperator",
+    "org.sage.flink.join.JoinInputOperator",
 )
 
 

@@ -13,6 +13,7 @@ from sage_flink.flow.flink.stage import FAILED
 from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.ports import FlinkSource
 from sage_flink.flow.stateful.aggregates import in_json
+from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
@@ -20,7 +21,7 @@ from sage_flink.platform.record_accounting import counter_name
 
 
 class Compiled(NamedTuple):
-    """The output of a step, its dead letters, and of a window step its late records."""
+    """The output of a step, its dead letters, and the late records of a window or join."""
 
     out: DataStream
     failed: tuple[DataStream, ...] = ()
@@ -33,8 +34,8 @@ class StatefulCompiler:
     def __init__(self, graph: Graph, accounting: RecordAccounting, job: str, run: str) -> None:
         self.graph, self.accounting, self.job, self.run = graph, accounting, job, run
 
-    def add(self, node: StatefulNode, stream: DataStream) -> Compiled:
-        """The operators of ``node`` on ``stream``."""
+    def add(self, node: StatefulNode, stream: DataStream, *others: DataStream) -> Compiled:
+        """The operators of ``node`` on ``stream``; of a join on its two streams."""
         match node:
             case EventTime():
                 return self.event_time(node, stream)
@@ -42,6 +43,8 @@ class StatefulCompiler:
                 return self.key_by(node, stream)
             case Window():
                 return self.window(node, stream)
+            case Join():
+                return self.join(node, stream, *others)
             case Deduplicate():
                 return self.deduplicate(node, stream)
             case ChangesOnly():
@@ -112,19 +115,53 @@ class StatefulCompiler:
         read = self._count(taken, f"{node.name}.input", counter_name(node.name, "read"))
         windows = native.wire(read._j_data_stream, config)
         out = self._count(DataStream(windows), node.name, counter_name(node.name, "emitted"))
-        late = DataStream(native.late(windows))
-        readers = [late for late in self.graph.users(node.name) if isinstance(late, Late)]
-        counters = [counter_name(node.name, "late")]
+        late = self._late(node, DataStream(native.late(windows)))
         failed = [_failed(checked)]
-        if readers:
-            counters += [counter_name(r.name, c) for r in readers for c in ("read", "emitted")]
-        elif node.late == "dead_letter":
-            counters += [counter_name(node.name, "dead_lettered")]
-        late = self._count(late, f"{node.name}.late", *counters)
-        if not readers and node.late == "dead_letter":
+        if self._is_late_failed(node):
             letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE))
             failed.append(letters.name(operator_name(f"{node.name}.late")))
         return Compiled(out, tuple(failed), late)
+
+    def join(self, node: Join, left: DataStream, right: DataStream) -> Compiled:
+        """Java operator over both inputs, each behind an operator that refuses as a window's."""
+        config = self._config(
+            node.name,
+            before_ms=node.before_ms,
+            after_ms=node.after_ms,
+            output_delay_ms=node.output_delay_ms,
+            emitted_alone=list(node.emitted_alone),
+        )
+        native = get_gateway().jvm.org.sage.flink.join.JoinStep
+        inputs, failed = [], []
+        for side, stream in (("left", left), ("right", right)):
+            uid = f"{node.name}.{side}-input"
+            checked = native.checked(stream._j_data_stream, config, side)
+            taken = DataStream(checked).name(operator_name(uid))
+            inputs.append(self._count(taken, uid, counter_name(node.name, f"{side}_read")))
+            failed.append(_failed(checked))
+        results = native.wire(*(stream._j_data_stream for stream in inputs), config)
+        failed.append(_failed(results))
+        out = self._count(DataStream(results), node.name, counter_name(node.name, "emitted"))
+        late = self._late(node, DataStream(native.late(results)))
+        if self._is_late_failed(node):
+            letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE_IN_JOIN))
+            failed.append(letters.name(operator_name(f"{node.name}.late")))
+        return Compiled(out, tuple(failed), late)
+
+    def _late(self, node: Window | Join, late: DataStream) -> DataStream:
+        """The late records, counted in the step and in what becomes of them."""
+        counters = [counter_name(node.name, "late")]
+        for reader in self._late_readers(node):
+            counters += [counter_name(reader.name, count) for count in ("read", "emitted")]
+        if self._is_late_failed(node):
+            counters.append(counter_name(node.name, "dead_lettered"))
+        return self._count(late, f"{node.name}.late", *counters)
+
+    def _late_readers(self, node: Window | Join) -> list[Late]:
+        return [user for user in self.graph.users(node.name) if isinstance(user, Late)]
+
+    def _is_late_failed(self, node: Window | Join) -> bool:
+        return node.late == "dead_letter" and not self._late_readers(node)
 
     def _window_config(self, node: Window) -> str:
         return self._config(

@@ -33,11 +33,12 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
 from sage_flink.flow.local.arrivals import arrivals
-from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps
+from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
+from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import RateLimit
-from sage_flink.flow.stateful.nodes import LATE, EventTime, Late, Window
+from sage_flink.flow.stateful.nodes import EventTime, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map
 from sage_flink.flow.writes import write_all
@@ -165,9 +166,9 @@ class _Run:
     async def emit(self, node: Node, record: Record, *, late: bool = False) -> None:
         for user in self.users[node.name]:
             if isinstance(user, Late) is late:
-                await self.step(user, record)
+                await self.step(user, record, node.name)
 
-    async def step(self, node: Node, record: Record) -> None:
+    async def step(self, node: Node, record: Record, upstream: str) -> None:
         match node:
             case FlatMap():
                 out = catch_failure(
@@ -196,19 +197,19 @@ class _Run:
             case Read():
                 raise AssertionError("a source has no input")
             case _:
-                await self.stateful(node, record)
+                await self.stateful(node, record, upstream)
 
-    async def stateful(self, node: StatefulNode, record: Record) -> None:
-        for made in self.state.process(node, record):
+    async def stateful(self, node: StatefulNode, record: Record, upstream: str) -> None:
+        for made in self.state.process(node, record, upstream):
             match made:
                 case FailedRecord():
                     self.outcome.failed.append(made)
                 case LateRecord(late):
-                    assert isinstance(node, Window)
+                    assert isinstance(node, Window | Join)
                     if any(isinstance(user, Late) for user in self.users[node.name]):
                         await self.emit(node, late, late=True)
                     elif node.late == "dead_letter":
-                        self.outcome.failed.append(FailedRecord(late, node.name, LATE))
+                        self.outcome.failed.append(FailedRecord(late, node.name, late_reason(node)))
                 case Record():
                     await self.emit(node, made)
                     if isinstance(node, EventTime):
@@ -226,10 +227,14 @@ class _Run:
                     await self.advance(user, min(inputs.values()))
                 case EventTime() if watermark_ms != END_MS:
                     pass  # it makes its own
-                case Window():
-                    for result in self.state.windows[user.name].advance(watermark_ms):
-                        await self.emit(user, result)
-                    await self.advance(user, watermark_ms)
+                case Window() | Join():
+                    results, own_ms = self.state.advance(user, node.name, watermark_ms)
+                    for result in results:
+                        if isinstance(result, FailedRecord):
+                            self.outcome.failed.append(result)
+                        else:
+                            await self.emit(user, result)
+                    await self.advance(user, own_ms)
                 case RateLimit():
                     self.state.passed[user.name].advance(watermark_ms)
                     await self.advance(user, watermark_ms)

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sage_flink.common.errors import Rejected
-from sage_flink.common.records import FailedRecord, Record
+from sage_flink.common.records import FailedRecord, Record, encode_valid
 from sage_flink.flow.graph import Graph, StatefulNode
 from sage_flink.flow.stateful.fields import read_field
+from sage_flink.flow.stateful.join_state import JoinState, Side
+from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
 from sage_flink.flow.stateful.keys import key_flaw, keyed_by_field
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.times import field_ms, own_ms
 from sage_flink.flow.stateful.watermarks import Watermarks
 from sage_flink.flow.stateful.window_state import WindowState, window_flaw
@@ -22,7 +24,7 @@ from sage_flink.flow.stateful.windows import milliseconds
 
 
 class LateRecord(NamedTuple):
-    """A record that came to a window step when all of its windows were over."""
+    """A record that came to a window when all of its windows were over, or so to a join."""
 
     record: Record
 
@@ -31,6 +33,7 @@ class StatefulSteps:
     """The state of all such steps of a graph."""
 
     def __init__(self, graph: Graph) -> None:
+        self.joins = {n.name: JoinState(n) for n in graph.nodes if isinstance(n, Join)}
         self.windows = {n.name: WindowState(n) for n in graph.nodes if isinstance(n, Window)}
         self.watermarks = {
             n.name: Watermarks(milliseconds(n.out_of_order_s))
@@ -42,9 +45,9 @@ class StatefulSteps:
         self.passed = {n.name: PassedRecords(n) for n in graph.nodes if isinstance(n, RateLimit)}
 
     def process(
-        self, node: StatefulNode, record: Record
+        self, node: StatefulNode, record: Record, upstream: str
     ) -> Iterator[Record | FailedRecord | LateRecord]:
-        """The records and failures that the step makes of ``record``.
+        """The records and failures that the step makes of a record of the step ``upstream``.
 
         A late record is a :class:`LateRecord`, also where the step drops it.
         """
@@ -66,6 +69,8 @@ class StatefulSteps:
                 yield from self._windowed(node, record)
             case ChangesOnly() | RateLimit():
                 yield from self._keyed(node, record)
+            case Join():
+                yield from self._joined(node, record, upstream)
 
     def watermark_ms(self, node: EventTime, record: Record) -> int | None:
         """The watermark behind a record that has its time; None where it did not advance."""
@@ -97,6 +102,27 @@ class StatefulSteps:
             reason = node.reason if found == "over" else RATE_LATE
             yield FailedRecord(record, node.name, reason)
 
+    def _joined(
+        self, node: Join, record: Record, upstream: str
+    ) -> Iterator[Record | FailedRecord | LateRecord]:
+        if flaw := key_flaw(record):
+            yield FailedRecord(record, node.name, flaw)
+            return
+        pairs = self.joins[node.name].add(_side(node, upstream), record)
+        if pairs is None:
+            yield LateRecord(record)
+        else:
+            yield from (_within_limit(node, pair) for pair in pairs)
+
+    def advance(
+        self, node: Window | Join, upstream: str, watermark_ms: int
+    ) -> tuple[list[Record | FailedRecord], int]:
+        """What the step emits at the watermark of its input ``upstream``, and its own watermark."""
+        if isinstance(node, Window):
+            return [*self.windows[node.name].advance(watermark_ms)], watermark_ms
+        results, own_ms = self.joins[node.name].advance(_side(node, upstream), watermark_ms)
+        return [_within_limit(node, result) for result in results], own_ms
+
     def _timed(self, node: EventTime, record: Record) -> Record:
         ms = self._field_ms(node, record) if node.field else own_ms(record.timestamp_ms)
         if ms - time.time_ns() // 1_000_000 > milliseconds(node.ahead_s):
@@ -124,3 +150,21 @@ class StatefulSteps:
             return False
         seen[identity] = now + node.within_s
         return True
+
+
+def late_reason(node: Window | Join) -> str:
+    """Why a late record of the step is a dead letter."""
+    return LATE if isinstance(node, Window) else LATE_IN_JOIN
+
+
+def _side(node: Join, upstream: str) -> Side:
+    return "left" if upstream == node.left else "right"
+
+
+def _within_limit(node: Join, result: Record) -> Record | FailedRecord:
+    """The result, or its failure where the two values together are too large for a record."""
+    try:
+        encode_valid(result)
+    except Rejected as flaw:
+        return FailedRecord(result, node.name, str(flaw))
+    return result

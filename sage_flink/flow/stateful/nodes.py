@@ -126,7 +126,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The late records of the window step ``input``, unchanged."""
+    """The late records of the step ``input``, a window or a join, unchanged."""
 
     name: str
     input: str
@@ -136,7 +136,7 @@ class Late:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The window step."""
+        """The window or the join."""
         return (self.input,)
 
 

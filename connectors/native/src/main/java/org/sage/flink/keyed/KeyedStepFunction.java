@@ -4,11 +4,11 @@ import java.util.List;
 import java.util.Map;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
-import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.util.Collector;
+import org.sage.flink.time.RestoredWatermarkOperator;
 import org.sage.flink.wire.CounterDelta;
 import org.sage.flink.wire.FailedRecords;
 import org.sage.flink.wire.RecordFields;
@@ -40,7 +40,7 @@ abstract class KeyedStepFunction extends KeyedProcessFunction<String, byte[], by
     static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> in, KeyedStepFunction function) {
         String step = function.failed.step();
-        return in.keyBy(new Keys.OfRecord(), Types.STRING)
+        return RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), step + ".watermark")
                 .process(function, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
                 .name(step)
                 .uid(step);

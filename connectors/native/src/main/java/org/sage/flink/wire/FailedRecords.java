@@ -2,6 +2,7 @@ package org.sage.flink.wire;
 
 import java.io.Serializable;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.streaming.api.operators.Output;
@@ -21,10 +22,28 @@ public record FailedRecords(String step, String job, String run) implements Seri
 
     /** Sends the dead letter of {@code record}, and its counts. */
     public void refuse(Output<StreamRecord<byte[]>> output, byte[] record, String reason) {
+        refuse(output, record, reason, "read");
+    }
+
+    /** The same for one of several inputs, whose records {@code readCounter} counts. */
+    public void refuse(
+            Output<StreamRecord<byte[]>> output, byte[] record, String reason, String readCounter) {
+        refuse(output, record, reason, List.of(readCounter, "dead_lettered"));
+    }
+
+    /** The same for a record that the operator itself made. */
+    public void refuseMade(Output<StreamRecord<byte[]>> output, byte[] record, String reason) {
+        refuse(output, record, reason, List.of("dead_lettered"));
+    }
+
+    private void refuse(
+            Output<StreamRecord<byte[]>> output,
+            byte[] record,
+            String reason,
+            List<String> counters) {
         output.collect(TAG, new StreamRecord<>(letter(record, reason)));
         Map<String, Long> delta = new LinkedHashMap<>();
-        delta.put(step + ".read", 1L);
-        delta.put(step + ".dead_lettered", 1L);
+        counters.forEach(counter -> delta.put(step + "." + counter, 1L));
         output.collect(new StreamRecord<>(CounterDelta.encode(delta)));
     }
 

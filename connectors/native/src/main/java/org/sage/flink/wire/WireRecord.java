@@ -184,7 +184,7 @@ public record WireRecord(
                         + "; encode it in a step before");
     }
 
-    static Map<String, byte[]> unpackHeaders(MessageUnpacker unpacker) throws IOException {
+    public static Map<String, byte[]> unpackHeaders(MessageUnpacker unpacker) throws IOException {
         int size = unpacker.unpackMapHeader();
         Map<String, byte[]> headers = new LinkedHashMap<>();
         for (int i = 0; i < size; i++) {
@@ -202,7 +202,7 @@ public record WireRecord(
     }
 
     /** The bytes of a bin or str, null for nil. */
-    static byte[] unpackBytes(MessageUnpacker unpacker) throws IOException {
+    public static byte[] unpackBytes(MessageUnpacker unpacker) throws IOException {
         ValueType type = unpacker.getNextFormat().getValueType();
         if (type == ValueType.NIL) {
             unpacker.unpackNil();

@@ -1,0 +1,287 @@
+package org.sage.flink.join;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import org.apache.flink.api.common.state.ListState;
+import org.apache.flink.api.common.state.ListStateDescriptor;
+import org.apache.flink.api.common.state.MapState;
+import org.apache.flink.api.common.state.MapStateDescriptor;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.api.java.tuple.Tuple2;
+import org.apache.flink.api.java.tuple.Tuple3;
+import org.apache.flink.runtime.state.StateInitializationContext;
+import org.apache.flink.runtime.state.StateSnapshotContext;
+import org.apache.flink.runtime.state.VoidNamespace;
+import org.apache.flink.runtime.state.VoidNamespaceSerializer;
+import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.InternalTimer;
+import org.apache.flink.streaming.api.operators.InternalTimerService;
+import org.apache.flink.streaming.api.operators.Triggerable;
+import org.apache.flink.streaming.api.operators.TwoInputStreamOperator;
+import org.apache.flink.streaming.api.watermark.Watermark;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.apache.flink.util.OutputTag;
+
+/**
+ * Operator that pairs records of one key whose times are near, and emits those that met no other.
+ *
+ * <p>A record is late by the watermark of its own input, so what is late does not depend on how far
+ * one input is ahead of the other. Every record that is not late meets all of those of the other
+ * input in its interval: each is kept until the watermark of both inputs is {@code before + after}
+ * behind it, when no such record can follow.
+ *
+ * <p>The watermarks are state: after a restart the same records are late before the sources have
+ * sent any watermark again. The one of the output is held back behind all results that may follow.
+ *
+ * <p>State is a map by time, as in Flink's own interval join: each record looks at all times of the
+ * other input that are kept for its key.
+ */
+public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
+        implements TwoInputStreamOperator<byte[], byte[], byte[]>,
+                Triggerable<String, VoidNamespace> {
+
+    private static final long serialVersionUID = 1L;
+
+    static final OutputTag<byte[]> LATE =
+            new OutputTag<>("late", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+
+    /** As {@code RECORD_BYTES_MAX} in {@code sage_flink/common/records.py}. */
+    private static final int RECORD_BYTES_MAX = 65 << 20;
+
+    /** Records of one time in the order of arrival, each with whether it has met another. */
+    private static final TypeInformation<List<Tuple2<byte[], Boolean>>> RECORDS =
+            Types.LIST(
+                    Types.TUPLE(
+                            PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO, Types.BOOLEAN));
+
+    private final JoinConfig settings;
+
+    private transient MapState<Long, List<Tuple2<byte[], Boolean>>> left;
+    private transient MapState<Long, List<Tuple2<byte[], Boolean>>> right;
+    private transient InternalTimerService<VoidNamespace> timers;
+    private transient ListState<Tuple3<Long, Long, Long>> watermarks;
+    private transient long leftWatermarkMs;
+    private transient long rightWatermarkMs;
+    private transient long watermarkMs;
+
+    IntervalJoinOperator(JoinConfig settings) {
+        this.settings = settings;
+    }
+
+    @Override
+    public void initializeState(StateInitializationContext context) throws Exception {
+        super.initializeState(context);
+        left = context.getKeyedStateStore().getMapState(records("left"));
+        right = context.getKeyedStateStore().getMapState(records("right"));
+        watermarks =
+                context.getOperatorStateStore()
+                        .getUnionListState(
+                                new ListStateDescriptor<>(
+                                        "watermarks",
+                                        Types.TUPLE(Types.LONG, Types.LONG, Types.LONG)));
+        restoreWatermarks();
+    }
+
+    private static MapStateDescriptor<Long, List<Tuple2<byte[], Boolean>>> records(String name) {
+        return new MapStateDescriptor<>(name, Types.LONG, RECORDS);
+    }
+
+    /** Those of the subtask that was furthest behind: after a rescale a key may come from it. */
+    private void restoreWatermarks() throws Exception {
+        Tuple3<Long, Long, Long> least = null;
+        for (Tuple3<Long, Long, Long> one : watermarks.get()) {
+            if (least == null) {
+                least = one;
+            } else {
+                least.f0 = Math.min(least.f0, one.f0);
+                least.f1 = Math.min(least.f1, one.f1);
+                least.f2 = Math.min(least.f2, one.f2);
+            }
+        }
+        leftWatermarkMs = least == null ? Long.MIN_VALUE : least.f0;
+        rightWatermarkMs = least == null ? Long.MIN_VALUE : least.f1;
+        watermarkMs = least == null ? Long.MIN_VALUE : least.f2;
+    }
+
+    @Override
+    public void open() throws Exception {
+        super.open();
+        timers = getInternalTimerService("ends", VoidNamespaceSerializer.INSTANCE, this);
+    }
+
+    @Override
+    public void processElement1(StreamRecord<byte[]> element) throws Exception {
+        byte[] record = element.getValue();
+        JoinSide own = JoinSide.of(record);
+        long timestampMs = own.timestampMs();
+        long fromMs = minus(timestampMs, settings.beforeMs());
+        long toMs = plus(timestampMs, settings.afterMs());
+        if (toMs <= Math.max(leftWatermarkMs, watermarkMs)) {
+            output.collect(LATE, element);
+            return;
+        }
+        List<byte[]> met = meet(right, fromMs, toMs, settings.rightAlone());
+        for (byte[] other : met) {
+            emit(own, JoinSide.of(other));
+        }
+        keep(left, record, timestampMs, !met.isEmpty());
+    }
+
+    @Override
+    public void processElement2(StreamRecord<byte[]> element) throws Exception {
+        byte[] record = element.getValue();
+        JoinSide own = JoinSide.of(record);
+        long timestampMs = own.timestampMs();
+        long fromMs = minus(timestampMs, settings.afterMs());
+        long toMs = plus(timestampMs, settings.beforeMs());
+        if (toMs <= Math.max(rightWatermarkMs, watermarkMs)) {
+            output.collect(LATE, element);
+            return;
+        }
+        List<byte[]> met = meet(left, fromMs, toMs, settings.leftAlone());
+        for (byte[] other : met) {
+            emit(JoinSide.of(other), own);
+        }
+        keep(right, record, timestampMs, !met.isEmpty());
+    }
+
+    /** The records in {@code kept} of these times, by time and arrival, which then have met one. */
+    private static List<byte[]> meet(
+            MapState<Long, List<Tuple2<byte[], Boolean>>> kept,
+            long fromMs,
+            long toMs,
+            boolean isMarked)
+            throws Exception {
+        Map<Long, List<Tuple2<byte[], Boolean>>> near = new TreeMap<>();
+        for (Map.Entry<Long, List<Tuple2<byte[], Boolean>>> entry : kept.entries()) {
+            if (fromMs <= entry.getKey() && entry.getKey() <= toMs) {
+                near.put(entry.getKey(), entry.getValue());
+            }
+        }
+        List<byte[]> met = new ArrayList<>();
+        for (Map.Entry<Long, List<Tuple2<byte[], Boolean>>> entry : near.entrySet()) {
+            boolean isNew = false;
+            for (Tuple2<byte[], Boolean> record : entry.getValue()) {
+                met.add(record.f0);
+                isNew |= !record.f1;
+                record.f1 = true;
+            }
+            if (isMarked && isNew) {
+                kept.put(entry.getKey(), entry.getValue());
+            }
+        }
+        return met;
+    }
+
+    private void keep(
+            MapState<Long, List<Tuple2<byte[], Boolean>>> kept,
+            byte[] record,
+            long timestampMs,
+            boolean hasMet)
+            throws Exception {
+        List<Tuple2<byte[], Boolean>> same = kept.get(timestampMs);
+        List<Tuple2<byte[], Boolean>> all = same == null ? new ArrayList<>(1) : same;
+        all.add(Tuple2.of(record, hasMet));
+        kept.put(timestampMs, all);
+        timers.registerEventTimeTimer(VoidNamespace.INSTANCE, plus(timestampMs, settings.spanMs()));
+    }
+
+    private void emit(JoinSide leftSide, JoinSide rightSide) {
+        JoinedRecord joined = JoinedRecord.of(settings.step(), leftSide, rightSide);
+        if (joined.content().length <= RECORD_BYTES_MAX) {
+            output.collect(new StreamRecord<>(joined.content(), joined.timestampMs()));
+            return;
+        }
+        String flaw =
+                "the record has "
+                        + joined.content().length
+                        + " bytes, at most "
+                        + RECORD_BYTES_MAX
+                        + " can be sent on; keep a large content in a store, and its address in the"
+                        + " record";
+        settings.failed().refuseMade(output, joined.content(), flaw);
+    }
+
+    /** The end of the records of one time and key. */
+    @Override
+    public void onEventTime(InternalTimer<String, VoidNamespace> timer) throws Exception {
+        for (long timestampMs : endedAt(timer.getTimestamp())) {
+            for (byte[] record : alone(left, timestampMs, settings.leftAlone())) {
+                emit(JoinSide.of(record), null);
+            }
+            for (byte[] record : alone(right, timestampMs, settings.rightAlone())) {
+                emit(null, JoinSide.of(record));
+            }
+            left.remove(timestampMs);
+            right.remove(timestampMs);
+        }
+    }
+
+    /** The times that end there: one, but at the end of all time those that have no end before. */
+    private List<Long> endedAt(long endMs) throws Exception {
+        if (endMs != Long.MAX_VALUE) {
+            return List.of(endMs - settings.spanMs());
+        }
+        List<Long> times = new ArrayList<>();
+        left.keys().forEach(times::add);
+        right.keys().forEach(times::add);
+        return times.stream().distinct().sorted().toList();
+    }
+
+    private static List<byte[]> alone(
+            MapState<Long, List<Tuple2<byte[], Boolean>>> kept, long timestampMs, boolean isEmitted)
+            throws Exception {
+        List<Tuple2<byte[], Boolean>> records = isEmitted ? kept.get(timestampMs) : null;
+        if (records == null) {
+            return List.of();
+        }
+        return records.stream().filter(record -> !record.f1).map(record -> record.f0).toList();
+    }
+
+    @Override
+    public void onProcessingTime(InternalTimer<String, VoidNamespace> timer) {
+        throw new IllegalStateException("a join has timers of event time only");
+    }
+
+    @Override
+    public void processWatermark1(Watermark mark) throws Exception {
+        leftWatermarkMs = Math.max(leftWatermarkMs, mark.getTimestamp());
+        super.processWatermark1(mark);
+    }
+
+    @Override
+    public void processWatermark2(Watermark mark) throws Exception {
+        rightWatermarkMs = Math.max(rightWatermarkMs, mark.getTimestamp());
+        super.processWatermark2(mark);
+    }
+
+    /** The watermark of both inputs, without those that are idle. */
+    @Override
+    public void processWatermark(Watermark mark) throws Exception {
+        watermarkMs = Math.max(watermarkMs, mark.getTimestamp());
+        getTimeServiceManager().orElseThrow().advanceWatermark(new Watermark(watermarkMs));
+        boolean isLast = watermarkMs == Long.MAX_VALUE;
+        long ownMs = isLast ? watermarkMs : minus(watermarkMs, settings.outputDelayMs());
+        output.emitWatermark(new Watermark(ownMs));
+    }
+
+    @Override
+    public void snapshotState(StateSnapshotContext context) throws Exception {
+        super.snapshotState(context);
+        watermarks.update(List.of(Tuple3.of(leftWatermarkMs, rightWatermarkMs, watermarkMs)));
+    }
+
+    /** The sum, or the last time of all. */
+    private static long plus(long timeMs, long moreMs) {
+        return timeMs > Long.MAX_VALUE - moreMs ? Long.MAX_VALUE : timeMs + moreMs;
+    }
+
+    /** The difference, or the first time of all. */
+    private static long minus(long timeMs, long lessMs) {
+        return timeMs < Long.MIN_VALUE + lessMs ? Long.MIN_VALUE : timeMs - lessMs;
+    }
+}

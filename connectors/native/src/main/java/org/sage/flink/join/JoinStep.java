@@ -1,0 +1,65 @@
+package org.sage.flink.join;
+
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.KeyedStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.sage.flink.keyed.Keys;
+import org.sage.flink.time.RestoredWatermarkOperator;
+
+/**
+ * A join: {@link #checked} refuses what an input cannot take, {@link #wire} joins what is left, and
+ * {@link #late} are the records whose interval was over.
+ */
+public final class JoinStep {
+
+    private static final PrimitiveArrayTypeInfo<byte[]> BYTES =
+            PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO;
+
+    private JoinStep() {}
+
+    /**
+     * The records that the join takes, and counter deltas of those that it refuses.
+     *
+     * @param side left or right
+     */
+    public static SingleOutputStreamOperator<byte[]> checked(
+            DataStream<byte[]> in, String config, String side) {
+        JoinConfig settings = JoinConfig.of(config);
+        String name = settings.step() + "." + side + "-input";
+        return in.transform(
+                        name, BYTES, new JoinInputOperator(settings.failed(), side + "_read"))
+                .uid(name);
+    }
+
+    /** The results, and counter deltas of those that are too large for a record. */
+    public static SingleOutputStreamOperator<byte[]> wire(
+            DataStream<byte[]> left, DataStream<byte[]> right, String config) {
+        JoinConfig settings = JoinConfig.of(config);
+        return byKey(left, settings, "left")
+                .connect(byKey(right, settings, "right"))
+                .transform(settings.step(), BYTES, new IntervalJoinOperator(settings))
+                .uid(settings.step());
+    }
+
+    private static KeyedStream<byte[], String> byKey(
+            DataStream<byte[]> in, JoinConfig settings, String side) {
+        String name = settings.step() + "." + side + "-watermark";
+        return RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), name);
+    }
+
+    /** The late records of a stream that {@link #wire} made. */
+    public static DataStream<byte[]> late(SingleOutputStreamOperator<byte[]> joined) {
+        return joined.getSideOutput(IntervalJoinOperator.LATE);
+    }
+
+    /** The late records as dead letters. */
+    public static SingleOutputStreamOperator<byte[]> lateLetters(
+            DataStream<byte[]> late, String config, String reason) {
+        JoinConfig settings = JoinConfig.of(config);
+        String name = settings.step() + ".late";
+        return late.map(record -> settings.failed().letter(record, reason), BYTES)
+                .name(name)
+                .uid(name);
+    }
+}

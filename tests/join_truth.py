@@ -1,0 +1,64 @@
+"""Interval joins by DuckDB: the truth that both targets are compared with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+from window_truth import shuffled, table
+
+from sage_flink.common import Record
+
+#: Of a result: the ids of its records, None for one that is missing, its time and its key.
+Result = tuple[str | None, str | None, int, bytes]
+_JOINS = {"inner": "JOIN", "left": "LEFT JOIN", "full": "FULL JOIN"}
+
+
+def side(name: str, count: int, *, late: float, seed: int, span_ms: int) -> tuple[Record, ...]:
+    """``count`` records of one input, with their id in the value."""
+    made = shuffled(count, late=late, seed=seed, span_ms=span_ms)
+    return tuple(_renamed(record, f"{name}{record.id[1:]}") for record in made)
+
+
+def _renamed(record: Record, id_: str) -> Record:
+    return record.replace(id=id_, origin=id_, value={"id": id_, **record.value})
+
+
+def interval_join(
+    left: Sequence[Record], right: Sequence[Record], before_ms: int, after_ms: int, how: str
+) -> tuple[list[Result], set[str]]:
+    """The results of a join of the records that are not late, and the ids of those that are."""
+    with duckdb.connect() as session:
+        for name, records, later_ms in (("l", left, after_ms), ("r", right, before_ms)):
+            session.register(f"{name}_stream", table(records))
+            session.execute(f"""
+                CREATE VIEW {name}_all AS
+                SELECT *, coalesce(ms + {later_ms} <= watermark, false) AS late
+                FROM {name}_stream
+            """)
+            session.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE NOT late")
+        rows = session.execute(f"""
+            SELECT l.id, r.id, greatest(l.ms, r.ms), coalesce(l.k, r.k)
+            FROM l {_JOINS[how]} r
+            ON l.k = r.k AND r.ms >= l.ms - {before_ms} AND r.ms <= l.ms + {after_ms}
+        """).fetchall()
+        late = session.execute("""
+            SELECT id FROM l_all WHERE late UNION ALL SELECT id FROM r_all WHERE late
+        """).fetchall()
+    results = [(one, other, int(ms), key.encode()) for one, other, ms, key in rows]
+    return results, {id_ for (id_,) in late}
+
+
+def result_of(record: Record) -> Result:
+    """The result that the record of a join is, by the ids in its values."""
+    ids = (_id(record.value["left"]), _id(record.value["right"]))
+    assert record.key is not None
+    return (*ids, record.timestamp_ms, record.key)
+
+
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """The results in one order."""
+    return sorted(results, key=lambda one: (one[0] or "", one[1] or "", one[2:]))
+
+
+def _id(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else value["id"]
