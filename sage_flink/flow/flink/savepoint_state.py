@@ -24,11 +24,9 @@ PARTS = frozenset(
         "json",
         "late",
         "left-input",
-        "left-watermark",
         "limits",
         "request",
         "right-input",
-        "right-watermark",
         "tally",
         "watermark",
     ]

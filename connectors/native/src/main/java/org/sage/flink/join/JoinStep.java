@@ -1,11 +1,10 @@
 package org.sage.flink.join;
 
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
-import org.apache.flink.streaming.api.datastream.KeyedStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.sage.flink.keyed.Keys;
-import org.sage.flink.time.RestoredWatermarkOperator;
 
 /**
  * A join: {@link #checked} refuses what an input cannot take, {@link #wire} joins what is left, and
@@ -36,16 +35,10 @@ public final class JoinStep {
     public static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> left, DataStream<byte[]> right, String config) {
         JoinConfig settings = JoinConfig.of(config);
-        return byKey(left, settings, "left")
-                .connect(byKey(right, settings, "right"))
+        return left.keyBy(new Keys.OfRecord(), Types.STRING)
+                .connect(right.keyBy(new Keys.OfRecord(), Types.STRING))
                 .transform(settings.step(), BYTES, new IntervalJoinOperator(settings))
                 .uid(settings.step());
-    }
-
-    private static KeyedStream<byte[], String> byKey(
-            DataStream<byte[]> in, JoinConfig settings, String side) {
-        String name = settings.step() + "." + side + "-watermark";
-        return RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), name);
     }
 
     /** The late records of a stream that {@link #wire} made. */
