@@ -158,7 +158,7 @@ class _Compiler:
     def _has_native_source(self, node: Node) -> bool:
         """Whether watermarks of a source of Flink arrive at the step."""
         if isinstance(node, Read):
-            return isinstance(node.source, FlinkSource)
+            return getattr(node.source, "has_watermarks", False)
         before = [self.graph.by_name[name] for name in node.inputs]
         return not isinstance(node, EventTime) and all(map(self._has_native_source, before))
 
