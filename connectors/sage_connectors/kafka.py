@@ -11,7 +11,7 @@ is ``sage_connectors.kafka_client``.
 import logging
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from sage_connectors.formats import Debezium, Format
 from sage_connectors.kafka_client import (
@@ -53,6 +53,8 @@ class Kafka:
     take, because it is larger than its ``max.message.bytes``, or its value is another one, is a
     dead letter.
     """
+
+    has_watermarks: ClassVar[bool] = True
 
     topic: str
     servers: str = ""

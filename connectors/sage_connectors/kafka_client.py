@@ -18,8 +18,8 @@ from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.records import Record
 
 T = TypeVar("T")
-Headers = Mapping[str, bytes] | Sequence[tuple[str, bytes | None]] | None
-#: Key, value, and maybe headers, the timestamp in milliseconds and the partition.
+Headers = Mapping[str, bytes] | Sequence[tuple[str, bytes]] | None
+#: Key and value, and maybe headers, the timestamp in milliseconds, and the partition.
 Message = (
     tuple[bytes | None, bytes | None]
     | tuple[bytes | None, bytes | None, Headers]
@@ -275,14 +275,14 @@ def _record(message: Any) -> Record:
     return Record(id_, message.value, timestamp_ms, message.key, headers, id_)
 
 
-def open_consumer(servers: Brokers, read_committed: bool) -> Any:
+def open_consumer(servers: Brokers, read_committed: bool, bytes_max: int = RECORD_BYTES_MAX) -> Any:
     """A consumer without a group, closed at the end of its block."""
     return client(
         "KafkaConsumer",
         servers,
         enable_auto_commit=False,
         isolation_level="read_committed" if read_committed else "read_uncommitted",
-        max_partition_fetch_bytes=RECORD_BYTES_MAX,
+        max_partition_fetch_bytes=bytes_max,
         allow_auto_create_topics=False,
         reconnect_backoff_max_ms=RECONNECT_MS_MAX,
     )

@@ -32,8 +32,9 @@ from sage_connectors.recording_file import (
 from sage_flink.common.errors import ConfigError
 
 POLL_MS = 100
-#: Messages of one partition that are in memory while another partition is behind.
-BUFFERED_MAX = 5_000
+#: What a partition has in memory while another one is behind; then it is read no further.
+BUFFERED_MAX, BUFFERED_BYTES_MAX = 20_000, 8 << 20
+FETCH_BYTES_MAX = 1 << 20
 
 
 @dataclass(slots=True)
@@ -43,34 +44,47 @@ class _Backlog:
     ends: dict[Any, int]
     queues: dict[Any, deque[RecordedMessage]] = field(init=False)
     latest_us: dict[Any, int] = field(init=False)
+    bytes: dict[Any, int] = field(init=False)
+    positions: dict[Any, int] = field(init=False, default_factory=dict)
+    is_done: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.queues = {partition: deque() for partition in self.ends}
-        self.latest_us = dict.fromkeys(self.ends, 0)
+        self.latest_us, self.bytes = dict.fromkeys(self.ends, 0), dict.fromkeys(self.ends, 0)
 
     def add(self, partition: Any, message: Any, now_us: int) -> None:
         arrival_us = max(self.latest_us[partition], min(message.timestamp * 1000, now_us))
         self.latest_us[partition] = arrival_us
         self.queues[partition].append(_recorded(message, arrival_us))
+        self.bytes[partition] += len(message.value or b"")
 
     def due(self, consumer: Any) -> Iterator[RecordedMessage]:
-        """Those with no earlier one to come; partitions with many are paused until then."""
-        waits = {p for p, end in self.ends.items() if consumer.position(p) < end}
+        """Those with no earlier one to come; then what is read next is chosen."""
+        assigned = consumer.assignment()
+        self.positions |= {p: consumer.position(p) for p in assigned}
+        waits = {p for p, end in self.ends.items() if self.positions[p] < end}
         while ready := {p: queue[0] for p, queue in self.queues.items() if queue}:
             if any(not self.queues[p] for p in waits):
                 break
             first = min(ready, key=lambda p: (ready[p].arrival_us, p.partition))
+            self.bytes[first] -= len(ready[first].value or b"")
             yield self.queues[first].popleft()
-        full = {p for p, queue in self.queues.items() if len(queue) >= BUFFERED_MAX}
-        done = not waits and not full
-        paused = set() if done else full | (self.ends.keys() - waits)
-        consumer.resume(*(consumer.paused() - paused))
-        consumer.pause(*paused)
+        wanted = {p for p in waits if p in assigned and not self._is_full(p)}
+        wanted |= {p for p in waits if not self.queues[p]}
+        if not waits and not any(self.queues.values()):
+            self.is_done, wanted = True, {*self.ends}
+        self._read_only(consumer, wanted)
 
-    def is_done(self, consumer: Any) -> bool:
-        return not any(self.queues.values()) and all(
-            consumer.position(p) >= end for p, end in self.ends.items()
-        )
+    def _is_full(self, partition: Any) -> bool:
+        many = len(self.queues[partition]) >= BUFFERED_MAX
+        return many or self.bytes[partition] >= BUFFERED_BYTES_MAX
+
+    def _read_only(self, consumer: Any, wanted: set[Any]) -> None:
+        # Not pause and resume: kafka-python 3.0.12 never reads some partitions again after them.
+        if wanted and wanted != consumer.assignment():
+            consumer.assign(sorted(wanted))
+            for partition in wanted:
+                consumer.seek(partition, self.positions[partition])
 
 
 def record(
@@ -94,7 +108,7 @@ def record(
         StoreUnavailable: the broker is away when it starts.
     """
     started_s = time.monotonic()
-    with open_consumer(servers, read_committed=True) as consumer:
+    with open_consumer(servers, True, FETCH_BYTES_MAX) as consumer:
         partitions = partitions_of(consumer, topic)
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
@@ -120,7 +134,6 @@ def _messages(
 ) -> Iterator[RecordedMessage | None]:
     """The messages by arrival, and None after each poll, until ``for_s`` seconds have passed."""
     live: list[RecordedMessage] = []
-    in_backlog = True
     while for_s is None or time.monotonic() - started_s < for_s:
         batches, now_us = consumer.poll(timeout_ms=POLL_MS), time.time_ns() // 1000
         for partition, batch in batches.items():
@@ -129,10 +142,9 @@ def _messages(
                     backlog.add(partition, message, now_us)
                 else:
                     live.append(_recorded(message, now_us))
-        if in_backlog:
+        if not backlog.is_done:
             yield from backlog.due(consumer)
-            in_backlog = not backlog.is_done(consumer)
-        if not in_backlog:
+        if backlog.is_done:
             yield from live
             live = []
         writer.flush()

@@ -98,19 +98,30 @@ def test_a_replayed_topic_has_the_same_messages_in_the_same_partitions(topic, se
     assert replayed["complete"]
 
 
+@pytest.mark.parametrize(
+    ("starts_ms", "count"),
+    [
+        pytest.param([0, 0, 0], 6_000, id="at the same time"),
+        pytest.param([90_000, 30_000, 0], 25_000, id="one after the other"),
+    ],
+)
 def test_messages_that_were_there_are_recorded_by_time_over_the_partitions(
-    topic, servers, tmp_path
+    starts_ms, count, topic, servers, tmp_path
 ):
-    for partition in range(PARTITIONS):
-        feed(topic, [(None, b"x", None, START_MS + n, partition) for n in range(0, 6_000)], servers)
+    for partition, start_ms in enumerate(starts_ms):
+        times = range(START_MS + start_ms, START_MS + start_ms + count)
+        feed(topic, [(None, b"x", None, ms, partition) for ms in times], servers)
 
-    sage("record", topic, str(tmp_path / "f"), "--from-beginning", "--count", "18000")
+    made = sage("record", topic, str(tmp_path / "f"), "--from-beginning", "--count", str(3 * count))
 
+    assert made["messages"] == 3 * count
     with RecordingReader(tmp_path / "f") as reader:
         messages: list[RecordedMessage] = list(reader)
     assert all(a.arrival_us <= b.arrival_us for a, b in pairwise(messages))
-    assert [message.partition for message in messages[:6]] == [0, 1, 2, 0, 1, 2]
-    assert [m.offset for m in messages if m.partition == 1] == list(range(6_000))
+    assert all(message.arrival_us == message.timestamp_ms * 1000 for message in messages)
+    for partition in range(PARTITIONS):
+        offsets = [m.offset for m in messages if m.partition == partition]
+        assert offsets == list(range(count))
 
 
 def test_a_time_in_the_future_or_the_past_makes_no_gap(topic, servers, tmp_path):

@@ -92,8 +92,7 @@ def test_a_python_function_cannot_be_written_in_yaml():
         ),
         (
             "steps: [{read: x, from: {chunk: {tokens_max: 9, overlap: 0}}}]",
-            "step 'x': chunk is for `flat_map:`, not for `read:`; "
-            "use one of: files, generator, kafka$",
+            "step 'x': chunk is for `flat_map:`, not for `read:`; use one of: files, gen",
         ),
         (
             "steps: [{read: x, from: {collection: {name: c, dim: 2}}}]",

@@ -11,7 +11,6 @@ from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import FAILED
 from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
-from sage_flink.flow.ports import FlinkSource
 from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
@@ -194,7 +193,7 @@ def source_watermarks(graph: Graph) -> WatermarkStrategy:
 def _has_native_source(graph: Graph, node: Node) -> bool:
     """Whether watermarks of a source of Flink come out of the step."""
     if isinstance(node, Read):
-        return isinstance(node.source, FlinkSource)
+        return bool(getattr(node.source, "has_watermarks", False))
     before = [graph.by_name[name] for name in node.inputs]
     return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
 
