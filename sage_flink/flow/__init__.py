@@ -34,7 +34,7 @@ from sage_flink.flow.stateful.aggregates import (
     Sum,
     Top,
 )
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
 from sage_flink.flow.stream import Stream, pipeline, read, union
@@ -59,6 +59,7 @@ __all__ = [
     "First",
     "FlatMap",
     "FlinkOptions",
+    "Fold",
     "Graph",
     "KeyBy",
     "Last",

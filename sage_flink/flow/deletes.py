@@ -27,7 +27,7 @@ from sage_flink.flow.ports import (
     encodes_deletes,
     supports_deletes,
 )
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Window
 
 
@@ -35,7 +35,7 @@ def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Window | Deduplicate | ChangesOnly | RateLimit):
+        if isinstance(node, Window | Deduplicate | ChangesOnly | RateLimit | Fold):
             for emitter in emitters.get(node.input, ())[:1]:
                 yield (
                     f"step {node.name!r}: takes no deletes, and step {emitter!r} emits them; put "
@@ -97,6 +97,8 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
                 found[node.name] = own + (() if ends_here and not own else passed)
             case Window():
                 found[node.name] = ()
+            case Fold(function=function):
+                found[node.name] = (node.name,) if emits_deletes(function) else ()
             case _:
                 found[node.name] = passed
     return found

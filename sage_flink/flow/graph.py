@@ -26,7 +26,7 @@ from sage_flink.flow.ports import (
     Sink,
     Source,
 )
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
 from sage_flink.flow.step_names import check_name
@@ -180,7 +180,7 @@ class Write:
 
 
 #: Steps of event time, keys and state.
-StatefulNode = EventTime | KeyBy | Window | Late | Deduplicate | ChangesOnly | RateLimit
+StatefulNode = EventTime | KeyBy | Window | Late | Deduplicate | ChangesOnly | RateLimit | Fold
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 
 

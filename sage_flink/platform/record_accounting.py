@@ -27,6 +27,7 @@ Kind = Literal[
     "deduplicate",
     "changes_only",
     "rate_limit",
+    "fold",
     "dead_letters",
 ]
 
@@ -47,6 +48,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     "deduplicate": ("read", "emitted", "dropped"),
     "changes_only": ("read", "emitted", "dropped", "dead_lettered"),
     "rate_limit": ("read", "emitted", "dropped", "dead_lettered"),
+    "fold": ("read", "emitted", "dead_lettered"),
     "dead_letters": ("read", "written"),
 }
 
@@ -217,7 +219,7 @@ def _step_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
     in_flight = graph.in_flight(step) or 0
     if in_flight < 0:
         yield f"{step.name}: {-in_flight:,} more left the step than entered it"
-    if step.kind in ("flat_map", "batch", "union", "window"):
+    if step.kind in ("flat_map", "batch", "union", "window", "fold"):
         return
     out = "emitted" if "emitted" in COUNTERS[step.kind] else "written"
     read, done = graph.count(step, "read"), graph.count(step, out)

@@ -25,7 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
@@ -99,5 +99,7 @@ def _kind(node: Node) -> Kind:
             return "changes_only"
         case RateLimit():
             return "rate_limit"
+        case Fold():
+            return "fold"
         case _:
             assert_never(node)
