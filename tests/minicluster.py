@@ -3,14 +3,16 @@
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import wait_until
 
-from sage_flink.common import Record, decode, encode
+from sage_flink.common import ConfigError, Record, decode, encode
 from sage_flink.flow import BatchLimits, Refusal
 
 #: For ``pytestmark``, in addition to ``pytest.mark.flink``.
@@ -54,6 +56,37 @@ class FileSink:
         """The number of records, without decoding them."""
         path = Path(self.path)
         return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@dataclass(frozen=True)
+class FailOnce(FileSink):
+    """A sink whose writer fails once, after ``rows_max`` rows."""
+
+    rows_max: int = 0
+    batch: BatchLimits = field(default_factory=lambda: BatchLimits(5, linger_s=0.01))
+
+    def writer(self) -> "FailOnce":
+        with Path(f"{self.path}.writers").open("a") as file:
+            file.write("opened\n")
+        return self
+
+    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        marker = Path(f"{self.path}.failed-once")
+        if self.count() >= self.rows_max and not marker.exists():
+            marker.touch()
+            raise ConfigError("the test: this subtask fails once")
+        return super().write(records)
+
+
+@dataclass(frozen=True)
+class Slowly:
+    """The record's own value, after ``pause_s``."""
+
+    pause_s: float
+
+    def __call__(self, record: Record) -> Any:
+        time.sleep(self.pause_s)
+        return record.value
 
 
 def restore_environment() -> Iterator[None]:

@@ -35,7 +35,7 @@ from sage_flink.flow.stateful.aggregates import (
     Top,
 )
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
 from sage_flink.flow.stream import Stream, pipeline, read, union
@@ -60,6 +60,7 @@ __all__ = [
     "First",
     "FlatMap",
     "FlinkOptions",
+    "Fold",
     "Graph",
     "Join",
     "KeyBy",

@@ -28,7 +28,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 
 Target = Literal["flink", "local"]
@@ -128,6 +128,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             | Deduplicate()
             | ChangesOnly()
             | RateLimit()
+            | Fold()
         ):
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
@@ -153,7 +154,7 @@ def _fits_local(graph: Graph, node: Node) -> Iterator[str]:
 
 def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
     match node:
-        case FlatMap():
+        case FlatMap() | Fold():
             yield from _travels(node.name, "function", node.function)
             yield from _keeps_no_state(node.name, "function", node.function)
         case Call():
@@ -185,8 +186,8 @@ def _has_event_time(graph: Graph, node: Node) -> bool:
 
 
 def _opens(node: Node) -> Iterator[str]:
-    if isinstance(node, FlatMap | Call):
-        operator = node.function if isinstance(node, FlatMap) else node.spec
+    if isinstance(node, FlatMap | Fold | Call):
+        operator = node.spec if isinstance(node, Call) else node.function
         yield from (f"step {node.name!r}: {flaw}" for flaw in open_flaws(operator))
 
 
@@ -224,5 +225,6 @@ def _keeps_no_state(step: str, what: str, function: object) -> Iterator[str]:
     for state in lost_state(function):
         yield (
             f"step {step!r}: its {what}{place_of(function)} keeps state that a restart loses: "
-            f"{state}; create it in open(context) if it may start fresh, else keep it in a store"
+            f"{state}; keep the state of a key with .fold(name, function, initial=...), create "
+            "what may start fresh in open(context), and keep other state in a store"
         )

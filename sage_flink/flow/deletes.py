@@ -28,7 +28,7 @@ from sage_flink.flow.ports import (
     supports_deletes,
 )
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Window
 
 
@@ -36,7 +36,7 @@ def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Window | Join | Deduplicate | ChangesOnly | RateLimit):
+        if isinstance(node, Window | Join | Deduplicate | ChangesOnly | RateLimit | Fold):
             reaching = [one for name in node.inputs for one in emitters.get(name, ())]
             for emitter in reaching[:1]:
                 yield (
@@ -99,6 +99,8 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
                 found[node.name] = own + (() if ends_here and not own else passed)
             case Window() | Join():
                 found[node.name] = ()
+            case Fold(function=function):
+                found[node.name] = (node.name,) if emits_deletes(function) else ()
             case _:
                 found[node.name] = passed
     return found

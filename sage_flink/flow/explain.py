@@ -28,14 +28,14 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
 
 Form = Literal["text", "mermaid"]
 #: Steps that may refuse a record.
-DEAD_LETTERING = FlatMap | Call | EventTime | KeyBy | Window | ChangesOnly | RateLimit
+DEAD_LETTERING = FlatMap | Call | EventTime | KeyBy | Window | ChangesOnly | RateLimit | Fold
 #: How much of one argument a drawing shows.
 CHARS_MAX = 40
 #: Width of the column of verbs, where no longer verb is used.
@@ -124,6 +124,9 @@ def _details(graph: Graph, node: Node) -> str:
         case RateLimit():
             over = {"drop": "dropped", "dead_letter": "dead letters"}[node.over]
             return f"{node.records_max} a key in {node.per_s:g} s; others: {over}"
+        case Fold():
+            kept = "" if node.ttl_s is None else f", kept for {node.ttl_s:g} s"
+            return f"{_label(node.function)} from {_short(node.initial)}{kept}"
         case _:
             assert_never(node)
 

@@ -27,7 +27,7 @@ from sage_flink.flow.ports import (
     Source,
 )
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
 from sage_flink.flow.step_names import check_name
@@ -181,7 +181,9 @@ class Write:
 
 
 #: Steps of event time, keys and state.
-StatefulNode = EventTime | KeyBy | Window | Late | Join | Deduplicate | ChangesOnly | RateLimit
+StatefulNode = (
+    EventTime | KeyBy | Window | Late | Join | Deduplicate | ChangesOnly | RateLimit | Fold
+)
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 
 

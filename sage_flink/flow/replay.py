@@ -26,11 +26,11 @@ from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, R
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
 
 #: A replay is a job of its own, so these begin without the state of the job.
-OF_STATE = ChangesOnly | RateLimit
+OF_STATE = ChangesOnly | RateLimit | Fold
 
 
 class Skipped(NamedTuple):

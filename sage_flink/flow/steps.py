@@ -134,9 +134,13 @@ def _encode(made: Record, author: object) -> bytes:
     try:
         return encode_valid(made)
     except Rejected as flaw:
-        code = code_of(author)
-        place = _place(code.co_filename, code.co_firstlineno) if code else ""
-        raise Rejected(f"{flaw}{place}") from flaw
+        raise Rejected(f"{flaw}{author_place(author)}") from flaw
+
+
+def author_place(author: object) -> str:
+    """The first line of the author's function, as `` (file:line)``; empty where it has none."""
+    code = code_of(author)
+    return _place(code.co_filename, code.co_firstlineno) if code else ""
 
 
 def request_body(record: Record, request: Callable[[Record], bytes]) -> bytes:

@@ -32,7 +32,7 @@ from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Si
 from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
 from sage_flink.flow.stateful.joins import How, Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.times import Unit
@@ -196,6 +196,15 @@ class Stream:
     ) -> "Stream":
         """At most so many records a key and time; see :class:`~sage_flink.flow.RateLimit`."""
         return self._then(RateLimit(name, self.name, records_max, per_s, over))
+
+    def fold(
+        self, name: str, function: FoldFunction, *, initial: Any, ttl_s: float | None = None
+    ) -> "Stream":
+        """State for each key: ``function(state, record)`` returns the new one and a list.
+
+        See :class:`~sage_flink.flow.Fold`.
+        """
+        return self._then(Fold(name, self.name, function, initial, ttl_s))
 
     def batch(self, name: str, *, items_max: int, bytes_max: int, linger_s: float) -> "Stream":
         """Micro-batches for the sink that follows."""

@@ -57,7 +57,7 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import (
     check_fields,
@@ -84,6 +84,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "deduplicate": (Deduplicate, "", ""),
     "changes_only": (ChangesOnly, "", ""),
     "rate_limit": (RateLimit, "", ""),
+    "fold": (Fold, "with", "function"),
     "write": (Write, "into", "sink"),
 }
 #: Verbs with a wrapper around the function of the FlatMap.
@@ -94,6 +95,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "with": ("__call__",),
     "map": ("__call__",),
     "filter": ("__call__",),
+    "fold": ("__call__",),
     "to": ("request",),
     "into": ("writer", "flink_sink"),
     "dead_letters": ("writer", "flink_sink"),
@@ -174,7 +176,7 @@ def verb_of(node: Node) -> str:
 
 
 def _place(verb: str, key: str) -> str:
-    return verb if verb in WRAPPERS else key
+    return verb if verb in (*WRAPPERS, "fold") else key
 
 
 def _spec(where: str, place: str, value: Any, words: Vocabulary) -> dict[str, Any]:
@@ -235,8 +237,11 @@ def _fits(kind: type, place: str) -> bool:
 
 
 def _function_places(kind: Any) -> set[str]:
-    """The places of a function, by the return annotation of its ``__call__``; all without one."""
-    returned = inspect.signature(kind.__call__).return_annotation
+    """The places of a function, by the parameters and the return annotation of its ``__call__``."""
+    signature = inspect.signature(kind.__call__)
+    if len(signature.parameters) == 3:  # self, state, record
+        return {"fold"}
+    returned = signature.return_annotation
     if returned is inspect.Signature.empty or isinstance(returned, str):
         return {"with", *WRAPPERS}
     if returned is bool:

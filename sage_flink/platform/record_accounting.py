@@ -28,6 +28,7 @@ Kind = Literal[
     "changes_only",
     "rate_limit",
     "join",
+    "fold",
     "dead_letters",
 ]
 
@@ -49,6 +50,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     "changes_only": ("read", "emitted", "dropped", "dead_lettered"),
     "rate_limit": ("read", "emitted", "dropped", "dead_lettered"),
     "join": ("left_read", "right_read", "emitted", "late", "dead_lettered"),
+    "fold": ("read", "emitted", "dead_lettered"),
     "dead_letters": ("read", "written"),
 }
 
@@ -225,7 +227,7 @@ def _step_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
     in_flight = graph.in_flight(step) or 0
     if in_flight < 0:
         yield f"{step.name}: {-in_flight:,} more left the step than entered it"
-    if step.kind in ("flat_map", "batch", "union", "window", "join"):
+    if step.kind in ("flat_map", "batch", "union", "window", "join", "fold"):
         return
     out = "emitted" if "emitted" in COUNTERS[step.kind] else "written"
     read, done = graph.count(step, "read"), graph.count(step, out)

@@ -1,19 +1,27 @@
 """Steps with state for each key on Flink, compared with those in process."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import (
+    QUIET,
+    FailOnce,
+    FileSink,
+    Slowly,
+    restore_environment,
+    wait_for_workers,
+)
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S, shuffled
 
 import sage_flink as sage
 from sage_flink.common import FailedRecord, Record
 from sage_flink.common.dead_letters import DeadLetter, from_message
-from sage_flink.flow import FlinkOptions, Graph
+from sage_flink.flow import FlinkOptions, Graph, Stream
 from sage_flink.flow.lists import ListSource
 
 pytestmark = [*QUIET, pytest.mark.flink, pytest.mark.timeout(200)]
@@ -99,3 +107,165 @@ def test_what_passes_on_flink_passes_in_process(tmp_path, minicluster) -> None:
     assert letters(failed) == letters(outcome.failed)
     reasons = {letter.reason[:12] for letter in failed}
     assert reasons == {"has no key: ", "its key has ", "is late: the", "is over the "}
+
+
+def totals(state: dict[str, Any], record: Record) -> tuple[dict[str, Any], list[Any]]:
+    """Sum and last words of a key; it changes the state before it raises."""
+    number = record.value.get("v") or 0
+    state["sum"] += round(number)
+    state["words"] = [*state["words"], record.value["w"]][-20:]
+    if record.value["w"] == "c":
+        raise ValueError("no c")
+    if record.value["w"] == "d":
+        return {"sum": object()}, []
+    return state, [state["sum"], state] if len(state["words"]) % 3 else []
+
+
+def test_a_fold_on_flink_makes_what_it_makes_in_process(tmp_path, minicluster) -> None:
+    records = (*keyed(2_000, late=0.0, seed=6, span_ms=60_000), *FLAWED)
+    here, there = (sinks_in(tmp_path / name, "out") for name in ("here", "there"))
+
+    def graph(sinks: dict[str, FileSink]) -> Graph:
+        initial = {"sum": 0, "words": []}
+        folded = sage.flow.read("in", ListSource(records)).fold("totals", totals, initial=initial)
+        behind = folded.map("behind", lambda record: [record.value])  # in the same Python stage
+        return behind.write("out", sinks["out"]).dead_letters_to(sinks["failed"])
+
+    outcome = asyncio.run(sage.flow.run(graph(here)))
+    options = FlinkOptions(target="local", checkpoint_interval_s=0.5)
+    sage.flow.submit(graph(there), name="fold", options=options)
+    expected, failed = outcome.written["out"], outcome.failed
+    wait_until(lambda: there["out"].count() >= len(expected), 90, "all outputs")
+    wait_until(lambda: there["failed"].count() >= len(failed), 60, "all dead letters")
+    time.sleep(1)
+
+    assert len({record.key for record in expected}) > 3
+    assert summary(there["out"].read_records()) == summary(expected)
+    letters_there = [from_message(record) for record in there["failed"].read_records()]
+    assert letters(letters_there) == letters(failed)
+    reasons = {letter.reason[:24] for letter in failed}
+    assert reasons == {
+        "ValueError: no c (test_k",
+        "the state cannot be enco",
+        "has no key: put .key_by(",
+        "its key has 4097 bytes, ",
+    }
+
+
+def count(state: int, record: Record) -> tuple[int, list[int]]:
+    return state + 1, [state + 1]
+
+
+class Outside:
+    """Counts in a state that Flink does not know of, and that ``check`` does not find."""
+
+    def __init__(self) -> None:
+        self.counts: dict[bytes | None, int] = {}
+
+    def count(self, key: bytes | None) -> int:
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return self.counts[key]
+
+
+class CountOutside:
+    def __init__(self) -> None:
+        self.outside = Outside()
+
+    def __call__(self, record: Record) -> list[int]:
+        return [self.outside.count(record.key)]
+
+
+def counts_after_a_restart(folder: Path, step: Any) -> dict[bytes | None, list[int]]:
+    """Each key's counts of its records, in their order, where the job has restarted once."""
+    records = tuple(
+        Record(f"t/0/{n}", n, 1, str(n % 5).encode(), origin=f"t/0/{n}") for n in range(1_500)
+    )
+    out = FailOnce(str(folder / "out"), rows_max=400)
+    slow: Stream = sage.flow.read("in", ListSource(records)).map("slowly", Slowly(0.002))
+    graph = step(slow).write("out", out).dead_letters_to(FileSink(str(folder / "failed")))
+    options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
+
+    sage.flow.submit(graph, name="counted", options=options)
+    wait_until(lambda: len({r.id for r in out.read_records()}) >= len(records), 90, "all records")
+    time.sleep(1)
+
+    assert Path(f"{out.path}.writers").read_text() == "opened\n" * 2  # one restart
+    newest = {r.id: r for r in out.read_records()}
+    counts: dict[bytes | None, list[int]] = {}
+    for record in sorted(newest.values(), key=lambda r: int(r.origin.rpartition("/")[2])):
+        counts.setdefault(record.key, []).append(record.value)
+    return counts
+
+
+EXACT = {str(key).encode(): list(range(1, 301)) for key in range(5)}
+
+
+def test_a_restart_counts_each_record_once(tmp_path, minicluster) -> None:
+    folded = counts_after_a_restart(tmp_path, lambda s: s.fold("count", count, initial=0))
+
+    assert folded == EXACT
+
+
+def test_a_restart_loses_counts_that_are_not_in_the_state_of_flink(tmp_path, minicluster) -> None:
+    lost = counts_after_a_restart(tmp_path, lambda s: s.flat_map("count", CountOutside()))
+
+    assert lost.keys() == EXACT.keys()
+    assert lost != EXACT
+
+
+def test_a_restart_lets_no_record_pass_again(tmp_path, minicluster) -> None:
+    records = keyed(1_500, late=0.1, seed=7, span_ms=60_000)
+    out = FailOnce(str(tmp_path / "out"), rows_max=150)
+    other, failed = FileSink(str(tmp_path / "other")), FileSink(str(tmp_path / "failed"))
+
+    def graph(*sinks: Any) -> Graph:
+        timed = (
+            sage.flow.read("in", ListSource(records))
+            .map("slowly", Slowly(0.002))
+            .event_time("time", out_of_order_s=OUT_OF_ORDER_S)
+        )
+        changes = timed.changes_only("changes", "w").write("out", sinks[0])
+        limited = timed.rate_limit("limit", records_max=3, per_s=2).write("other", sinks[1])
+        return sage.flow.pipeline(changes, limited, dead_letters=sinks[2])
+
+    outcome = asyncio.run(sage.flow.run(graph(*(FileSink(str(tmp_path / n)) for n in "abc"))))
+    options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
+    sage.flow.submit(graph(out, other, failed), name="filters-restart", options=options)
+    for sink, name in ((out, "out"), (other, "other")):
+        expected = {record.id for record in outcome.written[name]}
+        wait_until(lambda s=sink, e=expected: {r.id for r in s.read_records()} >= e, 90, name)
+    time.sleep(1)
+
+    assert Path(f"{out.path}.writers").read_text() == "opened\n" * 2  # one restart
+    for sink, name in ((out, "out"), (other, "other")):
+        passed = {record.id for record in outcome.written[name]}
+        assert {record.id for record in sink.read_records()} == passed
+        assert len(passed) < len(records)
+
+
+def test_state_expires_on_flink(tmp_path, minicluster) -> None:
+    records = tuple(Record(f"t/0/{n}", "x", 1, b"k", origin=f"t/0/{n}") for n in range(12))
+    sinks = sinks_in(tmp_path, "brief", "long", "changes", "unchanged")
+    slow = sage.flow.read("in", ListSource(records)).map("slowly", Slowly(0.3))
+    branches = {
+        "brief": slow.fold("brief", count, initial=0, ttl_s=0.1),
+        "long": slow.fold("long", count, initial=0, ttl_s=600),
+        "changes": slow.changes_only("changes", ttl_s=0.1),
+        "unchanged": slow.changes_only("unchanged", ttl_s=600),
+    }
+    written = [branch.write(f"{name}-out", sinks[name]) for name, branch in branches.items()]
+    graph = sage.flow.pipeline(*written, dead_letters=sinks["failed"])
+    # Bundles of one: within a bundle the worker has the state.
+    options = FlinkOptions(target="local", checkpoint_interval_s=0.5, bundle_items=1)
+
+    sage.flow.submit(graph, name="expires", options=options)
+    wait_until(lambda: sinks["long"].count() == sinks["brief"].count() == 12, 90, "all records")
+    wait_until(lambda: sinks["changes"].count() > 1, 60, "a record that passes again")
+    time.sleep(1)
+
+    values = {name: [record.value for record in sinks[name].read_records()] for name in branches}
+    assert values["long"] == list(range(1, 13))
+    # The first ones may have waited together for the worker to start.
+    assert values["brief"][-3:] == [1, 1, 1]
+    assert values["unchanged"] == ["x"]
+    assert sinks["failed"].count() == 0

@@ -3,21 +3,26 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import (
+    QUIET,
+    FailOnce,
+    FileSink,
+    Slowly,
+    restore_environment,
+    wait_for_workers,
+)
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S, differences, sessions, shuffled, sliding
 
 import sage_flink as sage
-from sage_flink.common import ConfigError, Record
+from sage_flink.common import Record
 from sage_flink.common.dead_letters import from_message
 from sage_flink.flow import (
-    BatchLimits,
     Collect,
     Count,
     CountDistinct,
@@ -29,7 +34,6 @@ from sage_flink.flow import (
     Mean,
     Min,
     Quantile,
-    Refusal,
     Session,
     Sliding,
     Stddev,
@@ -162,37 +166,6 @@ def test_sessions_in_process_are_those_of_duckdb(seed, tmp_path) -> None:
     assert differences(truth, results) == []
     assert len(results) == len(truth) > 100
     assert late == failed == []
-
-
-@dataclass(frozen=True)
-class FailOnce(FileSink):
-    """A sink whose writer fails once, after ``rows_max`` rows."""
-
-    rows_max: int = 0
-    batch: BatchLimits = field(default_factory=lambda: BatchLimits(5, linger_s=0.01))
-
-    def writer(self) -> "FailOnce":
-        with Path(f"{self.path}.writers").open("a") as file:
-            file.write("opened\n")
-        return self
-
-    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        marker = Path(f"{self.path}.failed-once")
-        if self.count() >= self.rows_max and not marker.exists():
-            marker.touch()
-            raise ConfigError("the test: this subtask fails once")
-        return super().write(records)
-
-
-@dataclass(frozen=True)
-class Slowly:
-    """The record's own value, after ``pause_s``."""
-
-    pause_s: float
-
-    def __call__(self, record: Record) -> Any:
-        time.sleep(self.pause_s)
-        return record.value
 
 
 @pytest.mark.flink

@@ -26,7 +26,7 @@ from sage_flink.flow.graph import (
     Write,
 )
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
@@ -102,5 +102,7 @@ def _kind(node: Node) -> Kind:
             return "rate_limit"
         case Join():
             return "join"
+        case Fold():
+            return "fold"
         case _:
             assert_never(node)

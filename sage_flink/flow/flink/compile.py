@@ -10,6 +10,7 @@ Call      Python request step -> Java async call (a task of its own) -> Python a
 Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
 Union     union
+Fold      native keyed operator with a Python process function, its state that of Flink
 stateful  native operators, see :mod:`~sage_flink.flow.flink.stateful_steps`
 ========  ==========================================================================
 
@@ -29,6 +30,7 @@ from sage_flink.common.connections_file import connection_to
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
+from sage_flink.flow.flink.fold_step import FoldStep
 from sage_flink.flow.flink.native_decoding import decode_json, is_decoded_natively
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
 from sage_flink.flow.flink.savepoint_state import operator_name
@@ -48,6 +50,7 @@ from sage_flink.flow.graph import (
     Write,
 )
 from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
+from sage_flink.flow.stateful.keyed_nodes import Fold
 from sage_flink.flow.stateful.nodes import Late
 from sage_flink.flow.steps import source_records
 from sage_flink.platform.record_accounting import counter_name
@@ -151,6 +154,10 @@ class _Compiler:
                     self._native_sink(self._stream(upstream), name, sink)
                 else:
                     self._python(upstream, name, WriteStep(name, sink))
+            case Fold():
+                self.open_stages[node.name] = _OpenStage(
+                    self._stream(node.input), (FoldStep(node),)
+                )
             case Late():
                 self.streams[node.name] = self.late[node.input]
             case _:
@@ -185,10 +192,12 @@ class _Compiler:
         if name in self.open_stages:
             stage = self.open_stages.pop(name)
             label = ", ".join(operator_name(step.name) for step in stage.steps)
-            last = stage.steps[-1].name
+            first, last = stage.steps[0], stage.steps[-1].name
             limit_s = self.record_timeout_s
             function = Stage(stage.steps, self.job, self.run, record_timeout_s=limit_s)
-            out = add_stage(stage.stream, function, label).uid(last)
+            out = add_stage(stage.stream, function, label)
+            # State follows the uid, and steps may be added behind the one that has it.
+            out.uid(last if first.state_ttl_ms is None else first.name)
             counters = function.passthrough_counters()
             self.streams[name] = self.accounting.count_stage(out, last, counters)
             # Not PyFlink's get_side_output: it adds a Python operator without effect.

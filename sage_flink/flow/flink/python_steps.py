@@ -31,7 +31,7 @@ class FlatMapStep(Step):
 
     @override
     def open(self, context: RuntimeContext, job: str) -> None:
-        opened = open_copy(self.node.function, _open_context(context, job, self.node.name))
+        opened = open_copy(self.node.function, open_context(context, job, self.node.name))
         self.node = replace(self.node, function=opened)
 
     @override
@@ -54,7 +54,7 @@ class _CallEnd(Step):
 
     @override
     def open(self, context: RuntimeContext, job: str) -> None:
-        self.spec = open_copy(self.node.spec, _open_context(context, job, self.node.name))
+        self.spec = open_copy(self.node.spec, open_context(context, job, self.node.name))
 
     @override
     def close(self) -> None:
@@ -121,6 +121,7 @@ class AnswerStep(_CallEnd):
         return FailedRecord(decode(result.record), self.node.name, reason, result.attempts)
 
 
-def _open_context(context: RuntimeContext, job: str, step: str) -> OpenContext:
+def open_context(context: RuntimeContext, job: str, step: str) -> OpenContext:
+    """What an author's operator is opened with on this worker."""
     subtask = context.get_index_of_this_subtask()
     return OpenContext(job, step, subtask, context.get_number_of_parallel_subtasks())

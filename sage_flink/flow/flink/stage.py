@@ -33,6 +33,8 @@ from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
+#: Changed states, for the operator itself: no stream is made of it.
+STATE = OutputTag("state", BYTES)
 #: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
 #: The first byte of a MessagePack map: a signal of the operator. Elements are arrays.
@@ -40,14 +42,19 @@ _MAP, _MAP_MASK = 0x80, 0xF0
 
 
 class _Signal(msgspec.Struct):
-    """A signal: to make a dead letter of ``refused``; without it only to open the stage."""
+    """A signal: to make a dead letter of ``refused``, or to emit changed ``states``.
+
+    Without either only to open the stage.
+    """
 
     refused: bytes = b""
+    states: bool = False
 
 
 class Step:
     """One step of a stage. ``takes_records``: its input is a record, not raw bytes. ``writes``: it
-    writes to a sink.
+    writes to a sink. ``state_ttl_ms``: it keeps state for each key, which expires after so long; 0:
+    never; None: it keeps no state. Such a step is the first of its stage.
 
     Where it ``is_last`` its items are bytes. A step encodes what it makes itself, so that an item
     that cannot be encoded is a failure of this step with its input as the record.
@@ -59,6 +66,7 @@ class Step:
     takes_records = True
     writes = False
     is_last = False
+    state_ttl_ms: int | None = None
 
     def __init__(self, name: str, counts_as: tuple[str, str, str]) -> None:
         self.name, self.counts_as = name, counts_as
@@ -75,6 +83,10 @@ class Step:
     def outcomes(self, item: Any) -> Iterator[Item | FailedRecord]:
         """The items and failures that the step makes from ``item``."""
         raise AssertionError("every step overrides this")
+
+    def state_changes(self) -> Iterator[bytes]:
+        """``[key, state]`` of each state that changed in this bundle; None: as the initial one."""
+        return iter(())
 
     def refusal(self, element: bytes, reason: str) -> FailedRecord:
         """The record of an element that the stage of this step cannot take."""
@@ -143,6 +155,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         if value[0] & _MAP_MASK != _MAP:
             return self._from(0, decode(value) if self.steps[0].takes_records else value)
         signal = msgspec.msgpack.decode(value, type=_Signal)
+        if signal.states:
+            return ((STATE, change) for change in self.steps[0].state_changes())
         return self._refusals(signal.refused) if signal.refused else iter(())
 
     def _refusals(self, element: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
@@ -196,12 +210,17 @@ class Stage(ProcessFunction):  # type: ignore[misc]
 def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
     """The output of ``stage`` on ``stream``, under its name.
 
-    It is PyFlink's process operator with what ``PythonStageOperator`` adds.
+    It is PyFlink's process operator with what ``PythonStageOperator`` adds, and for a step with
+    state ``KeyedStageOperator``.
     """
     # Not at the top: this imports all of Apache Beam, which takes a second.
     from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
 
     kind = UserDefinedDataStreamFunction.PROCESS
     operator, _ = _get_one_input_stream_operator(stream, stage, kind, BYTES)
-    native = get_gateway().jvm.org.sage.flink.python.PythonStageOperator
-    return DataStream(native.wire(stream._j_data_stream, operator, name, stage.writes))
+    native, j_stream = get_gateway().jvm.org.sage.flink, stream._j_data_stream
+    if (ttl_ms := stage.steps[0].state_ttl_ms) is not None:
+        return DataStream(native.keyed.KeyedStageOperator.wire(j_stream, operator, name, ttl_ms))
+    return DataStream(
+        native.python.PythonStageOperator.wire(j_stream, operator, name, stage.writes)
+    )

@@ -13,7 +13,7 @@ from sage_flink.flow.flink.stage import FAILED
 from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
-from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
 from sage_flink.platform.record_accounting import counter_name
@@ -50,8 +50,8 @@ class StatefulCompiler:
                 return self.changes_only(node, stream)
             case RateLimit():
                 return self.rate_limit(node, stream)
-            case Late():
-                raise AssertionError("it is an output of its window step")
+            case Late() | Fold():
+                raise AssertionError("an output of a window step, and a stage of Python")
             case _:
                 assert_never(node)
 

@@ -23,6 +23,7 @@ from sage_flink.flow.flink.savepoint_state import (
 from sage_flink.flow.graph import FlatMap, Graph, Node, Read, Write, for_job, require_graph
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
+from sage_flink.flow.stateful.keyed_nodes import Fold
 from sage_flink.platform.cluster import INSIDE_FLINK_RUN, FlinkOptions, environment
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.savepoints import (
@@ -149,7 +150,7 @@ def _spec(node: Node) -> object:
             return source
         case Write(sink=sink):
             return sink
-        case FlatMap(function=function):
+        case FlatMap(function=function) | Fold(function=function):
             return function
         case _:
             return None

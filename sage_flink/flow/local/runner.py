@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import FailedRecord, Record
@@ -37,7 +37,7 @@ from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
 from sage_flink.flow.stateful.joins import Join
-from sage_flink.flow.stateful.keyed_nodes import RateLimit
+from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map
@@ -93,8 +93,9 @@ def _replace_ends(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[st
 async def _open(node: Node, job: str, resources: AsyncExitStack) -> Node:
     """The node with its operator opened; ``resources`` closes it."""
     match node:
-        case FlatMap(function=function) if is_openable(function):
-            return replace(node, function=await _open_operator(function, job, node, resources))
+        case FlatMap() | Fold() if is_openable(node.function):
+            function: Any = await _open_operator(node.function, job, node, resources)
+            return replace(node, function=function)
         case Call(spec=spec) if is_openable(spec):
             return replace(node, spec=await _open_operator(spec, job, node, resources))
         case _:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import FailedRecord, Record, encode_valid
+from sage_flink.flow.folds import Folder
 from sage_flink.flow.graph import Graph, StatefulNode
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
-from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, RateLimit
+from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
 from sage_flink.flow.stateful.keys import key_flaw, keyed_by_field
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
@@ -29,6 +30,23 @@ class LateRecord(NamedTuple):
     record: Record
 
 
+class KeyedFold:
+    """A fold with the state of each key, and until when it is kept."""
+
+    def __init__(self, node: Fold) -> None:
+        self._folder = Folder(node)
+        self._ttl_s = float("inf") if node.ttl_s is None else node.ttl_s
+        self._states: dict[bytes | None, tuple[bytes | None, float]] = {}
+
+    def add(self, record: Record) -> list[Record | FailedRecord]:
+        """The records and failures that the step makes of ``record``."""
+        now_s = time.monotonic()
+        kept, until_s = self._states.get(record.key, (None, 0.0))
+        state, made = self._folder.fold(kept if now_s < until_s else None, record)
+        self._states[record.key] = state, now_s + self._ttl_s
+        return made
+
+
 class StatefulSteps:
     """The state of all such steps of a graph."""
 
@@ -42,6 +60,7 @@ class StatefulSteps:
         }
         self.seen: dict[str, dict[str | bytes, float]] = {}
         self.last = {n.name: LastValues(n) for n in graph.nodes if isinstance(n, ChangesOnly)}
+        self.folds = {n.name: KeyedFold(n) for n in graph.nodes if isinstance(n, Fold)}
         self.passed = {n.name: PassedRecords(n) for n in graph.nodes if isinstance(n, RateLimit)}
 
     def process(
@@ -67,6 +86,8 @@ class StatefulSteps:
                     yield FailedRecord(record, node.name, str(flaw))
             case Window():
                 yield from self._windowed(node, record)
+            case Fold():
+                yield from self.folds[node.name].add(record)
             case ChangesOnly() | RateLimit():
                 yield from self._keyed(node, record)
             case Join():

@@ -1,13 +1,25 @@
 """The nodes that keep state for each key, besides windows."""
 
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
+
+from sage_flink.common.errors import PipelineError
+from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_whole_number
+from sage_flink.flow.author_code import asynchronous, place_of
 from sage_flink.flow.stateful.fields import require_path
 from sage_flink.flow.stateful.windows import require_seconds
 from sage_flink.flow.step_names import check_name
 
+#: State and record -> new state and outputs.
+FoldFunction = Callable[[Any, Record], tuple[Any, Iterable[Any]]]
+#: 10 MB: the state of one key is one value in Flink's state, and is copied for each bundle.
+STATE_BYTES_MAX = 10_000_000
 #: Why a record that comes to a rate limit too late is a dead letter.
 RATE_LATE = (
     "is late: the watermark had passed the end of the time in which it would have counted; give "
@@ -84,3 +96,68 @@ class RateLimit:
             f"is over the limit: {self.records_max} records of its key have passed in the same "
             f"{self.per_s:g} s"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """``function(state, record)`` returns the new state of the record's key, and outputs.
+
+    The state of a key that has none is ``initial``. A state is anything MessagePack can say, up to
+    10 MB; the function gets it as MessagePack gives it back, a tuple or a set as a list. Outputs
+    are values or records, as those of a flat_map. State and outputs of a record are one: where the
+    function raises, or makes a state or an output that cannot be, the record is a dead letter, its
+    outputs are not emitted, and the state is as before. It survives a restart, a savepoint and a
+    rescale; it expires when its key has had no record for ``ttl_s`` seconds of the clock, and is
+    kept for as long as the job lives without, in process for one run. A record without a key is a
+    dead letter. Where there is a new ``initial`` after a savepoint, keys whose state was as the old
+    one begin with the new one: such a state takes no room.
+
+    On Flink the state is that of a native operator, and the function runs in a Python worker. The
+    operator sends a key's state along with the key's first record of a bundle and takes the last
+    one back at the end, with the outputs, so a state crosses twice for each bundle. A record that
+    ends its worker is one dead letter and changes no state. With PyFlink's own keyed functions it
+    could not be: they write states before it is known that the worker survives the bundle, so
+    running the bundle again would count other records twice.
+    """
+
+    name: str
+    input: str
+    function: FoldFunction
+    initial: Any
+    ttl_s: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        step = f"step {self.name!r}"
+        known = callable(self.function) and not isinstance(self.function, type)
+        required = "a callable taking a state and a Record"
+        require(known, step, "function", required, self.function)
+        if kind := asynchronous(self.function):
+            raise PipelineError(
+                f"{step}: function must be a plain function, got {kind}{place_of(self.function)}"
+            )
+        require(_takes_two(self.function), step, "function", required, self.function)
+        if self.ttl_s is not None:
+            require_seconds(step, "ttl_s", self.ttl_s)
+        require(_fits(self.initial), step, "initial", "what MessagePack can say", self.initial)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The one step read from."""
+        return (self.input,)
+
+
+def _takes_two(function: FoldFunction) -> bool:
+    with suppress(ValueError):  # a callable without a signature, such as one written in C
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError:
+            return False
+    return True
+
+
+def _fits(state: Any) -> bool:
+    try:
+        return len(msgspec.msgpack.encode(state)) <= STATE_BYTES_MAX
+    except Exception:  # the author's classes are asked for their fields
+        return False

@@ -32,7 +32,7 @@ public final class ChangesOnlyFunction extends KeyedStepFunction {
 
     private transient ValueState<byte[]> last;
 
-    private ChangesOnlyFunction(FailedRecords failed, String field, long ttlMs) {
+    ChangesOnlyFunction(FailedRecords failed, String field, long ttlMs) {
         super(failed, List.of(field));
         this.ttlMs = ttlMs;
     }

@@ -27,7 +27,7 @@ public final class RateLimitFunction extends KeyedStepFunction {
 
     private transient MapState<Long, Long> passed;
 
-    private RateLimitFunction(
+    RateLimitFunction(
             FailedRecords failed, long recordsMax, long sizeMs, String over, String late) {
         super(failed, List.of());
         this.recordsMax = recordsMax;

@@ -47,7 +47,7 @@ import org.sage.flink.wire.WireBatch;
  * time on round trips, and gave its first output 43 to 51 s after a killed TaskManager instead of 19
  * to 24 s.
  */
-public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
+public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
     private static final long serialVersionUID = 1L;
 
@@ -70,7 +70,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     private transient long delayMs;
     private transient long idleAtEndMs;
 
-    PythonStageOperator(
+    protected PythonStageOperator(
             Configuration config,
             DataStreamPythonFunctionInfo function,
             TypeInformation<IN> inputType,
@@ -119,9 +119,10 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             delayMs = 0;
         }
         bundle.add(element.copy(element.getValue()));
-        bundleBytes += bytes(element).length;
+        StreamRecord<IN> sent = toWorker(element);
+        bundleBytes += bytes(sent).length;
         try {
-            super.processElement(element);
+            super.processElement(sent);
         } catch (Exception failure) {
             runAgain(failure);
             emitBundle();
@@ -158,7 +159,30 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         results.add(Tuple3.of(result.f0, result.f1, result.f2));
     }
 
+    /** What the worker gets of an element. */
+    protected StreamRecord<IN> toWorker(StreamRecord<IN> element) throws Exception {
+        return element;
+    }
+
+    /** Called before the worker's bundle ends, for signals to the stage. */
+    protected void endWorkerBundle() throws Exception {}
+
+    /** Called with the results so far when the worker has ended a bundle. */
+    protected void workerFinished(List<Tuple3<String, byte[], Integer>> results) throws Exception {}
+
+    /** Called when there is a new worker. */
+    protected void workerDied() {}
+
+    /** Called before the results of a bundle are emitted: from here on it is not run again. */
+    protected void emitting() throws Exception {}
+
+    /** Sends a {@link StageSignal}. */
+    protected final void signal(byte[] signal) throws Exception {
+        super.processElement(with(new StreamRecord<>(null), signal));
+    }
+
     private void emitBundle() throws Exception {
+        emitting();
         List<Tuple3<String, byte[], Integer>> ended = results;
         results = new ArrayList<>();
         bundle.clear();
@@ -200,8 +224,9 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         boolean first = workerIsNew;
         workerIsNew = false;
         int before = results.size();
+        StreamRecord<IN> sent = toWorker(element);
         try {
-            run(element);
+            run(sent);
             return true;
         } catch (Exception failure) {
             requireDeath(failure);
@@ -226,10 +251,12 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         Runnable watermark = bundleFinishedCallback;
         bundleFinishedCallback = null;
         try {
+            endWorkerBundle();
             super.invokeFinishBundle();
         } finally {
             bundleFinishedCallback = watermark;
         }
+        workerFinished(results);
     }
 
     /** Starts a process for this operator alone and opens the stage in it. */
@@ -246,6 +273,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         own.set(PythonOptions.USE_MANAGED_MEMORY, false);
         pythonFunctionRunner = createPythonFunctionRunner();
         pythonFunctionRunner.open(own);
+        workerDied();
         run(with(new StreamRecord<>(null), StageSignal.OPEN));
         workerIsNew = true;
     }

@@ -7,13 +7,16 @@ import org.msgpack.core.MessagePack;
 
 /**
  * What a Python stage gets in place of an element. Its wire form is a MessagePack map, by whose first
- * byte the stage distinguishes it from elements, which are arrays: empty, or {@code {"refused":
- * element bin}}.
+ * byte the stage distinguishes it from elements, which are arrays: empty, {@code {"states": true}}, or
+ * {@code {"refused": element bin}}.
  */
 public final class StageSignal {
 
     /** Opens the stage and has no output. */
     public static final byte[] OPEN = {(byte) 0x80};
+
+    /** Asks the stage for the states that have changed in this bundle. */
+    public static final byte[] STATES = {(byte) 0x81, (byte) 0xa6, 's', 't', 'a', 't', 'e', 's', (byte) 0xc3};
 
     private StageSignal() {}
 

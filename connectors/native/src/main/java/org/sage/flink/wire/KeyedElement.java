@@ -1,0 +1,59 @@
+package org.sage.flink.wire;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import org.msgpack.core.MessageBufferPacker;
+import org.msgpack.core.MessagePack;
+import org.msgpack.core.MessagePackException;
+import org.msgpack.core.MessageUnpacker;
+
+/**
+ * An element of a Python stage with state for each key, {@code [record bin, has state bool, state
+ * bin|nil]}, and what the stage emits of a state that has changed, {@code [key bin, state bin|nil]}.
+ * A state is nil where the key has none.
+ */
+public final class KeyedElement {
+
+    private KeyedElement() {}
+
+    /** A changed state; null: none. */
+    public record Change(byte[] key, byte[] state) {}
+
+    /** A record of a key whose state the worker has, or that has no key. */
+    public static byte[] of(byte[] record) {
+        return encode(record, false, null);
+    }
+
+    /** The first record of a key, with the key's state. */
+    public static byte[] withState(byte[] record, byte[] state) {
+        return encode(record, true, state);
+    }
+
+    private static byte[] encode(byte[] record, boolean hasState, byte[] state) {
+        int bytes = record.length + (state == null ? 0 : state.length) + 16;
+        try (MessageBufferPacker packer =
+                new MessagePack.PackerConfig().withBufferSize(bytes).newBufferPacker()) {
+            packer.packArrayHeader(3);
+            WireRecord.packBytes(packer, record);
+            packer.packBoolean(hasState);
+            WireRecord.packBytes(packer, state);
+            return packer.toByteArray();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e); // a packer over memory does no input or output
+        }
+    }
+
+    /**
+     * The change that the stage emitted.
+     *
+     * @throws IllegalArgumentException when the bytes are none
+     */
+    public static Change change(byte[] data) {
+        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
+            unpacker.unpackArrayHeader();
+            return new Change(WireRecord.unpackBytes(unpacker), WireRecord.unpackBytes(unpacker));
+        } catch (IOException | MessagePackException e) {
+            throw new IllegalArgumentException("not a changed state: " + e.getMessage(), e);
+        }
+    }
+}
