@@ -289,7 +289,7 @@ class FailOnce(FileSink):
     """A sink whose writer fails once, after ``rows_max`` rows."""
 
     rows_max: int = 0
-    batch: BatchLimits = field(default_factory=lambda: BatchLimits(5, linger_s=0.01))
+    batch: BatchLimits = field(default_factory=lambda: BatchLimits(20, linger_s=0.01))
 
     def writer(self) -> "FailOnce":
         with Path(f"{self.path}.writers").open("a") as file:
@@ -307,12 +307,12 @@ class FailOnce(FileSink):
 @pytest.mark.flink
 @pytest.mark.timeout(120)
 def test_a_restart_loses_no_pair_and_finds_the_same_records_late(tmp_path, minicluster) -> None:
-    left = side("l", 2_000, late=0.2, seed=9, span_ms=40_000)
-    right = side("r", 2_000, late=0.2, seed=10, span_ms=40_000)
+    left = side("l", 1_000, late=0.2, seed=9, span_ms=20_000)
+    right = side("r", 1_000, late=0.2, seed=10, span_ms=20_000)
     truth, late_ids = interval_join(left, right, 50, 100, "full")
     out = FailOnce(str(tmp_path / "out"), rows_max=len(truth) // 2)
     late, failed = FileSink(str(tmp_path / "late")), FileSink(str(tmp_path / "failed"))
-    graph = join_of(left, right, (0.05, 0.1), "full", (out, late, failed), pause_s=0.002)
+    graph = join_of(left, right, (0.05, 0.1), "full", (out, late, failed), pause_s=0.003)
     options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
 
     sage.flow.submit(graph, name="joins-restart", options=options)
