@@ -160,7 +160,10 @@ def _label(thing: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = _label(value) if callable(value) or dataclasses.is_dataclass(value) else repr(value)
+    if isinstance(value, tuple) and any(map(callable, value)):
+        text = f"({', '.join(map(_label, value))})"
+    else:
+        text = _label(value) if callable(value) or dataclasses.is_dataclass(value) else repr(value)
     return text if len(text) <= CHARS_MAX else f"{text[: CHARS_MAX - 3]}..."
 
 

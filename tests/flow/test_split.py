@@ -85,6 +85,12 @@ def test_a_predicate_that_raises_makes_one_dead_letter_of_its_own_branch():
     assert "(test_split.py:" in letter.reason
 
 
+def test_explain_names_the_predicates_of_a_branch():
+    graph = split_into([], None, {name: ListSink() for name in PREDICATES})
+
+    assert "FirstMatch(own=is_third, earlier=(is_big, is_even))" in sage.flow.explain(graph)
+
+
 @dataclass
 class AboveLimit:
     """A predicate with a resource, which is made where it runs."""
