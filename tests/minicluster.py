@@ -60,9 +60,14 @@ class FileSink:
 
 @dataclass(frozen=True)
 class FailOnce(FileSink):
-    """A sink whose writer fails once, after ``rows_max`` rows."""
+    """A sink whose writer fails once, after ``rows_max`` rows.
+
+    With ``checkpoints``, the folder of the job's, it waits for one that has those rows: a job that
+    fails before its first checkpoint starts from nothing, whatever its state is worth.
+    """
 
     rows_max: int = 0
+    checkpoints: str = ""
     batch: BatchLimits = field(default_factory=lambda: BatchLimits(5, linger_s=0.01))
 
     def writer(self) -> "FailOnce":
@@ -72,10 +77,20 @@ class FailOnce(FileSink):
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         marker = Path(f"{self.path}.failed-once")
-        if self.count() >= self.rows_max and not marker.exists():
+        if self.count() >= self.rows_max and not marker.exists() and self._is_in_a_checkpoint():
             marker.touch()
             raise ConfigError("the test: this subtask fails once")
         return super().write(records)
+
+    def _is_in_a_checkpoint(self) -> bool:
+        if not self.checkpoints:
+            return True
+        complete = Path(self.checkpoints).glob("*/chk-*/_metadata")
+        newest = max((int(path.parent.name.removeprefix("chk-")) for path in complete), default=0)
+        before = Path(f"{self.path}.checkpoint")
+        if not before.exists():
+            before.write_text(str(newest))
+        return newest >= int(before.read_text()) + 2  # the next one may have begun before
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def submit(folder: str, pause_s: float, values: list[str], options: dict[str, An
     limits = FlinkOptions(
         target="local",
         checkpoint_interval_s=0.3,
+        bundle_items=20,  # a checkpoint passes between two bundles
         checkpoints=(Path(folder) / "checkpoints").as_uri(),
         restarts_max=0,
         **options,
@@ -138,10 +139,13 @@ def test_counts_go_on_from_a_checkpoint_at_another_parallelism_with_a_step_added
     values = ["good"] * 2_000
     out, failed = sinks(tmp_path)
 
-    with running(tmp_path, 0.004, values):
-        wait_until(lambda: out.count() >= 600, 200, "some records")
+    with running(tmp_path, 0.01, values):
+        wait_until(lambda: out.count() >= 200, 200, "some records")
+        before = newest(tmp_path)
+        wait_until(lambda: newest(tmp_path) >= before + 2, 60, "a checkpoint of those records")
     written = out.count()
-    with running(tmp_path, 0.0, values, parallelism=3, savepoint=str(newest(tmp_path))):
+    (state,) = tmp_path.glob(f"checkpoints/*/chk-{newest(tmp_path)}")
+    with running(tmp_path, 0.0, values, parallelism=3, savepoint=str(state)):
         wait_until(lambda: len({r.id for r in out.read_records()}) >= len(values), 200, "all")
         time.sleep(1)
 
@@ -150,7 +154,7 @@ def test_counts_go_on_from_a_checkpoint_at_another_parallelism_with_a_step_added
     assert failed.count() == 0
 
 
-def newest(folder: Path) -> Path:
-    """The newest checkpoint that is complete."""
-    found = (folder / "checkpoints").glob("*/chk-*/_metadata")
-    return max(found, key=lambda path: path.stat().st_mtime).parent
+def newest(folder: Path) -> int:
+    """The number of the newest checkpoint that is complete; 0 without one."""
+    complete = folder.glob("checkpoints/*/chk-*/_metadata")
+    return max((int(path.parent.name.removeprefix("chk-")) for path in complete), default=0)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ FLAWED = (
     Record("a huge key", {}, 1_000_000, b"x" * 4_097, origin="t/0/99999"),
     Record("an empty key", {"w": "a"}, 1_000_000, b"", origin="t/0/99999"),
 )
+
+
+#: A slow step lets a checkpoint pass between two of its bundles.
+RESTARTED = FlinkOptions(target="local", checkpoint_interval_s=0.3, bundle_items=20)
 
 
 @pytest.fixture
@@ -180,10 +185,11 @@ def counts_after_a_restart(folder: Path, step: Any) -> dict[bytes | None, list[i
     records = tuple(
         Record(f"t/0/{n}", n, 1, str(n % 5).encode(), origin=f"t/0/{n}") for n in range(1_500)
     )
-    out = FailOnce(str(folder / "out"), rows_max=400)
-    slow: Stream = sage.flow.read("in", ListSource(records)).map("slowly", Slowly(0.002))
+    checkpoints = folder / "checkpoints"
+    out = FailOnce(str(folder / "out"), rows_max=200, checkpoints=str(checkpoints))
+    slow: Stream = sage.flow.read("in", ListSource(records)).map("slowly", Slowly(0.005))
     graph = step(slow).write("out", out).dead_letters_to(FileSink(str(folder / "failed")))
-    options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
+    options = replace(RESTARTED, checkpoints=checkpoints.as_uri())
 
     sage.flow.submit(graph, name="counted", options=options)
     wait_until(lambda: len({r.id for r in out.read_records()}) >= len(records), 90, "all records")
@@ -215,13 +221,14 @@ def test_a_restart_loses_counts_that_are_not_in_the_state_of_flink(tmp_path, min
 
 def test_a_restart_lets_no_record_pass_again(tmp_path, minicluster) -> None:
     records = keyed(1_500, late=0.1, seed=7, span_ms=60_000)
-    out = FailOnce(str(tmp_path / "out"), rows_max=150)
+    checkpoints = tmp_path / "checkpoints"
+    out = FailOnce(str(tmp_path / "out"), rows_max=100, checkpoints=str(checkpoints))
     other, failed = FileSink(str(tmp_path / "other")), FileSink(str(tmp_path / "failed"))
 
     def graph(*sinks: Any) -> Graph:
         timed = (
             sage.flow.read("in", ListSource(records))
-            .map("slowly", Slowly(0.002))
+            .map("slowly", Slowly(0.005))
             .event_time("time", out_of_order_s=OUT_OF_ORDER_S)
         )
         changes = timed.changes_only("changes", "w").write("out", sinks[0])
@@ -229,7 +236,7 @@ def test_a_restart_lets_no_record_pass_again(tmp_path, minicluster) -> None:
         return sage.flow.pipeline(changes, limited, dead_letters=sinks[2])
 
     outcome = asyncio.run(sage.flow.run(graph(*(FileSink(str(tmp_path / n)) for n in "abc"))))
-    options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
+    options = replace(RESTARTED, checkpoints=checkpoints.as_uri())
     sage.flow.submit(graph(out, other, failed), name="filters-restart", options=options)
     for sink, name in ((out, "out"), (other, "other")):
         expected = {record.id for record in outcome.written[name]}
