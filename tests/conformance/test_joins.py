@@ -305,7 +305,7 @@ class FailOnce(FileSink):
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_restart_loses_no_pair_and_finds_the_same_records_late(tmp_path, minicluster) -> None:
     left = side("l", 1_000, late=0.2, seed=9, span_ms=20_000)
     right = side("r", 1_000, late=0.2, seed=10, span_ms=20_000)

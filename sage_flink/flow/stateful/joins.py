@@ -31,16 +31,17 @@ class Join:
     or ambiguous, ``step/sha256:<digits>`` of both ids.
 
     ``left`` and ``full`` also emit each record of ``left``, or of both, that met no other: once,
-    with None in place of the other value. That is when the watermark is ``before + after`` behind
-    its time: until then a record that is not late can still meet it.
+    with None in place of the other value. That is when the watermark is ``before + after`` ahead
+    of its time: until then a record that is not late can still meet it.
 
     A record is ``late`` when the watermark of its own input has passed the end of its interval.
     So neither the results nor what is late depends on how far one input is ahead of the other: the
     results are those of a join of all records that are not late. Late records are dead letters, or
     dropped and counted, or the records of a Late step; their origin says from which input.
 
-    Each record is state until the watermark is ``before + after`` behind it. The watermark of the
-    output is held back, so that no result is late for a window behind the join.
+    Each record is state until the watermark is ``before + after`` ahead of it. ``within_s`` and
+    ``how`` may change with a savepoint, and then apply to what is kept. The watermark of the output
+    is held back, so that no result is late for a window behind the join.
     """
 
     name: str

@@ -1,18 +1,13 @@
 package org.sage.flink.join;
 
-import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
-import java.util.TreeMap;
+import java.util.stream.Stream;
+import org.apache.flink.api.common.state.KeyedStateStore;
 import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
-import org.apache.flink.api.common.state.MapState;
-import org.apache.flink.api.common.state.MapStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
-import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
-import org.apache.flink.api.java.tuple.Tuple2;
-import org.apache.flink.api.java.tuple.Tuple3;
+import org.apache.flink.api.java.tuple.Tuple4;
 import org.apache.flink.runtime.state.StateInitializationContext;
 import org.apache.flink.runtime.state.StateSnapshotContext;
 import org.apache.flink.runtime.state.VoidNamespace;
@@ -32,13 +27,13 @@ import org.apache.flink.util.OutputTag;
  * <p>A record is late by the watermark of its own input, so what is late does not depend on how far
  * one input is ahead of the other. Every record that is not late meets all of those of the other
  * input in its interval: each is kept until the watermark of both inputs is {@code before + after}
- * behind it, when no such record can follow.
+ * ahead of it, when no such record can follow.
  *
  * <p>The watermarks are state: after a restart the same records are late before the sources have
  * sent any watermark again. The one of the output is held back behind all results that may follow.
  *
- * <p>State is a map by time, as in Flink's own interval join: each record looks at all times of the
- * other input that are kept for its key.
+ * <p>The interval and the kind of the join may change with a savepoint, and then apply to what is
+ * kept.
  */
 public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
         implements TwoInputStreamOperator<byte[], byte[], byte[]>,
@@ -52,21 +47,16 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
     /** As {@code RECORD_BYTES_MAX} in {@code sage_flink/common/records.py}. */
     private static final int RECORD_BYTES_MAX = 65 << 20;
 
-    /** Records of one time in the order of arrival, each with whether it has met another. */
-    private static final TypeInformation<List<Tuple2<byte[], Boolean>>> RECORDS =
-            Types.LIST(
-                    Types.TUPLE(
-                            PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO, Types.BOOLEAN));
-
     private final JoinConfig settings;
 
-    private transient MapState<Long, List<Tuple2<byte[], Boolean>>> left;
-    private transient MapState<Long, List<Tuple2<byte[], Boolean>>> right;
+    private transient KeptRecords left;
+    private transient KeptRecords right;
     private transient InternalTimerService<VoidNamespace> timers;
-    private transient ListState<Tuple3<Long, Long, Long>> watermarks;
+    private transient ListState<Tuple4<Long, Long, Long, Long>> watermarks;
     private transient long leftWatermarkMs;
     private transient long rightWatermarkMs;
     private transient long watermarkMs;
+    private transient boolean hasOtherEnds;
 
     IntervalJoinOperator(JoinConfig settings) {
         this.settings = settings;
@@ -75,25 +65,23 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
-        left = context.getKeyedStateStore().getMapState(records("left"));
-        right = context.getKeyedStateStore().getMapState(records("right"));
+        KeyedStateStore keyed = context.getKeyedStateStore();
+        left = new KeptRecords(keyed.getMapState(KeptRecords.descriptor("left")));
+        right = new KeptRecords(keyed.getMapState(KeptRecords.descriptor("right")));
         watermarks =
                 context.getOperatorStateStore()
                         .getUnionListState(
                                 new ListStateDescriptor<>(
                                         "watermarks",
-                                        Types.TUPLE(Types.LONG, Types.LONG, Types.LONG)));
+                                        Types.TUPLE(
+                                                Types.LONG, Types.LONG, Types.LONG, Types.LONG)));
         restoreWatermarks();
-    }
-
-    private static MapStateDescriptor<Long, List<Tuple2<byte[], Boolean>>> records(String name) {
-        return new MapStateDescriptor<>(name, Types.LONG, RECORDS);
     }
 
     /** Those of the subtask that was furthest behind: after a rescale a key may come from it. */
     private void restoreWatermarks() throws Exception {
-        Tuple3<Long, Long, Long> least = null;
-        for (Tuple3<Long, Long, Long> one : watermarks.get()) {
+        Tuple4<Long, Long, Long, Long> least = null;
+        for (Tuple4<Long, Long, Long, Long> one : watermarks.get()) {
             if (least == null) {
                 least = one;
             } else {
@@ -105,12 +93,35 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
         leftWatermarkMs = least == null ? Long.MIN_VALUE : least.f0;
         rightWatermarkMs = least == null ? Long.MIN_VALUE : least.f1;
         watermarkMs = least == null ? Long.MIN_VALUE : least.f2;
+        hasOtherEnds = least != null && least.f3 != settings.spanMs();
     }
 
     @Override
     public void open() throws Exception {
         super.open();
         timers = getInternalTimerService("ends", VoidNamespaceSerializer.INSTANCE, this);
+        if (hasOtherEnds) {
+            registerEnds("left");
+            registerEnds("right");
+        }
+    }
+
+    /** Registers the ends of all records of a savepoint in which the interval was another one. */
+    private void registerEnds(String name) throws Exception {
+        getKeyedStateBackend()
+                .applyToAllKeys(
+                        VoidNamespace.INSTANCE,
+                        VoidNamespaceSerializer.INSTANCE,
+                        KeptRecords.descriptor(name),
+                        (key, kept) -> {
+                            for (long timestampMs : kept.keys()) {
+                                registerEnd(timestampMs);
+                            }
+                        });
+    }
+
+    private void registerEnd(long timestampMs) {
+        timers.registerEventTimeTimer(VoidNamespace.INSTANCE, plus(timestampMs, settings.spanMs()));
     }
 
     @Override
@@ -124,11 +135,12 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
             output.collect(LATE, element);
             return;
         }
-        List<byte[]> met = meet(right, fromMs, toMs, settings.rightAlone());
+        List<byte[]> met = right.meet(fromMs, toMs);
         for (byte[] other : met) {
             emit(own, JoinSide.of(other));
         }
-        keep(left, record, timestampMs, !met.isEmpty());
+        left.add(timestampMs, record, !met.isEmpty());
+        registerEnd(timestampMs);
     }
 
     @Override
@@ -142,52 +154,12 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
             output.collect(LATE, element);
             return;
         }
-        List<byte[]> met = meet(left, fromMs, toMs, settings.leftAlone());
+        List<byte[]> met = left.meet(fromMs, toMs);
         for (byte[] other : met) {
             emit(JoinSide.of(other), own);
         }
-        keep(right, record, timestampMs, !met.isEmpty());
-    }
-
-    /** The records in {@code kept} of these times, by time and arrival, which then have met one. */
-    private static List<byte[]> meet(
-            MapState<Long, List<Tuple2<byte[], Boolean>>> kept,
-            long fromMs,
-            long toMs,
-            boolean isMarked)
-            throws Exception {
-        Map<Long, List<Tuple2<byte[], Boolean>>> near = new TreeMap<>();
-        for (Map.Entry<Long, List<Tuple2<byte[], Boolean>>> entry : kept.entries()) {
-            if (fromMs <= entry.getKey() && entry.getKey() <= toMs) {
-                near.put(entry.getKey(), entry.getValue());
-            }
-        }
-        List<byte[]> met = new ArrayList<>();
-        for (Map.Entry<Long, List<Tuple2<byte[], Boolean>>> entry : near.entrySet()) {
-            boolean isNew = false;
-            for (Tuple2<byte[], Boolean> record : entry.getValue()) {
-                met.add(record.f0);
-                isNew |= !record.f1;
-                record.f1 = true;
-            }
-            if (isMarked && isNew) {
-                kept.put(entry.getKey(), entry.getValue());
-            }
-        }
-        return met;
-    }
-
-    private void keep(
-            MapState<Long, List<Tuple2<byte[], Boolean>>> kept,
-            byte[] record,
-            long timestampMs,
-            boolean hasMet)
-            throws Exception {
-        List<Tuple2<byte[], Boolean>> same = kept.get(timestampMs);
-        List<Tuple2<byte[], Boolean>> all = same == null ? new ArrayList<>(1) : same;
-        all.add(Tuple2.of(record, hasMet));
-        kept.put(timestampMs, all);
-        timers.registerEventTimeTimer(VoidNamespace.INSTANCE, plus(timestampMs, settings.spanMs()));
+        right.add(timestampMs, record, !met.isEmpty());
+        registerEnd(timestampMs);
     }
 
     private void emit(JoinSide leftSide, JoinSide rightSide) {
@@ -210,14 +182,16 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
     @Override
     public void onEventTime(InternalTimer<String, VoidNamespace> timer) throws Exception {
         for (long timestampMs : endedAt(timer.getTimestamp())) {
-            for (byte[] record : alone(left, timestampMs, settings.leftAlone())) {
-                emit(JoinSide.of(record), null);
+            for (byte[] record : left.remove(timestampMs)) {
+                if (settings.leftAlone()) {
+                    emit(JoinSide.of(record), null);
+                }
             }
-            for (byte[] record : alone(right, timestampMs, settings.rightAlone())) {
-                emit(null, JoinSide.of(record));
+            for (byte[] record : right.remove(timestampMs)) {
+                if (settings.rightAlone()) {
+                    emit(null, JoinSide.of(record));
+                }
             }
-            left.remove(timestampMs);
-            right.remove(timestampMs);
         }
     }
 
@@ -226,20 +200,10 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
         if (endMs != Long.MAX_VALUE) {
             return List.of(endMs - settings.spanMs());
         }
-        List<Long> times = new ArrayList<>();
-        left.keys().forEach(times::add);
-        right.keys().forEach(times::add);
-        return times.stream().distinct().sorted().toList();
-    }
-
-    private static List<byte[]> alone(
-            MapState<Long, List<Tuple2<byte[], Boolean>>> kept, long timestampMs, boolean isEmitted)
-            throws Exception {
-        List<Tuple2<byte[], Boolean>> records = isEmitted ? kept.get(timestampMs) : null;
-        if (records == null) {
-            return List.of();
-        }
-        return records.stream().filter(record -> !record.f1).map(record -> record.f0).toList();
+        return Stream.concat(left.times().stream(), right.times().stream())
+                .distinct()
+                .sorted()
+                .toList();
     }
 
     @Override
@@ -272,7 +236,13 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
     @Override
     public void snapshotState(StateSnapshotContext context) throws Exception {
         super.snapshotState(context);
-        watermarks.update(List.of(Tuple3.of(leftWatermarkMs, rightWatermarkMs, watermarkMs)));
+        watermarks.update(
+                List.of(
+                        Tuple4.of(
+                                leftWatermarkMs,
+                                rightWatermarkMs,
+                                watermarkMs,
+                                settings.spanMs())));
     }
 
     /** The sum, or the last time of all. */

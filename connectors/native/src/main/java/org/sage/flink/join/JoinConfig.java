@@ -47,7 +47,7 @@ record JoinConfig(
         return failed.step();
     }
 
-    /** How far the watermark is behind a record when no record that is not late can meet it. */
+    /** How far the watermark is ahead of a record when no record that is not late can meet it. */
     long spanMs() {
         return beforeMs + afterMs;
     }

@@ -17,7 +17,7 @@ import org.sage.flink.keyed.Keys;
 import org.sage.flink.wire.FailedRecords;
 import org.sage.flink.wire.WireRecord;
 
-/** A full join of which the right record is at most 10 ms earlier and 20 ms later than the left one. */
+/** A full join; the right record is at most 10 ms earlier and 20 ms later than the left one. */
 class IntervalJoinOperatorTest {
 
     private static final JoinConfig FULL =
@@ -27,8 +27,13 @@ class IntervalJoinOperatorTest {
 
     private static KeyedTwoInputStreamOperatorTestHarness<String, byte[], byte[], byte[]> harness()
             throws Exception {
+        return harness(FULL);
+    }
+
+    private static KeyedTwoInputStreamOperatorTestHarness<String, byte[], byte[], byte[]> harness(
+            JoinConfig settings) throws Exception {
         return new KeyedTwoInputStreamOperatorTestHarness<>(
-                new IntervalJoinOperator(FULL),
+                new IntervalJoinOperator(settings),
                 new Keys.OfRecord(),
                 new Keys.OfRecord(),
                 Types.STRING);
@@ -138,6 +143,32 @@ class IntervalJoinOperatorTest {
             harness.processWatermark1(Watermark.MAX_WATERMARK);
             harness.processWatermark2(Watermark.MAX_WATERMARK);
             assertTrue(output(harness).stream().noneMatch(String.class::isInstance));
+            assertEquals(0, harness.numKeyedStateEntries());
+        }
+    }
+
+    @Test
+    void anotherIntervalAndKindAppliesToTheRecordsOfASavepoint() throws Exception {
+        JoinConfig inner =
+                new JoinConfig(new FailedRecords("join", "job", "run"), 10, 200, 200, false, false);
+        OperatorSubtaskState state;
+        try (var harness = harness(inner)) {
+            harness.open();
+            harness.processElement1(at("l/met", 1_000));
+            harness.processElement2(at("r/met", 1_150));
+            harness.processElement1(at("l/1", 1_200));
+            state = harness.snapshot(1, 1);
+        }
+        try (var harness = harness()) {
+            harness.initializeState(state);
+            harness.open();
+            harness.processElement2(at("r/1", 1_220));
+            assertEquals(List.of("join/l/1~r/1"), output(harness));
+
+            harness.processElement1(at("l/2", 1_300));
+            harness.processWatermark1(new Watermark(1_330));
+            harness.processWatermark2(new Watermark(1_330));
+            assertEquals(List.of("join/l/2~", 1_300L), output(harness));
             assertEquals(0, harness.numKeyedStateEntries());
         }
     }
