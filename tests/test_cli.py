@@ -131,7 +131,8 @@ def test_the_error_for_a_missing_yaml_file_names_the_alternatives(command):
 
     assert str(error) == (
         "nowhere.yaml: No such file or directory; "
-        "give the path of a .py or YAML file, or a job: rag_answer, rag_ingest, session_summary, stream_join"
+        "give the path of a .py or YAML file, or a job: "
+        "rag_answer, rag_ingest, session_summary, stream_join"
     )
 
 
