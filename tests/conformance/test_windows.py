@@ -174,11 +174,17 @@ def test_a_restart_opens_no_window_again_and_finds_the_same_records_late(
     tmp_path, minicluster
 ) -> None:
     records = shuffled(3_000, late=0.2, seed=4, span_ms=60_000)
-    out = FailOnce(str(tmp_path / "out"), rows_max=40)
+    checkpoints = tmp_path / "checkpoints"
+    out = FailOnce(str(tmp_path / "out"), rows_max=40, checkpoints=str(checkpoints))
     late, failed = FileSink(str(tmp_path / "late")), FileSink(str(tmp_path / "failed"))
     truth, late_ids = sliding(records, 2_000, 2_000)
     graph = windows_of(records, Tumbling(2), 0.0, out, late, failed, pause_s=0.002)
-    options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
+    options = FlinkOptions(
+        target="local",
+        checkpoint_interval_s=0.3,
+        bundle_items=20,  # so that checkpoints are taken among the records
+        checkpoints=checkpoints.as_uri(),
+    )
 
     sage.flow.submit(graph, name="windows-restart", options=options)
     wait_until(lambda: len(newest(out.read_records())) >= len(truth), 60, "all windows")
