@@ -136,7 +136,8 @@ def test_a_limit_that_shrinks_while_the_job_runs_costs_one_restart(
 ) -> None:
     written, dead = f"{topics[0]}-large", topics[1]
     kafka(written).prepare()
-    values = {"first": b"x", "shrink": b"shrink", "large": b"x" * 2 * MIB, "last": b"z"}
+    # The large one is last: the producer tries a batch of several records again for two minutes.
+    values = {"first": b"x", "shrink": b"shrink", "next": b"z", "large": b"x" * 2 * MIB}
     records = tuple(Record(id_, value, origin=id_) for id_, value in values.items())
     log = tmp_path / "log"
     graph = (

@@ -28,7 +28,8 @@ import org.sage.flink.wire.WireRecord;
  * enough without its key and headers.
  *
  * <p>The topic is asked for its limits when the task starts. Where they become smaller while it runs,
- * the job fails once, at the next record that is too large.
+ * the job fails once, at the next record that is too large. Where smaller records share its batch, the
+ * producer first splits the batch in vain for {@code delivery.timeout.ms}, two minutes (KAFKA-8350).
  */
 public final class TopicLimitsOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]> {
