@@ -11,7 +11,8 @@ the times that its source task ran is that of the difference of their records, w
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import sage_flink as sage
@@ -20,14 +21,15 @@ from benchmark_sage.results import Headline, Result, result
 from sage_connectors import Json, kafka
 from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
 from sage_flink.common import Record, Settings
-from sage_flink.flow import Count, FlinkOptions, Graph, Max, Min, Sum, Tumbling
+from sage_flink.flow import Count, Graph, Max, Min, Sum, Tumbling
 from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 KEYS, EVENTS_PER_S, WINDOW_S, DISORDER_S = 10_000, 10_000, 10, 2
 FIRST_MS = 1_700_000_000_000
 SHORT = 20_000
-OPTIONS = FlinkOptions(checkpoint_interval_s=5.0)
 LIMIT_S = 300.0
+#: Times that differ by less are those of the start.
+APART_S = 1.0
 Row = dict[str, Any]
 
 
@@ -65,6 +67,8 @@ def run_side(side: str, topics: dict[int, str]) -> Row:
     """Events a second of one side, from its times for the two topics."""
     (short, short_topic), (whole, whole_topic) = topics.items()
     start_s, whole_s = SIDES[side](short_topic), SIDES[side](whole_topic)
+    if whole_s - start_s < APART_S:
+        raise ValueError(f"{start_s:.2f} s and {whole_s:.2f} s are too near; take more --records")
     rate = round((whole - short) / (whole_s - start_s))
     return {"records_per_s": rate, "start_s": round(start_s, 2), "whole_s": round(whole_s, 2)}
 
@@ -92,32 +96,28 @@ def checked(record: Record) -> Any:
     return record.value if record.value["price"] >= 0 else None
 
 
+def _options() -> sage.flow.FlinkOptions:
+    return sage.flow.FlinkOptions(checkpoint_interval_s=5.0)
+
+
 def _sage(topic: str, *, python: bool) -> float:
     name = f"b1-{uuid.uuid4().hex[:8]}"
     try:
         graph = windows(topic, name, python=python)
-        return _source_s(sage.flow.submit(graph, name=name, options=OPTIONS))
+        return _source_s(sage.flow.submit(graph, name=name, options=_options()))
     finally:
         for end in (name, f"{name}.failed"):
             delete_topic(end)
 
 
 def _flink_sql(topic: str) -> float:
-    from pyflink.table import StreamTableEnvironment
+    from benchmark_sage.peers.flink_sql import submit_sql  # loads PyFlink
 
-    from sage_flink.platform.cluster import environment
-
-    settings, out = Settings.load(), f"b1-{uuid.uuid4().hex[:8]}"
+    out = f"b1-{uuid.uuid4().hex[:8]}"
     ensure_topic(out)
-    table = StreamTableEnvironment.create(environment(OPTIONS, settings))
-    table.get_config().set("table.optimizer.agg-phase-strategy", "ONE_PHASE")
-    table.get_config().set("pipeline.name", out)
     try:
-        for statement in _sql(topic, out, settings.kafka_servers):
-            started = table.execute_sql(statement)
-        client = started.get_job_client()
-        assert client is not None
-        return _source_s(str(client.get_job_id()))
+        statements = _sql(topic, out, Settings.load().kafka_servers)
+        return _source_s(submit_sql(statements, name=out, options=_options()))
     finally:
         delete_topic(out)
 
@@ -157,10 +157,10 @@ def _source_s(job_id: str) -> float:
 
 
 #: The limit first; each takes a topic and returns the seconds of its source task.
-SIDES = {
+SIDES: dict[str, Callable[[str], float]] = {
     "flink_sql": _flink_sql,
-    "sage": lambda topic: _sage(topic, python=False),
-    "sage_python": lambda topic: _sage(topic, python=True),
+    "sage": partial(_sage, python=False),
+    "sage_python": partial(_sage, python=True),
 }
 
 
