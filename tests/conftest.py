@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -21,3 +22,12 @@ def remove_beams_log_handlers():
     for handler in list(logging.getLogger().handlers):
         if type(handler).__module__.startswith("apache_beam"):
             logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def minicluster() -> Iterator[None]:
+    """Restores the environment that a MiniCluster changes, and waits for its workers' threads."""
+    from minicluster import restore_environment, wait_for_workers  # loads sage_flink
+
+    yield from restore_environment()
+    wait_for_workers()

@@ -77,7 +77,7 @@ def windows(topic: str, out: str, *, python: bool) -> Graph:
     """The pipeline of sage."""
     read: sage.flow.Stream = sage.flow.read("events", kafka(topic, bounded=True, format=Json()))
     if python:
-        read = read.map("checked", checked)
+        read = read.map("check_price", check_price)
     return (
         read.event_time("time", field="at", out_of_order_s=DISORDER_S)
         .key_by("by-user", "user")
@@ -91,7 +91,7 @@ def windows(topic: str, out: str, *, python: bool) -> Graph:
     )
 
 
-def checked(record: Record) -> Any:
+def check_price(record: Record) -> Any:
     """The value, looked at in Python."""
     return record.value if record.value["price"] >= 0 else None
 

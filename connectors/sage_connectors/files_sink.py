@@ -171,7 +171,7 @@ class _LineWriter:
     """Appends lines to a hidden file, which gets its name at the end."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._pending = path, _hidden(path)
+        self._path, self._pending = path, _hidden_path(path)
         self._file = self._pending.open("wb", buffering=0)
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
@@ -236,7 +236,7 @@ class _ParquetWriter:
                 "value": pa.array([text for _, text in rows], pa.string()),
             }
         )
-        pending = _hidden(path)
+        pending = _hidden_path(path)
         try:
             with pending.open("wb") as file:
                 parquet.write_table(table, file)
@@ -251,7 +251,7 @@ class _ParquetWriter:
         """Has no effect: each write closes its file."""
 
 
-def _hidden(path: Path) -> Path:
+def _hidden_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4()}")
 
 

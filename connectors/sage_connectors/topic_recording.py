@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sage_connectors.kafka_client import (
     Message,
@@ -55,7 +55,7 @@ class _Backlog:
     def add(self, partition: Any, message: Any, now_us: int) -> None:
         arrival_us = max(self.latest_us[partition], min(message.timestamp * 1000, now_us))
         self.latest_us[partition] = arrival_us
-        self.queues[partition].append(_recorded(message, arrival_us))
+        self.queues[partition].append(_record_of(message, arrival_us))
         self.bytes[partition] += len(message.value or b"")
 
     def due(self, consumer: Any) -> Iterator[RecordedMessage]:
@@ -87,6 +87,13 @@ class _Backlog:
                 consumer.seek(partition, self.positions[partition])
 
 
+class TopicRecord(NamedTuple):
+    """How many messages were recorded, and whether KeyboardInterrupt ended it."""
+
+    messages: int
+    interrupted: bool = False
+
+
 def record(
     topic: str,
     path: Path,
@@ -96,8 +103,8 @@ def record(
     count: int | None = None,
     from_beginning: bool = False,
     on_progress: Callable[[int], object] = lambda messages: None,
-) -> int:
-    """Record the committed messages of the topic that arrive from now on; how many there were.
+) -> TopicRecord:
+    """Record the committed messages of the topic that arrive from now on.
 
     With ``from_beginning`` also those that are there. It ends after ``for_s`` seconds, after
     ``count`` messages, or with KeyboardInterrupt, and keeps what it has. It waits for a broker that
@@ -125,8 +132,8 @@ def record(
                         writer.write(message)
                     on_progress(writer.messages)
             except KeyboardInterrupt:
-                pass
-            return writer.messages
+                return TopicRecord(writer.messages, interrupted=True)
+            return TopicRecord(writer.messages)
 
 
 def _messages(
@@ -141,7 +148,7 @@ def _messages(
                 if message.offset < backlog.ends[partition]:
                     backlog.add(partition, message, now_us)
                 else:
-                    live.append(_recorded(message, now_us))
+                    live.append(_record_of(message, now_us))
         if not backlog.is_done:
             yield from backlog.due(consumer)
         if backlog.is_done:
@@ -151,7 +158,7 @@ def _messages(
         yield None
 
 
-def _recorded(message: Any, arrival_us: int) -> RecordedMessage:
+def _record_of(message: Any, arrival_us: int) -> RecordedMessage:
     return RecordedMessage(
         message.partition,
         message.offset,
@@ -164,7 +171,7 @@ def _recorded(message: Any, arrival_us: int) -> RecordedMessage:
 
 
 @dataclass(slots=True)
-class ReplayResult:
+class TopicReplay:
     """How many messages were sent, in which time, and how far behind the recording at most."""
 
     messages: int = 0
@@ -183,7 +190,7 @@ def replay(
     speed: float | None = 1.0,
     shift_to_now: bool = False,
     on_progress: Callable[[int], object] = lambda messages: None,
-) -> ReplayResult:
+) -> TopicReplay:
     """Write a recording into the topic, message by message into the partition that it came from.
 
     The gaps are the recorded ones divided by ``speed``; with None there are none. Timestamps are
@@ -197,7 +204,7 @@ def replay(
             of that size or with that timestamp.
         StoreUnavailable: the broker is away; some of the messages may be stored.
     """
-    result, started_s = ReplayResult(), time.monotonic()
+    result, started_s = TopicReplay(), time.monotonic()
     with RecordingReader(path) as reader:
         ensure_topic(topic, reader.head.partitions, servers)
         if (found := len(end_offsets(topic, servers))) < reader.head.partitions:
@@ -206,15 +213,15 @@ def replay(
                 f"{reader.head.partitions}; replay into a topic that is not there yet, or add "
                 "partitions to it"
             )
-        paced = _paced(reader, result, speed, shift_to_now)
+        paced = _messages_when_due(reader, result, speed, shift_to_now)
         result.messages = feed(topic, paced, servers, on_progress=on_progress)
         result.complete = reader.complete
     result.seconds = time.monotonic() - started_s
     return result
 
 
-def _paced(
-    reader: RecordingReader, result: ReplayResult, speed: float | None, shift_to_now: bool
+def _messages_when_due(
+    reader: RecordingReader, result: TopicReplay, speed: float | None, shift_to_now: bool
 ) -> Iterator[Message]:
     """The messages, each when it is due."""
     first_us: int | None = None

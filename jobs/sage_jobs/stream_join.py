@@ -45,9 +45,9 @@ class StreamJoin:
 def build(config: StreamJoin | None = None) -> sage.flow.Graph:
     """The graph; does not contact any server."""
     config = config or StreamJoin()
-    joined = _timed("orders", config.orders, config).join(
+    joined = _read_with_time("orders", config.orders, config).join(
         "payment",
-        _timed("payments", config.payments, config),
+        _read_with_time("payments", config.payments, config),
         within_s=(config.early_s, config.within_s),
         how="full",
     )
@@ -63,7 +63,7 @@ def build(config: StreamJoin | None = None) -> sage.flow.Graph:
     return sage.flow.pipeline(*branches).dead_letters_to(kafka(config.dead_letters))
 
 
-def _timed(name: str, topic: str, config: StreamJoin) -> sage.flow.Stream:
+def _read_with_time(name: str, topic: str, config: StreamJoin) -> sage.flow.Stream:
     return (
         sage.flow.read(name, kafka(topic, group=config.group, format=Json()))
         .event_time(f"{name}.time", field="at", out_of_order_s=config.out_of_order_s)

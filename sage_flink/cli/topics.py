@@ -49,7 +49,7 @@ def record_topic(
     for_s, started_s = seconds_of("--for", for_) if for_ else None, time.monotonic()
     servers = brokers_of(connection)
     with _progress(f"{topic}: recorded") as on_progress:
-        messages = record(
+        messages, interrupted = record(
             topic,
             file,
             servers,
@@ -61,10 +61,10 @@ def record_topic(
     seconds, size = time.monotonic() - started_s, file.stat().st_size
     if as_json:
         about = {"topic": topic, "file": file, "messages": messages, "bytes": size}
-        print_json({**about, "seconds": round(seconds, 3)})
+        print_json({**about, "seconds": round(seconds, 3), "interrupted": interrupted})
         return
     text = f"{file}: {messages:,} messages of {topic} in {seconds:.1f} s, {size:,} bytes"
-    console.print(text, soft_wrap=True)
+    console.print(f"{text}{'; interrupted' if interrupted else ''}", soft_wrap=True)
     if not messages and not from_beginning:
         console.print("no message arrived; --from-beginning records those in the topic already")
 

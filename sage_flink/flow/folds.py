@@ -55,13 +55,13 @@ class Folder:
             self._folding.state = msgspec.msgpack.decode(packed)
             outputs: list[T | FailedRecord] = [*make(self._flat_map, record)]
             # Not before: outputs may be yielded, and change the state.
-            new = self._packed(self._folding.state)
+            new = self._pack_state(self._folding.state)
             return None if new == self._initial else new, outputs
 
         made = catch_failure(self._node.name, record, work, self._node.function)
         return (state, [made]) if isinstance(made, FailedRecord) else made
 
-    def _packed(self, state: Any) -> bytes:
+    def _pack_state(self, state: Any) -> bytes:
         try:
             packed = msgspec.msgpack.encode(state)
         except Exception as error:  # the author's classes are asked for their fields

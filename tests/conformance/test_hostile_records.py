@@ -5,14 +5,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from hostile_records import DIM, Ends, hostile_graph, hostile_records, unbalanced
 from loopback_server import loopback_server
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FileSink
 from waiting import wait_until
 
 import sage_flink as sage
@@ -67,12 +66,6 @@ def test_hostile_records_end_once_in_process(records, tmp_path: Path) -> None:
     assert all(outcome.written.values())
     assert ends.rows.open().count() == len(outcome.written["rows"])
     assert all(failed.reason for failed in outcome.failed)
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 @pytest.mark.flink

@@ -4,8 +4,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from join_truth import in_order, interval_join, result_of, side
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FailOnce, FileSink
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S
 
 import sage_flink as sage
-from sage_flink.common import ConfigError, Record
+from sage_flink.common import Record
 from sage_flink.common.dead_letters import from_message
-from sage_flink.flow import BatchLimits, FlinkOptions, Graph, Refusal, Stream
+from sage_flink.flow import FlinkOptions, Graph, Stream
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import Join
@@ -33,12 +33,6 @@ Parts = tuple[list[Record], list[Record], list[Any]]
 HOWS = ("inner", "left", "full")
 #: In the last one a record may be far behind the watermark and not be late.
 WITHIN = [(0.02, 0.05), (0.0, 0.1), (0.3, 0.0), (0.0, 0.0), (1.5, 2.0)]
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 @dataclass(frozen=True)
@@ -284,36 +278,23 @@ def test_a_join_has_the_same_results_at_another_parallelism(tmp_path, minicluste
     assert there[1] == here[1] == []
 
 
-@dataclass(frozen=True)
-class FailOnce(FileSink):
-    """A sink whose writer fails once, after ``rows_max`` rows."""
-
-    rows_max: int = 0
-    batch: BatchLimits = field(default_factory=lambda: BatchLimits(20, linger_s=0.01))
-
-    def writer(self) -> "FailOnce":
-        with Path(f"{self.path}.writers").open("a") as file:
-            file.write("opened\n")
-        return self
-
-    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        marker = Path(f"{self.path}.failed-once")
-        if self.count() >= self.rows_max and not marker.exists():
-            marker.touch()
-            raise ConfigError("the test: this subtask fails once")
-        return super().write(records)
-
-
 @pytest.mark.flink
 @pytest.mark.timeout(240)
 def test_a_restart_loses_no_pair_and_finds_the_same_records_late(tmp_path, minicluster) -> None:
     left = side("l", 1_000, late=0.2, seed=9, span_ms=20_000)
     right = side("r", 1_000, late=0.2, seed=10, span_ms=20_000)
     truth, late_ids = interval_join(left, right, 50, 100, "full")
-    out = FailOnce(str(tmp_path / "out"), rows_max=len(truth) // 2)
+    checkpoints = tmp_path / "checkpoints"
+    half = len(truth) // 2
+    out = FailOnce(str(tmp_path / "out"), rows_max=half, checkpoints=str(checkpoints))
     late, failed = FileSink(str(tmp_path / "late")), FileSink(str(tmp_path / "failed"))
     graph = join_of(left, right, (0.05, 0.1), "full", (out, late, failed), pause_s=0.003)
-    options = FlinkOptions(target="local", checkpoint_interval_s=0.3)
+    options = FlinkOptions(
+        target="local",
+        checkpoint_interval_s=0.3,
+        bundle_items=20,  # so that checkpoints are taken among the records
+        checkpoints=checkpoints.as_uri(),
+    )
 
     sage.flow.submit(graph, name="joins-restart", options=options)
     wait_until(lambda: len(newest(out.read_records())) >= len(truth), 60, "all results")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from format_vectors import VECTORS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FileSink
 from waiting import wait_until
 
 import sage_flink as sage
@@ -76,12 +75,6 @@ def decoding(source: ListSource, out: Any, failed: Any) -> Graph:
     """A step without Python behind the source, so that the JVM decodes."""
     records = sage.flow.read("in", source).deduplicate("once", within_s=60)
     return records.write("out", out).dead_letters_to(failed)
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 @pytest.mark.flink

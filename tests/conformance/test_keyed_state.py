@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from minicluster import (
     FailOnce,
     FileSink,
     Slowly,
-    restore_environment,
-    wait_for_workers,
 )
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S, shuffled
@@ -37,12 +34,6 @@ FLAWED = (
 
 #: A slow step lets a checkpoint pass between two of its bundles.
 RESTARTED = FlinkOptions(target="local", checkpoint_interval_s=0.3, bundle_items=20)
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 def keyed(count: int, **shape: Any) -> tuple[Record, ...]:

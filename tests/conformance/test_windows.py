@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from minicluster import (
     FailOnce,
     FileSink,
     Slowly,
-    restore_environment,
-    wait_for_workers,
 )
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S, differences, sessions, shuffled, sliding
@@ -86,12 +83,6 @@ FLAWED = (
     flawed("not a number", v=float("nan")),
     flawed("infinite", v=float("inf")),
 )
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 def windows_of(records, windows, lateness_s: float, out, late, failed, pause_s=0.0) -> Graph:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pandas
 import pytest
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FileSink
 from waiting import wait_until
 
 import sage_connectors
@@ -31,12 +31,6 @@ FLAWED = (
     Record("tuple as key", {(1, 2): "x"}, 7),
 )
 REASONS = [("nan", "nan is no JSON"), ("tuple as key", "JSON cannot hold the value")]
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 def rows(count: int) -> tuple[Record, ...]:
@@ -167,13 +161,13 @@ def test_both_formats_have_a_yaml_form(tmp_path):
 
 
 @dataclass(frozen=True)
-class FailOnce(FileSink):
+class FailAfterFirstFile(FileSink):
     """A sink whose writer fails once: some rows after the first file is in ``folder``."""
 
     folder: str = ""
     batch: BatchLimits = field(default_factory=lambda: BatchLimits(2, linger_s=0.01))
 
-    def writer(self) -> "FailOnce":
+    def writer(self) -> "FailAfterFirstFile":
         return self
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
@@ -195,7 +189,7 @@ def flaw_at_5(n: int, random: Random) -> Any:
 @pytest.mark.timeout(240)
 def test_on_flink_json_files_have_each_record_once_over_a_restart(tmp_path, minicluster):
     once = tmp_path / "once"
-    witness = FailOnce(str(tmp_path / "witness"), folder=str(once))
+    witness = FailAfterFirstFile(str(tmp_path / "witness"), folder=str(once))
     failed = FileSink(str(tmp_path / "failed"))
     numbers = sage.flow.read("in", generator(900, per_s=300, make=flaw_at_5))
     graph = sage.flow.pipeline(
@@ -225,7 +219,7 @@ def test_on_flink_parquet_files_have_each_record_and_may_repeat_it_after_a_resta
     tmp_path, minicluster
 ):
     folder = tmp_path / "out"
-    witness = FailOnce(str(tmp_path / "witness"), folder=str(folder))
+    witness = FailAfterFirstFile(str(tmp_path / "witness"), folder=str(folder))
     numbers = sage.flow.read("in", generator(600, per_s=300))
     batches = numbers.batch("hundreds", items_max=100, bytes_max=1_000_000, linger_s=0.2)
     graph = sage.flow.pipeline(

@@ -2,13 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FailOnce, FileSink
 from waiting import wait_until
 
 import sage_connectors
@@ -16,7 +14,7 @@ import sage_flink as sage
 from sage_connectors import generator
 from sage_flink.common import ConfigError, Record
 from sage_flink.common.dead_letters import from_message
-from sage_flink.flow import BatchLimits, Count, FlinkOptions, Refusal, Sum, Tumbling
+from sage_flink.flow import Count, FlinkOptions, Sum, Tumbling
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 from sage_flink.testing import ListSink
 
@@ -26,12 +24,6 @@ TEMPLATE = {
     "user": {"$choice": ["anna", "ben", "carl"]},
     "order": {"lines": [{"$int": [1, 6]}, "plain", 7], "total": {"$float": [1.0, 2.0]}},
 }
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 def refused_at_7(n, random):
@@ -176,38 +168,26 @@ def test_windows_over_a_generator_are_the_same_on_flink(tmp_path, minicluster):
     assert {r.id for r in late.read_records()} == {r.id for r in here["late-out"]}
 
 
-@dataclass(frozen=True)
-class FailOnce(FileSink):
-    """A sink whose writer fails once, after ``rows_max`` rows."""
-
-    rows_max: int = 0
-    batch: BatchLimits = field(default_factory=lambda: BatchLimits(20, linger_s=0.01))
-
-    def writer(self) -> "FailOnce":
-        return self
-
-    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        marker = Path(f"{self.path}.failed-once")
-        if self.count() >= self.rows_max and not marker.exists():
-            marker.touch()
-            raise ConfigError("the test: this subtask fails once")
-        return super().write(records)
-
-
 @pytest.mark.flink
 @pytest.mark.timeout(240)
 def test_on_flink_a_generator_continues_after_a_restart_with_equal_records(tmp_path, minicluster):
-    source = generator(700, per_s=200, make=refused_at_7, out_of_order_s=1.0, late_share=0.1)
-    out = FailOnce(str(tmp_path / "out"), rows_max=300)
+    source = generator(1_400, per_s=200, make=refused_at_7, out_of_order_s=1.0, late_share=0.1)
+    checkpoints = tmp_path / "checkpoints"
+    out = FailOnce(str(tmp_path / "out"), rows_max=300, checkpoints=str(checkpoints))
     failed = FileSink(str(tmp_path / "failed"))
     graph = sage.flow.read("in", source).write("out", out).dead_letters_to(failed)
-    options = FlinkOptions(target="local", checkpoint_interval_s=0.3, parallelism=2)
+    options = FlinkOptions(
+        target="local",
+        checkpoint_interval_s=0.3,
+        parallelism=2,
+        checkpoints=checkpoints.as_uri(),
+    )
 
     started = time.monotonic()
     sage.flow.submit(graph, name="generated", options=options)
     wait_until(lambda: Path(f"{out.path}.failed-once").exists(), 120, "the failure")
     after_s = time.monotonic()
-    wait_until(lambda: len({r.id for r in out.read_records()}) >= 699, 120, "all records")
+    wait_until(lambda: len({r.id for r in out.read_records()}) >= 1_399, 120, "all records")
 
     truth = {
         made.id: made

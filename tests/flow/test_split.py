@@ -1,14 +1,13 @@
 """Stream.split: each record in one branch, the same on every target."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from minicluster import QUIET, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FileSink
 from waiting import wait_until
 
 import sage_flink as sage
@@ -147,12 +146,6 @@ async def awaited(record: Record) -> bool:
 def test_what_cannot_be_split_is_refused_where_it_is_written(predicates, rest, flaw):
     with pytest.raises(PipelineError, match=flaw):
         sage.flow.read("in", ListSource(())).split("kind", predicates, rest=rest)
-
-
-@pytest.fixture
-def minicluster() -> Iterator[None]:
-    yield from restore_environment()
-    wait_for_workers()
 
 
 @pytest.mark.flink

@@ -14,7 +14,7 @@ from sage_flink.tsdb.time_series_store import flaw
 from sage_gateway.autoscaling import Inputs, ScalingState, decide, flink_jobs
 from sage_gateway.autoscaling.decision_log import DECISIONS_MAX, DecisionLog, point
 from sage_gateway.autoscaling.flink_jobs import Vertex, calls_of, operator, slope, vertices
-from sage_gateway.autoscaling.window import WINDOW_S, ModelStatus, Window
+from sage_gateway.autoscaling.window import WINDOW_S, LoadWindow, ModelStatus
 from sage_gateway.config.pool_spec import ScalingSpec
 from sage_gateway.models import load
 from sage_gateway.models.load import JOBS_MAX, DurationHistogram, Load, quantile_ms
@@ -43,7 +43,7 @@ def test_a_percentile_is_right_within_an_eighth(seconds: list[float], share: flo
 
 
 def test_rates_and_waits_are_those_of_the_window() -> None:
-    did, window = Load(active_s=0.0), Window()
+    did, window = Load(active_s=0.0), LoadWindow()
     did.waits.add(5.0)  # before
     window.read(did, ONE, 100.0, ())
     for _ in range(20):
@@ -64,7 +64,7 @@ def test_rates_and_waits_are_those_of_the_window() -> None:
 
 
 def test_readings_older_than_the_window_are_dropped() -> None:
-    did, window = Load(active_s=0.0), Window()
+    did, window = Load(active_s=0.0), LoadWindow()
     window.read(did, ONE, 0.0, ())
     did.waits.add(9.0)
     window.read(did, ONE, 1.0, ())
@@ -75,7 +75,7 @@ def test_readings_older_than_the_window_are_dropped() -> None:
 
 
 def test_the_window_is_cleared_when_the_number_of_replicas_changes() -> None:
-    did, window = Load(active_s=0.0), Window()
+    did, window = Load(active_s=0.0), LoadWindow()
     window.read(did, ONE, 0.0, ())
     did.waits.add(9.0)
     two = ModelStatus(replicas=2, ready=2, starting=0, in_flight=3, limit=8)
@@ -86,7 +86,7 @@ def test_the_window_is_cleared_when_the_number_of_replicas_changes() -> None:
 
 
 def test_the_time_with_queued_requests_is_counted() -> None:
-    did, window = Load(active_s=0.0), Window()
+    did, window = Load(active_s=0.0), LoadWindow()
     waiting = replace(ONE, queue_length=2)
     for at_s, standing in enumerate([ONE, waiting, waiting, ONE, waiting]):
         found = window.read(did, standing, float(at_s), ())

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 from sage_gateway.autoscaling.decide import Cause, Decision, ScalingState, decide, reject
 from sage_gateway.autoscaling.decision_log import DecisionLog, point
 from sage_gateway.autoscaling.streams import JobStatus
-from sage_gateway.autoscaling.window import ModelStatus, Window
+from sage_gateway.autoscaling.window import LoadWindow, ModelStatus
 from sage_gateway.errors import GatewayError
 from sage_gateway.models.model import Model
 from sage_gateway.replicas.lifecycle import ReplicaState
@@ -68,7 +68,7 @@ class ScaledModel:
 
     model: Model
     wake: asyncio.Event
-    window: Window = field(default_factory=Window)
+    window: LoadWindow = field(default_factory=LoadWindow)
     state: ScalingState = field(default_factory=ScalingState)
     rejected_s: float = -math.inf
 

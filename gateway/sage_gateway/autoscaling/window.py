@@ -39,7 +39,7 @@ class _Reading:
     spreads: tuple[tuple[int, ...], ...]
 
 
-class Window:
+class LoadWindow:
     """The readings of one model over the last ``WINDOW_S``."""
 
     def __init__(self) -> None:

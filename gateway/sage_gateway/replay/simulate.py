@@ -14,7 +14,7 @@ from statistics import median
 
 from sage_flink.flow.call_options import PRIORITIES
 from sage_gateway.autoscaling import ScalingState, decide
-from sage_gateway.autoscaling.window import ModelStatus, Window
+from sage_gateway.autoscaling.window import LoadWindow, ModelStatus
 from sage_gateway.config.pool_spec import ScalingSpec
 from sage_gateway.errors import GatewayError
 from sage_gateway.models.load import Load
@@ -175,7 +175,7 @@ async def _run(rows: Sequence[TraceRow], setup: ReplaySetup) -> ReplayResult:
 
 async def _scale(replicas: SimulatedReplicas, spec: ScalingSpec, counts: list[int]) -> None:
     """As :class:`sage_gateway.autoscaling.loop.Autoscaler`; appends each decision to ``counts``."""
-    loop, window, state = asyncio.get_running_loop(), Window(), ScalingState()
+    loop, window, state = asyncio.get_running_loop(), LoadWindow(), ScalingState()
     while True:
         inputs = window.read(replicas.load, replicas.status(), loop.time(), ())
         decision = decide(spec, inputs, state, loop.time())

@@ -136,7 +136,7 @@ class _Compiler:
                     source, node.name, "read", "emitted"
                 )
             case FlatMap() if is_decoded_natively(self.graph, node):
-                self.streams[node.name] = self._decoded(node)
+                self.streams[node.name] = self._decode(node)
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
             case Call():
@@ -163,7 +163,7 @@ class _Compiler:
             case _:
                 self._stateful(node)
 
-    def _decoded(self, node: FlatMap) -> DataStream:
+    def _decode(self, node: FlatMap) -> DataStream:
         """Messages decoded in the JVM; those that it cannot decode take the step in Python."""
         decoded, rest = decode_json(self._stream(node.input), f"{node.name}.json")
         counters = [counter_name(node.name, count) for count in ("read", "emitted")]

@@ -41,8 +41,7 @@ STATELESS = (
     "org.sage.flink.counters.RecordCounterOperator",
     "org.sage.flink.connector.JsonDecodeOperator",
     "org.sage.flink.keyed.KeyByOperator",
-    "org.sage.flink.window.WindowInputOperator",
-    "org.sage.flink.join.JoinInputOperator",
+    "org.sage.flink.keyed.KeyedInputOperator",
 )
 
 

@@ -88,7 +88,7 @@ class StatefulCompiler:
         """Java function with the last value of each key."""
         ttl_ms = 0 if node.ttl_s is None else milliseconds(node.ttl_s)
         native = get_gateway().jvm.org.sage.flink.keyed.ChangesOnlyFunction
-        return self._keyed(node.name, stream, native, node.field, ttl_ms)
+        return self._keyed_step(node.name, stream, native, node.field, ttl_ms)
 
     def rate_limit(self, node: RateLimit, stream: DataStream) -> Compiled:
         """Java function with the counts of each key's windows."""
@@ -96,14 +96,14 @@ class StatefulCompiler:
         reasons = (node.reason, RATE_LATE) if refuses else (None, None)
         native = get_gateway().jvm.org.sage.flink.keyed.RateLimitFunction
         size_ms = milliseconds(node.per_s)
-        return self._keyed(node.name, stream, native, node.records_max, size_ms, *reasons)
+        return self._keyed_step(node.name, stream, native, node.records_max, size_ms, *reasons)
 
-    def _keyed(self, name: str, stream: DataStream, native: Any, *settings: Any) -> Compiled:
+    def _keyed_step(self, name: str, stream: DataStream, native: Any, *settings: Any) -> Compiled:
         """A Java function that counts in its output what it drops and refuses."""
         read = self._count(stream, f"{name}.input", counter_name(name, "read"))
         out = native.wire(read._j_data_stream, name, self.job, self.run, *settings)
         emitted = self._count(DataStream(out), name, counter_name(name, "emitted"))
-        return Compiled(emitted, (_failed(out),))
+        return Compiled(emitted, (_failed_stream(out),))
 
     def window(self, node: Window, stream: DataStream) -> Compiled:
         """Flink's window operator, behind an operator that refuses what it cannot take."""
@@ -115,7 +115,7 @@ class StatefulCompiler:
         windows = native.wire(read._j_data_stream, config)
         out = self._count(DataStream(windows), node.name, counter_name(node.name, "emitted"))
         late = self._late(node, DataStream(native.late(windows)))
-        failed = [_failed(checked)]
+        failed = [_failed_stream(checked)]
         if self._is_late_failed(node):
             letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE))
             failed.append(letters.name(operator_name(f"{node.name}.late")))
@@ -137,9 +137,9 @@ class StatefulCompiler:
             checked = native.checked(stream._j_data_stream, config, side)
             taken = DataStream(checked).name(operator_name(uid))
             inputs.append(self._count(taken, uid, counter_name(node.name, f"{side}_read")))
-            failed.append(_failed(checked))
+            failed.append(_failed_stream(checked))
         results = native.wire(*(stream._j_data_stream for stream in inputs), config)
-        failed.append(_failed(results))
+        failed.append(_failed_stream(results))
         out = self._count(DataStream(results), node.name, counter_name(node.name, "emitted"))
         late = self._late(node, DataStream(native.late(results)))
         if self._is_late_failed(node):
@@ -175,7 +175,9 @@ class StatefulCompiler:
 
     def _one_to_one(self, name: str, j_stream: Any) -> Compiled:
         counters = [counter_name(name, count) for count in ("read", "emitted")]
-        return Compiled(self._count(DataStream(j_stream), name, *counters), (_failed(j_stream),))
+        return Compiled(
+            self._count(DataStream(j_stream), name, *counters), (_failed_stream(j_stream),)
+        )
 
     def _count(self, stream: DataStream, label: str, *counters: str) -> DataStream:
         return self.accounting.count_stage(stream, label, list(counters))
@@ -198,7 +200,7 @@ def _has_native_source(graph: Graph, node: Node) -> bool:
     return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
 
 
-def _failed(j_stream: Any) -> DataStream:
+def _failed_stream(j_stream: Any) -> DataStream:
     return DataStream(j_stream.getSideOutput(FAILED.get_java_output_tag()))
 
 

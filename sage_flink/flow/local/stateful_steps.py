@@ -16,7 +16,7 @@ from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
-from sage_flink.flow.stateful.keys import key_flaw, keyed_by_field
+from sage_flink.flow.stateful.keys import key_by_field, key_flaw
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.times import field_ms, own_ms
 from sage_flink.flow.stateful.watermarks import Watermarks
@@ -78,26 +78,26 @@ class StatefulSteps:
             case EventTime() | KeyBy():
                 try:
                     yield (
-                        self._timed(node, record)
+                        self._with_time(node, record)
                         if isinstance(node, EventTime)
-                        else (keyed_by_field(record, node.field))
+                        else (key_by_field(record, node.field))
                     )
                 except Rejected as flaw:
                     yield FailedRecord(record, node.name, str(flaw))
             case Window():
-                yield from self._windowed(node, record)
+                yield from self._add_to_windows(node, record)
             case Fold():
                 yield from self.folds[node.name].add(record)
             case ChangesOnly() | RateLimit():
-                yield from self._keyed(node, record)
+                yield from self._filter_by_key(node, record)
             case Join():
-                yield from self._joined(node, record, upstream)
+                yield from self._join(node, record, upstream)
 
     def watermark_ms(self, node: EventTime, record: Record) -> int | None:
         """The watermark behind a record that has its time; None where it did not advance."""
         return self.watermarks[node.name].add(record.origin, record.timestamp_ms)
 
-    def _windowed(
+    def _add_to_windows(
         self, node: Window, record: Record
     ) -> Iterator[Record | FailedRecord | LateRecord]:
         if flaw := window_flaw(node, record):
@@ -109,7 +109,7 @@ class StatefulSteps:
         else:
             yield LateRecord(record)
 
-    def _keyed(
+    def _filter_by_key(
         self, node: ChangesOnly | RateLimit, record: Record
     ) -> Iterator[Record | FailedRecord]:
         if flaw := key_flaw(record):
@@ -123,7 +123,7 @@ class StatefulSteps:
             reason = node.reason if found == "over" else RATE_LATE
             yield FailedRecord(record, node.name, reason)
 
-    def _joined(
+    def _join(
         self, node: Join, record: Record, upstream: str
     ) -> Iterator[Record | FailedRecord | LateRecord]:
         if flaw := key_flaw(record):
@@ -144,7 +144,7 @@ class StatefulSteps:
         results, own_ms = self.joins[node.name].advance(_side(node, upstream), watermark_ms)
         return [_within_limit(node, result) for result in results], own_ms
 
-    def _timed(self, node: EventTime, record: Record) -> Record:
+    def _with_time(self, node: EventTime, record: Record) -> Record:
         ms = self._field_ms(node, record) if node.field else own_ms(record.timestamp_ms)
         if ms - time.time_ns() // 1_000_000 > milliseconds(node.ahead_s):
             ahead_s = milliseconds(node.ahead_s) // 1000

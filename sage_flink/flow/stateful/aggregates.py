@@ -176,7 +176,7 @@ def aggregate(spec: Aggregate, records: Sequence[Record]) -> Any:
         case Count():
             return len(values)
         case CountDistinct():
-            return len({_packed(value) for value in values})
+            return len({_pack(value) for value in values})
         case Top(k=k):
             return _top(values, k)
         case Collect(items_max=items_max):
@@ -194,7 +194,7 @@ def aggregate(spec: Aggregate, records: Sequence[Record]) -> Any:
             assert_never(spec)
 
 
-def omitted(spec: Aggregate, records: Sequence[Record]) -> int:
+def count_omitted(spec: Aggregate, records: Sequence[Record]) -> int:
     """How many values the result of a Collect leaves out; 0 for any other aggregate."""
     if not isinstance(spec, Collect):
         return 0
@@ -235,10 +235,10 @@ def _is_whole(number: int | float) -> bool:
 
 
 def _top(values: Sequence[Any], k: int) -> list[dict[str, Any]]:
-    counts = Counter(map(_packed, values))
+    counts = Counter(map(_pack, values))
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:k]
     return [{"value": msgspec.msgpack.decode(value), "count": count} for value, count in most]
 
 
-def _packed(value: Any) -> bytes:
+def _pack(value: Any) -> bytes:
     return msgspec.msgpack.encode(value)

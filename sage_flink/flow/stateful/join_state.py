@@ -54,7 +54,7 @@ class JoinState:
         for other in others[start:end]:
             added.has_met = other.has_met = True
             pair = (record, other.record) if side == "left" else (other.record, record)
-            pairs.append(joined(node, *pair))
+            pairs.append(join_record(node, *pair))
         return pairs
 
     def advance(self, side: Side, watermark_ms: int) -> tuple[list[Record], int]:
@@ -73,11 +73,11 @@ class JoinState:
                 del self._waiting[of][key]
             if not earliest.has_met and of in self._node.emitted_alone:
                 pair = (earliest.record, None) if of == "left" else (None, earliest.record)
-                alone.append(joined(self._node, *pair))
+                alone.append(join_record(self._node, *pair))
         return alone, both_ms if both_ms == END_MS else both_ms - self._node.output_delay_ms
 
 
-def joined(node: Join, left: Record | None, right: Record | None) -> Record:
+def join_record(node: Join, left: Record | None, right: Record | None) -> Record:
     """The record of a pair, or of one record that met no other."""
     first, *more = [record for record in (left, right) if record is not None]
     headers = {**more[0].headers, **first.headers} if more else first.headers
@@ -103,10 +103,10 @@ def joined_id(step: str, left: str | None, right: str | None) -> str:
     readable = f"{step}/{left or ''}{_BETWEEN}{right or ''}"
     if is_clear and len(_utf8(readable)) <= _ID_BYTES_MAX:
         return readable
-    return f"{step}/sha256:{sha256(_sized(left) + _sized(right)).hexdigest()}"
+    return f"{step}/sha256:{sha256(_with_length(left) + _with_length(right)).hexdigest()}"
 
 
-def _sized(id_: str | None) -> bytes:
+def _with_length(id_: str | None) -> bytes:
     """The id behind its length, so that two of them are told apart."""
     if id_ is None:
         return b"-"

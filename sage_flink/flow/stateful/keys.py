@@ -50,7 +50,7 @@ def with_key(record: Record, value: Any, where: str) -> Record:
     return record.replace(key=key)
 
 
-def keyed_by_field(record: Record, field: str) -> Record:
+def key_by_field(record: Record, field: str) -> Record:
     """The record with the key that ``field`` of its value is.
 
     Raises:

@@ -10,8 +10,8 @@ from sage_flink.common.records import Record
 from sage_flink.flow.stateful.aggregates import (
     OF_NUMBERS,
     aggregate,
+    count_omitted,
     is_finite_number,
-    omitted,
 )
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.keys import key_flaw
@@ -123,7 +123,7 @@ def window_record(
     value = {"key": key if text is None else text, "start_ms": start, "end_ms": end}
     for name, spec in node.aggregates.items():
         value[name] = aggregate(spec, records)
-        if left := omitted(spec, records):
+        if left := count_omitted(spec, records):
             value[f"{name}_omitted"] = left
     id_ = f"{node.name}/{start}/{in_id}"
     return Record(id_, value, end - 1, key, {}, id_)

@@ -126,39 +126,30 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
 
     @Override
     public void processElement1(StreamRecord<byte[]> element) throws Exception {
-        byte[] record = element.getValue();
-        JoinSide own = JoinSide.of(record);
-        long timestampMs = own.timestampMs();
-        long fromMs = minus(timestampMs, settings.beforeMs());
-        long toMs = plus(timestampMs, settings.afterMs());
-        if (toMs <= Math.max(leftWatermarkMs, watermarkMs)) {
-            output.collect(LATE, element);
-            return;
-        }
-        List<byte[]> met = right.meet(fromMs, toMs);
-        for (byte[] other : met) {
-            emit(own, JoinSide.of(other));
-        }
-        left.add(timestampMs, record, !met.isEmpty());
-        registerEnd(timestampMs);
+        process(element, true);
     }
 
     @Override
     public void processElement2(StreamRecord<byte[]> element) throws Exception {
-        byte[] record = element.getValue();
-        JoinSide own = JoinSide.of(record);
+        process(element, false);
+    }
+
+    private void process(StreamRecord<byte[]> element, boolean isLeft) throws Exception {
+        JoinSide own = JoinSide.of(element.getValue());
         long timestampMs = own.timestampMs();
-        long fromMs = minus(timestampMs, settings.afterMs());
-        long toMs = plus(timestampMs, settings.beforeMs());
-        if (toMs <= Math.max(rightWatermarkMs, watermarkMs)) {
+        long earlierMs = isLeft ? settings.beforeMs() : settings.afterMs();
+        long laterMs = isLeft ? settings.afterMs() : settings.beforeMs();
+        long toMs = plus(timestampMs, laterMs);
+        if (toMs <= Math.max(isLeft ? leftWatermarkMs : rightWatermarkMs, watermarkMs)) {
             output.collect(LATE, element);
             return;
         }
-        List<byte[]> met = left.meet(fromMs, toMs);
-        for (byte[] other : met) {
-            emit(JoinSide.of(other), own);
+        List<byte[]> met = (isLeft ? right : left).meet(minus(timestampMs, earlierMs), toMs);
+        for (byte[] record : met) {
+            JoinSide other = JoinSide.of(record);
+            emit(isLeft ? own : other, isLeft ? other : own);
         }
-        right.add(timestampMs, record, !met.isEmpty());
+        (isLeft ? left : right).add(timestampMs, element.getValue(), !met.isEmpty());
         registerEnd(timestampMs);
     }
 

@@ -1,9 +1,11 @@
 package org.sage.flink.join;
 
+import java.util.List;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.sage.flink.keyed.KeyedInputOperator;
 import org.sage.flink.keyed.Keys;
 
 /**
@@ -26,9 +28,7 @@ public final class JoinStep {
             DataStream<byte[]> in, String config, String side) {
         JoinConfig settings = JoinConfig.of(config);
         String name = settings.step() + "." + side + "-input";
-        return in.transform(
-                        name, BYTES, new JoinInputOperator(settings.failed(), side + "_read"))
-                .uid(name);
+        return KeyedInputOperator.wire(in, name, settings.failed(), side + "_read", List.of());
     }
 
     /** The results, and counter deltas of those that are too large for a record. */

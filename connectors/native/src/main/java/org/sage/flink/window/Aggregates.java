@@ -79,6 +79,11 @@ final class Aggregates implements Serializable {
         return all.stream().map(Aggregate::field).toList();
     }
 
+    /** The paths whose values must be numbers. */
+    List<String> numbers() {
+        return all.stream().filter(Aggregate::isOfNumbers).map(Aggregate::field).distinct().toList();
+    }
+
     Accumulator[] accumulators() {
         return all.stream().map(Aggregate::accumulator).toArray(Accumulator[]::new);
     }

@@ -1,10 +1,12 @@
 package org.sage.flink.window;
 
 import java.time.Duration;
+import java.util.List;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.util.OutputTag;
+import org.sage.flink.keyed.KeyedInputOperator;
 import org.sage.flink.keyed.Keys;
 import org.sage.flink.time.RestoredWatermarkOperator;
 import org.sage.flink.wire.FailedRecords;
@@ -24,12 +26,8 @@ public final class WindowStep {
     public static SingleOutputStreamOperator<byte[]> checked(DataStream<byte[]> in, String config) {
         WindowConfig settings = WindowConfig.of(config);
         String name = settings.step() + ".input";
-        FailedRecords failed = failed(settings);
-        return in.transform(
-                        name,
-                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
-                        new WindowInputOperator(settings.aggregates(), failed))
-                .uid(name);
+        List<String> numbers = settings.aggregates().numbers();
+        return KeyedInputOperator.wire(in, name, failed(settings), "read", numbers);
     }
 
     /** The results of the windows; without an allowed lateness one for each window and key. */

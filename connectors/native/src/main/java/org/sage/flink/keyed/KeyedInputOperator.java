@@ -1,0 +1,84 @@
+package org.sage.flink.keyed;
+
+import java.util.List;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.PackedNumber;
+import org.sage.flink.wire.RecordFields;
+
+/**
+ * Operator before the exchange of a keyed step: a record that the step cannot take is a dead letter,
+ * and any other one has its event time as Flink's timestamp.
+ */
+public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
+        implements OneInputStreamOperator<byte[], byte[]> {
+
+    private static final long serialVersionUID = 1L;
+
+    private final FailedRecords failed;
+    private final String readCounter;
+    private final List<String> numbers;
+
+    private transient RecordFields fields;
+
+    private KeyedInputOperator(FailedRecords failed, String readCounter, List<String> numbers) {
+        this.failed = failed;
+        this.readCounter = readCounter;
+        this.numbers = numbers;
+    }
+
+    /**
+     * Appends this operator to the stream, with {@code name} as its name and uid.
+     *
+     * @param readCounter counts the records of this input
+     * @param numbers paths of fields whose values must be finite numbers, where there are any
+     */
+    public static SingleOutputStreamOperator<byte[]> wire(
+            DataStream<byte[]> in,
+            String name,
+            FailedRecords failed,
+            String readCounter,
+            List<String> numbers) {
+        return in.transform(
+                        name,
+                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
+                        new KeyedInputOperator(failed, readCounter, numbers))
+                .uid(name);
+    }
+
+    @Override
+    public void open() throws Exception {
+        super.open();
+        fields = new RecordFields(numbers);
+    }
+
+    @Override
+    public void processElement(StreamRecord<byte[]> element) {
+        byte[] record = element.getValue();
+        RecordFields.Found found = fields.read(record);
+        String flaw = Keys.flaw(found);
+        if (flaw.isEmpty()) {
+            flaw = flaw(found);
+        }
+        if (flaw.isEmpty()) {
+            output.collect(element.replace(record, found.timestampMs()));
+        } else {
+            failed.refuse(output, record, flaw, readCounter);
+        }
+    }
+
+    private String flaw(RecordFields.Found found) {
+        for (int i = 0; i < numbers.size(); i++) {
+            byte[] packed = found.fields()[i];
+            if (packed != null && !PackedNumber.isFinite(packed)) {
+                return "its field '" + numbers.get(i) + "' must be a finite number";
+            }
+        }
+        return "";
+    }
+}
