@@ -9,11 +9,13 @@ from typing import Any, Self
 
 import httpx
 import msgspec
+import tenacity
 
 from sage_flink.common.errors import ConfigError, StackError
 from sage_flink.common.proxies import is_loopback
 
 ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
+ELECTION_MAX_S = 30.0
 
 
 class FlinkJob(msgspec.Struct, frozen=True):
@@ -28,7 +30,11 @@ class FlinkJob(msgspec.Struct, frozen=True):
 
 
 class FlinkRest:
-    """Client of one cluster's REST endpoint."""
+    """Client of one cluster's REST endpoint.
+
+    A request that arrives while the JobManagers elect a leader is sent again for at most
+    ``ELECTION_MAX_S`` seconds: Flink answers it with 503 and has not handled it.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self.url = url
@@ -248,7 +254,7 @@ class FlinkRest:
 
     def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
         try:
-            response = self._client.request(method, path, json=body)
+            response = _until_a_leader_answers(self._client.request, method, path, json=body)
         except httpx.HTTPError as error:
             raise StackError(
                 f"Flink does not answer at {self.url} ({error}); "
@@ -259,6 +265,23 @@ class FlinkRest:
                 f"Flink: {method} {path}: {response.status_code} {response.text[:300]}"
             )
         return response
+
+
+def _has_no_leader(response: httpx.Response) -> bool:
+    return response.status_code == 503 and "leader election" in response.text
+
+
+def _last_response(attempt: tenacity.RetryCallState) -> httpx.Response:
+    response: httpx.Response = attempt.outcome.result()  # type: ignore[union-attr]
+    return response
+
+
+_until_a_leader_answers = tenacity.Retrying(
+    retry=tenacity.retry_if_result(_has_no_leader),
+    wait=tenacity.wait_fixed(0.5),
+    stop=tenacity.stop_after_delay(ELECTION_MAX_S),
+    retry_error_callback=_last_response,
+)
 
 
 def _stop_request(target: str, *, drain: bool) -> dict[str, Any]:

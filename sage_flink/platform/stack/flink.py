@@ -72,8 +72,9 @@ def _high_availability(data: Path, ports: Ports) -> dict[str, Any]:
         "high-availability.jobmanager.port": ports["flink_rpc"],
         "high-availability.zookeeper.quorum": f"127.0.0.1:{ports['zookeeper']}",
         # A dead JobManager stays the leader until its ZooKeeper session expires, so this is the
-        # shortest time to a new leader. A restart of ZooKeeper alone must fit into it.
-        "high-availability.zookeeper.client.session-timeout": "5 s",
+        # shortest time to a new leader. A restart of ZooKeeper alone must fit into it, and so must
+        # the longest pause of a machine whose cores are busy: 5 s did not.
+        "high-availability.zookeeper.client.session-timeout": "10 s",
         "high-availability.zookeeper.client.connection-timeout": "3 s",
         "high-availability.zookeeper.client.retry-wait": "500 ms",
         "high-availability.zookeeper.client.max-retry-attempts": 20,
