@@ -54,10 +54,13 @@ class Decodable(Protocol):
 
 @runtime_checkable
 class NativeFormat(Protocol):
-    """A format that the JVM can decode; ``native`` is its name there, empty where it cannot."""
+    """A format that the JVM knows too: its name there, empty where only Python can do it."""
 
     @property
-    def native(self) -> str: ...  # noqa: D102
+    def native_decoder(self) -> str: ...  # noqa: D102
+
+    @property
+    def native_encoder(self) -> str: ...  # noqa: D102
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ from sage_flink.flow import (
     to_yaml,
     vocabulary,
 )
-from sage_flink.flow.flink.native_decoding import is_decoded_natively
+from sage_flink.flow.flink.native_formats import has_native_decoder
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DropDeletes
 
@@ -271,6 +271,7 @@ def test_a_wrong_word_in_yaml_names_step_and_field(was: str, becomes: str, flaw:
     ("json_format", "next_step", "natively"),
     [
         (Json(), lambda s: s.deduplicate("d", within_s=1), True),
+        (Json(), lambda s: s.batch("b", items_max=2, bytes_max=9, linger_s=1), True),
         (Json(), lambda s: s.map("m", len), False),
         (Json(Fields(id="$.id")), lambda s: s.event_time("t", out_of_order_s=1), False),
         (Text(), lambda s: s.deduplicate("d", within_s=1), False),
@@ -282,4 +283,4 @@ def test_json_is_decoded_in_the_jvm_where_the_next_steps_are_there(
     read = sage.flow.read("in", ListSource((), json_format))
     graph = check(next_step(read).write("out", ListSink()), "local")
 
-    assert is_decoded_natively(graph, graph.by_name["in"]) is natively  # type: ignore[arg-type]
+    assert has_native_decoder(graph, graph.by_name["in"]) is natively

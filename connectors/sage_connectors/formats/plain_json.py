@@ -39,9 +39,14 @@ class Json:
         return self.fields.emits_deletes
 
     @property
-    def native(self) -> str:
+    def native_decoder(self) -> str:
         """Without a mapping the JVM can decode it."""
         return "" if self.fields != Fields() else "json"
+
+    @property
+    def native_encoder(self) -> str:
+        """The JVM can encode it; a mapping is for decoding alone."""
+        return "json"
 
     def decoder(self) -> Decoder:
         """Messages into records."""
@@ -110,15 +115,15 @@ def require_depth(tree: Any) -> None:
         Rejected: it is deeper.
     """
     level, depth = [tree], 0
-    while level := [
-        below
-        for node in level
-        if isinstance(node, dict | list)
-        for below in (node.values() if isinstance(node, dict) else node)
-    ]:
+    while containers := [node for node in level if isinstance(node, dict | list)]:
         depth += 1
         if depth > DEPTH_MAX:
             raise Rejected(f"the value is nested more than {DEPTH_MAX} deep")
+        level = [
+            below
+            for node in containers
+            for below in (node.values() if isinstance(node, dict) else node)
+        ]
 
 
 def _require_finite(value: Any) -> None:

@@ -5,7 +5,7 @@ wire form. A step's name is its operator's uid, and its name in Flink's web UI. 
 
 ========  ==========================================================================
 Read      native source; a source without one is read here and becomes a collection
-FlatMap   Python process function, failures to a side output
+FlatMap   Python process function, failures to a side output; a format may be a Java operator
 Call      Python request step -> Java async call (a task of its own) -> Python answer step
 Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
@@ -19,6 +19,7 @@ graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink
 """
 
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
@@ -31,10 +32,15 @@ from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.fold_step import FoldStep
-from sage_flink.flow.flink.native_decoding import decode_json, is_decoded_natively
+from sage_flink.flow.flink.native_formats import (
+    decode_json,
+    encode_json,
+    has_native_decoder,
+    has_native_encoder,
+)
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
 from sage_flink.flow.flink.savepoint_state import operator_name
-from sage_flink.flow.flink.stage import BYTES, FAILED, Stage, Step, add_stage
+from sage_flink.flow.flink.stage import BYTES, Stage, Step, add_stage, failed_stream
 from sage_flink.flow.flink.stateful_steps import StatefulCompiler, source_watermarks
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
@@ -135,8 +141,10 @@ class _Compiler:
                 self.streams[node.name] = self.accounting.count(
                     source, node.name, "read", "emitted"
                 )
-            case FlatMap() if is_decoded_natively(self.graph, node):
-                self.streams[node.name] = self._decode(node)
+            case FlatMap() if has_native_decoder(self.graph, node):
+                self._format(node, decode_json)
+            case FlatMap() if has_native_encoder(node) and not self._joins_stage(node.input):
+                self._format(node, encode_json)
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
             case Call():
@@ -163,13 +171,12 @@ class _Compiler:
             case _:
                 self._stateful(node)
 
-    def _decode(self, node: FlatMap) -> DataStream:
-        """Messages decoded in the JVM; those that it cannot decode take the step in Python."""
-        decoded, rest = decode_json(self._stream(node.input), f"{node.name}.json")
+    def _format(self, node: FlatMap, change: Callable[..., DataStream]) -> None:
+        """Messages decoded or encoded in the JVM."""
+        out = change(self._stream(node.input), node.name, self.job, self.run)
+        self.failed.append(failed_stream(out._j_data_stream))
         counters = [counter_name(node.name, count) for count in ("read", "emitted")]
-        counted = self.accounting.count_stage(decoded, f"{node.name}.json", counters)
-        self.open_stages[node.name] = _OpenStage(rest, (FlatMapStep(node),))
-        return counted.union(self._stream(node.name))
+        self.streams[node.name] = self.accounting.count_stage(out, node.name, counters)
 
     def _stateful(self, node: StatefulNode) -> None:
         step = self.stateful.add(node, *map(self._stream, node.inputs))
@@ -180,12 +187,15 @@ class _Compiler:
 
     def _python(self, upstream: str, name: str, step: Step) -> None:
         """Append ``step`` to the stage of ``upstream``, or to a new one if that has other users."""
-        only_user = len(list(self.graph.users(upstream))) == 1
-        if upstream in self.open_stages and only_user:
+        if self._joins_stage(upstream):
             stage = self.open_stages.pop(upstream)
         else:
             stage = _OpenStage(self._stream(upstream), ())
         self.open_stages[name] = stage._replace(steps=(*stage.steps, step))
+
+    def _joins_stage(self, upstream: str) -> bool:
+        """Whether a Python step that reads from ``upstream`` shares its operator."""
+        return upstream in self.open_stages and len(list(self.graph.users(upstream))) == 1
 
     def _stream(self, name: str) -> DataStream:
         """The output of step ``name``; an open stage becomes an operator here."""
@@ -200,9 +210,7 @@ class _Compiler:
             out.uid(last if first.state_ttl_ms is None else first.name)
             counters = function.passthrough_counters()
             self.streams[name] = self.accounting.count_stage(out, last, counters)
-            # Not PyFlink's get_side_output: it adds a Python operator without effect.
-            tag = FAILED.get_java_output_tag()
-            self.failed.append(DataStream(out._j_data_stream.getSideOutput(tag)))
+            self.failed.append(failed_stream(out._j_data_stream))
         return self.streams[name]
 
     def _read(self, node: Read) -> DataStream:
@@ -271,7 +279,7 @@ class _Compiler:
         jvm, source = get_gateway().jvm, stream._j_data_stream
         out = sink.within_limits(jvm, source, name, job=self.job, run=self.run)
         if name != DEAD_LETTERS:
-            self.failed.append(DataStream(out.getSideOutput(FAILED.get_java_output_tag())))
+            self.failed.append(failed_stream(out))
         return DataStream(out).name(operator_name(f"{name}.limits"))
 
     def _transaction_sink(self) -> None:

@@ -40,6 +40,7 @@ STATELESS = (
     "org.sage.flink.connector.TopicLimitsOperator",
     "org.sage.flink.counters.RecordCounterOperator",
     "org.sage.flink.connector.JsonDecodeOperator",
+    "org.sage.flink.connector.JsonEncodeOperator",
     "org.sage.flink.keyed.KeyByOperator",
     "org.sage.flink.keyed.KeyedInputOperator",
 )

@@ -33,12 +33,19 @@ from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
+
 #: Changed states, for the operator itself: no stream is made of it.
 STATE = OutputTag("state", BYTES)
 #: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
 #: The first byte of a MessagePack map: a signal of the operator. Elements are arrays.
 _MAP, _MAP_MASK = 0x80, 0xF0
+
+
+def failed_stream(j_stream: Any) -> DataStream:
+    """The dead letters of an operator, Python's or a native one."""
+    # Not PyFlink's get_side_output: it adds a Python operator without effect.
+    return DataStream(j_stream.getSideOutput(FAILED.get_java_output_tag()))
 
 
 class _Signal(msgspec.Struct):

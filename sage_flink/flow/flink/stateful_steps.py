@@ -9,7 +9,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.savepoint_state import operator_name
-from sage_flink.flow.flink.stage import FAILED
+from sage_flink.flow.flink.stage import failed_stream
 from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
@@ -103,7 +103,7 @@ class StatefulCompiler:
         read = self._count(stream, f"{name}.input", counter_name(name, "read"))
         out = native.wire(read._j_data_stream, name, self.job, self.run, *settings)
         emitted = self._count(DataStream(out), name, counter_name(name, "emitted"))
-        return Compiled(emitted, (_failed_stream(out),))
+        return Compiled(emitted, (failed_stream(out),))
 
     def window(self, node: Window, stream: DataStream) -> Compiled:
         """Flink's window operator, behind an operator that refuses what it cannot take."""
@@ -115,7 +115,7 @@ class StatefulCompiler:
         windows = native.wire(read._j_data_stream, config)
         out = self._count(DataStream(windows), node.name, counter_name(node.name, "emitted"))
         late = self._late(node, DataStream(native.late(windows)))
-        failed = [_failed_stream(checked)]
+        failed = [failed_stream(checked)]
         if self._is_late_failed(node):
             letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE))
             failed.append(letters.name(operator_name(f"{node.name}.late")))
@@ -137,9 +137,9 @@ class StatefulCompiler:
             checked = native.checked(stream._j_data_stream, config, side)
             taken = DataStream(checked).name(operator_name(uid))
             inputs.append(self._count(taken, uid, counter_name(node.name, f"{side}_read")))
-            failed.append(_failed_stream(checked))
+            failed.append(failed_stream(checked))
         results = native.wire(*(stream._j_data_stream for stream in inputs), config)
-        failed.append(_failed_stream(results))
+        failed.append(failed_stream(results))
         out = self._count(DataStream(results), node.name, counter_name(node.name, "emitted"))
         late = self._late(node, DataStream(native.late(results)))
         if self._is_late_failed(node):
@@ -176,7 +176,7 @@ class StatefulCompiler:
     def _one_to_one(self, name: str, j_stream: Any) -> Compiled:
         counters = [counter_name(name, count) for count in ("read", "emitted")]
         return Compiled(
-            self._count(DataStream(j_stream), name, *counters), (_failed_stream(j_stream),)
+            self._count(DataStream(j_stream), name, *counters), (failed_stream(j_stream),)
         )
 
     def _count(self, stream: DataStream, label: str, *counters: str) -> DataStream:
@@ -198,10 +198,6 @@ def _has_native_source(graph: Graph, node: Node) -> bool:
         return bool(getattr(node.source, "has_watermarks", False))
     before = [graph.by_name[name] for name in node.inputs]
     return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
-
-
-def _failed_stream(j_stream: Any) -> DataStream:
-    return DataStream(j_stream.getSideOutput(FAILED.get_java_output_tag()))
 
 
 def _windows(windows: Windows) -> dict[str, Any]:

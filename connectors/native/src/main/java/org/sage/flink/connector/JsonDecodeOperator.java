@@ -1,79 +1,72 @@
 package org.sage.flink.connector;
 
-import java.io.IOException;
-import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import java.util.List;
+import java.util.Map;
 import org.apache.flink.streaming.api.datastream.DataStream;
-import org.apache.flink.streaming.api.datastream.SideOutputDataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
-import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
-import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
-import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.apache.flink.util.OutputTag;
-import org.msgpack.core.MessageBufferPacker;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessageUnpacker;
 import org.msgpack.value.ValueType;
+import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.PackedWriter;
+import org.sage.flink.wire.RecordChange;
+import org.sage.flink.wire.RecordFields;
+import org.sage.flink.wire.RecordMapOperator;
 
 /**
  * Operator that decodes messages in JSON: the value of each wire record, bytes, becomes that of the
- * JSON text. Order is kept.
- *
- * <p>A message that it cannot decode goes unchanged to the side output {@link #rest}. The same
- * decoder in Python reads it there, and nearly always makes a dead letter of it.
+ * JSON text. A message that is not JSON is a dead letter.
  */
-public final class JsonDecodeOperator extends AbstractStreamOperator<byte[]>
-        implements OneInputStreamOperator<byte[], byte[]> {
+public final class JsonDecodeOperator extends RecordMapOperator {
 
     private static final long serialVersionUID = 1L;
 
-    private static final OutputTag<byte[]> REST =
-            new OutputTag<>("rest", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+    private static final String TOMBSTONE =
+            "the message has no value (a tombstone), and ids are not mapped: set fields.id";
 
-    /** Appends this operator to the stream, with {@code name} as its name and uid. */
-    public static SingleOutputStreamOperator<byte[]> wire(DataStream<byte[]> in, String name) {
-        return in.transform(
-                        name,
-                        PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
-                        new JsonDecodeOperator())
-                .uid(name);
+    private static final Map<ValueType, String> PYTHON_TYPES =
+            Map.of(
+                    ValueType.STRING, "str",
+                    ValueType.INTEGER, "int",
+                    ValueType.FLOAT, "float",
+                    ValueType.BOOLEAN, "bool",
+                    ValueType.ARRAY, "list",
+                    ValueType.MAP, "dict");
+
+    private transient RecordFields fields;
+
+    private JsonDecodeOperator(FailedRecords failed) {
+        super(failed);
     }
 
-    /** The messages that the operator of {@link #wire} cannot decode. */
-    public static SideOutputDataStream<byte[]> rest(SingleOutputStreamOperator<byte[]> decoded) {
-        return decoded.getSideOutput(REST);
+    /** Appends this operator to the stream, as a part of {@code step}. */
+    public static SingleOutputStreamOperator<byte[]> wire(
+            DataStream<byte[]> in, String step, String job, String run) {
+        return new JsonDecodeOperator(new FailedRecords(step, job, run)).wire(in, step + ".json");
     }
 
     @Override
-    public void processElement(StreamRecord<byte[]> element) {
-        byte[] record = element.getValue();
-        byte[] decoded;
-        try {
-            decoded = decode(record);
-        } catch (IOException e) {
-            output.collect(REST, element);
-            return;
-        }
-        output.collect(element.replace(decoded));
+    public void open() throws Exception {
+        super.open();
+        fields = new RecordFields(List.of());
     }
 
-    private static byte[] decode(byte[] record) throws IOException {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(record);
-                MessageBufferPacker packer =
-                        new MessagePack.PackerConfig()
-                                .withBufferSize(record.length + 256)
-                                .newBufferPacker()) {
-            unpacker.unpackArrayHeader();
-            unpacker.skipValue();
-            int from = (int) unpacker.getTotalReadBytes();
-            if (unpacker.getNextFormat().getValueType() != ValueType.BINARY) {
-                throw new IOException("the message must be bytes");
-            }
-            byte[] json = unpacker.readPayload(unpacker.unpackBinaryHeader());
-            int to = (int) unpacker.getTotalReadBytes();
-            packer.writePayload(record, 0, from);
-            JsonValue.pack(json, packer);
-            packer.writePayload(record, to, record.length - to);
-            return packer.toByteArray();
+    @Override
+    protected byte[] map(byte[] record) {
+        RecordFields.Found found = fields.read(record);
+        byte[] json = message(found);
+        PackedWriter decoded = new PackedWriter(json.length + 16);
+        JsonDecoder.decode(json, decoded);
+        return RecordChange.withValue(record, found, decoded.toByteArray());
+    }
+
+    private static byte[] message(RecordFields.Found found) {
+        ValueType type = found.valueType();
+        if (type == ValueType.NIL) {
+            throw new IllegalArgumentException(TOMBSTONE);
         }
+        if (type != ValueType.BINARY) {
+            throw new IllegalArgumentException(
+                    "the message must be bytes, got " + PYTHON_TYPES.getOrDefault(type, "Ext"));
+        }
+        return found.valueBytes();
     }
 }

@@ -1,11 +1,8 @@
 package org.sage.flink.join;
 
-import java.io.IOException;
 import java.util.Arrays;
 import java.util.Map;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
+import org.sage.flink.wire.PackedReader;
 import org.sage.flink.wire.WireRecord;
 
 /**
@@ -27,20 +24,21 @@ record JoinSide(
      * @throws IllegalArgumentException when the bytes are not a wire record
      */
     static JoinSide of(byte[] data) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
-            unpacker.unpackArrayHeader();
-            String id = unpacker.unpackString();
-            int from = (int) unpacker.getTotalReadBytes();
-            unpacker.skipValue();
-            byte[] value = Arrays.copyOfRange(data, from, (int) unpacker.getTotalReadBytes());
+        try {
+            PackedReader reader = new PackedReader(data);
+            reader.arrayHeader();
+            String id = reader.string();
+            int from = reader.position();
+            reader.skip();
+            byte[] value = Arrays.copyOfRange(data, from, reader.position());
             return new JoinSide(
                     id,
                     value,
-                    unpacker.unpackLong(),
-                    WireRecord.unpackBytes(unpacker),
-                    WireRecord.unpackHeaders(unpacker),
-                    unpacker.unpackString());
-        } catch (IOException | MessagePackException e) {
+                    reader.wholeNumber(),
+                    reader.bytes(),
+                    WireRecord.headers(reader),
+                    reader.string());
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a wire record: " + e.getMessage(), e);
         }
     }

@@ -1,12 +1,11 @@
 package org.sage.flink.keyed;
 
-import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import org.apache.flink.api.java.functions.KeySelector;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessageUnpacker;
-import org.msgpack.value.Value;
+import org.msgpack.core.MessageFormat;
+import org.sage.flink.wire.PackedNumber;
+import org.sage.flink.wire.PackedReader;
 import org.sage.flink.wire.RecordFields;
 
 /**
@@ -17,6 +16,8 @@ public final class Keys {
 
     /** A key is a part of ids, and of the state of each window. */
     static final int BYTES_MAX = 4_096;
+
+    private static final byte TRUE = (byte) 0xc3;
 
     private Keys() {}
 
@@ -53,18 +54,18 @@ public final class Keys {
         if (packed == null) {
             throw new IllegalArgumentException("it has no key: no value at '" + field + "'");
         }
-        byte[] key = bytes(value(packed), field);
+        byte[] key = bytes(packed, field);
         if (key.length > BYTES_MAX) {
             throw new IllegalArgumentException(tooLong(key.length));
         }
         return key;
     }
 
-    private static byte[] bytes(Value value, String field) {
-        return switch (value.getValueType()) {
-            case STRING -> value.asStringValue().asByteArray();
-            case BINARY -> value.asBinaryValue().asByteArray();
-            case INTEGER, BOOLEAN -> value.toString().getBytes(StandardCharsets.US_ASCII);
+    private static byte[] bytes(byte[] packed, String field) {
+        return switch (MessageFormat.valueOf(packed[0]).getValueType()) {
+            case STRING, BINARY -> new PackedReader(packed).bytes();
+            case INTEGER -> PackedNumber.toText(packed).getBytes(StandardCharsets.US_ASCII);
+            case BOOLEAN -> (packed[0] == TRUE ? "true" : "false").getBytes(StandardCharsets.US_ASCII);
             default ->
                     throw new IllegalArgumentException(
                             "it has no key: '"
@@ -75,14 +76,6 @@ public final class Keys {
 
     private static String tooLong(int bytes) {
         return "its key has " + bytes + " bytes, at most " + BYTES_MAX + " are a key";
-    }
-
-    private static Value value(byte[] packed) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(packed)) {
-            return unpacker.unpackValue();
-        } catch (IOException e) {
-            throw new IllegalArgumentException("not MessagePack", e);
-        }
     }
 
     /** Selects Flink's key of a wire record; that of a record without a key is empty. */

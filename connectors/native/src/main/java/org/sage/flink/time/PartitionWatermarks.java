@@ -2,8 +2,6 @@ package org.sage.flink.time;
 
 import java.util.HashMap;
 import java.util.Map;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
 /**
  * The watermark of one subtask: behind the latest record of the slowest partition that is not idle.
@@ -14,7 +12,6 @@ import java.util.regex.Pattern;
  */
 final class PartitionWatermarks {
 
-    private static final Pattern KAFKA = Pattern.compile("(.+/\\d+)/\\d+", Pattern.DOTALL);
     private static final int STEPS = 100;
 
     private final long outOfOrderMs;
@@ -89,8 +86,18 @@ final class PartitionWatermarks {
     }
 
     private static String partitionOf(String origin) {
-        Matcher matcher = KAFKA.matcher(origin);
-        return matcher.matches() ? matcher.group(1) : "";
+        int offset = digitsFrom(origin, origin.length());
+        int partition = digitsFrom(origin, offset - 1);
+        return offset > 0 && partition > 1 ? origin.substring(0, offset - 1) : "";
+    }
+
+    /** Where the digits that end at {@code end} begin; 0 where there are none behind a slash. */
+    private static int digitsFrom(String text, int end) {
+        int from = end;
+        while (from > 0 && text.charAt(from - 1) >= '0' && text.charAt(from - 1) <= '9') {
+            from--;
+        }
+        return from < end && from > 0 && text.charAt(from - 1) == '/' ? from : 0;
     }
 
     private static final class Partition {

@@ -1,12 +1,13 @@
 package org.sage.flink.time;
 
-import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.time.DateTimeException;
 import java.time.OffsetDateTime;
 import java.util.regex.Pattern;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessageUnpacker;
-import org.msgpack.value.Value;
+import org.msgpack.core.MessageFormat;
+import org.msgpack.value.ValueType;
+import org.sage.flink.wire.PackedNumber;
+import org.sage.flink.wire.PackedReader;
 
 /**
  * Event time from a field: a number in a unit since the epoch, or text in RFC 3339 with its offset.
@@ -33,14 +34,15 @@ final class TimeField {
      * @throws IllegalArgumentException when it is no time; the message says what it is
      */
     static long millis(byte[] packed, String unit) {
-        Value value = value(packed);
+        ValueType type = MessageFormat.valueOf(packed[0]).getValueType();
         long ms;
-        if (value.isIntegerValue() && value.asIntegerValue().isInLongRange()) {
-            ms = millis(value.asIntegerValue().toLong(), unit);
-        } else if (value.isFloatValue()) {
-            ms = millis(value.asFloatValue().toDouble(), unit);
-        } else if (value.isStringValue()) {
-            ms = millis(value.asStringValue().asString());
+        if (PackedNumber.isWhole(packed)) {
+            ms = millis(PackedNumber.toLong(packed), unit);
+        } else if (type == ValueType.FLOAT) {
+            ms = millis(PackedNumber.toDouble(packed), unit);
+        } else if (type == ValueType.STRING) {
+            byte[] text = new PackedReader(packed).bytes();
+            ms = millis(new String(text, StandardCharsets.UTF_8));
         } else {
             throw new IllegalArgumentException(NO_TIME);
         }
@@ -63,14 +65,6 @@ final class TimeField {
             throw new IllegalArgumentException("its event time is before the year 1");
         }
         return timestampMs;
-    }
-
-    private static Value value(byte[] packed) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(packed)) {
-            return unpacker.unpackValue();
-        } catch (IOException e) {
-            throw new IllegalArgumentException("cannot be read", e);
-        }
     }
 
     private static long millis(long number, String unit) {

@@ -1,11 +1,7 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
 
 /**
  * A request for a call to the pool. Its wire form is the MessagePack array {@code [carrier bin,
@@ -35,18 +31,19 @@ public record CallRequest(
      * @throws IllegalArgumentException when they are not a call request
      */
     public static CallRequest decode(byte[] data) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
-            int fields = unpacker.unpackArrayHeader();
+        try {
+            PackedReader reader = new PackedReader(data);
+            int fields = reader.arrayHeader();
             if (fields != FIELDS && fields != FIELDS - 1) {
                 throw new IllegalArgumentException(FORM);
             }
-            byte[] carrier = WireRecord.upgrade(WireRecord.unpackBytes(unpacker));
-            String requestId = unpacker.unpackString();
-            byte[] body = WireRecord.unpackBytes(unpacker);
+            byte[] carrier = WireRecord.upgrade(reader.bytes());
+            String requestId = reader.string();
+            byte[] body = reader.bytes();
             Map<String, String> headers =
-                    fields == FIELDS ? unpackHeaders(unpacker) : defaultHeaders(requestId);
+                    fields == FIELDS ? headers(reader) : defaultHeaders(requestId);
             return new CallRequest(carrier, requestId, body, headers);
-        } catch (IOException | MessagePackException e) {
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException(FORM + ": " + e.getMessage(), e);
         }
     }
@@ -66,11 +63,11 @@ public record CallRequest(
         return header.matches("\\d{1,15}") ? Long.parseLong(header) : Long.MAX_VALUE;
     }
 
-    private static Map<String, String> unpackHeaders(MessageUnpacker unpacker) throws IOException {
-        int size = unpacker.unpackMapHeader();
+    private static Map<String, String> headers(PackedReader reader) {
+        int size = reader.mapHeader();
         Map<String, String> headers = new LinkedHashMap<>();
         for (int i = 0; i < size; i++) {
-            headers.put(unpacker.unpackString(), unpacker.unpackString());
+            headers.put(reader.string(), reader.string());
         }
         return headers;
     }

@@ -1,10 +1,5 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import org.msgpack.core.MessageBufferPacker;
-import org.msgpack.core.MessagePack;
-
 /**
  * The outcome of a call, emitted for each {@link CallRequest}. Its wire form is the MessagePack
  * array {@code [carrier bin, status int, attempts int, reason str, body bin]}. The call succeeded
@@ -37,15 +32,12 @@ public record CallResult(int status, int attempts, String reason, byte[] body) {
     /** The wire form, with the carrier of the request that this is the result of. */
     public byte[] encode(byte[] carrier) {
         int length = (carrier == null ? 0 : carrier.length) + body.length;
-        try (MessageBufferPacker packer =
-                new MessagePack.PackerConfig().withBufferSize(length + 256).newBufferPacker()) {
-            packer.packArrayHeader(FIELDS);
-            WireRecord.packBytes(packer, carrier);
-            packer.packInt(status).packInt(attempts).packString(reason);
-            WireRecord.packBytes(packer, body);
-            return packer.toByteArray();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // a packer over memory does no input or output
-        }
+        PackedWriter writer = new PackedWriter(length + 256);
+        writer.arrayHeader(FIELDS);
+        writer.bytes(carrier);
+        writer.number(status);
+        writer.number(attempts);
+        writer.string(reason);
+        return writer.bytes(body).toByteArray();
     }
 }

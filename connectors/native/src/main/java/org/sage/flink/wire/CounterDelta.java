@@ -1,12 +1,6 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.util.Map;
-import org.msgpack.core.MessageBufferPacker;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
 
 /**
  * A change of counters since the previous delta, as the MessagePack map {@code {counter str:
@@ -31,15 +25,14 @@ public final class CounterDelta {
     }
 
     public static byte[] encode(Map<String, Long> delta) {
-        try (MessageBufferPacker packer = MessagePack.newDefaultBufferPacker()) {
-            packer.packMapHeader(delta.size());
-            for (Map.Entry<String, Long> entry : delta.entrySet()) {
-                packer.packString(entry.getKey()).packLong(entry.getValue());
-            }
-            return packer.toByteArray();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // a packer over memory does no input or output
-        }
+        PackedWriter writer = new PackedWriter(64 * delta.size());
+        writer.mapHeader(delta.size());
+        delta.forEach(
+                (counter, difference) -> {
+                    writer.string(counter);
+                    writer.number(difference);
+                });
+        return writer.toByteArray();
     }
 
     /**
@@ -48,12 +41,13 @@ public final class CounterDelta {
      * @throws IllegalArgumentException when the bytes are not a delta
      */
     public static void addTo(Map<String, Long> counts, byte[] delta) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(delta)) {
-            int size = unpacker.unpackMapHeader();
+        try {
+            PackedReader reader = new PackedReader(delta);
+            int size = reader.mapHeader();
             for (int i = 0; i < size; i++) {
-                counts.merge(unpacker.unpackString(), unpacker.unpackLong(), Long::sum);
+                counts.merge(reader.string(), reader.wholeNumber(), Long::sum);
             }
-        } catch (IOException | MessagePackException e) {
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a counter delta: " + e.getMessage(), e);
         }
     }

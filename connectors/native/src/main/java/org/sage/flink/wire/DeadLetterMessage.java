@@ -1,13 +1,9 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
 import org.msgpack.value.ValueType;
 
 /**
@@ -31,24 +27,25 @@ public final class DeadLetterMessage {
      * @throws IllegalArgumentException when the bytes are not a wire record
      */
     public static byte[] of(byte[] record, String step, String reason, String job, String run) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(record)) {
-            unpacker.unpackArrayHeader();
-            String id = unpacker.unpackString();
-            ValueType type = unpacker.getNextFormat().getValueType();
+        try {
+            PackedReader reader = new PackedReader(record);
+            reader.arrayHeader();
+            String id = reader.string();
+            ValueType type = reader.type();
             byte[] value;
             if (type == ValueType.NIL || type == ValueType.BINARY) {
-                value = WireRecord.unpackBytes(unpacker);
+                value = reader.bytes();
             } else {
-                int from = (int) unpacker.getTotalReadBytes();
-                unpacker.skipValue();
-                value = Arrays.copyOfRange(record, from, (int) unpacker.getTotalReadBytes());
+                int from = reader.position();
+                reader.skip();
+                value = Arrays.copyOfRange(record, from, reader.position());
             }
-            long timestampMs = unpacker.unpackLong();
-            byte[] key = WireRecord.unpackBytes(unpacker);
+            long timestampMs = reader.wholeNumber();
+            byte[] key = reader.bytes();
             Map<String, byte[]> headers = new LinkedHashMap<>();
-            WireRecord.unpackHeaders(unpacker)
+            WireRecord.headers(reader)
                     .forEach((name, content) -> putUnlessOwn(headers, name, content));
-            String origin = unpacker.unpackString();
+            String origin = reader.string();
             put(headers, "id", id);
             put(headers, "step", step);
             put(headers, "reason", reason);
@@ -61,13 +58,13 @@ public final class DeadLetterMessage {
             if (key == null) {
                 put(headers, "key", "null");
             }
-            if (unpacker.unpackString().equals("delete")) {
+            if (reader.string().equals("delete")) {
                 put(headers, "kind", "delete");
-                put(headers, "document", unpacker.unpackString());
-                put(headers, "version", unpacker.unpackString());
+                put(headers, "document", reader.string());
+                put(headers, "version", reader.string());
             }
             return new WireRecord(id, value, 0, key, headers, "").encode();
-        } catch (IOException | MessagePackException e) {
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a wire record: " + e.getMessage(), e);
         }
     }

@@ -1,12 +1,5 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import org.msgpack.core.MessageBufferPacker;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
-
 /**
  * An element of a Python stage with state for each key, {@code [record bin, has state bool, state
  * bin|nil]}, and what the stage emits of a state that has changed, {@code [key bin, state bin|nil]}.
@@ -31,16 +24,11 @@ public final class KeyedElement {
 
     private static byte[] encode(byte[] record, boolean hasState, byte[] state) {
         int bytes = record.length + (state == null ? 0 : state.length) + 16;
-        try (MessageBufferPacker packer =
-                new MessagePack.PackerConfig().withBufferSize(bytes).newBufferPacker()) {
-            packer.packArrayHeader(3);
-            WireRecord.packBytes(packer, record);
-            packer.packBoolean(hasState);
-            WireRecord.packBytes(packer, state);
-            return packer.toByteArray();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // a packer over memory does no input or output
-        }
+        PackedWriter writer = new PackedWriter(bytes);
+        writer.arrayHeader(3);
+        writer.bytes(record);
+        writer.bool(hasState);
+        return writer.bytes(state).toByteArray();
     }
 
     /**
@@ -49,10 +37,11 @@ public final class KeyedElement {
      * @throws IllegalArgumentException when the bytes are none
      */
     public static Change change(byte[] data) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
-            unpacker.unpackArrayHeader();
-            return new Change(WireRecord.unpackBytes(unpacker), WireRecord.unpackBytes(unpacker));
-        } catch (IOException | MessagePackException e) {
+        try {
+            PackedReader reader = new PackedReader(data);
+            reader.arrayHeader();
+            return new Change(reader.bytes(), reader.bytes());
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a changed state: " + e.getMessage(), e);
         }
     }

@@ -55,6 +55,13 @@ public final class PackedNumber {
         return isUnsigned ? unsigned(whole) : whole;
     }
 
+    /** The digits of a whole number, with or without a sign. */
+    public static String toText(byte[] packed) {
+        long whole = toLong(packed);
+        boolean isUnsigned = (packed[0] & 0xff) == UINT_64;
+        return isUnsigned ? Long.toUnsignedString(whole) : Long.toString(whole);
+    }
+
     private static double unsigned(long bits) {
         return Double.parseDouble(Long.toUnsignedString(bits));
     }

@@ -1,24 +1,22 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
+import org.msgpack.core.MessageFormat;
 import org.msgpack.value.ValueType;
 
 /**
  * Reader of the fields of a wire record that operators need, without the rest of its value.
  *
  * <p>A field of the value is named by its path: {@code order.total} is the field {@code total} of
- * the map {@code order}; the empty path is the value itself. A field that is missing, nil, or below something other than a map is null.
+ * the map {@code order}; the empty path is the value itself. A field that is missing, nil, or below
+ * something other than a map is null.
  */
 public final class RecordFields {
 
     private static final byte NIL = (byte) 0xc0;
+    private static final byte[] DELETE = "delete".getBytes(StandardCharsets.UTF_8);
 
     private final int count;
     private final Node root = new Node();
@@ -30,7 +28,7 @@ public final class RecordFields {
             Node node = root;
             if (!paths.get(i).isEmpty()) {
                 for (String name : paths.get(i).split("\\.", -1)) {
-                    node = node.children.computeIfAbsent(name, key -> new Node());
+                    node = node.child(name);
                 }
             }
             node.indexes = Arrays.copyOf(node.indexes, node.indexes.length + 1);
@@ -38,21 +36,120 @@ public final class RecordFields {
         }
     }
 
-    /**
-     * What a record holds.
-     *
-     * @param fields the MessagePack of each path's value, or null
-     */
-    public record Found(
-            String id,
-            byte[][] fields,
-            long timestampMs,
-            byte[] key,
-            String origin,
-            boolean isDelete,
-            int timestampFrom,
-            int timestampTo,
-            int keyTo) {}
+    /** What a record holds. */
+    public static final class Found {
+        private final byte[] data;
+        private final byte[][] fields;
+        private final long timestampMs;
+        private final byte[] key;
+        private final boolean isDelete;
+        private final int valueFrom;
+        private final int timestampFrom;
+        private final int timestampTo;
+        private final int keyTo;
+        private final int originFrom;
+        private final int kindFrom;
+
+        private Found(
+                byte[] data,
+                byte[][] fields,
+                long timestampMs,
+                byte[] key,
+                boolean isDelete,
+                int valueFrom,
+                int timestampFrom,
+                int timestampTo,
+                int keyTo,
+                int originFrom,
+                int kindFrom) {
+            this.data = data;
+            this.fields = fields;
+            this.timestampMs = timestampMs;
+            this.key = key;
+            this.isDelete = isDelete;
+            this.valueFrom = valueFrom;
+            this.timestampFrom = timestampFrom;
+            this.timestampTo = timestampTo;
+            this.keyTo = keyTo;
+            this.originFrom = originFrom;
+            this.kindFrom = kindFrom;
+        }
+
+        public String id() {
+            PackedReader reader = new PackedReader(data);
+            reader.arrayHeader();
+            return reader.string();
+        }
+
+        /** Where the MessagePack of the value begins in the record. */
+        public int valueFrom() {
+            return valueFrom;
+        }
+
+        /** Where it ends. */
+        public int valueTo() {
+            return timestampFrom;
+        }
+
+        public ValueType valueType() {
+            return MessageFormat.valueOf(data[valueFrom]).getValueType();
+        }
+
+        /** The value, which is bytes, text or nil; null for nil. */
+        public byte[] valueBytes() {
+            PackedReader reader = new PackedReader(data);
+            reader.advance(valueFrom);
+            return reader.bytes();
+        }
+
+        /** The MessagePack of each path's value, or null. */
+        public byte[][] fields() {
+            return fields;
+        }
+
+        public long timestampMs() {
+            return timestampMs;
+        }
+
+        /** Null when the record has no key. */
+        public byte[] key() {
+            return key;
+        }
+
+        /** The document whose rows a delete removes, and the version of it whose rows stay. */
+        public String[] documentAndVersion() {
+            PackedReader reader = new PackedReader(data);
+            reader.advance(kindFrom);
+            reader.skip();
+            return new String[] {reader.string(), reader.string()};
+        }
+
+        public String origin() {
+            PackedReader reader = new PackedReader(data);
+            reader.advance(originFrom);
+            return reader.string();
+        }
+
+        public boolean isDelete() {
+            return isDelete;
+        }
+
+        int timestampFrom() {
+            return timestampFrom;
+        }
+
+        int timestampTo() {
+            return timestampTo;
+        }
+
+        int keyTo() {
+            return keyTo;
+        }
+
+        int kindFrom() {
+            return kindFrom;
+        }
+    }
 
     /**
      * The fields of the record in {@code data}.
@@ -60,65 +157,94 @@ public final class RecordFields {
      * @throws IllegalArgumentException when the bytes are not a wire record
      */
     public Found read(byte[] data) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
-            unpacker.unpackArrayHeader();
-            String id = unpacker.unpackString();
+        try {
+            PackedReader reader = new PackedReader(data);
+            reader.arrayHeader();
+            reader.advance(reader.stringHeader());
             byte[][] fields = new byte[count][];
-            read(unpacker, data, root, fields);
-            int timestampFrom = position(unpacker);
-            long timestampMs = unpacker.unpackLong();
-            int timestampTo = position(unpacker);
-            byte[] key = WireRecord.unpackBytes(unpacker);
-            int keyTo = position(unpacker);
-            unpacker.skipValue();
-            String origin = unpacker.unpackString();
-            boolean isDelete = unpacker.unpackString().equals("delete");
+            int valueFrom = reader.position();
+            read(reader, data, root, fields);
+            int timestampFrom = reader.position();
+            long timestampMs = reader.wholeNumber();
+            int timestampTo = reader.position();
+            byte[] key = reader.bytes();
+            int keyTo = reader.position();
+            reader.skip();
+            int originFrom = reader.position();
+            reader.skip();
+            int kindFrom = reader.position();
+            boolean isDelete = isDelete(reader, data);
             return new Found(
-                    id, fields, timestampMs, key, origin, isDelete, timestampFrom, timestampTo, keyTo);
-        } catch (IOException | MessagePackException e) {
+                    data, fields, timestampMs, key, isDelete, valueFrom, timestampFrom,
+                    timestampTo, keyTo, originFrom, kindFrom);
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a wire record: " + e.getMessage(), e);
         }
     }
 
-    private static void read(MessageUnpacker unpacker, byte[] data, Node node, byte[][] found)
-            throws IOException {
-        int from = position(unpacker);
-        boolean descends =
-                !node.children.isEmpty()
-                        && unpacker.getNextFormat().getValueType() == ValueType.MAP;
-        if (descends) {
-            int size = unpacker.unpackMapHeader();
+    private static boolean isDelete(PackedReader reader, byte[] data) {
+        int length = reader.stringHeader();
+        int from = reader.position();
+        return Arrays.equals(data, from, from + length, DELETE, 0, DELETE.length);
+    }
+
+    private static void read(PackedReader reader, byte[] data, Node node, byte[][] found) {
+        int from = reader.position();
+        if (node.names.length > 0 && reader.type() == ValueType.MAP) {
+            int size = reader.mapHeader();
             for (int i = 0; i < size; i++) {
-                Node child = child(unpacker, node);
+                Node child = child(reader, data, node);
                 if (child == null) {
-                    unpacker.skipValue();
+                    reader.skip();
                 } else {
-                    read(unpacker, data, child, found);
+                    read(reader, data, child, found);
                 }
             }
         } else {
-            unpacker.skipValue();
+            reader.skip();
         }
         for (int index : node.indexes) {
             boolean isNull = data[from] == NIL;
-            found[index] = isNull ? null : Arrays.copyOfRange(data, from, position(unpacker));
+            found[index] = isNull ? null : Arrays.copyOfRange(data, from, reader.position());
         }
     }
 
-    private static Node child(MessageUnpacker unpacker, Node node) throws IOException {
-        if (unpacker.getNextFormat().getValueType() == ValueType.STRING) {
-            return node.children.get(unpacker.unpackString());
+    /** The node of the key that the reader moves behind; null where no path goes through it. */
+    private static Node child(PackedReader reader, byte[] data, Node node) {
+        if (reader.type() != ValueType.STRING) {
+            reader.skip();
+            return null;
         }
-        unpacker.skipValue();
+        int length = reader.stringHeader();
+        int from = reader.position();
+        reader.advance(length);
+        for (int i = 0; i < node.names.length; i++) {
+            byte[] name = node.names[i];
+            if (Arrays.equals(data, from, from + length, name, 0, name.length)) {
+                return node.children[i];
+            }
+        }
         return null;
     }
 
-    private static int position(MessageUnpacker unpacker) {
-        return (int) unpacker.getTotalReadBytes();
-    }
-
+    /** A field on a path: its index in the fields that are read, and the fields below it. */
     private static final class Node {
-        private final Map<String, Node> children = new HashMap<>();
+        private byte[][] names = {};
+        private Node[] children = {};
         private int[] indexes = {};
+
+        private Node child(String field) {
+            byte[] name = field.getBytes(StandardCharsets.UTF_8);
+            for (int i = 0; i < names.length; i++) {
+                if (Arrays.equals(names[i], name)) {
+                    return children[i];
+                }
+            }
+            names = Arrays.copyOf(names, names.length + 1);
+            children = Arrays.copyOf(children, children.length + 1);
+            names[names.length - 1] = name;
+            children[children.length - 1] = new Node();
+            return children[children.length - 1];
+        }
     }
 }

@@ -1,10 +1,5 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import org.msgpack.core.MessageBufferPacker;
-import org.msgpack.core.MessagePack;
-
 /**
  * What a Python stage gets in place of an element. Its wire form is a MessagePack map, by whose first
  * byte the stage distinguishes it from elements, which are arrays: empty, {@code {"states": true}}, or
@@ -22,15 +17,9 @@ public final class StageSignal {
 
     /** Tells the stage to make a dead letter of an element, which ended the workers that had it. */
     public static byte[] refused(byte[] element) {
-        try (MessageBufferPacker packer =
-                new MessagePack.PackerConfig()
-                        .withBufferSize(element.length + 64)
-                        .newBufferPacker()) {
-            packer.packMapHeader(1).packString("refused");
-            WireRecord.packBytes(packer, element);
-            return packer.toByteArray();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // a packer over memory does no input or output
-        }
+        PackedWriter writer = new PackedWriter(element.length + 64);
+        writer.mapHeader(1);
+        writer.string("refused");
+        return writer.bytes(element).toByteArray();
     }
 }

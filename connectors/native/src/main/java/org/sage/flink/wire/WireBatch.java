@@ -1,13 +1,8 @@
 package org.sage.flink.wire;
 
-import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
-import org.msgpack.core.MessageUnpacker;
 
 /** The wire form of a batch: a MessagePack array of wire records. */
 public final class WireBatch {
@@ -23,19 +18,10 @@ public final class WireBatch {
      * @param bytes total length of the records
      */
     public static byte[] encode(List<byte[]> records, int bytes) {
-        ByteBuffer header = ByteBuffer.allocate(HEADER_BYTES_MAX);
-        int size = records.size();
-        if (size < 16) {
-            header.put((byte) (0x90 | size)); // fixarray
-        } else if (size < 1 << 16) {
-            header.put((byte) 0xdc).putShort((short) size); // array 16
-        } else {
-            header.put((byte) 0xdd).putInt(size); // array 32
-        }
-        ByteBuffer batch = ByteBuffer.allocate(header.position() + bytes);
-        batch.put(header.flip());
-        records.forEach(batch::put);
-        return batch.array();
+        PackedWriter batch = new PackedWriter(HEADER_BYTES_MAX + bytes);
+        batch.arrayHeader(records.size());
+        records.forEach(record -> batch.raw(record, 0, record.length));
+        return batch.toByteArray();
     }
 
     /**
@@ -44,18 +30,19 @@ public final class WireBatch {
      * @throws IllegalArgumentException when the bytes are not a batch
      */
     public static List<byte[]> split(byte[] batch) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(batch)) {
-            int size = unpacker.unpackArrayHeader();
-            List<byte[]> records = new ArrayList<>(size);
-            int from = (int) unpacker.getTotalReadBytes();
+        try {
+            PackedReader reader = new PackedReader(batch);
+            int size = reader.arrayHeader();
+            List<byte[]> records = new ArrayList<>();
+            int from = reader.position();
             for (int i = 0; i < size; i++) {
-                unpacker.skipValue();
-                int to = (int) unpacker.getTotalReadBytes();
+                reader.skip();
+                int to = reader.position();
                 records.add(encode(List.of(Arrays.copyOfRange(batch, from, to)), to - from));
                 from = to;
             }
             return records;
-        } catch (IOException | MessagePackException e) {
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a batch: " + e.getMessage(), e);
         }
     }

@@ -7,7 +7,6 @@ import java.util.List;
 import java.util.Map;
 import org.msgpack.core.MessageBufferPacker;
 import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessagePackException;
 import org.msgpack.core.MessageUnpacker;
 import org.msgpack.value.ImmutableArrayValue;
 import org.msgpack.value.Value;
@@ -71,23 +70,22 @@ public record WireRecord(
 
     /** The wire form of this record. */
     public byte[] encode() {
-        int valueLength = value == null ? 0 : value.length;
-        try (MessageBufferPacker packer =
-                new MessagePack.PackerConfig().withBufferSize(valueLength + 256).newBufferPacker()) {
-            packer.packArrayHeader(FIELDS).packString(id);
-            packBytes(packer, value);
-            packer.packLong(timestampMs);
-            packBytes(packer, key);
-            packer.packMapHeader(headers.size());
-            for (Map.Entry<String, byte[]> header : headers.entrySet()) {
-                packer.packString(header.getKey());
-                packBytes(packer, header.getValue());
-            }
-            packer.packString(origin).packString(kind).packString(document).packString(version);
-            return packer.toByteArray();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // a packer over memory does no input or output
+        PackedWriter writer = new PackedWriter((value == null ? 0 : value.length) + 256);
+        writer.arrayHeader(FIELDS);
+        writer.string(id);
+        writer.bytes(value);
+        writer.number(timestampMs);
+        writer.bytes(key);
+        writer.mapHeader(headers.size());
+        for (Map.Entry<String, byte[]> header : headers.entrySet()) {
+            writer.string(header.getKey());
+            writer.bytes(header.getValue());
         }
+        writer.string(origin);
+        writer.string(kind);
+        writer.string(document);
+        writer.string(version);
+        return writer.toByteArray();
     }
 
     /**
@@ -98,26 +96,49 @@ public record WireRecord(
      *     bytes, text or nil
      */
     public static WireRecord decode(byte[] data) {
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(data)) {
-            int fields = unpacker.unpackArrayHeader();
+        try {
+            PackedReader reader = new PackedReader(data);
+            int fields = reader.arrayHeader();
             if (fields != FIELDS) {
                 throw new IllegalArgumentException(
                         "a wire record is an array of " + FIELDS + " fields, got " + fields);
             }
-            String id = unpacker.unpackString();
+            String id = reader.string();
+            requireRaw(id, reader.type());
             return new WireRecord(
                     id,
-                    unpackValue(unpacker, id),
-                    unpacker.unpackLong(),
-                    unpackBytes(unpacker),
-                    unpackHeaders(unpacker),
-                    unpacker.unpackString(),
-                    unpacker.unpackString(),
-                    unpacker.unpackString(),
-                    unpacker.unpackString());
-        } catch (IOException | MessagePackException e) {
+                    reader.bytes(),
+                    reader.wholeNumber(),
+                    reader.bytes(),
+                    headers(reader),
+                    reader.string(),
+                    reader.string(),
+                    reader.string(),
+                    reader.string());
+        } catch (PackedReader.Malformed e) {
             throw new IllegalArgumentException("not a wire record: " + e.getMessage(), e);
         }
+    }
+
+    private static void requireRaw(String id, ValueType type) {
+        if (type != ValueType.NIL && type != ValueType.BINARY && type != ValueType.STRING) {
+            throw new IllegalArgumentException(
+                    "record '"
+                            + id
+                            + "': the value must be bytes, text or nil here, got "
+                            + type.name().toLowerCase()
+                            + "; encode it in a step before");
+        }
+    }
+
+    /** The map of headers, text to bytes, that is the reader's next value. */
+    public static Map<String, byte[]> headers(PackedReader reader) {
+        int size = reader.mapHeader();
+        Map<String, byte[]> headers = new LinkedHashMap<>();
+        for (int i = 0; i < size; i++) {
+            headers.put(reader.string(), reader.bytes());
+        }
+        return headers;
     }
 
     /**
@@ -169,49 +190,5 @@ public record WireRecord(
             }
         }
         return found.get(ValueFactory.newString("doc")).toString().isEmpty() ? null : found;
-    }
-
-    private static byte[] unpackValue(MessageUnpacker unpacker, String id) throws IOException {
-        ValueType type = unpacker.getNextFormat().getValueType();
-        if (type == ValueType.NIL || type == ValueType.BINARY || type == ValueType.STRING) {
-            return unpackBytes(unpacker);
-        }
-        throw new IllegalArgumentException(
-                "record '"
-                        + id
-                        + "': the value must be bytes, text or nil here, got "
-                        + type.name().toLowerCase()
-                        + "; encode it in a step before");
-    }
-
-    public static Map<String, byte[]> unpackHeaders(MessageUnpacker unpacker) throws IOException {
-        int size = unpacker.unpackMapHeader();
-        Map<String, byte[]> headers = new LinkedHashMap<>();
-        for (int i = 0; i < size; i++) {
-            headers.put(unpacker.unpackString(), unpackBytes(unpacker));
-        }
-        return headers;
-    }
-
-    static void packBytes(MessageBufferPacker packer, byte[] bytes) throws IOException {
-        if (bytes == null) {
-            packer.packNil();
-            return;
-        }
-        packer.packBinaryHeader(bytes.length).writePayload(bytes);
-    }
-
-    /** The bytes of a bin or str, null for nil. */
-    public static byte[] unpackBytes(MessageUnpacker unpacker) throws IOException {
-        ValueType type = unpacker.getNextFormat().getValueType();
-        if (type == ValueType.NIL) {
-            unpacker.unpackNil();
-            return null;
-        }
-        int length =
-                type == ValueType.STRING
-                        ? unpacker.unpackRawStringHeader()
-                        : unpacker.unpackBinaryHeader();
-        return unpacker.readPayload(length);
     }
 }

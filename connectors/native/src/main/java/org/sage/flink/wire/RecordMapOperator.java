@@ -1,0 +1,47 @@
+package org.sage.flink.wire;
+
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+
+/** Operator that makes one wire record of each, in order; one that it refuses is a dead letter. */
+public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
+        implements OneInputStreamOperator<byte[], byte[]> {
+
+    private static final long serialVersionUID = 1L;
+
+    private final FailedRecords failed;
+
+    protected RecordMapOperator(FailedRecords failed) {
+        this.failed = failed;
+    }
+
+    /** Appends this operator to the stream, with {@code name} as its name and uid. */
+    protected final SingleOutputStreamOperator<byte[]> wire(DataStream<byte[]> in, String name) {
+        return in.transform(name, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO, this)
+                .uid(name);
+    }
+
+    /**
+     * The record made of {@code record}.
+     *
+     * @throws IllegalArgumentException the record is refused; the message is the reason
+     */
+    protected abstract byte[] map(byte[] record);
+
+    @Override
+    public final void processElement(StreamRecord<byte[]> element) {
+        byte[] record = element.getValue();
+        byte[] made;
+        try {
+            made = map(record);
+        } catch (IllegalArgumentException e) {
+            failed.refuse(output, record, e.getMessage());
+            return;
+        }
+        output.collect(element.replace(made));
+    }
+}
