@@ -9,8 +9,8 @@ import psutil
 SAMPLE_S = 2.0
 
 
-def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request):
-    seconds = 300.0
+def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request, full):
+    seconds = 300.0 if full else 150.0
     rate = request.config.getoption("--drill-rate", 120.0)
     samples = []
 
