@@ -21,6 +21,7 @@ from benchmark_sage import (
     b6_embed_milvus,
     b9_contention,
     b11_scheduler,
+    b12_path_cost,
     b_scale,
 )
 from benchmark_sage.results import RESULTS, Result
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B6": ("texts embedded into Milvus: Flink job over a direct script", b6_embed_milvus.run),
     "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
     "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
+    "B12": ("what the stream costs: the main job with an instant engine", b12_path_cost.run),
     "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow Python step", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)

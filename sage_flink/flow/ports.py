@@ -255,6 +255,20 @@ class CallSpec(Protocol):
         """
 
 
+@runtime_checkable
+class FieldAnswer(Protocol):
+    """A call that embeds, whose whole answer is ``{**value, answer_field: vector}``.
+
+    So the JVM can give it. A vector that is not of ``dim`` numbers is refused; 0 accepts any.
+    """
+
+    @property
+    def answer_field(self) -> str: ...  # noqa: D102
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+
+
 class Reply(NamedTuple):
     """The response to one request; ``retry_after_s`` is 0 where the pool asked for no pause."""
 

@@ -5,7 +5,7 @@ Source: OpenAI API reference, POST /v1/embeddings.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
@@ -13,6 +13,7 @@ from sage_flink.common.validation import require, require_name
 from sage_flink.common.values import require_mapping, require_text
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Embed:
     """The vector of ``value[text]`` into ``value[into]``: little-endian float32 bytes.
@@ -44,6 +45,11 @@ class Embed:
     def path(self) -> str:
         """OpenAI's path."""
         return "/v1/embeddings"
+
+    @property
+    def answer_field(self) -> str:
+        """The field for the vector: the whole answer, so that the JVM can give it."""
+        return self.into
 
     def request(self, record: Record) -> bytes:
         """The text, UTF-8.

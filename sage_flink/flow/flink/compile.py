@@ -18,7 +18,6 @@ Neighbouring Python steps share one operator. Failures of all steps are united a
 graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink.accounting`.
 """
 
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,11 +25,10 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
-from sage_flink.common.connections import GatewayConnection
-from sage_flink.common.connections_file import connection_to
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
+from sage_flink.flow.flink.call_steps import call, field_answer
 from sage_flink.flow.flink.fold_step import FoldStep
 from sage_flink.flow.flink.native_formats import (
     decode_json,
@@ -55,7 +53,14 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import FlinkSink, FlinkSource, LimitedSink, SharedSink, Sink
+from sage_flink.flow.ports import (
+    FieldAnswer,
+    FlinkSink,
+    FlinkSource,
+    LimitedSink,
+    SharedSink,
+    Sink,
+)
 from sage_flink.flow.stateful.keyed_nodes import Fold
 from sage_flink.flow.stateful.nodes import Late
 from sage_flink.flow.steps import source_records
@@ -82,10 +87,14 @@ def compile_graph(
 
 
 class _OpenStage(NamedTuple):
-    """Python steps that will share an operator, and the stream that they read."""
+    """Python steps that will share an operator, and the stream that they read.
+
+    A branch is a task of its own: its bundles do not wait for those of the other branches.
+    """
 
     stream: DataStream
     steps: tuple[Step, ...]
+    is_branch: bool = False
 
 
 class _Compiler:
@@ -150,8 +159,7 @@ class _Compiler:
             case Call():
                 request = f"{node.name}.request"
                 self._python(node.input, request, RequestStep(node, self.job))
-                results = self._call(node, self._stream(request))
-                self.open_stages[node.name] = _OpenStage(results, (AnswerStep(node),))
+                self._answer(node, call(node, self._stream(request), self.settings))
             case Batch():
                 self.streams[node.name] = self._batch(node)
             case Union():
@@ -190,7 +198,8 @@ class _Compiler:
         if self._joins_stage(upstream):
             stage = self.open_stages.pop(upstream)
         else:
-            stage = _OpenStage(self._stream(upstream), ())
+            is_branch = len(list(self.graph.users(upstream))) > 1
+            stage = _OpenStage(self._stream(upstream), (), is_branch)
         self.open_stages[name] = stage._replace(steps=(*stage.steps, step))
 
     def _joins_stage(self, upstream: str) -> bool:
@@ -206,6 +215,8 @@ class _Compiler:
             limit_s = self.record_timeout_s
             function = Stage(stage.steps, self.job, self.run, record_timeout_s=limit_s)
             out = add_stage(stage.stream, function, label)
+            if stage.is_branch:
+                out._j_data_stream.startNewChain()
             # State follows the uid, and steps may be added behind the one that has it.
             out.uid(last if first.state_ttl_ms is None else first.name)
             counters = function.passthrough_counters()
@@ -228,32 +239,14 @@ class _Compiler:
             rows.add(encode(record))
         return DataStream(j_env.fromData(rows, j_bytes)).name(node.name).uid(node.name)
 
-    def _call(self, node: Call, requests: DataStream) -> DataStream:
-        native = get_gateway().jvm.org.sage.flink.call.PoolAsyncFunction
-        pool = connection_to(self.settings.gateway_url, GatewayConnection)
-        config = json.dumps(
-            {
-                "name": node.name,
-                "urls": list(self.settings.gateway_urls),
-                "path": node.spec.path,
-                "mode": node.spec.mode,
-                "model": node.spec.model,
-                "capacity": node.capacity,
-                "timeout_ms": round(node.timeout_s * 1000),
-                "attempts_max": node.retry.attempts_max,
-                "ordered": node.ordered,
-                "items_max": node.batching.items_max,
-                "tokens_max": node.batching.tokens_max,
-                "linger_ms": round(node.batching.linger_s * 1000),
-                "slack_ms": max(1, round(node.slack_s * 1000)),
-                "dim": getattr(node.spec, "dim", 0),
-                "key": pool.key,
-                "ca": pool.ca,
-                "key_env": "SAGE_GATEWAY_KEY",
-                "key_file": "keys/gateway",
-            }
-        )
-        return DataStream(native.wire(requests._j_data_stream, config))
+    def _answer(self, node: Call, results: DataStream) -> None:
+        """The results as records: in the JVM where the whole answer is one field of the value."""
+        if not isinstance(node.spec, FieldAnswer):
+            self.open_stages[node.name] = _OpenStage(results, (AnswerStep(node),))
+            return
+        out = field_answer(node, node.spec, results, self.job, self.run)
+        self.failed.append(failed_stream(out._j_data_stream))
+        self.streams[node.name] = self.accounting.count(out, node.name, "answered", "emitted")
 
     def _batch(self, node: Batch) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.batching.MicroBatchOperator

@@ -37,6 +37,7 @@ COMMITTER = "Sink Committer: "
 STATELESS = (
     ".operators.python.",
     "org.sage.flink.python.",
+    "org.sage.flink.call.FieldAnswerOperator",
     "org.sage.flink.connector.TopicLimitsOperator",
     "org.sage.flink.counters.RecordCounterOperator",
     "org.sage.flink.connector.JsonDecodeOperator",

@@ -25,7 +25,8 @@ import org.sage.flink.wire.WireRecord;
  *
  * <p>A batch is emitted when it holds {@code itemsMax} records, when another record would take it
  * beyond {@code bytesMax} (a larger single record forms a batch of its own), when its oldest record
- * has waited {@code lingerMs}, and at the end of the input. Pending records are operator state: they
+ * has waited {@code lingerMs}, and at the end of the input. Where the wait was over while the writer
+ * behind was busy, it is begun once more, so that a batch holds the records that arrived meanwhile. Pending records are operator state: they
  * survive a restart exactly once and are redistributed when the parallelism changes.
  *
  * <p>Watermarks overtake pending records, and a batch has no timestamp: use this operator after the
@@ -55,7 +56,8 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     }
 
     /**
-     * Appends this operator to the stream, with {@code name} as its name and uid.
+     * Appends this operator to the stream, with {@code name} as its name and uid, in a task of its
+     * own with the writer behind it: while that waits for its store, the steps before go on.
      *
      * @throws IllegalArgumentException on a limit below 1
      */
@@ -68,7 +70,8 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
                         name,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
                         new MicroBatchOperator(itemsMax, bytesMax, lingerMs))
-                .uid(name);
+                .uid(name)
+                .startNewChain();
     }
 
     private static void requireAtLeastOne(String step, String limit, long value) {
@@ -133,18 +136,27 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     }
 
     private void startLinger() {
-        List<byte[]> batch = pending;
+        startLinger(pending, true);
+    }
+
+    private void startLinger(List<byte[]> batch, boolean isFirst) {
+        long until = getProcessingTimeService().getCurrentProcessingTime() + lingerMs;
         linger =
                 getProcessingTimeService()
-                        .registerTimer(
-                                getProcessingTimeService().getCurrentProcessingTime() + lingerMs,
-                                // A cancelled timer may already be in the mailbox: it must not
-                                // emit the batch that follows its own.
-                                time -> {
-                                    if (batch == pending) {
-                                        emit();
-                                    }
-                                });
+                        .registerTimer(until, time -> endLinger(batch, until, isFirst));
+    }
+
+    /** A cancelled timer may already be in the mailbox: it must not emit the batch behind its own. */
+    private void endLinger(List<byte[]> batch, long until, boolean isFirst) {
+        long overdueMs = getProcessingTimeService().getCurrentProcessingTime() - until;
+        if (batch != pending) {
+            return;
+        }
+        if (isFirst && overdueMs > lingerMs / 2) {
+            startLinger(batch, false);
+        } else {
+            emit();
+        }
     }
 
     private void emit() {

@@ -126,7 +126,7 @@ public final class TopicLimitsOperator extends AbstractStreamOperator<byte[]>
         } else if (deadLetters) {
             output.collect(element.replace(cut(record, flaw)));
         } else {
-            byte[] letter = DeadLetterMessage.of(record, step, flaw, job, run);
+            byte[] letter = DeadLetterMessage.of(record, step, flaw, 1, job, run);
             output.collect(FAILED, new StreamRecord<>(letter));
             Map<String, Long> delta = new LinkedHashMap<>();
             delta.put(step + ".read", 1L);

@@ -29,6 +29,24 @@ public record CallResult(int status, int attempts, String reason, byte[] body) {
         return reason.isEmpty();
     }
 
+    /** A result, and the carrier of the request that it belongs to. */
+    public record Carried(byte[] carrier, CallResult result) {}
+
+    /**
+     * What {@link #encode} wrote.
+     *
+     * @throws IllegalArgumentException when the bytes are something else
+     */
+    public static Carried decode(byte[] data) {
+        PackedReader reader = new PackedReader(data);
+        reader.arrayHeader();
+        byte[] carrier = reader.bytes();
+        int status = (int) reader.wholeNumber();
+        int attempts = (int) reader.wholeNumber();
+        return new Carried(
+                carrier, new CallResult(status, attempts, reader.string(), reader.bytes()));
+    }
+
     /** The wire form, with the carrier of the request that this is the result of. */
     public byte[] encode(byte[] carrier) {
         int length = (carrier == null ? 0 : carrier.length) + body.length;

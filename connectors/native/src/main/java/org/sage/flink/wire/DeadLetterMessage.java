@@ -26,7 +26,8 @@ public final class DeadLetterMessage {
      * @param run the Flink job, another one than {@code job} in a replay
      * @throws IllegalArgumentException when the bytes are not a wire record
      */
-    public static byte[] of(byte[] record, String step, String reason, String job, String run) {
+    public static byte[] of(
+            byte[] record, String step, String reason, int attempts, String job, String run) {
         try {
             PackedReader reader = new PackedReader(record);
             reader.arrayHeader();
@@ -49,7 +50,7 @@ public final class DeadLetterMessage {
             put(headers, "id", id);
             put(headers, "step", step);
             put(headers, "reason", reason);
-            put(headers, "attempts", "1");
+            put(headers, "attempts", Integer.toString(attempts));
             put(headers, "job", job);
             put(headers, "run", run);
             put(headers, "origin", origin.isEmpty() ? id : origin);

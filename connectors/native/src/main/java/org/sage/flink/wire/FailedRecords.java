@@ -28,20 +28,28 @@ public record FailedRecords(String step, String job, String run) implements Seri
     /** The same for one of several inputs, whose records {@code readCounter} counts. */
     public void refuse(
             Output<StreamRecord<byte[]>> output, byte[] record, String reason, String readCounter) {
-        refuse(output, record, reason, List.of(readCounter, "dead_lettered"));
+        refuse(output, record, reason, 1, List.of(readCounter, "dead_lettered"));
+    }
+
+    /** The same for the record of a call that failed after so many attempts. */
+    public void refuseCall(
+            Output<StreamRecord<byte[]>> output, byte[] record, String reason, int attempts) {
+        refuse(output, record, reason, attempts, List.of("answered", "dead_lettered"));
     }
 
     /** The same for a record that the operator itself made. */
     public void refuseMade(Output<StreamRecord<byte[]>> output, byte[] record, String reason) {
-        refuse(output, record, reason, List.of("dead_lettered"));
+        refuse(output, record, reason, 1, List.of("dead_lettered"));
     }
 
     private void refuse(
             Output<StreamRecord<byte[]>> output,
             byte[] record,
             String reason,
+            int attempts,
             List<String> counters) {
-        output.collect(TAG, new StreamRecord<>(letter(record, reason)));
+        byte[] letter = DeadLetterMessage.of(record, step, reason, attempts, job, run);
+        output.collect(TAG, new StreamRecord<>(letter));
         Map<String, Long> delta = new LinkedHashMap<>();
         counters.forEach(counter -> delta.put(step + "." + counter, 1L));
         output.collect(new StreamRecord<>(CounterDelta.encode(delta)));
@@ -49,6 +57,6 @@ public record FailedRecords(String step, String job, String run) implements Seri
 
     /** The message of the dead letter. */
     public byte[] letter(byte[] record, String reason) {
-        return DeadLetterMessage.of(record, step, reason, job, run);
+        return DeadLetterMessage.of(record, step, reason, 1, job, run);
     }
 }

@@ -90,14 +90,14 @@ public final class PackedWriter {
         sized(0xcb, Double.doubleToRawLongBits(number), 8);
     }
 
-    public void string(String text) {
+    public PackedWriter string(String text) {
         byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
         if (utf8.length <= FIXSTR_MAX) {
             put(0xa0 | utf8.length);
         } else {
             header(0xd9, utf8.length);
         }
-        raw(utf8, 0, utf8.length);
+        return raw(utf8, 0, utf8.length);
     }
 
     /** The bytes as a bin, null as nil. */

@@ -31,10 +31,7 @@ public final class RecordChange {
         writer.raw(data, 0, found.valueFrom()).bytes(value);
         writer.raw(data, found.timestampFrom(), found.timestampTo()).bytes(key);
         writer.raw(data, found.keyTo(), found.kindFrom());
-        writer.string("upsert");
-        writer.string("");
-        writer.string("");
-        return writer.toByteArray();
+        return writer.string("upsert").string("").string("").toByteArray();
     }
 
     /** The record {@code data}, in which {@code found} was found, with another key. */

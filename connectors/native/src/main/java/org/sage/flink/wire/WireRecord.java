@@ -81,10 +81,7 @@ public record WireRecord(
             writer.string(header.getKey());
             writer.bytes(header.getValue());
         }
-        writer.string(origin);
-        writer.string(kind);
-        writer.string(document);
-        writer.string(version);
+        writer.string(origin).string(kind).string(document).string(version);
         return writer.toByteArray();
     }
 
