@@ -55,6 +55,8 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     private static final int LONGEST_IN_BUNDLE_TIMES = 25;
     /** A bundle ends when its elements have so many bytes: they are kept until then. */
     private static final long BUNDLE_BYTES_MAX = 4 << 20;
+    /** How long the end of a cancelled operator waits for that of its bundle. */
+    private static final long CLOSE_WAIT_S = 2;
     /** How Beam reports what Python raised; after any other error the worker is gone. */
     private static final String RAISED_IN_PYTHON = "Error received from SDK harness";
 
@@ -276,6 +278,21 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         workerDied();
         run(with(new StreamRecord<>(null), StageSignal.OPEN));
         workerIsNew = true;
+    }
+
+    @Override
+    public void close() throws Exception {
+        BundleEnd.await(this, CLOSE_WAIT_S);
+        try {
+            super.close();
+        } catch (IllegalStateException e) {
+            if (!BundleEnd.cameFirst(e)) {
+                throw e;
+            }
+            LOG.info("The Python worker ended while a bundle of it ended", e);
+            pythonFunctionRunner = null;
+            super.close();
+        }
     }
 
     /** One container for all workers of the operator: metrics keep their names and their values. */
