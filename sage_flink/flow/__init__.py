@@ -34,7 +34,7 @@ from sage_flink.flow.stateful.aggregates import (
     Sum,
     Top,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
@@ -86,6 +86,7 @@ __all__ = [
     "Stddev",
     "Stream",
     "Sum",
+    "TemporalJoin",
     "Top",
     "Tumbling",
     "Union",

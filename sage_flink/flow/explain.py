@@ -27,7 +27,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
@@ -114,7 +114,7 @@ def _details(graph: Graph, node: Node) -> str:
             return node.field
         case Window():
             return _window(graph, node)
-        case Join():
+        case Join() | TemporalJoin():
             return _join(graph, node)
         case Deduplicate():
             return f"by {node.by}, within {node.within_s:g} s"
@@ -137,13 +137,16 @@ def _window(graph: Graph, node: Window) -> str:
     return f"{_label(node.windows)}; {results}; late records{after}: {_late(graph, node)}"
 
 
-def _join(graph: Graph, node: Join) -> str:
+def _join(graph: Graph, node: TimeJoin) -> str:
+    if isinstance(node, TemporalJoin):
+        valid = f"the version of {node.right} at the time of {node.left}"
+        return f"{node.how}; {valid}; late records: {_late(graph, node)}"
     before_s, after_s = node.within_s
     within = f"{node.right} from {before_s:g} s before {node.left} to {after_s:g} s after it"
     return f"{node.how}; {within}; late records: {_late(graph, node)}"
 
 
-def _late(graph: Graph, node: Window | Join) -> str:
+def _late(graph: Graph, node: Window | TimeJoin) -> str:
     late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
     return f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
 

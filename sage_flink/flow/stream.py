@@ -31,7 +31,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
-from sage_flink.flow.stateful.joins import How, Join
+from sage_flink.flow.stateful.joins import How, Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -171,6 +171,22 @@ class Stream:
         require(isinstance(other, Stream), f"step {name!r}", "other", "a stream", other)
         node = Join(name, self.name, other.name, within_s, how, late)
         return Stream((*_merge(self.nodes, other.nodes), node))
+
+    def temporal_join(
+        self,
+        name: str,
+        versions: "Stream",
+        *,
+        how: Literal["inner", "left"] = "inner",
+        late: Literal["dead_letter", "drop"] = "dead_letter",
+    ) -> "Stream":
+        """Each record of this stream with the version of its key in ``versions`` at its time.
+
+        See :class:`~sage_flink.flow.TemporalJoin`.
+        """
+        require(isinstance(versions, Stream), f"step {name!r}", "versions", "a stream", versions)
+        node = TemporalJoin(name, self.name, versions.name, how, late)
+        return Stream((*_merge(self.nodes, versions.nodes), node))
 
     def late(self, name: str) -> "Stream":
         """The late records of this window step or join, to be written on a branch of their own."""

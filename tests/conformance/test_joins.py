@@ -5,7 +5,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from join_truth import in_order, interval_join, result_of, side
-from minicluster import QUIET, FailOnce, FileSink
+from minicluster import QUIET, FailOnce, FileSink, Slowly
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S
 
@@ -33,17 +32,6 @@ Parts = tuple[list[Record], list[Record], list[Any]]
 HOWS = ("inner", "left", "full")
 #: In the last one a record may be far behind the watermark and not be late.
 WITHIN = [(0.02, 0.05), (0.0, 0.1), (0.3, 0.0), (0.0, 0.0), (1.5, 2.0)]
-
-
-@dataclass(frozen=True)
-class Slowly:
-    """The record's own value, after ``pause_s``."""
-
-    pause_s: float
-
-    def __call__(self, record: Record) -> Any:
-        time.sleep(self.pause_s)
-        return record.value
 
 
 def join_of(left: Records, right: Records, within_s, how, sinks, pause_s=0.0) -> Graph:

@@ -36,7 +36,7 @@ from sage_flink.flow.local.arrivals import arrivals
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
@@ -206,7 +206,7 @@ class _Run:
                 case FailedRecord():
                     self.outcome.failed.append(made)
                 case LateRecord(late):
-                    assert isinstance(node, Window | Join)
+                    assert isinstance(node, Window | TimeJoin)
                     if any(isinstance(user, Late) for user in self.users[node.name]):
                         await self.emit(node, late, late=True)
                     elif node.late == "dead_letter":
@@ -228,7 +228,7 @@ class _Run:
                     await self.advance(user, min(inputs.values()))
                 case EventTime() if watermark_ms != END_MS:
                     pass  # it makes its own
-                case Window() | Join():
+                case Window() | Join() | TemporalJoin():
                     results, own_ms = self.state.advance(user, node.name, watermark_ms)
                     for result in results:
                         if isinstance(result, FailedRecord):

@@ -8,8 +8,11 @@ import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.apache.flink.streaming.api.operators.Output;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.msgpack.core.MessageBufferPacker;
 import org.msgpack.core.MessagePack;
+import org.sage.flink.wire.FailedRecords;
 
 /**
  * The result of two records, one of which may be missing.
@@ -18,6 +21,9 @@ import org.msgpack.core.MessagePack;
  * @param timestampMs the later time of both
  */
 record JoinedRecord(byte[] content, long timestampMs) {
+
+    /** As {@code RECORD_BYTES_MAX} in {@code sage_flink/common/records.py}. */
+    private static final int RECORD_BYTES_MAX = 65 << 20;
 
     /** A longer id is a hash. */
     private static final int ID_BYTES_MAX = 200;
@@ -31,33 +37,65 @@ record JoinedRecord(byte[] content, long timestampMs) {
         JoinSide first = left == null ? right : left;
         Map<String, byte[]> headers = new LinkedHashMap<>(first.headers());
         long timestampMs = first.timestampMs();
-        int size = first.value().length;
         if (left != null && right != null) {
             right.headers().forEach(headers::putIfAbsent);
             timestampMs = Math.max(timestampMs, right.timestampMs());
-            size += right.value().length;
         }
+        JoinSide result =
+                new JoinSide(
+                        id(step, idOf(left), idOf(right)),
+                        null,
+                        timestampMs,
+                        first.key(),
+                        headers,
+                        first.origin().isEmpty() ? first.id() : first.origin());
+        return of(result, valueOf(left), valueOf(right));
+    }
+
+    /** The record {@code left} with the value of the other input, which may be null. */
+    static JoinedRecord ofLeft(JoinSide left, byte[] right) {
+        return of(left, left.value(), right);
+    }
+
+    private static JoinedRecord of(JoinSide result, byte[] left, byte[] right) {
+        int size = (left == null ? 0 : left.length) + (right == null ? 0 : right.length);
         try (MessageBufferPacker packer =
                 new MessagePack.PackerConfig()
                         .withBufferSize(size + BYTES_BESIDE_VALUES)
                         .newBufferPacker()) {
             packer.packArrayHeader(RECORD_FIELDS);
-            packer.packString(id(step, idOf(left), idOf(right))).packMapHeader(2);
+            packer.packString(result.id()).packMapHeader(2);
             packValue(packer, "left", left);
             packValue(packer, "right", right);
-            packer.packLong(timestampMs);
-            packer.packBinaryHeader(first.key().length).writePayload(first.key());
-            packer.packMapHeader(headers.size());
-            for (Map.Entry<String, byte[]> header : headers.entrySet()) {
+            packer.packLong(result.timestampMs());
+            packer.packBinaryHeader(result.key().length).writePayload(result.key());
+            packer.packMapHeader(result.headers().size());
+            for (Map.Entry<String, byte[]> header : result.headers().entrySet()) {
                 packer.packString(header.getKey());
                 packer.packBinaryHeader(header.getValue().length).writePayload(header.getValue());
             }
-            packer.packString(first.origin().isEmpty() ? first.id() : first.origin());
+            packer.packString(result.origin());
             packer.packString("upsert").packString("").packString("");
-            return new JoinedRecord(packer.toByteArray(), timestampMs);
+            return new JoinedRecord(packer.toByteArray(), result.timestampMs());
         } catch (IOException e) {
             throw new UncheckedIOException(e); // a packer over memory does no input or output
         }
+    }
+
+    /** Sends the record, or its dead letter where it is too large for a record. */
+    void emit(Output<StreamRecord<byte[]>> output, FailedRecords failed) {
+        if (content.length <= RECORD_BYTES_MAX) {
+            output.collect(new StreamRecord<>(content, timestampMs));
+            return;
+        }
+        String flaw =
+                "the record has "
+                        + content.length
+                        + " bytes, at most "
+                        + RECORD_BYTES_MAX
+                        + " can be sent on; keep a large content in a store, and its address in the"
+                        + " record";
+        failed.refuseMade(output, content, flaw);
     }
 
     /**
@@ -98,14 +136,18 @@ record JoinedRecord(byte[] content, long timestampMs) {
         }
     }
 
-    private static void packValue(MessageBufferPacker packer, String name, JoinSide side)
+    private static void packValue(MessageBufferPacker packer, String name, byte[] value)
             throws IOException {
         packer.packString(name);
-        if (side == null) {
+        if (value == null) {
             packer.packNil();
         } else {
-            packer.writePayload(side.value());
+            packer.writePayload(value);
         }
+    }
+
+    private static byte[] valueOf(JoinSide side) {
+        return side == null ? null : side.value();
     }
 
     private static String idOf(JoinSide side) {

@@ -35,7 +35,12 @@ public final class Keys {
      * sage_flink/flow/stateful/keys.py}.
      */
     public static String flaw(RecordFields.Found found) {
-        if (found.isDelete()) {
+        return flaw(found, false);
+    }
+
+    /** The same where a step may take deletes of a key. */
+    static String flaw(RecordFields.Found found, boolean takesDeletes) {
+        if (found.isDelete() && !takesDeletes) {
             return "is a delete: keyed steps take upserts only";
         }
         if (found.key() == null) {
