@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -129,6 +130,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             | ChangesOnly()
             | RateLimit()
             | Fold()
+            | BroadcastJoin()
         ):
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
@@ -180,7 +182,7 @@ def _has_event_time(graph: Graph, node: Node) -> bool:
     """Whether every path to the step goes through one that makes event time."""
     timed: set[str] = set()
     for one in graph.nodes:  # inputs are before their users, or there is a finding already
-        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(one.inputs)):
+        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(timed_inputs(one))):
             timed.add(one.name)
     return timed.issuperset(node.inputs)
 

@@ -27,6 +27,7 @@ from sage_flink.flow.ports import (
     encodes_deletes,
     supports_deletes,
 )
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Late, Window
@@ -109,6 +110,8 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
                 found[node.name] = own + (() if ends_here and not own else passed)
             case Window() | Join() | TemporalJoin():
                 found[node.name] = ()
+            case BroadcastJoin(left=left):
+                found[node.name] = found.get(left, ())
             case Late(input=step) if isinstance(join := graph.by_name[step], TemporalJoin):
                 found[node.name] = found.get(join.right, ())
             case Fold(function=function):

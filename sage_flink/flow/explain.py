@@ -27,6 +27,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -35,7 +36,18 @@ from sage_flink.flow.yaml_form import verb_of
 
 Form = Literal["text", "mermaid"]
 #: Steps that may refuse a record.
-DEAD_LETTERING = FlatMap | Call | EventTime | KeyBy | Window | ChangesOnly | RateLimit | Fold
+DEAD_LETTERING = (
+    FlatMap
+    | Call
+    | EventTime
+    | KeyBy
+    | Window
+    | TimeJoin
+    | BroadcastJoin
+    | ChangesOnly
+    | RateLimit
+    | Fold
+)
 #: How much of one argument a drawing shows.
 CHARS_MAX = 40
 #: Width of the column of verbs, where no longer verb is used.
@@ -116,6 +128,9 @@ def _details(graph: Graph, node: Node) -> str:
             return _window(graph, node)
         case Join() | TemporalJoin():
             return _join(graph, node)
+        case BroadcastJoin():
+            which = f"the row that {node.field} names" if node.field else "all rows"
+            return f"{which} of {node.right} into {node.output_field}; changes at a checkpoint"
         case Deduplicate():
             return f"by {node.by}, within {node.within_s:g} s"
         case ChangesOnly():

@@ -25,12 +25,13 @@ from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
 
 #: A replay is a job of its own, so these begin without the state of the job.
-OF_STATE = ChangesOnly | RateLimit | Fold
+OF_STATE = BroadcastJoin | ChangesOnly | RateLimit | Fold
 _STATEFUL = Window | TimeJoin | OF_STATE
 
 
@@ -183,7 +184,9 @@ def _with_inputs(node: Node, inputs: tuple[str, ...], union: str) -> list[Node]:
     """The step reading from ``inputs``, through a ``union`` where it can read from one only."""
     if isinstance(node, Union):
         return [replace(node, inputs=inputs)]
-    assert not isinstance(node, Read | TimeJoin)  # nothing is replayed through a join
+    assert not isinstance(
+        node, Read | TimeJoin | BroadcastJoin
+    )  # nothing is replayed through a join
     if len(inputs) == 1:
         return [replace(node, input=inputs[0])]
     both = Union(union, inputs)

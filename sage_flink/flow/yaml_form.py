@@ -56,6 +56,7 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -82,6 +83,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "late": (Late, "", ""),
     "join": (Join, "", ""),
     "temporal_join": (TemporalJoin, "", ""),
+    "broadcast_join": (BroadcastJoin, "", ""),
     "deduplicate": (Deduplicate, "", ""),
     "changes_only": (ChangesOnly, "", ""),
     "rate_limit": (RateLimit, "", ""),

@@ -25,6 +25,7 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -102,6 +103,8 @@ def _kind(node: Node) -> Kind:
             return "rate_limit"
         case Join() | TemporalJoin():
             return "join"
+        case BroadcastJoin():
+            return "broadcast_join"
         case Fold():
             return "fold"
         case _:

@@ -1,8 +1,10 @@
 """Event time, keys, windows and state on Flink: native operators, and their record counters."""
 
+import base64
 import json
 from typing import Any, NamedTuple, assert_never
 
+import msgspec
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream
 from pyflink.java_gateway import get_gateway
@@ -12,6 +14,7 @@ from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import FAILED
 from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.stateful.aggregates import in_json
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
@@ -44,6 +47,8 @@ class StatefulCompiler:
                 return self.window(node, stream)
             case Join() | TemporalJoin():
                 return self.join(node, stream, *others)
+            case BroadcastJoin():
+                return self.broadcast_join(node, stream, *others)
             case Deduplicate():
                 return self.deduplicate(node, stream)
             case ChangesOnly():
@@ -145,6 +150,26 @@ class StatefulCompiler:
             failed.append(letters.name(operator_name(f"{node.name}.late")))
         return Compiled(out, tuple(failed), late)
 
+    def broadcast_join(self, node: BroadcastJoin, left: DataStream, right: DataStream) -> Compiled:
+        """Java operator with all rows, behind an operator of one subtask for their changes."""
+        packed = msgspec.msgpack.encode(node.initial)
+        config = self._config(
+            node.name,
+            into=node.output_field,
+            field=node.field,
+            initial=base64.b64encode(packed).decode(),
+        )
+        native = get_gateway().jvm.org.sage.flink.broadcast
+        uid = f"{node.name}.right-input"
+        checked = native.BroadcastInputOperator.wire(right._j_data_stream, config)
+        taken = DataStream(checked).name(operator_name(uid))
+        counters = [counter_name(node.name, count) for count in ("right_read", "changes")]
+        changes = self._count(taken, uid, *counters).force_non_parallel()
+        out = native.BroadcastJoinOperator.wire(left._j_data_stream, changes._j_data_stream, config)
+        counters = [counter_name(node.name, count) for count in ("left_read", "emitted")]
+        made = self._count(DataStream(out), node.name, *counters)
+        return Compiled(made, (_failed_stream(checked), _failed_stream(out)))
+
     def _join_config(self, node: TimeJoin) -> str:
         if isinstance(node, Join):
             interval = (node.before_ms, node.after_ms, node.output_delay_ms)
@@ -204,7 +229,7 @@ def _has_native_source(graph: Graph, node: Node) -> bool:
     """Whether watermarks of a source of Flink come out of the step."""
     if isinstance(node, Read):
         return bool(getattr(node.source, "has_watermarks", False))
-    before = [graph.by_name[name] for name in node.inputs]
+    before = [graph.by_name[name] for name in timed_inputs(node)]
     return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
 
 

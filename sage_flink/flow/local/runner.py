@@ -32,10 +32,11 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
-from sage_flink.flow.local.arrivals import arrivals
+from sage_flink.flow.local.arrivals import arrivals, reads
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, Late, Window
@@ -153,8 +154,8 @@ class _Run:
     async def to_the_end(self) -> Outcome:
         try:
             async with asyncio.TaskGroup() as self.tasks:
-                for node in self.graph.nodes:
-                    if isinstance(node, Read) and isinstance(node.source, Source):
+                for node in reads(self.graph):
+                    if isinstance(node.source, Source):
                         async for record in arrivals(node):
                             await self.emit(node, record)
                         await self.advance(node, END_MS)
@@ -239,6 +240,8 @@ class _Run:
                 case RateLimit():
                     self.state.passed[user.name].advance(watermark_ms)
                     await self.advance(user, watermark_ms)
+                case BroadcastJoin() if node.name == user.right:
+                    pass  # its watermarks are those of the other input
                 case Call():
                     earlier = frozenset(self.in_flight[user.name])
                     self.start(user, self.advance_after(earlier, user, watermark_ms))

@@ -11,6 +11,8 @@ from sage_flink.common.errors import Rejected
 from sage_flink.common.records import FailedRecord, Record, encode_valid
 from sage_flink.flow.folds import Folder
 from sage_flink.flow.graph import Graph, StatefulNode
+from sage_flink.flow.stateful.broadcast_state import BroadcastRows
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
@@ -57,6 +59,7 @@ class StatefulSteps:
             for n in graph.nodes
             if isinstance(n, TimeJoin)
         }
+        self.rows = {n.name: BroadcastRows(n) for n in graph.nodes if isinstance(n, BroadcastJoin)}
         self.windows = {n.name: WindowState(n) for n in graph.nodes if isinstance(n, Window)}
         self.watermarks = {
             n.name: Watermarks(milliseconds(n.out_of_order_s))
@@ -89,6 +92,8 @@ class StatefulSteps:
                     )
                 except Rejected as flaw:
                     yield FailedRecord(record, node.name, str(flaw))
+            case BroadcastJoin():
+                yield from self._broadcast(node, record, upstream)
             case Window():
                 yield from self._add_to_windows(node, record)
             case Fold():
@@ -141,6 +146,18 @@ class StatefulSteps:
             yield LateRecord(record)
         else:
             yield from (_within_limit(node, pair) for pair in pairs)
+
+    def _broadcast(
+        self, node: BroadcastJoin, record: Record, upstream: str
+    ) -> Iterator[Record | FailedRecord]:
+        rows = self.rows[node.name]
+        try:
+            if upstream == node.right:
+                rows.change(record)
+            else:
+                yield rows.enrich(record)
+        except Rejected as flaw:
+            yield FailedRecord(record, node.name, str(flaw))
 
     def advance(
         self, node: Window | TimeJoin, upstream: str, watermark_ms: int

@@ -13,6 +13,7 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.msgpack.core.MessageBufferPacker;
 import org.msgpack.core.MessagePack;
 import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.RecordLimit;
 
 /**
  * The result of two records, one of which may be missing.
@@ -21,9 +22,6 @@ import org.sage.flink.wire.FailedRecords;
  * @param timestampMs the later time of both
  */
 record JoinedRecord(byte[] content, long timestampMs) {
-
-    /** As {@code RECORD_BYTES_MAX} in {@code sage_flink/common/records.py}. */
-    private static final int RECORD_BYTES_MAX = 65 << 20;
 
     /** A longer id is a hash. */
     private static final int ID_BYTES_MAX = 200;
@@ -84,18 +82,13 @@ record JoinedRecord(byte[] content, long timestampMs) {
 
     /** Sends the record, or its dead letter where it is too large for a record. */
     void emit(Output<StreamRecord<byte[]>> output, FailedRecords failed) {
-        if (content.length <= RECORD_BYTES_MAX) {
-            output.collect(new StreamRecord<>(content, timestampMs));
+        try {
+            RecordLimit.check(content.length);
+        } catch (IllegalArgumentException e) {
+            failed.refuseMade(output, content, e.getMessage());
             return;
         }
-        String flaw =
-                "the record has "
-                        + content.length
-                        + " bytes, at most "
-                        + RECORD_BYTES_MAX
-                        + " can be sent on; keep a large content in a store, and its address in the"
-                        + " record";
-        failed.refuseMade(output, content, flaw);
+        output.collect(new StreamRecord<>(content, timestampMs));
     }
 
     /**

@@ -39,7 +39,7 @@ public final class Keys {
     }
 
     /** The same where a step may take deletes of a key. */
-    static String flaw(RecordFields.Found found, boolean takesDeletes) {
+    public static String flaw(RecordFields.Found found, boolean takesDeletes) {
         if (found.isDelete() && !takesDeletes) {
             return "is a delete: keyed steps take upserts only";
         }
@@ -54,7 +54,7 @@ public final class Keys {
      *
      * @throws IllegalArgumentException when it is no key; the message says why
      */
-    static byte[] of(byte[] packed, String field) {
+    public static byte[] of(byte[] packed, String field) {
         if (packed == null) {
             throw new IllegalArgumentException("it has no key: no value at '" + field + "'");
         }
