@@ -117,6 +117,20 @@ def _changes(records: Sequence[Record]) -> pd.DataFrame:
     return frame
 
 
+def window_join(
+    left: Sequence[Record], right: Sequence[Record], size_ms: int, how: str
+) -> list[tuple[str | None, str | None]]:
+    """The ids of the records of each result of a join of tumbling windows, without late records."""
+    with duckdb.connect() as session:
+        session.register("l", table(left))
+        session.register("r", table(right))
+        rows = session.execute(f"""
+            SELECT l.id, r.id FROM l {_JOINS[how]} r
+            ON l.k = r.k AND l.ms // {size_ms} = r.ms // {size_ms}
+        """).fetchall()
+    return sorted(rows, key=repr)
+
+
 def result_of(record: Record) -> Result:
     """The result that the record of a join is, by the ids in its values."""
     ids = (_id(record.value["left"]), _id(record.value["right"]))

@@ -30,6 +30,7 @@ from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
+from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 
 Target = Literal["flink", "local"]
@@ -200,7 +201,7 @@ def _returns(node: Node) -> Iterator[str]:
     match node.function:
         case Filter() if returned is Iterable or issubclass(returned, _NO_TRUTH):
             advice = "filter keeps the records for which it returns true; return a bool, or use map"
-        case Filter() | Map():
+        case Filter() | Map() | KeyOf():
             return
         case _ if issubclass(returned, _SINGLE):
             verb = "filter" if returned is bool else "map"

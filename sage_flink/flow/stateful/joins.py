@@ -37,6 +37,15 @@ class Join:
     Each record is state until the watermark is ``before + after`` ahead of it. ``within_s`` and
     ``how`` may change with a savepoint, and then apply to what is kept. The watermark of the output
     is held back, so that no result is late for a window behind the join.
+
+    A window join, the pairs of one key in one tumbling window, is a join of all times by a key that
+    holds the window, of any kind of join; here the window is a minute::
+
+        def minute(record):
+            return f"{record.value['user']} {record.timestamp_ms // 60_000}"
+
+        left, right = (side.key_by(f"{side.name}-minute", minute) for side in (orders, payments))
+        pairs = left.join("pairs", right, within_s=(60, 60), how="full")
     """
 
     name: str
