@@ -49,7 +49,10 @@ class BroadcastJoin:
         stream = requests.broadcast_join("rollout", versions, initial=initial)
         graph = stream.call("ask", Ask(), capacity=8, timeout_s=30).write("answers", answers)
 
-    Two rows may change at two checkpoints, though they were sent together.
+    Two rows may change at two checkpoints, though they were sent together. Two changes of one row
+    take effect in the order of their partition, where Flink reads the source itself, such as a
+    topic; a source in Python is spread over the subtasks, and of two changes the last to arrive
+    counts.
 
     In process there are no checkpoints: a change takes effect with the next record, the version
     counts the changes, and the sources of ``right`` are read before the others.

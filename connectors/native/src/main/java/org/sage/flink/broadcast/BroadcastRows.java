@@ -9,8 +9,8 @@ import org.msgpack.core.MessagePack;
 import org.sage.flink.keyed.Keys;
 
 /**
- * The rows of one version: the initial ones with all changes so far. A deleted row stays as one
- * without bytes, so that it hides an initial one.
+ * The rows of one version: the initial ones with all changes so far. A row that hides a deleted
+ * initial one has no bytes.
  */
 final class BroadcastRows {
 
@@ -40,6 +40,8 @@ final class BroadcastRows {
     /** Makes these changes, which are the version of this number. */
     void change(long number, Map<String, byte[]> changes) {
         changed.putAll(changes);
+        changed.entrySet()
+                .removeIf(row -> row.getValue().length == 0 && !initial.containsKey(row.getKey()));
         version = number;
         rows = null;
         packed = null;
