@@ -1,10 +1,12 @@
-"""Interval joins by DuckDB: the truth that both targets are compared with."""
+"""Joins by DuckDB: the truth that both targets are compared with."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import duckdb
-from window_truth import shuffled, table
+import pandas as pd
+from window_truth import shuffled, table, watermarks
 
 from sage_flink.common import Record
 
@@ -46,6 +48,87 @@ def interval_join(
         """).fetchall()
     results = [(one, other, int(ms), key.encode()) for one, other, ms, key in rows]
     return results, {id_ for (id_,) in late}
+
+
+def left_side(count: int, *, late: float, seed: int, span_ms: int) -> tuple[Record, ...]:
+    """Records with their key, as :func:`side` makes them."""
+    return tuple(map(_keyed, side("l", count, late=late, seed=seed, span_ms=span_ms)))
+
+
+def changelog(count: int, *, late: float, seed: int, span_ms: int) -> tuple[Record, ...]:
+    """Versions of the same keys: a fifth are deletes, and many have the time of another one."""
+    rand = random.Random(seed)
+    made = []
+    for record in map(_keyed, side("r", count, late=late, seed=seed, span_ms=span_ms)):
+        one = record.replace(timestamp_ms=record.timestamp_ms // 40 * 40 or 1)
+        if rand.random() < 0.2:
+            one = one.replace(kind="delete", value=None, document="key")
+        made.append(one)
+    return tuple(made)
+
+
+def _keyed(record: Record) -> Record:
+    return record.replace(key=record.value["deep"]["u"].encode())
+
+
+def asof_join(
+    left: Sequence[Record], right: Sequence[Record], how: str
+) -> tuple[list[tuple[str, str | None]], set[str]]:
+    """Of each result the ids of the left record and of its version; and the ids of late records."""
+    with duckdb.connect() as session:
+        for name, records in (("l", left), ("r", right)):
+            session.register(f"{name}_stream", _changes(records))
+            session.execute(f"""
+                CREATE VIEW {name}_all AS
+                SELECT *, coalesce(ms <= watermark, false) AS late FROM {name}_stream
+            """)
+        session.execute("""
+            CREATE VIEW versions AS
+            SELECT k, ms, arg_max(id, place) AS id, arg_max(is_delete, place) AS is_delete
+            FROM r_all WHERE NOT late GROUP BY k, ms
+        """)
+        rows = session.execute("""
+            SELECT l.id, CASE WHEN r.is_delete THEN NULL ELSE r.id END
+            FROM l_all l ASOF LEFT JOIN versions r ON l.k = r.k AND l.ms >= r.ms
+            WHERE NOT l.late
+        """).fetchall()
+        late = session.execute("""
+            SELECT id FROM l_all WHERE late UNION ALL SELECT id FROM r_all WHERE late
+        """).fetchall()
+    found = [row for row in rows if how == "left" or row[1] is not None]
+    return sorted(found, key=repr), {id_ for (id_,) in late}
+
+
+def _changes(records: Sequence[Record]) -> pd.DataFrame:
+    """The records in the order of arrival, each with the watermark before it."""
+    frame = pd.DataFrame(
+        [
+            {
+                "place": place,
+                "id": record.id,
+                "k": (record.key or b"").decode(),
+                "ms": record.timestamp_ms,
+                "is_delete": record.kind == "delete",
+            }
+            for place, record in enumerate(records)
+        ]
+    )
+    frame["watermark"] = watermarks(frame["ms"])
+    return frame
+
+
+def window_join(
+    left: Sequence[Record], right: Sequence[Record], size_ms: int, how: str
+) -> list[tuple[str | None, str | None]]:
+    """The ids of the records of each result of a join of tumbling windows, without late records."""
+    with duckdb.connect() as session:
+        session.register("l", table(left))
+        session.register("r", table(right))
+        rows = session.execute(f"""
+            SELECT l.id, r.id FROM l {_JOINS[how]} r
+            ON l.k = r.k AND l.ms // {size_ms} = r.ms // {size_ms}
+        """).fetchall()
+    return sorted(rows, key=repr)
 
 
 def result_of(record: Record) -> Result:

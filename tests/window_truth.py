@@ -66,9 +66,13 @@ def table(records: Sequence[Record]) -> pd.DataFrame:
         for place, record in enumerate(records)
     ]
     frame = pd.DataFrame(rows)
-    latest = frame["ms"].cummax().shift(1)
-    frame["watermark"] = latest - round(OUT_OF_ORDER_S * 1000) - 1
+    frame["watermark"] = watermarks(frame["ms"])
     return frame
+
+
+def watermarks(times_ms: "pd.Series[int]") -> "pd.Series[float]":
+    """The watermark before each record of these times, in the order of arrival."""
+    return times_ms.cummax().shift(1) - round(OUT_OF_ORDER_S * 1000) - 1
 
 
 def sliding(

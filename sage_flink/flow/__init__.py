@@ -10,6 +10,7 @@ from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.local.runner import Outcome, run
+from sage_flink.flow.pipelines import pipeline
 from sage_flink.flow.ports import (
     BatchLimits,
     OpenContext,
@@ -34,11 +35,12 @@ from sage_flink.flow.stateful.aggregates import (
     Sum,
     Top,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
-from sage_flink.flow.stream import Stream, pipeline, read, union
+from sage_flink.flow.stream import Stream, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ __all__ = [
     "Batch",
     "BatchLimits",
     "Batching",
+    "BroadcastJoin",
     "Call",
     "ChangesOnly",
     "Collect",
@@ -86,6 +89,7 @@ __all__ = [
     "Stddev",
     "Stream",
     "Sum",
+    "TemporalJoin",
     "Top",
     "Tumbling",
     "Union",

@@ -27,8 +27,10 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
+from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 
 Target = Literal["flink", "local"]
@@ -78,7 +80,7 @@ def _shape(graph: Graph) -> Iterator[str]:
                 yield f"step {node.name!r}: reads from {name!r}, which is not an earlier step"
         seen.add(node.name)
         yield from _ends(graph, node)
-        if isinstance(node, Window | Join | RateLimit) and not _has_event_time(graph, node):
+        if isinstance(node, Window | TimeJoin | RateLimit) and not _has_event_time(graph, node):
             yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
 
 
@@ -111,11 +113,11 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
         case Late():
-            if not isinstance(graph.by_name.get(node.input), Window | Join):
+            if not isinstance(graph.by_name.get(node.input), Window | TimeJoin):
                 yield f"step {node.name!r}: only a window step or a join has late records"
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
-        case Window() | Join():
+        case Window() | Join() | TemporalJoin():
             if all(isinstance(user, Late) for user in users):
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case (
@@ -129,6 +131,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             | ChangesOnly()
             | RateLimit()
             | Fold()
+            | BroadcastJoin()
         ):
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
@@ -180,7 +183,7 @@ def _has_event_time(graph: Graph, node: Node) -> bool:
     """Whether every path to the step goes through one that makes event time."""
     timed: set[str] = set()
     for one in graph.nodes:  # inputs are before their users, or there is a finding already
-        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(one.inputs)):
+        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(timed_inputs(one))):
             timed.add(one.name)
     return timed.issuperset(node.inputs)
 
@@ -198,7 +201,7 @@ def _returns(node: Node) -> Iterator[str]:
     match node.function:
         case Filter() if returned is Iterable or issubclass(returned, _NO_TRUTH):
             advice = "filter keeps the records for which it returns true; return a bool, or use map"
-        case Filter() | Map():
+        case Filter() | Map() | KeyOf():
             return
         case _ if issubclass(returned, _SINGLE):
             verb = "filter" if returned is bool else "map"

@@ -27,22 +27,22 @@ from sage_flink.flow.ports import (
     encodes_deletes,
     supports_deletes,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, Window
+from sage_flink.flow.stateful.nodes import Deduplicate, Late, Window
 
 
 def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Window | Join | Deduplicate | ChangesOnly | RateLimit | Fold):
-            reaching = [one for name in node.inputs for one in emitters.get(name, ())]
-            for emitter in reaching[:1]:
-                yield (
-                    f"step {node.name!r}: takes no deletes, and step {emitter!r} emits them; put "
-                    "DropDeletes() before it"
-                )
+        reaching = [one for name in _without_deletes(node) for one in emitters.get(name, ())]
+        for emitter in reaching[:1]:
+            yield (
+                f"step {node.name!r}: takes no deletes, and step {emitter!r} emits them; put "
+                "DropDeletes() before it"
+            )
         if isinstance(node, Write) and not _applies_deletes(graph, node):
             for emitter in emitters.get(node.name, ())[:1]:
                 yield (
@@ -86,6 +86,17 @@ def undeclared_delete(node: Read | FlatMap | Call) -> str:
             return ""
 
 
+def _without_deletes(node: Node) -> tuple[str, ...]:
+    """The inputs of the step from which it takes no deletes; a sink is checked by its own."""
+    match node:
+        case Window() | Join() | Deduplicate() | ChangesOnly() | RateLimit() | Fold():
+            return node.inputs
+        case TemporalJoin(left=left):
+            return (left,)
+        case _:
+            return ()
+
+
 def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
     """By step, the steps whose deletes its output may hold (a sink: its input)."""
     found: dict[str, tuple[str, ...]] = {}
@@ -97,8 +108,12 @@ def _emitters(graph: Graph) -> dict[str, tuple[str, ...]]:
                 ends_here = takes and not encodes_deletes(spec)
                 own = (node.name,) if emits_deletes(spec) else ()
                 found[node.name] = own + (() if ends_here and not own else passed)
-            case Window() | Join():
+            case Window() | Join() | TemporalJoin():
                 found[node.name] = ()
+            case BroadcastJoin(left=left):
+                found[node.name] = found.get(left, ())
+            case Late(input=step) if isinstance(join := graph.by_name[step], TemporalJoin):
+                found[node.name] = found.get(join.right, ())
             case Fold(function=function):
                 found[node.name] = (node.name,) if emits_deletes(function) else ()
             case _:

@@ -27,7 +27,8 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import default_of
@@ -35,7 +36,18 @@ from sage_flink.flow.yaml_form import verb_of
 
 Form = Literal["text", "mermaid"]
 #: Steps that may refuse a record.
-DEAD_LETTERING = FlatMap | Call | EventTime | KeyBy | Window | ChangesOnly | RateLimit | Fold
+DEAD_LETTERING = (
+    FlatMap
+    | Call
+    | EventTime
+    | KeyBy
+    | Window
+    | TimeJoin
+    | BroadcastJoin
+    | ChangesOnly
+    | RateLimit
+    | Fold
+)
 #: How much of one argument a drawing shows.
 CHARS_MAX = 40
 #: Width of the column of verbs, where no longer verb is used.
@@ -114,8 +126,11 @@ def _details(graph: Graph, node: Node) -> str:
             return node.field
         case Window():
             return _window(graph, node)
-        case Join():
+        case Join() | TemporalJoin():
             return _join(graph, node)
+        case BroadcastJoin():
+            which = f"the row that {node.field} names" if node.field else "all rows"
+            return f"{which} of {node.right} into {node.output_field}; changes at a checkpoint"
         case Deduplicate():
             return f"by {node.by}, within {node.within_s:g} s"
         case ChangesOnly():
@@ -137,13 +152,16 @@ def _window(graph: Graph, node: Window) -> str:
     return f"{_label(node.windows)}; {results}; late records{after}: {_late(graph, node)}"
 
 
-def _join(graph: Graph, node: Join) -> str:
+def _join(graph: Graph, node: TimeJoin) -> str:
+    if isinstance(node, TemporalJoin):
+        valid = f"the version of {node.right} at the time of {node.left}"
+        return f"{node.how}; {valid}; late records: {_late(graph, node)}"
     before_s, after_s = node.within_s
     within = f"{node.right} from {before_s:g} s before {node.left} to {after_s:g} s after it"
     return f"{node.how}; {within}; late records: {_late(graph, node)}"
 
 
-def _late(graph: Graph, node: Window | Join) -> str:
+def _late(graph: Graph, node: Window | TimeJoin) -> str:
     late = [user.name for user in graph.users(node.name) if isinstance(user, Late)]
     return f"to {late[0]}" if late else {"drop": "dropped"}.get(node.late, "dead letters")
 

@@ -26,7 +26,8 @@ from sage_flink.flow.ports import (
     Sink,
     Source,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
@@ -182,7 +183,16 @@ class Write:
 
 #: Steps of event time, keys and state.
 StatefulNode = (
-    EventTime | KeyBy | Window | Late | Join | Deduplicate | ChangesOnly | RateLimit | Fold
+    EventTime
+    | KeyBy
+    | Window
+    | Late
+    | TimeJoin
+    | BroadcastJoin
+    | Deduplicate
+    | ChangesOnly
+    | RateLimit
+    | Fold
 )
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 

@@ -25,12 +25,14 @@ from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
 from sage_flink.flow.ports import FlinkSink, SharedSink
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, KeyBy, Window
 
 #: A replay is a job of its own, so these begin without the state of the job.
-OF_STATE = ChangesOnly | RateLimit | Fold
+OF_STATE = BroadcastJoin | ChangesOnly | RateLimit | Fold
+_STATEFUL = Window | TimeJoin | OF_STATE
 
 
 class Skipped(NamedTuple):
@@ -109,7 +111,7 @@ def _state_behind(graph: Graph, step: str) -> list[Node]:
     for node in graph.nodes:
         if reached & {*node.inputs}:
             reached.add(node.name)
-    return [n for n in graph.nodes if n.name in reached and isinstance(n, Window | Join | OF_STATE)]
+    return [n for n in graph.nodes if n.name in reached and isinstance(n, _STATEFUL)]
 
 
 def _entry(graph: Graph, step: str) -> str:
@@ -121,10 +123,10 @@ def _entry(graph: Graph, step: str) -> str:
                 "this record alone; feed it to the source again while its windows are open "
                 "(lateness_s)"
             )
-        if isinstance(node, Join):
+        if isinstance(node, TimeJoin):
             raise Rejected(
                 f"behind step {step!r} the join {node.name!r} would have no record for this one to "
-                "meet; feed it to the source again while its interval is open (within_s)"
+                "meet; feed it to the source again while it is not late"
             )
         raise Rejected(
             f"behind step {step!r} the step {node.name!r} would not have the state that the job "
@@ -182,7 +184,9 @@ def _with_inputs(node: Node, inputs: tuple[str, ...], union: str) -> list[Node]:
     """The step reading from ``inputs``, through a ``union`` where it can read from one only."""
     if isinstance(node, Union):
         return [replace(node, inputs=inputs)]
-    assert not isinstance(node, Read | Join)  # nothing is replayed through a join
+    assert not isinstance(
+        node, Read | TimeJoin | BroadcastJoin
+    )  # nothing is replayed through a join
     if len(inputs) == 1:
         return [replace(node, input=inputs[0])]
     both = Union(union, inputs)

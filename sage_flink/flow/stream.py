@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sage_flink.common.errors import PipelineError
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
 from sage_flink.flow.call_options import Admission, Batching, Retry
@@ -26,12 +25,13 @@ from sage_flink.flow.graph import (
     Read,
     Union,
     Write,
-    require_graph,
 )
+from sage_flink.flow.pipelines import merge_nodes
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
-from sage_flink.flow.stateful.joins import How, Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import How, Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
@@ -170,7 +170,41 @@ class Stream:
         """
         require(isinstance(other, Stream), f"step {name!r}", "other", "a stream", other)
         node = Join(name, self.name, other.name, within_s, how, late)
-        return Stream((*_merge(self.nodes, other.nodes), node))
+        return Stream((*merge_nodes(self.nodes, other.nodes), node))
+
+    def temporal_join(
+        self,
+        name: str,
+        versions: "Stream",
+        *,
+        how: Literal["inner", "left"] = "inner",
+        late: Literal["dead_letter", "drop"] = "dead_letter",
+    ) -> "Stream":
+        """Each record of this stream with the version of its key in ``versions`` at its time.
+
+        See :class:`~sage_flink.flow.TemporalJoin`.
+        """
+        require(isinstance(versions, Stream), f"step {name!r}", "versions", "a stream", versions)
+        node = TemporalJoin(name, self.name, versions.name, how, late)
+        return Stream((*merge_nodes(self.nodes, versions.nodes), node))
+
+    def broadcast_join(
+        self,
+        name: str,
+        changes: "Stream",
+        *,
+        into: str = "",
+        field: str = "",
+        initial: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> "Stream":
+        """Each record with the rows of the changelog ``changes``, which change at a checkpoint.
+
+        See :class:`~sage_flink.flow.BroadcastJoin`.
+        """
+        require(isinstance(changes, Stream), f"step {name!r}", "changes", "a stream", changes)
+        rows = {} if initial is None else initial
+        node = BroadcastJoin(name, self.name, changes.name, into, field, rows)
+        return Stream((*merge_nodes(self.nodes, changes.nodes), node))
 
     def late(self, name: str) -> "Stream":
         """The late records of this window step or join, to be written on a branch of their own."""
@@ -238,37 +272,4 @@ def union(name: str, *streams: Stream) -> Stream:
     for stream in streams:
         require(isinstance(stream, Stream), f"step {name!r}", "streams", "streams", stream)
     node = Union(name, tuple(stream.name for stream in streams))
-    return Stream((*_merge(*(stream.nodes for stream in streams)), node))
-
-
-def pipeline(*branches: Graph, dead_letters: FlinkSink | Sink | None = None) -> Graph:
-    """One graph of several branches, each shared step once.
-
-    ``dead_letters`` takes precedence over the sinks of the branches.
-
-    Raises:
-        PipelineError: two different steps carry the same name, a branch ends in no sink, or the
-            branches send failed records to different places.
-    """
-    if not branches:
-        raise PipelineError("pipeline: needs at least one branch that ends in .write(...), got 0")
-    chains = [require_graph(branch).nodes for branch in branches]
-    sink = dead_letters
-    for other in (branch.dead_letters for branch in branches if dead_letters is None):
-        if sink is not None and other is not None and other != sink:
-            raise PipelineError(
-                f"pipeline: the branches send failed records to {sink!r} and to {other!r}; "
-                "give one: pipeline(..., dead_letters=...)"
-            )
-        sink = other if sink is None else sink
-    return Graph(_merge(*chains), sink)
-
-
-def _merge(*chains: tuple[Node, ...]) -> tuple[Node, ...]:
-    nodes: dict[str, Node] = {}
-    for node in (node for chain in chains for node in chain):
-        if nodes.setdefault(node.name, node) != node:
-            raise PipelineError(
-                f"step {node.name!r}: two different steps carry this name; rename one"
-            )
-    return tuple(nodes.values())
+    return Stream((*merge_nodes(*(stream.nodes for stream in streams)), node))

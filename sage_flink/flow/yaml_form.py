@@ -56,7 +56,8 @@ from sage_flink.flow.graph import (
     Write,
     require_graph,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.yaml_fields import (
@@ -81,6 +82,8 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "window": (Window, "", ""),
     "late": (Late, "", ""),
     "join": (Join, "", ""),
+    "temporal_join": (TemporalJoin, "", ""),
+    "broadcast_join": (BroadcastJoin, "", ""),
     "deduplicate": (Deduplicate, "", ""),
     "changes_only": (ChangesOnly, "", ""),
     "rate_limit": (RateLimit, "", ""),

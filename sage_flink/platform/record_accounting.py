@@ -28,6 +28,7 @@ Kind = Literal[
     "changes_only",
     "rate_limit",
     "join",
+    "broadcast_join",
     "fold",
     "dead_letters",
 ]
@@ -50,9 +51,14 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     "changes_only": ("read", "emitted", "dropped", "dead_lettered"),
     "rate_limit": ("read", "emitted", "dropped", "dead_lettered"),
     "join": ("left_read", "right_read", "emitted", "late", "dead_lettered"),
+    "broadcast_join": ("left_read", "right_read", "emitted", "changes", "dead_lettered"),
     "fold": ("read", "emitted", "dead_lettered"),
     "dead_letters": ("read", "written"),
 }
+
+
+#: Steps that count the records of each of their inputs.
+_JOINS = ("join", "broadcast_join")
 
 
 class CountedStep(msgspec.Struct, frozen=True, array_like=True):
@@ -195,7 +201,7 @@ def _row(graph: _CountedGraph, step: CountedStep) -> StepCounts:
 
 def _reads(step: CountedStep) -> tuple[str, ...]:
     """The counters of what the step has read: one, or one for each input of a join."""
-    return ("left_read", "right_read") if step.kind == "join" else ("read",)
+    return ("left_read", "right_read") if step.kind in _JOINS else ("read",)
 
 
 def _gaps(graph: _CountedGraph) -> Iterator[str]:
@@ -211,7 +217,7 @@ def _edge_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
         refused = sum(graph.since_opening(one, "dead_lettered") for one in graph.steps.values())
         read = graph.since_opening(step, "read")
         yield from _difference("all steps -> dead-letters", "refused", refused, read)
-    reads = _reads(step) if step.kind == "join" else ("read",) * len(step.inputs)
+    reads = _reads(step) if step.kind in _JOINS else ("read",) * len(step.inputs)
     for name, count in zip(step.inputs, reads, strict=True):
         if graph.steps[name].kind != "batch":  # what a batch emits is defined by its sink
             emitted, read = graph.sent_since_opening(name, step), graph.since_opening(step, count)
@@ -230,10 +236,12 @@ def _step_gaps(graph: _CountedGraph, step: CountedStep) -> Iterator[str]:
     if step.kind in ("flat_map", "batch", "union", "window", "join", "fold"):
         return
     out = "emitted" if "emitted" in COUNTERS[step.kind] else "written"
-    read, done = graph.count(step, "read"), graph.count(step, out)
+    read, done = sum(graph.count(step, count) for count in _reads(step)), graph.count(step, out)
     dead, dropped = graph.count(step, "dead_lettered"), graph.count(step, "dropped")
-    if off := read - done - dead - dropped - in_flight:
+    changes = graph.count(step, "changes")
+    if off := read - done - dead - dropped - changes - in_flight:
         counts = f"{done:,} {out} + {dead:,} dead-lettered"
+        counts += f" + {changes:,} changes" * (changes > 0)
         counts += f" + {dropped:,} dropped" * (dropped > 0)
         counts += f" + {in_flight:,} in flight" * (in_flight > 0)
         yield f"{step.name}: {read:,} read, {counts} ({_missing(off)})"

@@ -5,15 +5,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from join_truth import in_order, interval_join, result_of, side
-from minicluster import QUIET, FailOnce, FileSink
+from join_truth import in_order, interval_join, result_of, side, window_join
+from minicluster import QUIET, FailOnce, FileSink, Slowly
 from waiting import wait_until
 from window_truth import OUT_OF_ORDER_S
 
@@ -21,7 +20,7 @@ import sage_flink as sage
 from sage_flink.common import Record
 from sage_flink.common.dead_letters import from_message
 from sage_flink.flow import FlinkOptions, Graph, Stream
-from sage_flink.flow.lists import ListSource
+from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.watermarks import END_MS, Watermarks
@@ -33,17 +32,6 @@ Parts = tuple[list[Record], list[Record], list[Any]]
 HOWS = ("inner", "left", "full")
 #: In the last one a record may be far behind the watermark and not be late.
 WITHIN = [(0.02, 0.05), (0.0, 0.1), (0.3, 0.0), (0.0, 0.0), (1.5, 2.0)]
-
-
-@dataclass(frozen=True)
-class Slowly:
-    """The record's own value, after ``pause_s``."""
-
-    pause_s: float
-
-    def __call__(self, record: Record) -> Any:
-        time.sleep(self.pause_s)
-        return record.value
 
 
 def join_of(left: Records, right: Records, within_s, how, sinks, pause_s=0.0) -> Graph:
@@ -154,6 +142,30 @@ def interleaved(
             results.append(result)
         output_ms = next_ms
     return results, late
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_key_with_its_minute_makes_a_window_join(how) -> None:
+    records = {
+        name: side(name, 250, late=0.0, seed=seed, span_ms=120_000)
+        for name, seed in (("l", 5), ("r", 6))
+    }
+
+    def window_of(record: Record) -> str:
+        return f"{record.value['deep']['u']} {record.timestamp_ms // 2_000}"
+
+    left, right = (
+        sage.flow.read(name, ListSource(made))
+        .event_time(f"{name}-time", out_of_order_s=OUT_OF_ORDER_S)
+        .key_by(f"{name}-window", window_of)
+        for name, made in records.items()
+    )
+    pairs = left.join("pairs", right, within_s=(2, 2), how=how).write("out", ListSink())
+    results = asyncio.run(sage.flow.run(pairs)).written["out"]
+
+    truth = window_join(records["l"], records["r"], 2_000, how)
+    assert sorted((result_of(one)[:2] for one in results), key=repr) == truth
+    assert len(truth) > 100
 
 
 def test_a_key_with_most_of_the_records_joins_as_any_other(tmp_path) -> None:

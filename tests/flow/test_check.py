@@ -7,7 +7,7 @@ import pytest
 
 import sage_flink as sage
 from sage_connectors import kafka
-from sage_flink.common import PipelineError
+from sage_flink.common import PipelineError, Record
 from sage_flink.flow import Batch, FlatMap, Graph, Read, Write
 from sage_flink.flow.lists import ListSink, ListSource
 
@@ -134,3 +134,12 @@ def test_a_step_cannot_be_called_like_a_part_of_a_call(part):
     text = findings(graph, "flink")
 
     assert text == f"step 'embed.{part}': is a part of the call 'embed'; rename one"
+
+
+def test_a_function_that_makes_a_key_may_say_that_it_returns_text() -> None:
+    def user_of(record: Record) -> str:
+        return str(record.value["user"])
+
+    keyed = sage.flow.read("in", ListSource(())).key_by("user", user_of)
+
+    sage.flow.check(keyed.write("out", OUT), "local")

@@ -26,7 +26,9 @@ vectors = (
 )
 times = [texts.event_time(name, out_of_order_s=1) for name in ("orders", "payments")]
 pairs = times[0].join("paid", times[1], within_s=(0, 1)).write("pairs", ListSink())
-graph = sage.flow.pipeline(vectors, pairs)
+rows = texts.broadcast_join("rollout", times[0]).write("rows", ListSink())
+versions = times[0].temporal_join("rated", times[1]).write("versions", ListSink())
+graph = sage.flow.pipeline(vectors, pairs, rows, versions)
 settings = Settings.load()
 env = environment(FlinkOptions(target="local"), settings)
 compile_graph(graph, env, job="names", settings=settings)
@@ -57,8 +59,12 @@ def test_flink_shows_the_authors_names_and_finds_state_by_the_same_uids_as_befor
         "paid.right-input": "paid: Right-input",
         "paid": "paid",
         "paid.late": "paid: Late",
+        "rated.right-input": "rated: Right-input",
+        "rated": "rated",
+        "rollout.right-input": "rollout: Right-input",
+        "rollout": "rollout",
     }
     assert expected.items() <= names.items()
     assert not any("." in name for name in names.values()), names
-    assert "paid" in stateful
-    assert "paid.left-input" not in stateful
+    assert {"paid", "rated", "rollout", "rollout.right-input"} <= {*stateful}
+    assert not {"paid.left-input", "rated.right-input"} & {*stateful}

@@ -25,7 +25,8 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.platform.job_failures import COUNT
@@ -100,8 +101,10 @@ def _kind(node: Node) -> Kind:
             return "changes_only"
         case RateLimit():
             return "rate_limit"
-        case Join():
+        case Join() | TemporalJoin():
             return "join"
+        case BroadcastJoin():
+            return "broadcast_join"
         case Fold():
             return "fold"
         case _:

@@ -1,8 +1,10 @@
 """Event time, keys, windows and state on Flink: native operators, and their record counters."""
 
+import base64
 import json
 from typing import Any, NamedTuple, assert_never
 
+import msgspec
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream
 from pyflink.java_gateway import get_gateway
@@ -12,7 +14,8 @@ from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import failed_stream
 from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.stateful.aggregates import in_json
-from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
@@ -42,8 +45,10 @@ class StatefulCompiler:
                 return self.key_by(node, stream)
             case Window():
                 return self.window(node, stream)
-            case Join():
+            case Join() | TemporalJoin():
                 return self.join(node, stream, *others)
+            case BroadcastJoin():
+                return self.broadcast_join(node, stream, *others)
             case Deduplicate():
                 return self.deduplicate(node, stream)
             case ChangesOnly():
@@ -121,33 +126,61 @@ class StatefulCompiler:
             failed.append(letters.name(operator_name(f"{node.name}.late")))
         return Compiled(out, tuple(failed), late)
 
-    def join(self, node: Join, left: DataStream, right: DataStream) -> Compiled:
+    def join(self, node: TimeJoin, left: DataStream, right: DataStream) -> Compiled:
         """Java operator over both inputs, each behind an operator that refuses as a window's."""
-        config = self._config(
-            node.name,
-            before_ms=node.before_ms,
-            after_ms=node.after_ms,
-            output_delay_ms=node.output_delay_ms,
-            emitted_alone=list(node.emitted_alone),
-        )
+        config = self._join_config(node)
         native = get_gateway().jvm.org.sage.flink.join.JoinStep
         inputs, failed = [], []
         for side, stream in (("left", left), ("right", right)):
             uid = f"{node.name}.{side}-input"
-            checked = native.checked(stream._j_data_stream, config, side)
+            takes_deletes = isinstance(node, TemporalJoin) and side == "right"
+            checked = native.checked(stream._j_data_stream, config, side, takes_deletes)
             taken = DataStream(checked).name(operator_name(uid))
             inputs.append(self._count(taken, uid, counter_name(node.name, f"{side}_read")))
             failed.append(failed_stream(checked))
-        results = native.wire(*(stream._j_data_stream for stream in inputs), config)
+        wire = native.wire if isinstance(node, Join) else native.wireTemporal
+        results = wire(*(stream._j_data_stream for stream in inputs), config)
         failed.append(failed_stream(results))
         out = self._count(DataStream(results), node.name, counter_name(node.name, "emitted"))
         late = self._late(node, DataStream(native.late(results)))
         if self._is_late_failed(node):
-            letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE_IN_JOIN))
+            letters = DataStream(
+                native.lateLetters(late._j_data_stream, config, late_in_join(node))
+            )
             failed.append(letters.name(operator_name(f"{node.name}.late")))
         return Compiled(out, tuple(failed), late)
 
-    def _late(self, node: Window | Join, late: DataStream) -> DataStream:
+    def broadcast_join(self, node: BroadcastJoin, left: DataStream, right: DataStream) -> Compiled:
+        """Java operator with all rows, behind an operator of one subtask for their changes."""
+        packed = msgspec.msgpack.encode(node.initial)
+        config = self._config(
+            node.name,
+            into=node.output_field,
+            field=node.field,
+            initial=base64.b64encode(packed).decode(),
+        )
+        native = get_gateway().jvm.org.sage.flink.broadcast
+        uid = f"{node.name}.right-input"
+        checked = native.BroadcastInputOperator.wire(right._j_data_stream, config)
+        taken = DataStream(checked).name(operator_name(uid))
+        counters = [counter_name(node.name, count) for count in ("right_read", "changes")]
+        changes = self._count(taken, uid, *counters).force_non_parallel()
+        out = native.BroadcastJoinOperator.wire(left._j_data_stream, changes._j_data_stream, config)
+        counters = [counter_name(node.name, count) for count in ("left_read", "emitted")]
+        made = self._count(DataStream(out), node.name, *counters)
+        return Compiled(made, (failed_stream(checked), failed_stream(out)))
+
+    def _join_config(self, node: TimeJoin) -> str:
+        if isinstance(node, Join):
+            interval = (node.before_ms, node.after_ms, node.output_delay_ms)
+            alone = list(node.emitted_alone)
+        else:
+            interval, alone = (0, 0, 0), ["left"] if node.how == "left" else []
+        names = ("before_ms", "after_ms", "output_delay_ms")
+        settings = dict(zip(names, interval, strict=True))
+        return self._config(node.name, **settings, emitted_alone=alone)
+
+    def _late(self, node: Window | TimeJoin, late: DataStream) -> DataStream:
         """The late records, counted in the step and in what becomes of them."""
         counters = [counter_name(node.name, "late")]
         for reader in self._late_readers(node):
@@ -156,10 +189,10 @@ class StatefulCompiler:
             counters.append(counter_name(node.name, "dead_lettered"))
         return self._count(late, f"{node.name}.late", *counters)
 
-    def _late_readers(self, node: Window | Join) -> list[Late]:
+    def _late_readers(self, node: Window | TimeJoin) -> list[Late]:
         return [user for user in self.graph.users(node.name) if isinstance(user, Late)]
 
-    def _is_late_failed(self, node: Window | Join) -> bool:
+    def _is_late_failed(self, node: Window | TimeJoin) -> bool:
         return node.late == "dead_letter" and not self._late_readers(node)
 
     def _window_config(self, node: Window) -> str:
@@ -196,7 +229,7 @@ def _has_native_source(graph: Graph, node: Node) -> bool:
     """Whether watermarks of a source of Flink come out of the step."""
     if isinstance(node, Read):
         return bool(getattr(node.source, "has_watermarks", False))
-    before = [graph.by_name[name] for name in node.inputs]
+    before = [graph.by_name[name] for name in timed_inputs(node)]
     return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
 
 

@@ -32,11 +32,12 @@ from sage_flink.flow.graph import (
     require_graph,
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
-from sage_flink.flow.local.arrivals import arrivals
+from sage_flink.flow.local.arrivals import arrivals, reads
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
-from sage_flink.flow.stateful.joins import Join
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, Late, Window
 from sage_flink.flow.stateful.watermarks import END_MS
@@ -153,8 +154,8 @@ class _Run:
     async def to_the_end(self) -> Outcome:
         try:
             async with asyncio.TaskGroup() as self.tasks:
-                for node in self.graph.nodes:
-                    if isinstance(node, Read) and isinstance(node.source, Source):
+                for node in reads(self.graph):
+                    if isinstance(node.source, Source):
                         async for record in arrivals(node):
                             await self.emit(node, record)
                         await self.advance(node, END_MS)
@@ -206,7 +207,7 @@ class _Run:
                 case FailedRecord():
                     self.outcome.failed.append(made)
                 case LateRecord(late):
-                    assert isinstance(node, Window | Join)
+                    assert isinstance(node, Window | TimeJoin)
                     if any(isinstance(user, Late) for user in self.users[node.name]):
                         await self.emit(node, late, late=True)
                     elif node.late == "dead_letter":
@@ -228,7 +229,7 @@ class _Run:
                     await self.advance(user, min(inputs.values()))
                 case EventTime() if watermark_ms != END_MS:
                     pass  # it makes its own
-                case Window() | Join():
+                case Window() | Join() | TemporalJoin():
                     results, own_ms = self.state.advance(user, node.name, watermark_ms)
                     for result in results:
                         if isinstance(result, FailedRecord):
@@ -239,6 +240,8 @@ class _Run:
                 case RateLimit():
                     self.state.passed[user.name].advance(watermark_ms)
                     await self.advance(user, watermark_ms)
+                case BroadcastJoin() if node.name == user.right:
+                    pass  # its watermarks are those of the other input
                 case Call():
                     earlier = frozenset(self.in_flight[user.name])
                     self.start(user, self.advance_after(earlier, user, watermark_ms))

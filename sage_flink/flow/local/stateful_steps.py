@@ -11,13 +11,16 @@ from sage_flink.common.errors import Rejected
 from sage_flink.common.records import FailedRecord, Record, encode_valid
 from sage_flink.flow.folds import Folder
 from sage_flink.flow.graph import Graph, StatefulNode
+from sage_flink.flow.stateful.broadcast_state import BroadcastRows
+from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
-from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
 from sage_flink.flow.stateful.keys import key_by_field, key_flaw
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.temporal_state import TemporalJoinState
 from sage_flink.flow.stateful.times import field_ms, own_ms
 from sage_flink.flow.stateful.watermarks import Watermarks
 from sage_flink.flow.stateful.window_state import WindowState, window_flaw
@@ -51,7 +54,12 @@ class StatefulSteps:
     """The state of all such steps of a graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self.joins = {n.name: JoinState(n) for n in graph.nodes if isinstance(n, Join)}
+        self.joins = {
+            n.name: JoinState(n) if isinstance(n, Join) else TemporalJoinState(n)
+            for n in graph.nodes
+            if isinstance(n, TimeJoin)
+        }
+        self.rows = {n.name: BroadcastRows(n) for n in graph.nodes if isinstance(n, BroadcastJoin)}
         self.windows = {n.name: WindowState(n) for n in graph.nodes if isinstance(n, Window)}
         self.watermarks = {
             n.name: Watermarks(milliseconds(n.out_of_order_s))
@@ -84,13 +92,15 @@ class StatefulSteps:
                     )
                 except Rejected as flaw:
                     yield FailedRecord(record, node.name, str(flaw))
+            case BroadcastJoin():
+                yield from self._broadcast(node, record, upstream)
             case Window():
                 yield from self._add_to_windows(node, record)
             case Fold():
                 yield from self.folds[node.name].add(record)
             case ChangesOnly() | RateLimit():
                 yield from self._filter_by_key(node, record)
-            case Join():
+            case Join() | TemporalJoin():
                 yield from self._join(node, record, upstream)
 
     def watermark_ms(self, node: EventTime, record: Record) -> int | None:
@@ -124,19 +134,33 @@ class StatefulSteps:
             yield FailedRecord(record, node.name, reason)
 
     def _join(
-        self, node: Join, record: Record, upstream: str
+        self, node: TimeJoin, record: Record, upstream: str
     ) -> Iterator[Record | FailedRecord | LateRecord]:
-        if flaw := key_flaw(record):
+        side = _side(node, upstream)
+        is_changelog = isinstance(node, TemporalJoin) and side == "right"
+        if flaw := key_flaw(record, takes_deletes=is_changelog):
             yield FailedRecord(record, node.name, flaw)
             return
-        pairs = self.joins[node.name].add(_side(node, upstream), record)
+        pairs = self.joins[node.name].add(side, record)
         if pairs is None:
             yield LateRecord(record)
         else:
             yield from (_within_limit(node, pair) for pair in pairs)
 
+    def _broadcast(
+        self, node: BroadcastJoin, record: Record, upstream: str
+    ) -> Iterator[Record | FailedRecord]:
+        rows = self.rows[node.name]
+        try:
+            if upstream == node.right:
+                rows.change(record)
+            else:
+                yield rows.enrich(record)
+        except Rejected as flaw:
+            yield FailedRecord(record, node.name, str(flaw))
+
     def advance(
-        self, node: Window | Join, upstream: str, watermark_ms: int
+        self, node: Window | TimeJoin, upstream: str, watermark_ms: int
     ) -> tuple[list[Record | FailedRecord], int]:
         """What the step emits at the watermark of its input ``upstream``, and its own watermark."""
         if isinstance(node, Window):
@@ -173,16 +197,16 @@ class StatefulSteps:
         return True
 
 
-def late_reason(node: Window | Join) -> str:
+def late_reason(node: Window | TimeJoin) -> str:
     """Why a late record of the step is a dead letter."""
-    return LATE if isinstance(node, Window) else LATE_IN_JOIN
+    return LATE if isinstance(node, Window) else late_in_join(node)
 
 
-def _side(node: Join, upstream: str) -> Side:
+def _side(node: TimeJoin, upstream: str) -> Side:
     return "left" if upstream == node.left else "right"
 
 
-def _within_limit(node: Join, result: Record) -> Record | FailedRecord:
+def _within_limit(node: TimeJoin, result: Record) -> Record | FailedRecord:
     """The result, or its failure where the two values together are too large for a record."""
     try:
         encode_valid(result)

@@ -74,9 +74,9 @@ class KeyOf:
         return (with_key(record, self.function(record), "what the function returned"),)
 
 
-def key_flaw(record: Record) -> str:
+def key_flaw(record: Record, *, takes_deletes: bool = False) -> str:
     """Why the record cannot be in a keyed step; empty where it can."""
-    if record.kind == "delete":
+    if record.kind == "delete" and not takes_deletes:
         return "is a delete: keyed steps take upserts only"
     if record.key is None:
         return "has no key: put .key_by(name, field) before this step"

@@ -6,11 +6,10 @@ import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.msgpack.value.ValueType;
 import org.sage.flink.wire.CallResult;
 import org.sage.flink.wire.FailedRecords;
-import org.sage.flink.wire.PackedReader;
 import org.sage.flink.wire.PackedWriter;
+import org.sage.flink.wire.RecordChange;
 
 /**
  * Operator that turns the results of a call that embeds into records: the record that was asked for,
@@ -23,6 +22,7 @@ public final class FieldAnswerOperator extends AbstractStreamOperator<byte[]>
     private static final long serialVersionUID = 1L;
 
     private static final int FLOAT_BYTES = 4;
+    private static final int HEADER = 8;
 
     private final FailedRecords failed;
     private final String field;
@@ -59,12 +59,12 @@ public final class FieldAnswerOperator extends AbstractStreamOperator<byte[]>
             return;
         }
         String flaw = flaw(result.result());
-        byte[] record = flaw.isEmpty() ? withField(result) : null;
-        if (record != null) {
-            output.collect(element.replace(record));
+        if (flaw.isEmpty()) {
+            PackedWriter vector = new PackedWriter(result.result().body().length + HEADER);
+            byte[] packed = vector.bytes(result.result().body()).toByteArray();
+            output.collect(element.replace(RecordChange.withField(result.carrier(), field, packed)));
         } else {
-            String reason = flaw.isEmpty() ? "the value must be named fields" : flaw;
-            failed.refuseCall(output, result.carrier(), reason, result.result().attempts());
+            failed.refuseCall(output, result.carrier(), flaw, result.result().attempts());
         }
     }
 
@@ -78,52 +78,5 @@ public final class FieldAnswerOperator extends AbstractStreamOperator<byte[]>
         }
         boolean fits = dim == 0 || bytes == dim * FLOAT_BYTES;
         return fits ? "" : "the vector has dimension " + bytes / FLOAT_BYTES + ", not " + dim;
-    }
-
-    /** The record with the vector, in the place of a field of that name; null: it has no fields. */
-    private byte[] withField(CallResult.Carried result) {
-        byte[] record = result.carrier();
-        PackedReader reader = new PackedReader(record);
-        reader.arrayHeader();
-        reader.skip();
-        int valueFrom = reader.position();
-        if (reader.type() != ValueType.MAP) {
-            return null;
-        }
-        int size = reader.mapHeader();
-        int fieldsFrom = reader.position();
-        int[] before = find(reader, size);
-        int valueTo = reader.position();
-        byte[] vector = result.result().body();
-        PackedWriter writer = new PackedWriter(record.length + vector.length + field.length() + 16);
-        writer.raw(record, 0, valueFrom);
-        if (before == null) {
-            writer.mapHeader(size + 1);
-            writer.raw(record, fieldsFrom, valueTo).string(field).bytes(vector);
-        } else {
-            writer.mapHeader(size);
-            writer.raw(record, fieldsFrom, before[0]).bytes(vector);
-            writer.raw(record, before[1], valueTo);
-        }
-        return writer.raw(record, valueTo, record.length).toByteArray();
-    }
-
-    /** Moves behind the fields; where the value of the field begins and ends, null: there is none. */
-    private int[] find(PackedReader reader, int size) {
-        int[] found = null;
-        for (int i = 0; i < size; i++) {
-            String name = reader.type() == ValueType.STRING ? reader.string() : skipped(reader);
-            int from = reader.position();
-            reader.skip();
-            if (field.equals(name)) {
-                found = new int[] {from, reader.position()};
-            }
-        }
-        return found;
-    }
-
-    private static String skipped(PackedReader reader) {
-        reader.skip();
-        return null;
     }
 }

@@ -3,11 +3,6 @@ package org.sage.flink.join;
 import java.util.List;
 import java.util.stream.Stream;
 import org.apache.flink.api.common.state.KeyedStateStore;
-import org.apache.flink.api.common.state.ListState;
-import org.apache.flink.api.common.state.ListStateDescriptor;
-import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
-import org.apache.flink.api.common.typeinfo.Types;
-import org.apache.flink.api.java.tuple.Tuple4;
 import org.apache.flink.runtime.state.StateInitializationContext;
 import org.apache.flink.runtime.state.StateSnapshotContext;
 import org.apache.flink.runtime.state.VoidNamespace;
@@ -19,7 +14,6 @@ import org.apache.flink.streaming.api.operators.Triggerable;
 import org.apache.flink.streaming.api.operators.TwoInputStreamOperator;
 import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.apache.flink.util.OutputTag;
 
 /**
  * Operator that pairs records of one key whose times are near, and emits those that met no other.
@@ -29,8 +23,7 @@ import org.apache.flink.util.OutputTag;
  * input in its interval: each is kept until the watermark of both inputs is {@code before + after}
  * ahead of it, when no such record can follow.
  *
- * <p>The watermarks are state: after a restart the same records are late before the sources have
- * sent any watermark again. The one of the output is held back behind all results that may follow.
+ * <p>The watermark of the output is held back behind all results that may follow.
  *
  * <p>The interval and the kind of the join may change with a savepoint, and then apply to what is
  * kept.
@@ -41,22 +34,12 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
 
     private static final long serialVersionUID = 1L;
 
-    static final OutputTag<byte[]> LATE =
-            new OutputTag<>("late", PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
-
-    /** As {@code RECORD_BYTES_MAX} in {@code sage_flink/common/records.py}. */
-    private static final int RECORD_BYTES_MAX = 65 << 20;
-
     private final JoinConfig settings;
 
     private transient KeptRecords left;
     private transient KeptRecords right;
     private transient InternalTimerService<VoidNamespace> timers;
-    private transient ListState<Tuple4<Long, Long, Long, Long>> watermarks;
-    private transient long leftWatermarkMs;
-    private transient long rightWatermarkMs;
-    private transient long watermarkMs;
-    private transient boolean hasOtherEnds;
+    private transient JoinWatermarks watermarks;
 
     IntervalJoinOperator(JoinConfig settings) {
         this.settings = settings;
@@ -68,39 +51,14 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
         KeyedStateStore keyed = context.getKeyedStateStore();
         left = new KeptRecords(keyed.getMapState(KeptRecords.descriptor("left")));
         right = new KeptRecords(keyed.getMapState(KeptRecords.descriptor("right")));
-        watermarks =
-                context.getOperatorStateStore()
-                        .getUnionListState(
-                                new ListStateDescriptor<>(
-                                        "watermarks",
-                                        Types.TUPLE(
-                                                Types.LONG, Types.LONG, Types.LONG, Types.LONG)));
-        restoreWatermarks();
-    }
-
-    /** Those of the subtask that was furthest behind: after a rescale a key may come from it. */
-    private void restoreWatermarks() throws Exception {
-        Tuple4<Long, Long, Long, Long> least = null;
-        for (Tuple4<Long, Long, Long, Long> one : watermarks.get()) {
-            if (least == null) {
-                least = one;
-            } else {
-                least.f0 = Math.min(least.f0, one.f0);
-                least.f1 = Math.min(least.f1, one.f1);
-                least.f2 = Math.min(least.f2, one.f2);
-            }
-        }
-        leftWatermarkMs = least == null ? Long.MIN_VALUE : least.f0;
-        rightWatermarkMs = least == null ? Long.MIN_VALUE : least.f1;
-        watermarkMs = least == null ? Long.MIN_VALUE : least.f2;
-        hasOtherEnds = least != null && least.f3 != settings.spanMs();
+        watermarks = JoinWatermarks.restore(context, settings.spanMs());
     }
 
     @Override
     public void open() throws Exception {
         super.open();
         timers = getInternalTimerService("ends", VoidNamespaceSerializer.INSTANCE, this);
-        if (hasOtherEnds) {
+        if (watermarks.hadOtherSpan()) {
             registerEnds("left");
             registerEnds("right");
         }
@@ -140,8 +98,8 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
         long earlierMs = isLeft ? settings.beforeMs() : settings.afterMs();
         long laterMs = isLeft ? settings.afterMs() : settings.beforeMs();
         long toMs = plus(timestampMs, laterMs);
-        if (toMs <= Math.max(isLeft ? leftWatermarkMs : rightWatermarkMs, watermarkMs)) {
-            output.collect(LATE, element);
+        if (watermarks.havePassed(isLeft, toMs)) {
+            output.collect(JoinStep.LATE, element);
             return;
         }
         List<byte[]> met = (isLeft ? right : left).meet(minus(timestampMs, earlierMs), toMs);
@@ -154,19 +112,7 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
     }
 
     private void emit(JoinSide leftSide, JoinSide rightSide) {
-        JoinedRecord joined = JoinedRecord.of(settings.step(), leftSide, rightSide);
-        if (joined.content().length <= RECORD_BYTES_MAX) {
-            output.collect(new StreamRecord<>(joined.content(), joined.timestampMs()));
-            return;
-        }
-        String flaw =
-                "the record has "
-                        + joined.content().length
-                        + " bytes, at most "
-                        + RECORD_BYTES_MAX
-                        + " can be sent on; keep a large content in a store, and its address in the"
-                        + " record";
-        settings.failed().refuseMade(output, joined.content(), flaw);
+        JoinedRecord.of(settings.step(), leftSide, rightSide).emit(output, settings.failed());
     }
 
     /** The end of the records of one time and key. */
@@ -204,20 +150,20 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
 
     @Override
     public void processWatermark1(Watermark mark) throws Exception {
-        leftWatermarkMs = Math.max(leftWatermarkMs, mark.getTimestamp());
+        watermarks.advanceLeft(mark.getTimestamp());
         super.processWatermark1(mark);
     }
 
     @Override
     public void processWatermark2(Watermark mark) throws Exception {
-        rightWatermarkMs = Math.max(rightWatermarkMs, mark.getTimestamp());
+        watermarks.advanceRight(mark.getTimestamp());
         super.processWatermark2(mark);
     }
 
     /** The watermark of both inputs, without those that are idle. */
     @Override
     public void processWatermark(Watermark mark) throws Exception {
-        watermarkMs = Math.max(watermarkMs, mark.getTimestamp());
+        long watermarkMs = watermarks.advanceBoth(mark.getTimestamp());
         getTimeServiceManager().orElseThrow().advanceWatermark(new Watermark(watermarkMs));
         boolean isLast = watermarkMs == Long.MAX_VALUE;
         long ownMs = isLast ? watermarkMs : minus(watermarkMs, settings.outputDelayMs());
@@ -227,13 +173,7 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
     @Override
     public void snapshotState(StateSnapshotContext context) throws Exception {
         super.snapshotState(context);
-        watermarks.update(
-                List.of(
-                        Tuple4.of(
-                                leftWatermarkMs,
-                                rightWatermarkMs,
-                                watermarkMs,
-                                settings.spanMs())));
+        watermarks.save();
     }
 
     /** The sum, or the last time of all. */

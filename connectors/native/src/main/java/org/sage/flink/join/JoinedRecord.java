@@ -8,8 +8,12 @@ import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.apache.flink.streaming.api.operators.Output;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.msgpack.core.MessageBufferPacker;
 import org.msgpack.core.MessagePack;
+import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.RecordLimit;
 
 /**
  * The result of two records, one of which may be missing.
@@ -31,33 +35,60 @@ record JoinedRecord(byte[] content, long timestampMs) {
         JoinSide first = left == null ? right : left;
         Map<String, byte[]> headers = new LinkedHashMap<>(first.headers());
         long timestampMs = first.timestampMs();
-        int size = first.value().length;
         if (left != null && right != null) {
             right.headers().forEach(headers::putIfAbsent);
             timestampMs = Math.max(timestampMs, right.timestampMs());
-            size += right.value().length;
         }
+        JoinSide result =
+                new JoinSide(
+                        id(step, idOf(left), idOf(right)),
+                        null,
+                        timestampMs,
+                        first.key(),
+                        headers,
+                        first.origin().isEmpty() ? first.id() : first.origin());
+        return of(result, valueOf(left), valueOf(right));
+    }
+
+    /** The record {@code left} with the value of the other input, which may be null. */
+    static JoinedRecord ofLeft(JoinSide left, byte[] right) {
+        return of(left, left.value(), right);
+    }
+
+    private static JoinedRecord of(JoinSide result, byte[] left, byte[] right) {
+        int size = (left == null ? 0 : left.length) + (right == null ? 0 : right.length);
         try (MessageBufferPacker packer =
                 new MessagePack.PackerConfig()
                         .withBufferSize(size + BYTES_BESIDE_VALUES)
                         .newBufferPacker()) {
             packer.packArrayHeader(RECORD_FIELDS);
-            packer.packString(id(step, idOf(left), idOf(right))).packMapHeader(2);
+            packer.packString(result.id()).packMapHeader(2);
             packValue(packer, "left", left);
             packValue(packer, "right", right);
-            packer.packLong(timestampMs);
-            packer.packBinaryHeader(first.key().length).writePayload(first.key());
-            packer.packMapHeader(headers.size());
-            for (Map.Entry<String, byte[]> header : headers.entrySet()) {
+            packer.packLong(result.timestampMs());
+            packer.packBinaryHeader(result.key().length).writePayload(result.key());
+            packer.packMapHeader(result.headers().size());
+            for (Map.Entry<String, byte[]> header : result.headers().entrySet()) {
                 packer.packString(header.getKey());
                 packer.packBinaryHeader(header.getValue().length).writePayload(header.getValue());
             }
-            packer.packString(first.origin().isEmpty() ? first.id() : first.origin());
+            packer.packString(result.origin());
             packer.packString("upsert").packString("").packString("");
-            return new JoinedRecord(packer.toByteArray(), timestampMs);
+            return new JoinedRecord(packer.toByteArray(), result.timestampMs());
         } catch (IOException e) {
             throw new UncheckedIOException(e); // a packer over memory does no input or output
         }
+    }
+
+    /** Sends the record, or its dead letter where it is too large for a record. */
+    void emit(Output<StreamRecord<byte[]>> output, FailedRecords failed) {
+        try {
+            RecordLimit.check(content.length);
+        } catch (IllegalArgumentException e) {
+            failed.refuseMade(output, content, e.getMessage());
+            return;
+        }
+        output.collect(new StreamRecord<>(content, timestampMs));
     }
 
     /**
@@ -98,14 +129,18 @@ record JoinedRecord(byte[] content, long timestampMs) {
         }
     }
 
-    private static void packValue(MessageBufferPacker packer, String name, JoinSide side)
+    private static void packValue(MessageBufferPacker packer, String name, byte[] value)
             throws IOException {
         packer.packString(name);
-        if (side == null) {
+        if (value == null) {
             packer.packNil();
         } else {
-            packer.writePayload(side.value());
+            packer.writePayload(value);
         }
+    }
+
+    private static byte[] valueOf(JoinSide side) {
+        return side == null ? null : side.value();
     }
 
     private static String idOf(JoinSide side) {

@@ -22,13 +22,16 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
 
     private final FailedRecords failed;
     private final String readCounter;
+    private final boolean takesDeletes;
     private final List<String> numbers;
 
     private transient RecordFields fields;
 
-    private KeyedInputOperator(FailedRecords failed, String readCounter, List<String> numbers) {
+    private KeyedInputOperator(
+            FailedRecords failed, String readCounter, boolean takesDeletes, List<String> numbers) {
         this.failed = failed;
         this.readCounter = readCounter;
+        this.takesDeletes = takesDeletes;
         this.numbers = numbers;
     }
 
@@ -36,6 +39,7 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
      * Appends this operator to the stream, with {@code name} as its name and uid.
      *
      * @param readCounter counts the records of this input
+     * @param takesDeletes whether the records may be deletes
      * @param numbers paths of fields whose values must be finite numbers, where there are any
      */
     public static SingleOutputStreamOperator<byte[]> wire(
@@ -43,11 +47,12 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
             String name,
             FailedRecords failed,
             String readCounter,
+            boolean takesDeletes,
             List<String> numbers) {
         return in.transform(
                         name,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
-                        new KeyedInputOperator(failed, readCounter, numbers))
+                        new KeyedInputOperator(failed, readCounter, takesDeletes, numbers))
                 .uid(name);
     }
 
@@ -61,7 +66,7 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
     public void processElement(StreamRecord<byte[]> element) {
         byte[] record = element.getValue();
         RecordFields.Found found = fields.read(record);
-        String flaw = Keys.flaw(found);
+        String flaw = Keys.flaw(found, takesDeletes);
         if (flaw.isEmpty()) {
             flaw = flaw(found);
         }

@@ -36,7 +36,12 @@ public final class Keys {
      * sage_flink/flow/stateful/keys.py}.
      */
     public static String flaw(RecordFields.Found found) {
-        if (found.isDelete()) {
+        return flaw(found, false);
+    }
+
+    /** The same where a step may take deletes of a key. */
+    public static String flaw(RecordFields.Found found, boolean takesDeletes) {
+        if (found.isDelete() && !takesDeletes) {
             return "is a delete: keyed steps take upserts only";
         }
         if (found.key() == null) {
@@ -50,7 +55,7 @@ public final class Keys {
      *
      * @throws IllegalArgumentException when it is no key; the message says why
      */
-    static byte[] of(byte[] packed, String field) {
+    public static byte[] of(byte[] packed, String field) {
         if (packed == null) {
             throw new IllegalArgumentException("it has no key: no value at '" + field + "'");
         }

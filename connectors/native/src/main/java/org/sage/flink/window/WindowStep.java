@@ -27,7 +27,7 @@ public final class WindowStep {
         WindowConfig settings = WindowConfig.of(config);
         String name = settings.step() + ".input";
         List<String> numbers = settings.aggregates().numbers();
-        return KeyedInputOperator.wire(in, name, failed(settings), "read", numbers);
+        return KeyedInputOperator.wire(in, name, failed(settings), "read", false, numbers);
     }
 
     /** The results of the windows; without an allowed lateness one for each window and key. */

@@ -1,6 +1,8 @@
 package org.sage.flink.wire;
 
-/** Wire records with another time, key or value; the rest of their bytes is copied. */
+import org.msgpack.value.ValueType;
+
+/** Wire records with another time, key, value or field; the rest of their bytes is copied. */
 public final class RecordChange {
 
     /** Room for the header of a value that changes. */
@@ -32,6 +34,57 @@ public final class RecordChange {
         writer.raw(data, found.timestampFrom(), found.timestampTo()).bytes(key);
         writer.raw(data, found.keyTo(), found.kindFrom());
         return writer.string("upsert").string("").string("").toByteArray();
+    }
+
+    /**
+     * The record {@code data} whose value has {@code packed} in the field {@code name}: in the place
+     * of a field of that name, else behind the others.
+     *
+     * @throws IllegalArgumentException when the value is not a map
+     */
+    public static byte[] withField(byte[] data, String name, byte[] packed) {
+        PackedReader reader = new PackedReader(data);
+        reader.arrayHeader();
+        reader.skip();
+        int valueFrom = reader.position();
+        if (reader.type() != ValueType.MAP) {
+            throw new IllegalArgumentException(
+                    "its value must be a map, to take the field '" + name + "'");
+        }
+        int size = reader.mapHeader();
+        int fieldsFrom = reader.position();
+        int[] before = find(reader, size, name);
+        int valueTo = reader.position();
+        PackedWriter writer =
+                new PackedWriter(data.length + packed.length + name.length() + HEADER);
+        writer.raw(data, 0, valueFrom);
+        if (before == null) {
+            writer.mapHeader(size + 1);
+            writer.raw(data, fieldsFrom, valueTo).string(name).raw(packed, 0, packed.length);
+        } else {
+            writer.mapHeader(size);
+            writer.raw(data, fieldsFrom, before[0]).raw(packed, 0, packed.length);
+            writer.raw(data, before[1], valueTo);
+        }
+        return writer.raw(data, valueTo, data.length).toByteArray();
+    }
+
+    /** Moves behind the fields; where the value of one begins and ends, null: there is none. */
+    private static int[] find(PackedReader reader, int size, String name) {
+        int[] found = null;
+        for (int i = 0; i < size; i++) {
+            boolean isText = reader.type() == ValueType.STRING;
+            String key = isText ? reader.string() : null;
+            if (!isText) {
+                reader.skip();
+            }
+            int from = reader.position();
+            reader.skip();
+            if (name.equals(key)) {
+                found = new int[] {from, reader.position()};
+            }
+        }
+        return found;
     }
 
     /** The record {@code data}, in which {@code found} was found, with another key. */

@@ -61,7 +61,7 @@ class IntervalJoinOperatorTest {
 
     private static int lateCount(
             KeyedTwoInputStreamOperatorTestHarness<String, byte[], byte[], byte[]> harness) {
-        var late = harness.getSideOutput(IntervalJoinOperator.LATE);
+        var late = harness.getSideOutput(JoinStep.LATE);
         return late == null ? 0 : late.size();
     }
 
