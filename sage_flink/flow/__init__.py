@@ -37,7 +37,7 @@ from sage_flink.flow.stateful.aggregates import (
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
-from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
+from sage_flink.flow.stateful.windows import Early, Session, Sliding, Tumbling
 from sage_flink.flow.stream import Stream, pipeline, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 
@@ -56,6 +56,7 @@ __all__ = [
     "Count",
     "CountDistinct",
     "Deduplicate",
+    "Early",
     "EventTime",
     "First",
     "FlatMap",

@@ -30,6 +30,7 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.windows import Early
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
 
@@ -133,8 +134,14 @@ def _details(graph: Graph, node: Node) -> str:
 
 def _window(graph: Graph, node: Window) -> str:
     results = ", ".join(f"{name}={_label(spec)}" for name, spec in node.aggregates.items())
+    early = f"; {_early(node.early)}" if node.early else ""
     after = f" after {node.lateness_s:g} s" if node.lateness_s else ""
-    return f"{_label(node.windows)}; {results}; late records{after}: {_late(graph, node)}"
+    return f"{_label(node.windows)}; {results}{early}; late records{after}: {_late(graph, node)}"
+
+
+def _early(early: Early) -> str:
+    every = f"{early.every_s:g} s" if early.every_s else f"{early.every_records} records"
+    return f"early results every {every}"
 
 
 def _join(graph: Graph, node: Join) -> str:

@@ -36,7 +36,7 @@ from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.times import Unit
-from sage_flink.flow.stateful.windows import Windows
+from sage_flink.flow.stateful.windows import Early, Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,7 @@ class Stream:
         *,
         lateness_s: float = 0.0,
         late: Literal["dead_letter", "drop"] = "dead_letter",
+        early: Early | None = None,
     ) -> "Stream":
         """Aggregates of each key and window, by default the count of records.
 
@@ -152,7 +153,7 @@ class Stream:
         ``window(name, Session(gap_s), {"events": Collect()})``.
         """
         given = {"count": Count()} if aggregates is None else aggregates
-        return self._then(Window(name, self.name, windows, given, lateness_s, late))
+        return self._then(Window(name, self.name, windows, given, lateness_s, late, early))
 
     def join(
         self,

@@ -15,7 +15,14 @@ from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
-from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
+from sage_flink.flow.stateful.windows import (
+    Early,
+    Session,
+    Sliding,
+    Tumbling,
+    Windows,
+    milliseconds,
+)
 from sage_flink.platform.record_accounting import counter_name
 
 
@@ -167,6 +174,7 @@ class StatefulCompiler:
             node.name,
             **_windows(node.windows),
             lateness_ms=milliseconds(node.lateness_s),
+            **_early(node.early),
             aggregates=[in_json(name, spec) for name, spec in node.aggregates.items()],
         )
 
@@ -213,3 +221,8 @@ def _windows(windows: Windows) -> dict[str, Any]:
             return {"kind": "sliding", **sizes}
         case Session(gap_s):
             return {"kind": "session", "size_ms": milliseconds(gap_s), "every_ms": 0}
+
+
+def _early(early: Early | None) -> dict[str, int]:
+    every_s, records = (early.every_s, early.every_records) if early else (None, None)
+    return {"early_every_ms": milliseconds(every_s or 0), "early_every_records": records or 0}

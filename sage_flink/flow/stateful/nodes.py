@@ -8,7 +8,7 @@ from sage_flink.common.validation import require
 from sage_flink.flow.stateful.aggregates import Aggregate, Collect, Count
 from sage_flink.flow.stateful.fields import require_path
 from sage_flink.flow.stateful.times import Unit
-from sage_flink.flow.stateful.windows import Session, Windows, require_seconds
+from sage_flink.flow.stateful.windows import Early, Session, Windows, require_seconds
 from sage_flink.flow.step_names import check_name
 
 #: What every result of a window holds besides its aggregates.
@@ -83,6 +83,10 @@ class Window:
     <aggregate>: ...}`` with the id ``step/start_ms/key``. Records that arrive up to ``lateness_s``
     later update it, under the same id. Later ones are ``late``: dead letters, or dropped and
     counted, or the records of a Late step that reads from this one.
+
+    With ``early`` a window emits before its end, too, and every result has a field ``early``: true
+    until the watermark passes the end of the window. A store keeps the last result of an id; a
+    step that acts on results, or adds them up, takes those that are not early.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Window:
     aggregates: Mapping[str, Aggregate] = field(default_factory=lambda: {"count": Count()})
     lateness_s: float = 0.0
     late: Literal["dead_letter", "drop"] = "dead_letter"
+    early: Early | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -104,12 +109,14 @@ class Window:
         require(fixed, step, "lateness_s", why, self.lateness_s)
         ways = ("dead_letter", "drop")
         require(self.late in ways, step, "late", " or ".join(map(repr, ways)), self.late)
+        required = "Early(every_s=...) or Early(every_records=...)"
+        require(isinstance(self.early, Early | None), step, "early", required, self.early)
         self._check_aggregates(step)
 
     def _check_aggregates(self, step: str) -> None:
         some = isinstance(self.aggregates, Mapping) and bool(self.aggregates)
         require(some, step, "aggregates", "a mapping such as {'n': Count()}", self.aggregates)
-        taken = {*WINDOW_FIELDS}
+        taken = {*WINDOW_FIELDS, *(("early",) if self.early else ())}
         for name, spec in self.aggregates.items():
             named = isinstance(name, str) and bool(name) and name not in taken
             other = f"a name other than {', '.join(sorted(taken))}"

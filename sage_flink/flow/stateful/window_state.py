@@ -4,6 +4,7 @@ It keeps the records themselves, so it is for the in-process target.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from sage_flink.common.records import Record
@@ -16,7 +17,7 @@ from sage_flink.flow.stateful.aggregates import (
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.keys import key_flaw
 from sage_flink.flow.stateful.nodes import Window
-from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, milliseconds
+from sage_flink.flow.stateful.windows import Early, Session, Sliding, Tumbling, milliseconds
 
 #: A longer key, or one that is no text, is a hash in the id.
 _KEY_BYTES_IN_ID = 200
@@ -36,6 +37,35 @@ def window_flaw(node: Window, record: Record) -> str:
     return ""
 
 
+@dataclass(slots=True)
+class _OpenWindow:
+    """The records of a window, and what its next early result waits for."""
+
+    records: list[Record] = field(default_factory=list)
+    #: The watermark that brings it, and how many records were taken since the last result.
+    due_ms: int | None = None
+    unseen: int = 0
+
+    def add(self, record: Record, early: Early, watermark_ms: int | None) -> bool:
+        """Add a record before the end of the window; whether that brings an early result."""
+        self.records.append(record)
+        self.unseen += 1
+        if early.every_records is None:
+            due_ms = early.due_ms(record.timestamp_ms, watermark_ms)
+            self.due_ms = due_ms if self.due_ms is None else min(self.due_ms, due_ms)
+            return False
+        return self.unseen >= early.every_records
+
+    def emitted(self) -> None:
+        self.due_ms, self.unseen = None, 0
+
+    def absorb(self, other: "_OpenWindow") -> None:
+        """Take over all of another window's."""
+        self.records += other.records
+        self.unseen += other.unseen
+        self.due_ms = min((d for d in (self.due_ms, other.due_ms) if d is not None), default=None)
+
+
 class WindowState:
     """The open windows of a step, by key."""
 
@@ -43,35 +73,43 @@ class WindowState:
         self._node = node
         self._lateness_ms = milliseconds(node.lateness_s)
         self._watermark_ms: int | None = None
-        self._open: dict[bytes, dict[_Span, list[Record]]] = {}
+        self._open: dict[bytes, dict[_Span, _OpenWindow]] = {}
 
     def add(self, record: Record) -> list[Record] | None:
         """Add a record that the window can take; None where it is late.
 
-        The results are those of windows that had ended and take late records.
+        The results are early ones, and those of windows that had ended and take late records.
         """
         assert record.key is not None
         spans = self._open.setdefault(record.key, {})
         updated = [span for span in self._spans(record, spans) if not self._is_over(span)]
-        for span in updated:
-            spans.setdefault(span, []).append(record)
+        emitting = [span for span in updated if self._add(record, span, spans)]
         if not spans:
             del self._open[record.key]
         if not updated:
             return None
-        ended = [span for span in updated if self._has_ended(span)]
-        return [self._result(record.key, span, spans[span]) for span in ended]
+        return [self._result(record.key, span, spans[span]) for span in emitting]
+
+    def _add(self, record: Record, span: _Span, spans: dict[_Span, _OpenWindow]) -> bool:
+        """Whether the window emits."""
+        window, early = spans.setdefault(span, _OpenWindow()), self._node.early
+        if early is not None and not self._has_ended(span):
+            return window.add(record, early, self._watermark_ms)
+        window.records.append(record)
+        return self._has_ended(span)
 
     def advance(self, watermark_ms: int) -> list[Record]:
-        """The results of the windows that end at this watermark, by their end and key."""
+        """The results at this watermark, last and early ones, by the time of each and its key."""
         before, self._watermark_ms = self._watermark_ms, watermark_ms
-        ended = [
-            (span[1], key, span)
+        emitting = [
+            (due_ms, key, span)
             for key, spans in self._open.items()
-            for span in spans
-            if self._has_ended(span) and (before is None or span[1] - 1 > before)
+            for span, window in spans.items()
+            if (due_ms := self._due_ms(span, window, before)) is not None
         ]
-        results = [self._result(key, span, self._open[key][span]) for _, key, span in sorted(ended)]
+        results = [
+            self._result(key, span, self._open[key][span]) for _, key, span in sorted(emitting)
+        ]
         for key, spans in list(self._open.items()):
             for span in [span for span in spans if self._is_over(span)]:
                 del spans[span]
@@ -79,7 +117,16 @@ class WindowState:
                 del self._open[key]
         return results
 
-    def _spans(self, record: Record, spans: dict[_Span, list[Record]]) -> list[_Span]:
+    def _due_ms(self, span: _Span, window: _OpenWindow, before_ms: int | None) -> int | None:
+        """When the window emits on the way from the watermark ``before_ms``; None where never."""
+        if self._has_ended(span):
+            is_ending = before_ms is None or span[1] - 1 > before_ms
+            return span[1] - 1 if is_ending else None
+        assert self._watermark_ms is not None
+        is_due = window.due_ms is not None and window.due_ms <= self._watermark_ms
+        return window.due_ms if is_due else None
+
+    def _spans(self, record: Record, spans: dict[_Span, _OpenWindow]) -> list[_Span]:
         match windows := self._node.windows:
             case Tumbling() | Sliding():
                 size = milliseconds(windows.size_s)
@@ -87,14 +134,16 @@ class WindowState:
             case Session(gap_s=gap_s):
                 return [self._session(record.timestamp_ms, milliseconds(gap_s), spans)]
 
-    def _session(self, timestamp_ms: int, gap_ms: int, spans: dict[_Span, list[Record]]) -> _Span:
+    def _session(self, timestamp_ms: int, gap_ms: int, spans: dict[_Span, _OpenWindow]) -> _Span:
         """The session that the record is in, made of all sessions that it joins."""
         start, end = timestamp_ms, timestamp_ms + gap_ms
         joined = [span for span in spans if span[0] <= end and start <= span[1]]
         whole = (min([start, *(s for s, _ in joined)]), max([end, *(e for _, e in joined)]))
         if joined and not self._is_over(whole):
-            records = [record for span in joined for record in spans.pop(span)]
-            spans[whole] = records
+            session = _OpenWindow()
+            for span in joined:
+                session.absorb(spans.pop(span))
+            spans[whole] = session
         return whole
 
     def _has_ended(self, span: _Span) -> bool:
@@ -105,12 +154,14 @@ class WindowState:
         latest = self._watermark_ms
         return latest is not None and span[1] - 1 + self._lateness_ms <= latest
 
-    def _result(self, key: bytes, span: _Span, records: Sequence[Record]) -> Record:
-        return window_record(self._node, key, span, records)
+    def _result(self, key: bytes, span: _Span, window: _OpenWindow) -> Record:
+        window.emitted()
+        is_early = not self._has_ended(span)
+        return window_record(self._node, key, span, window.records, is_early=is_early)
 
 
 def window_record(
-    node: Window, key: bytes, span: tuple[int, int], records: Sequence[Record]
+    node: Window, key: bytes, span: tuple[int, int], records: Sequence[Record], *, is_early: bool
 ) -> Record:
     """The record of a window from ``span[0]`` up to, not including, ``span[1]`` milliseconds.
 
@@ -121,6 +172,8 @@ def window_record(
     text = _text(key)
     in_id = text if text is not None and len(key) <= _KEY_BYTES_IN_ID else _hash(key)
     value = {"key": key if text is None else text, "start_ms": start, "end_ms": end}
+    if node.early is not None:
+        value["early"] = is_early
     for name, spec in node.aggregates.items():
         value[name] = aggregate(spec, records)
         if left := count_omitted(spec, records):

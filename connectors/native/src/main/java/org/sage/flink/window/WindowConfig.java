@@ -17,6 +17,8 @@ import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
  * @param kind tumbling, sliding or session
  * @param sizeMs length of a window; the gap of a session
  * @param everyMs from the start of a sliding window to that of the next one
+ * @param earlyEveryMs event time between early results, 0 for none
+ * @param earlyEveryRecords records between early results, 0 for none
  */
 record WindowConfig(
         String step,
@@ -26,6 +28,8 @@ record WindowConfig(
         long sizeMs,
         long everyMs,
         long latenessMs,
+        long earlyEveryMs,
+        long earlyEveryRecords,
         Aggregates aggregates)
         implements Serializable {
 
@@ -40,10 +44,16 @@ record WindowConfig(
                     node.get("size_ms").asLong(),
                     node.get("every_ms").asLong(),
                     node.get("lateness_ms").asLong(),
+                    node.get("early_every_ms").asLong(),
+                    node.get("early_every_records").asLong(),
                     Aggregates.of(node.get("aggregates").toString()));
         } catch (IOException e) {
             throw new IllegalArgumentException("the settings of a window are not JSON: " + json, e);
         }
+    }
+
+    boolean hasEarlyResults() {
+        return earlyEveryMs > 0 || earlyEveryRecords > 0;
     }
 
     WindowAssigner<Object, TimeWindow> assigner() {

@@ -16,7 +16,8 @@ import org.msgpack.core.MessagePack;
 import org.sage.flink.keyed.Keys;
 
 /**
- * The record of a window: {@code {key, start_ms, end_ms, <aggregate>: <result>, ...}}.
+ * The record of a window: {@code {key, start_ms, end_ms, <aggregate>: <result>, ...}}, with {@code
+ * early} before the aggregates where the step has early results.
  *
  * <p>Its id is {@code step/start_ms/key}, the same whenever the window is emitted, so an update takes
  * the place of the result before. Its time is the last millisecond of the window. The Python twin is
@@ -35,10 +36,12 @@ final class WindowResult
 
     private final String step;
     private final Aggregates aggregates;
+    private final boolean hasEarly;
 
-    WindowResult(String step, Aggregates aggregates) {
-        this.step = step;
-        this.aggregates = aggregates;
+    WindowResult(WindowConfig config) {
+        step = config.step();
+        aggregates = config.aggregates();
+        hasEarly = config.hasEarlyResults();
     }
 
     @Override
@@ -52,7 +55,8 @@ final class WindowResult
         String id = step + "/" + window.getStart() + "/" + inId;
         try (MessageBufferPacker packer = MessagePack.newDefaultBufferPacker()) {
             packer.packArrayHeader(RECORD_FIELDS).packString(id);
-            packValue(packer, text, key, window, input.iterator().next());
+            boolean isEarly = context.currentWatermark() < window.maxTimestamp();
+            packValue(packer, text, key, window, isEarly, input.iterator().next());
             packer.packLong(window.maxTimestamp());
             packer.packBinaryHeader(key.length).writePayload(key);
             packer.packMapHeader(0).packString(id).packString("upsert");
@@ -66,10 +70,11 @@ final class WindowResult
             String text,
             byte[] key,
             TimeWindow window,
+            boolean isEarly,
             Accumulator[] accumulators)
             throws IOException {
         List<Aggregates.Aggregate> all = aggregates.all();
-        int size = WINDOW_FIELDS + all.size();
+        int size = WINDOW_FIELDS + (hasEarly ? 1 : 0) + all.size();
         for (Accumulator accumulator : accumulators) {
             size += accumulator.omitted() > 0 ? 1 : 0;
         }
@@ -81,6 +86,9 @@ final class WindowResult
         }
         packer.packString("start_ms").packLong(window.getStart());
         packer.packString("end_ms").packLong(window.getEnd());
+        if (hasEarly) {
+            packer.packString("early").packBoolean(isEarly);
+        }
         for (int i = 0; i < accumulators.length; i++) {
             packer.packString(all.get(i).name());
             accumulators[i].packResult(packer);

@@ -30,18 +30,19 @@ public final class WindowStep {
         return KeyedInputOperator.wire(in, name, failed(settings), "read", numbers);
     }
 
-    /** The results of the windows; without an allowed lateness one for each window and key. */
+    /** The results of the windows: one for each window and key, early ones and updates. */
     public static SingleOutputStreamOperator<byte[]> wire(DataStream<byte[]> in, String config) {
         WindowConfig settings = WindowConfig.of(config);
         AccumulatorsType accumulators = new AccumulatorsType(settings.aggregates());
         String watermark = settings.step() + ".watermark";
         return RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), watermark)
                 .window(settings.assigner())
+                .trigger(new WindowTrigger(settings.earlyEveryMs(), settings.earlyEveryRecords()))
                 .allowedLateness(Duration.ofMillis(settings.latenessMs()))
                 .sideOutputLateData(LATE)
                 .aggregate(
                         new WindowAggregate(settings.aggregates()),
-                        new WindowResult(settings.step(), settings.aggregates()),
+                        new WindowResult(settings),
                         accumulators,
                         accumulators,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
