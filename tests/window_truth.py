@@ -95,17 +95,38 @@ def sliding(
 def running(records: Sequence[Record], size_ms: int) -> pd.DataFrame:
     """What each tumbling window holds after each of its records, ``n`` of them, without late ones.
 
-    Without the aggregates that DuckDB does not know for a part of a window.
+    Without the aggregates that DuckDB does not know for a part of a window. In a window that holds
+    all, as ``size_ms`` 0 makes one, none is late.
     """
+    if size_ms == 0:
+        return _running(records, "0", "false")
     over = f"coalesce(ms - ms % {size_ms} + {size_ms} - 1 <= watermark, false)"
+    return _running(records, f"ms - ms % {size_ms}", over)
+
+
+def _running(records: Sequence[Record], start_ms: str, over: str) -> pd.DataFrame:
     with duckdb.connect() as session:
         session.register("stream", table(records))
         return session.execute(f"""
-            SELECT k AS key, ms - ms % {size_ms} AS start_ms, count(*) OVER one AS n,
+            SELECT k AS key, {start_ms} AS start_ms, count(*) OVER one AS n,
                 count(v) OVER one AS with_v, sum(v) OVER one AS total, min(v) OVER one AS low,
                 max(v) OVER one AS high, count(DISTINCT w) OVER one AS words
             FROM stream WHERE NOT {over}
-            WINDOW one AS (PARTITION BY k, ms - ms % {size_ms} ORDER BY place)
+            WINDOW one AS (PARTITION BY k, {start_ms} ORDER BY place)
+        """).df()
+
+
+def counted(records: Sequence[Record], size: int) -> pd.DataFrame:
+    """Windows of ``size`` records of each key, and the last one, in the order of arrival."""
+    with duckdb.connect() as session:
+        session.register("stream", table(records))
+        return session.execute(f"""
+            WITH numbered AS (
+                SELECT *, (row_number() OVER (PARTITION BY k ORDER BY place) - 1) // {size} AS i
+                FROM stream
+            )
+            SELECT k AS key, i AS index, min(ms) AS start_ms, max(ms) + 1 AS end_ms, {AGGREGATES}
+            FROM numbered GROUP BY k, i
         """).df()
 
 

@@ -37,7 +37,14 @@ from sage_flink.flow.stateful.aggregates import (
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
-from sage_flink.flow.stateful.windows import Early, Session, Sliding, Tumbling
+from sage_flink.flow.stateful.windows import (
+    CountTumbling,
+    Early,
+    Global,
+    Session,
+    Sliding,
+    Tumbling,
+)
 from sage_flink.flow.stream import Stream, pipeline, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 
@@ -55,6 +62,7 @@ __all__ = [
     "Collect",
     "Count",
     "CountDistinct",
+    "CountTumbling",
     "Deduplicate",
     "Early",
     "EventTime",
@@ -62,6 +70,7 @@ __all__ = [
     "FlatMap",
     "FlinkOptions",
     "Fold",
+    "Global",
     "Graph",
     "Join",
     "KeyBy",

@@ -78,7 +78,7 @@ def _shape(graph: Graph) -> Iterator[str]:
                 yield f"step {node.name!r}: reads from {name!r}, which is not an earlier step"
         seen.add(node.name)
         yield from _ends(graph, node)
-        if isinstance(node, Window | Join | RateLimit) and not _has_event_time(graph, node):
+        if _needs_event_time(node) and not _has_event_time(graph, node):
             yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
 
 
@@ -111,8 +111,14 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
         case Late():
-            if not isinstance(graph.by_name.get(node.input), Window | Join):
-                yield f"step {node.name!r}: only a window step or a join has late records"
+            match graph.by_name.get(node.input):
+                case Window(windows=kind, is_timed=False):
+                    kind_name = type(kind).__name__
+                    yield f"step {node.name!r}: no record is late for {kind_name}(...) windows"
+                case Window() | Join():
+                    pass
+                case _:
+                    yield f"step {node.name!r}: only a window step or a join has late records"
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case Window() | Join():
@@ -174,6 +180,12 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
             yield from _travels(node.name, "sink", node.sink)
         case _:
             return
+
+
+def _needs_event_time(node: Node) -> bool:
+    return isinstance(node, Join | RateLimit) or (
+        isinstance(node, Window) and node.needs_event_time
+    )
 
 
 def _has_event_time(graph: Graph, node: Node) -> bool:

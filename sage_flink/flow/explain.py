@@ -136,7 +136,8 @@ def _window(graph: Graph, node: Window) -> str:
     results = ", ".join(f"{name}={_label(spec)}" for name, spec in node.aggregates.items())
     early = f"; {_early(node.early)}" if node.early else ""
     after = f" after {node.lateness_s:g} s" if node.lateness_s else ""
-    return f"{_label(node.windows)}; {results}{early}; late records{after}: {_late(graph, node)}"
+    late = f"; late records{after}: {_late(graph, node)}" if node.is_timed else ""
+    return f"{_label(node.windows)}; {results}{early}{late}"
 
 
 def _early(early: Early) -> str:

@@ -10,7 +10,9 @@ from sage_flink.common import PipelineError, Record
 from sage_flink.flow import (
     Collect,
     Count,
+    CountTumbling,
     Early,
+    Global,
     Session,
     Stream,
     Sum,
@@ -26,6 +28,9 @@ from sage_flink.flow.lists import ListSink, ListSource
 #: A multiple of ten seconds.
 START_MS = 1_700_000_000_000
 WORDS = {"list_source": list_ends.ListSource, "list_sink": list_ends.ListSink}
+
+
+EVERY_SECOND = Early(every_s=1)
 
 
 def events(*times_ms: int, key: str = "a") -> list[Record]:
@@ -94,6 +99,41 @@ def test_results_have_no_field_early_in_a_step_without_such_results() -> None:
     assert [*result.value] == ["key", "start_ms", "end_ms", "count"]
 
 
+def test_a_count_window_ends_with_its_last_record_and_needs_no_event_time() -> None:
+    records = [*events(10, 30, 20, 5, 6), *events(40, key="b")]
+    read = sage.flow.read("in", ListSource(records)).key_by("by-k", "k")
+
+    found = results(read.window("w", CountTumbling(2), {"numbers": Collect("n")}))
+
+    assert [record.id for record in found] == ["w/0/a", "w/1/a", "w/2/a", "w/0/b"]
+    assert found[0].value == {
+        "key": "a",
+        "index": 0,
+        "start_ms": START_MS + 10,
+        "end_ms": START_MS + 31,
+        "numbers": [0, 1],
+    }
+    assert [record.value["numbers"] for record in found[1:]] == [[3, 2], [4], [0]]
+    assert found[1].timestamp_ms == START_MS + 20
+
+
+def test_a_global_window_is_a_running_aggregate_under_one_id() -> None:
+    read = sage.flow.read("in", ListSource(events(*range(5)))).key_by("by-k", "k")
+
+    found = results(read.window("w", Global(), early=Early(every_records=2)))
+
+    assert early_and_count(found) == [(True, 2), (True, 4), (False, 5)]
+    assert {record.id for record in found} == {"w/a"}
+
+
+def test_a_global_window_emits_early_by_time_behind_the_watermark_too() -> None:
+    late = keyed(*events(0, 5_000, 10, 5_500, 6_000))
+
+    found = results(late.window("w", Global(), early=Early(every_s=1)))
+
+    assert early_and_count(found) == [(True, 2), (True, 5), (False, 5)]
+
+
 def test_a_python_function_gets_the_records_of_a_window() -> None:
     def steps_up(window: Record) -> bool:
         numbers = [value["n"] for value in window.value["records"]]
@@ -112,8 +152,17 @@ def test_a_python_function_gets_the_records_of_a_window() -> None:
         (lambda: Early(every_s=0), "0.001 or more"),
         (lambda: Early(every_records=0), "at least 1"),
         (lambda: keyed().window("w", Tumbling(1), early=5), "Early"),
+        (lambda: CountTumbling(0), "at least 1"),
+        (lambda: keyed().window("w", CountTumbling(2), lateness_s=1), "0: no record is late"),
+        (lambda: keyed().window("w", CountTumbling(2), {"index": Count()}), "a name other than"),
+        (lambda: keyed().window("w", CountTumbling(2)).late("l"), "no record is late for CountT"),
+        (lambda: keyed().window("w", Global()), "does not end before its input"),
         (
-            lambda: keyed().window("w", Tumbling(1), {"early": Count()}, early=Early(every_s=1)),
+            lambda: sage.flow.read("in", ListSource(())).window("w", Global(), early=EVERY_SECOND),
+            "needs event time",
+        ),
+        (
+            lambda: keyed().window("w", Tumbling(1), {"early": Count()}, early=EVERY_SECOND),
             "a name other than",
         ),
     ],
@@ -124,14 +173,18 @@ def test_windows_that_cannot_be_are_refused_where_they_are_written(build: Any, f
 
 
 @pytest.mark.parametrize(
-    ("early", "in_yaml", "in_words"),
+    ("kind", "early", "in_yaml", "in_words"),
     [
-        (Early(every_s=2.5), "early:\n    every_s: 2.5", "early results every 2.5 s"),
-        (Early(every_records=9), "early:\n    every_records: 9", "early results every 9 records"),
+        (Tumbling(60.0), Early(every_s=2.5), "every_s: 2.5", "early results every 2.5 s; late"),
+        (Tumbling(60.0), Early(every_records=9), "every_records: 9", "every 9 records; late"),
+        (CountTumbling(100), None, "count_tumbling:", "CountTumbling(records=100); total"),
+        (Global(), Early(every_records=9), "global: {}", "early results every 9 records"),
     ],
 )
-def test_yaml_and_explain_say_when_a_window_emits(early: Any, in_yaml: str, in_words: str) -> None:
-    stream = keyed().window("w", Tumbling(60), {"total": Sum("n")}, early=early)
+def test_yaml_and_explain_say_when_a_window_emits(
+    kind: Any, early: Any, in_yaml: str, in_words: str
+) -> None:
+    stream = keyed().window("w", kind, {"total": Sum("n")}, early=early)
     graph = stream.write("out", ListSink())
 
     text = to_yaml(graph, WORDS)

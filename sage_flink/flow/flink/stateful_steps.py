@@ -16,7 +16,9 @@ from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.windows import (
+    CountTumbling,
     Early,
+    Global,
     Session,
     Sliding,
     Tumbling,
@@ -121,8 +123,10 @@ class StatefulCompiler:
         read = self._count(taken, f"{node.name}.input", counter_name(node.name, "read"))
         windows = native.wire(read._j_data_stream, config)
         out = self._count(DataStream(windows), node.name, counter_name(node.name, "emitted"))
-        late = self._late(node, DataStream(native.late(windows)))
         failed = [_failed_stream(checked)]
+        if not node.is_timed:
+            return Compiled(out, tuple(failed))
+        late = self._late(node, DataStream(native.late(windows)))
         if self._is_late_failed(node):
             letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE))
             failed.append(letters.name(operator_name(f"{node.name}.late")))
@@ -175,7 +179,10 @@ class StatefulCompiler:
             **_windows(node.windows),
             lateness_ms=milliseconds(node.lateness_s),
             **_early(node.early),
-            aggregates=[in_json(name, spec) for name, spec in node.aggregates.items()],
+            aggregates=[
+                *(() if node.is_timed else ({"name": "", "kind": "span"},)),
+                *(in_json(name, spec) for name, spec in node.aggregates.items()),
+            ],
         )
 
     def _config(self, step: str, **settings: Any) -> str:
@@ -213,14 +220,19 @@ def _failed_stream(j_stream: Any) -> DataStream:
 
 
 def _windows(windows: Windows) -> dict[str, Any]:
+    none = {"size_ms": 0, "every_ms": 0, "records_max": 0}
     match windows:
         case Tumbling(size_s):
-            return {"kind": "tumbling", "size_ms": milliseconds(size_s), "every_ms": 0}
+            return {**none, "kind": "tumbling", "size_ms": milliseconds(size_s)}
         case Sliding(size_s, every_s):
             sizes = {"size_ms": milliseconds(size_s), "every_ms": milliseconds(every_s)}
-            return {"kind": "sliding", **sizes}
+            return {**none, "kind": "sliding", **sizes}
         case Session(gap_s):
-            return {"kind": "session", "size_ms": milliseconds(gap_s), "every_ms": 0}
+            return {**none, "kind": "session", "size_ms": milliseconds(gap_s)}
+        case CountTumbling(records):
+            return {**none, "kind": "count", "records_max": records}
+        case Global():
+            return {**none, "kind": "global"}
 
 
 def _early(early: Early | None) -> dict[str, int]:

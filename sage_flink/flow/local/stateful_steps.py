@@ -11,6 +11,7 @@ from sage_flink.common.errors import Rejected
 from sage_flink.common.records import FailedRecord, Record, encode_valid
 from sage_flink.flow.folds import Folder
 from sage_flink.flow.graph import Graph, StatefulNode
+from sage_flink.flow.stateful.count_window_state import CountWindowState
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
@@ -52,7 +53,11 @@ class StatefulSteps:
 
     def __init__(self, graph: Graph) -> None:
         self.joins = {n.name: JoinState(n) for n in graph.nodes if isinstance(n, Join)}
-        self.windows = {n.name: WindowState(n) for n in graph.nodes if isinstance(n, Window)}
+        self.windows = {
+            n.name: WindowState(n) if n.is_timed else CountWindowState(n)
+            for n in graph.nodes
+            if isinstance(n, Window)
+        }
         self.watermarks = {
             n.name: Watermarks(milliseconds(n.out_of_order_s))
             for n in graph.nodes

@@ -79,6 +79,31 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class CountTumbling:
+    """Windows of ``records`` records of a key each, one after the other, as they arrive.
+
+    They need no event time, and no record is late. Each is emitted with its last record; at the end
+    of a bounded input, that of each key with what it holds. The records of a key arrive in the
+    order of their partition; with several, the interleaving decides which window a record is in.
+    How many windows a key had is kept for as long as the job lives: 8 bytes and the key.
+    """
+
+    records: int
+
+    def __post_init__(self) -> None:
+        require_whole_number("count window", "records", self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """One window for each key, which ends with the input: its early results are running aggregates.
+
+    It needs event time for ``Early(every_s=...)`` only. No record is late, and the state of a key
+    is kept for as long as the job lives.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Early:
     """Results of a window before its end: what it holds so far, under the id of its last result.
 
@@ -112,4 +137,4 @@ class Early:
         return least - least % every + every - 1
 
 
-Windows = Tumbling | Sliding | Session
+Windows = Tumbling | Sliding | Session | CountTumbling | Global

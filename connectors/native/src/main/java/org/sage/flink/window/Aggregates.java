@@ -11,7 +11,7 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
 /**
  * The aggregates of a window step, by name, as {@code sage_flink/flow/stateful/aggregates.py} writes
  * them: a JSON array of objects with {@code name}, {@code kind}, {@code field} and the parameters of
- * the kind.
+ * the kind. In windows that do not end with time, {@code span} comes first, without a name.
  */
 final class Aggregates implements Serializable {
 
@@ -37,6 +37,7 @@ final class Aggregates implements Serializable {
                 case "first", "last" -> new EdgeAccumulator(kind.equals("first"));
                 case "quantile" -> new QuantileAccumulator(q);
                 case "count_distinct", "top" -> new OccurrenceAccumulator(top);
+                case "span" -> new SpanAccumulator();
                 case "collect" -> new CollectAccumulator(itemsMax);
                 default -> throw new IllegalArgumentException("there is no aggregate " + kind);
             };

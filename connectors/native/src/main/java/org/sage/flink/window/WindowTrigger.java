@@ -6,21 +6,24 @@ import org.apache.flink.api.common.state.ReducingStateDescriptor;
 import org.apache.flink.api.common.typeutils.base.LongSerializer;
 import org.apache.flink.streaming.api.windowing.triggers.Trigger;
 import org.apache.flink.streaming.api.windowing.triggers.TriggerResult;
-import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
+import org.apache.flink.streaming.api.windowing.windows.Window;
 
 /**
  * Emits a window when the watermark passes its end, with each late record after that, and early: when
- * the watermark passes a multiple of a time, or with every so many-th record. The Python twin is
- * {@code sage_flink/flow/stateful/window_state.py}.
+ * the watermark passes a multiple of a time, or with every so many-th record. A count window ends with
+ * its last record. The end of a window that time does not end is that of the input, whose watermark
+ * is the largest number. The Python twins are {@code window_state.py} and {@code
+ * count_window_state.py} in {@code sage_flink/flow/stateful}.
  *
  * <p>Flink's own triggers of this kind emit a window once for each multiple that a watermark passes,
  * also where no record was added, and once more right before its end.
  *
- * <p>The state is when the next early result is due, or how many records are in no result. A timer
+ * <p>The state is how many records a count window holds, and when the next early result is due, or how
+ * many records are in no result. A timer
  * without such a state, which a merge or an earlier record has left, does nothing. No timer is
  * deleted before the window is: that of the end may have the same time.
  */
-final class WindowTrigger extends Trigger<Object, TimeWindow> {
+final class WindowTrigger<W extends Window> extends Trigger<Object, W> {
 
     private static final long serialVersionUID = 1L;
 
@@ -28,25 +31,32 @@ final class WindowTrigger extends Trigger<Object, TimeWindow> {
             new ReducingStateDescriptor<>("early-due", new Least(), LongSerializer.INSTANCE);
     private static final ReducingStateDescriptor<Long> UNSEEN =
             new ReducingStateDescriptor<>("early-unseen", new Sum(), LongSerializer.INSTANCE);
+    private static final ReducingStateDescriptor<Long> RECORDS =
+            new ReducingStateDescriptor<>("records", new Sum(), LongSerializer.INSTANCE);
 
+    private final long recordsMax;
     private final long everyMs;
     private final long everyRecords;
 
-    /** A trigger without early results where both are 0. */
-    WindowTrigger(long everyMs, long everyRecords) {
-        this.everyMs = everyMs;
-        this.everyRecords = everyRecords;
+    WindowTrigger(WindowConfig config) {
+        recordsMax = config.recordsMax();
+        everyMs = config.earlyEveryMs();
+        everyRecords = config.earlyEveryRecords();
     }
 
     @Override
     public TriggerResult onElement(
-            Object record, long timestampMs, TimeWindow window, TriggerContext context)
+            Object record, long timestampMs, W window, TriggerContext context)
             throws Exception {
         long watermark = context.getCurrentWatermark();
         if (window.maxTimestamp() <= watermark) {
             return TriggerResult.FIRE;
         }
         context.registerEventTimeTimer(window.maxTimestamp());
+        if (recordsMax > 0 && isNth(RECORDS, recordsMax, context)) {
+            clearEarly(context);
+            return TriggerResult.FIRE_AND_PURGE;
+        }
         if (everyMs > 0) {
             long least = Math.max(timestampMs, watermark + 1);
             long due = least - Math.floorMod(least, everyMs) + everyMs - 1;
@@ -57,21 +67,34 @@ final class WindowTrigger extends Trigger<Object, TimeWindow> {
                 context.registerEventTimeTimer(due);
             }
         }
-        return everyRecords > 0 ? count(context) : TriggerResult.CONTINUE;
+        boolean emits = everyRecords > 0 && isNth(UNSEEN, everyRecords, context);
+        return emits ? TriggerResult.FIRE : TriggerResult.CONTINUE;
     }
 
-    private TriggerResult count(TriggerContext context) throws Exception {
-        ReducingState<Long> unseen = context.getPartitionedState(UNSEEN);
-        unseen.add(1L);
-        if (unseen.get() < everyRecords) {
-            return TriggerResult.CONTINUE;
+    /** Whether this is the {@code max}-th record that {@code counter} has counted. */
+    private static boolean isNth(
+            ReducingStateDescriptor<Long> counter, long max, TriggerContext context)
+            throws Exception {
+        ReducingState<Long> count = context.getPartitionedState(counter);
+        count.add(1L);
+        if (count.get() < max) {
+            return false;
         }
-        unseen.clear();
-        return TriggerResult.FIRE;
+        count.clear();
+        return true;
+    }
+
+    private void clearEarly(TriggerContext context) {
+        if (everyMs > 0) {
+            context.getPartitionedState(DUE).clear();
+        }
+        if (everyRecords > 0) {
+            context.getPartitionedState(UNSEEN).clear();
+        }
     }
 
     @Override
-    public TriggerResult onEventTime(long timeMs, TimeWindow window, TriggerContext context)
+    public TriggerResult onEventTime(long timeMs, W window, TriggerContext context)
             throws Exception {
         if (timeMs == window.maxTimestamp()) {
             return TriggerResult.FIRE;
@@ -90,7 +113,7 @@ final class WindowTrigger extends Trigger<Object, TimeWindow> {
     }
 
     @Override
-    public TriggerResult onProcessingTime(long time, TimeWindow window, TriggerContext context) {
+    public TriggerResult onProcessingTime(long time, W window, TriggerContext context) {
         return TriggerResult.CONTINUE;
     }
 
@@ -100,7 +123,7 @@ final class WindowTrigger extends Trigger<Object, TimeWindow> {
     }
 
     @Override
-    public void onMerge(TimeWindow window, OnMergeContext context) throws Exception {
+    public void onMerge(W window, OnMergeContext context) throws Exception {
         if (window.maxTimestamp() > context.getCurrentWatermark()) {
             context.registerEventTimeTimer(window.maxTimestamp());
         }
@@ -117,23 +140,20 @@ final class WindowTrigger extends Trigger<Object, TimeWindow> {
     }
 
     @Override
-    public void clear(TimeWindow window, TriggerContext context) throws Exception {
+    public void clear(W window, TriggerContext context) throws Exception {
         context.deleteEventTimeTimer(window.maxTimestamp());
         if (everyMs > 0) {
-            ReducingState<Long> due = context.getPartitionedState(DUE);
-            if (due.get() != null) {
-                context.deleteEventTimeTimer(due.get());
-                due.clear();
+            Long due = context.getPartitionedState(DUE).get();
+            if (due != null) {
+                context.deleteEventTimeTimer(due);
             }
         }
-        if (everyRecords > 0) {
-            context.getPartitionedState(UNSEEN).clear();
-        }
+        clearEarly(context);
     }
 
     @Override
     public String toString() {
-        return "WindowTrigger(" + everyMs + " ms, " + everyRecords + " records)";
+        return "WindowTrigger(" + recordsMax + ", " + everyMs + " ms, " + everyRecords + ")";
     }
 
     private static final class Sum implements ReduceFunction<Long> {
