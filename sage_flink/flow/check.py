@@ -30,6 +30,7 @@ from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.sketches import sketches_flaw
 
 Target = Literal["flink", "local"]
 #: Annotations that contradict a flat_map, where such a value is rejected, and those that contradict
@@ -154,6 +155,8 @@ def _fits_local(graph: Graph, node: Node) -> Iterator[str]:
                 f"step {name!r}: {type(sink).__name__} is written by Flink only; "
                 "give the local run another sink for this step"
             )
+        case Window(name=name) if node.is_approximate and (flaw := sketches_flaw()):
+            yield f"step {name!r}: {flaw}"
         case _:
             return
 

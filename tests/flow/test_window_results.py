@@ -1,6 +1,7 @@
 """When windows emit what: early results, what an author writes for them, what is refused."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -10,12 +11,15 @@ from sage_flink.common import PipelineError, Record
 from sage_flink.flow import (
     Collect,
     Count,
+    CountDistinct,
     CountTumbling,
     Early,
     Global,
+    Quantile,
     Session,
     Stream,
     Sum,
+    Top,
     Tumbling,
     check,
     explain,
@@ -24,6 +28,7 @@ from sage_flink.flow import (
 )
 from sage_flink.flow import lists as list_ends
 from sage_flink.flow.lists import ListSink, ListSource
+from sage_flink.flow.stateful.aggregates import in_json
 
 #: A multiple of ten seconds.
 START_MS = 1_700_000_000_000
@@ -134,6 +139,43 @@ def test_a_global_window_emits_early_by_time_behind_the_watermark_too() -> None:
     assert early_and_count(found) == [(True, 2), (True, 5), (False, 5)]
 
 
+def test_approximate_aggregates_of_few_values_are_the_exact_ones() -> None:
+    read = sage.flow.read("in", ListSource(events(*range(700)))).key_by("by-k", "k")
+    exact, approximate = (
+        {
+            "middle": Quantile("n", 0.5, approximate=is_approximate),
+            "different": CountDistinct("k", approximate=is_approximate),
+            "often": Top("n", 3, approximate=is_approximate),
+        }
+        for is_approximate in (False, True)
+    )
+
+    (one,) = results(read.window("w", CountTumbling(700), exact))
+    (other,) = results(read.window("w", CountTumbling(700), approximate))
+
+    assert one == other
+    assert one.value["middle"] == 349.5
+
+
+def test_a_run_without_the_library_of_sketches_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasketches", None)
+    windows = keyed().window("w", Tumbling(1), {"p": Quantile("n", approximate=True)})
+
+    with pytest.raises(PipelineError, match=r"'w': approximate .*sage-flink\[sketches\]"):
+        check(windows.write("out", ListSink()), "local")
+
+
+def test_exact_aggregates_are_written_as_before_so_that_savepoints_fit() -> None:
+    assert in_json("p", Quantile("v")) == {"name": "p", "kind": "quantile", "field": "v", "q": 0.5}
+    assert in_json("u", CountDistinct("v", approximate=True)) == {
+        "name": "u",
+        "kind": "approximate_count_distinct",
+        "field": "v",
+    }
+
+
 def test_a_python_function_gets_the_records_of_a_window() -> None:
     def steps_up(window: Record) -> bool:
         numbers = [value["n"] for value in window.value["records"]]
@@ -153,6 +195,8 @@ def test_a_python_function_gets_the_records_of_a_window() -> None:
         (lambda: Early(every_records=0), "at least 1"),
         (lambda: keyed().window("w", Tumbling(1), early=5), "Early"),
         (lambda: CountTumbling(0), "at least 1"),
+        (lambda: Quantile("v", approximate="yes"), "true or false"),
+        (lambda: Top("v", 1_000, approximate=True), "at most 768 where approximate"),
         (lambda: keyed().window("w", CountTumbling(2), lateness_s=1), "0: no record is late"),
         (lambda: keyed().window("w", CountTumbling(2), {"index": Count()}), "a name other than"),
         (lambda: keyed().window("w", CountTumbling(2)).late("l"), "no record is late for CountT"),
@@ -177,14 +221,15 @@ def test_windows_that_cannot_be_are_refused_where_they_are_written(build: Any, f
     [
         (Tumbling(60.0), Early(every_s=2.5), "every_s: 2.5", "early results every 2.5 s; late"),
         (Tumbling(60.0), Early(every_records=9), "every_records: 9", "every 9 records; late"),
-        (CountTumbling(100), None, "count_tumbling:", "CountTumbling(records=100); total"),
+        (CountTumbling(100), None, "approximate: true", "CountTumbling(records=100); total"),
         (Global(), Early(every_records=9), "global: {}", "early results every 9 records"),
     ],
 )
 def test_yaml_and_explain_say_when_a_window_emits(
     kind: Any, early: Any, in_yaml: str, in_words: str
 ) -> None:
-    stream = keyed().window("w", kind, {"total": Sum("n")}, early=early)
+    aggregates = {"total": Sum("n"), "users": CountDistinct("n", approximate=True)}
+    stream = keyed().window("w", kind, aggregates, early=early)
     graph = stream.write("out", ListSink())
 
     text = to_yaml(graph, WORDS)

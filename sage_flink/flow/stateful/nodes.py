@@ -150,6 +150,11 @@ class Window:
         return not isinstance(self.windows, UNTIMED)
 
     @property
+    def is_approximate(self) -> bool:
+        """Whether an aggregate is a sketch."""
+        return any(getattr(spec, "approximate", False) for spec in self.aggregates.values())
+
+    @property
     def needs_event_time(self) -> bool:
         """Whether results depend on watermarks before the end of the input."""
         return self.is_timed or (self.early is not None and self.early.every_s is not None)
