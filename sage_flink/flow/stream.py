@@ -149,8 +149,16 @@ class Stream:
     ) -> "Stream":
         """Aggregates of each key and window, by default the count of records.
 
-        See :class:`~sage_flink.flow.Window`. The sessions of each key with their records are
-        ``window(name, Session(gap_s), {"events": Collect()})``.
+        See :class:`~sage_flink.flow.Window`. A Python function gets a window's values with Collect
+        and a map behind it, of at most ``items_max`` records, each as the value it had:
+
+        >>> from sage_flink.flow.lists import ListSource
+        >>> from sage_flink.flow.stateful.aggregates import Collect
+        >>> from sage_flink.flow.stateful.windows import Session
+        >>> timed = read("in", ListSource(())).event_time("time", out_of_order_s=5)
+        >>> by_user = timed.key_by("by-user", "user")
+        >>> visits = by_user.window("visits", Session(600), {"events": Collect()})
+        >>> paths = visits.map("paths", lambda visit: [e["page"] for e in visit.value["events"]])
         """
         given = {"count": Count()} if aggregates is None else aggregates
         return self._then(Window(name, self.name, windows, given, lateness_s, late, early))
