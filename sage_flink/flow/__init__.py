@@ -36,7 +36,14 @@ from sage_flink.flow.stateful.aggregates import (
 )
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
 from sage_flink.flow.stateful.windows import (
     CountTumbling,
     Early,
@@ -83,6 +90,7 @@ __all__ = [
     "OpenContext",
     "Outcome",
     "Pool",
+    "ProcessingTime",
     "Quantile",
     "RateLimit",
     "Read",

@@ -29,7 +29,15 @@ from sage_flink.flow.lifecycle import open_flaws
 from sage_flink.flow.ports import FlinkSink, SharedSink, Sink, Source
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    TimeNode,
+    Window,
+)
 from sage_flink.flow.stateful.sketches import sketches_flaw
 
 Target = Literal["flink", "local"]
@@ -80,7 +88,8 @@ def _shape(graph: Graph) -> Iterator[str]:
         seen.add(node.name)
         yield from _ends(graph, node)
         if _needs_event_time(node) and not _has_event_time(graph, node):
-            yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
+            verbs = ".event_time(...) or .processing_time(...)"
+            yield f"step {node.name!r}: needs event time; put {verbs} before it"
 
 
 def _dead_letters_apart(graph: Graph) -> Iterator[str]:
@@ -131,6 +140,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             | Call()
             | Union()
             | EventTime()
+            | ProcessingTime()
             | KeyBy()
             | Deduplicate()
             | ChangesOnly()
@@ -195,7 +205,7 @@ def _has_event_time(graph: Graph, node: Node) -> bool:
     """Whether every path to the step goes through one that makes event time."""
     timed: set[str] = set()
     for one in graph.nodes:  # inputs are before their users, or there is a finding already
-        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(one.inputs)):
+        if isinstance(one, TimeNode) or (one.inputs and timed.issuperset(one.inputs)):
             timed.add(one.name)
     return timed.issuperset(node.inputs)
 

@@ -29,7 +29,14 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
 from sage_flink.flow.stateful.windows import Early
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
@@ -111,6 +118,8 @@ def _details(graph: Graph, node: Node) -> str:
         case EventTime():
             time = f"{node.field} in {node.unit}" if node.field else "the record's time"
             return f"{time}; {node.out_of_order_s:g} s out of order, idle after {node.idle_s:g} s"
+        case ProcessingTime():
+            return "the clock"
         case KeyBy():
             return node.field
         case Window():

@@ -28,7 +28,7 @@ from sage_flink.flow.ports import (
 )
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import Deduplicate, KeyBy, Late, TimeNode, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
 from sage_flink.flow.step_names import check_name
 
@@ -182,7 +182,7 @@ class Write:
 
 #: Steps of event time, keys and state.
 StatefulNode = (
-    EventTime | KeyBy | Window | Late | Join | Deduplicate | ChangesOnly | RateLimit | Fold
+    TimeNode | KeyBy | Window | Late | Join | Deduplicate | ChangesOnly | RateLimit | Fold
 )
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 

@@ -34,7 +34,14 @@ from sage_flink.flow.stateful.aggregates import Aggregate, Count
 from sage_flink.flow.stateful.joins import How, Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
 from sage_flink.flow.stateful.times import Unit
 from sage_flink.flow.stateful.windows import Early, Windows
 
@@ -130,6 +137,10 @@ class Stream:
     ) -> "Stream":
         """Event time and watermarks; see :class:`~sage_flink.flow.EventTime`."""
         return self._then(EventTime(name, self.name, out_of_order_s, field, unit, idle_s, ahead_s))
+
+    def processing_time(self, name: str) -> "Stream":
+        """The clock as event time; see :class:`~sage_flink.flow.ProcessingTime`."""
+        return self._then(ProcessingTime(name, self.name))
 
     def key_by(self, name: str, key: str | Callable[[Record], Any]) -> "Stream":
         """Each record with another key: the field of that path, or what the function returns."""

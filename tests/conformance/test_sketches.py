@@ -84,7 +84,7 @@ def test_sketches_in_process_are_within_their_bounds() -> None:
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(150)
 def test_sketches_on_flink_are_within_their_bounds(tmp_path: Path, minicluster: None) -> None:
     records = made(COUNT)
     sink = FileSink(str(tmp_path / "out"))
@@ -92,7 +92,7 @@ def test_sketches_on_flink_are_within_their_bounds(tmp_path: Path, minicluster: 
 
     graph = pipeline(records, sink).dead_letters_to(FileSink(str(tmp_path / "failed")))
     sage.flow.submit(graph, name="sketches", options=options)
-    wait_until(lambda: sink.count() > 0, 60, "the window")
+    wait_until(lambda: sink.count() > 0, 100, "the window")
 
     (result,) = sink.read_records()
     check_bounds(records, result)

@@ -136,7 +136,7 @@ def test_count_and_global_windows_are_those_of_duckdb(tmp_path) -> None:
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(150)
 def test_results_on_flink_are_those_in_process(tmp_path, minicluster) -> None:
     records = shuffled(1_000, late=0.2, seed=9, span_ms=20_000)
     names = ("sliding", "sessions-by-time", "sessions-by-count", "counted", "counted-by-time")
@@ -146,7 +146,7 @@ def test_results_on_flink_are_those_in_process(tmp_path, minicluster) -> None:
 
     options = FlinkOptions(target="local", checkpoint_interval_s=0.5)
     sage.flow.submit(all_windows(records, sink, steps=steps), name="results", options=options)
-    wait_until(lambda: sink.count() >= sum(map(len, here.values())), 60, "all results")
+    wait_until(lambda: sink.count() >= sum(map(len, here.values())), 100, "all results")
 
     there = sink.read_records()
     for step, results in here.items():
@@ -156,7 +156,7 @@ def test_results_on_flink_are_those_in_process(tmp_path, minicluster) -> None:
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(150)
 def test_windows_go_on_counting_behind_a_restart(tmp_path, minicluster) -> None:
     records = shuffled(2_000, late=0.2, seed=4, span_ms=40_000)
     checkpoints = tmp_path / "checkpoints"
@@ -173,7 +173,7 @@ def test_windows_go_on_counting_behind_a_restart(tmp_path, minicluster) -> None:
 
     graph = all_windows(records, sink, pause_s=0.002, steps=steps)
     sage.flow.submit(graph, name="again", options=options)
-    wait_until(lambda: {r.id for r in sink.read_records()} >= expected, 60, "all windows")
+    wait_until(lambda: {r.id for r in sink.read_records()} >= expected, 100, "all windows")
     time.sleep(1)
 
     assert Path(f"{sink.path}.writers").read_text() == "opened\n" * 2  # one restart

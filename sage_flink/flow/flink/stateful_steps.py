@@ -14,7 +14,16 @@ from sage_flink.flow.graph import Graph, Node, Read, StatefulNode
 from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    LATE,
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    TimeNode,
+    Window,
+)
 from sage_flink.flow.stateful.windows import (
     CountTumbling,
     Early,
@@ -47,6 +56,8 @@ class StatefulCompiler:
         match node:
             case EventTime():
                 return self.event_time(node, stream)
+            case ProcessingTime():
+                return self.processing_time(node, stream)
             case KeyBy():
                 return self.key_by(node, stream)
             case Window():
@@ -77,6 +88,13 @@ class StatefulCompiler:
         )
         native = get_gateway().jvm.org.sage.flink.time.EventTimeOperator
         return self._one_to_one(node.name, native.wire(stream._j_data_stream, config))
+
+    def processing_time(self, node: ProcessingTime, stream: DataStream) -> Compiled:
+        """Java operator that makes watermarks of the clock; its state is the latest time."""
+        native = get_gateway().jvm.org.sage.flink.time.ProcessingTimeOperator
+        out = DataStream(native.wire(stream._j_data_stream, node.name))
+        counters = [counter_name(node.name, count) for count in ("read", "emitted")]
+        return Compiled(self._count(out, node.name, *counters))
 
     def key_by(self, node: KeyBy, stream: DataStream) -> Compiled:
         """Java operator that sets the record's key."""
@@ -212,7 +230,7 @@ def _has_native_source(graph: Graph, node: Node) -> bool:
     if isinstance(node, Read):
         return bool(getattr(node.source, "has_watermarks", False))
     before = [graph.by_name[name] for name in node.inputs]
-    return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
+    return not isinstance(node, TimeNode) and all(_has_native_source(graph, b) for b in before)
 
 
 def _failed_stream(j_stream: Any) -> DataStream:

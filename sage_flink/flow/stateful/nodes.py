@@ -64,6 +64,35 @@ class EventTime:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessingTime:
+    """Gives records the time of the clock at which they pass, and makes watermarks of that clock.
+
+    Windows, joins and rate limits behind it work with that time, and no record is late. What they
+    make depends on when the job runs: a record that is read again after a restart has another
+    time, and may be in another window. Choose it where no record carries a time.
+
+    On Flink the watermark follows the clock also without records, every 0.2 s; in process it
+    follows the records, and the last windows end with the input. A clock that is set back stands
+    still until it is where it was, also over a restart.
+    """
+
+    name: str
+    input: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The one step read from."""
+        return (self.input,)
+
+
+#: Steps that make the watermarks of a stream.
+TimeNode = EventTime | ProcessingTime
+
+
+@dataclass(frozen=True, slots=True)
 class KeyBy:
     """Makes ``field`` of the value the record's key, as Kafka keys are: bytes.
 
