@@ -74,8 +74,9 @@ def all_windows(records: Any, sink: Any, pause_s: float = 0.0, steps: Any = STEP
     windows = []
     for name, (kind, lateness_s, given) in steps.items():
         stream, aggregates = (keyed, ALL_AGGREGATES) if name == "counted" else (timed, AGGREGATES)
+        late: Any = "dead_letter" if isinstance(kind, CountTumbling | Global) else "drop"
         windows.append(
-            stream.window(name, kind, aggregates, lateness_s=lateness_s, late="drop", early=given)
+            stream.window(name, kind, aggregates, lateness_s=lateness_s, late=late, early=given)
         )
     all_of_them = sage.flow.union("all", *windows) if len(windows) > 1 else windows[0]
     return all_of_them.write("out", sink).dead_letters_to(FileSink(f"{sink.path}.failed"))

@@ -198,6 +198,7 @@ def test_a_python_function_gets_the_records_of_a_window() -> None:
         (lambda: Quantile("v", approximate="yes"), "true or false"),
         (lambda: Top("v", 1_000, approximate=True), "at most 768 where approximate"),
         (lambda: keyed().window("w", CountTumbling(2), lateness_s=1), "0: no record is late"),
+        (lambda: keyed().window("w", CountTumbling(2), late="drop"), "left out: no record is late"),
         (lambda: keyed().window("w", CountTumbling(2), {"index": Count()}), "a name other than"),
         (lambda: keyed().window("w", CountTumbling(2)).late("l"), "no record is late for CountT"),
         (lambda: keyed().window("w", Global()), "does not end before its input"),

@@ -151,6 +151,8 @@ class Window:
         require(fixed, step, "lateness_s", why, self.lateness_s)
         has_late = self.is_timed or not self.lateness_s
         require(has_late, step, "lateness_s", "0: no record is late", self.lateness_s)
+        has_late = self.is_timed or self.late == "dead_letter"
+        require(has_late, step, "late", "left out: no record is late", self.late)
         ways = ("dead_letter", "drop")
         require(self.late in ways, step, "late", " or ".join(map(repr, ways)), self.late)
         required = "Early(every_s=...) or Early(every_records=...)"
