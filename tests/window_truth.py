@@ -96,6 +96,44 @@ def sliding(
         return windows, {id_ for (id_,) in late.fetchall()}
 
 
+def running(records: Sequence[Record], size_ms: int) -> pd.DataFrame:
+    """What each tumbling window holds after each of its records, ``n`` of them, without late ones.
+
+    Without the aggregates that DuckDB does not know for a part of a window. In a window that holds
+    all, as ``size_ms`` 0 makes one, none is late.
+    """
+    if size_ms == 0:
+        return _running(records, "0", "false")
+    over = f"coalesce(ms - ms % {size_ms} + {size_ms} - 1 <= watermark, false)"
+    return _running(records, f"ms - ms % {size_ms}", over)
+
+
+def _running(records: Sequence[Record], start_ms: str, over: str) -> pd.DataFrame:
+    with duckdb.connect() as session:
+        session.register("stream", table(records))
+        return session.execute(f"""
+            SELECT k AS key, {start_ms} AS start_ms, count(*) OVER one AS n,
+                count(v) OVER one AS with_v, sum(v) OVER one AS total, min(v) OVER one AS low,
+                max(v) OVER one AS high, count(DISTINCT w) OVER one AS words
+            FROM stream WHERE NOT {over}
+            WINDOW one AS (PARTITION BY k, {start_ms} ORDER BY place)
+        """).df()
+
+
+def counted(records: Sequence[Record], size: int) -> pd.DataFrame:
+    """Windows of ``size`` records of each key, and the last one, in the order of arrival."""
+    with duckdb.connect() as session:
+        session.register("stream", table(records))
+        return session.execute(f"""
+            WITH numbered AS (
+                SELECT *, (row_number() OVER (PARTITION BY k ORDER BY place) - 1) // {size} AS i
+                FROM stream
+            )
+            SELECT k AS key, i AS index, min(ms) AS start_ms, max(ms) + 1 AS end_ms, {AGGREGATES}
+            FROM numbered GROUP BY k, i
+        """).df()
+
+
 def sessions(records: Sequence[Record], gap_ms: int) -> pd.DataFrame:
     """The results of session windows of a stream without late records."""
     with duckdb.connect() as session:
@@ -113,13 +151,15 @@ def sessions(records: Sequence[Record], gap_ms: int) -> pd.DataFrame:
         """).df()
 
 
-def differences(expected: pd.DataFrame, results: Sequence[Record]) -> list[str]:
-    """Each result that differs from the truth, in words.
+def differences(
+    expected: pd.DataFrame, results: Sequence[Record], by: Sequence[str] = ("key", "start_ms")
+) -> list[str]:
+    """Each result that differs from the truth, in words; ``by`` are the columns that name one.
 
     Numbers may differ by 1e-9 of the largest.
     """
-    left = {(row["key"], row["start_ms"]): row for row in _rows(expected)}
-    right = {(r.value["key"], r.value["start_ms"]): r.value for r in results}
+    left = {tuple(row[name] for name in by): row for row in _rows(expected)}
+    right = {tuple(r.value[name] for name in by): r.value for r in results}
     found = [f"missing: {key}" for key in left.keys() - right.keys()]
     found += [f"too many: {key}" for key in right.keys() - left.keys()]
     for key in left.keys() & right.keys():

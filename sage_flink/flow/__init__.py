@@ -38,8 +38,22 @@ from sage_flink.flow.stateful.aggregates import (
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
-from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
+from sage_flink.flow.stateful.windows import (
+    CountTumbling,
+    Early,
+    Global,
+    Session,
+    Sliding,
+    Tumbling,
+)
 from sage_flink.flow.stream import Stream, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
 
@@ -58,12 +72,15 @@ __all__ = [
     "Collect",
     "Count",
     "CountDistinct",
+    "CountTumbling",
     "Deduplicate",
+    "Early",
     "EventTime",
     "First",
     "FlatMap",
     "FlinkOptions",
     "Fold",
+    "Global",
     "Graph",
     "Join",
     "KeyBy",
@@ -76,6 +93,7 @@ __all__ = [
     "OpenContext",
     "Outcome",
     "Pool",
+    "ProcessingTime",
     "Quantile",
     "RateLimit",
     "Read",

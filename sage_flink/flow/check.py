@@ -31,7 +31,16 @@ from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    TimeNode,
+    Window,
+)
+from sage_flink.flow.stateful.sketches import sketches_flaw
 
 Target = Literal["flink", "local"]
 #: Annotations that contradict a flat_map, where such a value is rejected, and those that contradict
@@ -80,8 +89,9 @@ def _shape(graph: Graph) -> Iterator[str]:
                 yield f"step {node.name!r}: reads from {name!r}, which is not an earlier step"
         seen.add(node.name)
         yield from _ends(graph, node)
-        if isinstance(node, Window | TimeJoin | RateLimit) and not _has_event_time(graph, node):
-            yield f"step {node.name!r}: needs event time; put .event_time(...) before it"
+        if _needs_event_time(node) and not _has_event_time(graph, node):
+            verbs = ".event_time(...) or .processing_time(...)"
+            yield f"step {node.name!r}: needs event time; put {verbs} before it"
 
 
 def _dead_letters_apart(graph: Graph) -> Iterator[str]:
@@ -113,8 +123,14 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
         case Late():
-            if not isinstance(graph.by_name.get(node.input), Window | TimeJoin):
-                yield f"step {node.name!r}: only a window step or a join has late records"
+            match graph.by_name.get(node.input):
+                case Window(windows=kind, is_timed=False):
+                    kind_name = type(kind).__name__
+                    yield f"step {node.name!r}: no record is late for {kind_name}(...) windows"
+                case Window() | Join() | TemporalJoin():
+                    pass
+                case _:
+                    yield f"step {node.name!r}: only a window step or a join has late records"
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case Window() | Join() | TemporalJoin():
@@ -126,6 +142,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             | Call()
             | Union()
             | EventTime()
+            | ProcessingTime()
             | KeyBy()
             | Deduplicate()
             | ChangesOnly()
@@ -151,6 +168,8 @@ def _fits_local(graph: Graph, node: Node) -> Iterator[str]:
                 f"step {name!r}: {type(sink).__name__} is written by Flink only; "
                 "give the local run another sink for this step"
             )
+        case Window(name=name) if node.is_approximate and (flaw := sketches_flaw()):
+            yield f"step {name!r}: {flaw}"
         case _:
             return
 
@@ -179,11 +198,17 @@ def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
             return
 
 
+def _needs_event_time(node: Node) -> bool:
+    return isinstance(node, TimeJoin | RateLimit) or (
+        isinstance(node, Window) and node.needs_event_time
+    )
+
+
 def _has_event_time(graph: Graph, node: Node) -> bool:
     """Whether every path to the step goes through one that makes event time."""
     timed: set[str] = set()
     for one in graph.nodes:  # inputs are before their users, or there is a finding already
-        if isinstance(one, EventTime) or (one.inputs and timed.issuperset(timed_inputs(one))):
+        if isinstance(one, TimeNode) or (one.inputs and timed.issuperset(timed_inputs(one))):
             timed.add(one.name)
     return timed.issuperset(node.inputs)
 

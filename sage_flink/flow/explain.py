@@ -30,7 +30,15 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
+from sage_flink.flow.stateful.windows import Early
 from sage_flink.flow.yaml_fields import default_of
 from sage_flink.flow.yaml_form import verb_of
 
@@ -122,6 +130,8 @@ def _details(graph: Graph, node: Node) -> str:
         case EventTime():
             time = f"{node.field} in {node.unit}" if node.field else "the record's time"
             return f"{time}; {node.out_of_order_s:g} s out of order, idle after {node.idle_s:g} s"
+        case ProcessingTime():
+            return "the clock"
         case KeyBy():
             return node.field
         case Window():
@@ -148,8 +158,15 @@ def _details(graph: Graph, node: Node) -> str:
 
 def _window(graph: Graph, node: Window) -> str:
     results = ", ".join(f"{name}={_label(spec)}" for name, spec in node.aggregates.items())
+    early = f"; {_early(node.early)}" if node.early else ""
     after = f" after {node.lateness_s:g} s" if node.lateness_s else ""
-    return f"{_label(node.windows)}; {results}; late records{after}: {_late(graph, node)}"
+    late = f"; late records{after}: {_late(graph, node)}" if node.is_timed else ""
+    return f"{_label(node.windows)}; {results}{early}{late}"
+
+
+def _early(early: Early) -> str:
+    every = f"{early.every_s:g} s" if early.every_s else f"{early.every_records} records"
+    return f"early results every {every}"
 
 
 def _join(graph: Graph, node: TimeJoin) -> str:

@@ -29,7 +29,7 @@ from sage_flink.flow.ports import (
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import Deduplicate, KeyBy, Late, TimeNode, Window
 from sage_flink.flow.step_names import DEAD_LETTERS as DEAD_LETTERS
 from sage_flink.flow.step_names import check_name
 
@@ -183,7 +183,7 @@ class Write:
 
 #: Steps of event time, keys and state.
 StatefulNode = (
-    EventTime
+    TimeNode
     | KeyBy
     | Window
     | Late

@@ -34,9 +34,16 @@ from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import How, Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
 from sage_flink.flow.stateful.times import Unit
-from sage_flink.flow.stateful.windows import Windows
+from sage_flink.flow.stateful.windows import Early, Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,10 @@ class Stream:
         """Event time and watermarks; see :class:`~sage_flink.flow.EventTime`."""
         return self._then(EventTime(name, self.name, out_of_order_s, field, unit, idle_s, ahead_s))
 
+    def processing_time(self, name: str) -> "Stream":
+        """The clock as event time; see :class:`~sage_flink.flow.ProcessingTime`."""
+        return self._then(ProcessingTime(name, self.name))
+
     def key_by(self, name: str, key: str | Callable[[Record], Any]) -> "Stream":
         """Each record with another key: the field of that path, or what the function returns."""
         if isinstance(key, str):
@@ -145,14 +156,23 @@ class Stream:
         *,
         lateness_s: float = 0.0,
         late: Literal["dead_letter", "drop"] = "dead_letter",
+        early: Early | None = None,
     ) -> "Stream":
         """Aggregates of each key and window, by default the count of records.
 
-        See :class:`~sage_flink.flow.Window`. The sessions of each key with their records are
-        ``window(name, Session(gap_s), {"events": Collect()})``.
+        See :class:`~sage_flink.flow.Window`. A Python function gets a window's values with Collect
+        and a map behind it, of at most ``items_max`` records, each as the value it had:
+
+        >>> from sage_flink.flow.lists import ListSource
+        >>> from sage_flink.flow.stateful.aggregates import Collect
+        >>> from sage_flink.flow.stateful.windows import Session
+        >>> timed = read("in", ListSource(())).event_time("time", out_of_order_s=5)
+        >>> by_user = timed.key_by("by-user", "user")
+        >>> visits = by_user.window("visits", Session(600), {"events": Collect()})
+        >>> paths = visits.map("paths", lambda visit: [e["page"] for e in visit.value["events"]])
         """
         given = {"count": Count()} if aggregates is None else aggregates
-        return self._then(Window(name, self.name, windows, given, lateness_s, late))
+        return self._then(Window(name, self.name, windows, given, lateness_s, late, early))
 
     def join(
         self,

@@ -59,7 +59,14 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
 from sage_flink.flow.yaml_fields import (
     check_fields,
     default_of,
@@ -78,6 +85,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "batch": (Batch, "", ""),
     "union": (Union, "", ""),
     "event_time": (EventTime, "", ""),
+    "processing_time": (ProcessingTime, "", ""),
     "key_by": (KeyBy, "", ""),
     "window": (Window, "", ""),
     "late": (Late, "", ""),

@@ -28,7 +28,14 @@ from sage_flink.flow.graph import (
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    Window,
+)
 from sage_flink.platform.job_failures import COUNT
 from sage_flink.platform.record_accounting import (
     STEPS,
@@ -89,6 +96,8 @@ def _kind(node: Node) -> Kind:
             return "write"
         case EventTime():
             return "event_time"
+        case ProcessingTime():
+            return "processing_time"
         case KeyBy():
             return "key_by"
         case Window():

@@ -17,8 +17,26 @@ from sage_flink.flow.stateful.aggregates import in_json
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin, timed_inputs
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
-from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
-from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling, Windows, milliseconds
+from sage_flink.flow.stateful.nodes import (
+    LATE,
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    TimeNode,
+    Window,
+)
+from sage_flink.flow.stateful.windows import (
+    CountTumbling,
+    Early,
+    Global,
+    Session,
+    Sliding,
+    Tumbling,
+    Windows,
+    milliseconds,
+)
 from sage_flink.platform.record_accounting import counter_name
 
 
@@ -41,6 +59,8 @@ class StatefulCompiler:
         match node:
             case EventTime():
                 return self.event_time(node, stream)
+            case ProcessingTime():
+                return self.processing_time(node, stream)
             case KeyBy():
                 return self.key_by(node, stream)
             case Window():
@@ -73,6 +93,13 @@ class StatefulCompiler:
         )
         native = get_gateway().jvm.org.sage.flink.time.EventTimeOperator
         return self._one_to_one(node.name, native.wire(stream._j_data_stream, config))
+
+    def processing_time(self, node: ProcessingTime, stream: DataStream) -> Compiled:
+        """Java operator that makes watermarks of the clock; its state is the latest time."""
+        native = get_gateway().jvm.org.sage.flink.time.ProcessingTimeOperator
+        out = DataStream(native.wire(stream._j_data_stream, node.name))
+        counters = [counter_name(node.name, count) for count in ("read", "emitted")]
+        return Compiled(self._count(out, node.name, *counters))
 
     def key_by(self, node: KeyBy, stream: DataStream) -> Compiled:
         """Java operator that sets the record's key."""
@@ -119,8 +146,10 @@ class StatefulCompiler:
         read = self._count(taken, f"{node.name}.input", counter_name(node.name, "read"))
         windows = native.wire(read._j_data_stream, config)
         out = self._count(DataStream(windows), node.name, counter_name(node.name, "emitted"))
-        late = self._late(node, DataStream(native.late(windows)))
         failed = [failed_stream(checked)]
+        if not node.is_timed:
+            return Compiled(out, tuple(failed))
+        late = self._late(node, DataStream(native.late(windows)))
         if self._is_late_failed(node):
             letters = DataStream(native.lateLetters(late._j_data_stream, config, LATE))
             failed.append(letters.name(operator_name(f"{node.name}.late")))
@@ -200,7 +229,11 @@ class StatefulCompiler:
             node.name,
             **_windows(node.windows),
             lateness_ms=milliseconds(node.lateness_s),
-            aggregates=[in_json(name, spec) for name, spec in node.aggregates.items()],
+            **_early(node.early),
+            aggregates=[
+                *(() if node.is_timed else ({"name": "", "kind": "span"},)),
+                *(in_json(name, spec) for name, spec in node.aggregates.items()),
+            ],
         )
 
     def _config(self, step: str, **settings: Any) -> str:
@@ -230,15 +263,25 @@ def _has_native_source(graph: Graph, node: Node) -> bool:
     if isinstance(node, Read):
         return bool(getattr(node.source, "has_watermarks", False))
     before = [graph.by_name[name] for name in timed_inputs(node)]
-    return not isinstance(node, EventTime) and all(_has_native_source(graph, b) for b in before)
+    return not isinstance(node, TimeNode) and all(_has_native_source(graph, b) for b in before)
 
 
 def _windows(windows: Windows) -> dict[str, Any]:
+    none = {"size_ms": 0, "every_ms": 0, "records_max": 0}
     match windows:
         case Tumbling(size_s):
-            return {"kind": "tumbling", "size_ms": milliseconds(size_s), "every_ms": 0}
+            return {**none, "kind": "tumbling", "size_ms": milliseconds(size_s)}
         case Sliding(size_s, every_s):
             sizes = {"size_ms": milliseconds(size_s), "every_ms": milliseconds(every_s)}
-            return {"kind": "sliding", **sizes}
+            return {**none, "kind": "sliding", **sizes}
         case Session(gap_s):
-            return {"kind": "session", "size_ms": milliseconds(gap_s), "every_ms": 0}
+            return {**none, "kind": "session", "size_ms": milliseconds(gap_s)}
+        case CountTumbling(records):
+            return {**none, "kind": "count", "records_max": records}
+        case Global():
+            return {**none, "kind": "global"}
+
+
+def _early(early: Early | None) -> dict[str, int]:
+    every_s, records = (early.every_s, early.every_records) if early else (None, None)
+    return {"early_every_ms": milliseconds(every_s or 0), "early_every_records": records or 0}

@@ -39,7 +39,7 @@ from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit
-from sage_flink.flow.stateful.nodes import EventTime, Late, Window
+from sage_flink.flow.stateful.nodes import EventTime, Late, ProcessingTime, TimeNode, Window
 from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map
 from sage_flink.flow.writes import write_all
@@ -214,7 +214,7 @@ class _Run:
                         self.outcome.failed.append(FailedRecord(late, node.name, late_reason(node)))
                 case Record():
                     await self.emit(node, made)
-                    if isinstance(node, EventTime):
+                    if isinstance(node, TimeNode):
                         watermark_ms = self.state.watermark_ms(node, made)
                         if watermark_ms is not None:
                             await self.advance(node, watermark_ms)
@@ -227,7 +227,7 @@ class _Run:
                     inputs = self.union_ms[user.name]
                     inputs[node.name] = watermark_ms
                     await self.advance(user, min(inputs.values()))
-                case EventTime() if watermark_ms != END_MS:
+                case EventTime() | ProcessingTime() if watermark_ms != END_MS:
                     pass  # it makes its own
                 case Window() | Join() | TemporalJoin():
                     results, own_ms = self.state.advance(user, node.name, watermark_ms)

@@ -13,13 +13,23 @@ from sage_flink.flow.folds import Folder
 from sage_flink.flow.graph import Graph, StatefulNode
 from sage_flink.flow.stateful.broadcast_state import BroadcastRows
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
+from sage_flink.flow.stateful.count_window_state import CountWindowState
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
 from sage_flink.flow.stateful.keys import key_by_field, key_flaw
-from sage_flink.flow.stateful.nodes import LATE, Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.nodes import (
+    LATE,
+    Deduplicate,
+    EventTime,
+    KeyBy,
+    Late,
+    ProcessingTime,
+    TimeNode,
+    Window,
+)
 from sage_flink.flow.stateful.temporal_state import TemporalJoinState
 from sage_flink.flow.stateful.times import field_ms, own_ms
 from sage_flink.flow.stateful.watermarks import Watermarks
@@ -60,12 +70,17 @@ class StatefulSteps:
             if isinstance(n, TimeJoin)
         }
         self.rows = {n.name: BroadcastRows(n) for n in graph.nodes if isinstance(n, BroadcastJoin)}
-        self.windows = {n.name: WindowState(n) for n in graph.nodes if isinstance(n, Window)}
-        self.watermarks = {
-            n.name: Watermarks(milliseconds(n.out_of_order_s))
+        self.windows = {
+            n.name: WindowState(n) if n.is_timed else CountWindowState(n)
             for n in graph.nodes
-            if isinstance(n, EventTime)
+            if isinstance(n, Window)
         }
+        self.watermarks = {
+            n.name: Watermarks(milliseconds(n.out_of_order_s if isinstance(n, EventTime) else 0))
+            for n in graph.nodes
+            if isinstance(n, TimeNode)
+        }
+        self.latest_ms = 0
         self.seen: dict[str, dict[str | bytes, float]] = {}
         self.last = {n.name: LastValues(n) for n in graph.nodes if isinstance(n, ChangesOnly)}
         self.folds = {n.name: KeyedFold(n) for n in graph.nodes if isinstance(n, Fold)}
@@ -83,6 +98,9 @@ class StatefulSteps:
                 yield record
             case Deduplicate():
                 yield from (record,) if self._is_new(node, record) else ()
+            case ProcessingTime():
+                self.latest_ms = max(self.latest_ms, _clock_ms())
+                yield record.replace(timestamp_ms=self.latest_ms)
             case EventTime() | KeyBy():
                 try:
                     yield (
@@ -103,9 +121,10 @@ class StatefulSteps:
             case Join() | TemporalJoin():
                 yield from self._join(node, record, upstream)
 
-    def watermark_ms(self, node: EventTime, record: Record) -> int | None:
+    def watermark_ms(self, node: TimeNode, record: Record) -> int | None:
         """The watermark behind a record that has its time; None where it did not advance."""
-        return self.watermarks[node.name].add(record.origin, record.timestamp_ms)
+        origin = record.origin if isinstance(node, EventTime) else ""
+        return self.watermarks[node.name].add(origin, record.timestamp_ms)
 
     def _add_to_windows(
         self, node: Window, record: Record
@@ -170,7 +189,7 @@ class StatefulSteps:
 
     def _with_time(self, node: EventTime, record: Record) -> Record:
         ms = self._field_ms(node, record) if node.field else own_ms(record.timestamp_ms)
-        if ms - time.time_ns() // 1_000_000 > milliseconds(node.ahead_s):
+        if ms - _clock_ms() > milliseconds(node.ahead_s):
             ahead_s = milliseconds(node.ahead_s) // 1000
             raise Rejected(
                 f"its event time, {ms} ms, is more than {ahead_s} s (ahead_s) ahead of the clock; "
@@ -195,6 +214,10 @@ class StatefulSteps:
             return False
         seen[identity] = now + node.within_s
         return True
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def late_reason(node: Window | TimeJoin) -> str:

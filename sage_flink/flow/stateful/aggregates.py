@@ -6,7 +6,7 @@ named by its path (``order.total``); records where it is missing or null are lef
 >>> from sage_flink.common.records import Record
 >>> prices = [Record(str(n), {"price": n}) for n in (3, 1, 2)]
 >>> {a: aggregate(a, prices) for a in (Count(), Sum("price"), Quantile("price", 0.5))}
-{Count(field=''): 3, Sum(field='price'): 6, Quantile(field='price', q=0.5): 2.0}
+{Count(field=''): 3, Sum(field='price'): 6, Quantile(field='price', q=0.5, approximate=False): 2.0}
 """
 
 import math
@@ -21,6 +21,13 @@ import msgspec
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.stateful.fields import read_field, require_path
+from sage_flink.flow.stateful.sketches import (
+    KLL_K,
+    TOP_VALUES_MAX,
+    sketched_count,
+    sketched_quantile,
+    sketched_top,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +90,21 @@ class Last(_OfField):
     __slots__ = ()
 
 
-class CountDistinct(_OfField):
-    """The number of different values, exact: the window keeps each of them once."""
+@dataclass(frozen=True, slots=True)
+class CountDistinct:
+    """The number of different values, exact: the window keeps each of them once.
 
-    __slots__ = ()
+    With ``approximate`` the window keeps an HLL sketch of about 2 KB. The result is within
+    3.3 % of the exact one in 95 of 100 windows (the standard error is 1.63 %), and nearer where
+    there are few values.
+    """
+
+    field: str
+    approximate: bool = False
+
+    def __post_init__(self) -> None:
+        require_path("CountDistinct", "field", self.field)
+        _require_boolean(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +112,43 @@ class Quantile:
     """The quantile ``q`` from 0 to 1, linear between the two nearest numbers, as in pandas.
 
     Exact: the window keeps all numbers. None without a number.
+
+    With ``approximate`` a window of more than 800 numbers keeps a KLL sketch of about 20 KB. The
+    result is one of the numbers, whose rank is within 0.35 % of ``q`` in 99 of 100 windows: the
+    0.99 quantile is a number between those of 0.9865 and 0.9935. Those of 0 and 1 are exact. The
+    sketch draws random bits, so the same records may make another such number after a restart.
     """
 
     field: str
     q: float = 0.5
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         require_path("Quantile", "field", self.field)
+        _require_boolean(self)
         number = isinstance(self.q, int | float) and not isinstance(self.q, bool)
         require(number and 0 <= self.q <= 1, "Quantile", "q", "a number from 0 to 1", self.q)
 
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The ``k`` most frequent values: a list of ``{"value": ..., "count": ...}``."""
+    """The ``k`` most frequent values: a list of ``{"value": ..., "count": ...}``.
+
+    Exact: the window keeps each different value once. With ``approximate`` it keeps at most 768 of
+    them, and is exact up to so many. Beyond, a count is too high by at most 0.35 % of all values of
+    the window, and a value that makes more than 0.35 % of them is never missing for a rarer one.
+    """
 
     field: str
     k: int = 10
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         require_path("Top", "field", self.field)
         require_whole_number("Top", "k", self.k)
+        _require_boolean(self)
+        fits = not self.approximate or self.k <= TOP_VALUES_MAX
+        require(fits, "Top", "k", f"at most {TOP_VALUES_MAX} where approximate", self.k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +189,15 @@ _KINDS: dict[type, str] = {CountDistinct: "count_distinct"}
 def in_json(name: str, spec: Aggregate) -> dict[str, Any]:
     """The aggregate as the native operator reads it."""
     kind = _KINDS.get(type(spec), type(spec).__name__.lower())
-    return {"name": name, "kind": kind, **asdict(spec)}
+    parameters = asdict(spec)
+    # A kind of its own: the text of the exact ones is in savepoints.
+    approximate = "approximate_" if parameters.pop("approximate", False) else ""
+    return {"name": name, "kind": f"{approximate}{kind}", **parameters}
+
+
+def _require_boolean(spec: CountDistinct | Quantile | Top) -> None:
+    got = spec.approximate
+    require(isinstance(got, bool), type(spec).__name__, "approximate", "true or false", got)
 
 
 def is_finite_number(value: object) -> bool:
@@ -175,10 +217,13 @@ def aggregate(spec: Aggregate, records: Sequence[Record]) -> Any:
     match spec:
         case Count():
             return len(values)
+        case CountDistinct(approximate=True):
+            return sketched_count(map(_pack, values))
         case CountDistinct():
             return len({_pack(value) for value in values})
         case Top(k=k):
-            return _top(values, k)
+            counts = sketched_top(map(_pack, values), k) if spec.approximate else _top(values, k)
+            return [{"value": msgspec.msgpack.decode(value), "count": n} for value, n in counts]
         case Collect(items_max=items_max):
             kept = timed[:items_max]
             return [value for _, value in sorted(kept, key=lambda item: item[0])]
@@ -220,6 +265,8 @@ def _of_numbers(
             return max(numbers)
         case Stddev():
             return statistics.stdev(map(float, numbers)) if len(numbers) > 1 else None
+        case Quantile(q=q, approximate=True) if len(numbers) > KLL_K:
+            return sketched_quantile(numbers, q)
         case Quantile(q=q):
             ordered = sorted(map(float, numbers))
             at = q * (len(ordered) - 1)
@@ -234,10 +281,9 @@ def _is_whole(number: int | float) -> bool:
     return isinstance(number, int) and -(2**63) <= number < 2**63
 
 
-def _top(values: Sequence[Any], k: int) -> list[dict[str, Any]]:
+def _top(values: Sequence[Any], k: int) -> list[tuple[bytes, int]]:
     counts = Counter(map(_pack, values))
-    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:k]
-    return [{"value": msgspec.msgpack.decode(value), "count": count} for value, count in most]
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:k]
 
 
 def _pack(value: Any) -> bytes:

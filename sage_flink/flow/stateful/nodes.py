@@ -8,11 +8,20 @@ from sage_flink.common.validation import require
 from sage_flink.flow.stateful.aggregates import Aggregate, Collect, Count
 from sage_flink.flow.stateful.fields import require_path
 from sage_flink.flow.stateful.times import Unit
-from sage_flink.flow.stateful.windows import Session, Windows, require_seconds
+from sage_flink.flow.stateful.windows import (
+    CountTumbling,
+    Early,
+    Global,
+    Session,
+    Windows,
+    require_seconds,
+)
 from sage_flink.flow.step_names import check_name
 
 #: What every result of a window holds besides its aggregates.
 WINDOW_FIELDS = ("key", "start_ms", "end_ms")
+#: Windows that do not end with time.
+UNTIMED = CountTumbling | Global
 #: Why a late record is a dead letter.
 LATE = (
     "is late: the watermark had passed the end of its windows; give event_time more out_of_order_s,"
@@ -55,6 +64,35 @@ class EventTime:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessingTime:
+    """Gives records the time of the clock at which they pass, and makes watermarks of that clock.
+
+    Windows, joins and rate limits behind it work with that time, and no record is late. What they
+    make depends on when the job runs: a record that is read again after a restart has another
+    time, and may be in another window. Choose it where no record carries a time.
+
+    On Flink the watermark follows the clock also without records, every 0.2 s; in process it
+    follows the records, and the last windows end with the input. A clock that is set back stands
+    still until it is where it was, also over a restart.
+    """
+
+    name: str
+    input: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The one step read from."""
+        return (self.input,)
+
+
+#: Steps that make the watermarks of a stream.
+TimeNode = EventTime | ProcessingTime
+
+
+@dataclass(frozen=True, slots=True)
 class KeyBy:
     """Makes ``field`` of the value the record's key, as Kafka keys are: bytes.
 
@@ -83,6 +121,14 @@ class Window:
     <aggregate>: ...}`` with the id ``step/start_ms/key``. Records that arrive up to ``lateness_s``
     later update it, under the same id. Later ones are ``late``: dead letters, or dropped and
     counted, or the records of a Late step that reads from this one.
+
+    With ``early`` a window emits before its end, too, and every result has a field ``early``: true
+    until the watermark passes the end of the window. A store keeps the last result of an id; a
+    step that acts on results, or adds them up, takes those that are not early.
+
+    The results of CountTumbling windows have the field ``index`` too, from 0 for each key, and the
+    id ``step/index/key``; that of a Global window is ``step/key``. Their ``start_ms`` and
+    ``end_ms`` are those of their earliest record and behind their latest one.
     """
 
     name: str
@@ -91,25 +137,36 @@ class Window:
     aggregates: Mapping[str, Aggregate] = field(default_factory=lambda: {"count": Count()})
     lateness_s: float = 0.0
     late: Literal["dead_letter", "drop"] = "dead_letter"
+    early: Early | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
         step = f"step {self.name!r}"
         known = isinstance(self.windows, Windows)
-        required = "Tumbling(...), Sliding(...) or Session(...)"
+        required = "Tumbling(...), Sliding(...), Session(...), CountTumbling(...) or Global()"
         require(known, step, "windows", required, self.windows)
         require_seconds(step, "lateness_s", self.lateness_s, 0)
         fixed = not (isinstance(self.windows, Session) and self.lateness_s)
         why = "0 for sessions: a late record would change their start, and so their id"
         require(fixed, step, "lateness_s", why, self.lateness_s)
+        has_late = self.is_timed or not self.lateness_s
+        require(has_late, step, "lateness_s", "0: no record is late", self.lateness_s)
+        has_late = self.is_timed or self.late == "dead_letter"
+        require(has_late, step, "late", "left out: no record is late", self.late)
         ways = ("dead_letter", "drop")
         require(self.late in ways, step, "late", " or ".join(map(repr, ways)), self.late)
+        required = "Early(every_s=...) or Early(every_records=...)"
+        require(isinstance(self.early, Early | None), step, "early", required, self.early)
+        emits = self.early is not None or not isinstance(self.windows, Global)
+        why = f"{required}: a global window does not end before its input"
+        require(emits, step, "early", why, self.early)
         self._check_aggregates(step)
 
     def _check_aggregates(self, step: str) -> None:
         some = isinstance(self.aggregates, Mapping) and bool(self.aggregates)
         require(some, step, "aggregates", "a mapping such as {'n': Count()}", self.aggregates)
-        taken = {*WINDOW_FIELDS}
+        taken = {*WINDOW_FIELDS, *(("early",) if self.early else ())}
+        taken |= {"index"} if isinstance(self.windows, CountTumbling) else set()
         for name, spec in self.aggregates.items():
             named = isinstance(name, str) and bool(name) and name not in taken
             other = f"a name other than {', '.join(sorted(taken))}"
@@ -119,6 +176,21 @@ class Window:
             taken |= {name, f"{name}_omitted"} if isinstance(spec, Collect) else {name}
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the windows end with time, so that a record may be late."""
+        return not isinstance(self.windows, UNTIMED)
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether an aggregate is a sketch."""
+        return any(getattr(spec, "approximate", False) for spec in self.aggregates.values())
+
+    @property
+    def needs_event_time(self) -> bool:
+        """Whether results depend on watermarks before the end of the input."""
+        return self.is_timed or (self.early is not None and self.early.every_s is not None)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The one step read from."""
         return (self.input,)
@@ -126,7 +198,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The late records of the step ``input``, a window or a join, unchanged."""
+    """The late records of the step ``input``, a window of event time or a join, unchanged."""
 
     name: str
     input: str

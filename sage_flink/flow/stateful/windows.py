@@ -1,14 +1,16 @@
-"""The kinds of windows: which windows the event time of a record is in.
+"""The kinds of windows: which windows the event time of a record is in, and when they emit.
 
 >>> Tumbling(60).starts_ms(90_000)
 [60000]
 >>> Sliding(60, 30).starts_ms(90_000)
 [90000, 60000]
+>>> Early(every_s=10).due_ms(12_345, watermark_ms=None)
+19999
 """
 
 from dataclasses import dataclass
 
-from sage_flink.common.validation import require
+from sage_flink.common.validation import require, require_whole_number
 
 #: A record may be in this many sliding windows; each of them keeps it.
 WINDOWS_MAX = 1_000
@@ -76,4 +78,63 @@ class Session:
         require_seconds("session window", "gap_s", self.gap_s)
 
 
-Windows = Tumbling | Sliding | Session
+@dataclass(frozen=True, slots=True)
+class CountTumbling:
+    """Windows of ``records`` records of a key each, one after the other, as they arrive.
+
+    They need no event time, and no record is late. Each is emitted with its last record; at the end
+    of a bounded input, that of each key with what it holds. The records of a key arrive in the
+    order of their partition; with several, the interleaving decides which window a record is in.
+    How many windows a key had is kept for as long as the job lives: 8 bytes and the key.
+    """
+
+    records: int
+
+    def __post_init__(self) -> None:
+        require_whole_number("count window", "records", self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """One window for each key, which ends with the input: its early results are running aggregates.
+
+    It needs event time for ``Early(every_s=...)`` only. No record is late, and the state of a key
+    is kept for as long as the job lives.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """Results of a window before its end: what it holds so far, under the id of its last result.
+
+    Exactly one of the two is set. With ``every_s`` a window emits when the watermark passes a
+    multiple of so many seconds: the first one behind the time of a record that is in no result yet.
+    A window without such a record emits nothing, and a watermark that passes several multiples, or
+    the end too, makes it emit once. With ``every_records`` it emits with every so many-th record
+    that it takes.
+
+    Neither depends on the clock, so that the same records in the same order make the same results.
+    Records that arrive in another order make other early results, and the same last one.
+    """
+
+    every_s: float | None = None
+    every_records: int | None = None
+
+    def __post_init__(self) -> None:
+        one = (self.every_s is None) != (self.every_records is None)
+        got = (self.every_s, self.every_records)
+        require(one, "early", "every_s, every_records", "set, one of the two", got)
+        if self.every_s is not None:
+            require_seconds("early", "every_s", self.every_s)
+        else:
+            require_whole_number("early", "every_records", self.every_records)
+
+    def due_ms(self, timestamp_ms: int, watermark_ms: int | None) -> int:
+        """The watermark at which a record of this time is in an early result, with ``every_s``."""
+        assert self.every_s is not None
+        every = milliseconds(self.every_s)
+        least = timestamp_ms if watermark_ms is None else max(timestamp_ms, watermark_ms + 1)
+        return least - least % every + every - 1
+
+
+Windows = Tumbling | Sliding | Session | CountTumbling | Global

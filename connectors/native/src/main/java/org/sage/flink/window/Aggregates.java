@@ -11,14 +11,14 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
 /**
  * The aggregates of a window step, by name, as {@code sage_flink/flow/stateful/aggregates.py} writes
  * them: a JSON array of objects with {@code name}, {@code kind}, {@code field} and the parameters of
- * the kind.
+ * the kind. In windows that do not end with time, {@code span} comes first, without a name.
  */
 final class Aggregates implements Serializable {
 
     private static final long serialVersionUID = 1L;
 
     private static final Set<String> OF_NUMBERS =
-            Set.of("sum", "mean", "min", "max", "stddev", "quantile");
+            Set.of("sum", "mean", "min", "max", "stddev", "quantile", "approximate_quantile");
 
     /** One aggregate; a parameter that its kind has not is 0. */
     record Aggregate(String name, String kind, String field, double q, int top, int itemsMax)
@@ -35,8 +35,12 @@ final class Aggregates implements Serializable {
                 case "min", "max" -> new ExtremeAccumulator(kind.equals("min"));
                 case "stddev" -> new StddevAccumulator();
                 case "first", "last" -> new EdgeAccumulator(kind.equals("first"));
-                case "quantile" -> new QuantileAccumulator(q);
+                case "quantile", "approximate_quantile" ->
+                        new QuantileAccumulator(q, kind.equals("approximate_quantile"));
                 case "count_distinct", "top" -> new OccurrenceAccumulator(top);
+                case "approximate_count_distinct" -> new DistinctSketchAccumulator();
+                case "approximate_top" -> new TopSketchAccumulator(top);
+                case "span" -> new SpanAccumulator();
                 case "collect" -> new CollectAccumulator(itemsMax);
                 default -> throw new IllegalArgumentException("there is no aggregate " + kind);
             };

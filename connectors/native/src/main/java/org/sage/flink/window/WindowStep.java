@@ -4,7 +4,11 @@ import java.time.Duration;
 import java.util.List;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.KeyedStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.datastream.WindowedStream;
+import org.apache.flink.streaming.api.windowing.assigners.GlobalWindows;
+import org.apache.flink.streaming.api.windowing.windows.Window;
 import org.apache.flink.util.OutputTag;
 import org.sage.flink.keyed.KeyedInputOperator;
 import org.sage.flink.keyed.Keys;
@@ -30,18 +34,29 @@ public final class WindowStep {
         return KeyedInputOperator.wire(in, name, failed(settings), "read", false, numbers);
     }
 
-    /** The results of the windows; without an allowed lateness one for each window and key. */
+    /** The results of the windows: one for each window and key, early ones and updates. */
     public static SingleOutputStreamOperator<byte[]> wire(DataStream<byte[]> in, String config) {
         WindowConfig settings = WindowConfig.of(config);
-        AccumulatorsType accumulators = new AccumulatorsType(settings.aggregates());
         String watermark = settings.step() + ".watermark";
-        return RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), watermark)
-                .window(settings.assigner())
-                .allowedLateness(Duration.ofMillis(settings.latenessMs()))
-                .sideOutputLateData(LATE)
+        KeyedStream<byte[], String> keyed =
+                RestoredWatermarkOperator.keyBy(in, new Keys.OfRecord(), watermark);
+        if (!settings.isTimed()) {
+            return results(keyed.window(GlobalWindows.create()), settings);
+        }
+        return results(
+                keyed.window(settings.assigner())
+                        .allowedLateness(Duration.ofMillis(settings.latenessMs()))
+                        .sideOutputLateData(LATE),
+                settings);
+    }
+
+    private static <W extends Window> SingleOutputStreamOperator<byte[]> results(
+            WindowedStream<byte[], String, W> windows, WindowConfig settings) {
+        AccumulatorsType accumulators = new AccumulatorsType(settings.aggregates());
+        return windows.trigger(new WindowTrigger<>(settings))
                 .aggregate(
                         new WindowAggregate(settings.aggregates()),
-                        new WindowResult(settings.step(), settings.aggregates()),
+                        new WindowResult<>(settings),
                         accumulators,
                         accumulators,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)
