@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sage_flink.flow.call_options import Admission, Batching, Retry
+from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
@@ -68,6 +68,7 @@ __all__ = [
     "Late",
     "Max",
     "Mean",
+    "Merging",
     "Min",
     "Node",
     "OpenContext",

@@ -31,12 +31,16 @@ from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Window
 
+#: Steps that exchange records by key, as calls that merge requests do.
+KEYED = Window | Join | Deduplicate | ChangesOnly | RateLimit | Fold
+
 
 def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
     """What keeps ``graph`` from applying its deletes correctly, a line each."""
     emitters = _emitters(graph)
     for node in graph.nodes:
-        if isinstance(node, Window | Join | Deduplicate | ChangesOnly | RateLimit | Fold):
+        merges = isinstance(node, Call) and node.merging is not None
+        if merges or isinstance(node, KEYED):
             reaching = [one for name in node.inputs for one in emitters.get(name, ())]
             for emitter in reaching[:1]:
                 yield (

@@ -100,7 +100,8 @@ def _details(graph: Graph, node: Node) -> str:
             return _label(function)
         case Call(spec=spec):
             order = "ordered" if node.ordered else "unordered"
-            return f"{_label(spec)}; {node.capacity} in flight, {node.timeout_s:g} s, {order}"
+            calls = f"{node.capacity} in flight, {node.timeout_s:g} s, {order}"
+            return "; ".join([_label(spec), calls, *([_label(node.merging)] * bool(node.merging))])
         case Batch():
             return f"{node.items_max} items, {node.bytes_max} bytes, {node.linger_s:g} s"
         case Write(sink=sink):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sage_flink.common.errors import PipelineError
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
-from sage_flink.flow.call_options import Admission, Batching, Retry
+from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     Batch,
@@ -102,6 +102,7 @@ class Stream:
         retry: Retry = Retry(),  # noqa: B008 - a frozen value, as are the next two
         batching: Batching = Batching(),  # noqa: B008
         admission: Admission = Admission(),  # noqa: B008
+        merging: Merging | None = None,
     ) -> "Stream":
         """Each record through the model pool; see :class:`~sage_flink.flow.Call`."""
         return self._then(
@@ -115,6 +116,7 @@ class Stream:
                 retry=retry,
                 batching=batching,
                 admission=admission,
+                merging=merging,
             )
         )
 

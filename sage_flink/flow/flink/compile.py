@@ -18,7 +18,6 @@ Neighbouring Python steps share one operator. Failures of all steps are united a
 graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink.accounting`.
 """
 
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,11 +25,10 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
-from sage_flink.common.connections import GatewayConnection
-from sage_flink.common.connections_file import connection_to
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.flink.accounting import RecordAccounting
+from sage_flink.flow.flink.call_config import call_config
 from sage_flink.flow.flink.fold_step import FoldStep
 from sage_flink.flow.flink.native_formats import (
     decode_json,
@@ -230,29 +228,7 @@ class _Compiler:
 
     def _call(self, node: Call, requests: DataStream) -> DataStream:
         native = get_gateway().jvm.org.sage.flink.call.PoolAsyncFunction
-        pool = connection_to(self.settings.gateway_url, GatewayConnection)
-        config = json.dumps(
-            {
-                "name": node.name,
-                "urls": list(self.settings.gateway_urls),
-                "path": node.spec.path,
-                "mode": node.spec.mode,
-                "model": node.spec.model,
-                "capacity": node.capacity,
-                "timeout_ms": round(node.timeout_s * 1000),
-                "attempts_max": node.retry.attempts_max,
-                "ordered": node.ordered,
-                "items_max": node.batching.items_max,
-                "tokens_max": node.batching.tokens_max,
-                "linger_ms": round(node.batching.linger_s * 1000),
-                "slack_ms": max(1, round(node.slack_s * 1000)),
-                "dim": getattr(node.spec, "dim", 0),
-                "key": pool.key,
-                "ca": pool.ca,
-                "key_env": "SAGE_GATEWAY_KEY",
-                "key_file": "keys/gateway",
-            }
-        )
+        config = call_config(node, self.settings)
         return DataStream(native.wire(requests._j_data_stream, config))
 
     def _batch(self, node: Batch) -> DataStream:

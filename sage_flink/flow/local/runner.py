@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import FailedRecord, Record
-from sage_flink.flow.calls.caller import Caller
+from sage_flink.flow.calls.caller import Caller, merged_counts
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.formats import with_formats
@@ -54,6 +54,8 @@ class Outcome:
     failed: list[FailedRecord] = field(default_factory=list)
     #: The last error of a failed record's call, by record id.
     errors: dict[str, SageError] = field(default_factory=dict)
+    #: How many records got the answer of another request, by call with ``merging``.
+    merged: dict[str, int] = field(default_factory=dict)
 
 
 async def run(
@@ -162,6 +164,7 @@ class _Run:
                 await self.flush(name)
         except* SageError as group:
             raise group.exceptions[0] from None
+        self.outcome.merged.update(merged_counts(self.callers))
         return self.outcome
 
     async def emit(self, node: Node, record: Record, *, late: bool = False) -> None:
