@@ -37,6 +37,7 @@ from sage_flink.flow.stateful.aggregates import (
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
 from sage_flink.flow.stream import Stream, pipeline, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
@@ -81,6 +82,7 @@ __all__ = [
     "Reply",
     "Retry",
     "Session",
+    "Similar",
     "Sink",
     "Sliding",
     "Source",

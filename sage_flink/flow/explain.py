@@ -141,7 +141,8 @@ def _window(graph: Graph, node: Window) -> str:
 def _join(graph: Graph, node: Join) -> str:
     before_s, after_s = node.within_s
     within = f"{node.right} from {before_s:g} s before {node.left} to {after_s:g} s after it"
-    return f"{node.how}; {within}; late records: {_late(graph, node)}"
+    similar = f"{_label(node.similar)}; " if node.similar else ""
+    return f"{node.how}; {within}; {similar}late records: {_late(graph, node)}"
 
 
 def _late(graph: Graph, node: Window | Join) -> str:

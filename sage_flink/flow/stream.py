@@ -35,6 +35,7 @@ from sage_flink.flow.stateful.joins import How, Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, FoldFunction, RateLimit
 from sage_flink.flow.stateful.keys import KeyOf
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
+from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.times import Unit
 from sage_flink.flow.stateful.windows import Windows
 
@@ -164,14 +165,15 @@ class Stream:
         within_s: tuple[float, float],
         how: How = "inner",
         late: Literal["dead_letter", "drop"] = "dead_letter",
+        similar: Similar | None = None,
     ) -> "Stream":
         """Pairs of records of this stream (left) and ``other`` (right) with one key.
 
-        The right one is at most ``within_s[0]`` seconds earlier and ``within_s[1]`` later; see
-        :class:`~sage_flink.flow.Join`.
+        The right one is at most ``within_s[0]`` seconds earlier and ``within_s[1]`` later, and with
+        ``similar`` their vectors are near; see :class:`~sage_flink.flow.Join`.
         """
         require(isinstance(other, Stream), f"step {name!r}", "other", "a stream", other)
-        node = Join(name, self.name, other.name, within_s, how, late)
+        node = Join(name, self.name, other.name, within_s, how, late, similar)
         return Stream((*_merge(self.nodes, other.nodes), node))
 
     def late(self, name: str) -> "Stream":

@@ -1,6 +1,7 @@
 """Event time, keys, windows and state on Flink: native operators, and their record counters."""
 
 import json
+from dataclasses import asdict
 from typing import Any, NamedTuple, assert_never
 
 from pyflink.common import Duration, WatermarkStrategy
@@ -129,6 +130,7 @@ class StatefulCompiler:
             after_ms=node.after_ms,
             output_delay_ms=node.output_delay_ms,
             emitted_alone=list(node.emitted_alone),
+            similar=asdict(node.similar) if node.similar else None,
         )
         native = get_gateway().jvm.org.sage.flink.join.JoinStep
         inputs, failed = [], []

@@ -13,7 +13,7 @@ from sage_flink.flow.folds import Folder
 from sage_flink.flow.graph import Graph, StatefulNode
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
-from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join
+from sage_flink.flow.stateful.joins import LATE_IN_JOIN, Join, join_flaw
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
 from sage_flink.flow.stateful.keys import key_by_field, key_flaw
@@ -126,7 +126,7 @@ class StatefulSteps:
     def _join(
         self, node: Join, record: Record, upstream: str
     ) -> Iterator[Record | FailedRecord | LateRecord]:
-        if flaw := key_flaw(record):
+        if flaw := join_flaw(node, record):
             yield FailedRecord(record, node.name, flaw)
             return
         pairs = self.joins[node.name].add(_side(node, upstream), record)

@@ -7,7 +7,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sage_flink.common.records import Record
 from sage_flink.common.validation import require
+from sage_flink.flow.stateful.keys import key_flaw
+from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.windows import milliseconds, require_seconds
 from sage_flink.flow.step_names import check_name
 
@@ -39,9 +42,13 @@ class Join:
     results are those of a join of all records that are not late. Late records are dead letters, or
     dropped and counted, or the records of a Late step; their origin says from which input.
 
-    Each record is state until the watermark is ``before + after`` ahead of it. ``within_s`` and
-    ``how`` may change with a savepoint, and then apply to what is kept. The watermark of the output
-    is held back, so that no result is late for a window behind the join.
+    With ``similar`` only records whose vectors are near meet: a similarity join in a window. Each
+    record is compared with all of the other input's in its interval, so no pair is missed; the work
+    grows with the records of a key in an interval.
+
+    Each record is state until the watermark is ``before + after`` ahead of it. ``within_s``,
+    ``how`` and ``similar`` may change with a savepoint, and then apply to what is kept. The
+    watermark of the output is held back, so that no result is late for a window behind the join.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Join:
     within_s: tuple[float, float]
     how: How = "inner"
     late: Literal["dead_letter", "drop"] = "dead_letter"
+    similar: Similar | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -65,6 +73,9 @@ class Join:
         require(self.how in hows, step, "how", " or ".join(map(repr, hows)), self.how)
         ways = ("dead_letter", "drop")
         require(self.late in ways, step, "late", " or ".join(map(repr, ways)), self.late)
+        known = self.similar is None or isinstance(self.similar, Similar)
+        required = "Similar(threshold, dim), or None"
+        require(known, step, "similar", required, self.similar)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -92,3 +103,10 @@ class Join:
         if self.how == "inner":
             return max(self.before_ms, self.after_ms)
         return self.before_ms + self.after_ms
+
+
+def join_flaw(node: Join, record: Record) -> str:
+    """Why the join cannot take the record; empty where it can."""
+    if flaw := key_flaw(record):
+        return flaw
+    return node.similar.flaw(record) if node.similar else ""

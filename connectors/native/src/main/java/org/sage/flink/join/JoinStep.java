@@ -7,6 +7,7 @@ import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.sage.flink.keyed.KeyedInputOperator;
 import org.sage.flink.keyed.Keys;
+import org.sage.flink.wire.VectorField;
 
 /**
  * A join: {@link #checked} refuses what an input cannot take, {@link #wire} joins what is left, and
@@ -28,7 +29,10 @@ public final class JoinStep {
             DataStream<byte[]> in, String config, String side) {
         JoinConfig settings = JoinConfig.of(config);
         String name = settings.step() + "." + side + "-input";
-        return KeyedInputOperator.wire(in, name, settings.failed(), side + "_read", List.of());
+        List<VectorField> vectors =
+                settings.similar() == null ? List.of() : List.of(settings.similar().field());
+        return KeyedInputOperator.wire(
+                in, name, settings.failed(), side + "_read", List.of(), vectors);
     }
 
     /** The results, and counter deltas of those that are too large for a record. */

@@ -1,6 +1,7 @@
 package org.sage.flink.keyed;
 
 import java.util.List;
+import java.util.stream.Stream;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
@@ -10,6 +11,7 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.sage.flink.wire.FailedRecords;
 import org.sage.flink.wire.PackedNumber;
 import org.sage.flink.wire.RecordFields;
+import org.sage.flink.wire.VectorField;
 
 /**
  * Operator before the exchange of a keyed step: a record that the step cannot take is a dead letter,
@@ -23,13 +25,29 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
     private final FailedRecords failed;
     private final String readCounter;
     private final List<String> numbers;
+    private final List<VectorField> vectors;
 
     private transient RecordFields fields;
 
-    private KeyedInputOperator(FailedRecords failed, String readCounter, List<String> numbers) {
+    private KeyedInputOperator(
+            FailedRecords failed,
+            String readCounter,
+            List<String> numbers,
+            List<VectorField> vectors) {
         this.failed = failed;
         this.readCounter = readCounter;
         this.numbers = numbers;
+        this.vectors = vectors;
+    }
+
+    /** Appends this operator to the stream; no field has to be a vector. */
+    public static SingleOutputStreamOperator<byte[]> wire(
+            DataStream<byte[]> in,
+            String name,
+            FailedRecords failed,
+            String readCounter,
+            List<String> numbers) {
+        return wire(in, name, failed, readCounter, numbers, List.of());
     }
 
     /**
@@ -37,24 +55,27 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
      *
      * @param readCounter counts the records of this input
      * @param numbers paths of fields whose values must be finite numbers, where there are any
+     * @param vectors fields that must be vectors
      */
     public static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> in,
             String name,
             FailedRecords failed,
             String readCounter,
-            List<String> numbers) {
+            List<String> numbers,
+            List<VectorField> vectors) {
         return in.transform(
                         name,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
-                        new KeyedInputOperator(failed, readCounter, numbers))
+                        new KeyedInputOperator(failed, readCounter, numbers, vectors))
                 .uid(name);
     }
 
     @Override
     public void open() throws Exception {
         super.open();
-        fields = new RecordFields(numbers);
+        Stream<String> paths = vectors.stream().map(VectorField::path);
+        fields = new RecordFields(Stream.concat(numbers.stream(), paths).toList());
     }
 
     @Override
@@ -77,6 +98,12 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
             byte[] packed = found.fields()[i];
             if (packed != null && !PackedNumber.isFinite(packed)) {
                 return "its field '" + numbers.get(i) + "' must be a finite number";
+            }
+        }
+        for (int i = 0; i < vectors.size(); i++) {
+            String flaw = vectors.get(i).flaw(found.fields()[numbers.size() + i]);
+            if (!flaw.isEmpty()) {
+                return flaw;
             }
         }
         return "";
