@@ -36,7 +36,7 @@ def sides(count: int, seed: int) -> tuple[tuple[Record, ...], tuple[Record, ...]
 
 def similarities(left: Sequence[Record], right: Sequence[Record]) -> np.ndarray[Any, Any]:
     """The cosine similarity of each left record (row) with each right one (column)."""
-    return _units(left) @ _units(right).T
+    return unit_rows(left) @ unit_rows(right).T
 
 
 def similarity_join(
@@ -67,7 +67,8 @@ def similarity_join(
     return near + alone, late
 
 
-def _units(records: Sequence[Record]) -> np.ndarray[Any, Any]:
+def unit_rows(records: Sequence[Record]) -> np.ndarray[Any, Any]:
+    """The vectors of the records, each a row of length 1."""
     rows = [
         np.frombuffer(vector, "<f4").astype(float) if isinstance(vector, bytes) else vector
         for vector in (record.value["vector"] for record in records)

@@ -36,6 +36,7 @@ from sage_flink.flow.stateful.aggregates import (
 )
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
+from sage_flink.flow.stateful.nearest import Nearest
 from sage_flink.flow.stateful.nodes import Deduplicate, EventTime, KeyBy, Late, Window
 from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.windows import Session, Sliding, Tumbling
@@ -71,6 +72,7 @@ __all__ = [
     "Mean",
     "Merging",
     "Min",
+    "Nearest",
     "Node",
     "OpenContext",
     "Outcome",

@@ -8,7 +8,18 @@ import pytest
 
 import sage_flink as sage
 from sage_flink.common import PipelineError, Record, Rejected
-from sage_flink.flow import Graph, Similar, Stream, check, explain, from_yaml, to_yaml
+from sage_flink.flow import (
+    Count,
+    Graph,
+    Nearest,
+    Similar,
+    Stream,
+    Tumbling,
+    check,
+    explain,
+    from_yaml,
+    to_yaml,
+)
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.stateful.join_state import JoinState
 from sage_flink.flow.stateful.joins import Join
@@ -130,3 +141,48 @@ def test_a_vector_has_one_length_in_every_form() -> None:
     for wrong in (None, "text", b"", b"123", [], [1, None], [True], {"a": 1}, [[1.0]]):
         with pytest.raises(Rejected, match="must be a vector: float32 bytes or a list"):
             unit_vector(wrong)
+
+
+def test_a_window_has_the_nearest_records_and_leaves_out_those_without_a_vector() -> None:
+    records = [at(5, 1), at(0, 2), at(90, 3), Record("none", {"user": "a"}, DAY_MS + 4)]
+    windows = stream("in", *records).window(
+        "top", Tumbling(1), {"near": Nearest("vector", (2.0, 0.0), k=2), "n": Count()}
+    )
+
+    outcome = asyncio.run(
+        sage.flow.run(sage.flow.pipeline(windows.write("out", ListSink()))),
+    )
+
+    (result,) = outcome.written["out"]
+    assert result.value["n"] == 4
+    assert result.value["near"] == [
+        {"value": records[1].value, "similarity": 1.0},
+        {"value": records[0].value, "similarity": 0.996195},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("build", "flaw"),
+    [
+        (lambda: Nearest("", (1.0,)), "Nearest: field must be the path of a field"),
+        (lambda: Nearest("v", (1.0,), k=0), "Nearest: k must be at least 1, got 0"),
+        (lambda: Nearest("v", [1.0]), "Nearest: query must be a tuple of numbers"),  # type: ignore[arg-type]
+        (lambda: Nearest("v", ()), "Nearest: query must be a vector: float32 bytes or a list"),
+        (lambda: Nearest("v", (0.0, 0.0)), "Nearest: query must be a vector with a direction"),
+        (lambda: Nearest("v", ("a",)), "Nearest: query must be a vector"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_query_is_refused_when_it_is_made(build: Any, flaw: str) -> None:
+    with pytest.raises(PipelineError) as refused:
+        build()
+
+    assert str(refused.value).startswith(flaw)
+
+
+def test_yaml_and_explain_have_the_query() -> None:
+    words: dict[str, Any] = {"list_source": ListSource, "list_sink": ListSink}
+    near = {"near": Nearest("vector", (2.0, 0.5), k=2, value="id")}
+    made = stream("in").window("top", Tumbling(1), near).write("out", ListSink())
+
+    assert from_yaml(to_yaml(made, words), words) == made
+    assert "near=Nearest(field='vector', query=(2.0, 0.5), k=2, value='id')" in explain(made)

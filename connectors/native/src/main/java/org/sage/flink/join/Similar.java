@@ -17,7 +17,7 @@ record Similar(VectorField field, double threshold) implements Serializable {
     static Similar of(JsonNode node) {
         return node.isObject()
                 ? new Similar(
-                        new VectorField(node.get("field").asText(), node.get("dim").asInt()),
+                        new VectorField(node.get("field").asText(), node.get("dim").asInt(), true),
                         node.get("threshold").asDouble())
                 : null;
     }

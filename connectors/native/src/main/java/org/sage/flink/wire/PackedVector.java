@@ -33,6 +33,15 @@ public final class PackedVector {
             throw new IllegalArgumentException(
                     "must be a vector of " + dim + " numbers, got " + numbers.length);
         }
+        return unit(numbers);
+    }
+
+    /**
+     * The vector of these numbers with length 1.
+     *
+     * @throws IllegalArgumentException when it has no direction
+     */
+    public static double[] unit(double[] numbers) {
         double squares = 0;
         for (double number : numbers) {
             squares += number * number;
@@ -42,10 +51,7 @@ public final class PackedVector {
             throw new IllegalArgumentException(
                     "must be a vector with a direction: finite numbers, not all of them 0");
         }
-        for (int i = 0; i < numbers.length; i++) {
-            numbers[i] /= length;
-        }
-        return numbers;
+        return Arrays.stream(numbers).map(number -> number / length).toArray();
     }
 
     /** The cosine similarity of two unit vectors of as many numbers. */

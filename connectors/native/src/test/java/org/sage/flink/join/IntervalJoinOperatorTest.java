@@ -184,7 +184,7 @@ class IntervalJoinOperatorTest {
 
     @Test
     void aConditionOnVectorsMeetsNoRecordOfASavepointThatHasNone() throws Exception {
-        Similar near = new Similar(new VectorField("", 2), 0.9);
+        Similar near = new Similar(new VectorField("", 2, true), 0.9);
         JoinConfig similar =
                 new JoinConfig(
                         new FailedRecords("join", "job", "run"), 10, 20, 30, true, true, near);
