@@ -90,7 +90,8 @@ class Merging:
     into the call for followers of a leader that failed, which Flink does not have.
 
     Of 600 requests with vectors of all-MiniLM-L6-v2, 240 of them rewordings, a threshold of 0.85
-    saved 197 calls without a wrong answer; vectors alone saved 354, of which 165 were wrong.
+    saved 196 calls without a wrong answer; vectors alone saved 358, of which 190 were wrong. Of 544
+    marked pairs 0 of 274 that ask for something else merge, and 218 of 270 that ask for the same.
     """
 
     threshold: float

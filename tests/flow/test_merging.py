@@ -85,7 +85,6 @@ def test_texts_without_letters_and_in_other_languages_are_words_too() -> None:
         "🙂",
         "🙃",
         "a",
-        "A",
         "的",
         "東京は",
         "東京は？",
@@ -93,14 +92,18 @@ def test_texts_without_letters_and_in_other_languages_are_words_too() -> None:
         "5!",
         "-5",
         "—",
+        "½",
     ]
 
-    found = {counted_words(text) for text in different}
-
-    # The full stop of Japanese is no question mark, and both are the same with a mark behind it.
-    assert len(found) >= len(different) - 1
+    assert len({counted_words(text) for text in different}) == len(different)
     assert counted_words("Wie spät ist es?") == counted_words("wie spät ist es ?")
     assert counted_words("caf\u00e9") == counted_words("cafe\u0301")
+
+
+@pytest.mark.timeout(10)
+def test_megabytes_of_anything_are_read_in_time() -> None:
+    for part in ("please ", "hi, ", ".", "!", ".a", " \n", "1,000", "can't ", "İ", "\ud800"):
+        counted_words(part * 200_000)
 
 
 def test_of_traffic_with_40_percent_near_equal_requests_30_percent_of_the_calls_are_saved() -> None:

@@ -2,8 +2,8 @@
 
 An embedding cannot tell "in 2023" from "in 2024", "Bob" from "Alice", "allowed" from "not allowed":
 in a text of twenty words one of them hardly moves the vector. So the rule is the other way round. A
-list says what may differ (capitals, the end of a word's punctuation, articles, courtesy,
-contractions, a few synonyms), and every other word counts, in its place. What the list does not
+list says what may differ (capitals, punctuation behind a word, "the", courtesy, contractions, a few
+synonyms), and every other word counts, in its place. What the list does not
 know, names and numbers among it, therefore keeps two requests apart, in any language.
 
 >>> counted_words("Hi! Could you please tell me what's the capital of France?")
@@ -24,8 +24,8 @@ def _set(words: str) -> frozenset[str]:
 
 _APOSTROPHES = str.maketrans("‘’ʼ´`", "'''''")
 #: What ends a word without being a part of it. An exclamation mark behind a digit is a factorial.
-_END = re.compile(r"(?:[.,;:?…]|(?<![0-9])!)+$")
-#: Stands for it; no word can be it.
+_ENDS = ".,;:?…!"
+#: Stands for an end; no word can be it.
 _BREAK = "\n"
 _THOUSANDS = re.compile(r"[$€£]?[0-9]{1,3}(?:,[0-9]{3})+")
 _IRREGULAR = {
@@ -51,7 +51,6 @@ _SAME = {
     **dict(zip(_NUMBERS.split(), map(str, range(13)), strict=True)),
     **{"first": "1st", "second": "2nd", "third": "3rd"},
 }
-_ARTICLES = _set("a an the")
 #: An opening is removed from the words joined by blanks, one after the other. Elsewhere the same
 #: words may be what is asked for: who sang hello, how do you say please.
 _OPENING = re.compile(
@@ -60,40 +59,45 @@ _OPENING = re.compile(
     r"|i (?:want|would like|need) to know|do you know|tell me|show me|explain|explain to me)"
     r" (?=(?:what|who|whom|whose|which|where|when|why|how|if|whether) ))"
 )
-_CLOSING = re.compile(r" \n (?:please|thanks|thank you|thanks lot|thank you very much)(?: \n)?$")
+_CLOSING = re.compile(r" \n (?:please|thanks|thank you|thanks a lot|thank you very much)(?: \n)?$")
 _REWORDED = re.compile(r"^how (?:can|do) i |^how to ")
 #: A text that begins with one of these is a question with or without its mark.
 _QUESTION = _set(
     "what who whom whose which where when why how is are am was were do does did can could should "
-    "shall will would may might must has have had"
+    "would has"
 )
+
+
+#: Courtesy is not endless, and a text may be megabytes of it.
+_COURTESIES_MAX = 5
 
 
 def counted_words(text: str) -> tuple[str, ...]:
     """The words of ``text`` that count, in their order; a text without words counts as it is.
 
-    A word in capitals among others keeps them: IT is not it. Plurals, tenses, prepositions and
-    modal verbs count. Whether a text is a question counts: by its mark where no word says so.
+    A word in capitals among others keeps them: IT is not it. Plurals, tenses, prepositions, modal
+    verbs and "a" count (vitamin a is not a vitamin). So does a question mark, unless it ends a text
+    that begins as a question. A word is what is between blanks: "x²" and "(2+3)*4" are words.
     """
-    plain = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
+    plain = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
     keeps_capitals = any(map(str.islower, plain))
-    words: list[str] = []
-    for raw in plain.split():
-        words += _words_of(raw, keeps_capitals=keeps_capitals, is_first=not words)
+    words = [word for raw in plain.split() for word in _words_of(raw, keeps_capitals)]
     counted = _without_courtesy(" ".join(words)).split()
-    if plain.rstrip().endswith("?") and counted and counted[0] not in _QUESTION:
-        counted.append("?")
+    if counted[-1:] == ["?"] and counted[0] in _QUESTION:
+        counted.pop()
     return tuple(counted) or (plain,)
 
 
-def _words_of(raw: str, *, keeps_capitals: bool, is_first: bool) -> list[str]:
+def _words_of(raw: str, keeps_capitals: bool) -> list[str]:
     """The words that a text between blanks is, and a break where punctuation ends it."""
-    word = _END.sub("", raw)
-    ends = [_BREAK] if word != raw else []
-    if keeps_capitals and _is_in_capitals(word, is_first):
+    word = _without_end(raw)
+    end = raw[len(word) :]
+    ends = ["?"] * ("?" in end) + [_BREAK] * bool(end)
+    letters = [char for char in word if char.isalpha()]
+    if keeps_capitals and len(letters) > 1 and all(map(str.isupper, letters)):
         return [word, *ends]
-    word = word.casefold()
-    if word in _ARTICLES:
+    word = word.lower()
+    if word == "the":
         return ends
     if _THOUSANDS.fullmatch(word):
         return [word.replace(",", ""), *ends]
@@ -105,15 +109,18 @@ def _words_of(raw: str, *, keeps_capitals: bool, is_first: bool) -> list[str]:
     return [_SAME.get(part, part) for part in word.split()] + ends
 
 
-def _is_in_capitals(word: str, is_first: bool) -> bool:
-    """Whether the word is one in capitals; a single letter is where it does not begin the text."""
-    letters = [char for char in word if char.isalpha()]
-    several = len(letters) > 1 or (not is_first and word == "A")
-    return several and all(map(str.isupper, letters))
+def _without_end(word: str) -> str:
+    """The word without its punctuation. No regular expression: of 10 MB of dots one is slow."""
+    length = len(word)
+    while length and word[length - 1] in _ENDS:
+        if word[length - 1] == "!" and word[: length - 1][-1:].isdigit():
+            break
+        length -= 1
+    return word[:length]
 
 
 def _without_courtesy(words: str) -> str:
     """The words without openings and closings; a text of nothing else stays as it is."""
-    while (shorter := _CLOSING.sub("", _OPENING.sub("", words))) != words:
-        words = shorter
+    for _ in range(_COURTESIES_MAX):
+        words = _CLOSING.sub("", _OPENING.sub("", words))
     return _REWORDED.sub("how to ", words)
