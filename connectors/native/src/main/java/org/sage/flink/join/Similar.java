@@ -35,24 +35,13 @@ record Similar(VectorField field, double threshold) implements Serializable {
 
         private Query(RecordFields fields, byte[] record) {
             this.fields = fields;
-            this.vector = vector(record);
+            this.vector = PackedVector.unit(fields.read(record).fields()[0], field.dim());
         }
 
+        /** False for a record of a savepoint, taken when no vector was needed, that has none. */
         boolean matches(byte[] record) {
-            double[] other = vector(record);
-            return vector != null
-                    && other != null
-                    && PackedVector.similarity(vector, other)
-                            >= threshold - PackedVector.ROUNDING;
-        }
-
-        /** Null where a record of a savepoint, taken when no vector was needed, has none. */
-        private double[] vector(byte[] record) {
-            try {
-                return PackedVector.unit(fields.read(record).fields()[0], field.dim());
-            } catch (IllegalArgumentException e) {
-                return null;
-            }
+            double found = PackedVector.similarity(vector, fields.read(record).fields()[0]);
+            return found >= threshold - PackedVector.ROUNDING;
         }
     }
 }

@@ -1,5 +1,7 @@
 package org.sage.flink.wire;
 
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
@@ -13,6 +15,11 @@ public final class PackedVector {
 
     /** Rounding of float32 unit vectors: a similarity this much below a threshold reaches it. */
     public static final double ROUNDING = 1e-6;
+
+    private static final int BIN_8 = 0xc4;
+    private static final int BIN_32 = 0xc6;
+    private static final VarHandle FLOATS =
+            MethodHandles.byteArrayViewVarHandle(float[].class, ByteOrder.LITTLE_ENDIAN);
 
     private PackedVector() {}
 
@@ -61,6 +68,46 @@ public final class PackedVector {
             sum += one[i] * other[i];
         }
         return sum;
+    }
+
+    /**
+     * The cosine similarity of a unit vector and that in {@code packed}, a field or null; not a
+     * number where that is no vector of as many numbers.
+     *
+     * <p>One pass over the bytes: a join compares each record with all others of an interval.
+     */
+    public static double similarity(double[] unit, byte[] packed) {
+        int bytes = unit.length * Float.BYTES;
+        if (packed == null || !isBinary(packed) || binaryLength(packed) != bytes) {
+            return similarityOfOther(unit, packed);
+        }
+        int from = packed.length - bytes;
+        double sum = 0;
+        double squares = 0;
+        for (int i = 0; i < unit.length; i++) {
+            float number = (float) FLOATS.get(packed, from + i * Float.BYTES);
+            sum += unit[i] * number;
+            squares += (double) number * number;
+        }
+        return sum / Math.sqrt(squares);
+    }
+
+    private static double similarityOfOther(double[] unit, byte[] packed) {
+        try {
+            return similarity(unit, unit(packed, unit.length));
+        } catch (IllegalArgumentException e) {
+            return Double.NaN;
+        }
+    }
+
+    private static boolean isBinary(byte[] packed) {
+        int first = packed[0] & 0xff;
+        return first >= BIN_8 && first <= BIN_32;
+    }
+
+    /** The bytes behind the header, whose length is in 1, 2 or 4 bytes. */
+    private static int binaryLength(byte[] packed) {
+        return packed.length - 1 - (1 << (packed[0] & 0xff) - BIN_8);
     }
 
     /** The numbers; null where they are none. */
