@@ -10,7 +10,7 @@ from sage_flink.platform.job_accounting import job_balance
 from sage_flink.platform.job_failures import JobFailure, newest_failure
 from sage_flink.platform.record_accounting import Balance
 
-COLUMNS = ("read", "emitted", "written", "dead_lettered", "dropped", "in_flight")
+COLUMNS = ("read", "emitted", "written", "dead_lettered", "dropped", "merged", "in_flight")
 
 
 def show(rest: FlinkRest, name: str, *, wait_s: float, as_json: bool) -> None:
@@ -59,8 +59,10 @@ def summary(job: FlinkJob, balance: Balance, failure: JobFailure | None = None) 
 
 
 def _print_counts(balance: Balance) -> None:
-    counts = table("step", numbers=[column.replace("_", " ") for column in COLUMNS])
+    merges = any(row.merged for row in balance.rows)
+    columns = [column for column in COLUMNS if merges or column != "merged"]
+    counts = table("step", numbers=[column.replace("_", " ") for column in columns])
     for row in balance.rows:
-        cells = (getattr(row, column) for column in COLUMNS)
+        cells = (getattr(row, column) for column in columns)
         counts.add_row(row.step, *("" if cell is None else f"{cell:,}" for cell in cells))
     print_table(counts)

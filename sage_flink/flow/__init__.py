@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sage_flink.flow.call_options import Admission, Batching, Retry
+from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
@@ -38,6 +38,7 @@ from sage_flink.flow.stateful.aggregates import (
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
+from sage_flink.flow.stateful.nearest import Nearest
 from sage_flink.flow.stateful.nodes import (
     Deduplicate,
     EventTime,
@@ -46,6 +47,7 @@ from sage_flink.flow.stateful.nodes import (
     ProcessingTime,
     Window,
 )
+from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.windows import (
     CountTumbling,
     Early,
@@ -88,7 +90,9 @@ __all__ = [
     "Late",
     "Max",
     "Mean",
+    "Merging",
     "Min",
+    "Nearest",
     "Node",
     "OpenContext",
     "Outcome",
@@ -101,6 +105,7 @@ __all__ = [
     "Reply",
     "Retry",
     "Session",
+    "Similar",
     "Sink",
     "Sliding",
     "Source",

@@ -91,6 +91,8 @@ def _without_deletes(node: Node) -> tuple[str, ...]:
     match node:
         case Window() | Join() | Deduplicate() | ChangesOnly() | RateLimit() | Fold():
             return node.inputs
+        case Call() if node.merging is not None:  # exchanges records by key
+            return node.inputs
         case TemporalJoin(left=left):
             return (left,)
         case _:

@@ -120,7 +120,8 @@ def _details(graph: Graph, node: Node) -> str:
             return _label(function)
         case Call(spec=spec):
             order = "ordered" if node.ordered else "unordered"
-            return f"{_label(spec)}; {node.capacity} in flight, {node.timeout_s:g} s, {order}"
+            calls = f"{node.capacity} in flight, {node.timeout_s:g} s, {order}"
+            return "; ".join([_label(spec), calls, *([_label(node.merging)] * bool(node.merging))])
         case Batch():
             return f"{node.items_max} items, {node.bytes_max} bytes, {node.linger_s:g} s"
         case Write(sink=sink):
@@ -175,7 +176,8 @@ def _join(graph: Graph, node: TimeJoin) -> str:
         return f"{node.how}; {valid}; late records: {_late(graph, node)}"
     before_s, after_s = node.within_s
     within = f"{node.right} from {before_s:g} s before {node.left} to {after_s:g} s after it"
-    return f"{node.how}; {within}; late records: {_late(graph, node)}"
+    similar = f"{_label(node.similar)}; " if node.similar else ""
+    return f"{node.how}; {within}; {similar}late records: {_late(graph, node)}"
 
 
 def _late(graph: Graph, node: Window | TimeJoin) -> str:

@@ -15,7 +15,7 @@ from typing_extensions import get_protocol_members
 from sage_flink.common.errors import PipelineError
 from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
-from sage_flink.flow.call_options import Admission, Batching, Retry, is_above_zero
+from sage_flink.flow.call_options import Admission, Batching, Merging, Retry, is_above_zero
 from sage_flink.flow.functions import unwrap
 from sage_flink.flow.ports import (
     CallSpec,
@@ -83,6 +83,7 @@ class Call:
 
     ``timeout_s`` is a record's whole budget, over all attempts that ``retry`` allows. Results leave
     in the order of the records where ``ordered`` is true. ``batching`` is read by calls that embed.
+    With ``merging`` near-equal requests share one answer.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Call:
     retry: Retry = field(default_factory=Retry)
     batching: Batching = field(default_factory=Batching)
     admission: Admission = field(default_factory=Admission)
+    merging: Merging | None = None
 
     def __post_init__(self) -> None:
         known = _is(self.spec, CallSpec)
@@ -108,6 +110,11 @@ class Call:
         for name, kind in (("retry", Retry), ("batching", Batching), ("admission", Admission)):
             got = getattr(self, name)
             require(isinstance(got, kind), step, name, f"{kind.__name__}(...)", got)
+        merges = isinstance(self.merging, Merging) and self.spec.mode != "embed"
+        required = "Merging(...) of a call that does not embed, or None"
+        require(merges or self.merging is None, step, "merging", required, self.merging)
+        unordered = "False with merging, which sends requests to the subtask of their words"
+        require(not (self.ordered and merges), step, "ordered", unordered, self.ordered)
 
     @property
     def slack_s(self) -> float:
@@ -181,19 +188,9 @@ class Write:
         return (self.input,)
 
 
+KeyedNode = Deduplicate | ChangesOnly | RateLimit | Fold
 #: Steps of event time, keys and state.
-StatefulNode = (
-    TimeNode
-    | KeyBy
-    | Window
-    | Late
-    | TimeJoin
-    | BroadcastJoin
-    | Deduplicate
-    | ChangesOnly
-    | RateLimit
-    | Fold
-)
+StatefulNode = TimeNode | KeyBy | Window | Late | TimeJoin | BroadcastJoin | KeyedNode
 Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
 
 

@@ -29,6 +29,7 @@ from sage_flink.flow.author_code import code_of
 from sage_flink.flow.call_options import PRIORITIES
 from sage_flink.flow.deletes import undeclared_delete
 from sage_flink.flow.graph import Call, FlatMap, Read
+from sage_flink.flow.merging.requests import merge_key
 from sage_flink.flow.ports import Source, supports_deletes
 
 T = TypeVar("T")
@@ -160,9 +161,13 @@ def request_body(record: Record, request: Callable[[Record], bytes]) -> bytes:
 
 
 def call_request(job: str, node: Call, record: Record, request: Callable[[Record], bytes]) -> bytes:
-    """The call request of ``record``, the input of the native call: [record, id, body, headers]."""
+    """The call request of ``record``, the input of the native call: [record, id, body, headers].
+
+    Where requests are merged it has two more fields: [..., group, vector].
+    """
     body, headers = request_body(record, request), call_headers(job, node, record)
-    return msgspec.msgpack.encode((encode(record), headers["x-request-id"], body, headers))
+    merged = merge_key(node.merging, record, headers) if node.merging and body else ()
+    return msgspec.msgpack.encode((encode(record), headers["x-request-id"], body, headers, *merged))
 
 
 #: ``CallSpec.answer``: the record and the body of the reply -> the record with its result.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
-from sage_flink.flow.call_options import Admission, Batching, Retry
+from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     Batch,
@@ -42,6 +42,7 @@ from sage_flink.flow.stateful.nodes import (
     ProcessingTime,
     Window,
 )
+from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.times import Unit
 from sage_flink.flow.stateful.windows import Early, Windows
 
@@ -109,6 +110,7 @@ class Stream:
         retry: Retry = Retry(),  # noqa: B008 - a frozen value, as are the next two
         batching: Batching = Batching(),  # noqa: B008
         admission: Admission = Admission(),  # noqa: B008
+        merging: Merging | None = None,
     ) -> "Stream":
         """Each record through the model pool; see :class:`~sage_flink.flow.Call`."""
         return self._then(
@@ -122,6 +124,7 @@ class Stream:
                 retry=retry,
                 batching=batching,
                 admission=admission,
+                merging=merging,
             )
         )
 
@@ -182,14 +185,15 @@ class Stream:
         within_s: tuple[float, float],
         how: How = "inner",
         late: Literal["dead_letter", "drop"] = "dead_letter",
+        similar: Similar | None = None,
     ) -> "Stream":
         """Pairs of records of this stream (left) and ``other`` (right) with one key.
 
-        The right one is at most ``within_s[0]`` seconds earlier and ``within_s[1]`` later; see
-        :class:`~sage_flink.flow.Join`.
+        The right one is at most ``within_s[0]`` seconds earlier and ``within_s[1]`` later, and with
+        ``similar`` their vectors are near; see :class:`~sage_flink.flow.Join`.
         """
         require(isinstance(other, Stream), f"step {name!r}", "other", "a stream", other)
-        node = Join(name, self.name, other.name, within_s, how, late)
+        node = Join(name, self.name, other.name, within_s, how, late, similar)
         return Stream((*merge_nodes(self.nodes, other.nodes), node))
 
     def temporal_join(

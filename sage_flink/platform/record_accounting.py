@@ -40,7 +40,7 @@ STEPS = "sage.steps"
 COUNTERS: dict[Kind, tuple[str, ...]] = {
     "read": ("read", "emitted"),
     "flat_map": ("read", "emitted", "dead_lettered"),
-    "call": ("read", "asked", "answered", "emitted", "dead_lettered"),
+    "call": ("read", "asked", "answered", "emitted", "dead_lettered", "merged"),
     "batch": ("read",),
     "union": (),
     "write": ("read", "written", "dead_lettered"),
@@ -83,7 +83,10 @@ class CounterSnapshot(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """The counts of one step since the job's first start; None where the step has no such count."""
+    """The counts of one step since the job's first start; None where the step has no such count.
+
+    ``merged`` records are among the emitted: those that got the answer of another request.
+    """
 
     step: str
     read: int
@@ -91,6 +94,7 @@ class StepCounts:
     written: int | None = None
     dead_lettered: int | None = None
     dropped: int | None = None
+    merged: int | None = None
     in_flight: int | None = None
 
 
@@ -197,6 +201,7 @@ def _row(graph: _CountedGraph, step: CountedStep) -> StepCounts:
         written=counts.get("written"),
         dead_lettered=counts.get("dead_lettered"),
         dropped=counts.get("dropped"),
+        merged=counts.get("merged"),
         in_flight=graph.in_flight(step),
     )
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from metrics import Metrics
 
+import sage_flink as sage
 from sage_flink.common import Record, Rejected, decode, encode
 from sage_flink.common.records import encode_many
-from sage_flink.flow import BatchLimits, FlatMap, Refusal
-from sage_flink.flow.flink.python_steps import FlatMapStep
+from sage_flink.flow import BatchLimits, Call, FlatMap, Refusal
+from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep
 from sage_flink.flow.flink.stage import Stage
 from sage_flink.flow.flink.write_step import WriteStep
 
@@ -130,4 +131,24 @@ def test_acknowledged_records_count_as_written_and_refused_ones_do_not():
         "out.read": 10,
         "out.written": 6,
         "out.dead_lettered": 4,
+    }
+
+
+def test_a_result_of_another_request_is_counted_as_merged():
+    call = Call("ask", "in", sage.completion(model="m"), capacity=1, timeout_s=1)
+    made = Stage((AnswerStep(call),), "job", "job")
+    body = b'{"choices": [{"text": "x"}]}'
+
+    def result(status, attempts, reason=""):
+        return msgspec.msgpack.encode((record(1, 1), status, attempts, reason, body))
+
+    outs = [result(200, 2), result(200, 0), result(200, 0), result(0, 0), result(0, 0, "late")]
+    records, deltas, failed = run(made, outs)
+
+    assert (len(records), failed) == (4, 1)
+    assert sum_of_counters(made, records, deltas) == {
+        "ask.answered": 5,
+        "ask.emitted": 4,
+        "ask.merged": 2,
+        "ask.dead_lettered": 1,
     }

@@ -106,6 +106,7 @@ class AnswerStep(_CallEnd):
         elif not result.status:
             yield result.record if self.is_last else record  # its body was empty
         else:
+            self.merged += not result.attempts
             node, answer = self.node, self.spec.answer
             make = call_answer_encoded if self.is_last else call_answer
             made = catch_failure(

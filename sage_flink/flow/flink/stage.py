@@ -67,7 +67,8 @@ class Step:
     that cannot be encoded is a failure of this step with its input as the record.
 
     ``counts_as`` is the node of the graph and the counters of the step's input and output. The
-    three numbers are those of the current element; the stage resets them.
+    three numbers are those of the current element, and so is ``merged``: how many results of calls
+    are those of another request. The stage resets them.
     """
 
     takes_records = True
@@ -79,7 +80,7 @@ class Step:
         self.name, self.counts_as = name, counts_as
         node, read, emitted = counts_as
         self.counters = [counter_name(node, count) for count in (read, emitted, "dead_lettered")]
-        self.read = self.emitted = self.dead_lettered = 0
+        self.read = self.emitted = self.dead_lettered = self.merged = 0
 
     def open(self, context: RuntimeContext, job: str) -> None:
         """Create the step's resources on the worker; the default is empty."""
@@ -149,7 +150,7 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         """The last step's items for ``value``, the failures of all steps, and the counter delta."""
         outputs = 0
         for step in self.steps:
-            step.read = step.emitted = step.dead_lettered = 0
+            step.read = step.emitted = step.dead_lettered = step.merged = 0
         self.watch.started_s = time.monotonic()
         for out in self._outputs(value):
             outputs += isinstance(out, bytes)
@@ -186,6 +187,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         """The counts of this element minus those of ``outputs`` records that pass through."""
         delta: dict[str, int] = {}
         for step in self.steps:
+            if step.merged:
+                delta[counter_name(step.counts_as[0], "merged")] = step.merged
             if step.read == step.emitted == outputs and not step.dead_lettered:
                 continue
             counts = (step.read - outputs, step.emitted - outputs, step.dead_lettered)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import asdict
 from typing import Any, NamedTuple, assert_never
 
 import msgspec
@@ -200,14 +201,16 @@ class StatefulCompiler:
         return Compiled(made, (failed_stream(checked), failed_stream(out)))
 
     def _join_config(self, node: TimeJoin) -> str:
+        similar = None
         if isinstance(node, Join):
             interval = (node.before_ms, node.after_ms, node.output_delay_ms)
             alone = list(node.emitted_alone)
+            similar = asdict(node.similar) if node.similar else None
         else:
             interval, alone = (0, 0, 0), ["left"] if node.how == "left" else []
         names = ("before_ms", "after_ms", "output_delay_ms")
         settings = dict(zip(names, interval, strict=True))
-        return self._config(node.name, **settings, emitted_alone=alone)
+        return self._config(node.name, **settings, emitted_alone=alone, similar=similar)
 
     def _late(self, node: Window | TimeJoin, late: DataStream) -> DataStream:
         """The late records, counted in the step and in what becomes of them."""

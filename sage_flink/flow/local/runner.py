@@ -10,12 +10,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import FailedRecord, Record
-from sage_flink.flow.calls.caller import Caller
+from sage_flink.flow.calls.caller import Caller, merged_counts
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.formats import with_formats
@@ -33,6 +33,7 @@ from sage_flink.flow.graph import (
 )
 from sage_flink.flow.lifecycle import close, is_openable, open_copy
 from sage_flink.flow.local.arrivals import arrivals, reads
+from sage_flink.flow.local.outcome import Outcome
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
 from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
@@ -45,16 +46,6 @@ from sage_flink.flow.steps import catch_failure, flat_map
 from sage_flink.flow.writes import write_all
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The records of a run: upserts written, per sink in order of arrival, or failed."""
-
-    written: dict[str, list[Record]] = field(default_factory=dict)
-    failed: list[FailedRecord] = field(default_factory=list)
-    #: The last error of a failed record's call, by record id.
-    errors: dict[str, SageError] = field(default_factory=dict)
 
 
 async def run(
@@ -163,6 +154,7 @@ class _Run:
                 await self.flush(name)
         except* SageError as group:
             raise group.exceptions[0] from None
+        self.outcome.merged.update(merged_counts(self.callers))
         return self.outcome
 
     async def emit(self, node: Node, record: Record, *, late: bool = False) -> None:

@@ -16,7 +16,7 @@ from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.count_window_state import CountWindowState
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.join_state import JoinState, Side
-from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, late_in_join
+from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin, join_flaw, late_in_join
 from sage_flink.flow.stateful.keyed_nodes import RATE_LATE, ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.keyed_state import LastValues, PassedRecords
 from sage_flink.flow.stateful.keys import key_by_field, key_flaw
@@ -156,8 +156,7 @@ class StatefulSteps:
         self, node: TimeJoin, record: Record, upstream: str
     ) -> Iterator[Record | FailedRecord | LateRecord]:
         side = _side(node, upstream)
-        is_changelog = isinstance(node, TemporalJoin) and side == "right"
-        if flaw := key_flaw(record, takes_deletes=is_changelog):
+        if flaw := join_flaw(node, record, side):
             yield FailedRecord(record, node.name, flaw)
             return
         pairs = self.joins[node.name].add(side, record)

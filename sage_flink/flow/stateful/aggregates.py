@@ -21,6 +21,7 @@ import msgspec
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.stateful.fields import read_field, require_path
+from sage_flink.flow.stateful.nearest import Nearest, nearest
 from sage_flink.flow.stateful.sketches import (
     KLL_K,
     TOP_VALUES_MAX,
@@ -180,6 +181,7 @@ Aggregate = (
     | Quantile
     | Top
     | Collect
+    | Nearest
 )
 #: Those whose field must be a finite number.
 OF_NUMBERS = (Sum, Mean, Min, Max, Stddev, Quantile)
@@ -211,6 +213,8 @@ def aggregate(spec: Aggregate, records: Sequence[Record]) -> Any:
     """The result of ``spec`` over ``records``, which are in the order of their arrival."""
     if spec == Count():
         return len(records)
+    if isinstance(spec, Nearest):
+        return nearest(spec, records)
     found = [(r.timestamp_ms, read_field(r.value, spec.field)) for r in records]
     timed = [(time, value) for time, value in found if value is not None]
     values = [value for _, value in timed]

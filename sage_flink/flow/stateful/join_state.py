@@ -19,6 +19,7 @@ _BETWEEN = "~"
 @dataclass(slots=True)
 class _Waiting:
     record: Record
+    vector: tuple[float, ...] = ()
     has_met: bool = False
 
 
@@ -32,7 +33,7 @@ class JoinState:
         self._ends: list[tuple[int, bytes, Side]] = []  # a heap, with an entry for each record
 
     def add(self, side: Side, record: Record) -> list[Record] | None:
-        """The pairs of a record of this input, which a keyed step can take; None where it is late.
+        """The pairs of a record of this input, which the join can take; None where it is late.
 
         They are in the order of time and arrival of the records that it meets.
         """
@@ -43,7 +44,8 @@ class JoinState:
         )
         if min(time_ms + later_ms, END_MS) <= self._watermarks_ms[side]:
             return None
-        added = _Waiting(record)
+        similar = node.similar
+        added = _Waiting(record, similar.unit_vector(record) if similar else ())
         insort(self._waiting[side].setdefault(key, []), added, key=_time_ms)
         end_ms = min(time_ms + node.before_ms + node.after_ms, END_MS)
         heappush(self._ends, (end_ms, key, side))
@@ -52,6 +54,8 @@ class JoinState:
         end = bisect_right(others, time_ms + later_ms, key=_time_ms)
         pairs = []
         for other in others[start:end]:
+            if similar and not similar.holds(added.vector, other.vector):
+                continue
             added.has_met = other.has_met = True
             pair = (record, other.record) if side == "left" else (other.record, record)
             pairs.append(join_record(node, *pair))

@@ -7,7 +7,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sage_flink.common.records import Record
 from sage_flink.common.validation import require
+from sage_flink.flow.stateful.keys import key_flaw
+from sage_flink.flow.stateful.similar import Similar
 from sage_flink.flow.stateful.windows import milliseconds, require_seconds
 from sage_flink.flow.step_names import check_name
 
@@ -34,9 +37,13 @@ class Join:
     results are those of a join of all records that are not late. Late records are dead letters, or
     dropped and counted, or the records of a Late step; their origin says from which input.
 
-    Each record is state until the watermark is ``before + after`` ahead of it. ``within_s`` and
-    ``how`` may change with a savepoint, and then apply to what is kept. The watermark of the output
-    is held back, so that no result is late for a window behind the join.
+    With ``similar`` only records whose vectors are near meet: a similarity join in a window. Each
+    record is compared with all of the other input's in its interval, so no pair is missed; the work
+    grows with the records of a key in an interval.
+
+    Each record is state until the watermark is ``before + after`` ahead of it. ``within_s``,
+    ``how`` and ``similar`` may change with a savepoint, and then apply to what is kept. The
+    watermark of the output is held back, so that no result is late for a window behind the join.
 
     A window join, the pairs of one key in one tumbling window, is a join of all times by a key that
     holds the window, of any kind of join; here the window is a minute::
@@ -54,6 +61,7 @@ class Join:
     within_s: tuple[float, float]
     how: How = "inner"
     late: Literal["dead_letter", "drop"] = "dead_letter"
+    similar: Similar | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -66,6 +74,8 @@ class Join:
             require_seconds(step, "within_s", seconds, 0)
         require_choice(step, "how", ("inner", "left", "full"), self.how)
         require_choice(step, "late", ("dead_letter", "drop"), self.late)
+        known = self.similar is None or isinstance(self.similar, Similar)
+        require(known, step, "similar", "Similar(threshold, dim), or None", self.similar)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -170,3 +180,11 @@ def require_choice(step: str, field: str, choices: tuple[str, ...], got: object)
         PipelineError: it is not.
     """
     require(got in choices, step, field, " or ".join(map(repr, choices)), got)
+
+
+def join_flaw(node: TimeJoin, record: Record, side: Literal["left", "right"]) -> str:
+    """Why the join cannot take the record from this side; empty where it can."""
+    is_changelog = isinstance(node, TemporalJoin) and side == "right"
+    if flaw := key_flaw(record, takes_deletes=is_changelog):
+        return flaw
+    return node.similar.flaw(record) if isinstance(node, Join) and node.similar else ""

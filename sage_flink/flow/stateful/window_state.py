@@ -7,6 +7,7 @@ from sage_flink.common.records import Record
 from sage_flink.flow.stateful.aggregates import OF_NUMBERS, is_finite_number
 from sage_flink.flow.stateful.fields import read_field
 from sage_flink.flow.stateful.keys import key_flaw
+from sage_flink.flow.stateful.nearest import Nearest
 from sage_flink.flow.stateful.nodes import Window
 from sage_flink.flow.stateful.open_window import OpenWindow, window_record
 from sage_flink.flow.stateful.windows import (
@@ -27,6 +28,8 @@ def window_flaw(node: Window, record: Record) -> str:
     if flaw := key_flaw(record):
         return flaw
     for spec in node.aggregates.values():
+        if isinstance(spec, Nearest) and (flaw := spec.flaw(record)):
+            return flaw
         if isinstance(spec, OF_NUMBERS):
             value = read_field(record.value, spec.field)
             if value is not None and not is_finite_number(value):

@@ -26,7 +26,7 @@ REPORT_INTERVAL = "2 s"
 #: <logical scope>:<names>:<types> of the metrics for InfluxDB: record counters and calls.
 REPORTED = (
     "*.step:*:counter",
-    "*.operator:in_flight,queued,urls_away,attempts,retries,failed,latency_ms,gathered_*,tokens_*:*",
+    "*.operator:in_flight,queued,urls_away,attempts,retries,failed,merged,latency_ms,gathered_*,tokens_*:*",
 )
 #: No job needs InfluxDB, but without it the reporter would log a stack trace at each interval.
 QUIET_REPORTER = """

@@ -1,6 +1,7 @@
 package org.sage.flink.join;
 
 import java.util.List;
+import java.util.function.Predicate;
 import java.util.stream.Stream;
 import org.apache.flink.api.common.state.KeyedStateStore;
 import org.apache.flink.runtime.state.StateInitializationContext;
@@ -102,7 +103,11 @@ public final class IntervalJoinOperator extends AbstractStreamOperator<byte[]>
             output.collect(JoinStep.LATE, element);
             return;
         }
-        List<byte[]> met = (isLeft ? right : left).meet(minus(timestampMs, earlierMs), toMs);
+        Similar similar = settings.similar();
+        Predicate<byte[]> matches =
+                similar == null ? record -> true : similar.query(element.getValue())::matches;
+        long fromMs = minus(timestampMs, earlierMs);
+        List<byte[]> met = (isLeft ? right : left).meet(fromMs, toMs, matches);
         for (byte[] record : met) {
             JoinSide other = JoinSide.of(record);
             emit(isLeft ? own : other, isLeft ? other : own);

@@ -14,6 +14,7 @@ import org.sage.flink.wire.FailedRecords;
  * @param outputDelayMs how far the watermark of the output is behind that of the inputs
  * @param leftAlone whether left records that met no other are emitted
  * @param rightAlone whether right records that met no other are emitted
+ * @param similar what records that meet are besides near in time; null: nothing
  */
 record JoinConfig(
         FailedRecords failed,
@@ -21,7 +22,8 @@ record JoinConfig(
         long afterMs,
         long outputDelayMs,
         boolean leftAlone,
-        boolean rightAlone)
+        boolean rightAlone,
+        Similar similar)
         implements Serializable {
 
     static JoinConfig of(String json) {
@@ -37,7 +39,8 @@ record JoinConfig(
                     node.get("after_ms").asLong(),
                     node.get("output_delay_ms").asLong(),
                     alone.contains("\"left\""),
-                    alone.contains("\"right\""));
+                    alone.contains("\"right\""),
+                    Similar.of(node.path("similar")));
         } catch (IOException e) {
             throw new IllegalArgumentException("the settings of a join are not JSON: " + json, e);
         }

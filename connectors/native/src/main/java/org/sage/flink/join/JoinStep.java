@@ -9,6 +9,7 @@ import org.apache.flink.streaming.api.operators.TwoInputStreamOperator;
 import org.apache.flink.util.OutputTag;
 import org.sage.flink.keyed.KeyedInputOperator;
 import org.sage.flink.keyed.Keys;
+import org.sage.flink.wire.VectorField;
 
 /**
  * A join: {@link #checked} refuses what an input cannot take, {@link #wire} and {@link #wireTemporal}
@@ -33,8 +34,10 @@ public final class JoinStep {
             DataStream<byte[]> in, String config, String side, boolean takesDeletes) {
         JoinConfig settings = JoinConfig.of(config);
         String name = settings.step() + "." + side + "-input";
+        List<VectorField> vectors =
+                settings.similar() == null ? List.of() : List.of(settings.similar().field());
         return KeyedInputOperator.wire(
-                in, name, settings.failed(), side + "_read", takesDeletes, List.of());
+                in, name, settings.failed(), side + "_read", takesDeletes, List.of(), vectors);
     }
 
     /** The pairs of an interval join, and counter deltas of those too large for a record. */

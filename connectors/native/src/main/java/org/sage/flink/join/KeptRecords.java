@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.Predicate;
 import org.apache.flink.api.common.state.MapState;
 import org.apache.flink.api.common.state.MapStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
@@ -40,8 +41,8 @@ final class KeptRecords {
         byTime.put(timestampMs, all);
     }
 
-    /** The records of these times, by time and arrival, which then have met one. */
-    List<byte[]> meet(long fromMs, long toMs) throws Exception {
+    /** The matching records of these times, by time and arrival, which then have met one. */
+    List<byte[]> meet(long fromMs, long toMs, Predicate<byte[]> matches) throws Exception {
         Map<Long, List<Tuple2<byte[], Boolean>>> near = new TreeMap<>();
         for (Map.Entry<Long, List<Tuple2<byte[], Boolean>>> entry : byTime.entries()) {
             if (fromMs <= entry.getKey() && entry.getKey() <= toMs) {
@@ -52,6 +53,9 @@ final class KeptRecords {
         for (Map.Entry<Long, List<Tuple2<byte[], Boolean>>> entry : near.entrySet()) {
             boolean isNew = false;
             for (Tuple2<byte[], Boolean> record : entry.getValue()) {
+                if (!matches.test(record.f0)) {
+                    continue;
+                }
                 met.add(record.f0);
                 isNew |= !record.f1;
                 record.f1 = true;

@@ -1,6 +1,7 @@
 package org.sage.flink.keyed;
 
 import java.util.List;
+import java.util.stream.Stream;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
@@ -10,6 +11,7 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.sage.flink.wire.FailedRecords;
 import org.sage.flink.wire.PackedNumber;
 import org.sage.flink.wire.RecordFields;
+import org.sage.flink.wire.VectorField;
 
 /**
  * Operator before the exchange of a keyed step: a record that the step cannot take is a dead letter,
@@ -24,15 +26,21 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
     private final String readCounter;
     private final boolean takesDeletes;
     private final List<String> numbers;
+    private final List<VectorField> vectors;
 
     private transient RecordFields fields;
 
     private KeyedInputOperator(
-            FailedRecords failed, String readCounter, boolean takesDeletes, List<String> numbers) {
+            FailedRecords failed,
+            String readCounter,
+            boolean takesDeletes,
+            List<String> numbers,
+            List<VectorField> vectors) {
         this.failed = failed;
         this.readCounter = readCounter;
         this.takesDeletes = takesDeletes;
         this.numbers = numbers;
+        this.vectors = vectors;
     }
 
     /**
@@ -41,6 +49,7 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
      * @param readCounter counts the records of this input
      * @param takesDeletes whether the records may be deletes
      * @param numbers paths of fields whose values must be finite numbers, where there are any
+     * @param vectors fields that must be vectors
      */
     public static SingleOutputStreamOperator<byte[]> wire(
             DataStream<byte[]> in,
@@ -48,18 +57,21 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
             FailedRecords failed,
             String readCounter,
             boolean takesDeletes,
-            List<String> numbers) {
+            List<String> numbers,
+            List<VectorField> vectors) {
         return in.transform(
                         name,
                         PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO,
-                        new KeyedInputOperator(failed, readCounter, takesDeletes, numbers))
+                        new KeyedInputOperator(
+                                failed, readCounter, takesDeletes, numbers, vectors))
                 .uid(name);
     }
 
     @Override
     public void open() throws Exception {
         super.open();
-        fields = new RecordFields(numbers);
+        Stream<String> paths = vectors.stream().map(VectorField::path);
+        fields = new RecordFields(Stream.concat(numbers.stream(), paths).toList());
     }
 
     @Override
@@ -82,6 +94,12 @@ public final class KeyedInputOperator extends AbstractStreamOperator<byte[]>
             byte[] packed = found.fields()[i];
             if (packed != null && !PackedNumber.isFinite(packed)) {
                 return "its field '" + numbers.get(i) + "' must be a finite number";
+            }
+        }
+        for (int i = 0; i < vectors.size(); i++) {
+            String flaw = vectors.get(i).flaw(found.fields()[numbers.size() + i]);
+            if (!flaw.isEmpty()) {
+                return flaw;
             }
         }
         return "";

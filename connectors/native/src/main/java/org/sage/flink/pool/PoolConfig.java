@@ -33,6 +33,7 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
  *     those of the JVM
  * @param keyEnv environment variable of the API key where {@code key} is empty, or empty
  * @param keyFile file of the key relative to {@code $SAGE_HOME}, used when the variable is not set
+ * @param merging null where requests are not merged
  */
 public record PoolConfig(
         String name,
@@ -54,7 +55,8 @@ public record PoolConfig(
         String key,
         String ca,
         String keyEnv,
-        String keyFile)
+        String keyFile,
+        MergingConfig merging)
         implements Serializable {
 
     private static final Set<String> KEYS =
@@ -62,7 +64,7 @@ public record PoolConfig(
                     "name", "urls", "path", "mode", "model", "capacity", "timeout_ms",
                     "attempts_max", "ordered", "items_max", "tokens_max", "linger_ms",
                     "requests_max", "slack_ms", "dim", "answer_bytes_max", "key", "ca", "key_env",
-                    "key_file");
+                    "key_file", "merging");
 
     private static final int REQUESTS_MIN = 4;
 
@@ -100,7 +102,8 @@ public record PoolConfig(
                         node.path("key").asText(""),
                         node.path("ca").asText(""),
                         node.path("key_env").asText(""),
-                        node.path("key_file").asText(""));
+                        node.path("key_file").asText(""),
+                        MergingConfig.of(node.path("merging")));
         config.validate();
         return config;
     }

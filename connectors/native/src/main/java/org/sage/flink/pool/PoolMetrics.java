@@ -17,6 +17,7 @@ import org.apache.flink.runtime.metrics.DescriptiveStatisticsHistogram;
  * @param attempts HTTP requests
  * @param retries HTTP requests that repeat an earlier one
  * @param failed records with a failed call
+ * @param merged records that got the answer of another request
  * @param tokensIn prompt tokens, from the {@code usage} of the responses
  * @param tokensOut completion tokens, from the {@code usage} of the responses
  * @param latencyMs from the arrival of a record to its result
@@ -30,6 +31,7 @@ public record PoolMetrics(
         Counter attempts,
         Counter retries,
         Counter failed,
+        Counter merged,
         Counter tokensIn,
         Counter tokensOut,
         Histogram latencyMs,
@@ -47,6 +49,7 @@ public record PoolMetrics(
                 group.counter("attempts"),
                 group.counter("retries"),
                 group.counter("failed"),
+                group.counter("merged"),
                 group.counter("tokens_in"),
                 group.counter("tokens_out"),
                 histogram(group, "latency_ms"),

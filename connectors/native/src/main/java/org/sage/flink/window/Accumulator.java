@@ -11,6 +11,11 @@ abstract class Accumulator {
     /** Adds a record; {@code packed} is the MessagePack of the field, null where it has no value. */
     abstract void add(byte[] packed, long timestampMs);
 
+    /** The same for an aggregate of two fields: {@code value} is the MessagePack of the second. */
+    void add(byte[] packed, byte[] value, long timestampMs) {
+        add(packed, timestampMs);
+    }
+
     /** Adds what an accumulator of the same aggregate holds. */
     abstract void merge(Accumulator other);
 

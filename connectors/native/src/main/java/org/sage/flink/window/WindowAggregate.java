@@ -29,7 +29,8 @@ final class WindowAggregate
         }
         RecordFields.Found found = fields.read(record);
         for (int i = 0; i < accumulators.length; i++) {
-            accumulators[i].add(found.fields()[i], found.timestampMs());
+            byte[] value = found.fields()[aggregates.valueAt(i)];
+            accumulators[i].add(found.fields()[i], value, found.timestampMs());
         }
         return accumulators;
     }

@@ -14,6 +14,7 @@ import org.sage.flink.keyed.KeyedInputOperator;
 import org.sage.flink.keyed.Keys;
 import org.sage.flink.time.RestoredWatermarkOperator;
 import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.VectorField;
 
 /**
  * A window step: {@link #checked} refuses what it cannot take, {@link #wire} is Flink's own window
@@ -31,7 +32,8 @@ public final class WindowStep {
         WindowConfig settings = WindowConfig.of(config);
         String name = settings.step() + ".input";
         List<String> numbers = settings.aggregates().numbers();
-        return KeyedInputOperator.wire(in, name, failed(settings), "read", false, numbers);
+        List<VectorField> vectors = settings.aggregates().vectors();
+        return KeyedInputOperator.wire(in, name, failed(settings), "read", false, numbers, vectors);
     }
 
     /** The results of the windows: one for each window and key, early ones and updates. */

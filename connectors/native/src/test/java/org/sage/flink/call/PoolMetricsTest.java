@@ -61,7 +61,7 @@ class PoolMetricsTest {
         assertEquals(
                 Set.of(
                         "in_flight", "queued", "urls_away", "attempts", "retries", "failed",
-                        "tokens_in", "tokens_out", "latency_ms", "gathered_items",
+                        "merged", "tokens_in", "tokens_out", "latency_ms", "gathered_items",
                         "gathered_tokens"),
                 names);
     }

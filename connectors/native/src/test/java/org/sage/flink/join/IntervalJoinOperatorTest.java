@@ -14,14 +14,16 @@ import org.apache.flink.streaming.runtime.watermarkstatus.WatermarkStatus;
 import org.apache.flink.streaming.util.KeyedTwoInputStreamOperatorTestHarness;
 import org.junit.jupiter.api.Test;
 import org.sage.flink.keyed.Keys;
+import org.sage.flink.testing.FakePool;
 import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.VectorField;
 import org.sage.flink.wire.WireRecord;
 
 /** A full join; the right record is at most 10 ms earlier and 20 ms later than the left one. */
 class IntervalJoinOperatorTest {
 
     private static final JoinConfig FULL =
-            new JoinConfig(new FailedRecords("join", "job", "run"), 10, 20, 30, true, true);
+            new JoinConfig(new FailedRecords("join", "job", "run"), 10, 20, 30, true, true, null);
 
     private static final byte[] KEY = {'k'};
 
@@ -150,7 +152,14 @@ class IntervalJoinOperatorTest {
     @Test
     void anotherIntervalAndKindAppliesToTheRecordsOfASavepoint() throws Exception {
         JoinConfig inner =
-                new JoinConfig(new FailedRecords("join", "job", "run"), 10, 200, 200, false, false);
+                new JoinConfig(
+                        new FailedRecords("join", "job", "run"),
+                        10,
+                        200,
+                        200,
+                        false,
+                        false,
+                        null);
         OperatorSubtaskState state;
         try (var harness = harness(inner)) {
             harness.open();
@@ -171,6 +180,39 @@ class IntervalJoinOperatorTest {
             assertEquals(List.of("join/l/2~", 1_300L), output(harness));
             assertEquals(0, harness.numKeyedStateEntries());
         }
+    }
+
+    @Test
+    void aConditionOnVectorsMeetsNoRecordOfASavepointThatHasNone() throws Exception {
+        Similar near = new Similar(new VectorField("", 2, true), 0.9);
+        JoinConfig similar =
+                new JoinConfig(
+                        new FailedRecords("join", "job", "run"), 10, 20, 30, true, true, near);
+        OperatorSubtaskState state;
+        try (var harness = harness()) {
+            harness.open();
+            harness.processElement1(at("l/1", 1_000));
+            state = harness.snapshot(1, 1);
+        }
+        try (var harness = harness(similar)) {
+            harness.initializeState(state);
+            harness.open();
+            harness.processElement2(at("r/1", 1_001, 1, 0));
+            harness.processElement1(at("l/2", 1_002, 10, 1));
+            harness.processElement1(at("l/3", 1_003, 0, 1));
+            assertEquals(List.of("join/l/2~r/1"), output(harness));
+
+            harness.processWatermark1(Watermark.MAX_WATERMARK);
+            harness.processWatermark2(Watermark.MAX_WATERMARK);
+            assertEquals(
+                    List.of("join/l/1~", "join/l/3~", Long.MAX_VALUE), output(harness));
+        }
+    }
+
+    private static StreamRecord<byte[]> at(String id, long timestampMs, float... vector) {
+        byte[] value = FakePool.vector(vector);
+        WireRecord record = new WireRecord(id, value, timestampMs, KEY, Map.of(), "");
+        return new StreamRecord<>(record.encode(), timestampMs);
     }
 
     @Test
