@@ -9,7 +9,8 @@ from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
-from sage_flink.flow.local.runner import Outcome, run
+from sage_flink.flow.local.outcome import Outcome
+from sage_flink.flow.local.runner import run
 from sage_flink.flow.pipelines import pipeline
 from sage_flink.flow.ports import (
     BatchLimits,

@@ -28,7 +28,7 @@ class TemporalJoinOperatorTest {
     private static KeyedTwoInputStreamOperatorTestHarness<String, byte[], byte[], byte[]> harness(
             boolean leftAlone) throws Exception {
         FailedRecords failed = new FailedRecords("join", "job", "run");
-        JoinConfig settings = new JoinConfig(failed, 0, 0, 0, leftAlone, false);
+        JoinConfig settings = new JoinConfig(failed, 0, 0, 0, leftAlone, false, null);
         return new KeyedTwoInputStreamOperatorTestHarness<>(
                 new TemporalJoinOperator(settings),
                 new Keys.OfRecord(),
