@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from call_targets import JOB, MINI, Branch, on_flink, on_local, run_target
 from merge_pairs import traffic
-from minicluster import QUIET, FailOnce, FileSink, restore_environment, wait_for_workers
+from minicluster import QUIET, FailOnce, FileSink, Slowly, restore_environment, wait_for_workers
 from text_vectors import text_vector
 from waiting import wait_until
 
@@ -99,10 +99,11 @@ def test_a_restart_loses_no_record_and_gives_no_wrong_answer(
     engine.reset()
     records = tuple(record_of(n, request.text) for n, request in enumerate(REQUESTS))
     checkpoints = tmp_path / "checkpoints"
-    out = FailOnce(str(tmp_path / "out"), rows_max=50, checkpoints=str(checkpoints))
+    out = FailOnce(str(tmp_path / "out"), rows_max=100, checkpoints=str(checkpoints))
     failed = FileSink(str(tmp_path / "failed"))
     graph = (
         sage.flow.read("in", ListSource(records))
+        .map("slowly", Slowly(0.012))  # so that checkpoints are taken among the records
         .call("ask", sage.chat(model="ask"), **{**CALL, "capacity": 4})
         .write("out", out)
         .dead_letters_to(failed)
@@ -124,4 +125,5 @@ def test_a_restart_loses_no_record_and_gives_no_wrong_answer(
     assert wrong(answers) == []
     assert failed.read_records() == []
     calls = {request["headers"]["x-request-id"] for request in engine.requests()}
-    assert len(calls) <= 0.75 * 600
+    # Answers are not in the checkpoint: what rewords an earlier request is asked behind it.
+    assert len(calls) <= 0.9 * 600
