@@ -121,7 +121,8 @@ class TemporalJoin:
     A left record waits until the watermark of both inputs has passed its time. So while ``right``
     has no new records, results wait for up to the ``idle_s`` of its event_time; then they no longer
     wait for it. The left records that wait are state, and so are the newest version of each key and
-    those that the watermark has not passed.
+    those that the watermark has not passed; a step that was an interval join cannot become this one
+    with a savepoint.
 
     A record is ``late`` when the watermark of its own input has passed its time. So neither the
     results nor what is late depends on how far one input is ahead of the other: the results are

@@ -16,6 +16,9 @@ import org.apache.flink.runtime.state.StateInitializationContext;
  */
 final class JoinWatermarks {
 
+    /** In place of a span: a temporal join keeps no record for a time that is set. */
+    static final long TEMPORAL = -1;
+
     private final ListState<Tuple4<Long, Long, Long, Long>> state;
     private final long spanMs;
     private final boolean hadOtherSpan;
@@ -37,6 +40,12 @@ final class JoinWatermarks {
                 least.f1 = Math.min(least.f1, one.f1);
                 least.f2 = Math.min(least.f2, one.f2);
             }
+        }
+        if (least != null && (least.f3 == TEMPORAL) != (spanMs == TEMPORAL)) {
+            throw new IllegalStateException(
+                    "the savepoint holds an interval join or a temporal join where the pipeline has"
+                            + " the other one: give the step another name, and give up the state of"
+                            + " the former one with --drop-state");
         }
         hadOtherSpan = least != null && least.f3 != spanMs;
         if (least != null) {

@@ -67,7 +67,7 @@ public final class TemporalJoinOperator extends AbstractStreamOperator<byte[]>
         KeyedStateStore keyed = context.getKeyedStateStore();
         left = new KeptRecords(keyed.getMapState(KeptRecords.descriptor("left")));
         versions = keyed.getMapState(VERSIONS);
-        watermarks = JoinWatermarks.restore(context, 0);
+        watermarks = JoinWatermarks.restore(context, JoinWatermarks.TEMPORAL);
     }
 
     @Override

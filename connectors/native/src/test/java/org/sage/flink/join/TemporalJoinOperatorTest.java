@@ -1,6 +1,7 @@
 package org.sage.flink.join;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -169,6 +170,25 @@ class TemporalJoinOperatorTest {
             harness.processWatermarkStatus2(WatermarkStatus.ACTIVE);
             harness.processElement2(at("late", 2_000));
             assertEquals(2, lateCount(harness));
+        }
+    }
+
+    @Test
+    void aSavepointOfAnIntervalJoinIsRefused() throws Exception {
+        JoinConfig settings =
+                new JoinConfig(new FailedRecords("join", "job", "run"), 0, 0, 0, true, false);
+        OperatorSubtaskState state;
+        try (var interval =
+                new KeyedTwoInputStreamOperatorTestHarness<>(
+                        new IntervalJoinOperator(settings),
+                        new Keys.OfRecord(),
+                        new Keys.OfRecord(),
+                        Types.STRING)) {
+            interval.open();
+            state = interval.snapshot(1, 1);
+        }
+        try (var harness = harness(true)) {
+            assertThrows(IllegalStateException.class, () -> harness.initializeState(state));
         }
     }
 
