@@ -7,10 +7,9 @@ import java.util.Base64;
 import java.util.TreeMap;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
-import org.msgpack.core.MessagePack;
-import org.msgpack.core.MessageUnpacker;
 import org.sage.flink.keyed.Keys;
 import org.sage.flink.wire.FailedRecords;
+import org.sage.flink.wire.PackedReader;
 
 /**
  * Settings of a broadcast join, checked by {@code sage_flink.flow.stateful.broadcasts}.
@@ -40,17 +39,15 @@ record BroadcastConfig(
         }
     }
 
-    private static TreeMap<String, byte[]> rows(byte[] packed) throws IOException {
+    private static TreeMap<String, byte[]> rows(byte[] packed) {
         TreeMap<String, byte[]> rows = new TreeMap<>();
-        try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(packed)) {
-            int count = unpacker.unpackMapHeader();
-            for (int i = 0; i < count; i++) {
-                byte[] key = unpacker.readPayload(unpacker.unpackRawStringHeader());
-                int from = (int) unpacker.getTotalReadBytes();
-                unpacker.skipValue();
-                int to = (int) unpacker.getTotalReadBytes();
-                rows.put(Keys.text(key), Arrays.copyOfRange(packed, from, to));
-            }
+        PackedReader reader = new PackedReader(packed);
+        int count = reader.mapHeader();
+        for (int i = 0; i < count; i++) {
+            byte[] key = reader.bytes();
+            int from = reader.position();
+            reader.skip();
+            rows.put(Keys.text(key), Arrays.copyOfRange(packed, from, reader.position()));
         }
         return rows;
     }

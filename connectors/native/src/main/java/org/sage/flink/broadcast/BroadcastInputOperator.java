@@ -19,6 +19,7 @@ import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.msgpack.value.ValueType;
 import org.sage.flink.keyed.Keys;
 import org.sage.flink.wire.FailedRecords;
 import org.sage.flink.wire.RecordFields;
@@ -108,7 +109,7 @@ public final class BroadcastInputOperator extends AbstractStreamOperator<byte[]>
             sizes.remove(key);
             return "";
         }
-        if (row == null || !isMap(row[0] & 0xff)) {
+        if (found.valueType() != ValueType.MAP) {
             return "its value must be a map, the row of its key";
         }
         int own = found.key().length + row.length;
@@ -123,10 +124,6 @@ public final class BroadcastInputOperator extends AbstractStreamOperator<byte[]>
         size = next;
         sizes.put(key, own);
         return "";
-    }
-
-    private static boolean isMap(int first) {
-        return first >= 0x80 && first <= 0x8f || first == 0xde || first == 0xdf;
     }
 
     @Override

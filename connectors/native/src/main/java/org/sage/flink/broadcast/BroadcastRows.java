@@ -1,12 +1,10 @@
 package org.sage.flink.broadcast;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.TreeMap;
-import org.msgpack.core.MessageBufferPacker;
-import org.msgpack.core.MessagePack;
 import org.sage.flink.keyed.Keys;
+import org.sage.flink.wire.PackedWriter;
 
 /**
  * The rows of one version: the initial ones with all changes so far. A row that hides a deleted
@@ -16,6 +14,8 @@ final class BroadcastRows {
 
     /** The row of a delete: no MessagePack value has no bytes. */
     static final byte[] DELETED = {};
+
+    private static final int BYTES_BESIDE_ROWS = 32;
 
     private final Map<String, byte[]> initial;
     private final Map<String, byte[]> changed = new TreeMap<>();
@@ -50,18 +50,13 @@ final class BroadcastRows {
     /** The MessagePack of {@code {"version": number, "rows": {key: row}}}, in the order of keys. */
     byte[] all() {
         if (packed == null) {
-            try (MessageBufferPacker packer = MessagePack.newDefaultBufferPacker()) {
-                packer.packMapHeader(2).packString("version").packLong(version);
-                packer.packString("rows").packMapHeader(rows().size());
-                for (Map.Entry<String, byte[]> row : rows().entrySet()) {
-                    byte[] key = Keys.bytes(row.getKey());
-                    packer.packRawStringHeader(key.length).writePayload(key);
-                    packer.writePayload(row.getValue());
-                }
-                packed = packer.toByteArray();
-            } catch (IOException e) {
-                throw new UncheckedIOException(e); // a packer over memory does no input or output
+            PackedWriter writer = begin("rows");
+            writer.mapHeader(rows().size());
+            for (Map.Entry<String, byte[]> row : rows().entrySet()) {
+                writer.string(new String(Keys.bytes(row.getKey()), StandardCharsets.UTF_8));
+                writer.raw(row.getValue(), 0, row.getValue().length);
             }
+            packed = writer.toByteArray();
         }
         return packed;
     }
@@ -69,17 +64,20 @@ final class BroadcastRows {
     /** The MessagePack of {@code {"version": number, "row": row}}, the row nil without one. */
     byte[] one(String key) {
         byte[] row = rows().get(key);
-        try (MessageBufferPacker packer = MessagePack.newDefaultBufferPacker()) {
-            packer.packMapHeader(2).packString("version").packLong(version).packString("row");
-            if (row == null) {
-                packer.packNil();
-            } else {
-                packer.writePayload(row);
-            }
-            return packer.toByteArray();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e); // a packer over memory does no input or output
+        PackedWriter writer = begin("row");
+        if (row == null) {
+            writer.nil();
+        } else {
+            writer.raw(row, 0, row.length);
         }
+        return writer.toByteArray();
+    }
+
+    private PackedWriter begin(String field) {
+        PackedWriter writer = new PackedWriter(BYTES_BESIDE_ROWS);
+        writer.mapHeader(2);
+        writer.string("version").number(version);
+        return writer.string(field);
     }
 
     private TreeMap<String, byte[]> rows() {
