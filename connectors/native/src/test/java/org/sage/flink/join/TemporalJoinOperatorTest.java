@@ -176,7 +176,7 @@ class TemporalJoinOperatorTest {
     @Test
     void aSavepointOfAnIntervalJoinIsRefused() throws Exception {
         JoinConfig settings =
-                new JoinConfig(new FailedRecords("join", "job", "run"), 0, 0, 0, true, false);
+                new JoinConfig(new FailedRecords("join", "job", "run"), 0, 0, 0, true, false, null);
         OperatorSubtaskState state;
         try (var interval =
                 new KeyedTwoInputStreamOperatorTestHarness<>(
