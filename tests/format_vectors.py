@@ -352,3 +352,10 @@ VECTORS: dict[str, tuple[Any, list[Vector]]] = {
     "avro-infinity": (Avro('"double"'), AVRO_NAN),
     "protobuf": (Protobuf(PROTO_SCHEMA, fields=_TYPED), PROTOBUF),
 }
+
+
+def without_parser_words(reason: str) -> str:
+    """A reason without the words of a JSON parser, of which each target has its own."""
+    parsers = ("not JSON:", "a whole number has", "the record cannot be", "the value is nested")
+    is_parser = reason.startswith(parsers)
+    return "not JSON" if is_parser else reason

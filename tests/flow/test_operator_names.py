@@ -54,7 +54,7 @@ def test_flink_shows_the_authors_names_and_finds_state_by_the_same_uids_as_befor
         "embed.request.tally": "Count",
         "embed": "embed",
         "embed.answer": "embed: Answer",
-        "embed.answer.tally": "Count",
+        "embed.tally": "Count",
         "paid.left-input": "paid: Left-input",
         "paid.right-input": "paid: Right-input",
         "paid": "paid",

@@ -71,8 +71,7 @@ class BroadcastRows:
         into = self._node.output_field
         if not isinstance(record.value, Mapping):
             raise Rejected(f"its value must be a map, to take the field {into!r}")
-        others = {name: value for name, value in record.value.items() if name != into}
-        made = record.replace(value={**others, into: found})
+        made = record.replace(value={**record.value, into: found})
         encode_valid(made)
         return made
 
