@@ -5,7 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 SHOWN = (
-    *("busy", "records_per_s", "requests_per_s", "tokens_per_s", "added_ms_p50", "added_ms_p99"),
+    *(
+        "busy",
+        "records_per_s",
+        "documents_per_s",
+        "requests_per_s",
+        "tokens_per_s",
+        "added_ms_p50",
+        "added_ms_p99",
+    ),
     *("decide_ms_p50", "decide_ms_p99", "goodput", "jain", "p99_ms", "ttft_ms_p50", "hit_rate"),
     "start_s",
 )
