@@ -118,10 +118,8 @@ def _details(graph: Graph, node: Node) -> str:
             return _label(source)
         case FlatMap(function=Map(function) | Filter(function) | function):
             return _label(function)
-        case Call(spec=spec):
-            order = "ordered" if node.ordered else "unordered"
-            calls = f"{node.capacity} in flight, {node.timeout_s:g} s, {order}"
-            return "; ".join([_label(spec), calls, *([_label(node.merging)] * bool(node.merging))])
+        case Call():
+            return _call(node)
         case Batch():
             return f"{node.items_max} items, {node.bytes_max} bytes, {node.linger_s:g} s"
         case Write(sink=sink):
@@ -155,6 +153,13 @@ def _details(graph: Graph, node: Node) -> str:
             return f"{_label(node.function)} from {_short(node.initial)}{kept}"
         case _:
             assert_never(node)
+
+
+def _call(node: Call) -> str:
+    order = "ordered" if node.ordered else "unordered"
+    calls = f"{node.capacity} in flight, {node.timeout_s:g} s, {order}"
+    merging = [_label(node.merging)] if node.merging else []
+    return "; ".join([_label(node.spec), calls, *merging])
 
 
 def _window(graph: Graph, node: Window) -> str:

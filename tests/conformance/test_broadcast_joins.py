@@ -94,8 +94,7 @@ def test_no_output_between_two_checkpoints_mixes_versions(tmp_path, minicluster)
     made = newest(sinks["out"])
     versions = [record.value["rollout"] for record in made]
     numbers = {(one["version"], one["rows"]["ask"]["number"]) for one in versions}
-    opened = Path(f"{sinks['out'].path}.writers").read_text().count("opened")
-    assert opened >= 2 * options.parallelism, "the job restarted"
+    assert Path(f"{sinks['out'].path}.writers").read_text() == "opened\n" * 4  # one restart
     assert mixed(made, lambda value: value["rollout"]["version"]) == 0
     assert mixed(made, lambda value: value["at_once"]) > 0
     assert len(numbers) == len({version for version, _ in numbers}) > 5

@@ -37,14 +37,14 @@ def _format(node: Node, kind: type[Decode | Encode], name: str) -> str:
 def decode_json(stream: DataStream, step: str, job: str, run: str) -> DataStream:
     """The decoded messages, in order; those that are not JSON are dead letters."""
     native = get_gateway().jvm.org.sage.flink.connector.JsonDecodeOperator
-    return _named(native.wire(stream._j_data_stream, step, job, run), step)
+    return _with_name(native.wire(stream._j_data_stream, step, job, run), step)
 
 
 def encode_json(stream: DataStream, step: str, job: str, run: str) -> DataStream:
     """The messages, in order; records that JSON cannot hold are dead letters."""
     native = get_gateway().jvm.org.sage.flink.connector.JsonEncodeOperator
-    return _named(native.wire(stream._j_data_stream, step, job, run), step)
+    return _with_name(native.wire(stream._j_data_stream, step, job, run), step)
 
 
-def _named(j_stream: object, step: str) -> DataStream:
+def _with_name(j_stream: object, step: str) -> DataStream:
     return DataStream(j_stream).name(operator_name(f"{step}.json"))

@@ -44,7 +44,7 @@ class CountWindowState:
 
     def _result(self, key: bytes, *, is_early: bool) -> Record:
         window = self._open[key]
-        window.emitted()
+        window.await_next()
         times_ms = [record.timestamp_ms for record in window.records]
         fields = {"start_ms": min(times_ms), "end_ms": max(times_ms) + 1}
         place = ""

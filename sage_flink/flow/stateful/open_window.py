@@ -38,7 +38,7 @@ class OpenWindow:
         """Whether the watermark brings an early result."""
         return self.due_ms is not None and self.due_ms <= watermark_ms
 
-    def emitted(self) -> None:
+    def await_next(self) -> None:
         """Wait for the next early result."""
         self.due_ms, self.unseen = None, 0
 

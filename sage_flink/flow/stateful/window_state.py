@@ -126,7 +126,7 @@ class WindowState:
         return latest is not None and span[1] - 1 + self._lateness_ms <= latest
 
     def _result(self, key: bytes, span: _Span, window: OpenWindow) -> Record:
-        window.emitted()
+        window.await_next()
         start_ms, end_ms = span
         return window_record(
             self._node,

@@ -31,10 +31,8 @@ public final class JsonDecodeOperator extends RecordMapOperator {
                     ValueType.ARRAY, "list",
                     ValueType.MAP, "dict");
 
-    private transient RecordFields fields;
-
     private JsonDecodeOperator(FailedRecords failed) {
-        super(failed);
+        super(failed, List.of());
     }
 
     /** Appends this operator to the stream, as a part of {@code step}. */
@@ -44,14 +42,7 @@ public final class JsonDecodeOperator extends RecordMapOperator {
     }
 
     @Override
-    public void open() throws Exception {
-        super.open();
-        fields = new RecordFields(List.of());
-    }
-
-    @Override
-    protected byte[] map(byte[] record) {
-        RecordFields.Found found = fields.read(record);
+    protected byte[] map(byte[] record, RecordFields.Found found) {
         byte[] json = message(found);
         PackedWriter decoded = new PackedWriter(json.length + 16);
         JsonDecoder.decode(json, decoded);

@@ -21,10 +21,8 @@ public final class JsonEncodeOperator extends RecordMapOperator {
 
     private static final int NAME_MAX = 200;
 
-    private transient RecordFields fields;
-
     private JsonEncodeOperator(FailedRecords failed) {
-        super(failed);
+        super(failed, List.of());
     }
 
     /** Appends this operator to the stream, as {@code step}. */
@@ -34,14 +32,7 @@ public final class JsonEncodeOperator extends RecordMapOperator {
     }
 
     @Override
-    public void open() throws Exception {
-        super.open();
-        fields = new RecordFields(List.of());
-    }
-
-    @Override
-    protected byte[] map(byte[] record) {
-        RecordFields.Found found = fields.read(record);
+    protected byte[] map(byte[] record, RecordFields.Found found) {
         byte[] key =
                 found.key() == null ? found.id().getBytes(StandardCharsets.UTF_8) : found.key();
         byte[] value = null;

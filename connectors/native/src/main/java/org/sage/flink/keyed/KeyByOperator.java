@@ -15,10 +15,8 @@ public final class KeyByOperator extends RecordMapOperator {
 
     private final String field;
 
-    private transient RecordFields fields;
-
     private KeyByOperator(String field, FailedRecords failed) {
-        super(failed);
+        super(failed, List.of(field));
         this.field = field;
     }
 
@@ -29,14 +27,7 @@ public final class KeyByOperator extends RecordMapOperator {
     }
 
     @Override
-    public void open() throws Exception {
-        super.open();
-        fields = new RecordFields(List.of(field));
-    }
-
-    @Override
-    protected byte[] map(byte[] record) {
-        RecordFields.Found found = fields.read(record);
+    protected byte[] map(byte[] record, RecordFields.Found found) {
         return RecordChange.withKey(record, found, Keys.of(found.fields()[0], field));
     }
 }

@@ -1,5 +1,6 @@
 package org.sage.flink.wire;
 
+import java.util.List;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
@@ -14,9 +15,16 @@ public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
     private static final long serialVersionUID = 1L;
 
     private final FailedRecords failed;
+    private final List<String> paths;
 
-    protected RecordMapOperator(FailedRecords failed) {
+    private transient RecordFields fields;
+
+    /**
+     * @param paths of the fields that it reads
+     */
+    protected RecordMapOperator(FailedRecords failed, List<String> paths) {
         this.failed = failed;
+        this.paths = paths;
     }
 
     /** Appends this operator to the stream, with {@code name} as its name and uid. */
@@ -26,18 +34,25 @@ public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
     }
 
     /**
-     * The record made of {@code record}.
+     * The record made of {@code record}, in which {@code found} was found.
      *
      * @throws IllegalArgumentException the record is refused; the message is the reason
      */
-    protected abstract byte[] map(byte[] record);
+    protected abstract byte[] map(byte[] record, RecordFields.Found found);
+
+    @Override
+    public final void open() throws Exception {
+        super.open();
+        fields = new RecordFields(paths);
+    }
 
     @Override
     public final void processElement(StreamRecord<byte[]> element) {
         byte[] record = element.getValue();
+        RecordFields.Found found = fields.read(record);
         byte[] made;
         try {
-            made = map(record);
+            made = map(record, found);
         } catch (IllegalArgumentException e) {
             failed.refuse(output, record, e.getMessage());
             return;

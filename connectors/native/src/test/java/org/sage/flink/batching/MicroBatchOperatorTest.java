@@ -107,9 +107,23 @@ class MicroBatchOperatorTest {
             restored.initializeState(snapshot);
             restored.open();
             assertEquals(List.of(), batches(restored));
-            restored.setProcessingTime(1000);
+            restored.setProcessingTime(50);
 
             assertEquals(List.of(ids(3, 5)), batches(restored));
+        }
+    }
+
+    @Test
+    void aBatchWhoseWaitWasOverWhileTheWriterWasBusyTakesTheRecordsThatArrivedMeanwhile()
+            throws Exception {
+        try (var operator = openOperator(100, MANY_BYTES, 50)) {
+            send(operator, 0, 5);
+            operator.setProcessingTime(1000);
+            assertEquals(List.of(), batches(operator));
+            send(operator, 5, 20);
+            operator.setProcessingTime(1050);
+
+            assertEquals(List.of(ids(0, 20)), batches(operator));
         }
     }
 

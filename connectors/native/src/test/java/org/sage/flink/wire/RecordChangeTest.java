@@ -30,14 +30,14 @@ class RecordChangeTest {
     }
 
     @Test
-    void aFieldIsAddedBehindTheOthersAndReplacesOnesOfItsName() throws IOException {
+    void aFieldIsAddedBehindTheOthersOrInThePlaceOfOneOfItsName() throws IOException {
         byte[] nine = {9};
         String rest = ",7,null,{},\"origin\",\"upsert\",\"\",\"\"]";
 
         assertEquals(
                 "[\"id\",{\"x\":9}" + rest, text(RecordChange.withField(record(), "x", nine)));
         assertEquals(
-                "[\"id\",{\"a\":0,\"c\":2,\"b\":9}" + rest,
+                "[\"id\",{\"a\":0,\"b\":9,\"c\":2}" + rest,
                 text(RecordChange.withField(record("a", "b", "c"), "b", nine)));
         String[] many = new String[40];
         for (int i = 0; i < many.length; i++) {
