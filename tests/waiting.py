@@ -2,15 +2,20 @@
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
 
+T = TypeVar("T")
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+
+def wait_until(condition: Callable[[], T], seconds: float, what: str) -> T:
+    """The first true value of ``condition``; the test fails after ``seconds``."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s: {what}"
         time.sleep(0.1)
+    return found
 
 
 def has_ended(pid: int) -> bool:

@@ -26,6 +26,7 @@ from sage_flink.operators.decode import DecodeDocument, DecodeQuestion
 from sage_flink.operators.deletes import DropDeletes
 from sage_flink.operators.encode import EncodeJson
 from sage_flink.operators.fields import Select, Where
+from sage_flink.operators.hops import HopLimit
 from sage_flink.operators.measure import Measure, measure
 from sage_flink.operators.rag import AnswerWithSources, RagPrompt
 
@@ -36,6 +37,7 @@ __all__ = [
     "DecodeQuestion",
     "DropDeletes",
     "EncodeJson",
+    "HopLimit",
     "Measure",
     "RagPrompt",
     "Select",

@@ -20,7 +20,7 @@ from sage_flink.flow.lists import ListSource
 pytestmark = [*QUIET, pytest.mark.flink, pytest.mark.timeout(240)]
 
 #: For longer than the workers take to start: until then the sources run ahead of them.
-SECONDS = 20
+SECONDS = 30
 REQUESTS_PER_S = 60
 VERSIONS_PER_S = 2
 REQUESTS = SECONDS * REQUESTS_PER_S
@@ -78,7 +78,7 @@ def test_no_output_between_two_checkpoints_mixes_versions(tmp_path, minicluster)
     checkpoints = tmp_path / "checkpoints"
     sinks = sinks_in(tmp_path)
     sinks["out"] = FailOnce(
-        str(tmp_path / "out"), rows_max=REQUESTS // 2, checkpoints=str(checkpoints)
+        str(tmp_path / "out"), rows_max=REQUESTS // 3, checkpoints=str(checkpoints)
     )
     options = FlinkOptions(
         target="local",

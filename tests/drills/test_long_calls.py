@@ -69,35 +69,19 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
     assert outcome.notes["checkpoint_ms_p99"] <= 1000, outcome.notes["slow_checkpoints"]
 
 
-def test_a_savepoint_preserves_long_calls(run, slow):
-    def fault(running):
-        path = stop_with_savepoint(running.rest, running.rest.job(running.job_id))
-        again(running, replace(OPTIONS, savepoint=path))
+def test_rescales_and_savepoints_preserve_long_calls(run, slow):
+    """The job is rescaled while it runs, then resumed from savepoints at other parallelisms."""
 
-    outcome = run(fault, name="long_calls_savepoint", **slow(LONG_S))
-
-    assert outcome.is_balanced, outcome
-
-
-def test_rescaling_preserves_long_calls(run, slow):
     def fault(running):
         for parallelism in (2, 1):
             running.rest.rescale(running.job_id, parallelism)
             time.sleep(LONG_S / 2)
-
-    outcome = run(fault, name="long_calls_rescale", **slow(LONG_S))
-
-    assert outcome.is_balanced, outcome
-
-
-def test_a_savepoint_is_resumed_at_another_parallelism(run, slow):
-    def fault(running):
         for parallelism in (2, 1):
             path = stop_with_savepoint(running.rest, running.rest.job(running.job_id))
             again(running, replace(OPTIONS, savepoint=path, parallelism=parallelism))
             time.sleep(LONG_S / 2)
 
-    outcome = run(fault, name="savepoint_rescale", **slow(LONG_S))
+    outcome = run(fault, name="long_calls_rescale", **slow(LONG_S))
 
     assert outcome.is_balanced, outcome
 

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 import uuid
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -23,7 +23,7 @@ from waiting import wait_until
 import sage_flink as sage
 from sage_connectors import kafka
 from sage_connectors.kafka_client import delete_topic, drain, feed
-from sage_flink.common import Record, Settings, sage_home
+from sage_flink.common import Record, Settings, StackError, sage_home
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DecodeDocument, chunk, measure
 from sage_flink.platform import stack
@@ -41,17 +41,19 @@ pytestmark = [
 ]
 
 DOCUMENTS, BAD_EVERY, POISON_EVERY = 1_200, 40, 60
+SLOW_S = 0.2  # for each of about 900 requests, of which 8 are in flight
 SPLIT = chunk(tokens_max=40, overlap=0)
 
 
 class Pool(BaseHTTPRequestHandler):
-    """Embeds all texts except poison, which it refuses."""
+    """Embeds all texts except poison, which it refuses; it is slow until ``fast`` is set."""
 
     protocol_version = "HTTP/1.1"
+    fast = threading.Event()
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(0.05)
+        self.fast.wait(SLOW_S)
         refused = any("poison" in text for text in request["input"])
         vector = base64.b64encode(bytes(8)).decode()
         rows = [
@@ -167,7 +169,9 @@ def name():
 def job(name, pool):
     settings = Settings.load().model_copy(update={"gateway_url": pool})
     with FlinkRest(settings.flink_url) as rest:
-        job_id = sage.flow.submit(build(name, bounded=False), name=name, settings=settings)
+        options = sage.flow.FlinkOptions(checkpoint_interval_s=1)
+        graph = build(name, bounded=False)
+        job_id = sage.flow.submit(graph, name=name, settings=settings, options=options)
         wait_until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
         yield rest, job_id
         if rest.running(name):
@@ -177,10 +181,10 @@ def job(name, pool):
 def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected_counts, capsys):
     rest, job_id = job
     feed(f"{name}.in", messages())
-    wait_until(lambda: read_so_far(rest, job_id) >= DOCUMENTS // 3, 120, "a third is read")
-    before = job_balance(rest, rest.job(job_id))
+    before = wait_until(lambda: balance_with_calls(rest, job_id), 120, "some points are written")
 
     kill_taskmanager()
+    Pool.fast.set()
     wait_until(lambda: rest.restarts(job_id) >= 1, 120, "the job starts again")
     wait_until(lambda: read_so_far(rest, job_id) == DOCUMENTS, 240, "all is read")
     after = job_balance(rest, rest.job(job_id), wait_s=60)
@@ -189,19 +193,29 @@ def test_a_killed_taskmanager_leaves_every_count_exact(job, name, expected_count
         print(f"\nbefore the kill {counts_of(before)}, {before.in_flight} in flight")
         print(f"in the end {counts_of(after)}")
     assert before.gaps == after.gaps == ()
-    assert 0 < counts_of(before)["documents"][0] < DOCUMENTS
+    assert before.in_flight > 0
+    assert 0 < counts_of(before)["points"][2] < expected_counts["points"][2]
     assert counts_of(after) == expected_counts
     assert len(list(drain(f"{name}.dead"))) == expected_counts["dead-letters"][0]
     assert len(list(drain(f"{name}.out"))) == DOCUMENTS
 
 
-def read_so_far(rest, job_id):
-    from sage_flink.common import StackError
+def balance_with_calls(rest, job_id):
+    """The counts of a checkpoint after the first points were written, with calls in flight."""
+    now = balance_so_far(rest, job_id)
+    return now if now and now.in_flight and counts_of(now)["points"][2] else None
 
+
+def read_so_far(rest, job_id):
+    now = balance_so_far(rest, job_id)
+    return counts_of(now)["documents"][0] if now else -1
+
+
+def balance_so_far(rest, job_id):
     try:
-        return counts_of(job_balance(rest, rest.job(job_id)))["documents"][0]
+        return job_balance(rest, rest.job(job_id))
     except StackError:
-        return -1  # it starts or restarts
+        return None  # it starts or restarts
 
 
 def test_the_command_prints_the_record_accounting_of_a_running_job(job, name, expected_counts):
