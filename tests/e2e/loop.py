@@ -11,7 +11,7 @@ from sage_flink.flow import FlinkOptions, Graph
 from sage_flink.operators import HopLimit
 from sage_jobs.entry import report_errors, run
 
-PASSES, HOPS_MAX = 2, 4
+PASSES, HOPS_MAX = 4, 5
 
 
 def build(name: str) -> Graph:

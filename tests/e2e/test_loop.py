@@ -25,7 +25,7 @@ pytestmark = [
 
 JOB = Path(__file__).with_name("loop.py")
 TASKS, ENDLESS = 300, 20
-PASSES, HOPS_MAX = 2, 4  # of the job
+PASSES, HOPS_MAX = 4, 5  # of the job
 
 
 @pytest.fixture
