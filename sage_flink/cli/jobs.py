@@ -131,7 +131,9 @@ def _submit_graph(pipeline: str, words: list[str]) -> None:
 
         graph = pipelines.load(pipeline)
         flink_url()
-        _print_submitted(flow.submit(graph, name=name, options=options))
+        with pipelines.errors_in(pipeline):
+            job_id = flow.submit(graph, name=name, options=options)
+        _print_submitted(job_id)
 
     entry.run(main, words, program=f"sage jobs submit {pipeline}")
 

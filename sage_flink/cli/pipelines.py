@@ -1,8 +1,10 @@
 """``sage explain``, and the pipelines that commands take: a job's name, a .py or a YAML file."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -42,7 +44,7 @@ def load(pipeline: str) -> Any:
     if pipeline.endswith(YAML):
         from sage_flink import flow
 
-        return flow.from_yaml(read_text(pipeline), _vocabulary())
+        return flow.from_yaml(read_text(pipeline), _vocabulary(), pipeline)
     module = _program(pipeline) if pipeline.endswith(".py") else job(pipeline)
     if not callable(build := getattr(module, "build", None)):
         raise PipelineError(
@@ -50,6 +52,18 @@ def load(pipeline: str) -> Any:
             "sage.flow.read(...).write(...)"
         )
     return build()
+
+
+@contextlib.contextmanager
+def errors_in(pipeline: str) -> Iterator[None]:
+    """Errors in the block name lines of the file, if it is YAML."""
+    from sage_flink import flow
+
+    if not pipeline.endswith(YAML):
+        yield
+        return
+    with flow.yaml_errors(read_text(pipeline), pipeline):
+        yield
 
 
 def read_text(path: str) -> str:

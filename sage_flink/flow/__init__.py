@@ -58,7 +58,7 @@ from sage_flink.flow.stateful.windows import (
     Tumbling,
 )
 from sage_flink.flow.stream import Stream, read, union
-from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary
+from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary, yaml_errors
 
 if TYPE_CHECKING:
     from sage_flink.flow.flink.submit import submit
@@ -130,6 +130,7 @@ __all__ = [
     "to_yaml",
     "union",
     "vocabulary",
+    "yaml_errors",
 ]
 
 

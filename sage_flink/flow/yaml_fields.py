@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from sage_flink.common.errors import PipelineError, SageError
+from sage_flink.flow.yaml_places import within
 
 _PLAIN: dict[Any, str] = {
     str: "text",
@@ -69,22 +70,30 @@ def check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "")
     """
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     if unknown := sorted(str(name) for name in values if name not in fields):
-        raise PipelineError(
-            f"{where}: unknown field {unknown[0]!r}; it knows: {', '.join(sorted(fields))}"
-        )
+        with within(unknown[0]):
+            knows = ", ".join(sorted(fields))
+            raise PipelineError(f"{where}: unknown field {unknown[0]!r}; it knows: {knows}")
     missing = dataclasses.MISSING
     for name, f in fields.items():
         if name not in values and f.default is missing and f.default_factory is missing:
             raise PipelineError(f"{where}: needs a field `{name}:`")
     hints = get_type_hints(kind)
-    return {k: v if k == ready else _value(where, k, v, hints[k]) for k, v in values.items()}
+    converted = {}
+    for key, value in values.items():
+        with within(key):
+            converted[key] = value if key == ready else _value(where, key, value, hints[key])
+    return converted
 
 
 def _value(where: str, name: str, value: Any, hint: Any) -> Any:
     if (of_items := _items(hint)) is not None:
         if not isinstance(value, dict):
             raise PipelineError(f"{where}: {name} must be named fields, got {value!r:.100}")
-        return {key: _value(where, f"{name}: {key}", it, of_items) for key, it in value.items()}
+        items = {}
+        for key, item in value.items():
+            with within(key):
+                items[key] = _value(where, f"{name}: {key}", item, of_items)
+        return items
     if choices := _choices(hint):
         return _chosen(where, name, value, choices, may_be_none=NoneType in get_args(hint))
     try:
@@ -123,7 +132,8 @@ def _chosen(
         words = ", ".join(sorted(choices))
         raise PipelineError(f"{where}: {name} must be one of {words}, got {value!r:.100}")
     word, fields = next(iter(one.items()))
-    return _options(where, f"{name}: {word}", fields or {}, choices[word])
+    with within(word):
+        return _options(where, f"{name}: {word}", fields or {}, choices[word])
 
 
 def _options(where: str, name: str, value: Any, kind: Any) -> Any:

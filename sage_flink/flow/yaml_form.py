@@ -38,6 +38,7 @@ True
 import dataclasses
 import inspect
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, get_origin
 
@@ -74,6 +75,7 @@ from sage_flink.flow.yaml_fields import (
     fields_in_yaml,
     word_of,
 )
+from sage_flink.flow.yaml_places import Document, within
 
 #: Verb -> node, the YAML key of its spec, and the node's field for the spec.
 VERBS: dict[str, tuple[type[Node], str, str]] = {
@@ -138,25 +140,43 @@ def to_yaml(graph: Graph, words: Vocabulary) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def from_yaml(text: str, words: Vocabulary) -> Graph:
-    """The graph of the YAML in ``text``; not yet checked as a whole.
+def from_yaml(text: str, words: Vocabulary, file: str = "") -> Graph:
+    """The graph of the YAML in ``text``; not yet checked as a whole. Errors name its ``file``.
 
     Raises:
-        PipelineError: not YAML, an unknown verb, word or field, or a value of the wrong type.
+        PipelineError: not YAML, a key that is there twice, an unknown verb, word or field, or a
+            value of the wrong type; the message begins with the line.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PipelineError(f"pipeline: not YAML: {' '.join(str(error).split())}") from error
+    document = Document.read(text, file)
+    with document.lines_of_errors():
+        return _graph(document.value, words)
+
+
+@contextmanager
+def yaml_errors(text: str, file: str = "") -> Iterator[None]:
+    """Errors in the block, such as those of a check, name lines of the YAML of their graph.
+
+    Raises:
+        PipelineError: the error, each of its lines with the line of the step that it names.
+    """
+    with Document.read(text, file).lines_of_errors(VERBS):
+        yield
+
+
+def _graph(document: Any, words: Vocabulary) -> Graph:
     if not isinstance(document, dict) or not isinstance(document.get("steps"), list):
         raise PipelineError("pipeline: needs a list `steps:`, each a step such as `read: name`")
-    if extra := set(document) - {"steps", "dead_letters"}:
-        raise PipelineError(f"pipeline: unknown key {sorted(map(str, extra))[0]!r}")
+    if extra := sorted(map(str, set(document) - {"steps", "dead_letters"})):
+        with within(extra[0]):
+            raise PipelineError(f"pipeline: unknown key {extra[0]!r}")
+    nodes = []
+    for number, step in enumerate(document["steps"]):
+        with within("steps", number):
+            nodes.append(_read(step, words))
     dead = document.get("dead_letters")
-    return Graph(
-        tuple(_read(step, words) for step in document["steps"]),
-        None if dead is None else _build("pipeline", "dead_letters", dead, words),
-    )
+    with within("dead_letters"):
+        sink = None if dead is None else _build("pipeline", "dead_letters", dead, words)
+    return Graph(tuple(nodes), sink)
 
 
 def _step(node: Any, words: Vocabulary) -> dict[str, Any]:
@@ -213,7 +233,8 @@ def _read(step: Any, words: Vocabulary) -> Node:
         place = _place(verb, key)
         if key not in step:
             raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(place, words)}")
-        spec = _build(where, place, step[key], words, key)
+        with within(key):
+            spec = _build(where, place, step[key], words, key)
         values[spec_field] = WRAPPERS[verb](spec) if verb in WRAPPERS else spec
     node: Node = kind(**check_fields(where, kind, {"name": name, **values}, ready=spec_field))
     return node
@@ -234,7 +255,8 @@ def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "
         raise PipelineError(f"{where}: {flaw}; use one of: {_fitting(place, words)}")
     if not isinstance(fields or {}, dict):
         raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
-    values = check_fields(where, kind, fields or {})
+    with within(word):
+        values = check_fields(where, kind, fields or {})
     try:
         return kind(**values)
     except SageError as error:

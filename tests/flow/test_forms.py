@@ -84,7 +84,7 @@ def test_a_python_function_cannot_be_written_in_yaml():
         ("steps: [{read: x, from: {kafka: {topics: a}}}]", "step 'x': unknown field 'topics'"),
         ("steps: [{read: x, from: {kafka: {topic: 3}}}]", "step 'x': topic must be text, got 3$"),
         ("steps: []\nmore: 1", "unknown key 'more'"),
-        ("a: [", r"^pipeline: not YAML: [^\n]*$"),
+        ("a: [", r"^line 1: pipeline: not YAML: [^\n]*$"),
         ("steps: [{flat_map: x, with: encode_json}]", "step 'x': needs a field `input:`"),
         (
             "steps: [{read: x, from: {kafka: {topic: a, start: now}}}]",
@@ -252,5 +252,5 @@ CALL = "call: x, input: i, capacity: 1, timeout_s: 1, to: {embed: {model: m}}"
     ],
 )
 def test_the_error_for_a_bad_map_filter_or_option_names_it(step, message):
-    with pytest.raises(PipelineError, match=f"^step 'x': .*{message}"):
+    with pytest.raises(PipelineError, match=f"^line 1: step 'x': .*{message}"):
         sage.flow.from_yaml(f"steps: [{{{step}}}]", WORDS)
