@@ -6,7 +6,9 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import jsonschema
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from sage_flink import cli
@@ -58,6 +60,19 @@ def test_a_job_in_yaml_draws_the_same(job, tmp_path):
 
     assert sage("explain", str(path)).output == sage("explain", job).output
     assert "steps:" in sage("explain", str(path), "--form", "yaml").output
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(sage("schema").output))
+
+
+def test_an_error_of_a_yaml_pipeline_names_file_and_line(tmp_path, monkeypatch):
+    wrong, unsound = tmp_path / "wrong.yaml", tmp_path / "unsound.yaml"
+    wrong.write_text("steps:\n- read: in\n  from:\n    kafka: {topics: in}\n")
+    unsound.write_text("steps:\n- read: in\n  from:\n    kafka: {topic: in}\n")
+    monkeypatch.setenv("SAGE_FLINK_URL", "http://127.0.0.1:1")
+
+    assert str(error_of("explain", str(wrong))).startswith(f"{wrong}:4: step 'in': unknown field")
+    errors = str(error_of("jobs", "submit", str(unsound))).splitlines()
+    assert errors[0].startswith(f"{unsound}:2: step 'in': nothing reads its output")
+    assert errors[1].startswith(f"{unsound}: pipeline: failed records have nowhere to go")
 
 
 @pytest.mark.parametrize("command", [("explain",), ("jobs", "submit")])

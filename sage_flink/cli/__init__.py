@@ -18,6 +18,7 @@ for command in (
     stack.logs,
     stack.url,
     pipelines.explain,
+    pipelines.schema,
     doctor.doctor,
 ):
     app.command()(command)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,13 @@ def explain(
         print(flow.explain(graph, drawing))
     else:
         raise ConfigError(f"--form must be text, mermaid or yaml, got {form!r}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of YAML pipelines, for an editor."""
+    from sage_flink import flow
+
+    print(json.dumps(flow.yaml_schema(_vocabulary()), indent=2))
 
 
 def load(pipeline: str) -> Any:

@@ -59,6 +59,7 @@ from sage_flink.flow.stateful.windows import (
 )
 from sage_flink.flow.stream import Stream, read, union
 from sage_flink.flow.yaml_form import from_yaml, to_yaml, vocabulary, yaml_errors
+from sage_flink.flow.yaml_schema import yaml_schema
 
 if TYPE_CHECKING:
     from sage_flink.flow.flink.submit import submit
@@ -131,6 +132,7 @@ __all__ = [
     "union",
     "vocabulary",
     "yaml_errors",
+    "yaml_schema",
 ]
 
 

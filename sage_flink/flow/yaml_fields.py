@@ -56,10 +56,10 @@ def field_in_yaml(spec: Any, name: str) -> Any:
 
 
 def _in_yaml(value: Any, hint: Any) -> Any:
-    if (of_items := _items(hint)) is not None:
+    if (of_items := hint_of_items(hint)) is not None:
         return {key: _in_yaml(item, of_items) for key, item in value.items()}
     plain = value_in_yaml(value)
-    return {word_of(type(value)): plain} if len(_choices(hint)) > 1 else plain
+    return {word_of(type(value)): plain} if len(choices_of(hint)) > 1 else plain
 
 
 def check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "") -> dict[str, Any]:
@@ -86,7 +86,7 @@ def check_fields(where: str, kind: Any, values: dict[str, Any], ready: str = "")
 
 
 def _value(where: str, name: str, value: Any, hint: Any) -> Any:
-    if (of_items := _items(hint)) is not None:
+    if (of_items := hint_of_items(hint)) is not None:
         if not isinstance(value, dict):
             raise PipelineError(f"{where}: {name} must be named fields, got {value!r:.100}")
         items = {}
@@ -94,7 +94,7 @@ def _value(where: str, name: str, value: Any, hint: Any) -> Any:
             with within(key):
                 items[key] = _value(where, f"{name}: {key}", item, of_items)
         return items
-    if choices := _choices(hint):
+    if choices := choices_of(hint):
         return _chosen(where, name, value, choices, may_be_none=NoneType in get_args(hint))
     try:
         return msgspec.convert(value, hint)
@@ -108,13 +108,13 @@ def _value(where: str, name: str, value: Any, hint: Any) -> Any:
         raise PipelineError(f"{where}: {name}: {error}") from error
 
 
-def _items(hint: Any) -> Any:
+def hint_of_items(hint: Any) -> Any:
     """The hint of the items of a mapping to dataclasses; None for any other hint."""
     is_mapping = get_origin(hint) is Mapping
-    return get_args(hint)[1] if is_mapping and _choices(get_args(hint)[1]) else None
+    return get_args(hint)[1] if is_mapping and choices_of(get_args(hint)[1]) else None
 
 
-def _choices(hint: Any) -> dict[str, Any]:
+def choices_of(hint: Any) -> dict[str, Any]:
     """Word -> dataclass, for each that the field may be."""
     kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
     return {word_of(kind): kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def vocabulary(*modules: ModuleType) -> dict[str, type]:
     """
     specs: Iterable[Any] = (getattr(m, name) for m in modules for name in m.__all__)
     kinds = (s for s in specs if isinstance(s, type) and dataclasses.is_dataclass(s))
-    return {word_of(kind): kind for kind in kinds if any(_fits(kind, place) for place in PLACES)}
+    return {word_of(kind): kind for kind in kinds if any(fits(kind, place) for place in PLACES)}
 
 
 def to_yaml(graph: Graph, words: Vocabulary) -> str:
@@ -187,7 +187,7 @@ def _step(node: Any, words: Vocabulary) -> dict[str, Any]:
         value = getattr(node, f.name)
         if f.name == spec_field:
             spec = value.function if verb in WRAPPERS else value
-            step[key] = _spec(f"step {node.name!r}", _place(verb, key), spec, words)
+            step[key] = _spec(f"step {node.name!r}", place_of_spec(verb, key), spec, words)
         elif f.name != "name" and value != default_of(f):
             step[f.name] = field_in_yaml(node, f.name)
     return step
@@ -206,7 +206,8 @@ def verb_of(node: Node) -> str:
     return next(verb for verb, (kind, _, _) in VERBS.items() if isinstance(node, kind))
 
 
-def _place(verb: str, key: str) -> str:
+def place_of_spec(verb: str, key: str) -> str:
+    """The place of the spec at ``key`` of a step, one of ``PLACES``."""
     return verb if verb in (*WRAPPERS, "fold") else key
 
 
@@ -230,7 +231,7 @@ def _read(step: Any, words: Vocabulary) -> Node:
     where = f"step {name!r}"
     values = {k: v for k, v in step.items() if k not in (verb, key)}
     if spec_field:
-        place = _place(verb, key)
+        place = place_of_spec(verb, key)
         if key not in step:
             raise PipelineError(f"{where}: needs `{key}:` with one of: {_fitting(place, words)}")
         with within(key):
@@ -247,11 +248,11 @@ def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "
         raise PipelineError(f"{where}: expected one word with its fields, got {spelled!r:.200}")
     word, fields = next(iter(spelled.items()))
     kind = words.get(word)
-    if kind is None or not _fits(kind, place):
+    if kind is None or not fits(kind, place):
         flaw = f"`{key or place}:` does not know {word!r}"
         if kind is not None:
-            fits = [f"`{_VERB_AT.get(fit, fit)}:`" for fit in PLACES if _fits(kind, fit)]
-            flaw = f"{word} is for {' or '.join(fits)}, not for `{_VERB_AT.get(place, place)}:`"
+            others = [f"`{_VERB_AT.get(at, at)}:`" for at in PLACES if fits(kind, at)]
+            flaw = f"{word} is for {' or '.join(others)}, not for `{_VERB_AT.get(place, place)}:`"
         raise PipelineError(f"{where}: {flaw}; use one of: {_fitting(place, words)}")
     if not isinstance(fields or {}, dict):
         raise PipelineError(f"{where}: {word}: expected fields, got {fields!r:.200}")
@@ -263,7 +264,8 @@ def _build(where: str, place: str, spelled: Any, words: Vocabulary, key: str = "
         raise PipelineError(f"{where}: {error}") from error
 
 
-def _fits(kind: type, place: str) -> bool:
+def fits(kind: type, place: str) -> bool:
+    """Whether a spec of this class can be in that place."""
     if not any(method in vars(base) for base in kind.__mro__ for method in PLACES[place]):
         return False
     return "__call__" not in PLACES[place] or place in _function_places(kind)
@@ -284,4 +286,4 @@ def _function_places(kind: Any) -> set[str]:
 
 
 def _fitting(place: str, words: Vocabulary) -> str:
-    return ", ".join(sorted(word for word, kind in words.items() if _fits(kind, place)))
+    return ", ".join(sorted(word for word, kind in words.items() if fits(kind, place)))

@@ -1,0 +1,51 @@
+"""The JSON Schema of YAML pipelines accepts what from_yaml reads, and refuses wrong shapes."""
+
+import json
+
+import jsonschema
+import pytest
+import test_joins
+import test_keyed_steps
+import yaml
+from test_yaml_places import GOOD, WORDS, WRONG
+
+import sage_flink as sage
+from sage_flink.flow.yaml_form import VERBS
+
+SCHEMA = sage.flow.yaml_schema(WORDS)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+#: Mistakes that are no shape: the text is no YAML, or only from_yaml knows the limit.
+NO_SHAPE = {"no YAML", "a tab", "a key twice", "too little", "an option"}
+
+
+def test_it_is_a_json_schema_with_every_verb():
+    jsonschema.Draft202012Validator.check_schema(json.loads(json.dumps(SCHEMA)))
+    steps = SCHEMA["properties"]["steps"]["items"]["oneOf"]
+    assert [step["required"][0] for step in steps] == list(VERBS)
+
+
+@pytest.mark.parametrize("module", [test_joins, test_keyed_steps])
+def test_pipelines_with_every_kind_of_step_are_valid(module):
+    schema = sage.flow.yaml_schema(module.WORDS)
+    jsonschema.validate(yaml.safe_load(module.YAML), schema)
+
+
+def test_a_pipeline_that_can_be_read_is_valid():
+    assert sage.flow.from_yaml(GOOD, WORDS)
+    VALIDATOR.validate(yaml.safe_load(GOOD))
+
+
+def test_options_and_formats_are_one_word_with_its_fields():
+    source = {"kafka": {"topic": "t", "format": {"json": {"fields": {"id": "$.id"}}}}}
+    VALIDATOR.validate({"steps": [{"read": "in", "from": source}]})
+    source["kafka"]["format"] = "json"
+    VALIDATOR.validate({"steps": [{"read": "in", "from": source}]})
+    source["kafka"]["format"] = {"json": {}, "text": {}}
+    assert not VALIDATOR.is_valid({"steps": [{"read": "in", "from": source}]})
+
+
+@pytest.mark.parametrize("kind", sorted(set(WRONG) - NO_SHAPE))
+def test_a_wrong_shape_is_refused(kind):
+    was, becomes, _, _ = WRONG[kind]
+
+    assert not VALIDATOR.is_valid(yaml.safe_load(GOOD.replace(was, becomes)))
