@@ -5,6 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
@@ -90,6 +91,7 @@ __all__ = [
     "KeyBy",
     "Last",
     "Late",
+    "MapBatches",
     "Max",
     "Mean",
     "Merging",

@@ -11,6 +11,7 @@ from sage_flink.common.errors import PipelineError
 from sage_flink.common.records import Record
 from sage_flink.flow import deletes
 from sage_flink.flow.author_code import lost_state, place_of, returned_type
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.formats import with_formats
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
@@ -139,6 +140,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
         case (
             Read()
             | FlatMap()
+            | MapBatches()
             | Call()
             | Union()
             | EventTime()
@@ -176,7 +178,7 @@ def _fits_local(graph: Graph, node: Node) -> Iterator[str]:
 
 def _fits_flink(graph: Graph, node: Node) -> Iterator[str]:
     match node:
-        case FlatMap() | Fold():
+        case FlatMap() | MapBatches() | Fold():
             yield from _travels(node.name, "function", node.function)
             yield from _keeps_no_state(node.name, "function", node.function)
         case Call():
@@ -205,16 +207,17 @@ def _needs_event_time(node: Node) -> bool:
 
 
 def _has_event_time(graph: Graph, node: Node) -> bool:
-    """Whether every path to the step goes through one that makes event time."""
+    """Whether every path to the step goes through one that makes event time, and keeps it."""
     timed: set[str] = set()
     for one in graph.nodes:  # inputs are before their users, or there is a finding already
-        if isinstance(one, TimeNode) or (one.inputs and timed.issuperset(timed_inputs(one))):
+        is_timed = one.inputs and timed.issuperset(timed_inputs(one))
+        if isinstance(one, TimeNode) or (is_timed and not isinstance(one, MapBatches)):
             timed.add(one.name)
     return timed.issuperset(node.inputs)
 
 
 def _opens(node: Node) -> Iterator[str]:
-    if isinstance(node, FlatMap | Fold | Call):
+    if isinstance(node, FlatMap | MapBatches | Fold | Call):
         operator = node.spec if isinstance(node, Call) else node.function
         yield from (f"step {node.name!r}: {flaw}" for flaw in open_flaws(operator))
 

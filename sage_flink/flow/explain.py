@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, Literal, assert_never, get_args
 
 from sage_flink.common.validation import require
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.formats import with_formats
 from sage_flink.flow.functions import Filter, Map
@@ -46,6 +47,7 @@ Form = Literal["text", "mermaid"]
 #: Steps that may refuse a record.
 DEAD_LETTERING = (
     FlatMap
+    | MapBatches
     | Call
     | EventTime
     | KeyBy
@@ -118,6 +120,8 @@ def _details(graph: Graph, node: Node) -> str:
             return _label(source)
         case FlatMap(function=Map(function) | Filter(function) | function):
             return _label(function)
+        case MapBatches():
+            return f"{_label(node.function)}; {node.items_max} items, {node.linger_s:g} s"
         case Call():
             return _call(node)
         case Batch():

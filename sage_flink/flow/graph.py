@@ -15,6 +15,7 @@ from typing_extensions import get_protocol_members
 from sage_flink.common.errors import PipelineError
 from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.call_options import Admission, Batching, Merging, Retry, is_above_zero
 from sage_flink.flow.functions import unwrap
 from sage_flink.flow.ports import (
@@ -191,7 +192,7 @@ class Write:
 KeyedNode = Deduplicate | ChangesOnly | RateLimit | Fold
 #: Steps of event time, keys and state.
 StatefulNode = TimeNode | KeyBy | Window | Late | TimeJoin | BroadcastJoin | KeyedNode
-Node = Read | FlatMap | Call | Batch | Union | Write | StatefulNode
+Node = Read | FlatMap | MapBatches | Call | Batch | Union | Write | StatefulNode
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from sage_flink.common.dead_letters import DeadLetter, replay_mark
 from sage_flink.common.errors import PipelineError, Rejected
 from sage_flink.common.records import Record, encode
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.formats import with_formats
 from sage_flink.flow.graph import REPLAYED, Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.lists import ListSource
@@ -133,7 +134,7 @@ def _entry(graph: Graph, step: str) -> str:
             "has; feed it to the source again"
         )
     match graph.by_name.get(step):
-        case FlatMap() | Call() | EventTime() | KeyBy():
+        case FlatMap() | MapBatches() | Call() | EventTime() | KeyBy():
             return step
         case Write(input=before, sink=sink) if not isinstance(sink, FlinkSink):
             return before if isinstance(graph.by_name[before], Batch) else step

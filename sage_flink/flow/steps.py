@@ -64,8 +64,8 @@ def flat_map(node: FlatMap, record: Record) -> list[Record | FailedRecord]:
     A part of ``record`` that the function refuses is a failed record in its place among them.
 
     Materialised on purpose: a function that raises after its third value must not leave three
-    records in the sink and their parent in the dead-letter topic. A delete bypasses a function
-    that does not support deletes.
+    records in the sink and their parent in the dead-letter topic. A delete bypasses a function that
+    does not support deletes.
 
     Raises:
         Rejected: the function returned one value where it should return many, a delete that it
@@ -86,9 +86,9 @@ def flat_map_encoded(node: FlatMap, record: Record) -> list[bytes | FailedRecord
 def _encode_output(made: Record | FailedRecord, author: object) -> bytes | FailedRecord:
     """The wire form of a record; a failed record itself, once it is known that it has one."""
     if isinstance(made, FailedRecord):
-        _encode(made.record, author)
+        encode_made(made.record, author)
         return made
-    return _encode(made, author)
+    return encode_made(made, author)
 
 
 def _flat_map(node: FlatMap, record: Record) -> list[Record | FailedRecord]:
@@ -130,8 +130,8 @@ def _refuse(reason: str) -> None:
         raise Rejected(reason)
 
 
-def _encode(made: Record, author: object) -> bytes:
-    """The wire form of what ``author`` made; the reason of a failure names the author's line."""
+def encode_made(made: Record, author: object) -> bytes:
+    """The wire form of what ``author`` made; where there is none, Rejected names the line."""
     try:
         return encode_valid(made)
     except Rejected as flaw:
@@ -181,13 +181,13 @@ def call_answer(node: Call, answer: Answer, record: Record, body: bytes) -> Reco
         Rejected: ``answer`` returned something else, a delete, or what cannot be encoded.
     """
     made = _call_answer(node, answer, record, body)
-    _encode(made, answer)
+    encode_made(made, answer)
     return made
 
 
 def call_answer_encoded(node: Call, answer: Answer, record: Record, body: bytes) -> bytes:
     """The wire form of the record of :func:`call_answer`, which raises as this does."""
-    return _encode(_call_answer(node, answer, record, body), answer)
+    return encode_made(_call_answer(node, answer, record, body), answer)
 
 
 def _call_answer(node: Call, answer: Answer, record: Record, body: bytes) -> Record:

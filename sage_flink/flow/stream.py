@@ -14,18 +14,10 @@ from typing import Any, Literal
 
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require
+from sage_flink.flow.batch_maps import BatchFunction, MapBatches
 from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
 from sage_flink.flow.functions import Filter, Map
-from sage_flink.flow.graph import (
-    Batch,
-    Call,
-    FlatMap,
-    Graph,
-    Node,
-    Read,
-    Union,
-    Write,
-)
+from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.pipelines import merge_nodes
 from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
 from sage_flink.flow.routes import branches
@@ -69,6 +61,12 @@ class Stream:
     def filter(self, name: str, function: Callable[[Record], bool]) -> "Stream":
         """The records for which ``function`` returns true."""
         return self.flat_map(name, Filter(function))
+
+    def map_batches(
+        self, name: str, function: BatchFunction, *, items_max: int = 100, linger_s: float = 0.01
+    ) -> "Stream":
+        """Batches of records through ``function``; see :class:`~sage_flink.flow.MapBatches`."""
+        return self._then(MapBatches(name, self.name, function, items_max, linger_s))
 
     def split(
         self,

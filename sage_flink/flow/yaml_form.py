@@ -45,6 +45,7 @@ from typing import Any, get_origin
 import yaml
 
 from sage_flink.common.errors import PipelineError, SageError
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import (
     Batch,
@@ -83,6 +84,7 @@ VERBS: dict[str, tuple[type[Node], str, str]] = {
     "flat_map": (FlatMap, "with", "function"),
     "map": (FlatMap, "with", "function"),
     "filter": (FlatMap, "with", "function"),
+    "map_batches": (MapBatches, "with", "function"),
     "call": (Call, "to", "spec"),
     "batch": (Batch, "", ""),
     "union": (Union, "", ""),

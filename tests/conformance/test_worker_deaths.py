@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -152,7 +152,19 @@ def writer_death(sink: FileSink) -> Stream:
     return sage.flow.read("in", ListSource(records(("bad",)))).write("out", EndingSink(sink))
 
 
-GRAPHS = {"deaths": deaths, "writer-death": writer_death}
+def batch_death(sink: FileSink) -> Stream:
+    """A function of batches whose worker ends at one record."""
+    read = sage.flow.read("in", ListSource(records(("bad",))))
+    return read.map_batches("batched", ends_at_bad, items_max=20).write("out", sink)
+
+
+def ends_at_bad(batch: Sequence[Record]) -> list[str]:
+    if any(record.value == "bad" for record in batch):
+        os._exit(3)
+    return [record.value for record in batch]
+
+
+GRAPHS = {"deaths": deaths, "writer-death": writer_death, "batch-death": batch_death}
 
 
 def test_a_record_that_ends_its_worker_is_one_dead_letter(tmp_path: Path) -> None:
@@ -172,8 +184,11 @@ def test_a_record_that_ends_its_worker_is_one_dead_letter(tmp_path: Path) -> Non
     assert Counter(written) == Counter(r.id for r in given if r.value == "good")
 
 
-def test_a_record_that_ends_the_writer_of_its_batch_is_one_dead_letter(tmp_path: Path) -> None:
-    written, (letter,) = run("writer-death", tmp_path, 60)
+@pytest.mark.parametrize(("case", "step"), [("writer-death", "out"), ("batch-death", "batched")])
+def test_a_record_that_ends_the_worker_of_its_batch_is_one_dead_letter(
+    tmp_path: Path, case: str, step: str
+) -> None:
+    written, (letter,) = run(case, tmp_path, 60)
 
-    assert (letter.id, letter.step) == ("r5", "out")
+    assert (letter.id, letter.step) == ("r5", step)
     assert set(written) == {r.id for r in records(("bad",)) if r.value == "good"}

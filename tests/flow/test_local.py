@@ -7,7 +7,7 @@ import time
 import pytest
 
 import sage_flink as sage
-from sage_flink.common import PipelineError, PoolError, Record, Rejected
+from sage_flink.common import PipelineError, PoolError, Record, Rejected, StoreUnavailable
 from sage_flink.flow import Reply
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.flow.ports import BatchLimits
@@ -281,3 +281,27 @@ async def test_a_list_is_not_a_source():
 
     with pytest.raises(PipelineError, match="step 'in': source must be a source with records"):
         await sage.flow.run(graph, sources={"in": [1, 2]})
+
+
+class Away:
+    """A sink whose store is away."""
+
+    batch = BatchLimits(1)
+
+    def writer(self):
+        return self
+
+    def write(self, records):
+        raise StoreUnavailable("it is away")
+
+    def close(self):
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_sink_that_is_away_ends_the_run_with_its_own_error(count):
+    records = ListSource(tuple(Record(f"n/{n}", n) for n in range(count)))
+    graph = sage.flow.read("in", records).write("out", Away())
+
+    with pytest.raises(StoreUnavailable, match="it is away"):
+        await sage.flow.run(graph)

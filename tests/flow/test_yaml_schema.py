@@ -4,10 +4,8 @@ import json
 
 import jsonschema
 import pytest
-import test_joins
-import test_keyed_steps
 import yaml
-from test_yaml_places import GOOD, WORDS, WRONG
+from yaml_pipelines import GOOD, STATEFUL, WORDS, WRONG
 
 import sage_flink as sage
 from sage_flink.flow.yaml_form import VERBS
@@ -24,15 +22,10 @@ def test_it_is_a_json_schema_with_every_verb():
     assert [step["required"][0] for step in steps] == list(VERBS)
 
 
-@pytest.mark.parametrize("module", [test_joins, test_keyed_steps])
-def test_pipelines_with_every_kind_of_step_are_valid(module):
-    schema = sage.flow.yaml_schema(module.WORDS)
-    jsonschema.validate(yaml.safe_load(module.YAML), schema)
-
-
-def test_a_pipeline_that_can_be_read_is_valid():
-    assert sage.flow.from_yaml(GOOD, WORDS)
-    VALIDATOR.validate(yaml.safe_load(GOOD))
+@pytest.mark.parametrize("text", [GOOD, STATEFUL], ids=["good", "stateful"])
+def test_a_pipeline_that_can_be_read_is_valid(text):
+    assert sage.flow.from_yaml(text, WORDS)
+    VALIDATOR.validate(yaml.safe_load(text))
 
 
 def test_options_and_formats_are_one_word_with_its_fields():

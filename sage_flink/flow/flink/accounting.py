@@ -14,6 +14,7 @@ from typing import assert_never
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
     Batch,
@@ -84,7 +85,7 @@ def _kind(node: Node) -> Kind:
     match node:
         case Read():
             return "read"
-        case FlatMap():
+        case FlatMap() | MapBatches():
             return "flat_map"
         case Call():
             return "call"

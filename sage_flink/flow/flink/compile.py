@@ -6,6 +6,7 @@ wire form. A step's name is its operator's uid, and its name in Flink's web UI. 
 ========  ==========================================================================
 Read      native source; a source without one is read here and becomes a collection
 FlatMap   Python process function, failures to a side output; a format may be a Java operator
+MapBatches  as Batch, then a Python process function
 Call      Python request step -> Java async call (a task of its own) -> Python answer step
 Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
@@ -27,7 +28,9 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
+from sage_flink.flow.batch_maps import BYTES_MAX, MapBatches
 from sage_flink.flow.flink.accounting import RecordAccounting
+from sage_flink.flow.flink.batch_step import MapBatchesStep, micro_batches
 from sage_flink.flow.flink.call_steps import call, field_answer
 from sage_flink.flow.flink.fold_step import FoldStep
 from sage_flink.flow.flink.native_formats import (
@@ -156,6 +159,10 @@ class _Compiler:
                 self._format(node, encode_json)
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
+            case MapBatches(name, upstream, _, items, linger_s):
+                stream = self._stream(upstream)
+                batches = micro_batches(stream, f"{name}.batch", items, BYTES_MAX, linger_s)
+                self.open_stages[name] = _OpenStage(batches, (MapBatchesStep(node),))
             case Call():
                 request = f"{node.name}.request"
                 self._python(node.input, request, RequestStep(node, self.job))
@@ -249,11 +256,8 @@ class _Compiler:
         self.streams[node.name] = self.accounting.count(out, node.name, "answered", "emitted")
 
     def _batch(self, node: Batch) -> DataStream:
-        native = get_gateway().jvm.org.sage.flink.batching.MicroBatchOperator
-        stream = self.accounting.count(self._stream(node.input), node.name, "read")._j_data_stream
-        linger_ms = max(1, round(node.linger_s * 1000))
-        limits = (node.items_max, node.bytes_max, linger_ms)
-        return DataStream(native.wire(stream, node.name, *limits)).name(operator_name(node.name))
+        stream = self.accounting.count(self._stream(node.input), node.name, "read")
+        return micro_batches(stream, node.name, node.items_max, node.bytes_max, node.linger_s)
 
     def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
         stream = self._within_limits(stream, name, sink)

@@ -59,9 +59,10 @@ class _Signal(msgspec.Struct):
 
 
 class Step:
-    """One step of a stage. ``takes_records``: its input is a record, not raw bytes. ``writes``: it
-    writes to a sink. ``state_ttl_ms``: it keeps state for each key, which expires after so long; 0:
-    never; None: it keeps no state. Such a step is the first of its stage.
+    """One step of a stage. ``takes_records``: its input is a record, not raw bytes.
+    ``takes_batches``: it is a batch, and the step may wait for a store. ``state_ttl_ms``: it keeps
+    state for each key, which expires after so long; 0: never; None: it keeps no state. Such a step
+    is the first of its stage.
 
     Where it ``is_last`` its items are bytes. A step encodes what it makes itself, so that an item
     that cannot be encoded is a failure of this step with its input as the record.
@@ -72,7 +73,7 @@ class Step:
     """
 
     takes_records = True
-    writes = False
+    takes_batches = False
     is_last = False
     state_ttl_ms: int | None = None
 
@@ -106,8 +107,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
 
     Its dead letters belong to ``job``; ``run`` is the Flink job it runs in, a different one in a
     replay. Without ``counted`` it emits no counter deltas, since no operator would remove them. A
-    worker in which an element takes longer than ``record_timeout_s`` ends; a stage that writes has
-    no such limit, because it waits for its store.
+    worker in which an element takes longer than ``record_timeout_s`` ends; a stage that takes
+    batches has no such limit, because it waits for its store.
     """
 
     def __init__(
@@ -120,15 +121,15 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         record_timeout_s: float = 0.0,
     ) -> None:
         self.steps, self.job, self.run, self.counted = steps, job, run, counted
-        self.watch = RecordWatch(0.0 if self.writes else record_timeout_s)
+        self.watch = RecordWatch(0.0 if self.takes_batches else record_timeout_s)
         for step in steps:
             step.is_last = step is steps[-1]
         self.resources: ExitStack | None = None
 
     @property
-    def writes(self) -> bool:
-        """Whether one of the steps writes to a sink."""
-        return any(step.writes for step in self.steps)
+    def takes_batches(self) -> bool:
+        """Whether one of the steps takes batches."""
+        return any(step.takes_batches for step in self.steps)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step; when one fails, the steps before it are closed."""
@@ -232,5 +233,5 @@ def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
     if (ttl_ms := stage.steps[0].state_ttl_ms) is not None:
         return DataStream(native.keyed.KeyedStageOperator.wire(j_stream, operator, name, ttl_ms))
     return DataStream(
-        native.python.PythonStageOperator.wire(j_stream, operator, name, stage.writes)
+        native.python.PythonStageOperator.wire(j_stream, operator, name, stage.takes_batches)
     )

@@ -1,57 +1,26 @@
 """The steps of a stage that write to a Python sink, dead letters included."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import tenacity
-from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
 from sage_flink.common.dead_letters import without_value
-from sage_flink.common.errors import OperatorNeeded, Retryable
+from sage_flink.common.errors import OperatorNeeded
 from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
+from sage_flink.flow.flink.batch_step import BatchStep
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.ports import Refusal, Sink, Writer
 from sage_flink.flow.writes import write_all
 
-LOG = logging.getLogger(__name__)
-#: The longest pause before the next attempt at an unavailable store.
-WAIT_MAX_S = 5
-LOG_EVERY_S = 10
 
-
-class WriteStep(Step):
-    """Writes batches to a sink. While the sink is unavailable the step waits, without a limit.
-
-    The step keeps the one batch and reads no other, so backpressure builds up to the source and
-    memory stays constant. A job that restarts during the wait resumes from its last checkpoint,
-    which holds the batch as operator state, so no record is lost.
-
-    The cause is logged at most every ``LOG_EVERY_S`` seconds. The counter ``store_away_ms`` shows
-    the wait after its end (a Python step's metrics reach Flink at the end of its bundle); during
-    the wait Flink's own ``isBackPressured`` shows it, on the steps upstream.
-    """
-
-    takes_records = False
-    writes = True
+class WriteStep(BatchStep):
+    """Writes batches to a sink."""
 
     def __init__(self, name: str, sink: Sink, sleep: Callable[[float], None] = time.sleep) -> None:
-        super().__init__(name, (name, "read", "written"))
-        self.sink, self.sleep = sink, sleep
+        super().__init__(name, "written", sleep)
+        self.sink = sink
         self.writer: Writer | None = None
-
-    @override
-    def open(self, context: RuntimeContext, job: str) -> None:
-        group = context.get_metrics_group().add_group("step", self.name)
-        self.away_ms = group.counter("store_away_ms")
-        self.logged_s = float("-inf")
-        self.retry = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Retryable),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=WAIT_MAX_S),
-            sleep=self.sleep,
-            before_sleep=self._log_wait,
-        )
 
     @override
     def close(self) -> None:
@@ -67,31 +36,13 @@ class WriteStep(Step):
         for refusal in refused:
             yield FailedRecord(refusal.record, self.name, refusal.reason)
 
-    @override
-    def refusal(self, element: bytes, reason: str) -> FailedRecord:
-        (record,) = decode_many(element)
-        return FailedRecord(record, self.name, reason)
-
     def _store(self, records: list[Record]) -> Sequence[Refusal]:
-        started_s = time.monotonic()
-        refused = self.retry(self._write, records)
-        if self.retry.statistics["attempt_number"] > 1:
-            self.away_ms.inc(round((time.monotonic() - started_s) * 1000))
-        return refused
+        return self.wait_for(lambda: self._write(records))
 
     def _write(self, records: list[Record]) -> Sequence[Refusal]:
         if self.writer is None:
             self.writer = self.sink.writer()
         return write_all(self.writer, records)
-
-    def _log_wait(self, attempt: tenacity.RetryCallState) -> None:
-        assert attempt.outcome is not None
-        now_s = time.monotonic()
-        if now_s - self.logged_s >= LOG_EVERY_S:
-            self.logged_s = now_s
-            waited_s = attempt.seconds_since_start or 0.0
-            reason = attempt.outcome.exception()
-            LOG.warning("step %r waits, %.0f s so far: %s", self.name, waited_s, reason)
 
 
 class SingleRecordBatchStep(Step):

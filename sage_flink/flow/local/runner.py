@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import FailedRecord, Record
+from sage_flink.flow.batch_maps import MapBatches
+from sage_flink.flow.batches import map_batch
 from sage_flink.flow.calls.caller import Caller, merged_counts
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
@@ -85,7 +87,7 @@ def _replace_ends(graph: Graph, sources: Mapping[str, Source], sinks: Mapping[st
 async def _open(node: Node, job: str, resources: AsyncExitStack) -> Node:
     """The node with its operator opened; ``resources`` closes it."""
     match node:
-        case FlatMap() | Fold() if is_openable(node.function):
+        case FlatMap() | MapBatches() | Fold() if is_openable(node.function):
             function: Any = await _open_operator(node.function, job, node, resources)
             return replace(node, function=function)
         case Call(spec=spec) if is_openable(spec):
@@ -152,8 +154,8 @@ class _Run:
                         await self.advance(node, END_MS)
             for name in list(self.pending):
                 await self.flush(name)
-        except* SageError as group:
-            raise group.exceptions[0] from None
+        except ExceptionGroup as group:  # except* would raise a group again
+            raise next((e for e in group.exceptions if isinstance(e, SageError)), group) from None
         self.outcome.merged.update(merged_counts(self.callers))
         return self.outcome
 
@@ -162,6 +164,12 @@ class _Run:
             if isinstance(user, Late) is late:
                 await self.step(user, record, node.name)
 
+    async def pass_on(self, node: Node, made: Record | FailedRecord) -> None:
+        if isinstance(made, FailedRecord):
+            self.outcome.failed.append(made)
+        else:
+            await self.emit(node, made)
+
     async def step(self, node: Node, record: Record, upstream: str) -> None:
         match node:
             case FlatMap():
@@ -169,17 +177,14 @@ class _Run:
                     node.name, record, lambda: flat_map(node, record), node.function
                 )
                 for made in (out,) if isinstance(out, FailedRecord) else out:
-                    if isinstance(made, FailedRecord):
-                        self.outcome.failed.append(made)
-                    else:
-                        await self.emit(node, made)
+                    await self.pass_on(node, made)
             case Call():
                 await self.slots[node.name].acquire()
                 before, done = self.last.get(node.name), asyncio.Event()
                 self.last[node.name] = done
                 turn = before if node.ordered else None
                 self.start(node, self.call(node, record, turn, done))
-            case Batch():
+            case Batch() | MapBatches():
                 batch = self.pending.setdefault(node.name, [])
                 batch.append(record)
                 if len(batch) >= node.items_max:
@@ -224,16 +229,16 @@ class _Run:
                 case Window() | Join() | TemporalJoin():
                     results, own_ms = self.state.advance(user, node.name, watermark_ms)
                     for result in results:
-                        if isinstance(result, FailedRecord):
-                            self.outcome.failed.append(result)
-                        else:
-                            await self.emit(user, result)
+                        await self.pass_on(user, result)
                     await self.advance(user, own_ms)
                 case RateLimit():
                     self.state.passed[user.name].advance(watermark_ms)
                     await self.advance(user, watermark_ms)
                 case BroadcastJoin() if node.name == user.right:
                     pass  # its watermarks are those of the other input
+                case MapBatches():
+                    await self.flush(user.name)
+                    await self.advance(user, watermark_ms)
                 case Call():
                     earlier = frozenset(self.in_flight[user.name])
                     self.start(user, self.advance_after(earlier, user, watermark_ms))
@@ -262,14 +267,16 @@ class _Run:
                 await turn.wait()
         finally:
             self.slots[node.name].release()
-        if isinstance(out, FailedRecord):
-            self.outcome.failed.append(out)
-        else:
-            await self.emit(node, out)
+        await self.pass_on(node, out)
         done.set()
 
     async def flush(self, name: str) -> None:
-        records = self.pending.pop(name, [])
+        node, records = self.graph.by_name[name], self.pending.pop(name, [])
+        if isinstance(node, MapBatches):
+            async with self.locks[name]:  # a function is called by one thread at a time
+                for made in await asyncio.to_thread(map_batch, node, records):
+                    await self.pass_on(node, made)
+            return
         for user in self.users[name]:
             assert isinstance(user, Write)
             await self.write(user, records)

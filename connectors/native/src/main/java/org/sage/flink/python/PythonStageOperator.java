@@ -35,8 +35,8 @@ import org.sage.flink.wire.WireBatch;
  * <p><b>The share of time that bundles cost is bounded.</b> A bundle is {@code
  * python.fn-execution.bundle.time} long; in a task that is never idle it is four times as long as
  * the end of the last one took, so that ends take a fifth of the time at most. 25 bundle times are
- * the most, because an end may have waited for a slow consumer. Not for a stage that writes: its
- * ends are the writes themselves.
+ * the most, because an end may have waited for a slow consumer. Not for a stage that takes batches:
+ * its ends are its work.
  *
  * <p>A task that waits for records has nothing to catch up with, and longer bundles would only delay
  * them: on a slow machine a call took 160 ms longer instead of 59.
@@ -61,7 +61,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     private static final String RAISED_IN_PYTHON = "Error received from SDK harness";
 
     private final TypeInformation<IN> inputType;
-    private final boolean writes;
+    private final boolean takesBatches;
 
     private transient List<StreamRecord<IN>> bundle;
     private transient List<Tuple3<String, byte[], Integer>> results;
@@ -77,22 +77,22 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
             DataStreamPythonFunctionInfo function,
             TypeInformation<IN> inputType,
             TypeInformation<OUT> outputType,
-            boolean writes) {
+            boolean takesBatches) {
         super(config, function, inputType, outputType);
         this.inputType = inputType;
-        this.writes = writes;
+        this.takesBatches = takesBatches;
     }
 
     /**
      * The output of {@code operator}'s function on {@code stream}.
      *
-     * @param writes whether the function writes to a sink: its elements are batches then
+     * @param takesBatches whether the function's elements are batches, and it may wait for a store
      */
     public static <IN, OUT> SingleOutputStreamOperator<OUT> wire(
             DataStream<IN> stream,
             ExternalPythonProcessOperator<IN, OUT> operator,
             String name,
-            boolean writes) {
+            boolean takesBatches) {
         TypeInformation<OUT> outputType = operator.getProducedType();
         return stream.transform(
                 name,
@@ -102,7 +102,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
                         operator.getPythonFunctionInfo(),
                         stream.getType(),
                         outputType,
-                        writes));
+                        takesBatches));
     }
 
     @Override
@@ -148,7 +148,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         }
         emitBundle();
         long endMs = getProcessingTimeService().getCurrentProcessingTime();
-        if (!writes) {
+        if (!takesBatches) {
             delayMs = delay(endMs - startMs, config.get(PythonOptions.MAX_BUNDLE_TIME_MILLS));
             idleAtEndMs = idleMs();
             lastFinishBundleTime += delayMs;
@@ -208,7 +208,8 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
             if (runAlone(element)) {
                 continue;
             }
-            List<byte[]> records = writes ? WireBatch.split(bytes(element)) : List.of(bytes(element));
+            byte[] lost = bytes(element);
+            List<byte[]> records = takesBatches ? WireBatch.split(lost) : List.of(lost);
             for (byte[] record : records) {
                 if (records.size() == 1 || !runAlone(with(element, record))) {
                     refuse(with(element, record));
@@ -344,6 +345,6 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     @Override
     public <T> AbstractExternalDataStreamPythonFunctionOperator<T> copy(
             DataStreamPythonFunctionInfo function, TypeInformation<T> outputType) {
-        return new PythonStageOperator<>(config, function, inputType, outputType, writes);
+        return new PythonStageOperator<>(config, function, inputType, outputType, takesBatches);
     }
 }
