@@ -21,6 +21,8 @@ from sage_connectors.formats import (
 )
 from sage_connectors.generator import Generator, generator
 from sage_connectors.kafka import Kafka, kafka
+from sage_connectors.lookup import Lookup
+from sage_connectors.tables import HttpTable, RedisTable
 
 if TYPE_CHECKING:
     from sage_connectors.http import HttpPool, http_pool
@@ -35,12 +37,15 @@ __all__ = [
     "Files",
     "Generator",
     "HttpPool",
+    "HttpTable",
     "Json",
     "JsonFiles",
     "Kafka",
+    "Lookup",
     "ParquetFiles",
     "Protobuf",
     "Raw",
+    "RedisTable",
     "Text",
     "files",
     "files_sink",

@@ -110,6 +110,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "with": ("__call__",),
     "map": ("__call__",),
     "filter": ("__call__",),
+    "map_batches": ("__call__",),
     "fold": ("__call__",),
     "to": ("request",),
     "into": ("writer", "flink_sink"),
@@ -210,7 +211,7 @@ def verb_of(node: Node) -> str:
 
 def place_of_spec(verb: str, key: str) -> str:
     """The place of the spec at ``key`` of a step, one of ``PLACES``."""
-    return verb if verb in (*WRAPPERS, "fold") else key
+    return verb if verb in (*WRAPPERS, "fold", "map_batches") else key
 
 
 def _spec(where: str, place: str, value: Any, words: Vocabulary) -> dict[str, Any]:
@@ -276,8 +277,11 @@ def fits(kind: type, place: str) -> bool:
 def _function_places(kind: Any) -> set[str]:
     """The places of a function, by the parameters and the return annotation of its ``__call__``."""
     signature = inspect.signature(kind.__call__)
-    if len(signature.parameters) == 3:  # self, state, record
+    _, *given = signature.parameters.values()
+    if len(given) == 2:  # state, record
         return {"fold"}
+    if given and (get_origin(given[0].annotation) or given[0].annotation) in (Sequence, list):
+        return {"map_batches"}
     returned = signature.return_annotation
     if returned is inspect.Signature.empty or isinstance(returned, str):
         return {"with", *WRAPPERS}
