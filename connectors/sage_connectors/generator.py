@@ -66,7 +66,7 @@ class Generator:
         need("per_s", _is_number(self.per_s) and self.per_s > 0, "more than 0 records a second")
         endless = self.count is None
         whole = isinstance(self.count, int) and not isinstance(self.count, bool)
-        need("count", endless or (whole and (self.count or 0) >= 0), "0 or more, or None: no end")
+        need("count", endless or (whole and (self.count or 0) >= 1), "1 or more, or None: no end")
         need("seed", isinstance(self.seed, int), "a whole number")
         need("start_ms", is_timestamp_ms(self.start_ms), "milliseconds since 1970")
         for name in ("out_of_order_s", "late_s"):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pytest
 from delete_shapes import SHAPED_LIKE_DELETES
-from minicluster import FileSink
+from minicluster import FailOnce, FileSink
 from waiting import wait_until
 
 import sage_flink as sage
@@ -181,6 +181,20 @@ def test_each_step_opens_and_closes_its_own_operator(tmp_path: Path) -> None:
     assert sorted(lines[2:]) == ["close /first", "close /second"]
     reason = FileSink(failed).read_records()[0].headers["sage.dead-letter.reason"].decode()
     assert reason.startswith("ValueError: it says so (test_flink.py:")
+
+
+def test_a_source_without_records_ends_and_the_others_are_read_once(tmp_path: Path) -> None:
+    out = FailOnce(str(tmp_path / "out"), rows_max=1_000)  # it notes each start, and never fails
+    some = ListSource(tuple(Record(f"n/{n}", n, origin=f"n/{n}") for n in range(3)))
+    empty = sage.flow.read("empty", ListSource(()))
+
+    graph = sage.flow.union("all", empty, sage.flow.read("some", some)).write("out", out)
+    sage.flow.submit(graph.dead_letters_to(DiscardSink()), name="empty", options=LOCAL)
+    wait_until(lambda: out.count() >= 3, 60, "three records")
+    time.sleep(3)  # a restart would read them again
+
+    assert sorted(record.id for record in out.read_records()) == ["n/0", "n/1", "n/2"]
+    assert Path(f"{out.path}.writers").read_text() == "opened\n"
 
 
 @pytest.fixture

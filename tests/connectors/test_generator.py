@@ -115,8 +115,8 @@ def test_a_function_may_return_a_record_with_another_id_and_key():
     [
         ({"per_s": 0}, "per_s must be more than 0"),
         ({"per_s": float("nan")}, "per_s must be more than 0"),
-        ({"count": -1}, "count must be 0 or more, or None"),
-        ({"count": 1.5}, "count must be 0 or more, or None"),
+        ({"count": 0}, "count must be 1 or more, or None"),
+        ({"count": 1.5}, "count must be 1 or more, or None"),
         ({"late_share": 20}, "late_share must be a share from 0 to 1"),
         ({"out_of_order_s": -1}, "out_of_order_s must be 0 seconds or more"),
         ({"name": ""}, "name must be a name"),

@@ -244,7 +244,9 @@ class _Compiler:
         rows = jvm.java.util.ArrayList()  # PyFlink's from_collection cannot take bytes
         for record in source_records(node):
             rows.add(encode(record))
-        return DataStream(j_env.fromData(rows, j_bytes)).name(node.name).uid(node.name)
+        native = jvm.org.sage.flink.connector.NumberSource
+        j_stream = j_env.fromData(rows, j_bytes) if rows else native.none(j_env)
+        return DataStream(j_stream).name(node.name).uid(node.name)
 
     def _answer(self, node: Call, results: DataStream) -> None:
         """The results as records: in the JVM where the whole answer is one field of the value."""

@@ -5,6 +5,8 @@ import java.util.Map;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.connector.source.util.ratelimit.RateLimiterStrategy;
 import org.apache.flink.connector.datagen.source.DataGeneratorSource;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.sage.flink.wire.WireRecord;
 
 /**
@@ -29,6 +31,11 @@ public final class NumberSource {
                         ? RateLimiterStrategy.perSecond(perSecond)
                         : RateLimiterStrategy.noOp(),
                 PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+    }
+
+    /** A source that ends at once: Flink's own of an empty collection fails, again and again. */
+    public static SingleOutputStreamOperator<byte[]> none(StreamExecutionEnvironment env) {
+        return env.fromData(new byte[0]).filter(record -> false);
     }
 
     private static byte[] record(String id, long number) {
