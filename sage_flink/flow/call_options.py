@@ -49,12 +49,16 @@ class Admission:
 
     ``tenant`` and ``priority`` (one of PRIORITIES) are the step's; a record's own headers take
     precedence. The deadline is the record's arrival at the call plus ``slack_s`` (None: the call's
-    ``timeout_s``). See :func:`~sage_flink.flow.steps.call_headers`.
+    ``timeout_s``). With ``freshness_s`` the answer is wanted so many seconds after the record's
+    event time: under a pool's policy ``slo`` a stream that lags is served before those that do not,
+    until it has caught up, and never refused for it. A record without a time has no such wish. See
+    :func:`~sage_flink.flow.call_requests.call_headers`.
     """
 
     tenant: str = ""
     priority: str = PRIORITY
     slack_s: float | None = None
+    freshness_s: float | None = None
 
     def __post_init__(self) -> None:
         token = isinstance(self.tenant, str) and _is_token(self.tenant)
@@ -63,8 +67,10 @@ class Admission:
         )
         classes = f"one of {', '.join(PRIORITIES)}"
         require(self.priority in PRIORITIES, "admission", "priority", classes, self.priority)
-        slack = self.slack_s is None or is_above_zero(self.slack_s)
-        require(slack, "admission", "slack_s", "more than 0 seconds, or None", self.slack_s)
+        for name in ("slack_s", "freshness_s"):
+            seconds = getattr(self, name)
+            known = seconds is None or is_above_zero(seconds)
+            require(known, "admission", name, "more than 0 seconds, or None", seconds)
 
 
 @dataclass(frozen=True, slots=True)

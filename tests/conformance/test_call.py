@@ -20,7 +20,7 @@ from benchmark_sage.mock_engine import MockEngine, mock_engine
 from sage_flink.common import Record
 from sage_flink.common.values import require_mapping
 from sage_flink.flow import Admission, Batching, Call, Retry
-from sage_flink.flow.steps import call_headers, request_id
+from sage_flink.flow.call_requests import call_headers, request_id
 from sage_flink.inference import Chat, Embed
 
 pytestmark = [pytest.mark.timeout(400), *QUIET]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import sage_flink as sage
 from sage_flink.common import Record
 from sage_flink.flow import Admission, Call
-from sage_flink.flow.steps import call_headers, request_id
+from sage_flink.flow.call_requests import call_headers, request_id
 
 NODE = Call("ask", "in", sage.chat(model="m"), capacity=1, timeout_s=1, admission=Admission("acme"))
 
@@ -41,6 +41,23 @@ def test_headers_of_the_record_override_those_of_the_step():
     assert headers["x-sage-priority"] == "background"
     assert headers["x-sage-deadline-ms"] == "1700000000000"
     assert headers["traceparent"].endswith("-01")
+
+
+def test_the_soft_deadline_is_the_event_time_plus_the_freshness_that_is_wanted():
+    node = Call(
+        *("ask", "in", sage.chat(model="m")),
+        capacity=1,
+        timeout_s=1,
+        admission=Admission(freshness_s=1.5),
+    )
+
+    shown = [
+        call_headers("job", node, Record("r", {}, timestamp_ms)).get("x-sage-soft-deadline-ms")
+        for timestamp_ms in (1_700_000_000_000, 0, -5_000, 2**53)
+    ]
+
+    assert shown == ["1700000001500", None, "0", "999999999999999"]
+    assert "x-sage-soft-deadline-ms" not in call_headers("job", NODE, Record("r", {}, 5))
 
 
 def test_records_with_a_session_or_a_key_carry_it_for_routing():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import sage_flink as sage
 from sage_flink.common import Record, derived_id
 from sage_flink.flow import Call, FlatMap
-from sage_flink.flow.steps import call_headers, flat_map, request_id
+from sage_flink.flow.call_requests import call_headers, request_id
+from sage_flink.flow.steps import flat_map
 
 #: A step's name is printable, by the graph's own check.
 STEPS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)

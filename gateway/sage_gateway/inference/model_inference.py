@@ -35,7 +35,13 @@ class ModelInference:
         model = self._catalog.model_for(payload, request.path)
         tracker.model = model.name
         outbound = _outbound(model, request, payload)
-        hints = RequestHints(request.tenant, request.priority, request.deadline_s, request.job)
+        hints = RequestHints(
+            request.tenant,
+            request.priority,
+            request.deadline_s,
+            request.job,
+            request.soft_deadline_s,
+        )
         tokens = expected_cost(payload, len(outbound.body), model.spec.context_tokens)
         tracker.queue(model, hints, tokens)
         # The room is reserved for this task until its next await: it must lead to the replica.

@@ -21,7 +21,13 @@ from sage_gateway.tenants.cost import prompt_likely
 CHAT = "/v1/chat/completions"
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 #: Headers of the client's request that its pipeline's calls inherit.
-INHERITED = (b"x-sage-priority", b"x-sage-deadline-ms", b"x-sage-job", b"x-session-id")
+INHERITED = (
+    b"x-sage-priority",
+    b"x-sage-deadline-ms",
+    b"x-sage-soft-deadline-ms",
+    b"x-sage-job",
+    b"x-session-id",
+)
 
 
 class PoolClient:

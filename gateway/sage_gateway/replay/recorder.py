@@ -54,14 +54,15 @@ class RequestRecording:
     def finish(self, status: int, used: Mapping[str, int], first_s: float) -> None:
         """Record the end; ``first_s``: the perf_counter of a stream's first bytes, else 0."""
         now_s = time.perf_counter()
-        hints, finite = self._hints, math.isfinite(self._hints.deadline_s)
+        hints = self._hints
         row = TraceRow(
             arrived_s=self._arrived_s,
             model=self._model,
             tokens=self._tokens,
             tenant=hints.tenant,
             priority=PRIORITIES[hints.priority],
-            deadline_s=hints.deadline_s - self._arrived_s if finite else None,
+            deadline_s=_since(hints.deadline_s, self._arrived_s),
+            soft_deadline_s=_since(hints.soft_deadline_s, self._arrived_s),
             waited_s=min(self._dispatched_s, now_s) - self._started_s,
             service_s=now_s - self._dispatched_s if status == 200 else None,
             ttft_s=first_s - self._started_s if first_s else None,
@@ -69,6 +70,10 @@ class RequestRecording:
             status=status,
         )
         self._recorder.add(row)
+
+
+def _since(deadline_s: float, arrived_s: float) -> float | None:
+    return deadline_s - arrived_s if math.isfinite(deadline_s) else None
 
 
 class Recorder:

@@ -124,8 +124,14 @@ class SimulatedReplicas:
         now = self._loop.time
         arrived_s = now()
         service_s = row.tokens * self._pace_s if row.service_s is None else row.service_s
-        deadline_s = math.inf if row.deadline_s is None else arrived_s + row.deadline_s
-        hints = RequestHints(row.tenant, PRIORITIES.index(row.priority), deadline_s)
+        hints = RequestHints(
+            row.tenant,
+            PRIORITIES.index(row.priority),
+            math.inf if row.deadline_s is None else arrived_s + row.deadline_s,
+            soft_deadline_s=(
+                math.inf if row.soft_deadline_s is None else arrived_s + row.soft_deadline_s
+            ),
+        )
         self.load.record_request(arrived_s, "")
         try:
             request = await self.queue.admit(hints, row.tokens)

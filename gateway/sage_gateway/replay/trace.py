@@ -47,6 +47,7 @@ class TraceRow(msgspec.Struct, frozen=True):
     tenant: str = ""
     priority: str = PRIORITY
     deadline_s: float | None = None
+    soft_deadline_s: float | None = None
     waited_s: float = 0.0
     service_s: float | None = None
     ttft_s: float | None = None

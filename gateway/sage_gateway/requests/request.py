@@ -79,10 +79,10 @@ class Request(msgspec.Struct, eq=False):
 
     ``request_id``: the client's, empty without one; ``log_id``: the one in the answer and the log.
     ``payload``: the decoded body; absent where ``invalid`` is the reason why it cannot be read.
-    ``headers``: names in lower case; of a repeated name the last value. ``deadline_s`` is of the
-    epoch, infinite without a deadline. ``priority``: index into PRIORITIES, 0 first. ``job``: the
-    Flink job that sends it. ``cache_ttl_s``: of ``x-sage-cache``, 0 without. ``received_s``: by
-    ``time.perf_counter``.
+    ``headers``: names in lower case; of a repeated name the last value. ``deadline_s`` and
+    ``soft_deadline_s`` are of the epoch, infinite without one. ``priority``: index into PRIORITIES,
+    0 first. ``job``: the Flink job that sends it. ``cache_ttl_s``: of ``x-sage-cache``, 0 without.
+    ``received_s``: by ``time.perf_counter``.
 
     Set on the way down: ``record_key`` names the idempotency record that will hold the answer;
     ``traceparent`` is that of the request's span, empty where it is not sampled. ``tracked``:
@@ -99,6 +99,7 @@ class Request(msgspec.Struct, eq=False):
     log_id: str = ""
     priority: int = NORMAL
     deadline_s: float = math.inf
+    soft_deadline_s: float = math.inf
     job: str = ""
     cache_ttl_s: int = 0
     payload: Payload | None = None
@@ -177,7 +178,7 @@ def read_request(
     request = Request(path, body, headers, key, tenant)
     request.request_id = client_request_id(headers)
     try:
-        _read_scheduling(request, headers)
+        read_scheduling(request, headers)
         if body.startswith(codecs.BOM_UTF8):
             request.body = body = body[len(codecs.BOM_UTF8) :]
         if (shown := headers.get(b"x-sage-cache")) is not None:
@@ -197,7 +198,7 @@ def client_request_id(headers: Headers) -> str:
     return text if text.isascii() and text.isprintable() else ""
 
 
-def _read_scheduling(request: Request, headers: Headers) -> None:
+def read_scheduling(request: Request, headers: Headers) -> None:
     """Read the headers that decide when the request is served.
 
     Raises:
@@ -211,12 +212,20 @@ def _read_scheduling(request: Request, headers: Headers) -> None:
         if shown not in _PRIORITIES:
             raise _invalid_header("x-sage-priority", f"one of {', '.join(PRIORITIES)}")
         request.priority = _PRIORITIES[shown]
-    if shown := headers.get(b"x-sage-deadline-ms"):
-        if not shown.isdigit() or len(shown) > 15:
-            raise _invalid_header("x-sage-deadline-ms", "milliseconds since the epoch")
-        request.deadline_s = int(shown) / 1000
+    request.deadline_s = _time_s(headers, "x-sage-deadline-ms")
+    request.soft_deadline_s = _time_s(headers, "x-sage-soft-deadline-ms")
     if shown := headers.get(b"x-sage-job"):
         request.job = shown.decode("latin-1")[:JOB_CHARS_MAX]
+
+
+def _time_s(headers: Headers, name: str) -> float:
+    """Seconds of the epoch; infinite without the header."""
+    shown = headers.get(name.encode())
+    if not shown:
+        return math.inf
+    if not shown.isdigit() or len(shown) > 15:
+        raise _invalid_header(name, "milliseconds since the epoch")
+    return int(shown) / 1000
 
 
 def _invalid_header(name: str, form: str) -> GatewayError:

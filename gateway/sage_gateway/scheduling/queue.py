@@ -283,6 +283,7 @@ class Queue:
             tenant=hints.tenant,
             priority=hints.priority,
             deadline_s=hints.deadline_s - self._clock.epoch() + now_s,
+            soft_deadline_s=hints.soft_deadline_s - self._clock.epoch() + now_s,
             tokens=tokens,
             work_s=tokens * self._pace_s,
         )

@@ -14,13 +14,15 @@ class RequestHints(msgspec.Struct, frozen=True, gc=False):
     """Scheduling hints of a caller. ``priority``: an index into PRIORITIES, 0 first.
 
     ``deadline_s``: seconds of the epoch, infinite without a deadline. ``job``: the calling Flink
-    job.
+    job. ``soft_deadline_s``: when the answer is wanted; a request that misses it is served all the
+    same.
     """
 
     tenant: str = ""
     priority: int = NORMAL
     deadline_s: float = math.inf
     job: str = ""
+    soft_deadline_s: float = math.inf
 
     @property
     def background(self) -> bool:
@@ -43,6 +45,7 @@ class QueuedRequest(msgspec.Struct, frozen=True, gc=False):
     tenant: str = ""
     priority: int = NORMAL
     deadline_s: float = math.inf
+    soft_deadline_s: float = math.inf
     tokens: int = 1
     work_s: float = 0.0
     retry: bool = False

@@ -5,6 +5,10 @@ not enough: under overload every request would be dispatched just before its dea
 What the engine takes is a coarse estimate (expected tokens times a measured pace), so only
 ``CERTAIN_WORK_SHARE`` of it counts for a refusal: serving a request that misses its deadline costs
 less than refusing one that had time.
+
+A soft deadline orders the requests of pipelines by how far their streams lag. Such a request ranks
+as if its deadline were 30 s after the soft one, and 30 s after its arrival where that is over: a
+stream that is late goes before those that have time left, but not before users with a deadline.
 """
 
 import math
@@ -18,9 +22,11 @@ NO_DEADLINE_S = 30.0
 
 def rank(request: QueuedRequest) -> float:
     """By the latest start of the engine; without a deadline, as if it were 30 s after arrival."""
-    if math.isinf(request.deadline_s):
-        return request.arrived_s + NO_DEADLINE_S - request.work_s
-    return request.deadline_s - request.work_s
+    soft_s = max(request.arrived_s, request.soft_deadline_s) + NO_DEADLINE_S
+    deadline_s = min(request.deadline_s, soft_s)
+    if math.isinf(deadline_s):
+        deadline_s = request.arrived_s + NO_DEADLINE_S
+    return deadline_s - request.work_s
 
 
 def is_expired(request: QueuedRequest, now_s: float) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 
 from sage_flink.common.errors import PoolTimeout, SageError
 from sage_flink.common.records import FailedRecord, Record
+from sage_flink.flow.call_requests import call_headers, request_body
 from sage_flink.flow.calls.classification import Post, attempt
 from sage_flink.flow.calls.embedding_batcher import EmbeddingBatcher
 from sage_flink.flow.calls.merging import MergedCalls
@@ -20,7 +21,7 @@ from sage_flink.flow.calls.retry_policy import RetryPolicy, out_of_time
 from sage_flink.flow.calls.tenant_buffers import ATTEMPT, DEADLINE, CallResult
 from sage_flink.flow.graph import Call
 from sage_flink.flow.merging.requests import MergeKey, merge_key
-from sage_flink.flow.steps import call_answer, call_headers, catch_failure, request_body
+from sage_flink.flow.steps import call_answer, catch_failure
 
 
 class Caller:

@@ -17,6 +17,7 @@ from sage_flink.flow.call_options import Batching
 BYTES_A_TOKEN = 4
 REQUEST_ID, TENANT, PRIORITY = "x-request-id", "x-sage-tenant", "x-sage-priority"
 DEADLINE, ATTEMPT, JOB = "x-sage-deadline-ms", "x-sage-attempt", "x-sage-job"
+SOFT_DEADLINE = "x-sage-soft-deadline-ms"
 
 
 class CallResult(NamedTuple):
@@ -96,7 +97,7 @@ def buffer_key(headers: Mapping[str, str]) -> tuple[str, str]:
 
 
 def batch_headers(texts: Sequence[PendingText]) -> dict[str, str]:
-    """A single text's own headers; otherwise the shared ones, the earliest deadline, and an id.
+    """A single text's own headers; otherwise the shared ones, the earliest deadlines, and an id.
 
     The id is derived from the texts' ids: a repeated request for the same texts has the same id.
     """
@@ -105,11 +106,16 @@ def batch_headers(texts: Sequence[PendingText]) -> dict[str, str]:
         return dict(first)
     ids = "".join(f"{text.headers[REQUEST_ID]}\n" for text in texts)
     id_ = sha256(ids.encode()).hexdigest()[:32]
-    deadlines = [text.headers[DEADLINE] for text in texts if DEADLINE in text.headers]
     return {
         REQUEST_ID: id_,
         "idempotency-key": id_,
         "traceparent": f"00-{id_}-{id_[:16]}-00",
         **{name: first[name] for name in (TENANT, JOB, PRIORITY) if name in first},
-        **({DEADLINE: min(deadlines, key=int)} if deadlines else {}),
+        **_earliest(texts, DEADLINE),
+        **_earliest(texts, SOFT_DEADLINE),
     }
+
+
+def _earliest(texts: Sequence[PendingText], name: str) -> dict[str, str]:
+    times = [text.headers[name] for text in texts if name in text.headers]
+    return {name: min(times, key=int)} if times else {}

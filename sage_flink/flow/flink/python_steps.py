@@ -8,6 +8,7 @@ from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
 from sage_flink.common.records import FailedRecord, Record, decode
+from sage_flink.flow.call_requests import call_request
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.graph import Call, FlatMap
 from sage_flink.flow.lifecycle import close, open_copy
@@ -15,7 +16,6 @@ from sage_flink.flow.ports import OpenContext
 from sage_flink.flow.steps import (
     call_answer,
     call_answer_encoded,
-    call_request,
     catch_failure,
     flat_map,
     flat_map_encoded,

@@ -176,7 +176,7 @@ final class EmbeddingBatch {
 
     /**
      * A single text keeps its own headers. Several texts get the tenant, job and priority that they
-     * share, the earliest deadline, and an id derived from their ids: the same id whenever the same
+     * share, the earliest deadlines, and an id derived from their ids: the same id whenever the same
      * texts are sent together.
      */
     private Map<String, String> headers() {
@@ -194,10 +194,11 @@ final class EmbeddingBatch {
                 headers.put(name, first.headers().get(name));
             }
         }
-        long deadlineMs =
-                texts.stream().mapToLong(text -> text.request().deadlineMs()).min().orElseThrow();
-        if (deadlineMs < Long.MAX_VALUE) {
-            headers.put(CallRequest.DEADLINE, Long.toString(deadlineMs));
+        for (String name : List.of(CallRequest.DEADLINE, CallRequest.SOFT_DEADLINE)) {
+            long ms = texts.stream().mapToLong(text -> text.request().timeMs(name)).min().orElseThrow();
+            if (ms < Long.MAX_VALUE) {
+                headers.put(name, Long.toString(ms));
+            }
         }
         return headers;
     }

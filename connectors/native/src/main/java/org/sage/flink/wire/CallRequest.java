@@ -32,6 +32,7 @@ public record CallRequest(
     public static final String PRIORITY = "x-sage-priority";
     /** Milliseconds since the epoch. */
     public static final String DEADLINE = "x-sage-deadline-ms";
+    public static final String SOFT_DEADLINE = "x-sage-soft-deadline-ms";
 
     private static final String FORM = "not an array of [carrier, request_id, body, headers]";
     private static final int FIELDS = 4;
@@ -86,7 +87,12 @@ public record CallRequest(
 
     /** The time after which a result is useless; {@link Long#MAX_VALUE} without a deadline. */
     public long deadlineMs() {
-        String header = headers.getOrDefault(DEADLINE, "");
+        return timeMs(DEADLINE);
+    }
+
+    /** The time in a header; {@link Long#MAX_VALUE} without one. */
+    public long timeMs(String name) {
+        String header = headers.getOrDefault(name, "");
         return header.matches("\\d{1,15}") ? Long.parseLong(header) : Long.MAX_VALUE;
     }
 
