@@ -102,8 +102,8 @@ def test_a_lagging_stream_catches_up_twice_as_fast_and_users_do_not_notice(capsy
         usual, soft = measure(seed, soft=False), measure(seed, soft=True)
         with capsys.disabled():
             print(
-                f"\nanswers fresh after {usual.caught_up_s:.1f} s by arrival, {soft.caught_up_s:.1f} s "
-                f"by event time; users' p99 {usual.user_p99_s:.3f} s, {soft.user_p99_s:.3f} s; "
+                f"\nanswers fresh after {usual.caught_up_s:.1f} s by arrival, "
+                f"{soft.caught_up_s:.1f} s by event time; users' p99 {usual.user_p99_s:.3f} s, {soft.user_p99_s:.3f} s; "
                 f"largest lag of the other streams {usual.lag_max_s:.1f} s, {soft.lag_max_s:.1f} s"
             )
         assert usual.caught_up_s >= 2 * soft.caught_up_s
