@@ -103,7 +103,8 @@ def test_a_lagging_stream_catches_up_twice_as_fast_and_users_do_not_notice(capsy
         with capsys.disabled():
             print(
                 f"\nanswers fresh after {usual.caught_up_s:.1f} s by arrival, "
-                f"{soft.caught_up_s:.1f} s by event time; users' p99 {usual.user_p99_s:.3f} s, {soft.user_p99_s:.3f} s; "
+                f"{soft.caught_up_s:.1f} s by event time; users' p99 {usual.user_p99_s:.3f} s, "
+                f"{soft.user_p99_s:.3f} s; "
                 f"largest lag of the other streams {usual.lag_max_s:.1f} s, {soft.lag_max_s:.1f} s"
             )
         assert usual.caught_up_s >= 2 * soft.caught_up_s
