@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import sage_flink as sage
-from sage_flink.common import SageError
+from sage_flink.common import ConfigError, SageError
 
 #: Faults of the machine that any write can meet: a full or read-only disk, another user's folder.
 MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -81,6 +81,10 @@ def with_flink_options(main: Callable[..., object]) -> Callable[..., object]:
 
 def _flink_options(
     parallelism: Annotated[int, typer.Option(min=1, help="Subtasks of each step.")] = 1,
+    step_parallelism: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP=N", help="Subtasks of one step; may be repeated."),
+    ] = None,
     from_savepoint: Annotated[
         str,
         typer.Option(
@@ -112,8 +116,24 @@ def _flink_options(
 ) -> "sage.flow.FlinkOptions":
     return sage.flow.FlinkOptions(
         parallelism=parallelism,
+        steps=step_options(step_parallelism or ()),
         savepoint=from_savepoint,
         drop_state=tuple(drop_state or ()),
         bundle_s=bundle_ms / 1000,
         record_timeout_s=record_timeout_s,
     )
+
+
+def step_options(words: Sequence[str]) -> "dict[str, sage.flow.StepOptions]":
+    """The options of ``STEP=N`` words.
+
+    Raises:
+        ConfigError: a word has another form.
+    """
+    options = {}
+    for word in words:
+        step, _, count = word.rpartition("=")
+        if not step or not count.isdecimal() or int(count) < 1:
+            raise ConfigError(f"--step-parallelism must be STEP=N, such as embed=4, got {word!r}")
+        options[step] = sage.flow.StepOptions(parallelism=int(count))
+    return options

@@ -64,7 +64,7 @@ from sage_flink.flow.yaml_schema import yaml_schema
 
 if TYPE_CHECKING:
     from sage_flink.flow.flink.submit import submit
-    from sage_flink.platform.cluster import FlinkOptions
+    from sage_flink.platform.cluster import FlinkOptions, StepOptions
 
 __all__ = [
     "Admission",
@@ -114,6 +114,7 @@ __all__ = [
     "Sliding",
     "Source",
     "Stddev",
+    "StepOptions",
     "Stream",
     "Sum",
     "TemporalJoin",
@@ -140,7 +141,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """PyFlink is loaded by the first use of ``submit``, not by building a graph."""
-    if name in {"submit", "FlinkOptions"}:
+    if name in {"submit", "FlinkOptions", "StepOptions"}:
         try:
             from sage_flink.flow.flink import submit
             from sage_flink.platform import cluster
@@ -150,5 +151,5 @@ def __getattr__(name: str) -> Any:
             raise ConfigError(
                 "Flink's Python package is missing: pip install 'sage-flink[flink]'"
             ) from error
-        return submit.submit if name == "submit" else cluster.FlinkOptions
+        return submit.submit if name == "submit" else getattr(cluster, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

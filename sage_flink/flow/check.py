@@ -44,14 +44,23 @@ from sage_flink.flow.stateful.nodes import (
 from sage_flink.flow.stateful.sketches import sketches_flaw
 
 Target = Literal["flink", "local"]
+NO_STEPS: Mapping[str, int] = {}
 #: Annotations that contradict a flat_map, where such a value is rejected, and those that contradict
 #: a filter. Text, numbers and lists are accepted there: an empty one is false.
 _SINGLE = (str, bytes, Mapping, Record, bool, int, float, type(None))
 _NO_TRUTH = (Mapping, Record, Iterator, type(None))
 
 
-def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Graph:
+def check(
+    graph: Graph,
+    target: Target = "flink",
+    *,
+    parallelism: int = 1,
+    of_steps: Mapping[str, int] = NO_STEPS,
+) -> Graph:
     """The graph, when ``target`` can run it with ``parallelism`` subtasks of each step.
+
+    ``of_steps`` has the parallelism of single steps, where it is another.
 
     A source or sink with a format is two steps in it, as :mod:`sage_flink.flow.formats` says.
 
@@ -72,7 +81,7 @@ def check(graph: Graph, target: Target = "flink", *, parallelism: int = 1) -> Gr
         )
     findings += _dead_letters_apart(graph)
     if not findings:
-        findings += deletes.findings(graph, parallelism)
+        findings += deletes.findings(graph, parallelism, of_steps)
     if findings:
         raise PipelineError("\n".join(findings))
     return graph

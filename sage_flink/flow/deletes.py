@@ -6,6 +6,7 @@ document and its collection have to keep their input's order, and this module se
 * calls on the way are ordered, whether or not the author says ``ordered=True`` (:func:`in_order`);
 * the records of one source reach a collection on one path only: after a second split, or in a union
   of two branches, a delete of one path could remove or overtake rows of the other;
+* all steps on the way have one parallelism: between two of them Flink spreads the records;
 * with several subtasks the source is one that Flink reads itself, in order within a partition; a
   source in Python is spread over the subtasks, where two versions of a document can change places.
 
@@ -16,7 +17,7 @@ All of this follows from the sources and functions that declare ``emits_deletes`
 may make a delete, which is checked record by record (:func:`undeclared_delete`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -33,8 +34,11 @@ from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit
 from sage_flink.flow.stateful.nodes import Deduplicate, Late, Window
 
 
-def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
-    """What keeps ``graph`` from applying its deletes correctly, a line each."""
+def findings(graph: Graph, parallelism: int, of_steps: Mapping[str, int]) -> Iterator[str]:
+    """What keeps ``graph`` from applying its deletes correctly, a line each.
+
+    ``of_steps`` has the parallelism of the steps that have not ``parallelism``.
+    """
     emitters = _emitters(graph)
     for node in graph.nodes:
         reaching = [one for name in _without_deletes(node) for one in emitters.get(name, ())]
@@ -52,6 +56,7 @@ def findings(graph: Graph, parallelism: int = 1) -> Iterator[str]:
                 )
     for writes in _places(graph, emitters):
         yield from _two_paths(graph, writes)
+        yield from _rebalanced(graph, writes, parallelism, of_steps)
         if parallelism > 1:
             yield from _spread(graph, writes, parallelism)
 
@@ -162,6 +167,23 @@ def _spread(graph: Graph, writes: list[Write], parallelism: int) -> Iterator[str
                     f"step {node.name!r}: its records are spread over {parallelism} subtasks, so a "
                     f"delete could overtake rows on the way to step {write.name!r}; submit it with "
                     "parallelism 1, or read from a source of Flink such as kafka(...)"
+                )
+
+
+def _rebalanced(
+    graph: Graph, writes: list[Write], parallelism: int, of_steps: Mapping[str, int]
+) -> Iterator[str]:
+    """Where records change subtasks without a key on their way to a sink with deletes."""
+    for write in writes:
+        upstream = _upstream(graph, write.name)
+        for node in graph.nodes:
+            count = of_steps.get(node.name, parallelism)
+            before = [of_steps.get(name, parallelism) for name in node.inputs]
+            if node.name in upstream and any(one != count for one in before):
+                yield (
+                    f"step {node.name!r}: has {count} subtasks and the step before it {before[0]}, "
+                    f"so a delete could overtake rows on the way to step {write.name!r}; give all "
+                    "steps on that way one parallelism"
                 )
 
 

@@ -3,7 +3,8 @@
 import locale
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,12 +16,36 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import ConfigError
 from sage_flink.common.settings import Settings
+from sage_flink.common.validation import require, require_whole_number
 from sage_flink.platform.plain_paths import UTF8, plain_path
 from sage_flink.platform.worker_python import worker_python
 
 #: Read at import, before PyFlink starts its own JVM, which sets the same variable.
 INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
 BUFFER_TIMEOUT_MS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """How Flink runs one step. 0 and empty: as the job's other steps.
+
+    Records are spread over the subtasks of a step with another ``parallelism`` than the step before
+    it, so the order of two records of a key is lost there; a pipeline whose deletes depend on it is
+    refused. ``max_parallelism`` is the number of key groups of a step with keyed state, an upper
+    bound of its parallelism that its savepoints keep. Steps of a ``slot_sharing_group`` of their
+    own take slots of their own.
+    """
+
+    parallelism: int = 0
+    max_parallelism: int = 0
+    slot_sharing_group: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("parallelism", "max_parallelism"):
+            require_whole_number("step options", name, getattr(self, name), 0)
+        group = isinstance(self.slot_sharing_group, str)
+        required = "the name of a group"
+        require(group, "step options", "slot_sharing_group", required, self.slot_sharing_group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +71,9 @@ class FlinkOptions:
     savepoint is not changed. ``drop_state`` names steps that the pipeline no longer has and whose
     state may be dropped. ``checkpoints`` is the folder of this job's checkpoints; empty means the
     cluster's.
+
+    ``steps`` has the options of single steps, by name: a call to a slow engine, for example, or a
+    step whose slots are on machines with a GPU.
     """
 
     target: Literal["remote", "local"] = "remote"
@@ -58,6 +86,7 @@ class FlinkOptions:
     savepoint: str = ""
     drop_state: tuple[str, ...] = ()
     checkpoints: str = ""
+    steps: Mapping[str, StepOptions] = field(default_factory=dict)
 
 
 def native_jar(settings: Settings) -> Path:

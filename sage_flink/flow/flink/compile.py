@@ -19,11 +19,10 @@ Neighbouring Python steps share one operator. Failures of all steps are united a
 graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink.accounting`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
-from pyflink.datastream.connectors import Sink as PySink
 from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.records import encode
@@ -39,10 +38,12 @@ from sage_flink.flow.flink.native_formats import (
     has_native_decoder,
     has_native_encoder,
 )
+from sage_flink.flow.flink.native_sinks import NativeSinks
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
-from sage_flink.flow.flink.savepoint_state import operator_name
+from sage_flink.flow.flink.savepoint_state import operator_name, step_of
 from sage_flink.flow.flink.stage import BYTES, Stage, Step, add_stage, failed_stream
 from sage_flink.flow.flink.stateful_steps import StatefulCompiler, source_watermarks
+from sage_flink.flow.flink.step_options import apply_step_options
 from sage_flink.flow.flink.write_step import DeadLetterWriteStep, SingleRecordBatchStep, WriteStep
 from sage_flink.flow.graph import (
     DEAD_LETTERS,
@@ -60,17 +61,15 @@ from sage_flink.flow.ports import (
     FieldAnswer,
     FlinkSink,
     FlinkSource,
-    LimitedSink,
-    SharedSink,
     Sink,
 )
 from sage_flink.flow.stateful.keyed_nodes import Fold
 from sage_flink.flow.stateful.nodes import Late
 from sage_flink.flow.steps import source_records
+from sage_flink.platform.cluster import StepOptions
 from sage_flink.platform.record_accounting import counter_name
 
-#: The operator that buffers the output of a replay until the end of its input.
-END_OF_INPUT_BUFFER = "held"
+NO_STEPS: Mapping[str, StepOptions] = {}
 
 
 def compile_graph(
@@ -82,11 +81,13 @@ def compile_graph(
     run: str = "",
     in_one_transaction: bool = False,
     record_timeout_s: float = 0.0,
+    steps: Mapping[str, StepOptions] = NO_STEPS,
 ) -> None:
     """Add the operators of ``graph`` to ``env``; does not start the job."""
     compiler = _Compiler(graph, env, job, settings, run or job, in_one_transaction)
-    compiler.record_timeout_s = record_timeout_s
+    compiler.record_timeout_s, compiler.step_options = record_timeout_s, steps
     compiler.compile()
+    apply_step_options(env, steps)
 
 
 class _OpenStage(NamedTuple):
@@ -111,32 +112,32 @@ class _Compiler:
         in_one_transaction: bool,
     ) -> None:
         self.graph, self.env, self.job, self.settings = graph, env, job, settings
-        self.run, self.in_one_transaction = run, in_one_transaction
+        self.run = run
         self.record_timeout_s = 0.0
-        self.buffered: list[tuple[DataStream, SharedSink]] = []
+        self.step_options = NO_STEPS
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
         self.late: dict[str, DataStream] = {}  # by the name of the window or join
         self.accounting = RecordAccounting(graph)
         self.stateful = StatefulCompiler(graph, self.accounting, job, self.run)
+        self.sinks = NativeSinks(self.accounting, job, run, in_one_transaction=in_one_transaction)
 
     def compile(self) -> None:
         for node in self.graph.nodes:
             self._node(node)
         for name in list(self.open_stages):
             self._stream(name)
-        if self.failed:
-            self._dead_letters(self.failed[0].union(*self.failed[1:]))
-        if self.buffered:
-            self._transaction_sink()
+        if failed := self.failed + self.sinks.failed:
+            self._dead_letters(failed[0].union(*failed[1:]))
+        self.sinks.add_transaction()
         self.accounting.wire(self.env)
 
     def _dead_letters(self, failed: DataStream) -> None:
         """Write failed records to the graph's sink; a Python sink gets them one by one."""
         sink = self.graph.dead_letters
         if isinstance(sink, FlinkSink):
-            self._native_sink(failed, DEAD_LETTERS, sink)
+            self.sinks.add(failed, DEAD_LETTERS, sink)
         elif isinstance(sink, Sink):
             failed = self.accounting.count(failed, DEAD_LETTERS, "read", "written")
             steps = (
@@ -155,7 +156,9 @@ class _Compiler:
                 )
             case FlatMap() if has_native_decoder(self.graph, node):
                 self._format(node, decode_json)
-            case FlatMap() if has_native_encoder(node) and not self._joins_stage(node.input):
+            case FlatMap() if has_native_encoder(node) and not self._joins_stage(
+                node.input, node.name
+            ):
                 self._format(node, encode_json)
             case FlatMap():
                 self._python(node.input, node.name, FlatMapStep(node))
@@ -174,7 +177,7 @@ class _Compiler:
                 self.streams[node.name] = first.union(*rest)
             case Write(name, upstream, sink):
                 if isinstance(sink, FlinkSink):
-                    self._native_sink(self._stream(upstream), name, sink)
+                    self.sinks.add(self._stream(upstream), name, sink)
                 else:
                     self._python(upstream, name, WriteStep(name, sink))
             case Fold():
@@ -202,16 +205,19 @@ class _Compiler:
 
     def _python(self, upstream: str, name: str, step: Step) -> None:
         """Append ``step`` to the stage of ``upstream``, or to a new one if that has other users."""
-        if self._joins_stage(upstream):
+        if self._joins_stage(upstream, name):
             stage = self.open_stages.pop(upstream)
         else:
             is_branch = len(list(self.graph.users(upstream))) > 1
             stage = _OpenStage(self._stream(upstream), (), is_branch)
         self.open_stages[name] = stage._replace(steps=(*stage.steps, step))
 
-    def _joins_stage(self, upstream: str) -> bool:
+    def _joins_stage(self, upstream: str, name: str) -> bool:
         """Whether a Python step that reads from ``upstream`` shares its operator."""
-        return upstream in self.open_stages and len(list(self.graph.users(upstream))) == 1
+        options = self.step_options.get
+        is_alone = len(list(self.graph.users(upstream))) == 1
+        alike = options(step_of(upstream)) == options(step_of(name))
+        return upstream in self.open_stages and is_alone and alike
 
     def _stream(self, name: str) -> DataStream:
         """The output of step ``name``; an open stage becomes an operator here."""
@@ -260,38 +266,3 @@ class _Compiler:
     def _batch(self, node: Batch) -> DataStream:
         stream = self.accounting.count(self._stream(node.input), node.name, "read")
         return micro_batches(stream, node.name, node.items_max, node.bytes_max, node.linger_s)
-
-    def _native_sink(self, stream: DataStream, name: str, sink: FlinkSink) -> None:
-        stream = self._within_limits(stream, name, sink)
-        # A record that enters counts as written: the checkpoint that holds the count commits it.
-        stream = self.accounting.count(stream, name, "read", "written")
-        if self.in_one_transaction and isinstance(sink, SharedSink):
-            self.buffered.append((stream, sink))
-            return
-        prefix = f"sage-{self.run}-{name}"
-        j_sink = sink.flink_sink(get_gateway().jvm, transaction_prefix=prefix)
-        stream.sink_to(PySink(j_sink)).name(name).uid(name)
-
-    def _within_limits(self, stream: DataStream, name: str, sink: FlinkSink) -> DataStream:
-        if not isinstance(sink, LimitedSink):
-            return stream
-        jvm, source = get_gateway().jvm, stream._j_data_stream
-        out = sink.within_limits(jvm, source, name, job=self.job, run=self.run)
-        if name != DEAD_LETTERS:
-            self.failed.append(failed_stream(out))
-        return DataStream(out).name(operator_name(f"{name}.limits"))
-
-    def _transaction_sink(self) -> None:
-        """One sink in place of several native ones, so that all output shares one transaction."""
-        jvm = get_gateway().jvm
-        streams, topics = jvm.java.util.ArrayList(), jvm.java.util.ArrayList()
-        for stream, sink in self.buffered:
-            streams.add(stream._j_data_stream)
-            topics.add(sink.topic)
-        name = END_OF_INPUT_BUFFER
-        native = jvm.org.sage.flink.connector.EndOfInputBufferOperator
-        buffer = DataStream(native.wire(streams, topics, name))
-        topics_sink = self.buffered[0][1].topics_sink()
-        native_sink = topics_sink.flink_sink(jvm, transaction_prefix=f"sage-{self.run}")
-        sink = buffer.sink_to(PySink(native_sink)).name(f"{name}.write").uid(f"{name}.write")
-        sink.set_parallelism(1)

@@ -12,6 +12,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import PipelineError, StackError
 from sage_flink.common.settings import Settings
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
@@ -20,7 +21,16 @@ from sage_flink.flow.flink.savepoint_state import (
     require_all_restored,
     stateful_uids,
 )
-from sage_flink.flow.graph import FlatMap, Graph, Node, Read, Write, for_job, require_graph
+from sage_flink.flow.flink.step_options import parallelism_of_steps
+from sage_flink.flow.graph import (
+    FlatMap,
+    Graph,
+    Node,
+    Read,
+    Write,
+    for_job,
+    require_graph,
+)
 from sage_flink.flow.ports import Prepared
 from sage_flink.flow.replay import one_transaction
 from sage_flink.flow.stateful.keyed_nodes import Fold
@@ -80,7 +90,9 @@ def submit(
     settings = settings or Settings.load()
     options = options or FlinkOptions()
     graph = for_job(require_graph(graph), job or name)
-    graph = in_order(check(graph, "flink", parallelism=options.parallelism))
+    of_steps = parallelism_of_steps(graph, options.steps)
+    graph = check(graph, "flink", parallelism=options.parallelism, of_steps=of_steps)
+    graph = in_order(graph)
     if in_one_transaction:
         one_transaction(graph)
     options = _with_state_paths(options, name, settings)
@@ -93,6 +105,7 @@ def submit(
         run=name,
         in_one_transaction=in_one_transaction,
         record_timeout_s=options.record_timeout_s,
+        steps=options.steps,
     )
     # Not env.execute_async: the plan that is checked is the plan that is sent.
     plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
@@ -150,7 +163,7 @@ def _spec(node: Node) -> object:
             return source
         case Write(sink=sink):
             return sink
-        case FlatMap(function=function) | Fold(function=function):
+        case FlatMap(function=function) | MapBatches(function=function) | Fold(function=function):
             return function
         case _:
             return None
