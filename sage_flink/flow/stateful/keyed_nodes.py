@@ -112,6 +112,9 @@ class Fold:
     dead letter. Where there is a new ``initial`` after a savepoint, keys whose state was as the old
     one begin with the new one: such a state takes no room.
 
+    A fold has no timers. What is to happen when a key has had no record for a while is a session
+    window: ``.window("silent", Session(1800), {"last": Last("state")})`` makes a record then.
+
     On Flink the state is that of a native operator, and the function runs in a Python worker. The
     operator sends a key's state along with the key's first record of a bundle and takes the last
     one back at the end, with the outputs, so a state crosses twice for each bundle. A record that
