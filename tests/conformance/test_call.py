@@ -32,6 +32,7 @@ ATTEMPTS = 3
 CHAT_S, RETRY_BUDGET_S, HANG_TIMEOUT_S = 10.0, 3.0, 8.0
 CAPACITY = 4
 ITEMS_MAX, TOKENS_MAX = 8, 100
+FRESH_S = 30
 #: Faults of one request, by the script in its text; each persists.
 TRANSIENT = ["408", "429", "500", "502", "503", "504", "close", "cut", "half_json", "error_200"]
 FINAL = ["400", "401", "404", "413", "422"]
@@ -146,10 +147,11 @@ def tenant_texts() -> Branch:
             f"{n:02} {'x' * 157}",
             sage_tenant=(b"a", b"b")[n % 2],
             sage_priority=(b"high", b"low")[n // 2 % 2],
-        )
+        ).replace(timestamp_ms=1_700_000_000_000 + 1_000 * n)
         for n in range(24)
     )
     call: dict[str, Any] = {"capacity": 64, "timeout_s": 30.0}
+    call["admission"] = Admission(freshness_s=FRESH_S)
     call["batching"] = Batching(linger_s=0.3, tokens_max=TOKENS_MAX)
     return Branch("tenant-texts", sage.embed(model="tenant-texts"), records, call)
 
@@ -454,6 +456,8 @@ def test_tenants_and_priorities_never_share_a_request(run: RunResult) -> None:
 
         assert owners == {(named[0].encode(), named[1].encode())}
         assert int(request["headers"]["x-sage-deadline-ms"]) / 1000 > request["began"]
+        soft_ms = min(record.timestamp_ms for record in records) + 1_000 * FRESH_S
+        assert request["headers"]["x-sage-soft-deadline-ms"] == str(soft_ms)
 
 
 def test_batches_stay_below_tokens_max(run: RunResult) -> None:
