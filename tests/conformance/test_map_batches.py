@@ -87,7 +87,7 @@ def test_a_store_that_is_away_is_waited_for(tmp_path, minicluster):
 def test_a_restart_loses_no_record_that_waits_for_its_batch(tmp_path, minicluster):
     checkpoints = tmp_path / "checkpoints"
     out = FailOnce(str(tmp_path / "out"), rows_max=200, checkpoints=str(checkpoints))
-    source = generator(1_500, per_s=60, make=lambda n, random: {"n": n})
+    source = generator(1_800, per_s=60, make=lambda n, random: {"n": n})
 
     graph, sinks = build(tmp_path, source, lambda batch: [r.value for r in batch], out=out)
     options = FlinkOptions(
@@ -97,7 +97,7 @@ def test_a_restart_loses_no_record_that_waits_for_its_batch(tmp_path, minicluste
         checkpoints=checkpoints.as_uri(),
     )
     sage.flow.submit(graph, name="restart", options=options)
-    wait_until(lambda: len({r.value["n"] for r in out.read_records()}) >= 1_500, 150, "all")
+    wait_until(lambda: len({r.value["n"] for r in out.read_records()}) >= 1_800, 150, "all")
 
     assert Path(f"{out.path}.failed-once").exists()
     assert sinks["failed"].count() == 0
