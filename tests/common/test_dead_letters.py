@@ -60,7 +60,7 @@ def test_the_texts_of_the_next_test_are_not_all_valid_unicode():
     assert find(
         ANY_TEXT,
         lambda text: any("\ud800" <= c <= "\udfff" for c in text),
-        settings=settings(phases=[Phase.generate], max_examples=1000),
+        settings=settings(phases=[Phase.generate], max_examples=10_000),
     )
 
 

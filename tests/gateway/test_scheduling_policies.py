@@ -280,7 +280,12 @@ def test_a_rank_does_not_read_the_clock(name: str) -> None:
 def test_the_order_is_the_same_when_all_requests_arrive_an_hour_later(name: str) -> None:
     early = various(200)
     late = [
-        replace(one, arrived_s=one.arrived_s + HOUR_S, deadline_s=one.deadline_s + HOUR_S)
+        replace(
+            one,
+            arrived_s=one.arrived_s + HOUR_S,
+            deadline_s=one.deadline_s + HOUR_S,
+            soft_deadline_s=one.soft_deadline_s + HOUR_S,
+        )
         for one in early
     ]
     now_s = early[-1].arrived_s

@@ -45,11 +45,11 @@ class QueuedRequest(msgspec.Struct, frozen=True, gc=False):
     tenant: str = ""
     priority: int = NORMAL
     deadline_s: float = math.inf
-    soft_deadline_s: float = math.inf
     tokens: int = 1
     work_s: float = 0.0
     retry: bool = False
     preempted: bool = False
+    soft_deadline_s: float = math.inf
 
     @property
     def background(self) -> bool:
