@@ -1,60 +1,56 @@
-"""Options of single steps on Flink: each step has its own number of subtasks."""
+"""Options of single steps in Flink's plan: subtasks, key groups and slots of their operators."""
 
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
 
 import pytest
-from minicluster import QUIET, FileSink
-from waiting import wait_until
 
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(240)]
+
+# In a process of its own, as PyFlink leaves its JVM's pipes and sockets to the garbage collector.
+PLAN = """
+import json
 import sage_flink as sage
-from sage_connectors import generator
-from sage_flink.common import Record
-from sage_flink.flow import FlinkOptions, OpenContext, StepOptions
+from pyflink.java_gateway import get_gateway
+from sage_flink.common import Settings
+from sage_flink.flow.flink.compile import compile_graph
+from sage_flink.operators import chunk
+from sage_flink.platform.cluster import FlinkOptions, StepOptions, environment
+from sage_flink.testing import ListSink, ListSource
 
-pytestmark = [*QUIET, pytest.mark.flink, pytest.mark.timeout(240)]
+read = sage.flow.read("texts", ListSource([]))
+chunks = read.flat_map("split", chunk(tokens_max=20, overlap=2))
+called = chunks.call("embed", sage.embed(model="m"), capacity=4, timeout_s=5)
+graph = called.deduplicate("once", within_s=60).write("rows", ListSink())
+steps = {
+    "embed": StepOptions(parallelism=4, slot_sharing_group="engines"),
+    "once": StepOptions(max_parallelism=16),
+}
+settings = Settings.load()
+env = environment(FlinkOptions(target="local", parallelism=2), settings)
+compile_graph(graph, env, job="steps", settings=settings, steps=steps)
+plan = env._generate_stream_graph(clear_transformations=True, job_name="steps")
+nodes = get_gateway().jvm.java.util.ArrayList(plan.getStreamNodes())
+print(json.dumps({
+    node.getTransformationUID(): [
+        node.getParallelism(), node.getMaxParallelism(), node.getSlotSharingGroup()
+    ]
+    for node in nodes
+}))
+"""
 
-COUNT = 300
 
+def test_every_operator_of_a_step_has_its_options():
+    command = [sys.executable, "-W", "ignore", "-c", PLAN]
 
-@dataclass
-class Place:
-    """The value with the number of subtasks of this step."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr
+    nodes = json.loads(done.stdout.splitlines()[-1])
 
-    name: str
-
-    def open(self, context: OpenContext) -> None:
-        self.place = context.parallelism
-
-    def __call__(self, record: Record) -> dict:
-        return record.value | {self.name: self.place}
-
-
-def test_each_step_has_its_own_number_of_subtasks(tmp_path, minicluster):
-    out, failed = (FileSink(str(tmp_path / name)) for name in ("out", "failed"))
-    source = generator(COUNT, per_s=300, make=lambda n, random: {"n": n})
-    graph = (
-        sage.flow.read("in", source)
-        .map("first", Place("first"))
-        .map("second", Place("second"))
-        .map("third", Place("third"))
-        .write("out", out)
-        .dead_letters_to(failed)
-    )
-    options = FlinkOptions(
-        target="local",
-        parallelism=2,
-        checkpoint_interval_s=0.5,
-        steps={
-            "second": StepOptions(parallelism=3, slot_sharing_group="own"),
-            "out": StepOptions(parallelism=1),
-        },
-    )
-
-    sage.flow.submit(graph, name="places", options=options)
-    wait_until(lambda: out.count() >= COUNT, 90, "all records")
-
-    made = [record.value for record in out.read_records()]
-    assert sorted(value["n"] for value in made) == list(range(COUNT))
-    places = {(value["first"], value["second"], value["third"]) for value in made}
-    assert places == {(2, 3, 2)}
-    assert failed.count() == 0
+    own = {uid: node for uid, node in nodes.items() if uid and uid.split(".")[0] == "embed"}
+    assert {"embed.request", "embed", "embed.tally"} <= own.keys()
+    assert {tuple(node) for node in own.values()} == {(4, -1, "engines")}
+    assert nodes["once"] == [2, 16, "default"]
+    # Split is not in the operator of the request, and no step takes the slots of the one before.
+    assert nodes["split"] == nodes["rows"] == nodes["rows.batch"] == [2, -1, "default"]

@@ -251,7 +251,7 @@ class _Compiler:
         for record in source_records(node):
             rows.add(encode(record))
         native = jvm.org.sage.flink.connector.NumberSource
-        j_stream = j_env.fromData(rows, j_bytes) if rows else native.none(j_env)
+        j_stream = j_env.fromData(rows, j_bytes) if rows else native.none(j_env, node.name)
         return DataStream(j_stream).name(node.name).uid(node.name)
 
     def _answer(self, node: Call, results: DataStream) -> None:

@@ -29,17 +29,27 @@ def apply_step_options(env: StreamExecutionEnvironment, steps: Mapping[str, Step
     """Set the options of the operators of each step, before the plan is made of them."""
     if not steps:
         return
+    has_groups = any(options.slot_sharing_group for options in steps.values())
     for operator in _operators(env):
-        uid = operator.getUid()
-        options = steps.get(step_of(uid)) if uid else None
-        if options is None or operator.getMaxParallelism() == 1:  # one that cannot be parallel
-            continue
+        options = _options(operator.getUid(), steps)
+        if has_groups:  # an operator without a group would be in that of its input
+            operator.setSlotSharingGroup(options.slot_sharing_group or "default")
+        if operator.getMaxParallelism() == 1:
+            continue  # it cannot be parallel
         if options.max_parallelism:
             operator.setMaxParallelism(options.max_parallelism)
         if options.parallelism:
             operator.setParallelism(options.parallelism)
-        if options.slot_sharing_group:
-            operator.setSlotSharingGroup(options.slot_sharing_group)
+
+
+def _options(uid: str | None, steps: Mapping[str, StepOptions]) -> StepOptions:
+    """The options of the step of an operator, which may be a part of a part of it."""
+    name, step = "", uid or ""
+    while step != name:
+        if step in steps:
+            return steps[step]
+        name, step = step, step_of(step)
+    return StepOptions()
 
 
 def _operators(env: StreamExecutionEnvironment) -> Iterator[Any]:

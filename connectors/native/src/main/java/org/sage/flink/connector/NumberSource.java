@@ -34,8 +34,9 @@ public final class NumberSource {
     }
 
     /** A source that ends at once: Flink's own of an empty collection fails, again and again. */
-    public static SingleOutputStreamOperator<byte[]> none(StreamExecutionEnvironment env) {
-        return env.fromData(new byte[0]).filter(record -> false);
+    public static SingleOutputStreamOperator<byte[]> none(
+            StreamExecutionEnvironment env, String name) {
+        return env.fromData(new byte[0]).name(name).uid(name + ".input").filter(record -> false);
     }
 
     private static byte[] record(String id, long number) {
