@@ -133,14 +133,7 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
             if [type(user) for user in users] != [Write]:
                 yield f"step {node.name!r}: a batch feeds exactly one sink; write it to one"
         case Late():
-            match graph.by_name.get(node.input):
-                case Window(windows=kind, is_timed=False):
-                    kind_name = type(kind).__name__
-                    yield f"step {node.name!r}: no record is late for {kind_name}(...) windows"
-                case Window() | Join() | TemporalJoin():
-                    pass
-                case _:
-                    yield f"step {node.name!r}: only a window step or a join has late records"
+            yield from _late_flaws(graph, node)
             if not users:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case Window() | Join() | TemporalJoin():
@@ -165,6 +158,17 @@ def _ends(graph: Graph, node: Node) -> Iterator[str]:
                 yield f"step {node.name!r}: nothing reads its output; end the branch with .write"
         case _:
             assert_never(node)
+
+
+def _late_flaws(graph: Graph, node: Late) -> Iterator[str]:
+    match graph.by_name.get(node.input):
+        case Window(windows=kind, is_timed=False):
+            kind_name = type(kind).__name__
+            yield f"step {node.name!r}: no record is late for {kind_name}(...) windows"
+        case Window() | Join() | TemporalJoin():
+            pass
+        case _:
+            yield f"step {node.name!r}: only a window step or a join has late records"
 
 
 def _fits_local(graph: Graph, node: Node) -> Iterator[str]:

@@ -56,7 +56,7 @@ def findings(graph: Graph, parallelism: int, of_steps: Mapping[str, int]) -> Ite
                 )
     for writes in _places(graph, emitters):
         yield from _two_paths(graph, writes)
-        yield from _rebalanced(graph, writes, parallelism, of_steps)
+        yield from _parallelism_flaws(graph, writes, parallelism, of_steps)
         if parallelism > 1:
             yield from _spread(graph, writes, parallelism)
 
@@ -170,7 +170,7 @@ def _spread(graph: Graph, writes: list[Write], parallelism: int) -> Iterator[str
                 )
 
 
-def _rebalanced(
+def _parallelism_flaws(
     graph: Graph, writes: list[Write], parallelism: int, of_steps: Mapping[str, int]
 ) -> Iterator[str]:
     """Where records change subtasks without a key on their way to a sink with deletes."""

@@ -153,10 +153,14 @@ def _details(graph: Graph, node: Node) -> str:
             over = {"drop": "dropped", "dead_letter": "dead letters"}[node.over]
             return f"{node.records_max} a key in {node.per_s:g} s; others: {over}"
         case Fold():
-            kept = "" if node.ttl_s is None else f", kept for {node.ttl_s:g} s"
-            return f"{_label(node.function)} from {_short(node.initial)}{kept}"
+            return _fold(node)
         case _:
             assert_never(node)
+
+
+def _fold(node: Fold) -> str:
+    kept = "" if node.ttl_s is None else f", kept for {node.ttl_s:g} s"
+    return f"{_label(node.function)} from {_short(node.initial)}{kept}"
 
 
 def _call(node: Call) -> str:

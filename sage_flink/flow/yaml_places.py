@@ -56,16 +56,16 @@ class Document:
             if second := _second_key(root, set()):
                 name, line = second.value, second.start_mark.line + 1
                 flaw = f"pipeline: the key {name!r} is there twice"
-                raise PipelineError(_placed(flaw, file, line))
+                raise PipelineError(_with_place(flaw, file, line))
             return Document(yaml.safe_load(text), root, file)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = " ".join(str(getattr(error, "problem", None) or error).split())
             flaw = f"pipeline: not YAML: {problem}"
-            raise PipelineError(_placed(flaw, file, mark and mark.line + 1)) from error
+            raise PipelineError(_with_place(flaw, file, mark and mark.line + 1)) from error
         except RecursionError as error:
             flaw = "pipeline: not YAML: it is nested too deeply"
-            raise PipelineError(_placed(flaw, file, None)) from error
+            raise PipelineError(_with_place(flaw, file, None)) from error
 
     @contextmanager
     def lines_of_errors(self, verbs: Container[str] = ()) -> Iterator[None]:
@@ -77,11 +77,11 @@ class Document:
             yield
         except _PlacedError as error:
             line = _line(self.root, (*error.path, *_field(str(error))))
-            raise PipelineError(_placed(str(error), self.file, line)) from error.__cause__
+            raise PipelineError(_with_place(str(error), self.file, line)) from error.__cause__
         except PipelineError as error:
             lines = self._step_lines(verbs)
             errors = str(error).split("\n")
-            placed = "\n".join(_placed(one, self.file, lines.get(_step(one))) for one in errors)
+            placed = "\n".join(_with_place(one, self.file, lines.get(_step(one))) for one in errors)
             raise PipelineError(placed) from error.__cause__
 
     def _step_lines(self, verbs: Container[str]) -> dict[str, int]:
@@ -97,7 +97,7 @@ class Document:
         }
 
 
-def _placed(error: str, file: str, line: int | None) -> str:
+def _with_place(error: str, file: str, line: int | None) -> str:
     """The error behind its place, as compilers write it; `line 3: ` where the file has no name."""
     if line is None:
         return f"{file}: {error}" if file else error

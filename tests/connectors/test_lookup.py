@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
 
 import pytest
+import redis
 from loopback_server import loopback_server
 from redis_server import redis_server
 
@@ -51,7 +52,6 @@ def table(request, tmp_path):
     if request.param == "http":
         yield request.getfixturevalue("service")
         return
-    redis = pytest.importorskip("redis")
     with redis_server(tmp_path) as url:
         with redis.Redis.from_url(url) as client:
             for key, row in ROWS.items():

@@ -271,9 +271,8 @@ class Queue:
     def _wait_max_s(self, request: QueuedRequest) -> float:
         if not self._policy.enforces_deadlines:
             return self._limits.timeout_s
-        certain_work_s = slo.CERTAIN_WORK_SHARE * request.work_s
-        left_s = request.deadline_s - certain_work_s - request.arrived_s
-        return max(0.0, min(self._limits.timeout_s, left_s))
+        latest_s = request.deadline_s - slo.CERTAIN_WORK_SHARE * request.work_s
+        return max(0.0, min(self._limits.timeout_s, latest_s - request.arrived_s))
 
     def _request(self, hints: RequestHints, tokens: int) -> QueuedRequest:
         now_s = self._clock.monotonic()

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 import tenacity
@@ -16,10 +15,9 @@ from sage_flink.common.errors import Retryable
 from sage_flink.common.records import FailedRecord, decode_many
 from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.batches import map_batch, map_batch_encoded
-from sage_flink.flow.flink.python_steps import open_context
+from sage_flink.flow.flink.python_steps import FunctionStep
 from sage_flink.flow.flink.savepoint_state import operator_name
 from sage_flink.flow.flink.stage import Item, Step
-from sage_flink.flow.lifecycle import close, open_copy
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -61,6 +59,7 @@ class BatchStep(Step):
 
     @override
     def open(self, context: RuntimeContext, job: str) -> None:
+        super().open(context, job)
         group = context.get_metrics_group().add_group("step", self.name)
         self.away_ms = group.counter("store_away_ms")
         self.logged_s = float("-inf")
@@ -94,22 +93,14 @@ class BatchStep(Step):
             LOG.warning("step %r waits, %.0f s so far: %s", self.name, waited_s, reason)
 
 
-class MapBatchesStep(BatchStep):
+class MapBatchesStep(BatchStep, FunctionStep):
     """Batch -> the records that the function makes from it."""
+
+    node: MapBatches
 
     def __init__(self, node: MapBatches) -> None:
         super().__init__(node.name, "emitted")
         self.node = node
-
-    @override
-    def open(self, context: RuntimeContext, job: str) -> None:
-        super().open(context, job)
-        opened = open_copy(self.node.function, open_context(context, job, self.node.name))
-        self.node = replace(self.node, function=opened)
-
-    @override
-    def close(self) -> None:
-        close(self.node.function)
 
     @override
     def outcomes(self, item: bytes) -> Iterator[Item | FailedRecord]:

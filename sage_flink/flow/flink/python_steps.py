@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 from pyflink.datastream.functions import RuntimeContext
 from typing_extensions import override
 
 from sage_flink.common.records import FailedRecord, Record, decode
+from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.call_requests import call_request
 from sage_flink.flow.flink.stage import Item, Step
 from sage_flink.flow.graph import Call, FlatMap
@@ -22,21 +24,29 @@ from sage_flink.flow.steps import (
 )
 
 
-class FlatMapStep(Step):
-    """Record -> the records that the function makes from it."""
+class FunctionStep(Step):
+    """A step with an author's function, which each subtask opens and closes."""
 
-    def __init__(self, node: FlatMap) -> None:
-        super().__init__(node.name, (node.name, "read", "emitted"))
-        self.node = node
+    node: FlatMap | MapBatches
 
     @override
     def open(self, context: RuntimeContext, job: str) -> None:
-        opened = open_copy(self.node.function, open_context(context, job, self.node.name))
+        opened: Any = open_copy(self.node.function, open_context(context, job, self.node.name))
         self.node = replace(self.node, function=opened)
 
     @override
     def close(self) -> None:
         close(self.node.function)
+
+
+class FlatMapStep(FunctionStep):
+    """Record -> the records that the function makes from it."""
+
+    node: FlatMap
+
+    def __init__(self, node: FlatMap) -> None:
+        super().__init__(node.name, (node.name, "read", "emitted"))
+        self.node = node
 
     @override
     def outcomes(self, item: Record) -> Iterator[Item | FailedRecord]:
