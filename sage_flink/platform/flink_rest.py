@@ -5,6 +5,7 @@ Source: https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/ops/rest_
 
 import time
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, Self
 
 import httpx
@@ -84,6 +85,14 @@ class FlinkRest:
             StackError: the cluster does not answer.
         """
         return {entry["key"]: entry["value"] for entry in self._get("/jobmanager/config")}
+
+    def jar_names(self) -> set[str]:
+        """The file names of the jars in the JobManager's own class path.
+
+        Raises:
+            StackError: the cluster does not answer.
+        """
+        return {PurePath(path).name for path in self._get("/jobmanager/environment")["classpath"]}
 
     def drain(self, job_id: str, *, target: str = "", timeout_s: float = 120.0) -> None:
         """Stop the job after it has written everything it read: sources end, calls finish.

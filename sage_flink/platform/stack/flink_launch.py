@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sage_flink.common.errors import StackError
+from sage_flink.platform.native_jar import native_jar, put_on_cluster
 from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
@@ -58,7 +59,7 @@ def write(directory: StackDirectory, role: Role, settings: dict[str, Any]) -> No
         f"-Dlog.file={log}",
         f"-Dlog4j.configurationFile={log4j}",
         "-classpath",
-        _classes(directory),
+        os.pathsep.join([_classes(directory), *_classes_of_jobs(directory)]),
         ENTRY[role],
         *dynamic.split(),
         "--configDir",
@@ -73,6 +74,13 @@ def _file(directory: StackDirectory, role: Role) -> Path:
 
 def _classes(directory: StackDirectory) -> str:
     return os.pathsep.join(map(str, sorted((directory.pyflink / "lib").glob("*.jar"))))
+
+
+def _classes_of_jobs(directory: StackDirectory) -> list[str]:
+    """What every job of sage needs. A job whose cluster has it does not load it anew."""
+    jar = native_jar(directory.root)
+    ours = [put_on_cluster(jar, directory.data("flink") / "lib")] if jar.exists() else []
+    return [str(path) for path in (*ours, *(directory.pyflink / "opt").glob("flink-python-*.jar"))]
 
 
 def _sizes(directory: StackDirectory, role: Role) -> tuple[str, str]:

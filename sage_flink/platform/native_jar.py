@@ -1,0 +1,39 @@
+"""The jar of sage's native operators: where it is, and under what name a cluster has it."""
+
+import hashlib
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+
+def native_jar(home: Path) -> Path:
+    """Path of the native operators: the wheel's own jar, else the one that setup links."""
+    packaged = Path(__file__).with_name("sage-native.jar")
+    return packaged if packaged.exists() else home / "lib" / "sage-native.jar"
+
+
+def name_on_cluster(jar: Path) -> str:
+    """The file name of ``jar`` in a cluster's class path: it holds the digest of the content.
+
+    So a job can tell whether a cluster has the classes that the job was made with.
+    """
+    digest = hashlib.sha256(jar.read_bytes()).hexdigest()
+    return f"{jar.stem}-{digest[:12]}.jar"
+
+
+def put_on_cluster(jar: Path, folder: Path) -> Path:
+    """The jar in ``folder``, under its name on a cluster; other versions of it are removed."""
+    target = folder / name_on_cluster(jar)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in set(folder.glob(f"{jar.stem}-*.jar")) - {target}:
+        old.unlink()
+    if not target.exists():
+        part = target.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.link(jar.resolve(), part)  # refused between file systems
+        if not part.exists():
+            shutil.copyfile(jar, part)
+        part.replace(target)
+    return target
