@@ -255,6 +255,7 @@ def taskmanager(directory: StackDirectory, ports: Ports, _secured: bool = False)
             str(directory.python),
             "-I",
             str(guard),
+            "--workers",
             *flink_launch.command(directory, "taskmanager"),
         ),
         folder=directory.data("flink"),

@@ -1,6 +1,9 @@
 """Process guard: runs one server and ends all its descendants when the server ends.
 
-usage: process_guard.py COMMAND...
+usage: process_guard.py [--workers] COMMAND...
+
+With ``--workers`` it also runs the worker server (``worker_server.py``), and the server's
+environment has its address.
 
 Run by file path with `python -I`: the guard stays small because it does not import the package.
 
@@ -12,17 +15,20 @@ ends the processes of an earlier guard that was killed itself.
 
 import ctypes
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 3.0
+WORKERS, WORKER_SERVER = "SAGE_WORKER_SERVER", Path(__file__).with_name("worker_server.py")
 MARKS = ("SAGE_STACK", "SAGE_SERVER")
 
 
@@ -69,14 +75,23 @@ def server_names(processes: list[psutil.Process]) -> set[str]:
     return names - {""}
 
 
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    """A child that dies with this process."""
+    # The child has one thread when this runs, and ours has one too: safe after fork.
+    return subprocess.Popen(command, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+
+
 def main(command: list[str]) -> int:
     """Run the server and return its exit status, after all its descendants have ended."""
     marks = {key: os.environ[key] for key in MARKS if key in os.environ}
     if len(marks) == len(MARKS):
         end_processes(find_processes(marks))
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # The child has one thread when this runs, and ours has one too: safe after fork.
-    server = subprocess.Popen(command, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+    if command[0] == "--workers":
+        command = command[1:]
+        os.environ[WORKERS] = f"sage-workers-{os.getpid()}-{secrets.token_hex(8)}"
+        start([sys.executable, "-I", str(WORKER_SERVER), os.environ[WORKERS]])
+    server = start(command)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: server.send_signal(received))
     status = server.wait()
