@@ -6,6 +6,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+#: Older versions that stay in the class path of clusters that run.
+OTHERS_MAX = 3
+
 
 def native_jar(home: Path) -> Path:
     """Path of the native operators: the wheel's own jar, else the one that setup links."""
@@ -23,13 +26,14 @@ def name_on_cluster(jar: Path) -> str:
 
 
 def put_on_cluster(jar: Path, folder: Path) -> Path:
-    """The jar in ``folder``, under its name on a cluster; other versions of it are removed."""
+    """The jar in ``folder``, under its name on a cluster; only the newest versions stay there."""
     target = folder / name_on_cluster(jar)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in set(folder.glob(f"{jar.stem}-*.jar")) - {target}:
-        old.unlink()
+    others = set(folder.glob(f"{jar.stem}-*.jar")) - {target}
+    for old in sorted(others, key=lambda path: path.stat().st_mtime)[:-OTHERS_MAX]:
+        old.unlink(missing_ok=True)
     if not target.exists():
-        part = target.with_suffix(".part")
+        part = target.with_suffix(f".{os.getpid()}")
         part.unlink(missing_ok=True)
         with suppress(OSError):
             os.link(jar.resolve(), part)  # refused between file systems

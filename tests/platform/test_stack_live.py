@@ -7,6 +7,8 @@ import urllib.request
 import pytest
 
 from sage_flink.common.settings import Settings, sage_home
+from sage_flink.platform.flink_rest import FlinkRest
+from sage_flink.platform.native_jar import name_on_cluster, native_jar
 from sage_flink.platform.stack import log_path, status, up
 from sage_flink.platform.stack.kafka import speaks_kafka
 from sage_flink.platform.stack.servers import SERVERS
@@ -48,6 +50,14 @@ def test_flink_offers_its_slots():
         overview = json.load(answer)
 
     assert (overview["taskmanagers"], overview["slots-total"]) == (1, 4)
+
+
+def test_flink_has_the_classes_of_jobs_so_that_no_job_sends_them():
+    with FlinkRest(Settings.load().flink_url) as rest:
+        names = rest.jar_names()
+
+    assert name_on_cluster(native_jar(sage_home())) in names
+    assert any(name.startswith("flink-python-") for name in names)
 
 
 def test_influxdb_accepts_the_key_of_the_first_start():

@@ -258,6 +258,7 @@ def taskmanager(directory: StackDirectory, ports: Ports, _secured: bool = False)
             "--workers",
             *flink_launch.command(directory, "taskmanager"),
         ),
+        stop_s=25,  # it may write its class archive
         folder=directory.data("flink"),
         ports=(),
         url="",

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sage_flink.common.errors import StackError
+from sage_flink.common.settings import sage_cache
 from sage_flink.platform.native_jar import native_jar, put_on_cluster
+from sage_flink.platform.plain_paths import is_plain, plain_path
+from sage_flink.platform.stack.class_archive import archive_options
 from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
@@ -52,14 +55,16 @@ def write(directory: StackDirectory, role: Role, settings: dict[str, Any]) -> No
     conf, log = directory.conf("flink"), directory.root / "logs" / "flink" / f"{role}.log"
     log4j = (conf / "log4j-console.properties").as_uri()
     options = (settings.get(f"env.java.opts.{key}", "") for key in ("all", role))
+    classes = os.pathsep.join([_classes(directory), *_classes_of_jobs(directory)])
     arguments = [
         *jvm.split(),
         "-XX:+IgnoreUnrecognizedVMOptions",
+        *archive_options(role, classes, directory.data("flink")),
         *" ".join(options).split(),
         f"-Dlog.file={log}",
         f"-Dlog4j.configurationFile={log4j}",
         "-classpath",
-        os.pathsep.join([_classes(directory), *_classes_of_jobs(directory)]),
+        classes,
         ENTRY[role],
         *dynamic.split(),
         "--configDir",
@@ -73,14 +78,22 @@ def _file(directory: StackDirectory, role: Role) -> Path:
 
 
 def _classes(directory: StackDirectory) -> str:
-    return os.pathsep.join(map(str, sorted((directory.pyflink / "lib").glob("*.jar"))))
+    return os.pathsep.join(map(str, sorted((_pyflink(directory) / "lib").glob("*.jar"))))
+
+
+def _pyflink(directory: StackDirectory) -> Path:
+    """PyFlink's own path, which all stacks of an environment share, if Java takes it."""
+    own = directory.pyflink.resolve()
+    return own if is_plain(own) else directory.pyflink
 
 
 def _classes_of_jobs(directory: StackDirectory) -> list[str]:
     """What every job of sage needs. A job whose cluster has it does not load it anew."""
     jar = native_jar(directory.root)
-    ours = [put_on_cluster(jar, directory.data("flink") / "lib")] if jar.exists() else []
-    return [str(path) for path in (*ours, *(directory.pyflink / "opt").glob("flink-python-*.jar"))]
+    ours = [put_on_cluster(jar, plain_path(sage_cache() / "jars"))] if jar.exists() else []
+    return [
+        str(path) for path in (*ours, *(_pyflink(directory) / "opt").glob("flink-python-*.jar"))
+    ]
 
 
 def _sizes(directory: StackDirectory, role: Role) -> tuple[str, str]:
