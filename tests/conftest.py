@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import logging
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,26 @@ from hypothesis import settings
 # An example may be slow on a busy machine; the time limit of each test catches hanging code.
 settings.register_profile("sage", deadline=None)
 settings.load_profile("sage")
+
+WORKERS = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Jobs of this process take their Python workers from one that has PyFlink loaded already."""
+    config = session.config
+    if (
+        any(item.get_closest_marker("flink") for item in session.items)
+        and not config.option.collectonly
+    ):
+        from worker_processes import start_worker_server
+
+        config.stash[WORKERS] = start_worker_server()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if server := session.config.stash.get(WORKERS, None):
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture(autouse=True)

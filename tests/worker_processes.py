@@ -1,20 +1,15 @@
-"""Python workers as processes, from a worker server of the tests."""
+"""Python workers of test jobs, from a worker server of the tests."""
 
 import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 
 from sage_flink.platform.stack import worker_server
 from sage_flink.platform.stack.process_guard import WORKERS
 
 
-def serve_workers() -> Iterator[str]:
-    """The address of a worker server; processes that start meanwhile take their workers there."""
-    address = f"sage-workers-test-{uuid.uuid4()}"
-    with subprocess.Popen([sys.executable, "-I", worker_server.__file__, address]) as running:
-        os.environ[WORKERS] = address
-        yield address
-        del os.environ[WORKERS]
-        running.kill()
+def start_worker_server() -> subprocess.Popen[bytes]:
+    """A worker server; the jobs of this process, and of its children, take their workers there."""
+    os.environ[WORKERS] = f"sage-workers-test-{uuid.uuid4()}"
+    return subprocess.Popen([sys.executable, "-I", worker_server.__file__, os.environ[WORKERS]])

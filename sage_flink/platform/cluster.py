@@ -106,25 +106,44 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
         os.environ.update(UTF8)  # of PyFlink's JVM, which starts below
     if not jar.exists():
         raise ConfigError(f"the native operators are missing ({jar}); run `bash infra/setup.sh`")
-    os.environ.update({name: os.environ.get(name, value) for name, value in CLIENT_JVM.items()})
     jars = [jar]
     # `flink run` adds PyFlink's operators to a job's jars by itself; nothing else does.
     if not INSIDE_FLINK_RUN:
         jars += Path(pyflink.__file__).parent.glob("opt/flink-python-*.jar")
     logging.getLogger("apache_beam.io.filesystems").addFilter(_is_not_about_gcs)
+    paths = [plain_path(path.parent) / path.name for path in jars]
+    uris = [path.as_uri() for path in paths]
+    has_classes = False if INSIDE_FLINK_RUN else _start_jvm(paths[0])
     config = Configuration()
     for key, value in _configuration(options).items():
         config.set_string(key, value)
-    uris = [(plain_path(path.parent) / path.name).as_uri() for path in jars]
     if options.target == "remote" and not INSIDE_FLINK_RUN:
-        env = _remote(config, settings.flink_url)
         add_jars_to_context_class_loader(uris)
-        uris = [] if _has_classes(settings.flink_url, jars) else uris
+        has_classes = _has_classes(settings.flink_url, jars)
+        env = _remote(config, settings.flink_url)
     else:
         env = StreamExecutionEnvironment.get_execution_environment(config)
     env.set_parallelism(options.parallelism)
-    env.add_jars(*uris)
+    env.add_jars(*([] if has_classes else uris))
     return env
+
+
+def _start_jvm(jar: Path) -> bool:
+    """Whether PyFlink's JVM has ``jar`` in its class path; it has if it starts here.
+
+    ``HADOOP_CLASSPATH`` is what PyFlink appends to its own class path.
+    """
+    extended = os.pathsep.join(filter(None, (os.environ.get("HADOOP_CLASSPATH"), str(jar))))
+    environment = {**CLIENT_JVM, **os.environ, "HADOOP_CLASSPATH": extended}
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        jvm = get_gateway().jvm
+    finally:
+        for name in environment.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+    return str(jar) in str(jvm.java.lang.System.getProperty("java.class.path")).split(os.pathsep)
 
 
 def _has_classes(url: str, jars: Sequence[Path]) -> bool:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from minicluster import FileSink, Slowly
 from waiting import wait_until
-from worker_processes import serve_workers
 
 import sage_flink as sage
 from sage_flink.common import Record
@@ -25,13 +24,7 @@ from sage_flink.common.dead_letters import from_message
 from sage_flink.flow import FlinkOptions
 from sage_flink.flow.lists import ListSource
 
-pytestmark = [
-    pytest.mark.flink,
-    pytest.mark.timeout(400),
-    pytest.mark.usefixtures("workers"),
-]
-
-workers = pytest.fixture(scope="module")(serve_workers)
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
 
 TESTS = Path(__file__).parents[1]
 KEYS = 7

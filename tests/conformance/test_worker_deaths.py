@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 from minicluster import FileSink
 from waiting import wait_until
-from worker_processes import serve_workers
 
 import sage_flink as sage
 from sage_flink.common import Record
@@ -27,14 +26,8 @@ from sage_flink.common.dead_letters import DeadLetter, from_message
 from sage_flink.flow import BatchLimits, FlinkOptions, Refusal, Stream
 from sage_flink.flow.lists import ListSource
 
-pytestmark = [
-    pytest.mark.flink,
-    pytest.mark.timeout(400),
-    pytest.mark.usefixtures("workers"),
-]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
 
-
-workers = pytest.fixture(scope="module")(serve_workers)
 
 TESTS = Path(__file__).parents[1]
 #: A restart would fail the job.
