@@ -1,7 +1,23 @@
 #!/usr/bin/env bash
-# Every test: setup, check.sh, gateways and engines, Java and Go, the local stack, the drills.
+# usage: infra/test.sh [--full]
+# The tests: setup, check.sh, gateways and engines, Java and Go, the local stack, the drills.
+# --full adds those that take minutes each, marked `full`.
 # A running stack of this checkout is used and keeps running; otherwise one is started and stopped.
 set -euo pipefail
+
+full=no
+case "$*" in
+  '') ;;
+  --full) full=yes ;;
+  -h | --help)
+    sed -n '2,5s/^# //p' "$0"
+    exit
+    ;;
+  *)
+    echo "infra/test.sh: unknown argument $*; usage: infra/test.sh [--full]" >&2
+    exit 2
+    ;;
+esac
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${SAGE_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set; set it to a folder that you may write}/.cache}/sage}
@@ -78,15 +94,21 @@ wait "$side_process" || { tail -60 "$logs/java-and-go.log"; die "Java or Go test
 say_line 'Java and Go tests' 'passed'
 
 # Tests that share the stack, in two workers; then those that break or measure it.
-on_stack='(flink or service or browser) and not gpu and not drill'
+short=' and not full'
+[ "$full" = no ] || short=
+on_stack="(flink or service or browser) and not gpu and not drill$short"
 part stack -n 2 --dist loadfile -m "$on_stack and not alone"
 part alone -m "$on_stack and alone"
 stop_stack
 # The drills break a stack of their own; two stacks and their faults would not fit two cores.
-part drills tests/drills -m drill
+part drills tests/drills -m "drill$short"
 
 printf '\nunmarked tests: %s\n' "$(tail -1 "$home/logs/check/tests.log")"
 printf 'gateways and engines: %s\n' "$(tail -1 "$logs/processes.log")"
 tail -qn 1 "$logs/stack.log" "$logs/alone.log"
 printf 'drills: %s\n' "$(tail -1 "$logs/drills.log")"
+if [ "$full" = no ]; then
+  "$bin/python" -m pytest --collect-only -q -m full >"$logs/full.log" || status=1
+  printf 'left to infra/test.sh --full: %s\n' "$(tail -1 "$logs/full.log")"
+fi
 exit "$status"

@@ -52,6 +52,7 @@ def test_the_slow_step_is_before_the_call() -> None:
     assert names.index("slow") < names.index("answer")
 
 
+@pytest.mark.full
 @pytest.mark.flink
 @pytest.mark.service
 @pytest.mark.alone

@@ -237,7 +237,9 @@ def test_flink_reads_and_writes_topics_and_dead_letters(topics: tuple[str, str, 
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize(
+    "codec", ["zstd", *(pytest.param(c, marks=pytest.mark.full) for c in ("gzip", "snappy", "lz4"))]
+)
 def test_topics_of_every_compression_are_read(codec: str) -> None:
     name = f"conformance-{uuid.uuid4().hex}"
     read, written = f"{name}.in", f"{name}.out"

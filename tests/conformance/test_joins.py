@@ -204,7 +204,9 @@ FLAWED = (
 @pytest.mark.flink
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("within_s", [(0.02, 0.05), (1.5, 2.0)])
+@pytest.mark.parametrize(
+    "within_s", [(0.02, 0.05), pytest.param((1.5, 2.0), marks=pytest.mark.full)]
+)
 def test_a_join_on_flink_is_the_one_in_process(within_s, how, tmp_path, minicluster) -> None:
     left = (*side("l", 800, late=0.2, seed=3, span_ms=16_000), *FLAWED)
     right = (*hot(side("r", 800, late=0.2, seed=4, span_ms=16_000)), *FLAWED)

@@ -82,6 +82,7 @@ class TestWholeFolder:
 
     pytestmark = QUIET
 
+    @pytest.mark.full
     def test_both_targets_read_the_same_documents(self, tmp_path: Path) -> None:
         folder = tmp_path / "folder"
         folder.mkdir()

@@ -20,6 +20,7 @@ def jumping(cluster, tmp_path):
     cluster.down()
 
 
+@pytest.mark.full
 def test_jumps_of_the_clock_lose_no_record(run, jumping):
     def fault(_running):
         for seconds in (HOUR_S, 0, -HOUR_S):

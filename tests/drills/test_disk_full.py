@@ -23,6 +23,7 @@ def small_disk(cluster):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.full
 def test_a_full_disk_raises_an_alarm_and_loses_no_record(run, cluster, small_disk):
     def fault(running):
         padding = small_disk / "padding"

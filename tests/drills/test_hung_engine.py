@@ -6,12 +6,14 @@ import threading
 import time
 
 import httpx
+import pytest
 
 from sage_flink.common import Settings
 
 SHORT_S = 15.0
 
 
+@pytest.mark.full
 def test_a_hung_engine_stalls_no_other_model_and_loses_no_record(run, cluster, full):
     hung_s = 60.0 if full else SHORT_S
 

@@ -5,6 +5,7 @@ import random
 import time
 
 import httpx
+import pytest
 
 from benchmark_sage.recovery.cluster import MODELS, until
 from sage_flink.common import Settings
@@ -23,6 +24,7 @@ def test_with_a_second_engine_a_killed_one_fails_no_request(run, cluster, seed):
     assert outcome.dead_letters == []
 
 
+@pytest.mark.full
 def test_the_only_engine_down_for_a_while_loses_no_record(run, cluster):
     def fault(running):
         back = time.monotonic() + AWAY_S

@@ -42,6 +42,7 @@ def limits(long_s):
     }
 
 
+@pytest.mark.full
 def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
     """Counts only checkpoints started during calls; a job's first one waits for its workers."""
     long_s = LONGEST_S if full else LONG_S
@@ -69,6 +70,7 @@ def test_checkpoints_do_not_wait_for_long_calls(run, slow, full):
     assert outcome.notes["checkpoint_ms_p99"] <= 1000, outcome.notes["slow_checkpoints"]
 
 
+@pytest.mark.full
 def test_rescales_and_savepoints_preserve_long_calls(run, slow):
     """The job is rescaled while it runs, then resumed from savepoints at other parallelisms."""
 

@@ -5,6 +5,7 @@ import pytest
 from benchmark_sage import sides
 
 
+@pytest.mark.full
 def test_a_killed_consumer_with_auto_commit_loses_or_duplicates_records(peer):
     def kill(work, running):
         for process in running.processes:
@@ -17,6 +18,7 @@ def test_a_killed_consumer_with_auto_commit_loses_or_duplicates_records(peer):
     assert counts.lost + counts.duplicated > 0, counts
 
 
+@pytest.mark.full
 def test_pyflinks_own_operator_continues_after_a_killed_taskmanager(peer, cluster, full):
     if not full:
         pytest.skip("a comparison for B10: infra/drills.sh runs it")

@@ -5,10 +5,12 @@ import threading
 import time
 
 import psutil
+import pytest
 
 SAMPLE_S = 2.0
 
 
+@pytest.mark.full
 def test_a_soak_leaves_memory_threads_and_files_flat(run, cluster, request, full):
     seconds = 300.0 if full else 150.0
     rate = request.config.getoption("--drill-rate", 120.0)

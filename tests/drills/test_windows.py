@@ -12,6 +12,8 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
+
 import sage_flink as sage
 from benchmark_sage.recovery.cluster import until
 from sage_connectors import Json, kafka
@@ -98,6 +100,7 @@ def message(event: Event, number: int):
     return event.key.encode(), json.dumps(value).encode()
 
 
+@pytest.mark.full
 def test_windows_survive_kills_and_changes_of_parallelism(request, cluster, seed, full, keep):
     count = 100_000 if full else 30_000
     found = run(cluster, events_of(count, seed), "exactly_once")

@@ -165,7 +165,7 @@ def test_dead_letters_are_listed_filtered_and_shown(job):
     assert "to replay: 24 at step 'say'" in job.sage("dlq", "replay", job.path, "--dry-run")
 
 
-@pytest.mark.parametrize("requests", [CAPACITY, QUESTIONS])
+@pytest.mark.parametrize("requests", [CAPACITY, pytest.param(QUESTIONS, marks=pytest.mark.full)])
 def test_an_interrupted_replay_is_written_completely_or_not_at_all(job, model, rest, requests):
     """Interrupted while it sends requests, and again after the last request."""
     before = model_stats(model)["requests"]

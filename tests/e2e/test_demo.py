@@ -43,6 +43,7 @@ def test_the_demo_ingests_everything_and_answers_with_sources(first):
     assert max(map(len, first.splitlines())) <= 80
 
 
+@pytest.mark.full
 def test_a_second_demo_changes_no_count(first):
     again = demo("--ask", "What is a coroutine?")
 

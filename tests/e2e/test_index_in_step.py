@@ -139,6 +139,7 @@ def test_a_tombstone_with_an_empty_key_is_dead_lettered_and_deletes_no_document(
     assert index.stored_ids() == before
 
 
+@pytest.mark.full
 def test_while_milvus_hangs_the_job_waits_and_loses_no_update(index):
     restarts = index.ingest.rest.restarts(index.ingest.job_id)
     (server,) = (p for p in stack.processes(sage_home(), "milvus") if "milvus" in p.name())

@@ -177,6 +177,7 @@ def test_a_job_is_rescaled_up_and_down_and_may_gain_a_step(job, capsys):
     assert {value["mark"] for _, value in answers} == {"first", "again"}
 
 
+@pytest.mark.full
 def test_a_cancelled_job_continues_from_its_last_checkpoint_and_a_drained_one_does_not(job, capsys):
     job.submit()
     job.wait_more()
