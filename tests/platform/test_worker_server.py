@@ -135,15 +135,18 @@ def test_a_killed_server_takes_its_workers_along(silent):
 @pytest.mark.parametrize("files", [[], [0, 1, 2]])
 def test_rubbish_is_refused_and_the_next_worker_is_made(server, silent, rubbish, files):
     running, address = server
+    wait_until(lambda: not psutil.Process(running.pid).children(), 10, "the workers of other tests")
+    open_files = psutil.Process(running.pid).num_fds()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect("\0" + address)
-        open_files = psutil.Process(running.pid).num_fds()
         if rubbish:
             socket.send_fds(connection, [rubbish], files)
         connection.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
             assert connection.recv(1) == b""
-    assert psutil.Process(running.pid).num_fds() <= open_files
+    wait_until(
+        lambda: psutil.Process(running.pid).num_fds() <= open_files, 10, "the server's files closed"
+    )
 
     command, _ = waiting_worker(running, address, silent)
     with command:
