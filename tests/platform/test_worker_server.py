@@ -27,6 +27,7 @@ def server():
     script = worker_server.__file__
     with subprocess.Popen([sys.executable, "-I", script, address]) as running:
         wait_until(lambda: connects(address), 10, "the socket")
+        start(address).communicate(timeout=60)  # it answers when its libraries are loaded
         yield running, address
         running.kill()
 
