@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
+from sage_flink.flow.flink.local_modules import sent_by_value
 from sage_flink.flow.flink.savepoint_state import (
     read_savepoint,
     require_all_restored,
@@ -95,31 +96,37 @@ def submit(
     """
     settings = settings or Settings.load()
     options = options or FlinkOptions()
-    graph = for_job(require_graph(graph), job or name)
-    of_steps = parallelism_of_steps(graph, options.steps)
-    graph = check(graph, "flink", parallelism=options.parallelism, of_steps=of_steps)
-    graph = in_order(graph)
-    if in_one_transaction:
-        one_transaction(graph)
-    options = _with_state_paths(options, name, settings)
-    env = environment(options, settings)
-    if any(isinstance(node, SLOW_STEPS) for node in graph.nodes):
-        env.set_buffer_timeout(0)
-    compile_graph(
-        graph,
-        env,
-        job=job or name,
-        settings=settings,
-        run=name,
-        in_one_transaction=in_one_transaction,
-        record_timeout_s=options.record_timeout_s,
-        steps=options.steps,
-    )
-    # Not env.execute_async: the plan that is checked is the plan that is sent.
-    plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
-    _need_state_fits(plan, options)
-    _prepare(graph)
-    return _execute(env, plan, name, settings)
+    with sent_by_value() if _runs_elsewhere(options) else nullcontext():
+        graph = for_job(require_graph(graph), job or name)
+        of_steps = parallelism_of_steps(graph, options.steps)
+        graph = check(graph, "flink", parallelism=options.parallelism, of_steps=of_steps)
+        graph = in_order(graph)
+        if in_one_transaction:
+            one_transaction(graph)
+        options = _with_state_paths(options, name, settings)
+        env = environment(options, settings)
+        if any(isinstance(node, SLOW_STEPS) for node in graph.nodes):
+            env.set_buffer_timeout(0)
+        compile_graph(
+            graph,
+            env,
+            job=job or name,
+            settings=settings,
+            run=name,
+            in_one_transaction=in_one_transaction,
+            record_timeout_s=options.record_timeout_s,
+            steps=options.steps,
+        )
+        # Not env.execute_async: the plan that is checked is the plan that is sent.
+        plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
+        _need_state_fits(plan, options)
+        _prepare(graph)
+        return _execute(env, plan, name, settings)
+
+
+def _runs_elsewhere(options: FlinkOptions) -> bool:
+    """Whether the job is sent to a cluster by its REST address."""
+    return options.target == "remote" and not INSIDE_FLINK_RUN
 
 
 def _execute(env: StreamExecutionEnvironment, plan: Any, name: str, settings: Settings) -> str:
@@ -137,7 +144,7 @@ def _with_state_paths(options: FlinkOptions, name: str, settings: Settings) -> F
 
     Only a cluster that is reached by its REST address reports its folders.
     """
-    if options.target != "remote" or INSIDE_FLINK_RUN:
+    if not _runs_elsewhere(options):
         nowhere = StateFolders("", "")
         return replace(options, savepoint=resolve_state(options.savepoint, name, nowhere))
     with FlinkRest(settings.flink_url) as rest:

@@ -77,6 +77,8 @@ class Request:
         sys.path[:] = [self.folder, *added, *sys.path]
         sys.argv = [BOOT, *self.arguments]
         sys.modules.pop(BOOT, None)  # it runs as __main__
+        if numpy := sys.modules.get("numpy.random"):
+            numpy.seed()  # Python's own generator does it at a fork
         gc.unfreeze()
         runpy.run_module(BOOT, run_name="__main__", alter_sys=True)
 
@@ -124,9 +126,8 @@ class Server:
                         return request
                 elif key.data is None:
                     self._reap(key.fd)  # the worker has ended
-                else:
-                    with suppress(ProcessLookupError):  # the command has ended
-                        os.kill(key.data, signal.SIGKILL)
+                elif self.selector.get_map().get(key.fd) is key:  # not closed by _reap just now
+                    os.kill(key.data, signal.SIGKILL)  # the command has ended
                     self.selector.unregister(key.fileobj)
 
     def _fork(self, connection: socket.socket) -> Request | None:
