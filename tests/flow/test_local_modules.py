@@ -75,8 +75,10 @@ def test_what_the_author_registered_stays_registered(helpers) -> None:
 def test_a_job_with_a_function_of_a_local_module_runs_on_the_cluster(helpers) -> None:
     topic = f"local-modules-{uuid.uuid4().hex}"
     ensure_topic(topic)
+    ensure_topic(f"{topic}.failed")
     given = ListSource(tuple(Record(f"r{n}", n, origin=f"r{n}") for n in range(5)))
-    pipeline = sage.flow.read("in", given).map("double", helpers.double).write("out", kafka(topic))
+    doubled = sage.flow.read("in", given).map("double", helpers.double).write("out", kafka(topic))
+    pipeline = doubled.dead_letters_to(kafka(f"{topic}.failed"))
     with FlinkRest(Settings.load().flink_url) as rest:
         job = sage.flow.submit(pipeline, name=topic)
         try:
@@ -84,3 +86,4 @@ def test_a_job_with_a_function_of_a_local_module_runs_on_the_cluster(helpers) ->
         finally:
             rest.cancel(job)
             delete_topic(topic)
+            delete_topic(f"{topic}.failed")

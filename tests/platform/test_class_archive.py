@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sage_flink.common.settings import sage_home
-from sage_flink.platform.stack.class_archive import archive_options
+from sage_flink.platform.stack.class_archive import archive_options, keep_archive
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
 pytestmark = pytest.mark.processes
@@ -25,46 +25,54 @@ def classes(tmp_path, monkeypatch):
     return os.pathsep.join(map(str, (own, *sorted((flink / "lib").glob("*.jar")))))
 
 
-def run_program(role, classes, folder):
+def run_program(classes, folder):
     """The archive that a JVM wrote to the place that it was told."""
-    options = archive_options(role, classes, folder)
+    folder.mkdir(exist_ok=True)
+    options = archive_options(classes, folder)
     subprocess.run(["java", *options, "-cp", classes, PROGRAM], capture_output=True, check=False)
     assert options[0].startswith("-XX:ArchiveClassesAtExit=")
     return Path(options[0].split("=", 1)[1])
 
 
+def is_written_again(classes, folder):
+    """Whether the next JVM writes an archive, and none is there."""
+    writes = archive_options(classes, folder)[0].startswith("-XX:ArchiveClassesAtExit=")
+    return writes and not list(folder.glob("*.jsa"))
+
+
 def test_an_archive_is_used_from_the_next_start_on_by_every_stack(tmp_path, classes):
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-    run_program("jobmanager", classes, tmp_path / "first")
+    run_program(classes, tmp_path / "first")
 
-    uses = [archive_options("jobmanager", classes, tmp_path / n) for n in ("first", "second")]
+    keep_archive(classes, tmp_path / "first", b"BashJavaUtils")
 
+    uses = [archive_options(classes, tmp_path / name) for name in ("first", "second")]
     assert uses[0] == uses[1]
     assert uses[0][0].startswith(f"-XX:SharedArchiveFile={tmp_path}/cache/class-archives/")
     assert list((tmp_path / "first").iterdir()) == []
 
 
 def test_an_archive_without_the_classes_of_jobs_is_written_again(tmp_path, classes):
-    run_program("taskmanager", classes, tmp_path)
+    run_program(classes, tmp_path / "first")
 
-    assert archive_options("taskmanager", classes, tmp_path)[0].startswith("-XX:ArchiveClasses")
-    assert list(tmp_path.glob("*.jsa")) == []
+    keep_archive(classes, tmp_path / "first")
+
+    assert is_written_again(classes, tmp_path / "first")
 
 
 @pytest.mark.parametrize("part", [0.0, 0.9])
 def test_an_archive_that_was_cut_off_is_written_again(tmp_path, classes, part):
-    archive = run_program("jobmanager", classes, tmp_path)
+    archive = run_program(classes, tmp_path / "first")
     archive.chmod(0o600)
     os.truncate(archive, int(archive.stat().st_size * part))
 
-    assert archive_options("jobmanager", classes, tmp_path)[0].startswith("-XX:ArchiveClasses")
-    assert list(tmp_path.glob("*.jsa")) == []
+    keep_archive(classes, tmp_path / "first", b"")
+
+    assert is_written_again(classes, tmp_path / "first")
 
 
 def test_an_archive_of_other_classes_is_not_used(tmp_path, classes):
-    run_program("jobmanager", classes, tmp_path)
-    archive_options("jobmanager", classes, tmp_path)
+    run_program(classes, tmp_path / "first")
+    keep_archive(classes, tmp_path / "first", b"")
     os.utime(tmp_path / "own.jar", (1, 1))
 
-    assert archive_options("jobmanager", classes, tmp_path)[0].startswith("-XX:ArchiveClasses")
+    assert is_written_again(classes, tmp_path / "first")

@@ -17,7 +17,7 @@ from sage_flink.common.settings import sage_cache
 from sage_flink.platform.stack.java import run_java
 
 #: A TaskManager that has run no job has not loaded its classes: such an archive is not kept.
-NEEDED = {"taskmanager": b"org/sage/flink/python/PythonStageOperator"}
+NEEDED = b"org/sage/flink/python/PythonStageOperator"
 KEPT_MAX = 4
 #: A JVM that reads an archive that was cut off crashes, so a new one is checked once.
 CHECK = (
@@ -31,38 +31,44 @@ CHECK = (
 CHECK_S = 30
 
 
-def archive_options(role: str, classes: str, folder: Path) -> tuple[str, ...]:
-    """The JVM options that use the archive of ``role``, or write it to ``folder`` at the end.
+def archive_options(classes: str, folder: Path) -> tuple[str, ...]:
+    """The JVM options that use the archive of the class path, or write it to ``folder`` at the end.
 
-    ``classes`` is the class path. The JVM itself ignores an archive that does not fit.
+    The JVM itself ignores an archive that does not fit.
     """
-    name = f"{role}-{_digest(classes)}.jsa"
-    fresh, kept = folder / name, sage_cache() / "class-archives" / name
-    if not kept.exists() and _is_complete(role, classes, fresh):
-        _keep(fresh, kept)
-    for old in folder.glob(f"{role}-*.jsa"):
-        old.unlink()
-    use = f"-XX:SharedArchiveFile={kept}"
-    write = f"-XX:ArchiveClassesAtExit={fresh}"
+    fresh, kept = _places(classes, folder)
+    use, write = f"-XX:SharedArchiveFile={kept}", f"-XX:ArchiveClassesAtExit={fresh}"
     return use if kept.exists() else write, "-Xlog:cds=error", "-Xlog:cds+dynamic=error"
 
 
-def _keep(fresh: Path, kept: Path) -> None:
-    """Move the archive to the others of the user; the oldest ones are removed."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_name(f"{kept.name}.{os.getpid()}")
-    shutil.move(fresh, part)
-    part.replace(kept)
-    archives = sorted(kept.parent.glob("*.jsa"), key=lambda path: path.stat().st_mtime)
-    for old in archives[:-KEPT_MAX]:
-        old.unlink(missing_ok=True)
+def keep_archive(classes: str, folder: Path, needed: bytes = NEEDED) -> None:
+    """Move a complete archive in ``folder`` to the others of the user; remove any other one.
+
+    It must name the class ``needed``. Of the user's archives the oldest ones are removed.
+    """
+    fresh, kept = _places(classes, folder)
+    if not kept.exists() and _is_complete(classes, fresh, needed):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        shutil.move(fresh, part)
+        part.replace(kept)
+        archives = sorted(kept.parent.glob("*.jsa"), key=lambda path: path.stat().st_mtime)
+        for old in archives[:-KEPT_MAX]:
+            old.unlink(missing_ok=True)
+    for old in folder.glob("*.jsa"):
+        old.unlink()
 
 
-def _is_complete(role: str, classes: str, archive: Path) -> bool:
+def _places(classes: str, folder: Path) -> tuple[Path, Path]:
+    name = f"taskmanager-{_digest(classes)}.jsa"
+    return folder / name, sage_cache() / "class-archives" / name
+
+
+def _is_complete(classes: str, archive: Path, needed: bytes) -> bool:
     if not archive.exists() or not archive.stat().st_size:
         return False
     with archive.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
-        if content.find(NEEDED.get(role, b"")) < 0:
+        if content.find(needed) < 0:
             return False
     check = (*CHECK, f"-XX:SharedArchiveFile={archive}", "-cp", classes, "-version")
     return not run_java(check, timeout_s=CHECK_S).returncode

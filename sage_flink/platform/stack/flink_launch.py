@@ -13,7 +13,7 @@ from sage_flink.common.errors import StackError
 from sage_flink.common.settings import sage_cache
 from sage_flink.platform.native_jar import native_jar, put_on_cluster
 from sage_flink.platform.plain_paths import is_plain, plain_path
-from sage_flink.platform.stack.class_archive import archive_options
+from sage_flink.platform.stack.class_archive import archive_options, keep_archive
 from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.stack_directory import StackDirectory
 
@@ -55,11 +55,13 @@ def write(directory: StackDirectory, role: Role, settings: dict[str, Any]) -> No
     conf, log = directory.conf("flink"), directory.root / "logs" / "flink" / f"{role}.log"
     log4j = (conf / "log4j-console.properties").as_uri()
     options = (settings.get(f"env.java.opts.{key}", "") for key in ("all", role))
-    classes = os.pathsep.join([_classes(directory), *_classes_of_jobs(directory)])
+    classes = _all_classes(directory)
+    keep_archive(classes, directory.data("flink"))  # of a stack that was not stopped by `sage down`
+    archive = archive_options(classes, directory.data("flink")) if role == "taskmanager" else ()
     arguments = [
         *jvm.split(),
         "-XX:+IgnoreUnrecognizedVMOptions",
-        *archive_options(role, classes, directory.data("flink")),
+        *archive,
         *" ".join(options).split(),
         f"-Dlog.file={log}",
         f"-Dlog4j.configurationFile={log4j}",
@@ -71,6 +73,13 @@ def write(directory: StackDirectory, role: Role, settings: dict[str, Any]) -> No
         str(conf),
     ]
     _file(directory, role).write_text("\n".join(f'"{argument}"' for argument in arguments))
+
+
+def keep_class_archive(directory: StackDirectory) -> None:
+    """Keep what a TaskManager that has ended wrote of its classes, for the next one."""
+    folder = directory.data("flink")
+    if any(folder.glob("*.jsa")):
+        keep_archive(_all_classes(directory), folder)
 
 
 def _file(directory: StackDirectory, role: Role) -> Path:
@@ -85,6 +94,10 @@ def _pyflink(directory: StackDirectory) -> Path:
     """PyFlink's own path, which all stacks of an environment share, if Java takes it."""
     own = directory.pyflink.resolve()
     return own if is_plain(own) else directory.pyflink
+
+
+def _all_classes(directory: StackDirectory) -> str:
+    return os.pathsep.join([_classes(directory), *_classes_of_jobs(directory)])
 
 
 def _classes_of_jobs(directory: StackDirectory) -> list[str]:

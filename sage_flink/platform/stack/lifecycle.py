@@ -17,6 +17,7 @@ from sage_flink.platform import savepoints
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.progress import ProgressTable
 from sage_flink.platform.stack import mode
+from sage_flink.platform.stack.flink_launch import keep_class_archive
 from sage_flink.platform.stack.ports import PortClaims, choose, is_free
 from sage_flink.platform.stack.process_guard import end_processes, find_processes, server_names
 from sage_flink.platform.stack.server import Server
@@ -224,6 +225,7 @@ def stop_all(directory: StackDirectory, supervisor: Supervisor) -> set[str]:
     remaining = find_processes({"SAGE_STACK": directory.mark})
     ran |= server_names(remaining)
     end_processes(remaining)
+    keep_class_archive(directory)
     directory.socket.unlink(missing_ok=True)
     if directory.socket.parent != directory.run:
         shutil.rmtree(directory.socket.parent, ignore_errors=True)
