@@ -7,6 +7,7 @@ writes the rows to the result file of B10.
 import gc
 import os
 import random
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,6 +67,15 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     config.drill_rows = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Collect the sockets that clients of a dead broker left open, where the last drill held them."""
+    if session.config.drill_rows:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter, config):

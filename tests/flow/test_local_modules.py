@@ -18,9 +18,7 @@ from sage_flink.flow.flink.local_modules import local_modules, missing_at_worker
 from sage_flink.flow.lists import ListSource
 from sage_flink.platform.flink_rest import FlinkRest
 
-HELPERS = (
-    "FACTOR = 2\n\n\ndef double(record):\n    return record.value * FACTOR\n"
-)
+HELPERS = "FACTOR = 2\n\n\ndef double(record):\n    return record.value * FACTOR\n"
 RUN = "import pickle, sys; print(pickle.load(sys.stdin.buffer)(sys.argv[1]))"
 
 
