@@ -71,7 +71,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """Collect the sockets that clients of a dead broker left open, where the last drill held them."""
+    """Collect the sockets that the last drill's clients of a dead broker left open."""
     if session.config.drill_rows:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
