@@ -18,7 +18,7 @@ from sage_flink.flow.flink.local_modules import local_modules, missing_at_worker
 from sage_flink.flow.lists import ListSource
 from sage_flink.platform.flink_rest import FlinkRest
 
-HELPERS = "FACTOR = 2\n\n\ndef double(record):\n    return record.value * FACTOR\n"
+HELPERS = "FACTOR = 2\n\n\ndef double(record):\n    return str(record.value * FACTOR).encode()\n"
 RUN = "import pickle, sys; print(pickle.load(sys.stdin.buffer)(sys.argv[1]))"
 
 
@@ -81,6 +81,7 @@ def test_a_job_with_a_function_of_a_local_module_runs_on_the_cluster(helpers) ->
         job = sage.flow.submit(pipeline, name=topic)
         try:
             wait_until(lambda: len(list(drain(topic))) == 5, 120, "five records")
+            assert {record.value for record in drain(topic)} == {b"0", b"2", b"4", b"6", b"8"}
         finally:
             rest.cancel(job)
             delete_topic(topic)
