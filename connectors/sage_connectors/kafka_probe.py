@@ -91,7 +91,7 @@ def require_protocol(connection: KafkaConnection, host: str, port: int) -> None:
         try:
             _speak(connection, opened, f"{host}:{port}")
         except ssl.SSLError as error:  # TLS 1.3: refused after the client's side of the handshake
-            raise ConfigError(tls_of(connection).refused(host, port, error)) from error
+            raise ConfigError(tls_of(connection).refusal_of(host, port, error)) from error
         except TimeoutError as error:
             raise StoreUnavailable(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s") from error
         except OSError as error:

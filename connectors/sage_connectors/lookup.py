@@ -106,7 +106,7 @@ class Lookup:
         """
         keys = [_key(record, self.field) for record in records]
         rows = self._rows({key for key in keys if isinstance(key, str)})
-        return list(self._joined(records, keys, rows))
+        return list(self._join_rows(records, keys, rows))
 
     def _rows(self, keys: set[str]) -> dict[str, Any]:
         """The row of each key, None where there is none."""
@@ -120,7 +120,7 @@ class Lookup:
             rows |= read
         return rows
 
-    def _joined(
+    def _join_rows(
         self, records: Sequence[Record], keys: Sequence[str | Refusal | None], rows: dict[str, Any]
     ) -> Iterator[dict[str, Any] | Refusal]:
         for record, key in zip(records, keys, strict=True):

@@ -70,13 +70,13 @@ class Tls:
             return context.wrap_socket(plain, server_hostname=host)
         except ssl.SSLCertVerificationError as error:
             plain.close()
-            raise ConfigError(self._untrusted(host, port, error)) from error
+            raise ConfigError(self._trust_error(host, port, error)) from error
         except TimeoutError as error:
             plain.close()
             raise StoreUnavailable(f"{self.where}: {host}:{port}: no answer to TLS") from error
         except (ssl.SSLError, OSError) as error:
             plain.close()
-            raise ConfigError(self.refused(host, port, error)) from error
+            raise ConfigError(self.refusal_of(host, port, error)) from error
 
     def check(self, url: str) -> None:
         """Make one handshake with the server of ``url``, if that is encrypted.
@@ -92,7 +92,7 @@ class Tls:
             with suppress(StoreUnavailable):
                 self.connect(parts.hostname, port, self.context()).close()
 
-    def refused(self, host: str, port: int, error: Exception) -> str:
+    def refusal_of(self, host: str, port: int, error: Exception) -> str:
         """The sentence for a handshake that the server ended."""
         reason = getattr(error, "reason", "") or ""
         if "ALERT" in reason or "CERTIFICATE" in reason:
@@ -102,7 +102,7 @@ class Tls:
         setting = "protocol" if self.address == "servers" else self.address
         return f"{self.where}: {setting}: {host}:{port} does not speak TLS: {_reason(error)}"
 
-    def _untrusted(self, host: str, port: int, error: ssl.SSLCertVerificationError) -> str:
+    def _trust_error(self, host: str, port: int, error: ssl.SSLCertVerificationError) -> str:
         server, code = f"the certificate of {host}:{port}", error.verify_code
         if code in {EXPIRED, NOT_YET_VALID}:
             found = self._certificate(host, port)

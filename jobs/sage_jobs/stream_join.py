@@ -52,7 +52,7 @@ def build(config: StreamJoin | None = None) -> sage.flow.Graph:
         how="full",
     )
     ends = (
-        (joined.flat_map("paid", paid), config.paid),
+        (joined.flat_map("paid", paid_orders), config.paid),
         (joined.flat_map("unpaid", unpaid), config.unpaid),
         (joined.flat_map("without-order", without_order), config.without_order),
         (joined.late("late").map("late-from", with_topic), config.late),
@@ -71,7 +71,7 @@ def _read_with_time(name: str, topic: str, config: StreamJoin) -> sage.flow.Stre
     )
 
 
-def paid(record: Record) -> Iterator[Record]:
+def paid_orders(record: Record) -> Iterator[Record]:
     """The order with its payment: ``{"order": ..., "payment": ...}``."""
     order, payment = record.value["left"], record.value["right"]
     if order is not None and payment is not None:

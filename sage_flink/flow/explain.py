@@ -116,8 +116,8 @@ def _from(node: Node) -> str:
 
 def _details(graph: Graph, node: Node) -> str:
     match node:
-        case Read(source=source):
-            return _label(source)
+        case Read(source=end) | Write(sink=end):
+            return _label(end)
         case FlatMap(function=Map(function) | Filter(function) | function):
             return _label(function)
         case MapBatches():
@@ -126,8 +126,6 @@ def _details(graph: Graph, node: Node) -> str:
             return _call(node)
         case Batch():
             return f"{node.items_max} items, {node.bytes_max} bytes, {node.linger_s:g} s"
-        case Write(sink=sink):
-            return _label(sink)
         case Union() | Late():
             return ""
         case EventTime():

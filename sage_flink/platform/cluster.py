@@ -27,8 +27,8 @@ from sage_flink.platform.worker_python import worker_python
 INSIDE_FLINK_RUN = "PYFLINK_GATEWAY_PORT" in os.environ
 BUFFER_TIMEOUT_MS = 5
 #: PyFlink's own JVM runs for one submission or one test: the second compiler would cost more CPU
-#: time than it saves (8.7 s instead of 4.0 s for a job with 12 steps). It reads this variable.
-CLIENT_JVM = {"JVM_ARGS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+#: time than it saves (8.7 s instead of 4.0 s for a job with 12 steps).
+CLIENT_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +113,13 @@ def environment(options: FlinkOptions, settings: Settings) -> StreamExecutionEnv
     logging.getLogger("apache_beam.io.filesystems").addFilter(_is_not_about_gcs)
     paths = [plain_path(path.parent) / path.name for path in jars]
     uris = [path.as_uri() for path in paths]
-    has_classes = False if INSIDE_FLINK_RUN else _start_jvm(paths[0])
+    has_classes = not INSIDE_FLINK_RUN and _start_jvm(paths[0])
     config = Configuration()
     for key, value in _configuration(options).items():
         config.set_string(key, value)
     if options.target == "remote" and not INSIDE_FLINK_RUN:
-        add_jars_to_context_class_loader(uris)
+        if not has_classes:
+            add_jars_to_context_class_loader(uris)
         has_classes = _has_classes(settings.flink_url, jars)
         env = _remote(config, settings.flink_url)
     else:
@@ -134,23 +135,24 @@ def _start_jvm(jar: Path) -> bool:
     ``HADOOP_CLASSPATH`` is what PyFlink appends to its own class path.
     """
     extended = os.pathsep.join(filter(None, (os.environ.get("HADOOP_CLASSPATH"), str(jar))))
-    environment = {**CLIENT_JVM, **os.environ, "HADOOP_CLASSPATH": extended}
-    before = dict(os.environ)
-    os.environ.update(environment)
+    of_jvm = {"JVM_ARGS": os.environ.get("JVM_ARGS", CLIENT_JVM), "HADOOP_CLASSPATH": extended}
+    before = {name: os.environ.get(name) for name in of_jvm}
+    os.environ.update(of_jvm)
     try:
         jvm = get_gateway().jvm
     finally:
-        for name in environment.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
     return str(jar) in str(jvm.java.lang.System.getProperty("java.class.path")).split(os.pathsep)
 
 
 def _has_classes(url: str, jars: Sequence[Path]) -> bool:
     """Whether the cluster has the classes of all ``jars`` itself, as that of ``sage up`` does.
 
-    Then a job does not send them. It would load them anew, and the JVM would compile them anew:
-    12 s of CPU time for each start of a job, and metaspace that some jobs never return.
+    Then a job does not send them. It would load them anew, and the JVM would compile them anew: a
+    job of twelve steps took 24.8 s of CPU time instead of 18.0 s. Some jobs never return metaspace.
     """
     with FlinkRest(url) as rest:
         known = rest.jar_names()

@@ -34,7 +34,8 @@ class FlinkRest:
     """Client of one cluster's REST endpoint.
 
     A request that arrives while the JobManagers elect a leader is sent again for at most
-    ``ELECTION_MAX_S`` seconds: Flink answers it with 503 and has not handled it.
+    ``ELECTION_MAX_S`` seconds: Flink answers it with 503 and has not handled it. Every method
+    raises StackError where the cluster does not answer.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
@@ -49,11 +50,7 @@ class FlinkRest:
         self._client.close()
 
     def jobs(self) -> list[FlinkJob]:
-        """All jobs that the cluster knows, newest first.
-
-        Raises:
-            StackError: the cluster does not answer.
-        """
+        """All jobs that the cluster knows, newest first."""
         found = [
             FlinkJob(j["jid"], j["name"], j["state"], j["start-time"], j["duration"])
             for j in self._get("/jobs/overview")["jobs"]
@@ -79,19 +76,11 @@ class FlinkRest:
         return next((j for j in self.jobs() if j.name == name and j.state not in ENDED), None)
 
     def config(self) -> dict[str, str]:
-        """The cluster's own configuration, as flat keys.
-
-        Raises:
-            StackError: the cluster does not answer.
-        """
+        """The cluster's own configuration, as flat keys."""
         return {entry["key"]: entry["value"] for entry in self._get("/jobmanager/config")}
 
     def jar_names(self) -> set[str]:
-        """The file names of the jars in the JobManager's own class path.
-
-        Raises:
-            StackError: the cluster does not answer.
-        """
+        """The file names of the jars in the JobManager's own class path."""
         return {PurePath(path).name for path in self._get("/jobmanager/environment")["classpath"]}
 
     def drain(self, job_id: str, *, target: str = "", timeout_s: float = 120.0) -> None:

@@ -19,10 +19,7 @@ def test_a_killed_consumer_with_auto_commit_loses_or_duplicates_records(peer):
 
 
 @pytest.mark.full
-def test_pyflinks_own_operator_continues_after_a_killed_taskmanager(peer, cluster, full):
-    if not full:
-        pytest.skip("a comparison for B10: infra/drills.sh runs it")
-
+def test_pyflinks_own_operator_continues_after_a_killed_taskmanager(peer, cluster):
     def kill(_work, running):
         cluster.kill("taskmanager", "java")
         return running

@@ -65,7 +65,7 @@ async def call_joined(outbound: Outbound, member: ReplicaSlot, request: EngineRe
                 else:
                     body = await response.read()
         except asyncio.CancelledError:
-            outbound.aborted.used = joined.used()
+            outbound.aborted.used = joined.tokens()
             raise
         except (aiohttp.ClientError, ConnectionError, StreamBrokenError) as error:
             attempt.lose()
@@ -81,7 +81,7 @@ async def call_joined(outbound: Outbound, member: ReplicaSlot, request: EngineRe
             raise ReplicaLostError
         attempt.succeed()
         attempt.finish()
-    return Response(200, joined.body(), used=joined.used())
+    return Response(200, joined.body(), used=joined.tokens())
 
 
 async def call_stream(

@@ -64,7 +64,7 @@ class JoinedAnswer:
             if isinstance(event, dict):  # llama.cpp sends null before a choice has text
                 self._add(event)
 
-    def used(self) -> dict[str, int]:
+    def tokens(self) -> dict[str, int]:
         """The tokens so far, ``in`` and ``out``; empty before the first one."""
         if self._usages and len(self._usages) == len(self._choices):
             usage = self._usage()

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import cloudpickle  # type: ignore[import-untyped]  # comes with apache-flink
 
-from sage_flink.platform.worker_python import worker_python
-
 #: Prints those of the names that the interpreter cannot find, in an empty environment.
 MISSING = (
     "import json, sys; from importlib.util import find_spec; "
@@ -55,12 +53,12 @@ def local_modules() -> list[str]:
 
 
 def missing_at_worker(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that the interpreter of workers cannot import."""
+    """Those of ``names`` that a worker, which is of the same environment, cannot import."""
     names = sorted(names)
     if not names:
         return []
     done = subprocess.run(
-        [worker_python(), "-I", "-c", MISSING, *names],
+        [sys.executable, "-I", "-c", MISSING, *names],
         capture_output=True,
         text=True,
         check=True,

@@ -56,8 +56,10 @@ def write(directory: StackDirectory, role: Role, settings: dict[str, Any]) -> No
     log4j = (conf / "log4j-console.properties").as_uri()
     options = (settings.get(f"env.java.opts.{key}", "") for key in ("all", role))
     classes = _all_classes(directory)
-    keep_archive(classes, directory.data("flink"))  # of a stack that was not stopped by `sage down`
-    archive = archive_options(classes, directory.data("flink")) if role == "taskmanager" else ()
+    archive: tuple[str, ...] = ()
+    if role == "taskmanager":
+        keep_class_archive(directory)  # of a stack that `sage down` did not stop
+        archive = archive_options(classes, directory.data("flink"))
     arguments = [
         *jvm.split(),
         "-XX:+IgnoreUnrecognizedVMOptions",
