@@ -35,6 +35,7 @@ from typing import Any, TypeVar
 import grpc  # type: ignore[import-untyped]  # comes with pymilvus
 import numpy as np
 import orjson
+import tenacity
 
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_connectors.milvus_client import (
@@ -59,8 +60,9 @@ IDS_MAX = 10_000
 FIELDS_BYTES_MAX = 65_535
 #: One attempt: the caller decides whether to wait, and pymilvus would try 75 times.
 REQUEST: dict[str, Any] = {"timeout": 20.0, "retry_times": 0}
-#: Index and load also wait for a server that is still recovering.
-PREPARE: dict[str, Any] = {"timeout": 60.0, "retry_times": 0}
+#: Index and load also wait for a server that is still recovering, for as long as one attempt.
+PREPARE_S = 60.0
+PREPARE: dict[str, Any] = {"timeout": PREPARE_S, "retry_times": 0}
 HNSW = {"M": 16, "efConstruction": 200}
 T = TypeVar("T")
 
@@ -214,7 +216,15 @@ class MilvusStore:
         if flaws := schema_flaws(about, self.spec.dim):
             raise self._unfit("; ".join(flaws))
         self.labels = [f["name"] for f in about["fields"] if f["name"] in LABELS_BYTES_MAX]
-        self._call(self._index_and_load, "load")
+        # The server answered just now. Where its parts have lost each other (all that runs stood
+        # still for 28 s) it refuses at once, with "nodes not enough", until it is whole again.
+        retry = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+            stop=tenacity.stop_after_delay(PREPARE_S),
+            reraise=True,
+        )
+        retry(self._call, self._index_and_load, "load")
         index = self._call(lambda: self.client.describe_index(name, "vector", **REQUEST), "index")
         if (metric := str(index["metric_type"])) != METRIC:
             raise self._unfit(f"its index compares by {metric}, got {METRIC}")

@@ -1,6 +1,7 @@
 """pymilvus, imported so that logging stays as it is, and what its errors mean."""
 
 import logging.config
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,8 @@ REFUSALS = frozenset({1100, 1101})
 BUSY = frozenset({2, 3, 4, 7, 8})
 COLLECTION_NOT_FOUND = 100
 GONE_WORDS = "can't find collection"
+#: Lines of Go's stack, each a file and line and a function; the reason comes after them.
+STACK_TRACE = re.compile(r"stack trace: (?:\S+:\d+ [^\s:]+(?:: |\s*))+")
 
 
 def is_refusal(error: Exception) -> bool:
@@ -72,7 +75,7 @@ def is_gone(error: Exception) -> bool:
 
 
 def message_of(error: Exception) -> str:
-    """The server's message, without what pymilvus writes before it."""
+    """The server's message, without what pymilvus writes before it and without stack traces."""
     details = error.details() if isinstance(error, grpc.RpcError) else ""
     text = str(details or getattr(error, "message", "") or error)
-    return text.rpartition("0 retry times, message=")[2][:300]
+    return STACK_TRACE.sub("", text.rpartition("0 retry times, message=")[2])[:300]

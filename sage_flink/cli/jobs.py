@@ -121,7 +121,9 @@ def cancel(job: Annotated[str, typer.Argument(help="A job's name or id.")]) -> N
         running = rest.job(job)
         with console.status(Text(f"cancelling {running.name}")):
             rest.cancel(running.id)
-    console.print(f"{running.name} cancelled")
+        state = rest.job(running.id).state
+    how = "cancelled" if state == "CANCELED" else f"had ended before ({state.lower()})"
+    console.print(f"{running.name} {how}")
 
 
 def _submit_graph(pipeline: str, words: list[str]) -> None:

@@ -175,10 +175,16 @@ class FlinkRest:
     def cancel(self, job_id: str, *, timeout_s: float = 60.0) -> None:
         """Cancel the job and wait until it has ended; records in flight are dropped.
 
+        A job that has ended stays as it is, also one that ends at this moment.
+
         Raises:
             StackError: it has not ended after ``timeout_s`` seconds.
         """
-        self._send("PATCH", f"/jobs/{job_id}")
+        try:
+            self._send("PATCH", f"/jobs/{job_id}")
+        except StackError:
+            if self._get(f"/jobs/{job_id}")["state"] not in ENDED:
+                raise
         self._wait_ended(job_id, timeout_s)
 
     def _wait_ended(self, job_id: str, timeout_s: float) -> None:

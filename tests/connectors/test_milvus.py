@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sage_connectors.milvus import DataType, MilvusClient
+from sage_connectors.milvus_client import MilvusException, message_of
 from sage_connectors.milvus_schema import schema_flaws
 from sage_flink.common import ConfigError, NotFound, Record
 from sage_flink.db import Collection, RowDelete, VectorRow, collection
@@ -216,3 +217,41 @@ def test_a_collection_that_is_dropped_while_it_is_written_is_a_clear_failure(
     assert again.write([row]) == []
     for opened in (writer, dropper, again):
         opened.close()
+
+
+STACK_TRACE = """call query coordinator LoadCollection: stack trace: \
+/pkg/tracer/stack_trace.go:51 github.com/milvus-io/milvus/pkg/tracer.StackTrace
+/internal/util/grpcclient/client.go:550 github.com/milvus-io/grpcclient.(*ClientBase[...]).Call
+/usr/local/go/src/runtime/asm_amd64.s:1571 runtime.goexit: rpc error: context deadline exceeded"""
+
+
+def test_a_message_of_the_server_has_the_reason_and_no_stack_trace() -> None:
+    error = MilvusException(
+        65535, f"[load_collection] Retry run out of 0 retry times, message={STACK_TRACE}"
+    )
+    assert message_of(error) == (
+        "call query coordinator LoadCollection: rpc error: context deadline exceeded"
+    )
+
+
+@pytest.mark.service
+def test_a_collection_is_loaded_when_the_server_is_whole_again() -> None:
+    from sage_connectors.milvus import MilvusStore
+
+    class Recovering(MilvusStore):
+        """A server whose query node has lost its coordinator, at the first two attempts."""
+
+        attempts = 0
+
+        def _index_and_load(self) -> None:
+            self.attempts += 1
+            if self.attempts < 3:
+                raise MilvusException(65535, "nodes not enough")
+            super()._index_and_load()
+
+    store = Recovering(collection(f"conformance_{uuid.uuid4().hex}", dim=2))
+
+    assert store.attempts == 3
+    assert store.count() == 0
+    store.drop()
+    store.close()

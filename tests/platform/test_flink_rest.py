@@ -16,7 +16,12 @@ class RestHandler(BaseHTTPRequestHandler):
     """Sends the next of the server's responses, the last one again and again."""
 
     def do_GET(self):
-        responses = self.server.responses
+        self.respond_from(self.server.responses)
+
+    def do_PATCH(self):
+        self.respond_from(self.server.responses_to_changes)
+
+    def respond_from(self, responses):
         status, content = responses.pop(0) if len(responses) > 1 else responses[0]
         body = json.dumps(content).encode()
         self.send_response(status)
@@ -53,3 +58,17 @@ def test_any_other_error_of_flink_is_reported_without_a_wait(cluster, rest, stat
     cluster.responses = [(status, {"errors": ["out of slots"]}), (200, {"jobs": []})]
     with pytest.raises(StackError, match=f"{status}.*out of slots"):
         rest.jobs()
+
+
+@pytest.mark.parametrize("state", ["FINISHED", "FAILED", "CANCELED"])
+def test_a_job_that_ends_before_it_is_cancelled_stays_as_it_is(cluster, rest, state):
+    cluster.responses_to_changes = [(409, {"errors": ["has already reached a terminal state"]})]
+    cluster.responses = [(200, {"state": state})]
+    rest.cancel("1", timeout_s=0)
+
+
+def test_a_running_job_that_flink_does_not_cancel_is_an_error(cluster, rest):
+    cluster.responses_to_changes = [(500, {"errors": ["out of memory"]})]
+    cluster.responses = [(200, {"state": "RUNNING"})]
+    with pytest.raises(StackError, match=r"500.*out of memory"):
+        rest.cancel("1")
