@@ -31,7 +31,7 @@ find_python() {
 }
 
 check_python() {
-  [ -n "$python" ] || need 'Python 3.11 or 3.12 with venv and C headers: apt-get install python3.11 python3.11-venv python3.11-dev'
+  [ -n "$python" ] || find_python || need 'Python 3.11 or 3.12 with venv and C headers: apt-get install python3.11 python3.11-venv python3.11-dev'
 }
 
 check_java() {

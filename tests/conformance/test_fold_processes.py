@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from minicluster import FileSink, Slowly
 from waiting import wait_until
@@ -68,9 +69,21 @@ def running(folder: Path, pause_s: float, values: list[str], **options: Any) -> 
         )
         try:
             yield
+        except BaseException:
+            print_python_steps(process.pid)
+            raise
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+
+
+def print_python_steps(pid: int) -> None:
+    """Print what the job's threads that wait for a Python worker do; one hung once."""
+    for child in psutil.Process(pid).children(recursive=True):
+        if child.name() == "java":
+            jcmd = ["jcmd", str(child.pid), "Thread.print"]
+            threads = subprocess.run(jcmd, capture_output=True, text=True, check=False).stdout
+            print("\n\n".join(t for t in threads.split("\n\n") if "beam" in t))
 
 
 def submit(folder: str, pause_s: float, values: list[str], options: dict[str, Any]) -> None:

@@ -64,6 +64,12 @@ def test_a_disk_that_is_too_small_is_named_with_what_is_needed(tmp_path):
     assert "set SAGE_HOME to a folder on a larger disk" in done.stdout
 
 
+def test_a_script_that_checks_for_python_finds_it(tmp_path):
+    done = bash(PARTS + 'python=""; check_python; echo "$python" "${missing[@]}"', tmp_path)
+
+    assert Path(done.stdout.strip()).is_file(), done.stdout
+
+
 def test_the_scratch_folder_of_a_killed_run_is_removed_and_that_of_a_live_one_stays(tmp_path):
     work = PARTS + 'mkdir -p "$cache/locks"; make_work_folder; touch "$work/made"; echo "$work"; '
     killed = Path(bash(work + "kill -9 $$", tmp_path).stdout.strip())
