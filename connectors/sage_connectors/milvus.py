@@ -27,54 +27,35 @@ Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" an
 "Scalar index".
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # comes with pymilvus
 import numpy as np
 import orjson
-import tenacity
 
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_connectors.milvus_client import (
-    DataType,
-    MilvusClient,
     MilvusException,
     is_gone,
     is_refusal,
     may_be_refusal,
     message_of,
 )
-from sage_connectors.milvus_connection import open_client, refused_setting
-from sage_connectors.milvus_schema import METRIC, schema_flaws
-from sage_flink.common.errors import ConfigError, NotFound, SageError, StoreUnavailable
-from sage_flink.db.collection import Collection
+from sage_connectors.milvus_collection import ID_BYTES_MAX, REQUEST
+from sage_connectors.milvus_reads import IDS_MAX, MilvusReads, among
+from sage_flink.db.filters import Filter
 from sage_flink.db.json_fields import json_flaw
-from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
-from sage_flink.db.vectors import LABELS_BYTES_MAX, flaw, labels_flaw, numbers, query_vector
+from sage_flink.db.vector_store import RefusedRow, RowDelete, VectorRow
+from sage_flink.db.vectors import flaw, labels_flaw
 
-ID_BYTES_MAX = 512
-IDS_MAX = 10_000
 FIELDS_BYTES_MAX = 65_535
-#: One attempt: the caller decides whether to wait, and pymilvus would try 75 times.
-REQUEST: dict[str, Any] = {"timeout": 20.0, "retry_times": 0}
-#: Index and load also wait for a server that is still recovering, for as long as one attempt.
-PREPARE_S = 60.0
-PREPARE: dict[str, Any] = {"timeout": PREPARE_S, "retry_times": 0}
-HNSW = {"M": 16, "efConstruction": 200}
-T = TypeVar("T")
 
 
-class MilvusStore:
-    """One collection of a Milvus server; made, indexed (HNSW, cosine) and loaded when absent."""
-
-    def __init__(self, spec: Collection, create: bool = True) -> None:
-        self.spec, self.server = spec, spec.server
-        self.url = self.server.url
-        self.client = open_client(self.server, f", collection {spec.name!r}")
-        self._prepare(create)
+class MilvusStore(MilvusReads):
+    """A collection that is read and written."""
 
     def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
         """Store the rows; acknowledged by Milvus's log, so a crash of the server keeps them."""
@@ -90,67 +71,21 @@ class MilvusStore:
         for document, version in deletes:
             if document and not labels_flaw({"doc": document}):
                 keeps.setdefault(document, set()).add(version)
-        for where in _among("doc", sorted(keeps)):
+        for where in among("doc", sorted(keeps)):
             found = self._query(where, ["id", "doc", "version"])
             stale = [row["id"] for row in found if not _is_kept(row, keeps[row["doc"]])]
-            for at in range(0, len(stale), IDS_MAX):
-                ids = stale[at : at + IDS_MAX]
-                self._call(partial(self.client.delete, self.spec.name, ids, **REQUEST), "delete")
+            self._delete_ids(stale)
 
-    def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
-        """The nearest rows by HNSW; approximate, ef is at least 64 and at least twice top_k."""
-        query = numbers(query_vector(vector, top_k, dim=self.spec.dim))
-        answer = self._call(
-            lambda: self.client.search(
-                self.spec.name,
-                data=[list(query)],
-                limit=top_k,
-                search_params={"metric_type": METRIC, "params": {"ef": max(64, 2 * top_k)}},
-                output_fields=["$meta", *self.labels],
-                consistency_level="Bounded",
-                **REQUEST,
-            ),
-            "search",
-        )
-        return [
-            SearchHit(hit["id"], float(hit["distance"]), self._stored_fields(hit["entity"]))
-            for hit in answer[0]
-        ]
+    def delete_where(self, where: Filter) -> int:
+        """Look for the rows that match, and delete them by their ids; waits for the next tick."""
+        found = [row.id for row in self.scan(where, vectors=False)]
+        self._delete_ids(found)
+        return len(found)
 
-    def _stored_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields as they were written: the schema stores a label that is absent as empty."""
-        return {k: v for k, v in fields.items() if v != "" or k not in self.labels}
-
-    def count(self, ids: Collection_[str] | None = None) -> int:
-        """How many rows there are, or of ``ids``; waits for the next time tick."""
-        if ids is None:
-            return self._count("")
-        return sum(map(self._count, _among("id", sorted(ids))))
-
-    def _count(self, where: str) -> int:
-        return int(self._query(where, ["count(*)"])[0]["count(*)"])
-
-    def _query(self, where: str, output_fields: list[str]) -> list[dict[str, Any]]:
-        """What is there now: waits until all writes acknowledged before can be seen."""
-        answer = self._call(
-            lambda: self.client.query(
-                self.spec.name,
-                filter=where,
-                output_fields=output_fields,
-                consistency_level="Strong",
-                **REQUEST,
-            ),
-            "query",
-        )
-        return list(answer)
-
-    def close(self) -> None:
-        """Close the connection; no write is pending."""
-        self.client.close()
-
-    def drop(self) -> None:
-        """Delete the collection with all its rows. For tests and tools."""
-        self._call(lambda: self.client.drop_collection(self.spec.name, **REQUEST), "drop")
+    def _delete_ids(self, ids: Sequence[str]) -> None:
+        for at in range(0, len(ids), IDS_MAX):
+            some = ids[at : at + IDS_MAX]
+            self._call(partial(self.client.delete, self.spec.name, some, **REQUEST), "delete")
 
     def _upsert(self, rows: Sequence[VectorRow]) -> None:
         data = [
@@ -205,88 +140,6 @@ class MilvusStore:
         if reserved := {"id", "vector", "$meta"} & row.fields.keys():
             return f"field {min(reserved)!r} is Milvus's own; rename it"
         return flaw(row.vector, dim=self.spec.dim)
-
-    def _prepare(self, create: bool) -> None:
-        name = self.spec.name
-        if not self._call(lambda: self.client.has_collection(name, **REQUEST), "look"):
-            if not create:
-                raise NotFound(f"no collection {name!r} at {self.url}")
-            self._create()
-        about = self._call(lambda: self.client.describe_collection(name, **REQUEST), "describe")
-        if flaws := schema_flaws(about, self.spec.dim):
-            raise self._unfit("; ".join(flaws))
-        self.labels = [f["name"] for f in about["fields"] if f["name"] in LABELS_BYTES_MAX]
-        # The server answered just now. Where its parts have lost each other (all that runs stood
-        # still for 28 s) it refuses at once, with "nodes not enough", until it is whole again.
-        retry = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(StoreUnavailable),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            stop=tenacity.stop_after_delay(PREPARE_S),
-            reraise=True,
-        )
-        retry(self._call, self._index_and_load, "load")
-        index = self._call(lambda: self.client.describe_index(name, "vector", **REQUEST), "index")
-        if (metric := str(index["metric_type"])) != METRIC:
-            raise self._unfit(f"its index compares by {metric}, got {METRIC}")
-
-    def _unfit(self, why: str) -> ConfigError:
-        return ConfigError(
-            f"collection {self.spec.name!r} at {self.url}: {why}; use another name or drop it"
-        )
-
-    def _create(self) -> None:
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_BYTES_MAX)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.spec.dim)
-        for name, bytes_max in LABELS_BYTES_MAX.items():
-            schema.add_field(name, DataType.VARCHAR, max_length=bytes_max)
-        try:
-            self.client.create_collection(
-                self.spec.name, schema=schema, consistency_level="Bounded", **REQUEST
-            )
-        except (MilvusException, grpc.RpcError) as error:
-            # Another writer may have been first, with this dim or another: describe shows which.
-            if not self._call(
-                lambda: self.client.has_collection(self.spec.name, **REQUEST), "look"
-            ):
-                raise self._unavailable("create", error) from error
-
-    def _index_and_load(self) -> None:
-        if "vector" not in self.client.list_indexes(self.spec.name, **REQUEST):
-            index = self.client.prepare_index_params()
-            # In this order: the vector's index is the sign that all exist, and a collection that
-            # another writer has loaded without one of them cannot be loaded with it.
-            if "doc" in self.labels:
-                index.add_index("doc", index_type="Trie")
-            index.add_index("vector", index_type="HNSW", metric_type=METRIC, params=HNSW)
-            self.client.create_index(self.spec.name, index, **PREPARE)
-        self.client.load_collection(self.spec.name, **PREPARE)
-
-    def _call(self, ask: Callable[[], T], what: str) -> T:
-        try:
-            return ask()
-        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-            raise self._unavailable(what, error) from error
-
-    def _unavailable(self, what: str, error: Exception) -> SageError:
-        if is_gone(error):
-            return NotFound(
-                f"Milvus at {self.url}: {what} failed: collection {self.spec.name!r} was dropped, "
-                "with all its rows; a job that writes into it makes it anew when it restarts, "
-                "without them: to have them again, submit the job from the start of its source"
-            )
-        if setting := refused_setting(self.server, error):
-            return ConfigError(f"{self.server.where}: {setting}: {message_of(error)}")
-        return StoreUnavailable(
-            f"Milvus at {self.url}, collection {self.spec.name!r}: {what} failed: "
-            f"{message_of(error)}; `sage ps` shows its state"
-        )
-
-
-def _among(field: str, names: Sequence[str]) -> Iterator[str]:
-    """Expressions for rows with one of ``names`` in ``field``; Milvus quotes text as JSON does."""
-    for at in range(0, len(names), IDS_MAX):
-        yield f"{field} in {orjson.dumps(names[at : at + IDS_MAX]).decode()}"
 
 
 def _is_kept(row: Mapping[str, Any], keeps: Collection_[str]) -> bool:

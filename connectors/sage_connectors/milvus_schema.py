@@ -26,7 +26,7 @@ def _key(field: Mapping[str, Any] | None) -> Iterator[str]:
     if field is None or not field.get("is_primary"):
         yield "its key is not a field 'id'"
     elif int(field["type"]) != VARCHAR:
-        yield f"its key 'id' is not VARCHAR but {_type(field)}"
+        yield f"its key 'id' is not VARCHAR but {type_name(field)}"
     elif field.get("auto_id"):
         yield "it makes the keys itself"
 
@@ -35,7 +35,7 @@ def _vector(field: Mapping[str, Any] | None, dim: int) -> Iterator[str]:
     if field is None:
         yield "it has no field 'vector'"
     elif int(field["type"]) != FLOAT_VECTOR:
-        yield f"its field 'vector' is not FLOAT_VECTOR but {_type(field)}"
+        yield f"its field 'vector' is not FLOAT_VECTOR but {type_name(field)}"
     elif (has := int(field["params"].get("dim") or 0)) != dim:
         yield f"it has dim {has}, got dim {dim}"
 
@@ -45,5 +45,6 @@ def _is_required(field: Mapping[str, Any]) -> bool:
     return field["name"] not in OWN and not optional
 
 
-def _type(field: Mapping[str, Any]) -> str:
+def type_name(field: Mapping[str, Any]) -> str:
+    """Milvus's name of a field's type, such as ``VARCHAR``."""
     return str(getattr(field["type"], "name", field["type"]))

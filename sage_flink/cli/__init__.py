@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import connections, dlq, doctor, jobs, pipelines, pool, stack, state, topics
+from sage_flink.cli import connections, db, dlq, doctor, jobs, pipelines, pool, stack, state, topics
 from sage_jobs.entry import report_errors
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ for verb in (state.stop, state.rescale, state.savepoints):
     jobs.app.command()(verb)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(connections.app, name="connections")
+app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(topics.app, name="topics")
 app.add_typer(pool.app, name="pool")

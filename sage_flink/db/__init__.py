@@ -1,17 +1,25 @@
 """Vector store: upsert rows, search by similarity.
 
 ``collection("docs", dim=384)`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
+``field("year") >= 2024`` is a filter for its reads, and so is ``parse_filter("year >= 2024")``.
 """
 
 from sage_flink.db.collection import Collection, collection
+from sage_flink.db.fields import Field, field
+from sage_flink.db.filter_text import parse_filter
+from sage_flink.db.filters import Filter
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow, VectorStore
 
 __all__ = [
     "Collection",
+    "Field",
+    "Filter",
     "RefusedRow",
     "RowDelete",
     "SearchHit",
     "VectorRow",
     "VectorStore",
     "collection",
+    "field",
+    "parse_filter",
 ]

@@ -10,23 +10,32 @@ import math
 import operator
 import threading
 from collections.abc import Collection as Collection_
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sage_flink.common.errors import ConfigError, NotFound
 from sage_flink.db.collection import Collection
+from sage_flink.db.filters import Filter
 from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import flaw, labels_flaw, numbers, query_vector
 
-Stored = tuple[tuple[float, ...], dict[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class _StoredRow:
+    vector: bytes
+    unit: tuple[float, ...]
+    fields: dict[str, Any]
+
+    def matches(self, id_: str, where: Filter | None) -> bool:
+        return where is None or where.matches(self.fields | {"id": id_})
 
 
 @dataclass(slots=True)
 class _VectorTable:
     dim: int
-    rows: dict[str, Stored] = field(default_factory=dict)
+    rows: dict[str, _StoredRow] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -55,7 +64,8 @@ class MemoryVectorStore:
                 if reason := reason or json_flaw(row.fields):
                     refused.append(RefusedRow(row.id, reason))
                 else:
-                    self.table.rows[row.id] = _unit(numbers(row.vector)), dict(row.fields)
+                    unit = _unit(numbers(row.vector))
+                    self.table.rows[row.id] = _StoredRow(row.vector, unit, dict(row.fields))
         return refused
 
     def delete(self, deletes: Sequence[RowDelete]) -> None:
@@ -63,22 +73,66 @@ class MemoryVectorStore:
         with self.table.lock:
             for document, version in deletes:
                 rows = self.table.rows.items()
-                stale = [id_ for id_, (_, f) in rows if _is_stale(f, document, version)]
+                stale = [id_ for id_, row in rows if _is_stale(row.fields, document, version)]
                 for id_ in stale:
                     del self.table.rows[id_]
 
-    def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
+    def delete_where(self, where: Filter) -> int:
+        """Delete the rows that match."""
+        with self.table.lock:
+            found = [id_ for id_, row in self.table.rows.items() if row.matches(id_, where)]
+            for id_ in found:
+                del self.table.rows[id_]
+        return len(found)
+
+    def search(
+        self,
+        vector: Sequence[float],
+        top_k: int,
+        *,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> list[SearchHit]:
         """The exact nearest rows."""
         query = _unit(numbers(query_vector(vector, top_k, dim=self.table.dim)))
-        with self.table.lock:
-            rows = list(self.table.rows.items())
-        hits = (SearchHit(id_, _dot(query, unit), dict(fields)) for id_, (unit, fields) in rows)
-        return heapq.nlargest(top_k, hits, key=lambda hit: hit.score)
+        hits = (
+            SearchHit(id_, _dot(query, row.unit), dict(row.fields))
+            for id_, row in self._rows()
+            if row.matches(id_, where)
+        )
+        least = -math.inf if min_score is None else min_score
+        near = (hit for hit in hits if hit.score >= least)
+        return heapq.nlargest(top_k, near, key=lambda hit: hit.score)
 
-    def count(self, ids: Collection_[str] | None = None) -> int:
-        """How many rows there are, or how many of ``ids``."""
+    def search_batch(
+        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: Filter | None = None
+    ) -> list[list[SearchHit]]:
+        """The hits of each vector."""
+        return [self.search(vector, top_k, where=where) for vector in vectors]
+
+    def get(self, ids: Collection_[str]) -> list[VectorRow]:
+        """The rows of the ids."""
         rows = self.table.rows
-        return len(rows) if ids is None else sum(id_ in rows for id_ in set(ids))
+        found = [(id_, rows[id_]) for id_ in ids if id_ in rows]
+        return [VectorRow(id_, row.vector, dict(row.fields)) for id_, row in found]
+
+    def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
+        """The rows as they are at the first one."""
+        for id_, row in sorted(self._rows(), key=operator.itemgetter(0)):
+            if row.matches(id_, where):
+                yield VectorRow(id_, row.vector if vectors else b"", dict(row.fields))
+
+    def count(self, ids: Collection_[str] | None = None, *, where: Filter | None = None) -> int:
+        """How many rows there are, of ``ids`` or that match."""
+        wanted = None if ids is None else set(ids)
+        return sum(
+            (wanted is None or id_ in wanted) and row.matches(id_, where)
+            for id_, row in self._rows()
+        )
+
+    def _rows(self) -> list[tuple[str, _StoredRow]]:
+        with self.table.lock:
+            return list(self.table.rows.items())
 
     def close(self) -> None:
         """The rows stay for the next store of this name."""

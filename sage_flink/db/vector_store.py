@@ -4,9 +4,11 @@ Vectors to be stored are little-endian float32 bytes, as the model pool returns 
 search for is a sequence of numbers.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+
+from sage_flink.db.filters import Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,59 @@ class VectorStore(Protocol):
             StoreUnavailable: some rows may be deleted; the same call may succeed later.
         """
 
-    def search(self, vector: Sequence[float], top_k: int) -> list[SearchHit]:
+    def delete_where(self, where: Filter) -> int:
+        """Delete the rows for which the filter is true, and return how many; returns once deleted.
+
+        Sees all writes acknowledged before the call.
+
+        Raises:
+            Rejected: the server cannot evaluate the filter; the message names the condition.
+            StoreUnavailable: some rows may be deleted; the same call may succeed later.
+        """
+
+    def search(
+        self,
+        vector: Sequence[float],
+        top_k: int,
+        *,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> list[SearchHit]:
         """The ``top_k`` nearest rows, nearest first; fewer when the collection has fewer.
 
+        Only rows for which the filter ``where`` is true, and with a score of ``min_score`` or more.
         A row just written may be missing for a moment; how long depends on the adapter.
 
         Raises:
-            Rejected: the vector has not ``dim`` finite numbers, or ``top_k`` is not 1 to 16384.
+            Rejected: the vector has not ``dim`` finite numbers, ``top_k`` is not 1 to 16384, or the
+                server cannot evaluate the filter.
             StoreUnavailable: no answer; the same call may succeed later.
         """
 
-    def count(self, ids: Collection[str] | None = None) -> int:
-        """How many rows there are, or how many of ``ids``.
+    def search_batch(
+        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: Filter | None = None
+    ) -> list[list[SearchHit]]:
+        """The hits of each vector, as :meth:`search`, in one request."""
+
+    def get(self, ids: Collection[str]) -> list[VectorRow]:
+        """The rows of ``ids``, with vectors, in the order of the ids; absent ones are left out.
+
+        Sees all writes acknowledged before the call.
+        """
+
+    def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
+        """All rows for which the filter is true, ordered by id, page by page.
+
+        Without ``vectors`` those of the rows are empty, and the pages smaller. Sees all writes
+        acknowledged before the call; one that comes meanwhile may be missing.
+
+        Raises:
+            Rejected: the server cannot evaluate the filter.
+            StoreUnavailable: no answer; start again.
+        """
+
+    def count(self, ids: Collection[str] | None = None, *, where: Filter | None = None) -> int:
+        """How many rows there are, of ``ids``, or for which the filter is true.
 
         Counts all writes acknowledged before the call.
         """

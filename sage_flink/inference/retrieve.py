@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from sage_flink.common.errors import Rejected
+from sage_flink.common.errors import PipelineError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_name, require_whole_number
 from sage_flink.common.values import require_mapping, require_text
+from sage_flink.db.filter_text import parse_filter
+from sage_flink.db.filters import Filter
 
 #: OpenAI's own limit.
 TOP_K_MAX = 50
@@ -23,19 +25,27 @@ TOP_K_MAX = 50
 class Retrieve:
     """The ``top_k`` passages nearest to ``value[query]`` into ``value[into]``, nearest first.
 
-    A passage is ``{"doc", "title", "text", "score"}``; the score is cosine similarity.
+    A passage is ``{"doc", "title", "text", "score"}``; the score is cosine similarity. Only
+    passages for which the filter ``where`` is true, in the text form of
+    :mod:`sage_flink.db.filter_text`.
     """
 
     collection: str
     top_k: int = 4
     query: str = "question"
     into: str = "passages"
+    where: str = ""
 
     def __post_init__(self) -> None:
         for name in ("collection", "query", "into"):
             require_name("retrieve", name, getattr(self, name))
         require_whole_number("retrieve", "top_k", self.top_k)
         require(self.top_k <= TOP_K_MAX, "retrieve", "top_k", f"at most {TOP_K_MAX}", self.top_k)
+        if self.where:
+            try:
+                parse_filter(self.where)
+            except Rejected as error:
+                raise PipelineError(f"retrieve: where: {error}") from error
 
     @property
     def mode(self) -> Literal["post"]:
@@ -58,7 +68,12 @@ class Retrieve:
         Raises:
             Rejected: the question is missing or empty.
         """
-        fields = {"query": require_text(record, self.query), "max_num_results": self.top_k}
+        fields: dict[str, Any] = {
+            "query": require_text(record, self.query),
+            "max_num_results": self.top_k,
+        }
+        if self.where:
+            fields["filters"] = self.where
         return msgspec.json.encode(fields)
 
     def answer(self, record: Record, body: bytes) -> Record:
@@ -80,11 +95,18 @@ def _passage(hit: dict[str, Any]) -> dict[str, Any]:
 
 
 def retrieve(
-    *, collection: str, top_k: int = 4, query: str = "question", into: str = "passages"
+    *,
+    collection: str,
+    top_k: int = 4,
+    query: str = "question",
+    into: str = "passages",
+    where: Filter | str = "",
 ) -> Retrieve:
     """A call that finds the ``top_k`` passages of ``collection`` nearest to ``value[query]``.
 
+    ``where`` leaves out passages: ``sage.db.field("year") >= 2024``, or its text.
+
     Raises:
-        PipelineError: the collection is empty or ``top_k`` is not 1 to 50.
+        PipelineError: the collection is empty, ``top_k`` is not 1 to 50, or ``where`` is no filter.
     """
-    return Retrieve(collection, top_k, query, into)
+    return Retrieve(collection, top_k, query, into, str(where))

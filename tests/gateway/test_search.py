@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sage_flink.common import NotFound, StoreUnavailable
+from sage_flink.db import Filter
 
 
 @dataclass
@@ -24,15 +25,24 @@ class MemoryStore:
     broken: bool = False
     searches: list[int] = field(default_factory=list)
 
-    def search(self, vector: Sequence[float], top_k: int) -> list[Hit]:
+    def search(
+        self,
+        vector: Sequence[float],
+        top_k: int,
+        *,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> list[Hit]:
         if self.broken:
             raise StoreUnavailable("the store is away; try again")
         self.searches.append(top_k)
         hits = [
             Hit(key, sum(a * b for a, b in zip(vector, row, strict=True)), fields)
             for key, (row, fields) in self.rows.items()
+            if where is None or where.matches(fields | {"id": key})
         ]
-        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+        near = [hit for hit in hits if min_score is None or hit.score >= min_score]
+        return sorted(near, key=lambda hit: -hit.score)[:top_k]
 
     def close(self) -> None:
         """No resource is open."""
@@ -59,7 +69,8 @@ def search(gateway: Any, name: str = "docs", **body: Any) -> Any:
     return gateway.client.post(f"/v1/vector_stores/{name}/search", json=body)
 
 
-def test_the_nearest_rows_are_first_in_openais_schema(gateway: Any, store: MemoryStore) -> None:
+@pytest.fixture
+def rows_of_two(gateway: Any, store: MemoryStore) -> None:
     ask = {"model": "vectors", "input": ["sea", "hill"]}
     found = gateway.client.post("/v1/embeddings", json=ask).json()["data"]
     store.rows = {
@@ -67,6 +78,10 @@ def test_the_nearest_rows_are_first_in_openais_schema(gateway: Any, store: Memor
         for text, item in zip(ask["input"], found, strict=True)
     }
 
+
+def test_the_nearest_rows_are_first_in_openais_schema(
+    gateway: Any, store: MemoryStore, rows_of_two: None
+) -> None:
     page = search(gateway, query="hill", max_num_results=1).json()
 
     assert page["object"] == "vector_store.search_results.page"
@@ -92,6 +107,8 @@ def test_the_nearest_rows_are_first_in_openais_schema(gateway: Any, store: Memor
         {"query": "x", "max_num_results": 0},
         {"query": "x", "max_num_results": 51},
         {"query": "x", "where": "1=1"},
+        {"query": "x", "ranking_options": {"ranker": "best"}},
+        {"query": "x", "ranking_options": {"score_threshold": 2}},
     ],
 )
 def test_an_invalid_search_is_a_400(gateway: Any, body: dict[str, Any]) -> None:
@@ -119,3 +136,74 @@ def test_an_unavailable_store_is_a_503_and_is_opened_again(
     assert away.status_code == 503
     assert int(away.headers["retry-after"]) >= 1
     assert search(gateway, query="x").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"type": "eq", "key": "page", "value": 3}, {"sea", "hill"}),
+        ({"type": "ne", "key": "doc", "value": "sea"}, {"hill"}),
+        ({"type": "gte", "key": "page", "value": 4}, set()),
+        ({"type": "in", "key": "doc", "value": ["sea", "moor"]}, {"sea"}),
+        ({"type": "nin", "key": "doc", "value": ["sea"]}, {"hill"}),
+        (
+            {
+                "type": "or",
+                "filters": [
+                    {"type": "eq", "key": "doc", "value": "sea"},
+                    {
+                        "type": "and",
+                        "filters": [
+                            {"type": "gt", "key": "page", "value": 2.5},
+                            {"type": "lt", "key": "page", "value": 3},
+                        ],
+                    },
+                ],
+            },
+            {"sea"},
+        ),
+        ('page == 3 and doc.like("h%")', {"hill"}),
+        (None, {"sea", "hill"}),
+    ],
+)
+def test_filters_leave_out_rows(
+    gateway: Any, rows_of_two: None, filters: Any, found: set[str]
+) -> None:
+    answer = search(gateway, query="hill", filters=filters)
+
+    assert {item["file_id"] for item in answer.json()["data"]} == found
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({}, "filters.type must be one of eq, ne"),
+        ({"type": "like", "key": "doc", "value": "x"}, "filters.type must be one of"),
+        ({"type": "eq", "key": "doc"}, "filters: 'value' is missing"),
+        ({"type": "eq", "key": "doc", "value": "x", "or": 1}, "filters: 'or' is not known here"),
+        ({"type": "eq", "key": "doc", "value": ["x"]}, "filters.value: in and nin take a list"),
+        ({"type": "in", "key": "doc", "value": "x"}, "filters.value: in and nin take a list"),
+        ({"type": "eq", "key": "doc", "value": None}, "got null"),
+        ({"type": "gt", "key": "doc", "value": True}, "true and false have no order"),
+        ({"type": "eq", "key": "", "value": 1}, "a field's name must be text"),
+        ({"type": "eq", "key": "vector", "value": 1}, "'vector' is searched for"),
+        ({"type": "and", "filters": []}, "filters.filters must be a list"),
+        ({"type": "and", "filters": [{"type": "or"}]}, "filters.filters[0]: 'filters' is missing"),
+        ("page = 3", "at character 1: invalid syntax"),
+        ("__import__('os')", "at character 1: a condition is needed here"),
+    ],
+)
+def test_a_filter_that_cannot_be_read_is_a_400_that_names_the_place(
+    gateway: Any, filters: Any, message: str
+) -> None:
+    error = search(gateway, query="x", filters=filters)
+
+    assert error.status_code == 400
+    assert error.json()["error"]["param"] == "filters"
+    assert message in error.json()["error"]["message"]
+
+
+def test_rows_below_the_score_are_left_out(gateway: Any, rows_of_two: None) -> None:
+    answer = search(gateway, query="hill", ranking_options={"score_threshold": 0.999})
+
+    assert [item["file_id"] for item in answer.json()["data"]] == ["hill"]

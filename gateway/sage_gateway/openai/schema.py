@@ -120,11 +120,22 @@ class RerankRequest(msgspec.Struct):
     documents: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
+class RankingOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """How results of a search are ranked; ``auto`` is the only ranker."""
+
+    ranker: Literal["auto"] = "auto"
+    #: Results with a lower score are left out.
+    score_threshold: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+
+
 class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
     """``POST /v1/vector_stores/{name}/search``."""
 
     query: Annotated[str, msgspec.Meta(min_length=1)]
     max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+    #: OpenAI's comparison or compound filter, or a text such as ``year >= 2024 and new == true``.
+    filters: dict[str, Any] | str | None = None
+    ranking_options: RankingOptions | None = None
 
 
 class ResponsesRequest(msgspec.Struct):

@@ -5,18 +5,21 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
 
-from sage_flink.common import ConfigError, StoreUnavailable
+from sage_flink.common import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common import NotFound as CollectionNotFound
+from sage_flink.db import Filter
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.errors import GatewayError, InvalidRequest, NoReplica, NotFound
 from sage_gateway.openai.routes import collection_of
 from sage_gateway.openai.schema import SearchRequest
 from sage_gateway.requests.request import NO_HEADERS, Handler, Request, read_request
 from sage_gateway.requests.response import Response
+from sage_gateway.vector_stores.filters import requested_filter
 
 THREADS = 8
 OPEN_MAX = THREADS * 32
@@ -45,8 +48,15 @@ class Hit(Protocol):
 class Store(Protocol):
     """An opened collection; calls block, and only one thread at a time may use it."""
 
-    def search(self, vector: Sequence[float], top_k: int) -> Sequence[Hit]:
-        """The ``top_k`` nearest rows, nearest first."""
+    def search(
+        self,
+        vector: Sequence[float],
+        top_k: int,
+        *,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> Sequence[Hit]:
+        """The ``top_k`` nearest rows that match, nearest first."""
         ...
 
     def close(self) -> None:
@@ -89,6 +99,7 @@ class VectorSearch:
 
         Raises:
             NotFound: there is no such collection.
+            InvalidRequest: its filter cannot be read, or the store cannot evaluate it.
             NoReplica: the collection's embedding model cannot be used.
             StoreUnavailable: the store does not respond.
         """
@@ -100,11 +111,19 @@ class VectorSearch:
             raise NoReplica(message, retry_after_s=30)
         if not _NAME.fullmatch(name):
             raise _unknown(name, "not a name of a collection")
+        where = requested_filter(search.filters)
+        ranking = search.ranking_options
         vector = await self._embed(request, embedder, search.query)
-        loop = asyncio.get_running_loop()
-        hits = await loop.run_in_executor(
-            self._threads, self._search, name, model.spec.dim, vector, search.max_num_results
+        find = partial(
+            self._search,
+            name,
+            model.spec.dim,
+            vector,
+            search.max_num_results,
+            where=where,
+            min_score=ranking and ranking.score_threshold,
         )
+        hits = await asyncio.get_running_loop().run_in_executor(self._threads, find)
         return Response(200, orjson.dumps(page(search.query, hits), default=str))
 
     async def _embed(self, request: Request, model: str, text: str) -> list[float]:
@@ -117,7 +136,9 @@ class VectorSearch:
         vector: list[float] = orjson.loads(found.body)["data"][0]["embedding"]
         return vector
 
-    def _search(self, name: str, dim: int, vector: list[float], top_k: int) -> Sequence[Hit]:
+    def _search(
+        self, name: str, dim: int, vector: list[float], top_k: int, **limits: Any
+    ) -> Sequence[Hit]:
         place = (threading.get_ident(), name)
         try:
             if place not in self._stores:
@@ -125,11 +146,13 @@ class VectorSearch:
                 while len(self._stores) >= OPEN_MAX:
                     self._stores.pop(next(iter(self._stores)))
                 self._stores[place] = opened
-            return self._stores[place].search(vector, top_k)
+            return self._stores[place].search(vector, top_k, **limits)
         except CollectionNotFound as error:
             raise _unknown(name, "it does not exist") from error
         except ConfigError as error:
             raise InvalidRequest(str(error), code="wrong_collection", param="name") from error
+        except Rejected as error:
+            raise InvalidRequest(str(error), code="invalid_filter", param="filters") from error
         except StoreUnavailable:
             self._stores.pop(place, None)
             raise

@@ -1,0 +1,145 @@
+"""Reads of a Milvus collection: search, get, scan and count, each with a filter."""
+
+from collections.abc import Collection as Collection_
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from sage_connectors.milvus_collection import REQUEST, MilvusCollection
+from sage_connectors.milvus_filters import expression
+from sage_connectors.milvus_schema import METRIC
+from sage_flink.db.filters import Filter
+from sage_flink.db.vector_store import SearchHit, VectorRow
+from sage_flink.db.vectors import numbers, query_vector
+
+#: Names in one expression, and rows in one page of a scan.
+IDS_MAX, PAGE_ROWS = 10_000, 1_000
+
+
+class MilvusReads(MilvusCollection):
+    """A collection that is read."""
+
+    def search(
+        self,
+        vector: Sequence[float],
+        top_k: int,
+        *,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> list[SearchHit]:
+        """The nearest rows by HNSW; approximate, ef is at least 64 and at least twice top_k."""
+        return self._search([vector], top_k, where, min_score)[0]
+
+    def search_batch(
+        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: Filter | None = None
+    ) -> list[list[SearchHit]]:
+        """The nearest rows of each vector, in one request."""
+        return self._search(vectors, top_k, where, None) if vectors else []
+
+    def _search(
+        self,
+        vectors: Sequence[Sequence[float]],
+        top_k: int,
+        where: Filter | None,
+        min_score: float | None,
+    ) -> list[list[SearchHit]]:
+        queries = [list(numbers(query_vector(v, top_k, dim=self.spec.dim))) for v in vectors]
+        limits: dict[str, float] = {"ef": max(64, 2 * top_k)}
+        if min_score is not None:
+            # Milvus leaves out the lower bound itself.
+            limits |= {"radius": float(np.nextafter(np.float32(min_score), np.float32(-2)))}
+        answer = self._call(
+            lambda: self.client.search(
+                self.spec.name,
+                data=queries,
+                limit=top_k,
+                filter=self._where(where),
+                search_params={"metric_type": METRIC, "params": limits},
+                output_fields=["$meta", *self.labels],
+                consistency_level="Bounded",
+                **REQUEST,
+            ),
+            "search",
+        )
+        return [
+            [
+                SearchHit(hit["id"], float(hit["distance"]), self._stored_fields(hit["entity"]))
+                for hit in hits
+            ]
+            for hits in answer
+        ]
+
+    def get(self, ids: Collection_[str]) -> list[VectorRow]:
+        """The rows of the ids; waits for the next time tick."""
+        found: dict[str, VectorRow] = {}
+        for where in among("id", sorted(set(ids)), PAGE_ROWS):
+            rows = self._query(where, ["$meta", "vector", *self.labels])
+            found |= {row.id: row for row in map(self._row, rows)}
+        return [found[id_] for id_ in ids if id_ in found]
+
+    def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
+        """The rows that match, ordered by id, a thousand in one request."""
+        fields, expr, last = ["$meta", *self.labels], self._where(where), ""
+        if vectors:
+            fields.append("vector")
+        while True:
+            after = f"id > {quoted(last)}"
+            page = self._query(f"{after} and ({expr})" if expr else after, fields, PAGE_ROWS)
+            yield from map(self._row, page)
+            if len(page) < PAGE_ROWS:
+                return
+            last = page[-1]["id"]
+
+    def count(self, ids: Collection_[str] | None = None, *, where: Filter | None = None) -> int:
+        """How many rows there are, of ``ids`` or that match; waits for the next time tick."""
+        expr = self._where(where)
+        if ids is None:
+            return self._count(expr)
+        chunks = among("id", sorted(set(ids)))
+        return sum(self._count(f"{chunk} and ({expr})" if expr else chunk) for chunk in chunks)
+
+    def _count(self, where: str) -> int:
+        return int(self._query(where, ["count(*)"])[0]["count(*)"])
+
+    def _query(
+        self, where: str, fields: list[str], limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What is there now: waits until all writes acknowledged before can be seen."""
+        pages = {} if limit is None else {"limit": limit}
+        answer = self._call(
+            lambda: self.client.query(
+                self.spec.name,
+                filter=where,
+                output_fields=fields,
+                consistency_level="Strong",
+                **pages,
+                **REQUEST,
+            ),
+            "query",
+        )
+        return list(answer)
+
+    def _where(self, where: Filter | None) -> str:
+        return "" if where is None else expression(where, self.labels)
+
+    def _row(self, entity: Mapping[str, Any]) -> VectorRow:
+        fields = {k: v for k, v in entity.items() if k not in {"id", "vector"}}
+        vector = np.asarray(entity.get("vector", ()), "<f4").tobytes()
+        return VectorRow(entity["id"], vector, self._stored_fields(fields))
+
+    def _stored_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields as they were written: the schema stores a label that is absent as empty."""
+        return {k: v for k, v in fields.items() if v != "" or k not in self.labels}
+
+
+def among(field: str, names: Sequence[str], most: int = IDS_MAX) -> Iterator[str]:
+    """Expressions for the rows with one of ``names`` in ``field``."""
+    for at in range(0, len(names), most):
+        yield f"{field} in {orjson.dumps(names[at : at + most]).decode()}"
+
+
+def quoted(text: str) -> str:
+    """A text in an expression; Milvus quotes as JSON does."""
+    return orjson.dumps(text).decode()

@@ -1,0 +1,103 @@
+"""The collections of a Milvus server: what there is, without opening one to write."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sage_connectors.milvus_collection import REQUEST
+from sage_connectors.milvus_connection import check, open_client
+from sage_connectors.milvus_schema import type_name
+from sage_flink.common.connections import MilvusConnection
+from sage_flink.common.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSummary:
+    """A collection: ``fields`` with their types, ``rows`` unless it is not loaded."""
+
+    name: str
+    rows: int | None
+    dim: int
+    metric: str
+    index: str
+    loaded: bool
+    dynamic: bool
+    fields: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+class MilvusServer:
+    """A connection to the server; close it, or use it in a with statement.
+
+    Raises:
+        ConfigError: the server refuses a setting of the connection.
+        StoreUnavailable: the server does not answer; each method too.
+    """
+
+    def __init__(self, server: MilvusConnection) -> None:
+        self.server, self.client = server, open_client(server)
+
+    def __enter__(self) -> "MilvusServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def names(self) -> list[str]:
+        """The names of all collections."""
+        found = check(self.server, partial(self.client.list_collections, **REQUEST))
+        return sorted(found)
+
+    def summary(self, name: str) -> CollectionSummary:
+        """What a collection is.
+
+        Raises:
+            NotFound: there is no such collection; the message lists those that exist.
+        """
+        return check(self.server, lambda: self._summary(self._known(name)))
+
+    def drop(self, name: str) -> None:
+        """Delete a collection with all its rows.
+
+        Raises:
+            NotFound: there is no such collection.
+        """
+        check(self.server, partial(self.client.drop_collection, self._known(name), **REQUEST))
+
+    def _known(self, name: str) -> str:
+        names = self.names()
+        if name not in names:
+            there = ", ".join(names) or "none"
+            raise NotFound(f"no collection {name!r} at {self.server.url}; there are: {there}")
+        return name
+
+    def _summary(self, name: str) -> CollectionSummary:
+        about = self.client.describe_collection(name, **REQUEST)
+        fields = {field["name"]: field for field in about["fields"]}
+        vectors = [f for f in fields.values() if "dim" in f.get("params", {})]
+        indexed = self.client.list_indexes(name, **REQUEST)
+        index: Mapping[str, Any] = {}
+        for field in vectors:
+            if field["name"] in indexed:
+                index = self.client.describe_index(name, field["name"], **REQUEST)
+        state = self.client.get_load_state(name, timeout=REQUEST["timeout"])["state"]
+        loaded = state.name == "Loaded"
+        return CollectionSummary(
+            name=name,
+            rows=self._count(name) if loaded else None,
+            dim=next((int(field["params"]["dim"]) for field in vectors), 0),
+            metric=str(index.get("metric_type", "")).lower(),
+            index=str(index.get("index_type", "")),
+            loaded=loaded,
+            dynamic=bool(about.get("enable_dynamic_field")),
+            fields={name: type_name(field) for name, field in fields.items()},
+            aliases=tuple(about.get("aliases", ())),
+        )
+
+    def _count(self, name: str) -> int:
+        """How many rows there are; the server's statistics leave out those it still writes."""
+        found = self.client.query(
+            name, output_fields=["count(*)"], consistency_level="Strong", **REQUEST
+        )
+        return int(found[0]["count(*)"])
