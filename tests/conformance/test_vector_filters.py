@@ -40,9 +40,9 @@ def test_random_filters_find_the_rows_for_which_they_are_true(
         assert not store.upsert(rows[at : at + 500])
 
     different = []
-    for where in random_filters(filters_n, 2):
+    for n, where in enumerate(random_filters(filters_n, 2)):
         ids, wanted = found(store, where), expected(rows, where)
-        if ids != wanted or store.count(where=where) != len(wanted):
+        if ids != wanted or (n % 10 == 0 and store.count(where=where) != len(wanted)):
             different.append((str(where), set(ids) ^ set(wanted)))
 
     assert different == []
