@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from sage_connectors.milvus import DataType, MilvusClient
-from sage_connectors.milvus_client import MilvusException, message_of
+from sage_connectors.milvus_client import DataType, MilvusClient, MilvusException, message_of
 from sage_connectors.milvus_schema import schema_flaws
 from sage_flink.common import ConfigError, NotFound, Record
 from sage_flink.db import Collection, RowDelete, VectorRow, collection
