@@ -17,10 +17,12 @@ import urllib3
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
+from sage_connectors.influxdb_aggregates import ServerRow, flux, merged
 from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
 from sage_connectors.isolate import BatchRefused, isolate
-from sage_flink.common.errors import ConfigError, StoreUnavailable
+from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
 from sage_flink.common.settings import Settings
+from sage_flink.tsdb.aggregates import Aggregate, Aggregation
 from sage_flink.tsdb.bucket import Bucket
 from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
@@ -34,6 +36,8 @@ from sage_flink.tsdb.time_series_store import (
 
 #: The server cannot store these whatever is tried: bad request, too large, unprocessable.
 REFUSALS = frozenset({400, 413, 422})
+#: An aggregate of ten million points in windows takes a minute, where it needs all values.
+AGGREGATE_TIMEOUT_MS = 300_000
 _TYPES: dict[str, type] = {
     "float": float,
     "integer": int,
@@ -50,14 +54,15 @@ class InfluxStore:
     The settings' key goes to the settings' server only; any other server is called without a key.
     """
 
-    def __init__(self, spec: Bucket) -> None:
+    def __init__(self, spec: Bucket, create: bool = True) -> None:
         self.bucket, self.server = spec.name, spec.server
         self.url = self.server.url
         self.org = spec.org or self.server.org or Settings.load().influxdb_org
         self.client = open_client(self.server, self.org)
-        self._prepare()
+        self._prepare(create)
         self.writes = self.client.write_api(write_options=SYNCHRONOUS)
         self.queries = self.client.query_api()
+        self.analyses = open_client(self.server, self.org, AGGREGATE_TIMEOUT_MS)
 
     def append(self, points: Sequence[Point]) -> Sequence[RefusedPoint]:
         """Store the points; in InfluxDB's log when this returns."""
@@ -90,6 +95,26 @@ class InfluxStore:
             kept = merged.setdefault(point.identity, point)
             kept.fields[row["_field"]] = _value(row["_value"], kinds["_value"])
         return sorted(merged.values(), key=lambda p: (p.timestamp_ns, p.identity))[:points_max]
+
+    def aggregate(
+        self,
+        measurement: str,
+        field: str,
+        wanted: Aggregation,
+        *,
+        tags: Mapping[str, str] | None = None,
+        start_ns: int = TIME_MIN_NS,
+        stop_ns: int = TIME_MAX_NS,
+    ) -> list[Aggregate]:
+        """The aggregates of the points that match; the server computes all but quantiles."""
+        if start_ns >= stop_ns:
+            return []
+        kind = self.field_types().get(measurement, {}).get(field)
+        wanted.check_type(kind, f"field {field!r}")
+        points = self._from(measurement, start_ns, stop_ns, {"_field": field} | dict(tags or {}))
+        query = flux(points, wanted, list(map(text, wanted.by)))
+        answer = self._call(lambda: self.analyses.query_api().query_raw(query))
+        return merged(map(_server_row, _rows(answer.data)), wanted, start_ns)
 
     def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points match."""
@@ -127,6 +152,7 @@ class InfluxStore:
         """Close the client; no write is pending."""
         self.writes.close()
         self.client.close()
+        self.analyses.close()
 
     def drop(self, measurement: str) -> None:
         """Delete all points of ``measurement``. For tests and tools."""
@@ -139,10 +165,12 @@ class InfluxStore:
             )
         )
 
-    def _prepare(self) -> None:
+    def _prepare(self, create: bool) -> None:
         buckets = self.client.buckets_api()
         if self._call(lambda: buckets.find_bucket_by_name(self.bucket)) is not None:
             return
+        if not create:
+            raise NotFound(f"no bucket {self.bucket!r} in {self.org!r} at {self.url}")
         try:
             buckets.create_bucket(bucket_name=self.bucket, org=self.org)
         except ApiException as error:
@@ -168,8 +196,7 @@ class InfluxStore:
 
     def _rows(self, flux: str) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
         """Each row as text, the types of its columns, and its series' tags."""
-        answer = self._call(lambda: self.queries.query_raw(flux))
-        yield from _parse_annotated_csv(io.StringIO(answer.data.decode(), newline=""))
+        yield from _rows(self._call(lambda: self.queries.query_raw(flux)).data)
 
     def _call(self, ask: Callable[[], T]) -> T:
         try:
@@ -179,6 +206,13 @@ class InfluxStore:
 
     def _error(self, error: Exception) -> ConfigError | StoreUnavailable:
         return meaning_of(self.server, self.org, f", bucket {self.bucket!r}", error)
+
+
+def _server_row(row: tuple[dict[str, str], dict[str, str], dict[str, str]]) -> ServerRow:
+    plain, kinds, series = row
+    start_ns, time_ns = (int(plain.get(name) or 0) for name in ("_start_ns", "_time_ns"))
+    value = _value(plain["_value"], kinds["_value"])
+    return ServerRow(plain["result"], series, start_ns, time_ns, value)
 
 
 def line(point: Point) -> str:
@@ -231,13 +265,14 @@ def _value(value: str, kind: str) -> Field:
     return value.replace("\r\n", "\n")  # the server's CSV writer makes every line end two bytes
 
 
-def _parse_annotated_csv(
-    lines: io.StringIO,
+def _rows(
+    answer: bytes,
 ) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
     kinds: list[str] = []
     grouped: list[str] = []
+    result = ""
     header: list[str] = []
-    for row in csv.reader(lines):
+    for row in csv.reader(io.StringIO(answer.decode(), newline="")):
         match row:
             case []:
                 header = []
@@ -245,15 +280,15 @@ def _parse_annotated_csv(
                 header = []
             case ["#group", *grouped]:
                 header = []
-            case [first, *rest] if first.startswith("#default"):
-                header = []
+            case ["#default", name, *_]:
+                header, result = [], name
             case [_, *rest] if not header:
                 header = rest
-                if header[0] == "error":
-                    raise StoreUnavailable(f"InfluxDB: the query failed: {rest}")
+            case [_, message, *_] if header[0] == "error":
+                raise StoreUnavailable(f"InfluxDB: the query failed: {message}")
             case [_, *values]:
                 # Columns 0 and 1 are 'result' and 'table', which a tag may be called as well.
                 named = list(zip(header, values, grouped, strict=True))[2:]
                 series = {k: v for k, v, g in named if g == "true" and k[0] != "_" and v}
-                plain = {k: v for k, v, _ in named if k[0] == "_"}
+                plain = {k: v for k, v, _ in named if k[0] == "_"} | {"result": result}
                 yield plain, dict(zip(header, kinds, strict=True)), series

@@ -16,7 +16,9 @@ TIMEOUT_MS = 20_000
 T = TypeVar("T")
 
 
-def open_client(server: InfluxdbConnection, org: str) -> InfluxDBClient:
+def open_client(
+    server: InfluxdbConnection, org: str, timeout_ms: int = TIMEOUT_MS
+) -> InfluxDBClient:
     """A client, with the connection's token, or the settings' key for the settings' server.
 
     Raises:
@@ -26,7 +28,7 @@ def open_client(server: InfluxdbConnection, org: str) -> InfluxDBClient:
     token = server.secret("token") or (settings.secret("influxdb") if _is_own(server) else None)
     Tls(server.where, server.ca).check(server.url)
     return InfluxDBClient(
-        server.url, token, org=org, timeout=TIMEOUT_MS, ssl_ca_cert=server.ca or None
+        server.url, token, org=org, timeout=timeout_ms, ssl_ca_cert=server.ca or None
     )
 
 

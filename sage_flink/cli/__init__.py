@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from sage_flink.cli import connections, db, dlq, doctor, jobs, pipelines, pool, stack, state, topics
+from sage_flink.cli import (
+    connections,
+    db,
+    dlq,
+    doctor,
+    jobs,
+    pipelines,
+    pool,
+    stack,
+    state,
+    topics,
+    tsdb,
+)
 from sage_jobs.entry import report_errors
 
 __all__ = ["app", "main"]
@@ -30,6 +42,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(topics.app, name="topics")
 app.add_typer(pool.app, name="pool")
+app.add_typer(tsdb.app, name="tsdb")
 
 
 def main() -> None:

@@ -1,9 +1,21 @@
 """Time-series store: append points, query them by series and time range.
 
 ``bucket("ops")`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
+``Aggregation(("mean", "p99"), every_ns=60 * 10**9, by=("host",))`` says what a store aggregates.
 """
 
+from sage_flink.tsdb.aggregates import Aggregate, Aggregation, fill
 from sage_flink.tsdb.bucket import Bucket, bucket
 from sage_flink.tsdb.time_series_store import Field, Point, RefusedPoint, TimeSeriesStore
 
-__all__ = ["Bucket", "Field", "Point", "RefusedPoint", "TimeSeriesStore", "bucket"]
+__all__ = [
+    "Aggregate",
+    "Aggregation",
+    "Bucket",
+    "Field",
+    "Point",
+    "RefusedPoint",
+    "TimeSeriesStore",
+    "bucket",
+    "fill",
+]

@@ -78,14 +78,15 @@ class Bucket:
         """The connection that is named, else the one to ``url``, else the settings'."""
         return self.definition or connection_to(self.url, InfluxdbConnection)
 
-    def open(self) -> TimeSeriesStore:
-        """The store, connected; the bucket is created when it is absent, with unlimited retention.
+    def open(self, *, create: bool = True) -> TimeSeriesStore:
+        """The store, connected; with ``create`` an absent bucket is made, with no retention limit.
 
         Raises:
+            NotFound: there is no such bucket, and ``create`` is false.
             ConfigError: no store of that name, its package or key is missing, or the key is wrong.
             StoreUnavailable: the server is away.
         """
-        opened: TimeSeriesStore = adapter(GROUP, self.store, SHIPPED)(self)
+        opened: TimeSeriesStore = adapter(GROUP, self.store, SHIPPED)(self, create)
         return opened
 
     def prepare(self) -> None:

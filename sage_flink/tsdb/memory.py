@@ -4,10 +4,13 @@ All stores of one bucket in this process share their points; they are lost when 
 field's type is fixed per measurement, which is what InfluxDB enforces within a shard.
 """
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sage_flink.common.errors import NotFound
+from sage_flink.tsdb.aggregates import Aggregate, Aggregation, Row, aggregate
 from sage_flink.tsdb.bucket import Bucket
 from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
@@ -35,7 +38,9 @@ _TABLES: dict[str, _PointTable] = {}
 class MemoryTimeSeriesStore:
     """The points of one bucket in this process."""
 
-    def __init__(self, spec: Bucket) -> None:
+    def __init__(self, spec: Bucket, create: bool = True) -> None:
+        if not create and spec.name not in _TABLES:
+            raise NotFound(f"no bucket {spec.name!r} in this process")
         self.table = _TABLES.setdefault(spec.name, _PointTable())
 
     def append(self, points: Sequence[Point]) -> Sequence[RefusedPoint]:
@@ -66,6 +71,24 @@ class MemoryTimeSeriesStore:
             if name == measurement and wanted <= set(series) and start_ns <= time_ns < stop_ns
         ]
         return sorted(found, key=lambda point: (point.timestamp_ns, point.identity))[:points_max]
+
+    def aggregate(
+        self,
+        measurement: str,
+        field: str,
+        wanted: Aggregation,
+        *,
+        tags: Mapping[str, str] | None = None,
+        start_ns: int = TIME_MIN_NS,
+        stop_ns: int = TIME_MAX_NS,
+    ) -> list[Aggregate]:
+        """The aggregates of the points that match."""
+        wanted.check_type(self.table.types.get((measurement, field)), f"field {field!r}")
+        found = self.query(
+            measurement, tags=tags, start_ns=start_ns, stop_ns=stop_ns, points_max=sys.maxsize
+        )
+        rows = (Row(p.timestamp_ns, p.tags, p.fields[field]) for p in found if field in p.fields)
+        return aggregate(rows, wanted, start_ns)
 
     def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points match."""

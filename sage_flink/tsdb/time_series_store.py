@@ -8,7 +8,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from sage_flink.tsdb.aggregates import Aggregate, Aggregation
 
 Field = float | int | str | bool
 #: What a query returns at most unless asked for less or more.
@@ -69,6 +72,26 @@ class TimeSeriesStore(Protocol):
         """The earliest points with these tags (and maybe more), start <= time < stop, by time.
 
         Raises:
+            StoreUnavailable: no answer; the same call may succeed later.
+        """
+
+    def aggregate(
+        self,
+        measurement: str,
+        field: str,
+        wanted: "Aggregation",
+        *,
+        tags: Mapping[str, str] | None = None,
+        start_ns: int = TIME_MIN_NS,
+        stop_ns: int = TIME_MAX_NS,
+    ) -> "list[Aggregate]":
+        """Aggregates of a field of the points with these tags, start <= time < stop.
+
+        Ordered by group, then by window; see :mod:`sage_flink.tsdb.aggregates`. A window at the
+        edge of the range has the points within the range only.
+
+        Raises:
+            Rejected: a function needs numbers, and the field has none.
             StoreUnavailable: no answer; the same call may succeed later.
         """
 
