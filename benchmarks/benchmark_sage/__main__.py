@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,5 +99,7 @@ def report(folder: Annotated[Path, typer.Option(help="Of result files.")] = RESU
 
 
 if __name__ == "__main__":
+    # Its servers and jobs end with it, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with report_errors("benchmark_sage"):
         app()

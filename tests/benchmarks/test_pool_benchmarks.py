@@ -2,10 +2,13 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from waiting import wait_until
 
 from benchmark_sage import b5_routing, b9_contention
 from benchmark_sage.b4_gateway import CLOSED
@@ -178,3 +181,23 @@ def test_b9_runs_to_its_end_without_peers(tmp_path: Path) -> None:
     for side in ("adaptive", "fifo", "no_admission"):
         assert kept.sides[side]["2x"][0]["requests"] > 100
     assert {h.metric for h in kept.headline} >= {"goodput, 2x", "jain, 2x"}
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+def test_a_benchmark_that_is_terminated_leaves_no_process(tmp_path: Path) -> None:
+    command = ["-m", "benchmark_sage", "run", "B4", "--peers", "", "--into", str(tmp_path)]
+    benchmark = psutil.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    kinds = wait_until(lambda: started_by(benchmark), 90, "a gateway and its engine")
+
+    benchmark.terminate()
+
+    assert benchmark.wait(60) == 130
+    wait_until(lambda: not any(process.is_running() for process in kinds), 30, "they end")
+
+
+def started_by(benchmark: psutil.Process) -> list[psutil.Process]:
+    """The processes that the benchmark started, once a gateway and an engine of it run."""
+    found = benchmark.children(recursive=True)
+    names = " ".join(" ".join(process.cmdline()) for process in found)
+    return found if "sage_gateway" in names and names.count("mock-engine") > 1 else []
