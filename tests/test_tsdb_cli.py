@@ -133,6 +133,7 @@ def test_points_are_exported_with_a_column_for_each_tag_and_field(
             "with --every",
         ),
         (("query", BUCKET, "m", "--until", "2h"), ConfigError, "is not before --until '2h'"),
+        (("plot", BUCKET, "m", "ms", "-f", "avg"), Rejected, "no function 'avg'"),
         (("export", BUCKET, "m", "points.xls"), ConfigError, "must end with .parquet or .csv"),
     ],
 )
@@ -159,3 +160,4 @@ def test_a_text_that_is_no_duration_is_an_error(text: str) -> None:
 
 def test_a_time_without_a_zone_is_utc() -> None:
     assert _time_ns("2026-01-31") == _time_ns("2026-01-31T01:00+01:00") == 1769817600 * 10**9
+    assert _time_ns("1969-12-31T23:59:59.5") == -5 * 10**8

@@ -111,7 +111,7 @@ class InfluxStore:
             return []
         kind = self.field_types().get(measurement, {}).get(field)
         wanted.check_type(kind, f"field {field!r}")
-        points = self._from(measurement, start_ns, stop_ns, {"_field": field} | dict(tags or {}))
+        points = self._from(measurement, start_ns, stop_ns, dict(tags or {}) | {"_field": field})
         query = flux(points, wanted, list(map(text, wanted.by)))
         answer = self._call(lambda: self.analyses.query_api().query_raw(query))
         return merged(map(_server_row, _rows(answer.data)), wanted, start_ns)

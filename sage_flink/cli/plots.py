@@ -21,6 +21,8 @@ def draw(found: Sequence[Aggregate], title: str, file: Path | None) -> None:
             packages for plots are missing.
     """
     lines = _lines(found)
+    if not lines:
+        raise ConfigError("there is no number to draw; stddev needs two points in a window")
     try:
         if file is None:
             _in_terminal(lines, title)

@@ -15,6 +15,8 @@ from sage_flink.tsdb.aggregates import FILLS, Aggregate
 from sage_flink.tsdb.time_series_store import POINTS_MAX
 
 NS = 1_000_000_000
+#: Points in one file: they are kept in memory.
+EXPORT_MAX = 1_000_000
 #: How many windows a plot has, unless their length is given.
 WINDOWS = 100
 _UNITS = {"ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -148,8 +150,12 @@ def export(
             tags=_tags(tags),
             start_ns=start_ns,
             stop_ns=stop_ns,
-            points_max=10_000_000,
+            points_max=EXPORT_MAX + 1,
         )
+        if len(found) > EXPORT_MAX:
+            raise ConfigError(
+                f"there are more than {EXPORT_MAX} points; narrow --since and --until"
+            )
         write_points(file, found)
     console.print(f"{len(found)} points in {file}", soft_wrap=True)
 
@@ -184,7 +190,7 @@ def _time_ns(text: str) -> int:
     except ValueError as error:
         raise ConfigError(f"{text!r} is neither a time such as 2026-01-31 nor 90s, 2h") from error
     parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    return int(parsed.timestamp()) * NS + parsed.microsecond * 1000
+    return int(parsed.replace(microsecond=0).timestamp()) * NS + parsed.microsecond * 1000
 
 
 def _duration_ns(text: str) -> int:

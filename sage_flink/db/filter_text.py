@@ -24,6 +24,7 @@ sage_flink.common.errors.Rejected: filter: at character 6: invalid syntax: 'year
 
 import ast
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -55,6 +56,8 @@ _SYMBOLS: Mapping[type[ast.cmpop], str] = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
+#: Warnings are of the process: two threads must not put them back in each other's order.
+_PARSING = threading.Lock()
 _LITERALS = {"true": True, "false": False}
 
 
@@ -78,8 +81,8 @@ class _TextFilter:
 
     def parse(self) -> Filter:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a backslash or an `is` that Python finds odd
+            with _PARSING, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a backslash that Python finds odd
                 # In brackets, so that a text may have several lines.
                 body = ast.parse(f"(\n{self.text}\n)", mode="eval").body
         except SyntaxError as error:

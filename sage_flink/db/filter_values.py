@@ -150,7 +150,9 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
 
 
 def _is_index(key: str | int) -> bool:
-    return isinstance(key, int) or (key.isdecimal() and str(int(key)) == key)
+    if isinstance(key, int):
+        return True
+    return len(key) < 10 and key.isdecimal() and str(int(key)) == key
 
 
 def _is_unicode(text: str) -> bool:

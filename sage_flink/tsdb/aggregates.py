@@ -61,6 +61,10 @@ class Aggregation:
     def __post_init__(self) -> None:
         if not self.functions:
             raise Rejected("aggregate: give a function or more, such as 'mean'")
+        if len(set(self.functions)) < len(self.functions) or len(set(self.by)) < len(self.by):
+            raise Rejected("aggregate: a function or a tag is given twice")
+        if own := [name for name in self.by if not name or name.startswith("_")]:
+            raise Rejected(f"aggregate: {own[0]!r:.100} is no tag")
         for name in self.functions:
             if name not in FUNCTIONS and quantile_of(name) is None:
                 known = ", ".join(FUNCTIONS)

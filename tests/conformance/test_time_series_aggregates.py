@@ -174,6 +174,20 @@ def test_no_name_breaks_out_of_a_query(
     assert series.aggregate(measurement, "v", Aggregation(("count",)), tags={"k": name}) == []
 
 
+def test_short_windows_of_all_times_are_those_with_points(
+    series: TimeSeriesStore, measurement: str
+) -> None:
+    series.append([Point(measurement, {}, {"v": float(n)}, n * MINUTE) for n in (-5, 0, 7)])
+
+    found = series.aggregate(measurement, "v", Aggregation(("sum", "median"), SECOND))
+
+    assert [(one.start_ns, one.values["sum"]) for one in found] == [
+        (-5 * MINUTE, -5.0),
+        (0, 0.0),
+        (7 * MINUTE, 7.0),
+    ]
+
+
 def test_there_are_no_aggregates_of_no_points(series: TimeSeriesStore, measurement: str) -> None:
     for wanted in (Aggregation(FUNCTIONS), Aggregation(FUNCTIONS, MINUTE, by=("host",))):
         assert series.aggregate(measurement, "v", wanted) == []
@@ -185,6 +199,9 @@ def test_there_are_no_aggregates_of_no_points(series: TimeSeriesStore, measureme
         (lambda: Aggregation(()), "give a function or more"),
         (lambda: Aggregation(("avg",)), "no function 'avg'; there are count, sum"),
         (lambda: Aggregation(("p100",)), "no function 'p100'"),
+        (lambda: Aggregation(("mean", "mean")), "given twice"),
+        (lambda: Aggregation(("mean",), by=("a", "a")), "given twice"),
+        (lambda: Aggregation(("mean",), by=("_start",)), "'_start' is no tag"),
         (lambda: Aggregation(("mean",), 0), "every_ns must be positive"),
         (lambda: Aggregation(("mean",), None, 5), "period_ns must be a multiple"),
         (lambda: Aggregation(("mean",), 2, 5), "period_ns must be a multiple of every_ns 2, got 5"),

@@ -64,11 +64,13 @@ def test_a_text_that_is_true_of_a_row(text: str) -> None:
         "new == 1",
         "lang < 5",
         "lang.like('d')",
+        r'lang.like("d\%")',
         "meta == 1",
         "year.contains(2024)",
         "lang.contains('d')",
         "tags[2] == 7",
         "lang in []",
+        f'tags["{"9" * 5000}"] == 1',
     ],
 )
 def test_a_text_that_is_false_of_a_row(text: str) -> None:

@@ -189,6 +189,7 @@ def test_filters_leave_out_rows(
         ({"type": "eq", "key": "vector", "value": 1}, "'vector' is searched for"),
         ({"type": "and", "filters": []}, "filters.filters must be a list"),
         ({"type": "and", "filters": [{"type": "or"}]}, "filters.filters[0]: 'filters' is missing"),
+        ("page == 1 or " * 2_000 + "page == 1", "at most 20000 characters"),
         ("page = 3", "at character 1: invalid syntax"),
         ("__import__('os')", "at character 1: a condition is needed here"),
     ],

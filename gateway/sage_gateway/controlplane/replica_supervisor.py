@@ -36,6 +36,8 @@ from sage_gateway.replicas.lifecycle import (
 log = logging.getLogger("sage.gateway")
 
 STARTING_PAUSE_S = 0.05
+#: A process that ends refuses connections before its parent has its exit code.
+EXIT_CODE_S = 0.1
 
 
 class ReplicaSupervisor:
@@ -178,10 +180,13 @@ class ReplicaSupervisor:
         try:
             while slot.replica.state in (ReplicaState.STARTING, ReplicaState.READY):
                 await self._pause(exited)
-                if exited.done():
-                    self._advance(ProcessExited(exited.result(), self._exit_reason()))
+                check = None if exited.done() else await self._check()
+                if check and not check.healthy:
+                    await asyncio.wait({exited}, timeout=EXIT_CODE_S)
+                if check and not exited.done():
+                    self._advance(check)
                 else:
-                    self._advance(await self._check())
+                    self._advance(ProcessExited(exited.result(), self._exit_reason()))
                 self._context.on_change(self._model)
         finally:
             exited.cancel()

@@ -11,6 +11,8 @@ from sage_flink.db import Field, Filter, field, parse_filter
 from sage_flink.db.filters import DEPTH_MAX, All, Either
 from sage_gateway.errors import InvalidRequest
 
+#: A text is parsed while other requests wait.
+TEXT_MAX = 20_000
 _COMPARISONS: Mapping[str, Callable[[Field, Any], Filter]] = {
     "eq": Field.__eq__,
     "ne": Field.__ne__,
@@ -32,6 +34,9 @@ def requested_filter(filters: Mapping[str, Any] | str | None) -> Filter | None:
     """
     if filters is None:
         return None
+    if isinstance(filters, str) and len(filters) > TEXT_MAX:
+        message = f"filter: at most {TEXT_MAX} characters, got {len(filters)}"
+        raise InvalidRequest(message, code="invalid_filter", param="filters")
     try:
         return parse_filter(filters) if isinstance(filters, str) else _filter(filters, "filters", 1)
     except Rejected as error:

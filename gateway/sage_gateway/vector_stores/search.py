@@ -152,7 +152,8 @@ class VectorSearch:
         except ConfigError as error:
             raise InvalidRequest(str(error), code="wrong_collection", param="name") from error
         except Rejected as error:
-            raise InvalidRequest(str(error), code="invalid_filter", param="filters") from error
+            param = "filters" if str(error).startswith("filter:") else None
+            raise InvalidRequest(str(error), code="invalid_search", param=param) from error
         except StoreUnavailable:
             self._stores.pop(place, None)
             raise
