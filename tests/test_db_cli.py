@@ -170,6 +170,16 @@ def test_a_file_with_a_wrong_row_is_an_error_that_names_it(
         list(read_batches(file))
 
 
+@pytest.mark.parametrize("fields", ["[1]", "5", "{"])
+def test_a_column_fields_that_is_no_object_is_an_error(tmp_path: Path, fields: str) -> None:
+    file = tmp_path / "rows.parquet"
+    frame = pandas.DataFrame({"id": ["a"], "vector": [np.array([1.0])], "fields": [fields]})
+    frame.to_parquet(file)
+
+    with pytest.raises(ConfigError, match="row 1: it is no row"):
+        list(read_batches(file))
+
+
 def test_a_file_appears_when_all_rows_are_written(tmp_path: Path) -> None:
     def failing():
         yield from rows_of(3)

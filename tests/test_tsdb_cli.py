@@ -90,7 +90,7 @@ def test_a_field_is_drawn_in_the_terminal_and_as_a_picture(
     ask = ["plot", BUCKET, measurement, "ms", *RANGE, "--by", "host"]
 
     drawn = sage(*ask)
-    for text in ("mean of ms", "12:00:00", "12:04:00", "4.5", " a", " b"):
+    for text in ("mean of ms", "12:00:00", "12:04:00", "4.5", "host=a", "host=b"):
         assert text in drawn
     assert max(map(len, drawn.splitlines())) <= 80
 

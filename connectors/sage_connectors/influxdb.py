@@ -11,13 +11,15 @@ literals.
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import urllib3
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
-from sage_connectors.influxdb_aggregates import ServerRow, flux, merged
+from sage_connectors.influxdb_aggregates import ServerRow, flux, may_overflow, merged, sums
+from sage_connectors.influxdb_answers import read_answer, typed
 from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
@@ -93,7 +95,7 @@ class InfluxStore:
             time_ns = int(row["_time_ns"])
             point = Point(measurement, series, {}, time_ns)
             kept = merged.setdefault(point.identity, point)
-            kept.fields[row["_field"]] = _value(row["_value"], kinds["_value"])
+            kept.fields[row["_field"]] = typed(row["_value"], kinds["_value"])
         return sorted(merged.values(), key=lambda p: (p.timestamp_ns, p.identity))[:points_max]
 
     def aggregate(
@@ -112,9 +114,19 @@ class InfluxStore:
         kind = self.field_types().get(measurement, {}).get(field)
         wanted.check_type(kind, f"field {field!r}")
         points = self._from(measurement, start_ns, stop_ns, dict(tags or {}) | {"_field": field})
+        if kind is int and sums(wanted) and self._may_overflow(points, wanted, start_ns):
+            points += " |> toFloat()"
+        return self._aggregated(points, wanted, start_ns)
+
+    def _aggregated(self, points: str, wanted: Aggregation, start_ns: int) -> list[Aggregate]:
         query = flux(points, wanted, list(map(text, wanted.by)))
         answer = self._call(lambda: self.analyses.query_api().query_raw(query))
-        return merged(map(_server_row, _rows(answer.data)), wanted, start_ns)
+        return merged(map(_server_row, read_answer(answer.data)), wanted, start_ns)
+
+    def _may_overflow(self, points: str, wanted: Aggregation, start_ns: int) -> bool:
+        """Whether a sum of whole numbers may have more than 64 bits, which the server cuts off."""
+        bounds = replace(wanted, functions=("count", "min", "max"))
+        return any(may_overflow(one) for one in self._aggregated(points, bounds, start_ns))
 
     def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points match."""
@@ -186,8 +198,11 @@ class InfluxStore:
             raise self._error(error) from error
 
     def _from(self, measurement: str, start_ns: int, stop_ns: int, tags: Mapping[str, str]) -> str:
-        wanted = [("_measurement", measurement), *((k, v) for k, v in tags.items() if v)]
-        same = " and ".join(f"r[{text(key)}] == {text(value)}" for key, value in wanted)
+        wanted = [("_measurement", measurement), *tags.items()]
+        same = " and ".join(
+            f"r[{text(key)}] == {text(value)}" if value else f"not exists r[{text(key)}]"
+            for key, value in wanted
+        )
         return (
             f"from(bucket: {text(self.bucket)})"
             f" |> range(start: time(v: {int(start_ns)}), stop: time(v: {int(stop_ns)}))"
@@ -196,7 +211,7 @@ class InfluxStore:
 
     def _rows(self, flux: str) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
         """Each row as text, the types of its columns, and its series' tags."""
-        yield from _rows(self._call(lambda: self.queries.query_raw(flux)).data)
+        yield from read_answer(self._call(lambda: self.queries.query_raw(flux)).data)
 
     def _call(self, ask: Callable[[], T]) -> T:
         try:
@@ -211,7 +226,7 @@ class InfluxStore:
 def _server_row(row: tuple[dict[str, str], dict[str, str], dict[str, str]]) -> ServerRow:
     plain, kinds, series = row
     start_ns, time_ns = (int(plain.get(name) or 0) for name in ("_start_ns", "_time_ns"))
-    value = _value(plain["_value"], kinds["_value"])
+    value = typed(plain["_value"], kinds["_value"])
     return ServerRow(plain["result"], series, start_ns, time_ns, value)
 
 
@@ -252,43 +267,3 @@ def _literal(field: Field) -> str:
             return repr(field)
     escaped = field.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _value(value: str, kind: str) -> Field:
-    match kind:
-        case "boolean":
-            return value == "true"
-        case "long" | "unsignedLong":
-            return int(value)
-        case "double":
-            return float(value)
-    return value.replace("\r\n", "\n")  # the server's CSV writer makes every line end two bytes
-
-
-def _rows(
-    answer: bytes,
-) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
-    kinds: list[str] = []
-    grouped: list[str] = []
-    result = ""
-    header: list[str] = []
-    for row in csv.reader(io.StringIO(answer.decode(), newline="")):
-        match row:
-            case []:
-                header = []
-            case ["#datatype", *kinds]:
-                header = []
-            case ["#group", *grouped]:
-                header = []
-            case ["#default", name, *_]:
-                header, result = [], name
-            case [_, *rest] if not header:
-                header = rest
-            case [_, message, *_] if header[0] == "error":
-                raise StoreUnavailable(f"InfluxDB: the query failed: {message}")
-            case [_, *values]:
-                # Columns 0 and 1 are 'result' and 'table', which a tag may be called as well.
-                named = list(zip(header, values, grouped, strict=True))[2:]
-                series = {k: v for k, v, g in named if g == "true" and k[0] != "_" and v}
-                plain = {k: v for k, v, _ in named if k[0] == "_"} | {"result": result}
-                yield plain, dict(zip(header, kinds, strict=True)), series

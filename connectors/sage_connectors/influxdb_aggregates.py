@@ -15,7 +15,15 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sage_flink.tsdb.aggregates import Aggregate, Aggregation, Group, Value, quantile_of
+from sage_flink.tsdb.aggregates import (
+    WHOLE_LIMIT,
+    Aggregate,
+    Aggregation,
+    Group,
+    Value,
+    quantile_of,
+    total,
+)
 from sage_flink.tsdb.time_series_store import Field
 
 #: Of what each function is put together, where it can be.
@@ -61,7 +69,7 @@ def flux(source: str, wanted: Aggregation, quoted_by: Sequence[str]) -> str:
         if wanted.every_ns is not None:
             windowed += f" |> window(every: {wanted.length_ns}ns, offset: {offset_ns}ns)"
         if whole:
-            grouped = f"{windowed} |> group(columns: [{', '.join(columns)}]) |> toFloat()"
+            grouped = f"{windowed} |> toFloat() |> group(columns: [{', '.join(columns)}])"
             lines.append(f"grouped{offset_ns} = {grouped}")
         for part in parts:
             time = [TIME_NS] if part in {"first", "last"} else []
@@ -81,7 +89,8 @@ def _of_all(function: str) -> str:
     if function == "stddev":
         return 'stddev(mode: "sample")'
     fraction = quantile_of(function)
-    return f'quantile(q: {0.5 if fraction is None else fraction!r}, method: "exact_mean")'
+    share = 0.5 if fraction is None else fraction
+    return f'quantile(q: {share:.9f}, method: "exact_mean")'
 
 
 def merged(rows: Iterable[ServerRow], wanted: Aggregation, range_start_ns: int) -> list[Aggregate]:
@@ -117,10 +126,20 @@ def _whole(function: str, parts: Mapping[str, Sequence[tuple[int, Field]]]) -> V
 
 
 def _sum(found: Sequence[tuple[int, Field]]) -> float | int:
-    values = [value for _, value in found if not isinstance(value, str)]
-    whole = all(isinstance(value, int) for value in values)
-    return sum(values) if whole else math.fsum(values)
+    return total(value for _, value in found)
 
 
 def _value(choose: Callable[..., float | int], found: Sequence[tuple[int, Field]]) -> float | int:
     return choose(value for _, value in found if not isinstance(value, str))
+
+
+def sums(wanted: Aggregation) -> bool:
+    """Whether a sum is computed."""
+    return any("sum" in PARTS.get(name, ()) for name in wanted.functions)
+
+
+def may_overflow(bounds: Aggregate) -> bool:
+    """Whether the sum of so many whole numbers between these may not fit 64 bits."""
+    count, low, high = (bounds.values[name] for name in ("count", "min", "max"))
+    whole = (value for value in (low, high) if isinstance(value, int))
+    return isinstance(count, int) and count * max(map(abs, whole)) >= WHOLE_LIMIT

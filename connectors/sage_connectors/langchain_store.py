@@ -2,6 +2,7 @@
 
 A document's text is the row's field ``text``, its metadata are the other fields; those whose name
 a row needs for itself (``id``, ``vector``, ``text``, ``metadata``) are in the field ``metadata``.
+Metadata ``doc`` and ``version`` must be text: rows are deleted by them.
 Rows that a pipeline wrote are documents too.
 
 Source: LangChain, ``langchain_core.vectorstores.VectorStore``.
@@ -20,12 +21,20 @@ from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from sage_flink.common.errors import Rejected
-from sage_flink.db import Collection, Filter, SearchHit, VectorRow, field, parse_filter
+from sage_flink.db import (
+    Collection,
+    Filter,
+    RefusedRow,
+    SearchHit,
+    VectorRow,
+    field,
+    parse_filter,
+)
 from sage_flink.db.filters import All
 from sage_flink.db.vectors import numbers, pack
 
 OWN = frozenset({"id", "vector", "text", "metadata"})
-BATCH_ROWS = 500
+BATCH_ROWS, IDS_MAX = 500, 5_000
 #: What ``filter=`` takes: a filter, its text, or the values that metadata must equal.
 Condition = Filter | str | Mapping[str, str | int | float | bool]
 
@@ -75,19 +84,23 @@ class SageVectorStore(VectorStore):
             VectorRow(id_, pack(vector), _fields(text, metadata))
             for id_, vector, text, metadata in zip(names, vectors, given, about, strict=True)
         ]
+        refused: list[RefusedRow] = []
         with self._lock:
             for at in range(0, len(rows), BATCH_ROWS):
-                if refused := self._store.upsert(rows[at : at + BATCH_ROWS]):
-                    reasons = "; ".join(f"{row.id}: {row.reason}" for row in refused[:3])
-                    raise Rejected(f"{len(refused)} documents are refused: {reasons}")
+                refused += self._store.upsert(rows[at : at + BATCH_ROWS])
             self._wait()
+        if refused:
+            reasons = "; ".join(f"{row.id}: {row.reason}" for row in refused[:3])
+            raise Rejected(f"{len(refused)} documents are refused: {reasons}")
         return names
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
         """Delete the documents of the ids; of none given all documents."""
-        where = field("id").exists() if ids is None else field("id").in_(ids)
+        some = [(ids or [])[at : at + IDS_MAX] for at in range(0, len(ids or []), IDS_MAX)]
+        wheres = [field("id").exists()] if ids is None else [field("id").in_(part) for part in some]
         with self._lock:
-            self._store.delete_where(where)
+            for where in wheres:
+                self._store.delete_where(where)
             self._wait()
         return True
 
@@ -168,7 +181,11 @@ class SageVectorStore(VectorStore):
         if collection is None:
             raise ValueError("give collection=sage.db.collection(name, dim=...)")
         store = cls(collection, embedding)
-        store.add_texts(texts, metadatas, ids=ids)
+        try:
+            store.add_texts(texts, metadatas, ids=ids)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def _search(
@@ -208,6 +225,8 @@ def _fields(text: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _document(id_: str, fields: Mapping[str, Any]) -> Document:
     rest = {name: value for name, value in fields.items() if name not in {"text", "metadata"}}
-    nested = fields.get("metadata")
-    metadata = rest | (nested if isinstance(nested, dict) else {})
+    nested = fields.get("metadata", {})
+    if not isinstance(nested, dict) or nested.keys() - OWN:  # of a row that a pipeline wrote
+        nested = {"metadata": nested}
+    metadata = rest | nested
     return Document(page_content=str(fields.get("text", "")), metadata=metadata, id=id_)

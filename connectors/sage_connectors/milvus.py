@@ -78,7 +78,7 @@ class MilvusStore(MilvusReads):
 
     def delete_where(self, where: Filter) -> int:
         """Look for the rows that match, and delete them by their ids; waits for the next tick."""
-        found = [row.id for row in self.scan(where, vectors=False)]
+        found = self.ids(where)
         self._delete_ids(found)
         return len(found)
 

@@ -36,7 +36,11 @@ class MilvusCollection:
         self.spec, self.server = spec, spec.server
         self.url = self.server.url
         self.client = open_client(self.server, f", collection {spec.name!r}")
-        self._prepare(create)
+        try:
+            self._prepare(create)
+        except BaseException:
+            self.client.close()
+            raise
 
     def close(self) -> None:
         """Close the connection; no write is pending."""
@@ -55,7 +59,8 @@ class MilvusCollection:
         about = self._call(lambda: self.client.describe_collection(name, **REQUEST), "describe")
         if flaws := schema_flaws(about, self.spec.dim):
             raise self._unfit("; ".join(flaws))
-        self.labels = [f["name"] for f in about["fields"] if f["name"] in LABELS_BYTES_MAX]
+        self.columns = [f["name"] for f in about["fields"] if f["name"] not in {"id", "vector"}]
+        self.labels = [name for name in self.columns if name in LABELS_BYTES_MAX]
         # The server answered just now. Where its parts have lost each other (all that runs stood
         # still for 28 s) it refuses at once, with "nodes not enough", until it is whole again.
         retry = tenacity.Retrying(

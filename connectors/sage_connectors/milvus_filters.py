@@ -8,11 +8,13 @@ expression evens out. Found with server 2.3.5:
 * ``json_contains`` of a whole number finds no equal number with a point; the reverse does.
 * ``like`` knows ``%`` at the end only, and has no way to say a plain ``%``; an order does both.
 * A name with brackets ends the server (it counts them after it has read the text); one with ``/``
-  is never found. Such places are refused here, and so no name can be more than a name.
+  is never found. Such names, and those that JSON writes with a backslash, are refused here, and so
+  no name can be more than a name.
 
 Source: Milvus documentation, "Boolean expression rules", "JSON field".
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -43,17 +45,18 @@ from sage_flink.db.vectors import LABELS_BYTES_MAX
 NEVER, ALWAYS = "id in []", "not (id in [])"
 #: The largest whole number that a number with a point holds exactly, and its neighbours too.
 EXACT_MAX = 2**53
+_UNFINDABLE = re.compile(r"[\[\]/\\\"~\x00-\x1f]")
 _LAST, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff", "\ue000"
 
 
-def expression(where: Filter, labels: Collection[str]) -> str:
-    """The expression; ``labels`` are those of ``doc`` and ``version`` that are columns.
+def expression(where: Filter, columns: Collection[str]) -> str:
+    """The expression; ``columns`` are the fields of the schema, such as ``doc`` and ``version``.
 
     Raises:
         Rejected: Milvus has no such expression; the message names the condition.
     """
     if isinstance(where, Compound):
-        parts = [f"({expression(part, labels)})" for part in where.parts]
+        parts = [f"({expression(part, columns)})" for part in where.parts]
         if isinstance(where, Not):
             return f"not {parts[0]}"
         return (" and " if isinstance(where, All) else " or ").join(parts)
@@ -62,9 +65,14 @@ def expression(where: Filter, labels: Collection[str]) -> str:
     if name == "id":
         return _of_text("id", ALWAYS, where)
     if name in LABELS_BYTES_MAX:
-        column = str(name) if name in labels else _place(where.place)
+        column = str(name) if name in columns else _place(where.place)
         there = f'{column} > ""'  # an empty one is absent
         return f"{there} and ({_of_text(column, there, where)})"
+    if name in columns:
+        raise Rejected(
+            f"filter: {where}: {name!r} is a column of a schema that sage did not make; "
+            "filters know the columns id, doc and version, and dynamic fields"
+        )
     return _EXPRESSIONS[type(where)](_place(where.place), where)
 
 
@@ -143,10 +151,10 @@ def _after(prefix: str) -> str:
 
 def _place(place: Place) -> str:
     for name in place:
-        if isinstance(name, str) and (not name or set(name) & set("[]/")):
+        if isinstance(name, str) and (not name or _UNFINDABLE.search(name)):
             raise Rejected(
                 f"filter: {place_text(place)}: Milvus cannot find a name that is empty or has "
-                "brackets or a slash"
+                "brackets, quotes, a slash, backslash, ~ or control character"
             )
     return "$meta" + "".join(f"[{_literal(name)}]" for name in place)
 

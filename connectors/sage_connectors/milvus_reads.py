@@ -1,8 +1,8 @@
 """Reads of a Milvus collection: search, get, scan and count, each with a filter."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -10,13 +10,16 @@ import orjson
 from sage_connectors.milvus_collection import REQUEST, MilvusCollection
 from sage_connectors.milvus_filters import expression
 from sage_connectors.milvus_schema import METRIC
+from sage_flink.common.errors import Rejected, StoreUnavailable
 from sage_flink.db.filters import Filter
 from sage_flink.db.vector_store import SearchHit, VectorRow
 from sage_flink.db.vectors import numbers, query_vector
 
 #: Names in one expression, which is also how many rows without vectors are one page of a scan.
 IDS_MAX = 10_000
-PAGE_ROWS = 1_000
+PAGE_ROWS, PAGE_ROWS_LEAST = 1_000, 100
+NO_EXPRESSION = "cannot parse expression"
+T = TypeVar("T")
 
 
 class MilvusReads(MilvusCollection):
@@ -47,18 +50,14 @@ class MilvusReads(MilvusCollection):
         min_score: float | None,
     ) -> list[list[SearchHit]]:
         queries = [list(numbers(query_vector(v, top_k, dim=self.spec.dim))) for v in vectors]
-        limits: dict[str, float] = {"ef": max(64, 2 * top_k)}
-        if min_score is not None:
-            # Milvus leaves out the lower bound itself.
-            limits |= {"radius": float(np.nextafter(np.float32(min_score), np.float32(-2)))}
-        answer = self._call(
+        answer = self._read(
             lambda: self.client.search(
                 self.spec.name,
                 data=queries,
                 limit=top_k,
                 filter=self._where(where),
-                search_params={"metric_type": METRIC, "params": limits},
-                output_fields=["$meta", *self.labels],
+                search_params={"metric_type": METRIC, "params": {"ef": max(64, 2 * top_k)}},
+                output_fields=["$meta", *self.columns],
                 consistency_level="Bounded",
                 **REQUEST,
             ),
@@ -68,6 +67,7 @@ class MilvusReads(MilvusCollection):
             [
                 SearchHit(hit["id"], float(hit["distance"]), self._stored_fields(hit["entity"]))
                 for hit in hits
+                if min_score is None or hit["distance"] >= min_score
             ]
             for hits in answer
         ]
@@ -76,20 +76,27 @@ class MilvusReads(MilvusCollection):
         """The rows of the ids; waits for the next time tick."""
         found: dict[str, VectorRow] = {}
         for where in among("id", sorted(set(ids)), PAGE_ROWS):
-            rows = self._query(where, ["$meta", "vector", *self.labels])
+            rows = self._query(where, ["$meta", "vector", *self.columns])
             found |= {row.id: row for row in map(self._row, rows)}
         return [found[id_] for id_ in ids if id_ in found]
 
     def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
         """The rows that match, ordered by id, 1,000 in one request, 10,000 without vectors."""
-        fields, expr, last = ["$meta", *self.labels], self._where(where), ""
+        fields, expr, last = ["$meta", *self.columns], self._where(where), ""
         page_rows = IDS_MAX
         if vectors:
             page_rows = PAGE_ROWS
             fields.append("vector")
         while True:
             after = f"id > {quoted(last)}"
-            page = self._query(f"{after} and ({expr})" if expr else after, fields, page_rows)
+            try:
+                page = self._query(f"{after} and ({expr})" if expr else after, fields, page_rows)
+            except StoreUnavailable:
+                # Also of an answer that has too many bytes for the server.
+                if page_rows <= PAGE_ROWS_LEAST:
+                    raise
+                page_rows //= 10
+                continue
             yield from map(self._row, page)
             if len(page) < page_rows:
                 return
@@ -103,6 +110,16 @@ class MilvusReads(MilvusCollection):
         chunks = among("id", sorted(set(ids)))
         return sum(self._count(f"{chunk} and ({expr})" if expr else chunk) for chunk in chunks)
 
+    def ids(self, where: Filter) -> list[str]:
+        """The ids of the rows that match; waits for the next time tick."""
+        expr, found = self._where(where), [""]
+        while True:
+            after = f"id > {quoted(found[-1])} and ({expr})"
+            page = self._query(after, ["id"], IDS_MAX)
+            found += [row["id"] for row in page]
+            if len(page) < IDS_MAX:
+                return found[1:]
+
     def _count(self, where: str) -> int:
         return int(self._query(where, ["count(*)"])[0]["count(*)"])
 
@@ -111,7 +128,7 @@ class MilvusReads(MilvusCollection):
     ) -> list[dict[str, Any]]:
         """What is there now: waits until all writes acknowledged before can be seen."""
         pages = {} if limit is None else {"limit": limit}
-        answer = self._call(
+        answer = self._read(
             lambda: self.client.query(
                 self.spec.name,
                 filter=where,
@@ -124,8 +141,16 @@ class MilvusReads(MilvusCollection):
         )
         return list(answer)
 
+    def _read(self, ask: Callable[[], T], what: str) -> T:
+        try:
+            return self._call(ask, what)
+        except StoreUnavailable as error:
+            if NO_EXPRESSION in str(error):
+                raise Rejected(f"filter: Milvus cannot evaluate it: {error}") from error
+            raise
+
     def _where(self, where: Filter | None) -> str:
-        return "" if where is None else expression(where, self.labels)
+        return "" if where is None else expression(where, self.columns)
 
     def _row(self, entity: Mapping[str, Any]) -> VectorRow:
         fields = {k: v for k, v in entity.items() if k not in {"id", "vector"}}

@@ -56,4 +56,16 @@ def _write_parquet(file: Path, columns: dict[str, list[Any]]) -> None:
     from pyarrow import parquet
 
     times = arrow.array(columns.pop("time"), arrow.timestamp("ns", tz="UTC"))
-    parquet.write_table(arrow.table({"time": times} | columns), file)
+    arrays = {name: _array(arrow, name, values) for name, values in columns.items()}
+    parquet.write_table(arrow.table({"time": times} | arrays), file)
+
+
+def _array(arrow: Any, name: str, values: list[Any]) -> Any:
+    if any(isinstance(value, float) for value in values):
+        values = [float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in values]
+    try:
+        return arrow.array(values)
+    except (arrow.ArrowException, OverflowError) as error:
+        raise ConfigError(
+            f"column {name!r} has values of several types: {error}; use .csv"
+        ) from error

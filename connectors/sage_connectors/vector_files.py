@@ -53,7 +53,7 @@ def read_batches(file: Path) -> Iterator[list[VectorRow]]:
             for items in _batched(enumerate(read(source), 1)):
                 yield [_row(item, f"{file}, row {number}") for number, item in items]
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _chosen(file: Path, by_ending: Mapping[str, Any]) -> Any:
@@ -110,8 +110,9 @@ def _read_parquet(source: BinaryIO) -> Iterator[Any]:
         for batch in parquet.ParquetFile(source).iter_batches(BATCH_ROWS):
             for item in batch.to_pylist():
                 fields = item.pop("fields", None)
+                fields = orjson.loads(fields) if isinstance(fields, str) else fields or {}
                 found = {k: v for k, v in item.items() if v is not None}
-                yield found | (orjson.loads(fields) if isinstance(fields, str) else fields or {})
+                yield found | fields if isinstance(fields, dict) else "fields must be an object"
     except (arrow.ArrowInvalid, orjson.JSONDecodeError) as error:
         yield error
 

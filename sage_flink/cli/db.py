@@ -1,5 +1,6 @@
 """``sage db``: collections of vectors, and their rows."""
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,7 +157,7 @@ def import_rows(
     try:
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("importing", total=None)
-            for batch in (first, *batches):
+            for batch in itertools.chain([first], batches):
                 bad = store.upsert(batch)
                 for row in bad:
                     console.print(f"refused: {row.id}: {row.reason}", soft_wrap=True)
@@ -248,7 +249,8 @@ def _near(
         from sage_flink.db.vectors import numbers
 
         vector = numbers(rows[0].vector)
-        hits = store.search(vector, top + 1, where=where, min_score=min_score)
+        least = min_score if min_score > -1 else None
+        hits = store.search(vector, top + 1, where=where, min_score=least)
     found = [msgspec.to_builtins(hit) for hit in hits if hit.id != near]
     return found[:top]
 

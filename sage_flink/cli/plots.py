@@ -37,7 +37,7 @@ def _lines(found: Sequence[Aggregate]) -> Lines:
     for one in found:
         (value,) = one.values.values()
         if isinstance(value, int | float):
-            label = " ".join(one.tags.values())
+            label = " ".join(f"{name}={value}" for name, value in one.tags.items())
             times, values = lines.setdefault(label, ([], []))
             times.append(datetime.fromtimestamp(one.start_ns / 1e9, UTC))
             values.append(value)

@@ -12,7 +12,7 @@ from sage_flink.cli.output import AsJson, console, print_json, print_table, tabl
 from sage_flink.common import ConfigError
 from sage_flink.tsdb import Aggregation, Point, TimeSeriesStore, bucket, fill
 from sage_flink.tsdb.aggregates import FILLS, Aggregate
-from sage_flink.tsdb.time_series_store import POINTS_MAX
+from sage_flink.tsdb.time_series_store import POINTS_MAX, TIME_MAX_NS, TIME_MIN_NS
 
 NS = 1_000_000_000
 #: Points in one file: they are kept in memory.
@@ -82,8 +82,10 @@ def query(
                 "sage tsdb query: a field, --every, --by and --fill need a --function"
             )
         with _Opened(name, connection) as store:
-            found = store.query(measurement, points_max=limit, **where)
-        _show_points(found, as_json)
+            found = store.query(measurement, points_max=limit + 1, **where)
+        _show_points(found[:limit], as_json)
+        if len(found) > limit and not as_json:
+            console.print(f"the first {limit}; more with --limit")
         return
     if not field:
         raise ConfigError("sage tsdb query: a --function needs a field after the measurement")
@@ -136,14 +138,15 @@ def export(
     measurement: Measurement,
     file: Annotated[Path, typer.Argument(help="A file that ends with .parquet or .csv.")],
     tags: Tags = [],  # noqa: B006
-    since: Since = "1970-01-01T00:00Z",
+    since: Since = "",
     until: Until = "",
     connection: Connection = "",
 ) -> None:
     """Write points into a file, a column for each tag and field; it replaces one of that name."""
     from sage_connectors.point_files import write_points
 
-    start_ns, stop_ns = _range(since, until)
+    start_ns = _time_ns(since) if since else TIME_MIN_NS
+    stop_ns = _time_ns(until) if until else TIME_MAX_NS
     with _Opened(name, connection) as store, console.status("exporting"):
         found = store.query(
             measurement,
@@ -190,7 +193,8 @@ def _time_ns(text: str) -> int:
     except ValueError as error:
         raise ConfigError(f"{text!r} is neither a time such as 2026-01-31 nor 90s, 2h") from error
     parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    return int(parsed.replace(microsecond=0).timestamp()) * NS + parsed.microsecond * 1000
+    time_ns = int(parsed.replace(microsecond=0).timestamp()) * NS + parsed.microsecond * 1000
+    return max(TIME_MIN_NS, min(time_ns, TIME_MAX_NS))
 
 
 def _duration_ns(text: str) -> int:
@@ -201,7 +205,7 @@ def _duration_ns(text: str) -> int:
 
 
 def _tags(given: list[str]) -> dict[str, str]:
-    if wrong := [pair for pair in given if "=" not in pair]:
+    if wrong := [pair for pair in given if not all(pair.partition("="))]:
         raise ConfigError(f"--tag must be NAME=VALUE, got {wrong[0]!r}")
     return dict(pair.split("=", 1) for pair in given)
 

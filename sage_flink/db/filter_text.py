@@ -13,6 +13,7 @@ sage_flink.common.errors.Rejected: filter: at character 6: invalid syntax: 'year
 ``"red" in tags``, ``tags.contains(1)``   an array has the item
 ``title.like("A%")``                      ``%`` any text, ``_`` one character
 ``author.exists()``                       there is a value, null too
+``!=``, ``<``, ``>``, ...                 false where there is no value; ``not in`` is true there
 ``meta.author``, ``meta["a b"]``          a place in an object; ``tags[0]`` in an array
 ``field("in")``                           a field whose name is no Python name
 ``and``, ``or``, ``not``, ``( )``         in this order of strength: not, and, or
@@ -23,6 +24,7 @@ sage_flink.common.errors.Rejected: filter: at character 6: invalid syntax: 'year
 """
 
 import ast
+import keyword
 import re
 import threading
 import warnings
@@ -89,10 +91,16 @@ class _TextFilter:
             line = error.lineno or 1
             known = 2 <= line <= len(self.lines) + 1
             why = error.msg if known else "the brackets do not match"
+            if any(map(keyword.iskeyword, re.findall(r"\w+", self.text))):
+                why += '; a field whose name is a word of Python is written field("class")'
             at = error.offset or 1 if known else 1
             raise self._refusal_at(line if known else 2, at, why) from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise Rejected(f"filter: it cannot be read: {error}: {self.text!r:.200}") from error
+        if not self.text.strip():
+            raise Rejected("filter: it is empty")
+        if isinstance(body, ast.Tuple):
+            raise self._refusal_at(2, 1, "conditions are joined by and, or")
         if body.lineno == 1:
             raise self._refusal_at(2, 1, "the brackets do not match")
         try:
@@ -155,15 +163,24 @@ class _TextFilter:
     def _field(self, node: ast.expr) -> Field:
         match node:
             case ast.Name() if node.id not in RESERVED:
-                return self._made(node, Field, (node.id,))
+                return self._made(node, Field, (self._as_written(node, node.id),))
             case ast.Attribute():
-                return self._field(node.value)[node.attr]
+                return self._field(node.value)[self._as_written(node, node.attr)]
             case ast.Subscript():
                 owner, key = self._field(node.value), self._scalar(node.slice)
                 return self._made(node, Field.__getitem__, owner, key)
             case ast.Call(func=ast.Name(id="field"), args=[argument], keywords=[]):
                 return self._made(node, Field, (self._scalar(argument),))
         raise self._refusal(node, "a field is needed here")
+
+    def _as_written(self, node: ast.expr, name: str) -> str:
+        """The name; Python writes some letters in another way, and would compare another field."""
+        line = self.lines[(node.end_lineno or node.lineno) - 2].encode()
+        if not line[: node.end_col_offset].decode().endswith(name):
+            raise self._refusal(
+                node, f"Python reads this name as {name}; write field(...) or [...]"
+            )
+        return name
 
     def _is_literal(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Constant | ast.UnaryOp) or (

@@ -3,9 +3,11 @@
 Source: JSON pointer (RFC 6901) for places.
 """
 
+import keyword
 import math
 import operator
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +32,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 #: Words of the text form; a field of such a name is written ``field("in")``.
-RESERVED = frozenset({"and", "or", "not", "in", "is", "true", "false", "True", "False", "None"})
+RESERVED = frozenset({"true", "false"})
 
 
 def check_place(place: Place) -> None:
@@ -116,9 +118,15 @@ def place_text(place: Place) -> str:
     ('meta["first name"][0]', 'field("in")')
     """
     name, *keys = place
-    plain = str(name).isidentifier() and name not in RESERVED
+    plain = is_plain(str(name))
     start = str(name) if plain else f"field({value_text(str(name))})"
     return start + "".join(f"[{value_text(key)}]" for key in keys)
+
+
+def is_plain(name: str) -> bool:
+    """Whether the text form can have the name as it is; Python changes some letters of names."""
+    reserved = keyword.iskeyword(name) or name in RESERVED
+    return name.isidentifier() and not reserved and unicodedata.normalize("NFKC", name) == name
 
 
 def value_text(value: Scalar) -> str:
@@ -143,10 +151,23 @@ def plain_text(part: str) -> str:
 
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a LIKE pattern."""
-    wild = {"%": ".*", "_": "."}
-    parts = pattern_parts(pattern)
-    return re.compile("".join(wild.get(p) or re.escape(plain_text(p)) for p in parts), re.DOTALL)
+    """The regular expression of a LIKE pattern.
+
+    Of each ``%`` the shortest text is taken that what follows allows, and never another one, so
+    that the time is bounded; only after the last ``%`` the end decides.
+    """
+    pieces = [""]
+    for part in pattern_parts(pattern):
+        if part == "%":
+            pieces.append("")
+        else:
+            pieces[-1] += "." if part == "_" else re.escape(plain_text(part))
+    first, *others = pieces
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    atomic = "".join(f"(?>.*?{piece})" for piece in middle)
+    return re.compile(f"{first}{atomic}.*{last}", re.DOTALL)
 
 
 def _is_index(key: str | int) -> bool:

@@ -110,6 +110,11 @@ class OneOf(Condition):
 
     values: tuple[Scalar, ...]
 
+    @property
+    def conditions(self) -> int:  # type: ignore[override]
+        """Ten values count as one condition."""
+        return max(1, len(self.values) // 10)
+
     def __post_init__(self) -> None:
         Condition.__post_init__(self)
         if len(self.values) > VALUES_MAX:
@@ -191,6 +196,8 @@ class Compound(Filter):
     depth: int = dataclass_field(default=1, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not self.parts:
+            raise Rejected("filter: an and or an or has a condition or more")
         conditions = sum(part.conditions for part in self.parts)
         depth = 1 + max(part.depth for part in self.parts)
         if conditions > CONDITIONS_MAX:

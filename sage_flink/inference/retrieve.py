@@ -41,6 +41,8 @@ class Retrieve:
             require_name("retrieve", name, getattr(self, name))
         require_whole_number("retrieve", "top_k", self.top_k)
         require(self.top_k <= TOP_K_MAX, "retrieve", "top_k", f"at most {TOP_K_MAX}", self.top_k)
+        text = isinstance(self.where, str)
+        require(text, "retrieve", "where", "a filter, or its text", self.where)
         if self.where:
             try:
                 parse_filter(self.where)
@@ -109,4 +111,5 @@ def retrieve(
     Raises:
         PipelineError: the collection is empty, ``top_k`` is not 1 to 50, or ``where`` is no filter.
     """
-    return Retrieve(collection, top_k, query, into, str(where))
+    text = str(where) if isinstance(where, Filter) else where
+    return Retrieve(collection, top_k, query, into, text)

@@ -16,6 +16,7 @@ Source: Flux, aggregateWindow(); pandas, resample() and Series.quantile().
 
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -30,7 +31,8 @@ Fill = Literal["none", "zero", "previous", "next", "linear"]
 FILLS: tuple[Fill, ...] = ("none", "zero", "previous", "next", "linear")
 #: Functions of any value; all others are of numbers.
 OF_ANY = frozenset({"count", "first", "last"})
-WINDOWS_MAX = 1_000_000
+WINDOWS_MAX, OVERLAP_MAX = 1_000_000, 1_000
+WHOLE_LIMIT = 2**63
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,6})?)")
 
 
@@ -78,6 +80,8 @@ class Aggregation:
                 f"aggregate: period_ns must be a multiple of every_ns {self.every_ns}, "
                 f"got {self.period_ns}"
             )
+        if len(self.offsets_ns) > OVERLAP_MAX:
+            raise Rejected(f"aggregate: a time is in at most {OVERLAP_MAX} windows")
 
     @property
     def offsets_ns(self) -> Sequence[int]:
@@ -151,7 +155,9 @@ def quantile_of(function: str) -> float | None:
 def fill(
     found: Iterable[Aggregate], how: Fill, every_ns: int, start_ns: int, stop_ns: int
 ) -> list[Aggregate]:
-    """The aggregates with the windows that are missing, group by group; start <= window < stop.
+    """The aggregates with the windows that are missing, group by group.
+
+    The first window is the one that holds ``start_ns``, the last begins before ``stop_ns``.
 
     ``linear`` has no value before the first and after the last window of a group, ``previous``
     none before the first, ``next`` none after the last: those are None. ``none`` is None for all.
@@ -159,12 +165,12 @@ def fill(
     Raises:
         Rejected: there would be more than a million windows.
     """
-    first = -(-start_ns // every_ns) * every_ns
+    first = start_ns // every_ns * every_ns
     windows = range(first, stop_ns, every_ns)
     groups: dict[tuple[tuple[str, str], ...], dict[int, Aggregate]] = {}
     for one in found:
         groups.setdefault(tuple(sorted(one.tags.items())), {})[one.start_ns] = one
-    if len(windows) * max(1, len(groups)) > WINDOWS_MAX:
+    if -(-(stop_ns - first) // every_ns) * max(1, len(groups)) > WINDOWS_MAX:
         raise Rejected(f"aggregate: more than {WINDOWS_MAX} windows; narrow the range")
     return [one for group in groups.values() for one in _filled(group, how, windows)]
 
@@ -207,19 +213,28 @@ def _numbers(found: Iterable[tuple[int, Field]]) -> list[float]:
     return [float(value) for _, value in found]
 
 
+def total(values: Iterable[Field]) -> float | int:
+    """The sum of numbers: whole where all are and it fits 64 bits, else a float.
+
+    >>> total([1, 2]), total([1, 2.5]), total([2**62, 2**62]) == 2.0**63
+    (3, 3.5, True)
+    """
+    numbers = [value for value in values if not isinstance(value, str)]
+    if all(isinstance(value, int) for value in numbers):
+        whole = sum(numbers)
+        return whole if abs(whole) < WHOLE_LIMIT else float(whole)
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return float(sum(map(float, numbers)))  # infinite, as the server's
+
+
 def _sum(found: Sequence[tuple[int, Field]]) -> float | int:
-    values = [value for _, value in found]
-    if all(isinstance(value, int) for value in values):
-        return sum(values)  # type: ignore[arg-type]
-    return math.fsum(_numbers(found))
+    return total(map(_value, found))
 
 
 def _stddev(found: Sequence[tuple[int, Field]]) -> float | None:
-    values = _numbers(found)
-    if len(values) < 2:
-        return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return statistics.stdev(_numbers(found)) if len(found) > 1 else None
 
 
 def _interpolated(values: Sequence[float], fraction: float) -> float:
@@ -236,7 +251,7 @@ def _value(pair: tuple[int, Field]) -> Field:
 FUNCTIONS: Mapping[str, Callable[[Sequence[tuple[int, Field]]], Value]] = {
     "count": len,
     "sum": _sum,
-    "mean": lambda found: math.fsum(_numbers(found)) / len(found),
+    "mean": lambda found: total(map(_value, found)) / len(found),
     "min": lambda found: min(map(_value, found)),
     "max": lambda found: max(map(_value, found)),
     "spread": lambda found: max(map(_value, found)) - min(map(_value, found)),  # type: ignore[operator]

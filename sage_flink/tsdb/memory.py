@@ -64,11 +64,15 @@ class MemoryTimeSeriesStore:
         points_max: int = POINTS_MAX,
     ) -> list[Point]:
         """The points that match, by time."""
-        wanted = set((tags or {}).items())
+        wanted = {pair for pair in (tags or {}).items() if pair[1]}
+        absent = {name for name, value in (tags or {}).items() if not value}
         found = [
             Point(name, dict(series), dict(fields), time_ns)
             for (name, series, time_ns), fields in self.table.points.items()
-            if name == measurement and wanted <= set(series) and start_ns <= time_ns < stop_ns
+            if name == measurement
+            and wanted <= set(series)
+            and not absent & dict(series).keys()
+            and start_ns <= time_ns < stop_ns
         ]
         return sorted(found, key=lambda point: (point.timestamp_ns, point.identity))[:points_max]
 

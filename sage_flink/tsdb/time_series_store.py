@@ -71,6 +71,8 @@ class TimeSeriesStore(Protocol):
     ) -> list[Point]:
         """The earliest points with these tags (and maybe more), start <= time < stop, by time.
 
+        A tag whose value is empty must be absent.
+
         Raises:
             StoreUnavailable: no answer; the same call may succeed later.
         """

@@ -8,6 +8,7 @@ import pytest
 
 from sage_flink.common import Rejected
 from sage_flink.tsdb import Aggregate, Aggregation, Point, TimeSeriesStore, fill
+from sage_flink.tsdb.time_series_store import TIME_MAX_NS, TIME_MIN_NS
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -152,6 +153,29 @@ def test_whole_numbers_stay_whole(series: TimeSeriesStore, measurement: str) -> 
     }
 
 
+def test_a_sum_of_more_than_64_bits_is_a_float(series: TimeSeriesStore, measurement: str) -> None:
+    large = 1_700_000_000_123_456_789
+    for host in ("a", "b"):
+        series.append([Point(measurement, {"host": host}, {"v": large}, n) for n in range(10)])
+
+    (found,) = series.aggregate(measurement, "v", Aggregation(("sum", "mean", "max")), start_ns=0)
+
+    assert found.values["sum"] == pytest.approx(20 * large)
+    assert found.values["mean"] == pytest.approx(large)
+
+
+def test_a_tag_without_a_value_must_be_absent(series: TimeSeriesStore, measurement: str) -> None:
+    series.append([Point(measurement, {"host": "a"}, {"v": 1.0}, 1)])
+    series.append([Point(measurement, {"disk": "0"}, {"v": 2.0}, 2)])
+
+    assert [p.fields["v"] for p in series.query(measurement, tags={"host": ""})] == [2.0]
+    (found,) = series.aggregate(
+        measurement, "v", Aggregation(("sum",)), tags={"host": ""}, start_ns=0
+    )
+    assert found.values == {"sum": 2.0}
+    assert series.aggregate(measurement, "", Aggregation(("count",))) == []
+
+
 def test_text_is_counted_and_has_no_mean(series: TimeSeriesStore, measurement: str) -> None:
     states = ["up", "down", "up"]
     series.append([Point(measurement, {}, {"v": s}, n) for n, s in enumerate(states)])
@@ -204,6 +228,7 @@ def test_there_are_no_aggregates_of_no_points(series: TimeSeriesStore, measureme
         (lambda: Aggregation(("mean",), by=("_start",)), "'_start' is no tag"),
         (lambda: Aggregation(("mean",), 0), "every_ns must be positive"),
         (lambda: Aggregation(("mean",), None, 5), "period_ns must be a multiple"),
+        (lambda: Aggregation(("mean",), 1, 10**12), "at most 1000 windows"),
         (lambda: Aggregation(("mean",), 2, 5), "period_ns must be a multiple of every_ns 2, got 5"),
     ],
 )
@@ -220,17 +245,17 @@ def windows(**values: float | None) -> Iterator[Aggregate]:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        ("none", [None, 2.0, None, None, 8.0, None]),
-        ("zero", [0, 2.0, 0, 0, 8.0, 0]),
-        ("previous", [None, 2.0, 2.0, 2.0, 8.0, 8.0]),
-        ("next", [2.0, 2.0, 8.0, 8.0, 8.0, None]),
-        ("linear", [None, 2.0, 4.0, 6.0, 8.0, None]),
+        ("none", [None, None, 2.0, None, None, 8.0, None]),
+        ("zero", [0, 0, 2.0, 0, 0, 8.0, 0]),
+        ("previous", [None, None, 2.0, 2.0, 2.0, 8.0, 8.0]),
+        ("next", [2.0, 2.0, 2.0, 8.0, 8.0, 8.0, None]),
+        ("linear", [None, None, 2.0, 4.0, 6.0, 8.0, None]),
     ],
 )
 def test_missing_windows_are_filled(how, expected: list[float | None]) -> None:
     found = fill(windows(w1=2.0, w4=8.0), how, 10, -5, 60)
 
-    assert [one.start_ns for one in found] == [0, 10, 20, 30, 40, 50]
+    assert [one.start_ns for one in found] == [-10, 0, 10, 20, 30, 40, 50]
     assert [one.values["mean"] for one in found] == expected
 
 
@@ -246,8 +271,9 @@ def test_each_group_is_filled_by_itself() -> None:
 
 
 def test_too_many_windows_are_refused() -> None:
-    with pytest.raises(Rejected, match="more than 1000000 windows"):
-        fill(windows(w1=1.0), "zero", 1, 0, SECOND)
+    for start_ns, stop_ns in ((0, SECOND), (TIME_MIN_NS, TIME_MAX_NS)):
+        with pytest.raises(Rejected, match="more than 1000000 windows"):
+            fill(windows(w1=1.0), "zero", 1, start_ns, stop_ns)
 
 
 @pytest.mark.full

@@ -72,6 +72,14 @@ def test_rows_of_a_pipeline_are_documents(store: SageVectorStore) -> None:
     ]
 
 
+def test_metadata_of_a_row_of_a_pipeline_is_kept_as_it_is(store: SageVectorStore) -> None:
+    fields = {"text": "t", "author": "B", "metadata": {"author": "A"}}
+    store.collection.open().upsert([VectorRow("p/1", pack([1.0] * DIM), fields)])
+
+    (found,) = store.get_by_ids(["p/1"])
+    assert found.metadata == {"author": "B", "metadata": {"author": "A"}}
+
+
 def test_a_document_that_the_store_refuses_is_named_and_the_others_are_stored(
     store: SageVectorStore,
 ) -> None:

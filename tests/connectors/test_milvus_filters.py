@@ -11,7 +11,7 @@ from sage_flink.db import Filter, field
 LABELS = ("doc", "version")
 
 
-@pytest.mark.parametrize("name", ["][", "a[0]", "x]", "[", "a/b", "/"])
+@pytest.mark.parametrize("name", ["][", "a[0]", "x]", "[", "a/b", "/", 'q"', "b\\", "a~1b", "\n"])
 def test_a_name_that_would_end_the_server_or_is_never_found_is_refused(name: str) -> None:
     for where in (field(name) == 1, ~field(name).exists(), field("meta")[name].like("a%")):
         with pytest.raises(Rejected, match="Milvus cannot find a name"):
@@ -55,6 +55,11 @@ def test_what_milvus_cannot_say_is_refused(where: Filter, message: str) -> None:
 )
 def test_the_expression_of_a_filter(where: Filter, expected: str) -> None:
     assert expression(where, LABELS) == expected
+
+
+def test_a_column_that_sage_did_not_make_is_refused() -> None:
+    with pytest.raises(Rejected, match="'year' is a column of a schema that sage did not make"):
+        expression(field("year") == 1, (*LABELS, "year"))
 
 
 def test_a_document_is_a_dynamic_field_in_a_collection_without_the_column() -> None:

@@ -1,7 +1,12 @@
 """The text form of a filter: what it means, and where a wrong one goes wrong."""
 
+import re
+import time
+
 import pytest
 from filter_samples import random_filters, random_rows
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sage_flink.common import Rejected
 from sage_flink.db import Filter, field, parse_filter
@@ -16,6 +21,7 @@ ROW = {
     "tags": ["red", 7],
     "meta": {"author": "Öl", "first name": "A", "n": [1, {"k": 2}]},
     "in": 3,
+    "title": "xaby c",
     "doc": "",
 }
 
@@ -47,6 +53,7 @@ ROW = {
         "not (year == 1 or year == 2)",
         "year == 2024  # the newest\nand price > 1",
         "(year == 2024)",
+        "title.like('%a_%%c')",
     ],
 )
 def test_a_text_that_is_true_of_a_row(text: str) -> None:
@@ -80,7 +87,11 @@ def test_a_text_that_is_false_of_a_row(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "at character 1: "),
+        ("", "it is empty"),
+        ("year == 1, lang == 'x'", "conditions are joined by and, or"),
+        ("class == 1", 'is written field("class")'),
+        ("µ == 1", "Python reads this name as"),
+        ("meta.ﬁ == 1", "Python reads this name as"),
         ("year = 2024", "at character 1: invalid syntax"),
         ("year == ", "at character"),
         ("year", "at character 1: a condition is needed here"),
@@ -170,3 +181,28 @@ def test_filters_that_are_nested_too_deep_are_refused() -> None:
 def test_a_value_that_no_field_can_have_is_refused(make, message: str) -> None:
     with pytest.raises(Rejected, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["class", "in", "true", "µ", "ﬁ", "a b", "__debug__", "None"])
+def test_the_text_of_a_filter_has_any_name(name: str) -> None:
+    for where in (field(name) == 1, field("meta")[name].exists()):
+        assert parse_filter(str(where)) == where
+
+
+def test_a_pattern_takes_no_time_that_grows_with_its_wildcards() -> None:
+    where = field("a").like("%a" * 30 + "%c")
+    began = time.monotonic()
+
+    assert not where.matches({"a": "a" * 5_000})
+    assert where.matches({"a": "a" * 5_000 + "c"})
+    assert time.monotonic() - began < 5
+
+
+@given(
+    pattern=st.text("ab%_", max_size=8),
+    text=st.text("ab", max_size=8),
+)
+def test_a_pattern_fits_as_one_that_is_tried_in_every_way_does(pattern: str, text: str) -> None:
+    tried = re.compile("".join({"%": ".*", "_": "."}.get(c, c) for c in pattern))
+
+    assert field("a").like(pattern).matches({"a": text}) == bool(tried.fullmatch(text))

@@ -19,6 +19,7 @@ from sage_flink.inference.chat import ChatPieces
         (lambda: Chat("m", temperature="hot"), "chat: temperature must be a number from 0 to 2"),
         (lambda: Retrieve("c", top_k=51), "retrieve: top_k must be at most 50, got 51"),
         (lambda: Retrieve(""), "retrieve: collection must be a name, got ''"),
+        (lambda: Retrieve("c", where=5), "retrieve: where must be a filter, or its text, got 5"),
         (lambda: Retrieve("c", where="year = 1"), "retrieve: where: filter: at character 1"),
         (lambda: Embed("m", dim=-1), "embed: dim must be the length of a vector, or 0, got -1"),
         (lambda: Rerank("m", top_n=0), "rerank: top_n must be at least 1, got 0"),

@@ -111,7 +111,8 @@ class VectorSearch:
             raise NoReplica(message, retry_after_s=30)
         if not _NAME.fullmatch(name):
             raise _unknown(name, "not a name of a collection")
-        where = requested_filter(search.filters)
+        loop = asyncio.get_running_loop()
+        where = await loop.run_in_executor(self._threads, requested_filter, search.filters)
         ranking = search.ranking_options
         vector = await self._embed(request, embedder, search.query)
         find = partial(
@@ -123,7 +124,7 @@ class VectorSearch:
             where=where,
             min_score=ranking and ranking.score_threshold,
         )
-        hits = await asyncio.get_running_loop().run_in_executor(self._threads, find)
+        hits = await loop.run_in_executor(self._threads, find)
         return Response(200, orjson.dumps(page(search.query, hits), default=str))
 
     async def _embed(self, request: Request, model: str, text: str) -> list[float]:
@@ -155,7 +156,8 @@ class VectorSearch:
             param = "filters" if str(error).startswith("filter:") else None
             raise InvalidRequest(str(error), code="invalid_search", param=param) from error
         except StoreUnavailable:
-            self._stores.pop(place, None)
+            if (away := self._stores.pop(place, None)) is not None:
+                away.close()
             raise
 
 
