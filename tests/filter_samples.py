@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from sage_flink.db import Filter, VectorRow, field
+from sage_flink.db import RowFilter, VectorRow, field
 from sage_flink.db.filters import All, Either
 from sage_flink.db.vectors import pack
 
@@ -63,7 +63,7 @@ def random_rows(count: int, seed: int) -> list[VectorRow]:
     ]
 
 
-def random_filters(count: int, seed: int) -> list[Filter]:
+def random_filters(count: int, seed: int) -> list[RowFilter]:
     """Filters of all kinds, up to four levels deep."""
     rng = random.Random(seed)
     return [_filter(rng, rng.randint(0, 3)) for _ in range(count)]
@@ -100,7 +100,7 @@ def _fields(rng: random.Random) -> dict[str, Any]:
     return fields
 
 
-def _filter(rng: random.Random, depth: int) -> Filter:
+def _filter(rng: random.Random, depth: int) -> RowFilter:
     if depth:
         parts = tuple(_filter(rng, depth - 1) for _ in range(rng.randint(1, 3)))
         return rng.choice([All(parts), Either(parts), ~parts[0]])
@@ -124,7 +124,7 @@ def _filter(rng: random.Random, depth: int) -> Filter:
         lambda: of.contains(value),
         lambda: of.exists(),
     ]
-    made: Filter = rng.choice(kinds)()
+    made: RowFilter = rng.choice(kinds)()
     return made
 
 

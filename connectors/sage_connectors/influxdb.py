@@ -18,8 +18,8 @@ import urllib3
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
-from sage_connectors.influxdb_aggregates import ServerRow, flux, may_overflow, merged, sums
-from sage_connectors.influxdb_answers import read_answer, typed
+from sage_connectors.influxdb_aggregates import ServerRow, combine_series, flux, may_overflow, sums
+from sage_connectors.influxdb_answers import read_answer, typed_value
 from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
@@ -95,7 +95,7 @@ class InfluxStore:
             time_ns = int(row["_time_ns"])
             point = Point(measurement, series, {}, time_ns)
             kept = merged.setdefault(point.identity, point)
-            kept.fields[row["_field"]] = typed(row["_value"], kinds["_value"])
+            kept.fields[row["_field"]] = typed_value(row["_value"], kinds["_value"])
         return sorted(merged.values(), key=lambda p: (p.timestamp_ns, p.identity))[:points_max]
 
     def aggregate(
@@ -121,7 +121,7 @@ class InfluxStore:
     def _aggregated(self, points: str, wanted: Aggregation, start_ns: int) -> list[Aggregate]:
         query = flux(points, wanted, list(map(text, wanted.by)))
         answer = self._call(lambda: self.analyses.query_api().query_raw(query))
-        return merged(map(_server_row, read_answer(answer.data)), wanted, start_ns)
+        return combine_series(map(_server_row, read_answer(answer.data)), wanted, start_ns)
 
     def _may_overflow(self, points: str, wanted: Aggregation, start_ns: int) -> bool:
         """Whether a sum of whole numbers may have more than 64 bits, which the server cuts off."""
@@ -226,7 +226,7 @@ class InfluxStore:
 def _server_row(row: tuple[dict[str, str], dict[str, str], dict[str, str]]) -> ServerRow:
     plain, kinds, series = row
     start_ns, time_ns = (int(plain.get(name) or 0) for name in ("_start_ns", "_time_ns"))
-    value = typed(plain["_value"], kinds["_value"])
+    value = typed_value(plain["_value"], kinds["_value"])
     return ServerRow(plain["result"], series, start_ns, time_ns, value)
 
 

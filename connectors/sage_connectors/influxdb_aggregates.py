@@ -52,8 +52,8 @@ class ServerRow(NamedTuple):
     value: Field
 
 
-def flux(source: str, wanted: Aggregation, quoted_by: Sequence[str]) -> str:
-    """The query: ``source`` yields the field's points, ``quoted_by`` are the tags of ``by``.
+def flux(source: str, wanted: Aggregation, by_literals: Sequence[str]) -> str:
+    """The query: ``source`` yields the field's points, ``by_literals`` are the tags of ``by``.
 
     A result is called ``part@offset``. Each part is a query of its own: of points that two of them
     share the storage engine computes nothing. What needs all values shares the grouped ones.
@@ -61,7 +61,7 @@ def flux(source: str, wanted: Aggregation, quoted_by: Sequence[str]) -> str:
     lines = []
     parts = sorted({part for name in wanted.functions for part in PARTS.get(name, ())})
     whole = [name for name in wanted.functions if name not in PARTS]
-    columns = list(quoted_by)
+    columns = list(by_literals)
     if wanted.every_ns is not None:
         columns += ['"_start"', '"_stop"']
     for offset_ns in wanted.offsets_ns:
@@ -93,7 +93,9 @@ def _of_all(function: str) -> str:
     return f'quantile(q: {share:.9f}, method: "exact_mean")'
 
 
-def merged(rows: Iterable[ServerRow], wanted: Aggregation, range_start_ns: int) -> list[Aggregate]:
+def combine_series(
+    rows: Iterable[ServerRow], wanted: Aggregation, range_start_ns: int
+) -> list[Aggregate]:
     """The aggregates of the answer."""
     found: dict[Group, dict[str, list[tuple[int, Field]]]] = {}
     for row in rows:

@@ -11,7 +11,7 @@ from sage_flink.common.errors import StoreUnavailable
 from sage_flink.tsdb.time_series_store import Field
 
 
-def typed(value: str, kind: str) -> Field:
+def typed_value(value: str, kind: str) -> Field:
     """A value of the answer, by the type of its column."""
     match kind:
         case "boolean":

@@ -23,8 +23,8 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from sage_flink.common.errors import Rejected
 from sage_flink.db import (
     Collection,
-    Filter,
     RefusedRow,
+    RowFilter,
     SearchHit,
     VectorRow,
     field,
@@ -36,7 +36,7 @@ from sage_flink.db.vectors import numbers, pack
 OWN = frozenset({"id", "vector", "text", "metadata"})
 BATCH_ROWS, IDS_MAX = 500, 5_000
 #: What ``filter=`` takes: a filter, its text, or the values that metadata must equal.
-Condition = Filter | str | Mapping[str, str | int | float | bool]
+Condition = RowFilter | str | Mapping[str, str | int | float | bool]
 
 
 class SageVectorStore(VectorStore):
@@ -203,8 +203,8 @@ class SageVectorStore(VectorStore):
         self._store.count([""])
 
 
-def _filter(condition: Condition | None) -> Filter | None:
-    if condition is None or isinstance(condition, Filter):
+def _filter(condition: Condition | None) -> RowFilter | None:
+    if condition is None or isinstance(condition, RowFilter):
         return condition
     if isinstance(condition, str):
         return parse_filter(condition)

@@ -46,7 +46,7 @@ from sage_connectors.milvus_client import (
 )
 from sage_connectors.milvus_collection import ID_BYTES_MAX, REQUEST
 from sage_connectors.milvus_reads import IDS_MAX, MilvusReads, among
-from sage_flink.db.filters import Filter
+from sage_flink.db.filters import RowFilter
 from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, VectorRow
 from sage_flink.db.vectors import flaw, labels_flaw
@@ -76,7 +76,7 @@ class MilvusStore(MilvusReads):
             stale = [row["id"] for row in found if not _is_kept(row, keeps[row["doc"]])]
             self._delete_ids(stale)
 
-    def delete_where(self, where: Filter) -> int:
+    def delete_where(self, where: RowFilter) -> int:
         """Look for the rows that match, and delete them by their ids; waits for the next tick."""
         found = self.ids(where)
         self._delete_ids(found)

@@ -35,10 +35,10 @@ from sage_flink.db.filters import (
     Condition,
     Contains,
     Exists,
-    Filter,
     Like,
     Not,
     OneOf,
+    RowFilter,
 )
 from sage_flink.db.vectors import LABELS_BYTES_MAX
 
@@ -49,7 +49,7 @@ _UNFINDABLE = re.compile(r"[\[\]/\\\"~\x00-\x1f]")
 _LAST, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff", "\ue000"
 
 
-def expression(where: Filter, columns: Collection[str]) -> str:
+def expression(where: RowFilter, columns: Collection[str]) -> str:
     """The expression; ``columns`` are the fields of the schema, such as ``doc`` and ``version``.
 
     Raises:
@@ -130,7 +130,7 @@ def _like(at: str, where: Like) -> str:
     return f"{at} >= {_literal(prefix)}" + (f" and {at} < {_literal(after)}" if after else "")
 
 
-_EXPRESSIONS: Mapping[type[Filter], Callable[[str, Any], str]] = {
+_EXPRESSIONS: Mapping[type[RowFilter], Callable[[str, Any], str]] = {
     Comparison: _comparison,
     OneOf: _one_of,
     Contains: _contains,

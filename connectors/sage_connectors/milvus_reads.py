@@ -11,7 +11,7 @@ from sage_connectors.milvus_collection import REQUEST, MilvusCollection
 from sage_connectors.milvus_filters import expression
 from sage_connectors.milvus_schema import METRIC
 from sage_flink.common.errors import Rejected, StoreUnavailable
-from sage_flink.db.filters import Filter
+from sage_flink.db.filters import RowFilter
 from sage_flink.db.vector_store import SearchHit, VectorRow
 from sage_flink.db.vectors import numbers, query_vector
 
@@ -30,14 +30,14 @@ class MilvusReads(MilvusCollection):
         vector: Sequence[float],
         top_k: int,
         *,
-        where: Filter | None = None,
+        where: RowFilter | None = None,
         min_score: float | None = None,
     ) -> list[SearchHit]:
         """The nearest rows by HNSW; approximate, ef is at least 64 and at least twice top_k."""
         return self._search([vector], top_k, where, min_score)[0]
 
     def search_batch(
-        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: Filter | None = None
+        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: RowFilter | None = None
     ) -> list[list[SearchHit]]:
         """The nearest rows of each vector, in one request."""
         return self._search(vectors, top_k, where, None) if vectors else []
@@ -46,7 +46,7 @@ class MilvusReads(MilvusCollection):
         self,
         vectors: Sequence[Sequence[float]],
         top_k: int,
-        where: Filter | None,
+        where: RowFilter | None,
         min_score: float | None,
     ) -> list[list[SearchHit]]:
         queries = [list(numbers(query_vector(v, top_k, dim=self.spec.dim))) for v in vectors]
@@ -80,7 +80,7 @@ class MilvusReads(MilvusCollection):
             found |= {row.id: row for row in map(self._row, rows)}
         return [found[id_] for id_ in ids if id_ in found]
 
-    def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
+    def scan(self, where: RowFilter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
         """The rows that match, ordered by id, 1,000 in one request, 10,000 without vectors."""
         fields, expr, last = ["$meta", *self.columns], self._where(where), ""
         page_rows = IDS_MAX
@@ -88,7 +88,7 @@ class MilvusReads(MilvusCollection):
             page_rows = PAGE_ROWS
             fields.append("vector")
         while True:
-            after = f"id > {quoted(last)}"
+            after = f"id > {text_literal(last)}"
             try:
                 page = self._query(f"{after} and ({expr})" if expr else after, fields, page_rows)
             except StoreUnavailable:
@@ -102,7 +102,7 @@ class MilvusReads(MilvusCollection):
                 return
             last = page[-1]["id"]
 
-    def count(self, ids: Collection_[str] | None = None, *, where: Filter | None = None) -> int:
+    def count(self, ids: Collection_[str] | None = None, *, where: RowFilter | None = None) -> int:
         """How many rows there are, of ``ids`` or that match; waits for the next time tick."""
         expr = self._where(where)
         if ids is None:
@@ -110,11 +110,11 @@ class MilvusReads(MilvusCollection):
         chunks = among("id", sorted(set(ids)))
         return sum(self._count(f"{chunk} and ({expr})" if expr else chunk) for chunk in chunks)
 
-    def ids(self, where: Filter) -> list[str]:
+    def ids(self, where: RowFilter) -> list[str]:
         """The ids of the rows that match; waits for the next time tick."""
         expr, found = self._where(where), [""]
         while True:
-            after = f"id > {quoted(found[-1])} and ({expr})"
+            after = f"id > {text_literal(found[-1])} and ({expr})"
             page = self._query(after, ["id"], IDS_MAX)
             found += [row["id"] for row in page]
             if len(page) < IDS_MAX:
@@ -149,7 +149,7 @@ class MilvusReads(MilvusCollection):
                 raise Rejected(f"filter: Milvus cannot evaluate it: {error}") from error
             raise
 
-    def _where(self, where: Filter | None) -> str:
+    def _where(self, where: RowFilter | None) -> str:
         return "" if where is None else expression(where, self.columns)
 
     def _row(self, entity: Mapping[str, Any]) -> VectorRow:
@@ -168,6 +168,6 @@ def among(field: str, names: Sequence[str], most: int = IDS_MAX) -> Iterator[str
         yield f"{field} in {orjson.dumps(names[at : at + most]).decode()}"
 
 
-def quoted(text: str) -> str:
+def text_literal(text: str) -> str:
     """A text in an expression; Milvus quotes as JSON does."""
     return orjson.dumps(text).decode()

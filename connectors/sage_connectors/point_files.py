@@ -1,11 +1,11 @@
 """Points of a time series as a file, Parquet or CSV: ``time``, then a column per tag and field."""
 
-import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sage_connectors.whole_files import by_ending, write_whole
 from sage_flink.common.errors import ConfigError
 from sage_flink.tsdb import Point
 
@@ -19,18 +19,8 @@ def write_points(file: Path, points: Sequence[Point]) -> None:
     Raises:
         ConfigError: the name ends neither with .parquet nor with .csv, or cannot be written.
     """
-    writers = {".parquet": _write_parquet, ".csv": _write_csv}
-    if file.suffix not in writers:
-        raise ConfigError(f"{file}: its name must end with {' or '.join(writers)}")
-    part = file.with_name(f".{file.name}.part")
-    try:
-        writers[file.suffix](part, _columns(points))
-        part.replace(file)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+    write = by_ending(file, {".parquet": _write_parquet, ".csv": _write_csv})
+    write_whole(file, lambda part: write(part, _columns(points)))
 
 
 def _columns(points: Sequence[Point]) -> dict[str, list[Any]]:

@@ -5,15 +5,15 @@ has the columns ``id``, ``vector``, ``text``, ``doc`` and ``version``, and ``fie
 JSON. Files of other programs are read too: a column of another name is a field.
 """
 
-import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 
+from sage_connectors.whole_files import by_ending, write_whole
 from sage_flink.common.errors import ConfigError
 from sage_flink.db.vector_store import VectorRow
 
@@ -27,18 +27,8 @@ def write_rows(file: Path, rows: Iterable[VectorRow]) -> int:
     Raises:
         ConfigError: the name ends neither with .parquet nor with .jsonl, or cannot be written.
     """
-    write = _chosen(file, {".parquet": _write_parquet, ".jsonl": _write_lines})
-    part = file.with_name(f".{file.name}.part")
-    try:
-        with part.open("wb") as target:
-            written = write(target, rows)
-        part.replace(file)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-    return int(written)
+    write = by_ending(file, {".parquet": _write_parquet, ".jsonl": _write_lines})
+    return write_whole(file, lambda part: write(part, rows))
 
 
 def read_batches(file: Path) -> Iterator[list[VectorRow]]:
@@ -47,39 +37,34 @@ def read_batches(file: Path) -> Iterator[list[VectorRow]]:
     Raises:
         ConfigError: there is no such file, or a row has no id and vector; the message has its line.
     """
-    read = _chosen(file, {".parquet": _read_parquet, ".jsonl": _read_lines})
+    read = by_ending(file, {".parquet": _read_parquet, ".jsonl": _read_lines})
     try:
         with file.open("rb") as source:
-            for items in _batched(enumerate(read(source), 1)):
+            for items in _batches(enumerate(read(source), 1)):
                 yield [_row(item, f"{file}, row {number}") for number, item in items]
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def _chosen(file: Path, by_ending: Mapping[str, Any]) -> Any:
-    if file.suffix not in by_ending:
-        raise ConfigError(f"{file}: its name must end with {' or '.join(by_ending)}")
-    return by_ending[file.suffix]
-
-
-def _write_lines(target: BinaryIO, rows: Iterable[VectorRow]) -> int:
+def _write_lines(part: Path, rows: Iterable[VectorRow]) -> int:
     written = 0
-    for row in rows:
-        line = {"id": row.id, "vector": np.frombuffer(row.vector, "<f4").tolist()} | row.fields
-        target.write(orjson.dumps(line) + b"\n")
-        written += 1
+    with part.open("wb") as target:
+        for row in rows:
+            line = {"id": row.id, "vector": np.frombuffer(row.vector, "<f4").tolist()} | row.fields
+            target.write(orjson.dumps(line) + b"\n")
+            written += 1
     return written
 
 
-def _write_parquet(target: BinaryIO, rows: Iterable[VectorRow]) -> int:
+def _write_parquet(part: Path, rows: Iterable[VectorRow]) -> int:
     import pyarrow as arrow
     from pyarrow import parquet
 
     texts = [(name, arrow.string()) for name in ("id", *COLUMNS, "fields")]
     schema = arrow.schema([*texts, ("vector", arrow.list_(arrow.float32()))])
     written = 0
-    with parquet.ParquetWriter(target, schema) as writer:
-        for batch in _batched(rows):
+    with parquet.ParquetWriter(part, schema) as writer:
+        for batch in _batches(rows):
             writer.write_table(arrow.Table.from_pylist(list(map(_columns, batch)), schema))
             written += len(batch)
     return written
@@ -132,7 +117,7 @@ def _row(item: Any, where: str) -> VectorRow:
     return VectorRow(id_, numbers.tobytes(), item)
 
 
-def _batched(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     left = iter(items)
     while batch := list(itertools.islice(left, BATCH_ROWS)):
         yield batch

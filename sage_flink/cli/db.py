@@ -1,6 +1,7 @@
 """``sage db``: collections of vectors, and their rows."""
 
 import itertools
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,8 @@ from sage_flink.cli.output import AsJson, console, print_json, print_table, tabl
 from sage_flink.common import ConfigError
 from sage_flink.common.connections import MilvusConnection
 from sage_flink.common.connections_file import connection_to, named_connection
-from sage_flink.db import Collection, Filter, VectorStore, collection, parse_filter
+from sage_flink.db import RowFilter, VectorStore, collection, parse_filter
+from sage_flink.db.vectors import numbers
 
 TEXT_CHARS = 300
 
@@ -44,7 +46,7 @@ def list_collections(connection: Connection = "", as_json: AsJson = False) -> No
     rows = table("collection", "metric", "index", "loaded", numbers=("rows", "dim"))
     for one in found:
         loaded = "yes" if one.loaded else "no"
-        rows.add_row(one.name, one.metric, one.index, loaded, _shown(one.rows), str(one.dim))
+        rows.add_row(one.name, one.metric, one.index, loaded, _cell(one.rows), str(one.dim))
     print_table(rows, empty=f"no collections at {server.url}; a job that writes into one makes it")
 
 
@@ -60,7 +62,7 @@ def describe(name: Name, connection: Connection = "", as_json: AsJson = False) -
         return
     rows = table("", "")
     for title, value in msgspec.to_builtins(found).items():
-        rows.add_row(title, _shown(value))
+        rows.add_row(title, _cell(value))
     print_table(rows)
 
 
@@ -70,7 +72,7 @@ def count(
 ) -> None:
     """Count the rows, all or those that match, with every write acknowledged before."""
     condition = _filter(where)
-    with _Opened(name, connection) as store:
+    with closing(_open(name, connection)) as store:
         rows = store.count(where=condition)
     print_json({"collection": name, "rows": rows}) if as_json else console.print(rows)
 
@@ -127,7 +129,10 @@ def export(
     from sage_connectors.vector_files import write_rows
 
     condition = _filter(where)
-    with _Opened(name, connection) as store, Progress(console=console, transient=True) as progress:
+    with (
+        closing(_open(name, connection)) as store,
+        Progress(console=console, transient=True) as progress,
+    ):
         total = store.count(where=condition)
         written = write_rows(
             file, progress.track(store.scan(condition), total, description="export")
@@ -176,7 +181,7 @@ def delete(name: Name, where: Where, yes: Yes = False, connection: Connection = 
     condition = _filter(where)
     if condition is None:
         raise ConfigError("sage db delete: --where is empty; to delete all rows use sage db drop")
-    with _Opened(name, connection) as store:
+    with closing(_open(name, connection)) as store:
         if not yes:
             typer.confirm(f"delete {store.count(where=condition)} rows of {name}?", abort=True)
         console.print(f"{store.delete_where(condition)} rows of {name} deleted")
@@ -188,25 +193,11 @@ def drop(name: Name, yes: Yes = False, connection: Connection = "") -> None:
     from sage_connectors.milvus_server import MilvusServer
 
     with MilvusServer(_server(connection)) as milvus:
-        rows = _shown(milvus.summary(name).rows)
+        rows = _cell(milvus.summary(name).rows)
         if not yes:
             typer.confirm(f"drop {name} with {rows} rows?", abort=True)
         milvus.drop(name)
     console.print(f"{name} dropped")
-
-
-class _Opened:
-    """An open store of a collection that exists, for a with statement."""
-
-    def __init__(self, name: str, connection: str) -> None:
-        self.spec = _existing(name, connection)
-
-    def __enter__(self) -> VectorStore:
-        self.store = self.spec.open(create=False)
-        return self.store
-
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
 
 
 def _server(connection: str) -> MilvusConnection:
@@ -217,14 +208,16 @@ def _server(connection: str) -> MilvusConnection:
     return named
 
 
-def _existing(name: str, connection: str) -> Collection:
+def _open(name: str, connection: str) -> VectorStore:
+    """The store of a collection that exists."""
     from sage_connectors.milvus_server import MilvusServer
 
     with MilvusServer(_server(connection)) as milvus:
-        return collection(name, dim=milvus.summary(name).dim, connection=connection)
+        dim = milvus.summary(name).dim
+    return collection(name, dim=dim, connection=connection).open(create=False)
 
 
-def _shown(value: object) -> str:
+def _cell(value: object) -> str:
     """A value of a summary, for people."""
     if isinstance(value, dict):
         return "\n".join(f"{name} {kind}" for name, kind in value.items())
@@ -235,19 +228,17 @@ def _shown(value: object) -> str:
     return "?" if value is None else str(value)
 
 
-def _filter(where: str) -> Filter | None:
+def _filter(where: str) -> RowFilter | None:
     return parse_filter(where) if where else None
 
 
 def _near(
-    name: str, connection: str, near: str, top: int, where: Filter | None, min_score: float
+    name: str, connection: str, near: str, top: int, where: RowFilter | None, min_score: float
 ) -> list[dict[str, Any]]:
-    with _Opened(name, connection) as store:
+    with closing(_open(name, connection)) as store:
         rows = store.get([near])
         if not rows:
             raise ConfigError(f"no row {near!r} in {name}")
-        from sage_flink.db.vectors import numbers
-
         vector = numbers(rows[0].vector)
         least = min_score if min_score > -1 else None
         hits = store.search(vector, top + 1, where=where, min_score=least)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from sage_flink.cli.output import AsJson, console, print_json, print_table, table
 from sage_flink.common import ConfigError
-from sage_flink.tsdb import Aggregation, Point, TimeSeriesStore, bucket, fill
+from sage_flink.tsdb import Aggregation, Point, bucket, fill
 from sage_flink.tsdb.aggregates import FILLS, Aggregate
 from sage_flink.tsdb.time_series_store import POINTS_MAX, TIME_MAX_NS, TIME_MIN_NS
 
@@ -39,7 +40,7 @@ Tags = Annotated[list[str], typer.Option("--tag", help="NAME=VALUE that points m
 @app.command("ls")
 def list_fields(name: BucketName, connection: Connection = "", as_json: AsJson = False) -> None:
     """List the measurements of a bucket with their fields and how many points they have."""
-    with _Opened(name, connection) as store:
+    with closing(bucket(name, connection=connection).open(create=False)) as store:
         types = store.field_types()
         found = [(one, store.count(one), _type_names(types[one])) for one in sorted(types)]
     if as_json:
@@ -81,7 +82,7 @@ def query(
             raise ConfigError(
                 "sage tsdb query: a field, --every, --by and --fill need a --function"
             )
-        with _Opened(name, connection) as store:
+        with closing(bucket(name, connection=connection).open(create=False)) as store:
             found = store.query(measurement, points_max=limit + 1, **where)
         _show_points(found[:limit], as_json)
         if len(found) > limit and not as_json:
@@ -91,7 +92,7 @@ def query(
         raise ConfigError("sage tsdb query: a --function needs a field after the measurement")
     every_ns = _duration_ns(every) if every else None
     wanted = Aggregation(tuple(functions), every_ns, by=tuple(by))
-    with _Opened(name, connection) as store:
+    with closing(bucket(name, connection=connection).open(create=False)) as store:
         aggregates = store.aggregate(measurement, field, wanted, **where)
     if fill_by:
         if every_ns is None or fill_by not in FILLS:
@@ -122,7 +123,7 @@ def plot(
     start_ns, stop_ns = _range(since, until)
     every_ns = _duration_ns(every) if every else max(1, (stop_ns - start_ns) // WINDOWS)
     wanted = Aggregation((function,), every_ns, by=tuple(by))
-    with _Opened(name, connection) as store:
+    with closing(bucket(name, connection=connection).open(create=False)) as store:
         found = store.aggregate(
             measurement, field, wanted, tags=_tags(tags), start_ns=start_ns, stop_ns=stop_ns
         )
@@ -147,7 +148,10 @@ def export(
 
     start_ns = _time_ns(since) if since else TIME_MIN_NS
     stop_ns = _time_ns(until) if until else TIME_MAX_NS
-    with _Opened(name, connection) as store, console.status("exporting"):
+    with (
+        closing(bucket(name, connection=connection).open(create=False)) as store,
+        console.status("exporting"),
+    ):
         found = store.query(
             measurement,
             tags=_tags(tags),
@@ -161,20 +165,6 @@ def export(
             )
         write_points(file, found)
     console.print(f"{len(found)} points in {file}", soft_wrap=True)
-
-
-class _Opened:
-    """An open store, for a with statement."""
-
-    def __init__(self, name: str, connection: str) -> None:
-        self.spec = bucket(name, connection=connection)
-
-    def __enter__(self) -> TimeSeriesStore:
-        self.store: TimeSeriesStore = self.spec.open(create=False)
-        return self.store
-
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
 
 
 def _range(since: str, until: str) -> tuple[int, int]:

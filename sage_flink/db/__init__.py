@@ -7,15 +7,15 @@
 from sage_flink.db.collection import Collection, collection
 from sage_flink.db.fields import Field, field
 from sage_flink.db.filter_text import parse_filter
-from sage_flink.db.filters import Filter
+from sage_flink.db.filters import RowFilter
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow, VectorStore
 
 __all__ = [
     "Collection",
     "Field",
-    "Filter",
     "RefusedRow",
     "RowDelete",
+    "RowFilter",
     "SearchHit",
     "VectorRow",
     "VectorStore",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sage_flink.common.errors import Rejected
 from sage_flink.db.filter_values import Place, Scalar, check_place, place_text
-from sage_flink.db.filters import Comparison, Contains, Exists, Filter, Like, OneOf
+from sage_flink.db.filters import Comparison, Contains, Exists, Like, OneOf, RowFilter
 
 
 class Field:
@@ -20,25 +20,25 @@ class Field:
     def __getitem__(self, key: str | int) -> "Field":
         return Field((*self.place, key))
 
-    def __eq__(self, value: Scalar) -> Filter:  # type: ignore[override]
+    def __eq__(self, value: Scalar) -> RowFilter:  # type: ignore[override]
         return Comparison(self.place, "==", value)
 
-    def __ne__(self, value: Scalar) -> Filter:  # type: ignore[override]
+    def __ne__(self, value: Scalar) -> RowFilter:  # type: ignore[override]
         return Comparison(self.place, "!=", value)
 
-    def __lt__(self, value: Scalar) -> Filter:
+    def __lt__(self, value: Scalar) -> RowFilter:
         return Comparison(self.place, "<", value)
 
-    def __le__(self, value: Scalar) -> Filter:
+    def __le__(self, value: Scalar) -> RowFilter:
         return Comparison(self.place, "<=", value)
 
-    def __gt__(self, value: Scalar) -> Filter:
+    def __gt__(self, value: Scalar) -> RowFilter:
         return Comparison(self.place, ">", value)
 
-    def __ge__(self, value: Scalar) -> Filter:
+    def __ge__(self, value: Scalar) -> RowFilter:
         return Comparison(self.place, ">=", value)
 
-    def in_(self, values: Iterable[Scalar]) -> Filter:
+    def in_(self, values: Iterable[Scalar]) -> RowFilter:
         """It equals one of ``values``, a list; of none it is false."""
         if isinstance(values, str):
             raise Rejected(
@@ -46,15 +46,15 @@ class Field:
             )
         return OneOf(self.place, tuple(values))
 
-    def like(self, pattern: str) -> Filter:
+    def like(self, pattern: str) -> RowFilter:
         r"""The whole text fits: ``%`` any text, ``_`` one character, ``\`` before a plain one."""
         return Like(self.place, pattern)
 
-    def contains(self, value: Scalar) -> Filter:
+    def contains(self, value: Scalar) -> RowFilter:
         """It is an array with this item."""
         return Contains(self.place, value)
 
-    def exists(self) -> Filter:
+    def exists(self) -> RowFilter:
         """It is there, null too."""
         return Exists(self.place)
 

@@ -41,9 +41,9 @@ from sage_flink.db.filters import (
     Contains,
     Either,
     Exists,
-    Filter,
     Like,
     OneOf,
+    RowFilter,
 )
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ _PARSING = threading.Lock()
 _LITERALS = {"true": True, "false": False}
 
 
-def parse_filter(text: str) -> Filter:
+def parse_filter(text: str) -> RowFilter:
     """The filter of a text.
 
     Raises:
@@ -81,7 +81,7 @@ class _TextFilter:
         self.text = text
         self.lines = re.split("\r\n|\r|\n", text)  # as Python's parser does
 
-    def parse(self) -> Filter:
+    def parse(self) -> RowFilter:
         try:
             with _PARSING, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a backslash that Python finds odd
@@ -108,7 +108,7 @@ class _TextFilter:
         except RecursionError as error:
             raise Rejected("filter: its conditions are nested too deep") from error
 
-    def _filter(self, node: ast.expr) -> Filter:
+    def _filter(self, node: ast.expr) -> RowFilter:
         match node:
             case ast.BoolOp(op=ast.And()):
                 return All(tuple(map(self._filter, node.values)))
@@ -122,12 +122,12 @@ class _TextFilter:
                 return self._method(node)
         raise self._refusal(node, "a condition is needed here, such as year >= 2024 or new == true")
 
-    def _chain(self, node: ast.Compare) -> Filter:
+    def _chain(self, node: ast.Compare) -> RowFilter:
         sides = pairwise([node.left, *node.comparators])
         parts = [self._compare(a, op, b) for (a, b), op in zip(sides, node.ops, strict=True)]
         return parts[0] if len(parts) == 1 else All(tuple(parts))
 
-    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Filter:
+    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> RowFilter:
         if isinstance(op, ast.In | ast.NotIn):
             found = self._in(left, right)
             return found if isinstance(op, ast.In) else ~found
@@ -137,40 +137,40 @@ class _TextFilter:
         if self._is_literal(left):
             left, right, symbol = right, left, _FLIPPED[symbol]
         place, value = self._field(left).place, self._scalar(right)
-        return self._made(left, Comparison, place, symbol, value)
+        return self._build(left, Comparison, place, symbol, value)
 
-    def _in(self, left: ast.expr, right: ast.expr) -> Filter:
+    def _in(self, left: ast.expr, right: ast.expr) -> RowFilter:
         if self._is_literal(left):
             place, value = self._field(right).place, self._scalar(left)
-            return self._made(right, Contains, place, value)
+            return self._build(right, Contains, place, value)
         if not isinstance(right, ast.List | ast.Tuple | ast.Set):
             raise self._refusal(right, "after in comes a list such as [1, 2]")
         values = tuple(map(self._scalar, right.elts))
-        return self._made(left, OneOf, self._field(left).place, values)
+        return self._build(left, OneOf, self._field(left).place, values)
 
-    def _method(self, node: ast.Call) -> Filter:
+    def _method(self, node: ast.Call) -> RowFilter:
         assert isinstance(node.func, ast.Attribute)
         place = self._field(node.func.value).place
         match node.func.attr, [self._scalar(argument) for argument in node.args], node.keywords:
             case "like", [str() as pattern], []:
-                return self._made(node, Like, place, pattern)
+                return self._build(node, Like, place, pattern)
             case "contains", [value], []:
-                return self._made(node, Contains, place, value)
+                return self._build(node, Contains, place, value)
             case "exists", [], []:
-                return self._made(node, Exists, place)
+                return self._build(node, Exists, place)
         raise self._refusal(node, "the functions are like(text), contains(value) and exists()")
 
     def _field(self, node: ast.expr) -> Field:
         match node:
             case ast.Name() if node.id not in RESERVED:
-                return self._made(node, Field, (self._as_written(node, node.id),))
+                return self._build(node, Field, (self._as_written(node, node.id),))
             case ast.Attribute():
                 return self._field(node.value)[self._as_written(node, node.attr)]
             case ast.Subscript():
                 owner, key = self._field(node.value), self._scalar(node.slice)
-                return self._made(node, Field.__getitem__, owner, key)
+                return self._build(node, Field.__getitem__, owner, key)
             case ast.Call(func=ast.Name(id="field"), args=[argument], keywords=[]):
-                return self._made(node, Field, (self._scalar(argument),))
+                return self._build(node, Field, (self._scalar(argument),))
         raise self._refusal(node, "a field is needed here")
 
     def _as_written(self, node: ast.expr, name: str) -> str:
@@ -197,7 +197,7 @@ class _TextFilter:
                 return -value
         raise self._refusal(node, "a value is needed here: text in quotes, a number, true or false")
 
-    def _made(self, node: ast.expr, make: Callable[..., T], *arguments: object) -> T:
+    def _build(self, node: ast.expr, make: Callable[..., T], *arguments: object) -> T:
         """What ``make`` returns; its error gets the place in the text."""
         try:
             return make(*arguments)

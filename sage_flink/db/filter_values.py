@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from sage_flink.common.errors import Rejected
+from sage_flink.db.json_fields import is_unicode
 from sage_flink.db.vectors import LABELS_BYTES_MAX
 
 Scalar = str | int | float | bool
@@ -38,7 +39,7 @@ RESERVED = frozenset({"true", "false"})
 def check_place(place: Place) -> None:
     """Raise Rejected where no row can have a value there."""
     name, *keys = place
-    if not isinstance(name, str) or not name or not _is_unicode(name):
+    if not isinstance(name, str) or not name or not is_unicode(name):
         raise Rejected(f"filter: a field's name must be text, got {name!r:.100}")
     if name == "vector":
         raise Rejected("filter: 'vector' is searched for, not compared")
@@ -46,14 +47,14 @@ def check_place(place: Place) -> None:
         raise Rejected(f"filter: {name!r} is text, it has no place {keys[0]!r:.100}")
     for key in keys:
         index = isinstance(key, int) and not isinstance(key, bool) and 0 <= key < 2**31
-        if not index and not (isinstance(key, str) and _is_unicode(key)):
+        if not index and not (isinstance(key, str) and is_unicode(key)):
             raise Rejected(f"filter: a place must be a name or an index from 0, got {key!r:.100}")
 
 
 def check_value(value: object, what: str) -> None:
     """Raise Rejected where no field of a row can have the value."""
     if isinstance(value, str):
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise Rejected(f"filter: {what}: the value is not Unicode text: {value!r:.100}")
         if (size := len(value.encode())) > TEXT_BYTES_MAX:
             raise Rejected(f"filter: {what}: at most {TEXT_BYTES_MAX} bytes of text, got {size}")
@@ -174,11 +175,3 @@ def _is_index(key: str | int) -> bool:
     if isinstance(key, int):
         return True
     return len(key) < 10 and key.isdecimal() and str(int(key)) == key
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

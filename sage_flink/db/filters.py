@@ -18,6 +18,7 @@ places in a JSON object or array. An empty ``doc`` or ``version`` is absent.
 Source: SQL's WHERE without its unknown.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -42,7 +43,7 @@ from sage_flink.db.filter_values import (
 VALUES_MAX, CONDITIONS_MAX, DEPTH_MAX = 10_000, 1_000, 30
 
 
-class Filter:
+class RowFilter(ABC):
     """A condition on a row; combine filters with ``&``, ``|`` and ``~``."""
 
     __slots__ = ()
@@ -50,17 +51,17 @@ class Filter:
     conditions: int = 1
     depth: int = 1
 
+    @abstractmethod
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether it is true of a row, a mapping of its fields and its ``id``."""
-        raise NotImplementedError
 
-    def __and__(self, other: "Filter") -> "Filter":
-        return _flat(All, self, other)
+    def __and__(self, other: "RowFilter") -> "RowFilter":
+        return _combine(All, self, other)
 
-    def __or__(self, other: "Filter") -> "Filter":
-        return _flat(Either, self, other)
+    def __or__(self, other: "RowFilter") -> "RowFilter":
+        return _combine(Either, self, other)
 
-    def __invert__(self) -> "Filter":
+    def __invert__(self) -> "RowFilter":
         return Not((self,))
 
     def __bool__(self) -> bool:
@@ -68,7 +69,7 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition(Filter):
+class Condition(RowFilter):
     """What is said of the value at one place."""
 
     place: Place
@@ -188,10 +189,10 @@ class Exists(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Compound(Filter):
+class Compound(RowFilter):
     """A filter made of ``parts``, one or more."""
 
-    parts: tuple[Filter, ...]
+    parts: tuple[RowFilter, ...]
     conditions: int = dataclass_field(default=0, init=False, repr=False, compare=False)
     depth: int = dataclass_field(default=1, init=False, repr=False, compare=False)
 
@@ -217,7 +218,7 @@ class All(Compound):
         return all(part.matches(row) for part in self.parts)
 
     def __str__(self) -> str:
-        return " and ".join(map(_bracketed, self.parts))
+        return " and ".join(map(_in_brackets, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ class Either(Compound):
         return any(part.matches(row) for part in self.parts)
 
     def __str__(self) -> str:
-        return " or ".join(map(_bracketed, self.parts))
+        return " or ".join(map(_in_brackets, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +245,10 @@ class Not(Compound):
         return f"not ({self.parts[0]})"
 
 
-def _flat(kind: type[All] | type[Either], *parts: Filter) -> Filter:
+def _combine(kind: type[All] | type[Either], *parts: RowFilter) -> RowFilter:
     groups = [part.parts if isinstance(part, kind) else (part,) for part in parts]
     return kind(tuple(part for group in groups for part in group))
 
 
-def _bracketed(part: Filter) -> str:
+def _in_brackets(part: RowFilter) -> str:
     return f"({part})" if isinstance(part, All | Either) else str(part)

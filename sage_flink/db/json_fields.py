@@ -31,7 +31,7 @@ def _flaw(value: object, depth: int) -> str:
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, str):
-        return "" if _is_unicode(value) else "is not Unicode text"
+        return "" if is_unicode(value) else "is not Unicode text"
     if isinstance(value, int):
         fits = -(2**63) <= value < 2**63
         return "" if fits else "is a whole number of more than 64 bits"
@@ -51,10 +51,11 @@ def _flaw(value: object, depth: int) -> str:
 def _name_flaw(name: object) -> str:
     if not isinstance(name, str):
         return f"name that must be text, got {short_repr(name)}"
-    return "" if _is_unicode(name) else f"name that is not Unicode text: {name!r:.100}"
+    return "" if is_unicode(name) else f"name that is not Unicode text: {name!r:.100}"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether the text has no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

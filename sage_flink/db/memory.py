@@ -16,7 +16,7 @@ from typing import Any
 
 from sage_flink.common.errors import ConfigError, NotFound
 from sage_flink.db.collection import Collection
-from sage_flink.db.filters import Filter
+from sage_flink.db.filters import RowFilter
 from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow
 from sage_flink.db.vectors import flaw, labels_flaw, numbers, query_vector
@@ -28,7 +28,7 @@ class _StoredRow:
     unit: tuple[float, ...]
     fields: dict[str, Any]
 
-    def matches(self, id_: str, where: Filter | None) -> bool:
+    def matches(self, id_: str, where: RowFilter | None) -> bool:
         return where is None or where.matches(self.fields | {"id": id_})
 
 
@@ -77,7 +77,7 @@ class MemoryVectorStore:
                 for id_ in stale:
                     del self.table.rows[id_]
 
-    def delete_where(self, where: Filter) -> int:
+    def delete_where(self, where: RowFilter) -> int:
         """Delete the rows that match."""
         with self.table.lock:
             found = [id_ for id_, row in self.table.rows.items() if row.matches(id_, where)]
@@ -90,7 +90,7 @@ class MemoryVectorStore:
         vector: Sequence[float],
         top_k: int,
         *,
-        where: Filter | None = None,
+        where: RowFilter | None = None,
         min_score: float | None = None,
     ) -> list[SearchHit]:
         """The exact nearest rows."""
@@ -105,7 +105,7 @@ class MemoryVectorStore:
         return heapq.nlargest(top_k, near, key=lambda hit: hit.score)
 
     def search_batch(
-        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: Filter | None = None
+        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: RowFilter | None = None
     ) -> list[list[SearchHit]]:
         """The hits of each vector."""
         return [self.search(vector, top_k, where=where) for vector in vectors]
@@ -116,13 +116,13 @@ class MemoryVectorStore:
         found = [(id_, rows[id_]) for id_ in ids if id_ in rows]
         return [VectorRow(id_, row.vector, dict(row.fields)) for id_, row in found]
 
-    def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
+    def scan(self, where: RowFilter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
         """The rows as they are at the first one."""
         for id_, row in sorted(self._rows(), key=operator.itemgetter(0)):
             if row.matches(id_, where):
                 yield VectorRow(id_, row.vector if vectors else b"", dict(row.fields))
 
-    def count(self, ids: Collection_[str] | None = None, *, where: Filter | None = None) -> int:
+    def count(self, ids: Collection_[str] | None = None, *, where: RowFilter | None = None) -> int:
         """How many rows there are, of ``ids`` or that match."""
         wanted = None if ids is None else set(ids)
         return sum(

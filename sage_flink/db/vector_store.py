@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from sage_flink.db.filters import Filter
+from sage_flink.db.filters import RowFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class VectorStore(Protocol):
             StoreUnavailable: some rows may be deleted; the same call may succeed later.
         """
 
-    def delete_where(self, where: Filter) -> int:
+    def delete_where(self, where: RowFilter) -> int:
         """Delete the rows for which the filter is true, and return how many; returns once deleted.
 
         Sees all writes acknowledged before the call.
@@ -85,7 +85,7 @@ class VectorStore(Protocol):
         vector: Sequence[float],
         top_k: int,
         *,
-        where: Filter | None = None,
+        where: RowFilter | None = None,
         min_score: float | None = None,
     ) -> list[SearchHit]:
         """The ``top_k`` nearest rows, nearest first; fewer when the collection has fewer.
@@ -100,7 +100,7 @@ class VectorStore(Protocol):
         """
 
     def search_batch(
-        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: Filter | None = None
+        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: RowFilter | None = None
     ) -> list[list[SearchHit]]:
         """The hits of each vector, as :meth:`search`, in one request."""
 
@@ -110,7 +110,7 @@ class VectorStore(Protocol):
         Sees all writes acknowledged before the call.
         """
 
-    def scan(self, where: Filter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
+    def scan(self, where: RowFilter | None = None, *, vectors: bool = True) -> Iterator[VectorRow]:
         """All rows for which the filter is true, ordered by id, page by page.
 
         Without ``vectors`` those of the rows are empty, and the pages smaller. Sees all writes
@@ -121,7 +121,7 @@ class VectorStore(Protocol):
             StoreUnavailable: no answer; start again.
         """
 
-    def count(self, ids: Collection[str] | None = None, *, where: Filter | None = None) -> int:
+    def count(self, ids: Collection[str] | None = None, *, where: RowFilter | None = None) -> int:
         """How many rows there are, of ``ids``, or for which the filter is true.
 
         Counts all writes acknowledged before the call.

@@ -15,7 +15,7 @@ from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_name, require_whole_number
 from sage_flink.common.values import require_mapping, require_text
 from sage_flink.db.filter_text import parse_filter
-from sage_flink.db.filters import Filter
+from sage_flink.db.filters import RowFilter
 
 #: OpenAI's own limit.
 TOP_K_MAX = 50
@@ -102,7 +102,7 @@ def retrieve(
     top_k: int = 4,
     query: str = "question",
     into: str = "passages",
-    where: Filter | str = "",
+    where: RowFilter | str = "",
 ) -> Retrieve:
     """A call that finds the ``top_k`` passages of ``collection`` nearest to ``value[query]``.
 
@@ -111,5 +111,5 @@ def retrieve(
     Raises:
         PipelineError: the collection is empty, ``top_k`` is not 1 to 50, or ``where`` is no filter.
     """
-    text = str(where) if isinstance(where, Filter) else where
+    text = str(where) if isinstance(where, RowFilter) else where
     return Retrieve(collection, top_k, query, into, text)

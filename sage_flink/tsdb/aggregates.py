@@ -138,7 +138,7 @@ def aggregate(rows: Iterable[Row], wanted: Aggregation, range_start_ns: int = 0)
 def compute(function: str, found: Sequence[tuple[int, Field]]) -> Value:
     """A function of values, each with its time; there is at least one."""
     if (quantile := quantile_of(function)) is not None:
-        return _interpolated(sorted(_numbers(found)), quantile)
+        return _quantile(sorted(_numbers(found)), quantile)
     return FUNCTIONS[function](found)
 
 
@@ -172,10 +172,10 @@ def fill(
         groups.setdefault(tuple(sorted(one.tags.items())), {})[one.start_ns] = one
     if -(-(stop_ns - first) // every_ns) * max(1, len(groups)) > WINDOWS_MAX:
         raise Rejected(f"aggregate: more than {WINDOWS_MAX} windows; narrow the range")
-    return [one for group in groups.values() for one in _filled(group, how, windows)]
+    return [one for group in groups.values() for one in _fill_group(group, how, windows)]
 
 
-def _filled(group: Mapping[int, Aggregate], how: Fill, windows: range) -> Iterator[Aggregate]:
+def _fill_group(group: Mapping[int, Aggregate], how: Fill, windows: range) -> Iterator[Aggregate]:
     example = next(iter(group.values()))
     known = sorted(group)
     at = 0
@@ -237,7 +237,7 @@ def _stddev(found: Sequence[tuple[int, Field]]) -> float | None:
     return statistics.stdev(_numbers(found)) if len(found) > 1 else None
 
 
-def _interpolated(values: Sequence[float], fraction: float) -> float:
+def _quantile(values: Sequence[float], fraction: float) -> float:
     place = (len(values) - 1) * fraction
     low = math.floor(place)
     high = min(low + 1, len(values) - 1)
@@ -258,5 +258,5 @@ FUNCTIONS: Mapping[str, Callable[[Sequence[tuple[int, Field]]], Value]] = {
     "first": lambda found: min(found)[1],
     "last": lambda found: max(found)[1],
     "stddev": _stddev,
-    "median": lambda found: _interpolated(sorted(_numbers(found)), 0.5),
+    "median": lambda found: _quantile(sorted(_numbers(found)), 0.5),
 }

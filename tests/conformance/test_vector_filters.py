@@ -6,7 +6,7 @@ import pytest
 from filter_samples import ATTACKS, random_filters, random_rows
 
 from sage_flink.common import Rejected
-from sage_flink.db import Filter, VectorRow, VectorStore, field, parse_filter
+from sage_flink.db import RowFilter, VectorRow, VectorStore, field, parse_filter
 from sage_flink.db.vectors import pack
 
 DIM = 8
@@ -17,11 +17,11 @@ def row(id_: str, **fields: object) -> VectorRow:
     return VectorRow(id_, pack([1.0, len(id_), 0, 0, 0, 0, 0, 0]), fields)
 
 
-def expected(rows: list[VectorRow], where: Filter) -> list[str]:
+def expected(rows: list[VectorRow], where: RowFilter) -> list[str]:
     return sorted(row.id for row in rows if where.matches(row.fields | {"id": row.id}))
 
 
-def found(store: VectorStore, where: Filter) -> list[str]:
+def found(store: VectorStore, where: RowFilter) -> list[str]:
     return [row.id for row in store.scan(where, vectors=False)]
 
 

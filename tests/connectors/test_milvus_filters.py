@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sage_connectors.milvus_filters import _after, expression
 from sage_flink.common import Rejected
-from sage_flink.db import Filter, field
+from sage_flink.db import RowFilter, field
 
 LABELS = ("doc", "version")
 
@@ -28,7 +28,7 @@ def test_a_name_that_would_end_the_server_or_is_never_found_is_refused(name: str
         (field("meta")[""] == 1, "Milvus cannot find a name that is empty"),
     ],
 )
-def test_what_milvus_cannot_say_is_refused(where: Filter, message: str) -> None:
+def test_what_milvus_cannot_say_is_refused(where: RowFilter, message: str) -> None:
     with pytest.raises(Rejected, match=message):
         expression(where, LABELS)
 
@@ -53,7 +53,7 @@ def test_what_milvus_cannot_say_is_refused(where: Filter, message: str) -> None:
         ),
     ],
 )
-def test_the_expression_of_a_filter(where: Filter, expected: str) -> None:
+def test_the_expression_of_a_filter(where: RowFilter, expected: str) -> None:
     assert expression(where, LABELS) == expected
 
 

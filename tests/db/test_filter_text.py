@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_flink.common import Rejected
-from sage_flink.db import Filter, field, parse_filter
+from sage_flink.db import RowFilter, field, parse_filter
 from sage_flink.db.filters import CONDITIONS_MAX, DEPTH_MAX, Not
 
 ROW = {
@@ -151,7 +151,7 @@ def test_and_or_and_not_of_python_are_refused() -> None:
 
 
 def test_filters_that_are_nested_too_deep_are_refused() -> None:
-    where: Filter = field("a") == 1
+    where: RowFilter = field("a") == 1
     for _ in range(DEPTH_MAX - 1):
         where = Not((where,))
     with pytest.raises(Rejected, match="nested more than"):

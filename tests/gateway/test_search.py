@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sage_flink.common import NotFound, StoreUnavailable
-from sage_flink.db import Filter
+from sage_flink.db import RowFilter
 
 
 @dataclass
@@ -30,7 +30,7 @@ class MemoryStore:
         vector: Sequence[float],
         top_k: int,
         *,
-        where: Filter | None = None,
+        where: RowFilter | None = None,
         min_score: float | None = None,
     ) -> list[Hit]:
         if self.broken:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sage_flink.common import Rejected
-from sage_flink.db import Field, Filter, field, parse_filter
+from sage_flink.db import Field, RowFilter, field, parse_filter
 from sage_flink.db.filters import DEPTH_MAX, All, Either
 from sage_gateway.errors import InvalidRequest
 
 #: A text is parsed while other requests wait.
 TEXT_MAX = 20_000
-_COMPARISONS: Mapping[str, Callable[[Field, Any], Filter]] = {
+_COMPARISONS: Mapping[str, Callable[[Field, Any], RowFilter]] = {
     "eq": Field.__eq__,
     "ne": Field.__ne__,
     "gt": Field.__gt__,
@@ -26,7 +26,7 @@ _COMPARISONS: Mapping[str, Callable[[Field, Any], Filter]] = {
 _COMPOUNDS: Mapping[str, type[All] | type[Either]] = {"and": All, "or": Either}
 
 
-def requested_filter(filters: Mapping[str, Any] | str | None) -> Filter | None:
+def requested_filter(filters: Mapping[str, Any] | str | None) -> RowFilter | None:
     """The filter that a request has.
 
     Raises:
@@ -43,7 +43,7 @@ def requested_filter(filters: Mapping[str, Any] | str | None) -> Filter | None:
         raise InvalidRequest(str(error), code="invalid_filter", param="filters") from error
 
 
-def _filter(given: Any, where: str, depth: int) -> Filter:
+def _filter(given: Any, where: str, depth: int) -> RowFilter:
     if not isinstance(given, Mapping):
         raise Rejected(f"filter: {where} must be an object with a type")
     if depth > DEPTH_MAX:

@@ -12,7 +12,7 @@ import orjson
 
 from sage_flink.common import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common import NotFound as CollectionNotFound
-from sage_flink.db import Filter
+from sage_flink.db import RowFilter
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.errors import GatewayError, InvalidRequest, NoReplica, NotFound
 from sage_gateway.openai.routes import collection_of
@@ -53,7 +53,7 @@ class Store(Protocol):
         vector: Sequence[float],
         top_k: int,
         *,
-        where: Filter | None = None,
+        where: RowFilter | None = None,
         min_score: float | None = None,
     ) -> Sequence[Hit]:
         """The ``top_k`` nearest rows that match, nearest first."""
