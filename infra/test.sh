@@ -76,7 +76,7 @@ part() {
   local log=$logs/$1.log
   shift
   set +e
-  "$bin/python" -m pytest -rs --durations=5 "$@" 2>&1 | tee "$log"
+  "$bin/python" -m pytest -rsfE --durations=5 "$@" 2>&1 | tee "$log"
   [ "${PIPESTATUS[0]}" = 0 ] || status=1
   set -e
 }
@@ -107,6 +107,8 @@ printf '\nunmarked tests: %s\n' "$(tail -1 "$home/logs/check/tests.log")"
 printf 'gateways and engines: %s\n' "$(tail -1 "$logs/processes.log")"
 tail -qn 1 "$logs/stack.log" "$logs/alone.log"
 printf 'drills: %s\n' "$(tail -1 "$logs/drills.log")"
+# Once more at the end, where a log that was cut still has them.
+[ "$status" = 0 ] || grep -hE '^(E  |FAILED |ERROR )' "$logs"/{stack,alone,drills}.log | cut -c1-300 | tail -80 || true
 if [ "$full" = no ]; then
   "$bin/python" -m pytest --collect-only -q -m full >"$logs/full.log" || status=1
   printf 'left to infra/test.sh --full: %s\n' "$(tail -1 "$logs/full.log")"

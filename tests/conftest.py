@@ -11,6 +11,9 @@ from hypothesis import settings
 settings.register_profile("sage", deadline=None)
 settings.load_profile("sage")
 
+# A test that polls for minutes would bury its failure under a line for each request.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
 WORKERS = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
