@@ -104,7 +104,12 @@ def _script(topic: str, name: str, url: str) -> Iterator[list[psutil.Process]]:
 @contextmanager
 def _sage(topic: str, name: str, url: str, *, parallelism: int) -> Iterator[list[psutil.Process]]:
     config = RagIngest(
-        topic=topic, group=name, collection=name, bucket=name, dead_letters=f"{name}.dead-letters"
+        topic=topic,
+        group=name,
+        collection=name,
+        bucket=name,
+        dead_letters=f"{name}.dead-letters",
+        cache_ttl_s=0,
     )
     settings = Settings.load().model_copy(update={"gateway_url": url})
     options = sage.flow.FlinkOptions(parallelism=parallelism)

@@ -146,6 +146,7 @@ def _sage(
         group=collection.name,
         collection=collection.name,
         bucket=collection.name,
+        cache_ttl_s=0,  # every side embeds every text
     )
     rest, store = FlinkRest(Settings.load().flink_url), collection.open()
     began = time.monotonic()

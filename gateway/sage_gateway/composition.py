@@ -15,8 +15,8 @@ from sage_flink.tsdb import Bucket
 from sage_gateway.autoscaling.flink_jobs import FlinkJobs
 from sage_gateway.autoscaling.loop import Autoscaler
 from sage_gateway.batches import BatchService
-from sage_gateway.cache import ResponseCache
-from sage_gateway.cache.response_cache import store_of
+from sage_gateway.cache import EmbeddingCache, ResponseCache
+from sage_gateway.cache.stores import response_store, vector_store
 from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
 from sage_gateway.controlplane.engine_state import EngineStateStore
 from sage_gateway.controlplane.model_catalog import ModelCatalog
@@ -29,6 +29,7 @@ from sage_gateway.idempotency import Idempotency
 from sage_gateway.inference.inference import Inference
 from sage_gateway.inference.model_inference import ModelInference
 from sage_gateway.inference.request_pipeline import BatchRequests, RequestPipeline
+from sage_gateway.models.fingerprints import ModelFingerprints
 from sage_gateway.observability.logs import RequestLog
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.observability.request_tracker import RequestTracking
@@ -65,6 +66,7 @@ class AccountingParts:
     tenants: Tenants
     idempotency: Idempotency
     cache: ResponseCache
+    vectors: EmbeddingCache
     handler: Handler
 
 
@@ -158,9 +160,13 @@ def _accounting(
         tenants, spec.tenants, catalog.pool, metrics, inference, pipelines=catalog.pipelines
     )
     idempotency = Idempotency(spec.ledger, data, metrics, quota)
-    cache = ResponseCache(spec.cache, store_of(spec.cache, spec.ledger), metrics, idempotency)
+    fingerprints = ModelFingerprints(catalog.pool.find)
+    known = vector_store(spec.cache, data)
+    vectors = EmbeddingCache(known, fingerprints, metrics, idempotency)
+    responses = response_store(spec.cache, spec.ledger)
+    cache = ResponseCache(spec.cache, responses, metrics, vectors)
     handler = RequestPipeline(ResponsesApi(cache), inference, parts.tracking)
-    return AccountingParts(tenants, idempotency, cache, handler)
+    return AccountingParts(tenants, idempotency, cache, vectors, handler)
 
 
 def _background(
@@ -207,6 +213,7 @@ async def _open(
         await accounting.tenants.open()
         stack.push_async_callback(accounting.tenants.close)
         stack.push_async_callback(accounting.cache.close)
+        stack.push_async_callback(accounting.vectors.close)
         await accounting.idempotency.open()
         stack.push_async_callback(accounting.idempotency.close)
         if inference.tracking.recorder is not None:

@@ -24,6 +24,7 @@ from sage_jobs.entry import report_errors, run
 class RagIngest:
     """Topics, collection and settings of the job.
 
+    A chunk whose text, title and model are unchanged is not embedded again for ``cache_ttl_s``.
     ``folder`` replaces the topic: the job then ends when all its files are read.
     """
 
@@ -35,6 +36,7 @@ class RagIngest:
     group: str = "{job}"
     model: str = "minilm"
     dim: int = 384
+    cache_ttl_s: int = 30 * 86_400
     tokens_max: int = 200
     overlap: int = 20
 
@@ -51,6 +53,7 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
             capacity=256,
             timeout_s=120,
             retry=sage.flow.Retry(attempts_max=10),
+            cache_ttl_s=config.cache_ttl_s,
         )
     )
     vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))

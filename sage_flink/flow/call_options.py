@@ -12,6 +12,8 @@ from sage_flink.flow.stateful.windows import require_seconds
 #: Priority classes of the model pool, the most urgent first.
 PRIORITIES = ("interactive", "high", "normal", "low", "background")
 PRIORITY = "normal"
+#: Three years.
+CACHE_TTL_S_MAX = 99_999_999
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,10 +62,10 @@ def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
     ``sage-priority``, else the step's. ``x-sage-deadline-ms`` (since the epoch) is here
     only where the record has its own, ``sage-deadline-ms``; otherwise the target adds it when the
     call starts. ``x-sage-soft-deadline-ms`` is the record's time plus the step's ``freshness_s``.
-    ``traceparent`` is the record's own, or an unsampled one derived from the request id, so that
-    logs can be joined. ``x-session-id`` is the record's own ``sage-session``, and
-    ``x-key-group`` a number derived from its key, the same at every parallelism: a pool that routes
-    by one of them keeps a session, or a key, on one replica.
+    ``x-sage-cache`` is the step's ``cache_ttl_s``. ``traceparent`` is the record's own, or an
+    unsampled one derived from the request id, so that logs can be joined. ``x-session-id`` is the
+    record's own ``sage-session``, and ``x-key-group`` a number derived from its key, the same at
+    every parallelism: a pool that routes by one of them keeps a session, or a key, on one replica.
 
     Source: W3C Trace Context, section 3.2.
     """
@@ -82,6 +82,7 @@ def call_headers(job: str, node: Call, record: Record) -> dict[str, str]:
         "x-sage-soft-deadline-ms": _soft_deadline(node, record),
         "traceparent": own["traceparent"] or f"00-{id_}-{id_[:16]}-00",
         "x-session-id": own["sage-session"],
+        "x-sage-cache": f"ttl={node.cache_ttl_s}" if node.cache_ttl_s else "",
         "x-key-group": "" if record.key is None else str(crc32(record.key) % KEY_GROUPS),
     }
     headers["x-sage-priority"] = headers["x-sage-priority"] or node.admission.priority

@@ -165,7 +165,8 @@ def _call(node: Call) -> str:
     order = "ordered" if node.ordered else "unordered"
     calls = f"{node.capacity} in flight, {node.timeout_s:g} s, {order}"
     merging = [_label(node.merging)] if node.merging else []
-    return "; ".join([_label(node.spec), calls, *merging])
+    cached = [f"answers up to {node.cache_ttl_s} s old"] if node.cache_ttl_s else []
+    return "; ".join([_label(node.spec), calls, *merging, *cached])
 
 
 def _window(graph: Graph, node: Window) -> str:

@@ -16,7 +16,14 @@ from sage_flink.common.errors import PipelineError
 from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
 from sage_flink.flow.batch_maps import MapBatches
-from sage_flink.flow.call_options import Admission, Batching, Merging, Retry, is_above_zero
+from sage_flink.flow.call_options import (
+    CACHE_TTL_S_MAX,
+    Admission,
+    Batching,
+    Merging,
+    Retry,
+    is_above_zero,
+)
 from sage_flink.flow.functions import unwrap
 from sage_flink.flow.ports import (
     CallSpec,
@@ -84,7 +91,9 @@ class Call:
 
     ``timeout_s`` is a record's whole budget, over all attempts that ``retry`` allows. Results leave
     in the order of the records where ``ordered`` is true. ``batching`` is read by calls that embed.
-    With ``merging`` near-equal requests share one answer.
+    With ``merging`` near-equal requests share one answer. With ``cache_ttl_s`` the pool may give an
+    answer of its cache that is at most so many seconds old: vectors by text, so that what did not
+    change is not embedded again; other answers by the whole request.
     """
 
     name: str
@@ -97,6 +106,7 @@ class Call:
     batching: Batching = field(default_factory=Batching)
     admission: Admission = field(default_factory=Admission)
     merging: Merging | None = None
+    cache_ttl_s: int = 0
 
     def __post_init__(self) -> None:
         known = _is(self.spec, CallSpec)
@@ -111,6 +121,10 @@ class Call:
         for name, kind in (("retry", Retry), ("batching", Batching), ("admission", Admission)):
             got = getattr(self, name)
             require(isinstance(got, kind), step, name, f"{kind.__name__}(...)", got)
+        seconds = f"whole seconds, 0 to {CACHE_TTL_S_MAX}"
+        whole = isinstance(self.cache_ttl_s, int) and not isinstance(self.cache_ttl_s, bool)
+        fits = whole and 0 <= self.cache_ttl_s <= CACHE_TTL_S_MAX
+        require(fits, step, "cache_ttl_s", seconds, self.cache_ttl_s)
         merges = isinstance(self.merging, Merging) and self.spec.mode != "embed"
         required = "Merging(...) of a call that does not embed, or None"
         require(merges or self.merging is None, step, "merging", required, self.merging)

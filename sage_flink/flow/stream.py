@@ -109,6 +109,7 @@ class Stream:
         batching: Batching = Batching(),  # noqa: B008
         admission: Admission = Admission(),  # noqa: B008
         merging: Merging | None = None,
+        cache_ttl_s: int = 0,
     ) -> "Stream":
         """Each record through the model pool; see :class:`~sage_flink.flow.Call`."""
         return self._then(
@@ -123,6 +124,7 @@ class Stream:
                 batching=batching,
                 admission=admission,
                 merging=merging,
+                cache_ttl_s=cache_ttl_s,
             )
         )
 

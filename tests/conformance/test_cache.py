@@ -1,6 +1,7 @@
-"""The contract of every store of the response cache."""
+"""The contract of every store of cached answers."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ from redis_server import redis_server
 from sage_flink.common import StoreUnavailable
 from sage_gateway.cache.memory import MemoryCacheStore
 from sage_gateway.cache.redis import RedisCacheStore
+from sage_gateway.cache.sqlite import SqliteCacheStore
 from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 
 MakeStore = Callable[[int], CacheStore]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.service)])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.service)])
 async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeStore]:
     """A function that makes a store of at most ``bytes_max`` bytes."""
     if request.param == "memory":
@@ -24,12 +26,18 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         return
     stores: list[CacheStore] = []
 
+    def sqlite_store(bytes_max: int) -> CacheStore:
+        stores.append(SqliteCacheStore(tmp_path / "cache.sqlite", bytes_max=bytes_max))
+        return stores[-1]
+
     def redis_store(bytes_max: int) -> CacheStore:
         stores.append(RedisCacheStore(url, bytes_max=bytes_max))
         return stores[-1]
 
-    with redis_server(tmp_path) as url:
-        yield redis_store
+    with contextlib.ExitStack() as opened:
+        if request.param == "redis":
+            url = opened.enter_context(redis_server(tmp_path))
+        yield redis_store if request.param == "redis" else sqlite_store
         for store in stores:
             await store.close()
 
@@ -38,33 +46,50 @@ def key() -> bytes:
     return uuid.uuid4().bytes
 
 
+async def get(store: CacheStore, name: bytes) -> bytes | None:
+    [found] = await store.get([name])
+    return found
+
+
 @pytest.mark.parametrize("answer", [b"", b"{}", bytes(range(256)), b"x" * 100_000])
 async def test_a_stored_answer_is_found_byte_for_byte(make_store: MakeStore, answer: bytes) -> None:
     store, name = make_store(1 << 20), key()
 
-    assert await store.get(name) is None
-    await store.put(name, answer, 60)
+    assert await get(store, name) is None
+    await store.put({name: answer}, 60)
 
-    assert await store.get(name) == answer
-    assert await store.get(key()) is None
+    assert await get(store, name) == answer
+    assert await get(store, key()) is None
+
+
+async def test_answers_are_found_in_the_order_of_their_keys(make_store: MakeStore) -> None:
+    store, names = make_store(1 << 20), [key() for _ in range(1_200)]
+    await store.put({name: name * 2 for name in names[::2]}, 60)
+
+    found = await store.get([*reversed(names), names[0]])
+
+    wanted = {name: name * 2 for name in names[::2]}
+    assert found == [wanted.get(name) for name in (*reversed(names), names[0])]
+    assert await store.get([]) == []
+    await store.put({}, 60)
 
 
 async def test_a_later_answer_replaces_an_earlier_one(make_store: MakeStore) -> None:
     store, name = make_store(1 << 20), key()
-    await store.put(name, b"first", 60)
-    await store.put(name, b"second", 60)
+    await store.put({name: b"first"}, 60)
+    await store.put({name: b"second"}, 60)
 
-    assert await store.get(name) == b"second"
+    assert await get(store, name) == b"second"
 
 
 async def test_an_answer_expires_after_its_ttl(make_store: MakeStore) -> None:
     store, brief, long = make_store(1 << 20), key(), key()
-    await store.put(brief, b"x", 1)
-    await store.put(long, b"y", 60)
+    await store.put({brief: b"x"}, 1)
+    await store.put({long: b"y"}, 60)
     await asyncio.sleep(1.1)
 
-    assert await store.get(brief) is None
-    assert await store.get(long) == b"y"
+    assert await get(store, brief) is None
+    assert await get(store, long) == b"y"
 
 
 async def test_bytes_are_bounded_and_the_newest_answers_stay(make_store: MakeStore) -> None:
@@ -72,9 +97,9 @@ async def test_bytes_are_bounded_and_the_newest_answers_stay(make_store: MakeSto
     store = make_store(room * (size + ROW_BYTES))
     names = [key() for _ in range(30)]
     for i, name in enumerate(names):
-        await store.put(name, b"x" * size, 60 + i)
+        await store.put({name: b"x" * size}, 60 + i)
 
-    found = [await store.get(name) is not None for name in names]
+    found = [await get(store, name) is not None for name in names]
 
     assert found == [False] * 20 + [True] * 10
 
@@ -86,21 +111,21 @@ async def test_an_answer_stored_twice_takes_the_space_of_one(
     names = [key() for _ in range(10)]
     for _ in range(5):
         for name in names:
-            await store.put(name, b"x" * 1000, 60)
+            await store.put({name: b"x" * 1000}, 60)
 
-    assert all([await store.get(name) for name in names])
+    assert all([await get(store, name) for name in names])
 
 
 async def test_an_answer_larger_than_the_store_is_not_stored(make_store: MakeStore) -> None:
     store, name = make_store(1000), key()
-    await store.put(name, b"x" * 2000, 60)
+    await store.put({name: b"x" * 2000}, 60)
 
-    assert await store.get(name) is None
+    assert await get(store, name) is None
 
 
 async def test_the_error_of_an_unreachable_redis_does_not_contain_its_password() -> None:
     store = RedisCacheStore("redis://:secret@127.0.0.1:1/0", bytes_max=1000)
-    for ask in (store.get(key()), store.put(key(), b"x", 1)):
+    for ask in (store.get([key()]), store.put({key(): b"x"}, 1)):
         with pytest.raises(StoreUnavailable) as caught:
             await ask
         assert "secret" not in str(caught.value)

@@ -33,6 +33,7 @@ CHAT_S, RETRY_BUDGET_S, HANG_TIMEOUT_S = 10.0, 3.0, 8.0
 CAPACITY = 4
 ITEMS_MAX, TOKENS_MAX = 8, 100
 FRESH_S = 30
+CACHE_TTL_S = 60
 #: Faults of one request, by the script in its text; each persists.
 TRANSIENT = ["408", "429", "500", "502", "503", "504", "close", "cut", "half_json", "error_200"]
 FINAL = ["400", "401", "404", "413", "422"]
@@ -152,6 +153,7 @@ def tenant_texts() -> Branch:
     )
     call: dict[str, Any] = {"capacity": 64, "timeout_s": 30.0}
     call["admission"] = Admission(freshness_s=FRESH_S)
+    call["cache_ttl_s"] = CACHE_TTL_S
     call["batching"] = Batching(linger_s=0.3, tokens_max=TOKENS_MAX)
     return Branch("tenant-texts", sage.embed(model="tenant-texts"), records, call)
 
@@ -458,6 +460,15 @@ def test_tenants_and_priorities_never_share_a_request(run: RunResult) -> None:
         assert int(request["headers"]["x-sage-deadline-ms"]) / 1000 > request["began"]
         soft_ms = min(record.timestamp_ms for record in records) + 1_000 * FRESH_S
         assert request["headers"]["x-sage-soft-deadline-ms"] == str(soft_ms)
+
+
+def test_each_request_names_the_age_of_answers_that_its_step_accepts(run: RunResult) -> None:
+    shown = {
+        branch: {request["headers"].get("x-sage-cache") for request in run.of(branch)}
+        for branch in ("tenant-texts", "vectors", "ordered")
+    }
+
+    assert shown == {"tenant-texts": {f"ttl={CACHE_TTL_S}"}, "vectors": {None}, "ordered": {None}}
 
 
 def test_batches_stay_below_tokens_max(run: RunResult) -> None:

@@ -89,6 +89,49 @@ def test_embeddings_are_cached_but_streams_and_errors_are_not(gateway: Any) -> N
     assert gateway.engine_stats()["requests"] == before + 4
 
 
+def embed(
+    gateway: Any, *texts: str, headers: dict[str, str] = KEEP
+) -> tuple[str | None, list[list[float]]]:
+    body = {"model": "vectors", "input": texts}
+    answer = gateway.client.post("/v1/embeddings", json=body, headers=headers)
+    mark = cache_header(answer)
+    return mark, [row["embedding"] for row in answer.json()["data"]]
+
+
+def test_texts_with_known_vectors_are_neither_embedded_nor_charged(gateway: Any) -> None:
+    own = key_of(gateway, "reader")
+    first, (one, other) = embed(gateway, "known one", "known other", headers=KEEP | own)
+    before = usage_of(gateway, own)
+
+    second, found = embed(gateway, "known other", "unknown", "known one", headers=KEEP | own)
+    alone, [new] = embed(gateway, "unknown", headers=KEEP | own)
+
+    assert (first, second, alone) == ("miss", "partial", "hit")
+    assert found == [other, new, one]
+    charged = usage_of(gateway, own) - before
+    assert 0 < charged < before
+
+
+def usage_of(gateway: Any, key: dict[str, str]) -> int:
+    lines = gateway.client.get("/v1/usage", headers=key).json()["data"]
+    return sum(line["prompt_tokens"] for line in lines)
+
+
+def test_known_vectors_outlive_the_gateway_and_not_the_arguments_of_their_model(
+    start: Any, fake: Any, tmp_path: Path
+) -> None:
+    models = {"vectors": fake("embedding")}
+    with start(models, home=tmp_path) as gateway:
+        marks = [embed(gateway, "kept")[0]]
+    with start(models, home=tmp_path) as gateway:
+        marks.append(embed(gateway, "kept")[0])
+        assert gateway.engine_stats("vectors")["requests"] == 0
+    with start({"vectors": fake("embedding", context_tokens=64)}, home=tmp_path) as gateway:
+        marks.append(embed(gateway, "kept")[0])
+
+    assert marks == ["miss", "hit", "miss"]
+
+
 def test_a_cached_answer_expires_after_its_ttl(gateway: Any) -> None:
     brief = {"x-sage-cache": "ttl=1"}
     assert cache_header(send(gateway, "echo brief", headers=brief)) == "miss"
@@ -115,7 +158,9 @@ def test_a_key_may_accept_cached_answers_to_deterministic_requests(gateway: Any)
     assert (cold, warm, plain) == (["miss", "hit"], [None, None], [None, None])
 
 
-@pytest.mark.parametrize("wrong", ["", "on", "ttl=0", "ttl=-1", "ttl=100000", "ttl=1.5", "ttl=x"])
+@pytest.mark.parametrize(
+    "wrong", ["", "on", "ttl=0", "ttl=-1", "ttl=100000000", "ttl=1.5", "ttl=x"]
+)
 def test_an_invalid_cache_header_is_a_400(gateway: Any, wrong: str) -> None:
     answer = send(gateway, headers={"x-sage-cache": wrong})
 

@@ -1,6 +1,7 @@
 """What the response cache reads, looks up and stores, without a gateway around it."""
 
 import sys
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -37,9 +38,9 @@ class CountedStore(MemoryCacheStore):
     lookups = 0
 
     @override
-    async def get(self, key: bytes) -> bytes | None:
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self.lookups += 1
-        return await super().get(key)
+        return await super().get(keys)
 
 
 class Cache:
@@ -107,7 +108,7 @@ async def test_an_answer_is_fresh_again_after_it_was_replaced(cache: Cache) -> N
 async def test_an_answer_stored_without_its_time_is_not_found(cache: Cache) -> None:
     request = chat(ttl_s=60)
     named = orjson.dumps(["acme", CHAT, request.fields()], option=orjson.OPT_SORT_KEYS)
-    await cache.store.put(blake2b(named, digest_size=16).digest(), ANSWER, 60)
+    await cache.store.put({blake2b(named, digest_size=16).digest(): ANSWER}, 60)
 
     assert await cache.ask(request) == "miss"
     assert await cache.ask(chat(ttl_s=60)) == "hit"

@@ -1,9 +1,11 @@
-"""Response cache: an earlier answer to an equal request, for clients that accept it.
+"""Caches: earlier answers to equal requests, and known vectors, for clients that accept them.
 
-``response_cache.py`` is the handler. ``store_protocol.py`` is the contract of its stores:
-``memory.py`` for one gateway, ``redis.py`` for several, where their idempotency store is in Redis.
+``response_cache`` and ``embedding_cache`` are the handlers, ``aged_answers`` what they share.
+``store_protocol`` is the contract of their ``stores``: ``sqlite`` for vectors; for responses
+``memory``, or ``redis`` where several gateways have their idempotency store there.
 """
 
+from sage_gateway.cache.embedding_cache import EmbeddingCache
 from sage_gateway.cache.response_cache import ResponseCache
 
-__all__ = ["ResponseCache"]
+__all__ = ["EmbeddingCache", "ResponseCache"]

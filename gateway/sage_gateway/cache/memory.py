@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from typing_extensions import override
 
@@ -19,7 +19,19 @@ class MemoryCacheStore(CacheStore):
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
 
     @override
-    async def get(self, key: bytes) -> bytes | None:
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._get(key) for key in keys]
+
+    @override
+    async def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
+        for key, answer in answers.items():
+            self._put(key, answer, ttl_s)
+
+    @override
+    async def close(self) -> None:
+        pass
+
+    def _get(self, key: bytes) -> bytes | None:
         expires_s, answer = self._answers.get(key, (0.0, None))
         if answer is None:
             return None
@@ -29,17 +41,12 @@ class MemoryCacheStore(CacheStore):
         self._answers.move_to_end(key)
         return answer
 
-    @override
-    async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
+    def _put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
         self._remove(key)
         self._answers[key] = (self._clock() + ttl_s, answer)
         self.bytes_held += len(answer) + ROW_BYTES
         while self.bytes_held > self._bytes_max:
             self._remove(next(iter(self._answers)))
-
-    @override
-    async def close(self) -> None:
-        pass
 
     def _remove(self, key: bytes) -> None:
         _, answer = self._answers.pop(key, (0.0, None))

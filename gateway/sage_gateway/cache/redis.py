@@ -3,7 +3,9 @@
 All keys share a hash tag, so a Redis cluster keeps them on one node.
 """
 
+import asyncio
 import time
+from collections.abc import Mapping, Sequence
 
 from typing_extensions import override
 
@@ -41,17 +43,22 @@ class RedisCacheStore(CacheStore):
         self._bytes_max = bytes_max
 
     @override
-    async def get(self, key: bytes) -> bytes | None:
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if not keys:
+            return []
         async with self._redis.client() as client:
-            found: bytes | None = await client.get(ANSWER + key)
+            found: list[bytes | None] = await client.mget([ANSWER + key for key in keys])
         return found
 
     @override
-    async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
-        size, now_s = len(answer) + ROW_BYTES, int(time.time())
-        arguments: list[bytes | int] = [key, answer, ttl_s, now_s, size, self._bytes_max, ANSWER]
-        await self._redis.run(PUT, [ANSWER + key, ENDS, SIZES, TOTAL], arguments)
+    async def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
+        await asyncio.gather(*(self._put(key, answers[key], ttl_s) for key in answers))
 
     @override
     async def close(self) -> None:
         await self._redis.close()
+
+    async def _put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
+        size, now_s = len(answer) + ROW_BYTES, int(time.time())
+        arguments: list[bytes | int] = [key, answer, ttl_s, now_s, size, self._bytes_max, ANSWER]
+        await self._redis.run(PUT, [ANSWER + key, ENDS, SIZES, TOTAL], arguments)

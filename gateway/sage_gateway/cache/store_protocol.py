@@ -1,5 +1,6 @@
-"""Protocol of the response cache stores; ``tests/conformance/test_cache.py`` tests them all."""
+"""Protocol of the stores of cached answers; ``tests/conformance/test_cache.py`` tests them all."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 #: Bytes counted for an answer in addition to its own; bounds the number of tiny ones.
@@ -12,14 +13,14 @@ class CacheStore(Protocol):
     All methods but ``close`` may raise ``StoreUnavailable``.
     """
 
-    async def get(self, key: bytes) -> bytes | None:
-        """The answer, unless it has expired or was evicted."""
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The answer of each key, in their order; None if it has expired or was evicted."""
         ...
 
-    async def put(self, key: bytes, answer: bytes, ttl_s: int) -> None:
-        """CacheStore ``answer`` for ``ttl_s``, in place of an earlier one."""
+    async def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
+        """Store answers by their key for ``ttl_s``, in place of earlier ones."""
         ...
 
     async def close(self) -> None:
-        """Close the connections. Answers in a shared store stay."""
+        """Close the connections. Answers in a shared store and in a file stay."""
         ...

@@ -60,7 +60,10 @@ class BatchesSpec(Spec):
 
 
 class CacheSpec(Spec):
-    """Limits of the response cache; see :mod:`sage_gateway.cache.response_cache`."""
+    """Limits of the caches of responses and of vectors; see :mod:`sage_gateway.cache`."""
 
     bytes_max: int = Field(default=64 << 20, ge=1 << 10, description="of all responses")
+    embedding_bytes_max: int = Field(
+        default=1 << 30, ge=1 << 10, description="of all vectors, which a file keeps"
+    )
     answer_bytes_max: int = Field(default=1 << 20, ge=1 << 10, description="of one response")

@@ -1,4 +1,4 @@
-"""The handlers of a request in their order: cache, idempotency, quota, inference."""
+"""The handlers of a request in their order: caches, idempotency, quota, inference."""
 
 from sage_gateway.batches.batch_store import OwnedBatch
 from sage_gateway.errors import GatewayError, InvalidKey

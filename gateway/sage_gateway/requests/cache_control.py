@@ -2,10 +2,11 @@
 
 import re
 
+from sage_flink.flow.call_options import CACHE_TTL_S_MAX
 from sage_gateway.errors import InvalidRequest
 
-TTL_S_MAX = 99_999
-_TTL = re.compile(rb"ttl=([1-9]\d{0,4})")
+TTL_S_MAX = CACHE_TTL_S_MAX
+_TTL = re.compile(rb"ttl=([1-9]\d{0,7})")
 
 
 def cache_ttl_s(value: bytes) -> int:

@@ -17,7 +17,7 @@ from sage_flink.flow.call_options import Batching
 BYTES_A_TOKEN = 4
 REQUEST_ID, TENANT, PRIORITY = "x-request-id", "x-sage-tenant", "x-sage-priority"
 DEADLINE, ATTEMPT, JOB = "x-sage-deadline-ms", "x-sage-attempt", "x-sage-job"
-SOFT_DEADLINE = "x-sage-soft-deadline-ms"
+SOFT_DEADLINE, CACHE = "x-sage-soft-deadline-ms", "x-sage-cache"
 
 
 class CallResult(NamedTuple):
@@ -110,7 +110,7 @@ def batch_headers(texts: Sequence[PendingText]) -> dict[str, str]:
         REQUEST_ID: id_,
         "idempotency-key": id_,
         "traceparent": f"00-{id_}-{id_[:16]}-00",
-        **{name: first[name] for name in (TENANT, JOB, PRIORITY) if name in first},
+        **{name: first[name] for name in (TENANT, JOB, PRIORITY, CACHE) if name in first},
         **_earliest(texts, DEADLINE),
         **_earliest(texts, SOFT_DEADLINE),
     }

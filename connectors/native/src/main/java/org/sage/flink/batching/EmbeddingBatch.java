@@ -175,9 +175,9 @@ final class EmbeddingBatch {
     }
 
     /**
-     * A single text keeps its own headers. Several texts get the tenant, job and priority that they
-     * share, the earliest deadlines, and an id derived from their ids: the same id whenever the same
-     * texts are sent together.
+     * A single text keeps its own headers. Several texts get the tenant, job, priority and cache age
+     * that they share, the earliest deadlines, and an id derived from their ids: the same id
+     * whenever the same texts are sent together.
      */
     private Map<String, String> headers() {
         CallRequest first = texts.get(0).request();
@@ -189,7 +189,12 @@ final class EmbeddingBatch {
         headers.put(CallRequest.REQUEST_ID, id);
         headers.put("idempotency-key", id);
         headers.put("traceparent", "00-" + id + "-" + id.substring(0, ID_BYTES) + "-00");
-        for (String name : List.of(CallRequest.TENANT, CallRequest.JOB, CallRequest.PRIORITY)) {
+        for (String name :
+                List.of(
+                        CallRequest.TENANT,
+                        CallRequest.JOB,
+                        CallRequest.PRIORITY,
+                        CallRequest.CACHE)) {
             if (first.headers().containsKey(name)) {
                 headers.put(name, first.headers().get(name));
             }

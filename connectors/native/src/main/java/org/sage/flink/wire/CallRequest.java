@@ -30,6 +30,7 @@ public record CallRequest(
     public static final String TENANT = "x-sage-tenant";
     public static final String JOB = "x-sage-job";
     public static final String PRIORITY = "x-sage-priority";
+    public static final String CACHE = "x-sage-cache";
     /** Milliseconds since the epoch. */
     public static final String DEADLINE = "x-sage-deadline-ms";
     public static final String SOFT_DEADLINE = "x-sage-soft-deadline-ms";

@@ -1,0 +1,174 @@
+"""Cache store in a SQLite file, kept through restarts; the oldest answers are evicted first.
+
+WAL with ``synchronous=NORMAL`` survives ``kill -9``; a power cut may lose the last seconds. Several
+gateways may share the file. A corrupt one is deleted: it has nothing that cannot be asked again.
+"""
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
+from sage_gateway.runtime.worker_thread import WorkerThread
+
+log = logging.getLogger("sage.gateway")
+
+SCHEMA_VERSION = 1
+SCHEMA = (
+    "CREATE TABLE answers (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, "
+    "expires REAL NOT NULL, answer BLOB NOT NULL)",
+    "CREATE TABLE size (bytes INTEGER NOT NULL)",
+    "INSERT INTO size VALUES (0)",
+    f"PRAGMA user_version={SCHEMA_VERSION}",
+)
+LOCKED_S = 0.5
+#: Statements are short, so that another gateway waits less than ``LOCKED_S``.
+ROWS_A_STATEMENT = 500
+CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class SqliteCacheStore(CacheStore):
+    """The file at ``path``, opened at the first call."""
+
+    def __init__(
+        self, path: Path, *, bytes_max: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._answers = CachedAnswers(path, bytes_max, clock)
+        self._thread = WorkerThread("cache", self._answers.on_error)
+
+    @override
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return await self._thread(self._answers.get, keys)
+
+    @override
+    async def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
+        await self._thread(self._answers.put, answers, ttl_s)
+
+    @override
+    async def close(self) -> None:
+        await self._thread(self._answers.close)
+        await self._thread.close()
+
+
+class CachedAnswers:
+    """The tables of the file at ``path``. Synchronous; one thread calls it.
+
+    Methods raise ``sqlite3.Error`` or ``OSError``.
+    """
+
+    def __init__(self, path: Path, bytes_max: int, clock: Callable[[], float]) -> None:
+        self._path, self._bytes_max, self._clock = path, bytes_max, clock
+        self._db: sqlite3.Connection | None = None
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The answer of each key; None where there is none."""
+        found: dict[bytes, bytes] = {}
+        db, now_s = self._database(), self._clock()
+        for start in range(0, len(keys), ROWS_A_STATEMENT):
+            some = keys[start : start + ROWS_A_STATEMENT]
+            query = f"SELECT key, answer FROM answers WHERE expires > ? AND key IN ({_marks(some)})"  # noqa: S608
+            found.update(db.execute(query, (now_s, *some)).fetchall())
+        return [found.get(key) for key in keys]
+
+    def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
+        """Insert the answers, and evict the oldest ones that have expired or do not fit."""
+        db, expires_s = self._database(), self._clock() + ttl_s
+        rows = list(answers.items())
+        for start in range(0, len(rows), ROWS_A_STATEMENT):
+            some = rows[start : start + ROWS_A_STATEMENT]
+            keys = [key for key, _ in some]
+            with _transaction(db):
+                gone = _remove(db, f"key IN ({_marks(keys)})", keys)
+                places = ", ".join(["(?, ?, ?)"] * len(some))
+                values = [value for key, answer in some for value in (key, expires_s, answer)]
+                db.execute(f"INSERT INTO answers (key, expires, answer) VALUES {places}", values)  # noqa: S608
+                new = sum(len(answer) + ROW_BYTES for _, answer in some)
+                db.execute("UPDATE size SET bytes = bytes + ?", (new - gone,))
+                self._evict(db)
+
+    def on_error(self, error: Exception) -> None:
+        """Delete the file if ``error``, raised by another method, means that it is corrupt."""
+        if getattr(error, "sqlite_errorcode", None) in CORRUPT:
+            log.warning("cache: %s is corrupt (%s) and is made anew", self._path, error)
+            self.close()
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    def _evict(self, db: sqlite3.Connection) -> None:
+        now_s = self._clock()
+        while True:
+            [[size]] = db.execute("SELECT bytes FROM size").fetchall()
+            oldest = db.execute(
+                "SELECT id, length(answer), expires FROM answers ORDER BY id LIMIT ?",
+                (ROWS_A_STATEMENT,),
+            ).fetchall()
+            last = None
+            for id_, length, expires_s in oldest:
+                if size <= self._bytes_max and expires_s > now_s:
+                    break
+                last, size = id_, size - length - ROW_BYTES
+            if last is None:
+                return
+            gone = _remove(db, "id <= ?", [last])
+            db.execute("UPDATE size SET bytes = bytes - ?", (gone,))
+
+    def _database(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+            db = sqlite3.connect(
+                self._path, timeout=LOCKED_S, isolation_level=None, cached_statements=0
+            )
+            try:
+                _prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
+        return self._db
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    with _transaction(db):  # of several gateways the first one makes the tables
+        [[version]] = db.execute("PRAGMA user_version").fetchall()
+        if version not in (0, SCHEMA_VERSION):
+            db.execute("DROP TABLE answers")
+            db.execute("DROP TABLE size")
+        for statement in SCHEMA if version != SCHEMA_VERSION else ():
+            db.execute(statement)
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _remove(db: sqlite3.Connection, condition: str, values: Sequence[object]) -> int:
+    """Delete the rows of a condition; their bytes."""
+    gone = db.execute(f"DELETE FROM answers WHERE {condition} RETURNING length(answer)", values)  # noqa: S608
+    return sum(length + ROW_BYTES for (length,) in gone.fetchall())
+
+
+def _marks(keys: Sequence[object]) -> str:
+    return ", ".join("?" * len(keys))
