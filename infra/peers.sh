@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the peers of the model pool's benchmarks (B4, B5, B9): LiteLLM and vllm-router, each in its
-# own environment with every version pinned, and nginx from Debian.
+# Installs the peers of the benchmarks: for the model pool's (B4, B5, B9) LiteLLM and vllm-router, for
+# `memo` LangChain and CocoIndex, each in its own environment with every version pinned; nginx from Debian.
 #
 #   bash infra/peers.sh            prints one line per peer; a second run takes about a second
 #
@@ -42,6 +42,8 @@ has_litellm() { has_peer litellm; }
 make_litellm() { make_peer litellm; }
 has_router() { has_peer vllm-router; }
 make_router() { make_peer vllm-router; }
+has_indexers() { has_peer indexers; }
+make_indexers() { make_peer indexers; }
 has_nginx() { [ -x "$(PATH=$PATH:/usr/sbin command -v nginx)" ]; }
 make_nginx() { debian nginx-light; }
 
@@ -61,3 +63,4 @@ has_uv || make_uv
 peer litellm 'LiteLLM'
 peer router 'vllm-router'
 peer nginx 'nginx'
+peer indexers 'LangChain and CocoIndex'

@@ -24,6 +24,7 @@ from benchmark_sage import (
     b11_scheduler,
     b12_path_cost,
     b_scale,
+    memo,
 )
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
     "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
     "B12": ("what the stream costs: the main job with an instant engine", b12_path_cost.run),
+    "memo": ("what changed in documents: texts embedded again over changed chunks", memo.run),
     "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow Python step", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)

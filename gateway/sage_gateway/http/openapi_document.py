@@ -49,8 +49,8 @@ _ERROR = {
 }
 _CACHE = (
     "With the header `x-sage-cache: ttl=SECONDS` an earlier answer to the same request is accepted "
-    "if it is not older; of `/v1/embeddings` the vector of each text by itself, whatever requests they "
-    "come in."
+    "if it is not older; of `/v1/embeddings` the vector of each text by itself, in whatever "
+    "requests the texts come."
 )
 
 
