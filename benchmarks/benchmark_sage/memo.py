@@ -2,8 +2,8 @@
 
 The same chunks go through ``rag_ingest`` on the local stack, LangChain's indexing API and
 CocoIndex: a corpus, its second version with one changed paragraph in each document, then a fifth of
-the documents once more under other ids. ``sage`` also reads the whole topic into another collection by
-another job. The figure is how many texts are embedded, over how many chunks are new.
+the documents once more under other ids. ``sage`` also reads the whole topic into another collection
+by another job. The figure is how many texts are embedded, over how many chunks are new.
 """
 
 import json
