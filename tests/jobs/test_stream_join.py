@@ -71,19 +71,20 @@ def check_topics(
     assert Counter(one["order"] for one in without_order) == Counter(log.without_order)
 
 
+def balance_after(rest: FlinkRest, name: str, read: int) -> Balance | None:
+    """The balance of the job once its join has read so many records."""
+    found = job_balance(rest, rest.job(name), wait_s=5)
+    joined = next(row.read for row in found.rows if row.step == "payment")
+    assert joined is not None
+    assert joined <= read
+    return found if joined == read else None
+
+
 @pytest.mark.service
 @pytest.mark.flink
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def balance_after(rest: FlinkRest, name: str, read: int) -> Balance | None:
-    """The balance of the job once its join has read so many records."""
-    found = job_balance(rest, rest.job(name), wait_s=5)
-    joined = next(row.read for row in found.rows if row.step == "payment")
-    assert joined is not None and joined <= read
-    return found if joined == read else None
-
-
 def test_on_the_stack_every_order_is_in_one_topic_and_the_counts_are_balanced() -> None:
     log, name = order_log(1_000, seed=2), f"t{uuid.uuid4().hex[:10]}"
     names = ("orders", "payments", "paid", "unpaid", "without_order", "late", "dead_letters")
