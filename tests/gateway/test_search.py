@@ -8,6 +8,8 @@ import pytest
 
 from sage_flink.common import NotFound, StoreUnavailable
 from sage_flink.db import RowFilter
+from sage_gateway.config.pool_spec import PoolSpec
+from sage_gateway.vector_stores.search import OpenStores
 
 
 @dataclass
@@ -23,6 +25,7 @@ class MemoryStore:
 
     rows: dict[str, tuple[list[float], dict[str, Any]]]
     broken: bool = False
+    name: str = ""
     searches: list[int] = field(default_factory=list)
 
     def search(
@@ -56,12 +59,13 @@ def store() -> MemoryStore:
 @pytest.fixture(scope="module")
 def gateway(start: Any, fake: Any, store: MemoryStore) -> Any:
     def open_store(name: str, dim: int) -> MemoryStore:
-        if (name, dim) != ("docs", 4):
+        if name not in {"docs", "acmes"} or dim != 4:
             raise NotFound("no such collection; create it first")
         return store
 
     models = {"vectors": fake("embedding")}
-    with start(models, open_store=open_store, pool={"embedding_model": "vectors"}) as gateway:
+    pool = {"embedding_model": "vectors", "collections": {"acmes": {"tenants": ["acme"]}}}
+    with start(models, open_store=open_store, pool=pool) as gateway:
         yield gateway
 
 
@@ -208,3 +212,68 @@ def test_rows_below_the_score_are_left_out(gateway: Any, rows_of_two: None) -> N
     answer = search(gateway, query="hill", ranking_options={"score_threshold": 0.999})
 
     assert [item["file_id"] for item in answer.json()["data"]] == ["hill"]
+
+
+def key_of(gateway: Any, tenant: str) -> dict[str, str]:
+    wanted = {"tenant": tenant, "scopes": ["infer"]}
+    made = gateway.client.post("/pool/keys", json=wanted).json()
+    return {"Authorization": f"Bearer {made['key']}"}
+
+
+def test_a_tenants_collection_does_not_exist_for_other_tenants(
+    gateway: Any, rows_of_two: None
+) -> None:
+    def ask(name: str, headers: dict[str, str]) -> Any:
+        path = f"/v1/vector_stores/{name}/search"
+        return gateway.client.post(path, json={"query": "hill"}, headers=headers)
+
+    acme, other = key_of(gateway, "acme"), key_of(gateway, "other")
+    tricks = ["acmes", "Acmes", "acmes%00", "%61cmes", "acmes%20", "docs/../acmes", "acmes%2f"]
+    spoofed = {**other, "x-sage-tenant": "acme"}
+
+    assert [ask("acmes", headers).status_code for headers in (acme, {})] == [200, 200]
+    assert [ask("docs", headers).status_code for headers in (acme, other)] == [200, 200]
+    for name in tricks:
+        for headers in (other, spoofed):
+            assert ask(name, headers).status_code == 404
+    hidden, absent = (ask(name, other).json()["error"] for name in ("acmes", "none"))
+    assert hidden["message"].replace("acmes", "none") == absent["message"]
+
+
+def test_unlisted_collections_may_be_hidden_from_tenants() -> None:
+    spec = PoolSpec.model_validate(
+        {
+            "models": {"m": {"engine": "fake", "kind": "embedding", "dim": 4}},
+            "collections": {"listed": {}, "acmes": {"tenants": ["acme"]}},
+            "shared_collections": False,
+        }
+    )
+    found = {
+        tenant: [name for name in ("listed", "acmes", "other") if spec.finds(tenant, name)]
+        for tenant in ("local", "acme", "zeta")
+    }
+
+    assert found == {
+        "local": ["listed", "acmes", "other"],
+        "acme": ["listed", "acmes"],
+        "zeta": ["listed"],
+    }
+
+
+def test_a_thread_closes_the_store_that_it_has_not_used_longest() -> None:
+    closed: list[str] = []
+
+    class Closing(MemoryStore):
+        def close(self) -> None:
+            closed.append(self.name)
+
+    stores = OpenStores(2)
+    for name in ("a", "b", "a", "c"):
+        if name not in stores:
+            stores[name] = Closing({})
+            stores[name].name = name
+        assert stores[name].name == name
+    stores.close()
+
+    assert closed[0] == "b"
+    assert sorted(closed) == ["a", "b", "c"]

@@ -161,10 +161,21 @@ class ModelSpec(Spec):
         return self.concurrency or CONCURRENCY_MAX
 
 
-class CollectionSpec(Spec):
-    """The embedding model of a collection's vectors."""
+#: The tenant of this machine's own keys.
+LOCAL = "local"
 
-    model: Name
+
+class CollectionSpec(Spec):
+    """A collection that can be searched."""
+
+    model: Name | None = Field(
+        default=None, description="which embedded its vectors; by default `embedding_model`"
+    )
+    tenants: tuple[str, ...] = Field(
+        default=(),
+        description="whose keys find it; for all others it does not exist. Empty: everyone's. The "
+        "keys of this machine (tenant `local`) find every collection",
+    )
 
 
 class BudgetSpec(Spec):
@@ -222,7 +233,11 @@ class PoolSpec(Spec):
     models: dict[Name, ModelSpec] = Field(min_length=1)
     collections: dict[str, CollectionSpec] = Field(default_factory=dict)
     embedding_model: Name = Field(
-        default="minilm", description="for collections that are not listed"
+        default="minilm", description="for collections that name no model, or are not listed"
+    )
+    shared_collections: bool = Field(
+        default=True,
+        description="whether keys of every tenant find collections that are not listed",
     )
     engine_grace_s: float = Field(
         default=120.0,
@@ -256,4 +271,13 @@ class PoolSpec(Spec):
     def embedding_of(self, collection: str) -> str:
         """The name of the model that embeds queries to ``collection``."""
         listed = self.collections.get(collection)
-        return listed.model if listed else self.embedding_model
+        return listed.model or self.embedding_model if listed else self.embedding_model
+
+    def finds(self, tenant: str, collection: str) -> bool:
+        """Whether a request of ``tenant``, empty for one of none, may search ``collection``."""
+        listed = self.collections.get(collection)
+        if tenant in {"", LOCAL}:
+            return True
+        if listed is None:
+            return self.shared_collections
+        return not listed.tenants or tenant in listed.tenants

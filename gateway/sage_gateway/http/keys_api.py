@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from sage_gateway.config.pool_spec import LimitsSpec, Name, whole
+from sage_gateway.config.pool_spec import LOCAL, LimitsSpec, Name, whole
 from sage_gateway.errors import Conflict, InvalidRequest, NotFound
 from sage_gateway.requests.cache_control import TTL_S_MAX
-from sage_gateway.tenants.keys import LOCAL, Key, Scope, digest, fresh
+from sage_gateway.tenants.keys import Key, Scope, digest, fresh
 from sage_gateway.tenants.store_protocol import Charge
 from sage_gateway.tenants.tenants import Tenants
 

@@ -17,9 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from sage_flink.common import ConfigError, Settings
-from sage_gateway.config.pool_spec import LimitsSpec
+from sage_gateway.config.pool_spec import LOCAL, LimitsSpec
 
-LOCAL = "local"
 NO_LIMITS = LimitsSpec()
 
 

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, Protocol
 
 import orjson
+from cachetools import LRUCache
+from typing_extensions import override
 
 from sage_flink.common import ConfigError, Rejected, StoreUnavailable
 from sage_flink.common import NotFound as CollectionNotFound
@@ -22,7 +24,9 @@ from sage_gateway.requests.response import Response
 from sage_gateway.vector_stores.filters import requested_filter
 
 THREADS = 8
-OPEN_MAX = THREADS * 32
+#: Of each thread.
+OPEN_MAX = 32
+ABSENT = "it does not exist"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -74,6 +78,21 @@ def open_collection(name: str, dim: int) -> Store:
     return db.collection(name, dim=dim).open(create=False)
 
 
+class OpenStores(LRUCache[str, Store]):
+    """The stores that one thread has open, by name; the least recently used is closed for more."""
+
+    def close(self) -> None:
+        """Close all stores."""
+        while self:
+            self.popitem()
+
+    @override
+    def popitem(self) -> tuple[str, Store]:
+        name, store = super().popitem()
+        store.close()
+        return name, store
+
+
 class VectorSearch:
     """The open collections, and the threads that wait for the store.
 
@@ -84,21 +103,21 @@ class VectorSearch:
         self._open = open_
         self._pool = pool
         self._embedder = embedder
-        self._stores: dict[tuple[int, str], Store] = {}  # one for each thread and name
+        self._stores: dict[int, OpenStores] = {}  # by thread
         self._threads = ThreadPoolExecutor(THREADS, "search")
 
     def close(self) -> None:
         """Close the stores, without waiting for the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for store in self._stores.values():
-            store.close()
+        for stores in self._stores.values():
+            stores.close()
         self._stores.clear()
 
     async def answer(self, request: Request, search: SearchRequest) -> Response:
         """The page of hits.
 
         Raises:
-            NotFound: there is no such collection.
+            NotFound: there is no such collection, or it is that of other tenants.
             InvalidRequest: its filter cannot be read, or the store cannot evaluate it.
             NoReplica: the collection's embedding model cannot be used.
             StoreUnavailable: the store does not respond.
@@ -115,6 +134,8 @@ class VectorSearch:
         where = await loop.run_in_executor(self._threads, requested_filter, search.filters)
         ranking = search.ranking_options
         vector = await self._embed(request, embedder, search.query)
+        if not self._pool.spec.finds(request.tenant, name):
+            raise _unknown(name, ABSENT)  # after the same work as for one that is not there
         find = partial(
             self._search,
             name,
@@ -140,23 +161,20 @@ class VectorSearch:
     def _search(
         self, name: str, dim: int, vector: list[float], top_k: int, **limits: Any
     ) -> Sequence[Hit]:
-        place = (threading.get_ident(), name)
+        stores = self._stores.setdefault(threading.get_ident(), OpenStores(OPEN_MAX))
         try:
-            if place not in self._stores:
-                opened = self._open(name, dim)
-                while len(self._stores) >= OPEN_MAX:
-                    self._stores.pop(next(iter(self._stores)))
-                self._stores[place] = opened
-            return self._stores[place].search(vector, top_k, **limits)
+            if name not in stores:
+                stores[name] = self._open(name, dim)
+            return stores[name].search(vector, top_k, **limits)
         except CollectionNotFound as error:
-            raise _unknown(name, "it does not exist") from error
+            raise _unknown(name, ABSENT) from error
         except ConfigError as error:
             raise InvalidRequest(str(error), code="wrong_collection", param="name") from error
         except Rejected as error:
             param = "filters" if str(error).startswith("filter:") else None
             raise InvalidRequest(str(error), code="invalid_search", param=param) from error
         except StoreUnavailable:
-            if (away := self._stores.pop(place, None)) is not None:
+            if (away := stores.pop(name, None)) is not None:
                 away.close()
             raise
 
