@@ -4,18 +4,32 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import httpx
 import psutil
 
+from sage_flink.common import StackError, StoreUnavailable
+
 T = TypeVar("T")
+#: Of a server that does not answer now; a busy one may answer the next request.
+NO_ANSWER = (StackError, StoreUnavailable, httpx.TransportError)
 
 
 def wait_until(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true value of ``condition``; the test fails after ``seconds``."""
+    """The first true value of ``condition``; the test fails after ``seconds``.
+
+    A condition that raises one of ``NO_ANSWER`` is tried again, and the last error is raised.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while True:
+        try:
+            if found := condition():
+                return found
+        except NO_ANSWER as error:
+            if time.monotonic() >= deadline:
+                error.add_note(f"waited {seconds} s: {what}")
+                raise
         assert time.monotonic() < deadline, f"waited {seconds} s: {what}"
         time.sleep(0.1)
-    return found
 
 
 def has_ended(pid: int) -> bool:
