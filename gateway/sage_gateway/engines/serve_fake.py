@@ -1,10 +1,11 @@
 """A fake OpenAI-compatible server, scripted by the prompt; standard library only.
 
 The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow``, ``die``,
-``sleep SECONDS``, ``slow``, ``break COUNT`` (die after COUNT events), ``cut COUNT`` (end after
-COUNT events, without ``[DONE]``). ``fail CODE`` is the answer to every
-later request, the probe's too. ``GET /seen`` returns the requests received and the number of
-callers that hung up; the gateway's probes do not count.
+``sleep SECONDS``, ``hold NAME`` (answer after ``GET /release/NAME``, at most ``HOLD_S`` later),
+``slow``, ``break COUNT`` (die after COUNT events), ``cut COUNT`` (end after COUNT events, without
+``[DONE]``). ``fail CODE`` is the answer to every later request, the probe's too. ``GET /seen``
+returns the requests received and the number of callers that hung up; the gateway's probes do not
+count.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from typing import Any
 
 SEEN: dict[str, Any] = {"requests": 0, "hung_up": 0, "last": {}, "headers": {}, "pid": os.getpid()}
 LOCK = threading.Lock()
+RELEASED: set[str] = set()
+HOLD_S = 45.0
 
 
 class FakeConnection(BaseHTTPRequestHandler):
@@ -35,7 +38,9 @@ class FakeConnection(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """``/health`` and ``/seen``."""
+        """``/health``, ``/seen`` and ``/release/NAME``."""
+        if self.path.startswith("/release/"):
+            RELEASED.add(self.path.removeprefix("/release/"))
         self.answer(200, {"status": "ok"} if self.path == "/health" else SEEN)
 
     def do_POST(self) -> None:
@@ -74,6 +79,8 @@ class FakeConnection(BaseHTTPRequestHandler):
             error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
             return self.answer(400, {"error": error})
         if verb == "sleep" and not self.sleep(float(rest)):
+            return None
+        if verb == "hold" and not self.sleep(HOLD_S, unless_released=rest):
             return None
         text = rest if verb == "echo" else verb
         if body.get("stream"):
@@ -162,8 +169,8 @@ class FakeConnection(BaseHTTPRequestHandler):
             return self.sleep(0.0)
         return True
 
-    def sleep(self, seconds: float) -> bool:
-        """Sleep; False, and counted, if the caller hangs up before the end."""
+    def sleep(self, seconds: float, unless_released: str = "") -> bool:
+        """Sleep, until the release of that name; False, and counted, if the caller hangs up."""
         end = time.monotonic() + seconds
         while True:
             readable, _, _ = select.select([self.connection], [], [], 0.01)
@@ -172,7 +179,7 @@ class FakeConnection(BaseHTTPRequestHandler):
                     SEEN["hung_up"] += 1
                 self.close_connection = True
                 return False
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or unless_released in RELEASED:
                 return True
 
     def log_message(self, *args: object) -> None:
