@@ -63,7 +63,8 @@ class FailOnce(FileSink):
     """A sink whose writer fails once, after ``rows_max`` rows.
 
     With ``checkpoints``, the folder of the job's, it waits for one that has those rows: a job that
-    fails before its first checkpoint starts from nothing, whatever its state is worth.
+    fails before its first checkpoint starts from nothing, whatever its state is worth. Flink takes
+    none until every task runs, so the records have to last until then: ``slowly`` is a step for it.
     """
 
     rows_max: int = 0
@@ -75,8 +76,16 @@ class FailOnce(FileSink):
             file.write("opened\n")
         return self
 
+    def slowly(self, pause_s: float) -> "Slowly":
+        """A step that pauses at each record until the writer has failed."""
+        return Slowly(pause_s, until=self._marker)
+
+    @property
+    def _marker(self) -> str:
+        return f"{self.path}.failed-once"
+
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        marker = Path(f"{self.path}.failed-once")
+        marker = Path(self._marker)
         if self.count() >= self.rows_max and not marker.exists() and self._is_in_a_checkpoint():
             marker.touch()
             raise ConfigError("the test: this subtask fails once")
@@ -95,12 +104,14 @@ class FailOnce(FileSink):
 
 @dataclass(frozen=True)
 class Slowly:
-    """The record's own value, after ``pause_s``."""
+    """The record's own value, after ``pause_s``; without a pause once the file ``until`` exists."""
 
     pause_s: float
+    until: str = ""
 
     def __call__(self, record: Record) -> Any:
-        time.sleep(self.pause_s)
+        if not (self.until and Path(self.until).exists()):
+            time.sleep(self.pause_s)
         return record.value
 
 

@@ -30,15 +30,16 @@ pytestmark = QUIET
 Records = tuple[Record, ...]
 Parts = tuple[list[Record], list[Record], list[Any]]
 HOWS = ("inner", "left", "full")
+NOT_SLOWLY = Slowly(0.0)
 #: In the last one a record may be far behind the watermark and not be late.
 WITHIN = [(0.02, 0.05), (0.0, 0.1), (0.3, 0.0), (0.0, 0.0), (1.5, 2.0)]
 
 
-def join_of(left: Records, right: Records, within_s, how, sinks, pause_s=0.0) -> Graph:
+def join_of(left: Records, right: Records, within_s, how, sinks, slowly: Any = NOT_SLOWLY) -> Graph:
     def keyed(name: str, records: Records) -> Stream:
         return (
             sage.flow.read(name, ListSource(records))
-            .map(f"{name}-slowly", Slowly(pause_s))
+            .map(f"{name}-slowly", slowly)
             .event_time(f"{name}-time", out_of_order_s=OUT_OF_ORDER_S)
             .key_by(f"{name}-key", "deep.u")
         )
@@ -293,25 +294,24 @@ def test_a_join_has_the_same_results_at_another_parallelism(tmp_path, minicluste
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_restart_loses_no_pair_and_finds_the_same_records_late(tmp_path, minicluster) -> None:
     left = side("l", 1_000, late=0.2, seed=9, span_ms=20_000)
     right = side("r", 1_000, late=0.2, seed=10, span_ms=20_000)
     truth, late_ids = interval_join(left, right, 50, 100, "full")
     checkpoints = tmp_path / "checkpoints"
-    half = len(truth) // 2
-    out = FailOnce(str(tmp_path / "out"), rows_max=half, checkpoints=str(checkpoints))
+    out = FailOnce(str(tmp_path / "out"), rows_max=20, checkpoints=str(checkpoints))
     late, failed = FileSink(str(tmp_path / "late")), FileSink(str(tmp_path / "failed"))
-    graph = join_of(left, right, (0.05, 0.1), "full", (out, late, failed), pause_s=0.003)
+    graph = join_of(left, right, (0.05, 0.1), "full", (out, late, failed), out.slowly(0.05))
     options = FlinkOptions(
         target="local",
         checkpoint_interval_s=0.3,
-        bundle_items=20,  # so that checkpoints are taken among the records
+        bundle_items=5,  # so that checkpoints are taken among the records
         checkpoints=checkpoints.as_uri(),
     )
 
     sage.flow.submit(graph, name="joins-restart", options=options)
-    wait_until(lambda: len(newest(out.read_records())) >= len(truth), 60, "all results")
+    wait_until(lambda: len(newest(out.read_records())) >= len(truth), 240, "all results")
     wait_until(lambda: {r.id for r in late.read_records()} >= late_ids, 60, "all late records")
     time.sleep(1)
 

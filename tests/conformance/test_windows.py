@@ -64,6 +64,8 @@ WINDOWS = [
     pytest.param(Sliding(3, 1), 2.0, id="sliding with lateness"),
 ]
 
+NOT_SLOWLY = Slowly(0.0)
+
 
 def flawed(name: str, ms: int = 1_000_000, **value: Any) -> Record:
     """A record that one of the steps refuses."""
@@ -85,10 +87,10 @@ FLAWED = (
 )
 
 
-def windows_of(records, windows, lateness_s: float, out, late, failed, pause_s=0.0) -> Graph:
+def windows_of(records, windows, lateness_s: float, out, late, failed, slowly=NOT_SLOWLY) -> Graph:
     keyed = (
         sage.flow.read("in", ListSource(records))
-        .map("slowly", Slowly(pause_s))
+        .map("slowly", slowly)
         .event_time("time", out_of_order_s=OUT_OF_ORDER_S)
         .key_by("by-user", "deep.u")
     )
@@ -160,16 +162,16 @@ def test_sessions_in_process_are_those_of_duckdb(seed, tmp_path) -> None:
 
 
 @pytest.mark.flink
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_restart_opens_no_window_again_and_finds_the_same_records_late(
     tmp_path, minicluster
 ) -> None:
     records = shuffled(3_000, late=0.2, seed=4, span_ms=60_000)
     checkpoints = tmp_path / "checkpoints"
-    out = FailOnce(str(tmp_path / "out"), rows_max=40, checkpoints=str(checkpoints))
+    out = FailOnce(str(tmp_path / "out"), rows_max=10, checkpoints=str(checkpoints))
     late, failed = FileSink(str(tmp_path / "late")), FileSink(str(tmp_path / "failed"))
     truth, late_ids = sliding(records, 2_000, 2_000)
-    graph = windows_of(records, Tumbling(2), 0.0, out, late, failed, pause_s=0.002)
+    graph = windows_of(records, Tumbling(2), 0.0, out, late, failed, out.slowly(0.01))
     options = FlinkOptions(
         target="local",
         checkpoint_interval_s=0.3,
@@ -178,7 +180,7 @@ def test_a_restart_opens_no_window_again_and_finds_the_same_records_late(
     )
 
     sage.flow.submit(graph, name="windows-restart", options=options)
-    wait_until(lambda: len(newest(out.read_records())) >= len(truth), 60, "all windows")
+    wait_until(lambda: len(newest(out.read_records())) >= len(truth), 240, "all windows")
     wait_until(lambda: {r.id for r in late.read_records()} >= late_ids, 60, "all late records")
     time.sleep(1)
 
