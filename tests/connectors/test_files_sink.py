@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pandas
 import pytest
-from minicluster import QUIET, FileSink
+from minicluster import QUIET, FileSink, Slowly
 from waiting import wait_until
 
 import sage_connectors
@@ -162,7 +162,10 @@ def test_both_formats_have_a_yaml_form(tmp_path):
 
 @dataclass(frozen=True)
 class FailAfterFirstFile(FileSink):
-    """A sink whose writer fails once: some rows after the first file is in ``folder``."""
+    """A sink whose writer fails once: some rows after the first file is in ``folder``.
+
+    Behind :meth:`slowly`, a step that pauses until then, most rows are still to come.
+    """
 
     folder: str = ""
     batch: BatchLimits = field(default_factory=lambda: BatchLimits(2, linger_s=0.01))
@@ -170,15 +173,23 @@ class FailAfterFirstFile(FileSink):
     def writer(self) -> "FailAfterFirstFile":
         return self
 
+    def slowly(self) -> Slowly:
+        return Slowly(0.01, until=f"{self.path}.failed-once")
+
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         armed, failed = Path(f"{self.path}.armed"), Path(f"{self.path}.failed-once")
         if not armed.exists() and any(Path(self.folder).glob("part-*")):
             armed.write_text(str(self.count()))
-        rows_max = int(armed.read_text()) + 30 if armed.exists() else self.count() + 1
+        rows_max = int(armed.read_text()) + 10 if armed.exists() else self.count() + 1
         if self.count() >= rows_max and not failed.exists():
             failed.touch()
             raise ConfigError("the test: this subtask fails once")
         return super().write(records)
+
+
+COUNT = 3_000
+#: Checkpoints are taken among the records.
+FAILING = FlinkOptions(target="local", checkpoint_interval_s=1, bundle_items=20)
 
 
 def flaw_at_5(n: int, random: Random) -> Any:
@@ -191,14 +202,14 @@ def test_on_flink_json_files_have_each_record_once_over_a_restart(tmp_path, mini
     once = tmp_path / "once"
     witness = FailAfterFirstFile(str(tmp_path / "witness"), folder=str(once))
     failed = FileSink(str(tmp_path / "failed"))
-    numbers = sage.flow.read("in", generator(900, per_s=300, make=flaw_at_5))
+    source = generator(COUNT, per_s=300, make=flaw_at_5, paced=False)
+    numbers = sage.flow.read("in", source).map("slowly", witness.slowly())
     graph = sage.flow.pipeline(
         numbers.write("out", files_sink(once)), numbers.write("witness", witness)
     ).dead_letters_to(failed)
 
-    options = FlinkOptions(target="local", checkpoint_interval_s=1)
-    sage.flow.submit(graph, name="files-once", options=options)
-    wait_until(lambda: once.exists() and len(json_rows(once)) >= 899, 180, "all rows")
+    sage.flow.submit(graph, name="files-once", options=FAILING)
+    wait_until(lambda: once.exists() and len(json_rows(once)) >= COUNT - 1, 180, "all rows")
     wait_until(lambda: failed.count() > 0, 30, "the dead letter")
     time.sleep(1)
 
@@ -207,7 +218,7 @@ def test_on_flink_json_files_have_each_record_once_over_a_restart(tmp_path, mini
     [found] = duckdb.sql(f"""
         SELECT count(*), count(DISTINCT id), sum((value->>'n')::INT)
         FROM read_json('{once}/part-*')""").fetchall()
-    assert found == (899, 899, sum(range(900)) - 5)
+    assert found == (COUNT - 1, COUNT - 1, sum(range(COUNT)) - 5)
     assert len(visible(once)) > 1  # some before the restart, some after it
     letters = {(one.id, one.step) for one in map(from_message, failed.read_records())}
     assert letters == {("generator/0/5", "out.encode")}
@@ -220,7 +231,8 @@ def test_on_flink_parquet_files_have_each_record_and_may_repeat_it_after_a_resta
 ):
     folder = tmp_path / "out"
     witness = FailAfterFirstFile(str(tmp_path / "witness"), folder=str(folder))
-    numbers = sage.flow.read("in", generator(600, per_s=300))
+    source = generator(COUNT, per_s=300, paced=False)
+    numbers = sage.flow.read("in", source).map("slowly", witness.slowly())
     batches = numbers.batch("hundreds", items_max=100, bytes_max=1_000_000, linger_s=0.2)
     graph = sage.flow.pipeline(
         batches.write("out", files_sink(folder, format="parquet")),
@@ -233,9 +245,8 @@ def test_on_flink_parquet_files_have_each_record_and_may_repeat_it_after_a_resta
         select = "SELECT count(*), count(DISTINCT id)"
         return duckdb.sql(f"{select} FROM read_parquet('{folder}/part-*')").fetchall()[0]
 
-    options = FlinkOptions(target="local", checkpoint_interval_s=1)
-    sage.flow.submit(graph, name="files-parquet", options=options)
-    wait_until(lambda: read()[1] >= 600, 180, "all rows")
+    sage.flow.submit(graph, name="files-parquet", options=FAILING)
+    wait_until(lambda: read()[1] >= COUNT, 180, "all rows")
 
     assert Path(f"{witness.path}.failed-once").exists()
-    assert read()[1] == 600
+    assert read()[1] == COUNT
