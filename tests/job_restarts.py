@@ -1,0 +1,17 @@
+"""Restarts of a job that its own code caused, on a machine that may stall for seconds."""
+
+from sage_flink.common import Settings
+from sage_flink.platform.flink_rest import FlinkRest
+
+#: In the exception of a restart by a TaskManager that sent no heartbeat for 8 s.
+STALL = "Heartbeat of TaskManager"
+
+
+def own_restarts(job_id: str) -> int:
+    """The job's restarts without those by a heartbeat timeout, which are printed."""
+    with FlinkRest(Settings.load().flink_url) as rest:
+        failures = rest.exceptions(job_id)
+    own = [one for one in failures if STALL not in str(one.get("stacktrace"))]
+    if stalls := len(failures) - len(own):
+        print(f"job {job_id}: {stalls} restarts by a heartbeat timeout")
+    return len(own)
