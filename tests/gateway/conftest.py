@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import uvicorn
 
@@ -19,11 +21,15 @@ from sage_gateway.app import listen, server_config
 from sage_gateway.composition import Gateway, build
 from sage_gateway.config.pool_spec import PoolSpec
 from sage_gateway.controlplane.pool import Pool
+from sage_gateway.idempotency.in_flight_call import InFlightCall
 from sage_gateway.tenants import Keys
 
 KEY = "sk-sage-test"
+CHAT = "/v1/chat/completions"
 #: Tests that use one of these fixtures, or the module, run a gateway with engine processes.
 GATEWAY_FIXTURES = frozenset({"start", "gateway"})
+#: Of a test without its own limit; several waits of a busy machine fit.
+TIMEOUT_S = 240
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         used = GATEWAY_FIXTURES & set(getattr(item, "fixturenames", ()))
         if in_here and (used or "gateway_process" in vars(getattr(item, "module", None) or item)):
             item.add_marker(pytest.mark.processes)
+        starts = in_here and item.get_closest_marker("processes")
+        if starts and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @dataclass
@@ -54,14 +63,42 @@ class RunningGateway:
     def chat(self, content: str, model: str = "talk", **more: Any) -> httpx.Response:
         messages = [{"role": "user", "content": content}]
         body = {"model": model, "messages": messages, **more}
-        return self.client.post("/v1/chat/completions", json=body)
+        return self.client.post(CHAT, json=body)
 
     def engine_stats(self, model: str = "talk", replica: int = 0) -> dict[str, Any]:
         member = self.pool.models[model].replica_slots[replica]
-        found: dict[str, Any] = httpx.get(member.url("/seen")).json()
+        found: dict[str, Any] = httpx.get(member.url("/seen"), timeout=20).json()
         return found
 
-    def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    @contextlib.contextmanager
+    def open_call(
+        self,
+        body: dict[str, Any],
+        path: str = CHAT,
+        *,
+        headers: Sequence[str] = (),
+        key: str = KEY,
+    ) -> Iterator[bytes]:
+        """Send a request, and disconnect at the end of the block; its body as it was sent."""
+        raw = orjson.dumps(body)
+        head = [f"POST {path} HTTP/1.1", f"authorization: Bearer {key}", *headers]
+        host, port = self.url.removeprefix("http://").rstrip("/").split(":")
+        with socket.create_connection((host, int(port))) as caller:
+            lines = [*head, f"content-length: {len(raw)}", "", ""]
+            caller.sendall("\r\n".join(lines).encode() + raw)
+            yield raw
+
+    def release(self, name: str, model: str = "talk") -> None:
+        """Let the engines of the model answer the requests with the script ``hold NAME``."""
+        for member in self.pool.models[model].replica_slots:
+            httpx.get(member.url(f"/release/{name}"), timeout=20)
+
+    def generations(self) -> list[InFlightCall]:
+        """The generations in flight that have an id."""
+        calls = self.gateway.accounting.idempotency._by_store["generations"]
+        return list(calls._calls.values())
+
+    def until(self, condition: Callable[[], bool], seconds: float = 45.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"the condition is still false\n{self.describe()}"
@@ -83,7 +120,16 @@ class RunningGateway:
 
 Start = Callable[..., contextlib.AbstractContextManager[RunningGateway]]
 
-QUICK = {"interval_s": 0.05, "timeout_s": 0.5, "missed_max": 2, "backoff_first_s": 0.05}
+#: Frequent checks, but a hung engine is found late: a busy machine starves engines for seconds.
+QUICK = {
+    "interval_s": 0.05,
+    "suspect_s": 5.0,
+    "timeout_s": 5.0,
+    "missed_max": 2,
+    "backoff_first_s": 0.05,
+}
+#: For tests of engines that hang.
+HUNG_EARLY = {**QUICK, "suspect_s": 0.8, "timeout_s": 0.5}
 
 
 def fake(kind: str = "chat", **more: Any) -> dict[str, Any]:
@@ -145,6 +191,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 def fake_model() -> Callable[..., dict[str, Any]]:
     """A model of the fake engine, as an entry of ``pool.yaml``."""
     return fake
+
+
+@pytest.fixture(scope="session")
+def hung_early() -> dict[str, float]:
+    """Health checks that find a hung engine within a second or two."""
+    return HUNG_EARLY
 
 
 @pytest.fixture(scope="session")

