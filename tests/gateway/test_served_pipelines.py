@@ -128,8 +128,8 @@ def test_a_disconnect_cancels_the_pipeline_and_its_calls(gateway: Any) -> None:
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
 
-    gateway.until(lambda: gateway.gateway.inference.pipelines.by_name["rag"].cancelled == 1, 1.0)
-    gateway.until(lambda: gateway.engine_stats()["hung_up"] == before + 1, 1.0)
+    gateway.until(lambda: gateway.gateway.inference.pipelines.by_name["rag"].cancelled == 1, 10.0)
+    gateway.until(lambda: gateway.engine_stats()["hung_up"] == before + 1, 10.0)
 
 
 def test_a_pipeline_has_no_embeddings_and_cannot_call_itself(gateway: Any) -> None:
