@@ -40,12 +40,17 @@ class RepeatingClient:
     def begin(self, content: str, headers: dict[str, str], **more: Any) -> "Future":
         return Future(lambda: self.ask(content, headers, **more))
 
-    def disconnect(self, content: str, headers: dict[str, str], *, after_s: float = 0.3) -> None:
-        id_headers = {"authorization": f"Bearer {KEY}", **headers}
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(
-                self.gateway.url + CHAT, content=chat(content), headers=id_headers, timeout=after_s
-            )
+    def disconnect(self, content: str, headers: dict[str, str]) -> None:
+        """Send a request that is new to the engine, and leave once the engine has it."""
+        before = self.engine_requests()
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        with self.gateway.open_call(orjson.loads(chat(content)), headers=lines):
+            self.gateway.until(lambda: self.engine_requests() > before)
+
+    def until_listeners(self, count: int) -> None:
+        """Wait until so many clients wait for the generations in flight that have an id."""
+        calls = self.gateway.generations
+        self.gateway.until(lambda: sum(call.listeners for call in calls()) == count)
 
     def engine_requests(self) -> int:
         count: int = self.gateway.engine_stats()["requests"] - self._before["requests"]
@@ -108,10 +113,13 @@ def test_a_repeated_call_gets_the_same_bytes_without_the_engine(
 def test_a_repeated_call_is_coalesced_with_the_call_in_flight(caller: RepeatingClient) -> None:
     id_headers = new_id_headers()
 
-    first = caller.begin("sleep 2", id_headers)
+    first = caller.begin("hold coalesced", id_headers)
     caller.gateway.until(lambda: caller.engine_requests() == 1)
     with ThreadPoolExecutor(8) as many:
-        joined = list(many.map(lambda _: caller.ask("sleep 2", id_headers), range(8)))
+        asks = [many.submit(caller.ask, "hold coalesced", id_headers) for _ in range(8)]
+        caller.until_listeners(1 + 8)
+        caller.gateway.release("coalesced")
+    joined = [ask.result() for ask in asks]
 
     assert {answer.content for answer in joined} == {first.result().content}
     assert {ledger_header(answer) for answer in joined} == {"joined"}
@@ -144,8 +152,12 @@ def test_a_client_that_disconnects_and_repeats_joins_the_detached_call(
 ) -> None:
     id_headers = new_id_headers()
 
-    caller.disconnect("sleep 1", id_headers)
-    again = caller.ask("sleep 1", id_headers)
+    caller.disconnect("hold detached", id_headers)
+    caller.until_listeners(0)
+    future = caller.begin("hold detached", id_headers)
+    caller.until_listeners(1)
+    caller.gateway.release("detached")
+    again = future.result()
 
     assert ledger_header(again) == "joined"
     assert (caller.engine_requests(), caller.abort_count()) == (1, 0)
@@ -172,7 +184,8 @@ def test_a_killed_and_replayed_job_generates_no_answer_twice(start: Any, fake: A
     async def all_of(gateway: Any, ids: list[dict[str, str]], seconds: float) -> list[Any]:
         limits = httpx.Limits(max_connections=None)
         key = {"authorization": f"Bearer {KEY}"}
-        async with httpx.AsyncClient(limits=limits, timeout=seconds, headers=key) as client:
+        timeout = httpx.Timeout(30.0, read=seconds)
+        async with httpx.AsyncClient(limits=limits, timeout=timeout, headers=key) as client:
             url, body = gateway.url + CHAT, chat("sleep 4")
             calls = (client.post(url, content=body, headers=id_headers) for id_headers in ids)
             return await asyncio.gather(*calls, return_exceptions=True)
@@ -205,7 +218,7 @@ def test_a_client_that_returns_to_its_stream_gets_it_from_the_start(start: Any, 
 def test_a_call_without_an_id_is_aborted_with_its_client(caller: RepeatingClient) -> None:
     caller.disconnect("sleep 30", {"x-request-id": "r-1"})
 
-    caller.gateway.until(lambda: caller.abort_count() == 1, 1.0)
+    caller.gateway.until(lambda: caller.abort_count() == 1, 10.0)
 
 
 def test_a_detached_call_is_aborted_after_its_grace_time(start: Any, fake: Any) -> None:
@@ -213,7 +226,7 @@ def test_a_detached_call_is_aborted_after_its_grace_time(start: Any, fake: Any) 
         caller = RepeatingClient(gateway)
 
         caller.disconnect("sleep 30", new_id_headers())
-        gateway.until(lambda: caller.abort_count() == 1, 5.0)
+        gateway.until(lambda: caller.abort_count() == 1, 15.0)
 
         assert caller.metric("sage_gateway_ledger_detached_aborted_total") == 1
         assert caller.metric("sage_gateway_ledger_detached ") == 0
@@ -223,12 +236,14 @@ def test_detached_calls_beyond_the_limit_are_aborted(start: Any, fake: Any) -> N
     with start({"talk": fake()}, pool={"ledger": {"orphans_max": 1}}) as gateway:
         caller, id_headers = RepeatingClient(gateway), new_id_headers()
 
-        caller.disconnect("sleep 3", id_headers)
+        caller.disconnect("hold first", id_headers)
+        caller.until_listeners(0)
         caller.disconnect("sleep 30", new_id_headers())
-        gateway.until(lambda: caller.abort_count() == 1, 5.0)
+        gateway.until(lambda: caller.abort_count() == 1, 15.0)
 
         assert caller.metric("sage_gateway_ledger_detached ") == 1
-        assert ledger_header(caller.ask("sleep 3", id_headers)) in ("joined", "hit")
+        gateway.release("first")
+        assert ledger_header(caller.ask("hold first", id_headers)) in ("joined", "hit")
         assert caller.engine_requests() == 2
 
 
@@ -296,11 +311,11 @@ def test_a_failure_is_delivered_and_not_recorded(
 
 
 def test_a_failure_is_delivered_to_all_joined_clients(start: Any, fake: Any) -> None:
-    with start({"talk": fake(timeout_s=2)}) as gateway:
+    with start({"talk": fake(timeout_s=4)}) as gateway:
         caller, id_headers = RepeatingClient(gateway), new_id_headers()
-        first = caller.begin("sleep 5", id_headers)
+        first = caller.begin("sleep 15", id_headers)
         gateway.until(lambda: caller.engine_requests() == 1)
-        joined = caller.begin("sleep 5", id_headers)
+        joined = caller.begin("sleep 15", id_headers)
 
         assert (first.result().status_code, joined.result().status_code) == (504, 504)
         assert caller.engine_requests() == 1

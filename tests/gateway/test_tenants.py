@@ -57,7 +57,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 def until(wanted: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 45
     while not wanted():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
@@ -66,12 +66,14 @@ def until(wanted: Callable[[], bool]) -> None:
 def test_requests_beyond_the_rate_limit_get_a_retry_after(gateway: Any) -> None:
     caller = TenantClient(gateway.client, limits={"requests_per_minute": 3})
 
+    began = time.monotonic()
     answers = [caller.chat() for _ in range(4)]
+    took_s = time.monotonic() - began
 
     assert [a.status_code for a in answers] == [200, 200, 200, 429]
     assert error_of(answers[3])["code"] == "rate_limit_exceeded"
     assert error_of(answers[3])["type"] == "rate_limit_error"
-    assert 18 <= int(answers[3].headers["retry-after"]) <= 20
+    assert 19 - took_s <= int(answers[3].headers["retry-after"]) <= 20  # 3 a minute
 
 
 def test_the_token_rate_counts_actual_usage_not_the_estimate(gateway: Any) -> None:
