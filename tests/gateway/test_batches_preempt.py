@@ -69,52 +69,52 @@ def test_interactive_latency_next_to_a_batch_is_hardly_higher(
 ) -> None:
     with start({"talk": fake(concurrency=4)}) as gateway:
         alone = latencies(gateway.client, 100)
-        batch = start_batch(gateway.client, [line(i, "sleep 0.4") for i in range(60)])
+        batch = start_batch(gateway.client, [line(i, "hold lines") for i in range(60)])
         gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 4)
         with_batch = latencies(gateway.client, 100)
         busy = not is_completed(gateway.client, batch)
-        gateway.until(lambda: is_completed(gateway.client, batch), 40)
+        gateway.release("lines")
+        gateway.until(lambda: is_completed(gateway.client, batch), 60)
         preempted = gateway.pool.models["talk"].queue.preemptible.preempted
         found = answers(gateway.client, batch)
 
     with capsys.disabled():
-        p50, p99 = (with_batch[i] / alone[i] for i in (50, 98))
-        print(f"\nlatency with a batch: p50 x {p50:.2f}, p99 x {p99:.2f}; {preempted} preempted")
+        p50, p90 = (with_batch[i] / alone[i] for i in (50, 90))
+        print(f"\nlatency with a batch: p50 x {p50:.2f}, p90 x {p90:.2f}; {preempted} preempted")
     assert busy
     assert preempted > 10
     assert found == {f"line {i}": 1 for i in range(60)}
-    assert with_batch[98] < 2 * alone[98] + 0.05
+    assert with_batch[90] < 2 * alone[90] + 0.05
 
 
 def test_a_background_request_with_an_id_is_preempted_but_a_started_stream_is_not(
     start: Any, fake: Any
 ) -> None:
+    def background(content: str, request_id: str, **more: Any) -> dict[str, Any]:
+        headers = {"x-sage-priority": "background", "x-request-id": request_id}
+        body = {"model": "talk", "messages": [{"role": "user", "content": content}], **more}
+        return {"url": CHAT, "json": body, "headers": headers}
+
     with start({"talk": fake(concurrency=1)}) as gateway, ThreadPoolExecutor(2) as callers:
-
-        def background(content: str, request_id: str, **more: Any) -> httpx.Response:
-            headers = {"x-sage-priority": "background", "x-request-id": request_id}
-            body = {"model": "talk", "messages": [{"role": "user", "content": content}], **more}
-            found: httpx.Response = gateway.client.post(CHAT, json=body, headers=headers)
-            return found
-
         member = gateway.pool.models["talk"].replica_slots[0]
-        whole = callers.submit(background, "sleep 0.5", "a" * 32)
-        gateway.until(lambda: member.in_flight == 1)
-        began = time.monotonic()
+        whole = callers.submit(gateway.client.post, **background("hold whole", "a" * 32))
+        gateway.until(lambda: gateway.engine_stats()["requests"] == 1)
         assert gateway.chat("echo hi").status_code == 200
-        assert time.monotonic() - began < 0.4
+        assert not whole.done()
+        gateway.release("whole")
         assert whole.result().status_code == 200
         gateway.until(lambda: gateway.engine_stats()["hung_up"] == 1)
         assert gateway.engine_stats()["requests"] == 3
 
-        stream = callers.submit(background, "slow", "b" * 32, stream=True)
-        gateway.until(lambda: gateway.engine_stats()["requests"] == 4)
-        time.sleep(0.1)
-        user = callers.submit(gateway.chat, "echo hi")
-        gateway.until(lambda: len(gateway.pool.models["talk"].queue) == 1)
-        assert gateway.pool.models["talk"].queue.preemptible.preempted == 1
-        member.process.send_signal(signal.SIGKILL)
-        assert "stream_interrupted" in stream.result().text
+        slow = background("slow", "b" * 32, stream=True)
+        with gateway.client.stream("POST", **slow) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            user = callers.submit(gateway.chat, "echo hi")
+            gateway.until(lambda: len(gateway.pool.models["talk"].queue) == 1)
+            assert gateway.pool.models["talk"].queue.preemptible.preempted == 1
+            member.process.send_signal(signal.SIGKILL)
+            assert "stream_interrupted" in "".join(lines)
         user.result()
 
 
@@ -139,14 +139,14 @@ def test_a_thousand_lines_with_kill_9_midway_give_a_thousand_answers(tmp_path: P
         auth = {"Authorization": f"Bearer {made['key']}"}
         client.headers.update(auth)
         batch = start_batch(client, lines)
-        wait_until(lambda: completed_count(client, batch) > 200, 30, "a fifth of the batch")
+        wait_until(lambda: completed_count(client, batch) > 200, 90, "a fifth of the batch")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
 
     with gateway_process(tmp_path, {"talk": FAKE}) as (_, client):
         admin = dict(client.headers)
         client.headers.update(auth)
-        wait_until(lambda: is_completed(client, batch), 40, "the rest of the batch")
+        wait_until(lambda: is_completed(client, batch), 120, "the rest of the batch")
         counts = batch_of(client, batch)["request_counts"]
         found = answers(client, batch)
         usage = client.get("/v1/usage", headers=admin).json()["data"]

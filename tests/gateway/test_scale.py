@@ -78,10 +78,11 @@ def test_requests_in_flight_at_a_drained_replica_are_answered_completely(pool: A
     scale(pool, 2)
     pool.until(lambda: is_settled(pool, 2))
     with ThreadPoolExecutor(4) as callers:
-        asks = [callers.submit(pool.chat, "sleep 1") for _ in range(4)]
+        asks = [callers.submit(pool.chat, "hold drained") for _ in range(4)]
         pool.until(lambda: [m.in_flight for m in pool.pool.models["talk"].replica_slots] == [2, 2])
         scale(pool, 1)
         states = {name: r["state"] for name, r in replicas(pool).items()}
+        pool.release("drained")
         answers = [ask.result().status_code for ask in asks]
 
     assert states == {"talk/0": "ready", "talk/1": "draining"}
@@ -102,9 +103,10 @@ def test_a_drained_replica_is_replaced_before_it_stops(pool: Any) -> None:
 
 def test_scaling_to_zero_and_back_answers_queued_requests_first(pool: Any) -> None:
     with ThreadPoolExecutor(6) as callers:
-        asks = [callers.submit(pool.chat, "sleep 0.2") for _ in range(6)]
+        asks = [callers.submit(pool.chat, "hold scaled") for _ in range(6)]
         pool.until(lambda: len(pool.pool.models["talk"].queue) == 4)
         scale(pool, 0)
+        pool.release("scaled")
         answers = [ask.result().status_code for ask in asks]
     pool.until(lambda: is_settled(pool, 0))
     none = pool.chat("echo hi")
@@ -143,9 +145,11 @@ def test_the_replicas_of_a_removed_model_end(pool: Any, fake: Any) -> None:
     model = pool.pool.models["brief"]
     engines = [member.process for member in model.replica_slots]
     with ThreadPoolExecutor(1) as caller:
-        ask = caller.submit(pool.chat, "sleep 0.3", model="brief")
+        ask = caller.submit(pool.chat, "hold removed", model="brief")
         pool.until(lambda: any(member.in_flight for member in model.replica_slots))
         pool.client.delete("/pool/models/brief")
+        for member in list(model.replica_slots):
+            httpx.get(member.url("/release/removed"), timeout=20)
 
         assert ask.result().status_code == 200
     pool.until(lambda: not model.replica_slots)
