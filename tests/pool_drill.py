@@ -59,6 +59,11 @@ class PoolGateway:
         found: list[dict[str, Any]] = self.admin.get("/pool/replicas").json()["data"]
         return found
 
+    def release(self, name: str) -> None:
+        """Let the engines answer the requests with the script ``hold NAME``."""
+        for one in self.replicas():
+            httpx.get(f"{one['url']}/release/{name}", timeout=20).raise_for_status()
+
     def knows(self, key: str) -> bool:
         """Whether the gateway accepts this key."""
         headers = {"authorization": f"Bearer {key}"}

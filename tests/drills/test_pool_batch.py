@@ -36,7 +36,8 @@ async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
                 )
 
             alone = await user_calls()
-            batch = await start_batch(session, gateway.url, account, lines)
+            held = 0 if full else lines // 2  # so that the batch outlasts the users
+            batch = await start_batch(session, gateway.url, account, lines, held)
             await asyncio.sleep(1.0)
             during = await user_calls()
             midway = await state(session, gateway.url, account, batch)
@@ -47,6 +48,7 @@ async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
     before = midway["request_counts"]["completed"]
     with pool(tmp_path, MODELS, port=gateway.port, **whole) as successor:
         client = successor.admin
+        successor.release("line")
 
         def now():
             return client.get(f"/v1/batches/{batch}", headers=account).json()
@@ -77,10 +79,12 @@ async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
         assert row["slower"] <= SLOWER_MAX
 
 
-async def start_batch(session, url, account, lines):
-    """Start a batch of ``lines`` lines, and return its id."""
+async def start_batch(session, url, account, lines, held):
+    """Start a batch of ``lines`` lines, the last ``held`` of which wait, and return its id."""
+    scripts = [f"sleep {LINE_S}"] * (lines - held) + ["hold line"] * held
     form = aiohttp.FormData({"purpose": "batch"})
-    form.add_field("file", b"".join(map(line, range(lines))), filename="lines.jsonl")
+    file = b"".join(line(n, script) for n, script in enumerate(scripts))
+    form.add_field("file", file, filename="lines.jsonl")
     async with session.post(f"{url}/v1/files", data=form, headers=account) as answer:
         file = (await answer.json())["id"]
     body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
@@ -88,8 +92,8 @@ async def start_batch(session, url, account, lines):
         return (await answer.json())["id"]
 
 
-def line(n):
-    body = json.loads(chat(f"sleep {LINE_S}"))
+def line(n, script):
+    body = json.loads(chat(script))
     one = {"custom_id": f"line {n}", "method": "POST", "url": CHAT, "body": body}
     return json.dumps(one).encode() + b"\n"
 

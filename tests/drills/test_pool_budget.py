@@ -32,7 +32,7 @@ async def test_the_spent_tokens_equal_the_usage_of_all_answers(tmp_path, load, k
     budget = round(ids * CALL_TOKENS * share) + room
     with two_gateways(tmp_path) as (one, two, again):
         key = create_key(two.admin, tokens_per_day=budget)
-        wait_until(lambda: one.knows(key["key"]), 5, "the key at the other gateway")
+        wait_until(lambda: one.knows(key["key"]), 60, "the key at the other gateway")
         midway, samples = asyncio.Event(), []
 
         async def kill_and_restart():

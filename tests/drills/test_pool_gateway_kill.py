@@ -16,7 +16,7 @@ SAMPLE = 100
 
 async def test_a_killed_gateway_of_two_fails_no_request(tmp_path, load, keep, seed):
     with two_gateways(tmp_path) as (one, two, again):
-        wait_until(lambda: one.knows(two.key), 5, "the key at the other gateway")
+        wait_until(lambda: one.knows(two.key), 60, "the key at the other gateway")
 
         async def fault():
             one.process.kill()
@@ -63,7 +63,7 @@ async def test_the_successor_of_the_only_gateway_adopts_its_engines_and_answers(
             first_output_s=first_output_s(outcome),
         )
         successor.process.terminate()  # after kill -9 its engines would run for a while
-        successor.process.wait(15)
+        successor.process.wait(60)
     keep("pool_gateway_only_one", row)
 
     assert not outcome.failures

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import time
 
 from open_load import CHAT, Caller, chat, client_session
 from pool_drill import ADMIN, pool, replace_engine, under_load, watch_pool
@@ -20,20 +21,24 @@ async def test_a_killed_engine_fails_no_request(tmp_path, load, keep, seed, with
             victim = chosen.choice(sorted(watch.ready()))
             moment = chosen.uniform(0.3, 0.5)
             after_s = moment * load["ids"] / load["rate_per_s"] - STREAM_LEAD_S
+            begun, killed_s = asyncio.Semaphore(0), []
             streams = [
-                asyncio.create_task(read_stream(session, gateway, after_s)) for _ in range(STREAMS)
+                asyncio.create_task(read_stream(session, gateway, after_s, begun))
+                for _ in range(STREAMS)
             ]
-            outcome = await under_load(
-                caller,
-                lambda: replace_engine(watch, victim, signal.SIGKILL),
-                moment=moment,
-                **load,
-            )
+
+            async def fault():
+                for _ in range(STREAMS):
+                    await begun.acquire()
+                killed_s.append(time.monotonic())
+                await replace_engine(watch, victim, signal.SIGKILL)
+
+            outcome = await under_load(caller, fault, moment=moment, **load)
             done = [stream.result() for stream in streams if stream.done()]
             failed = [stream for stream in done if b'data: {"error"' in stream.splitlines()[-2]]
             for stream in streams:
                 stream.cancel()
-            ejected_s = watch.ejected_s(victim, outcome.fault_s)
+            ejected_s = watch.ejected_s(victim, killed_s[0])
         row = outcome.row(gateway.charged_usage(), ejected_s=ejected_s, streams_told=len(failed))
     keep("pool_kill", row)
 
@@ -44,9 +49,11 @@ async def test_a_killed_engine_fails_no_request(tmp_path, load, keep, seed, with
     assert all(stream in failed or stream.endswith(b"data: [DONE]\n\n") for stream in done)
 
 
-async def read_stream(session, gateway, after_s):
+async def read_stream(session, gateway, after_s, begun):
     """A streamed answer that takes half a minute, or the part of it that arrived."""
     await asyncio.sleep(after_s)
     body = chat("slow", stream=True)
     async with session.post(gateway.url + CHAT, data=body, headers=ADMIN) as answer:
-        return await answer.read()
+        first = await answer.content.readany()
+        begun.release()
+        return first + await answer.read()

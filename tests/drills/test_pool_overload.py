@@ -28,7 +28,8 @@ async def test_load_beyond_the_capacity_is_refused_with_retry_after(tmp_path, lo
                 return await caller.ask(f"sleep {SERVICE_S}")
 
             async def low_load():
-                return await open_loop(ask, rate_per_s=rate / OVER / 4, more=during(LOW_LOAD_S))
+                # A caller that waits for its answer: after a stall it does not catch up.
+                return await closed_loop(ask, callers=1, more=during(LOW_LOAD_S))
 
             maximum = await closed_loop(ask, callers=2 * slots, more=during(LOW_LOAD_S))
             before = await low_load()

@@ -4,8 +4,8 @@ The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``o
 ``sleep SECONDS``, ``hold NAME`` (answer after ``GET /release/NAME``, at most ``HOLD_S`` later),
 ``slow``, ``break COUNT`` (die after COUNT events), ``cut COUNT`` (end after COUNT events, without
 ``[DONE]``). ``fail CODE`` is the answer to every later request, the probe's too. ``GET /seen``
-returns the requests received and the number of callers that hung up; the gateway's probes do not
-count.
+returns the requests received, the chats by first word, and the number of callers that hung up; the
+gateway's probes do not count.
 """
 
 import argparse
@@ -17,10 +17,12 @@ import select
 import struct
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 SEEN: dict[str, Any] = {"requests": 0, "hung_up": 0, "last": {}, "headers": {}, "pid": os.getpid()}
+SEEN["scripts"] = Counter()
 LOCK = threading.Lock()
 RELEASED: set[str] = set()
 HOLD_S = 45.0
@@ -68,6 +70,8 @@ class FakeConnection(BaseHTTPRequestHandler):
 
     def chat(self, body: dict[str, Any], verb: str, rest: str) -> None:
         """Run the script."""
+        with LOCK:
+            SEEN["scripts"][verb] += 1
         if verb == "die":
             os._exit(3)
         if verb == "fail":
