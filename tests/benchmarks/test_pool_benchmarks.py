@@ -1,5 +1,6 @@
 """B4, B5 and B9 without timing goals: workloads, figures and headlines."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -196,8 +197,15 @@ def test_a_benchmark_that_is_terminated_leaves_no_process(tmp_path: Path) -> Non
     wait_until(lambda: not any(process.is_running() for process in kinds), 30, "they end")
 
 
+def command_line(process: psutil.Process) -> str:
+    """The command of a process; empty if it has just ended."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def started_by(benchmark: psutil.Process) -> list[psutil.Process]:
     """The processes that the benchmark started, once a gateway and an engine of it run."""
     found = benchmark.children(recursive=True)
-    names = " ".join(" ".join(process.cmdline()) for process in found)
+    names = " ".join(map(command_line, found))
     return found if "sage_gateway" in names and names.count("mock-engine") > 1 else []

@@ -19,7 +19,7 @@ from sage_flink.common import ConfigError, Record, sage_home
 from sage_flink.common.connections_file import load_connections
 from sage_flink.flow.lists import ListSource
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 TOKEN = "influx-sword-fi-sh"
 
 
@@ -42,11 +42,11 @@ def influxdb(folder: Path) -> Iterator[str]:
     with (folder / "influxd.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_until(lambda: listens(port), 30, f"influxd, see {folder}/influxd.log")
+        wait_until(lambda: listens(port), 90, f"influxd, see {folder}/influxd.log")
         url = f"https://127.0.0.1:{port}"
         body = {"username": "u", "password": "long-enough", "org": "o", "bucket": "b"}
         context = ssl.create_default_context(cafile=authority.file)
-        with httpx.Client(verify=context, trust_env=False) as client:
+        with httpx.Client(verify=context, trust_env=False, timeout=60) as client:
             client.post(f"{url}/api/v2/setup", json={**body, "token": TOKEN}).raise_for_status()
         yield url
     finally:

@@ -25,7 +25,7 @@ from sage_jobs.rag_ingest import RagIngest
 pytestmark = [
     pytest.mark.service,
     pytest.mark.flink,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(700),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -88,7 +88,7 @@ def test_a_job_submitted_by_flink_run_answers_from_topic_to_topic(settings, coll
         "FLINK_CONF_DIR": str(settings.home / "conf" / "flink"),
         "PATH": f"{python}:{os.environ['PATH']}",
     }
-    subprocess.run(["bash", flink, "run", *options, *job], check=True, env=env, timeout=120)
+    subprocess.run(["bash", flink, "run", *options, *job], check=True, env=env, timeout=300)
     with FlinkRest(settings.flink_url) as rest:
         submitted = rest.running(name)
         assert submitted is not None
@@ -98,7 +98,7 @@ def test_a_job_submitted_by_flink_run_answers_from_topic_to_topic(settings, coll
                 questions,
                 [(None, json.dumps({"id": i, "question": q}).encode()) for i, q in asked.items()],
             )
-            wait_until(lambda: len(list(drain(answers))) >= 2, 120, "two answers")
+            wait_until(lambda: len(list(drain(answers))) >= 2, 300, "two answers")
             operators = " ".join(v["name"] for v in rest.vertices(submitted.id))
         finally:
             rest.cancel(submitted.id)

@@ -30,7 +30,7 @@ from sage_flink.platform.stack.server import trusting
 pytestmark = [
     pytest.mark.service,
     pytest.mark.alone,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(400),
     # kafka-python leaves the sockets of a refused client to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -38,7 +38,8 @@ pytestmark = [
 
 SERVERS = ("kafka", "milvus", "influxdb")
 PORTS = ("kafka", "kafka_controller", "milvus", "influxdb")
-TIMEOUT_MS = 3_000
+#: The first connection to a cold broker can take long; a refused client would try for all of it.
+TIMEOUT_S, REFUSED_MS = 60, 3_000
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def secured(tmp_path_factory):
 def kafka_options(secured, mechanism="SCRAM-SHA-512", **more):
     return {
         "bootstrap_servers": secured.to.kafka["servers"],
-        "bootstrap_timeout_ms": TIMEOUT_MS,
+        "bootstrap_timeout_ms": 1000 * TIMEOUT_S,
         "security_protocol": "SASL_SSL",
         "ssl_cafile": str(secured.ca),
         "sasl_mechanism": mechanism,
@@ -86,14 +87,14 @@ def send(topic, value, **options):
     from kafka import KafkaProducer
 
     with closing(KafkaProducer(**options)) as producer:
-        producer.send(topic, value).get(timeout=20)
+        producer.send(topic, value).get(timeout=TIMEOUT_S)
 
 
 def read(topic, **options):
     """The first value of the topic."""
     from kafka import KafkaConsumer
 
-    start = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 20_000}
+    start = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 1000 * TIMEOUT_S}
     with closing(KafkaConsumer(topic, **start, **options)) as consumer:
         return next(iter(consumer)).value
 
@@ -102,9 +103,8 @@ def collections(secured, *, url="", **login):
     from pymilvus import MilvusClient
 
     tls = {"server_pem_path": str(secured.ca), "server_name": "127.0.0.1"} if not url else {}
-    client = MilvusClient(
-        uri=url or secured.to.milvus["url"], timeout=5, alias=uuid.uuid4().hex, **login, **tls
-    )
+    uri, alias = url or secured.to.milvus["url"], uuid.uuid4().hex
+    client = MilvusClient(uri=uri, timeout=TIMEOUT_S, alias=alias, **login, **tls)
     with closing(client):
         return client.list_collections()
 
@@ -112,7 +112,7 @@ def collections(secured, *, url="", **login):
 def buckets(secured, token):
     url = f"{secured.to.influxdb['url']}/api/v2/buckets"
     headers = {"Authorization": f"Token {token}"} if token else {}
-    return httpx.get(url, headers=headers, verify=trusting(secured.ca))
+    return httpx.get(url, headers=headers, verify=trusting(secured.ca), timeout=TIMEOUT_S)
 
 
 def test_clients_with_the_right_secrets_get_in(secured):
@@ -144,7 +144,7 @@ def test_the_doctor_reaches_the_servers(secured, monkeypatch):
 @pytest.mark.parametrize("port", PORTS)
 def test_a_client_that_does_not_trust_the_authority_does_not_connect(secured, port):
     with (
-        socket.create_connection(("127.0.0.1", secured.ports[port]), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", secured.ports[port]), timeout=TIMEOUT_S) as plain,
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         ssl.create_default_context().wrap_socket(plain, server_hostname="127.0.0.1")
@@ -156,9 +156,10 @@ def test_a_client_without_tls_gets_no_answer(secured):
     with grpc.insecure_channel(f"127.0.0.1:{secured.ports['milvus']}") as channel:
         version = channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
         with pytest.raises(grpc.RpcError) as refused:
-            version(b"", timeout=5)
+            version(b"", timeout=TIMEOUT_S)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert httpx.get(f"http://127.0.0.1:{secured.ports['influxdb']}/health").status_code == 400
+    health = f"http://127.0.0.1:{secured.ports['influxdb']}/health"
+    assert httpx.get(health, timeout=TIMEOUT_S).status_code == 400
 
 
 @pytest.mark.parametrize("port", ["kafka", "kafka_controller"])
@@ -169,15 +170,23 @@ def test_kafka_refuses_a_client_without_a_password_on_both_listeners(secured, po
 
     assert speaks_kafka(secured.ports[port], secured.ca)
     with pytest.raises(KafkaError):
-        topics(**kafka_options(secured, security_protocol="SSL", bootstrap_servers=server))
+        topics(
+            **kafka_options(
+                secured,
+                security_protocol="SSL",
+                bootstrap_servers=server,
+                bootstrap_timeout_ms=REFUSED_MS,
+            )
+        )
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", *SCRAM])
 def test_kafka_refuses_a_wrong_password(secured, mechanism):
     from kafka.errors import KafkaError
 
+    wrong = {"sasl_plain_password": "wrong", "bootstrap_timeout_ms": REFUSED_MS}
     with pytest.raises(KafkaError):
-        topics(**kafka_options(secured, mechanism, sasl_plain_password="wrong"))
+        topics(**kafka_options(secured, mechanism, **wrong))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +204,7 @@ def test_milvus_serves_no_http_besides_its_health_and_metrics(secured):
     port = secured.ports["milvus_health"]
 
     found = {
-        path: httpx.get(f"http://127.0.0.1:{port}{path}").status_code
+        path: httpx.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_S).status_code
         for path in (
             "/healthz",
             "/api/v1/health",
@@ -260,7 +269,7 @@ def test_the_stack_can_be_opened_and_secured_again_with_its_data(secured):
     secured.cluster.down()
 
     secured.cluster.up("kafka", "milvus", secured=False)
-    assert "kept" in topics(bootstrap_servers=servers, bootstrap_timeout_ms=TIMEOUT_MS)
+    assert "kept" in topics(bootstrap_servers=servers, bootstrap_timeout_ms=1000 * TIMEOUT_S)
     send("open", b"without a password", bootstrap_servers=servers)
     assert collections(secured, url=f"http://127.0.0.1:{secured.ports['milvus']}") == []
     secured.cluster.down()
