@@ -78,15 +78,15 @@ class RunningGateway:
         *,
         headers: Sequence[str] = (),
         key: str = KEY,
-    ) -> Iterator[bytes]:
-        """Send a request, and disconnect at the end of the block; its body as it was sent."""
+    ) -> Iterator[socket.socket]:
+        """Send a request, and disconnect at the end of the block."""
         raw = orjson.dumps(body)
         head = [f"POST {path} HTTP/1.1", f"authorization: Bearer {key}", *headers]
         host, port = self.url.removeprefix("http://").rstrip("/").split(":")
         with socket.create_connection((host, int(port))) as caller:
             lines = [*head, f"content-length: {len(raw)}", "", ""]
             caller.sendall("\r\n".join(lines).encode() + raw)
-            yield raw
+            yield caller
 
     def release(self, name: str, model: str = "talk") -> None:
         """Let the engines of the model answer the requests with the script ``hold NAME``."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,18 +27,20 @@ def chat(content: str, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def open_call(gateway: Any, content: str, *, stream: bool) -> Iterator[None]:
+def open_call(gateway: Any, content: str, *, stream: bool) -> Iterator[socket.socket]:
     """A client request whose connection is closed at the end of the block."""
-    with gateway.open_call(chat(content, stream=stream)):
-        yield
+    with gateway.open_call(chat(content, stream=stream)) as caller:
+        yield caller
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_running_request_is_aborted_at_the_engine(gateway: Any, stream: bool) -> None:
     before = gateway.engine_stats()
-    with open_call(gateway, "slow" if stream else "sleep 30", stream=stream):
+    with open_call(gateway, "slow" if stream else "sleep 30", stream=stream) as caller:
         gateway.until(lambda: gateway.engine_stats()["requests"] == before["requests"] + 1)
-        assert gateway.pool.models["talk"].replica_slots[0].in_flight == 1
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 1)
+        if stream:
+            assert caller.recv(1)  # the stream has begun
     closed_at = time.monotonic()
 
     gateway.until(lambda: gateway.engine_stats()["hung_up"] == before["hung_up"] + 1, WITHIN_S)
@@ -79,7 +82,7 @@ def test_a_whole_answer_that_its_client_leaves_is_charged_at_the_pace_of_earlier
         assert first.json()["usage"]["completion_tokens"] == 2
         ids = ["idempotency-key: 1"] * with_id
         body, began = chat("sleep 30", max_tokens=100), time.monotonic()
-        with gateway.open_call(body, headers=ids, key=key["key"]) as raw:
+        with gateway.open_call(body, headers=ids, key=key["key"]):
             gateway.until(lambda: gateway.engine_stats()["requests"] == 2)
             time.sleep(1.2)
 
@@ -87,7 +90,7 @@ def test_a_whole_answer_that_its_client_leaves_is_charged_at_the_pace_of_earlier
         _, prompt, completion = usage_of(gateway, key["id"])
         took_s = time.monotonic() - began
 
-        assert prompt == len(raw) // 4
+        assert prompt == len(orjson.dumps(body)) // 4
         # A token of the first answer took 0.2 s or, on a busy machine, longer.
         assert 1.2 / first.elapsed.total_seconds() <= completion <= took_s / 0.2 + 3
 

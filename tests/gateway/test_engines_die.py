@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,29 @@ def pid(gateway: Any, replica: int = 0) -> int:
     return found
 
 
+def failing_engine(
+    starts: int, until: threading.Event, error: type[BaseException] = KeyError
+) -> Engine:
+    """A fake engine whose command line fails after so many calls, until the event is set."""
+    turns: list[int] = []
+
+    def argv(launch: Launch) -> list[str]:
+        turns.append(launch.port)
+        if len(turns) > starts and not until.is_set():
+            raise error("mood")
+        return ENGINES["fake"].argv(launch)
+
+    return Engine(kinds=frozenset({"chat"}), argv=argv, weights=False)
+
+
 def test_a_killed_engine_is_started_again_and_serves(start: Any, fake: Any) -> None:
-    model = fake(health={**fake()["health"], "backoff_first_s": 2})
-    with start({"talk": model}) as gateway:
+    again = threading.Event()
+    engines = {"odd": failing_engine(2, again)}  # after the check before the start, and the start
+    with start({"talk": {**fake(), "engine": "odd"}}, engines=engines) as gateway:
         old = pid(gateway)
         os.kill(old, signal.SIGKILL)
         gateway.until(lambda: gateway.client.get("/health").json()["status"] == "degraded")
+        again.set()
         gateway.until(gateway.healthy)
 
         assert gateway.chat("echo again").status_code == 200
@@ -195,19 +213,12 @@ def test_an_engine_that_is_not_registered_is_reported_before_the_start(
 
 
 def test_an_engine_with_a_failing_command_line_is_retried(start: Any, fake: Any) -> None:
-    turns: list[int] = []
-
-    def moody(launch: Launch) -> list[str]:
-        turns.append(launch.port)
-        if len(turns) == 2:  # the first iteration is the check before the start
-            raise KeyError("mood")
-        return ENGINES["fake"].argv(launch)
-
-    odd = Engine(kinds=frozenset({"chat"}), argv=moody, weights=False)
-    model = {**fake(health={"backoff_first_s": 2}), "engine": "odd"}
-    with start({"talk": model}, engines={"odd": odd}, wait=False) as gateway:
-        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].replica.restarts == 1)
+    again = threading.Event()
+    engines = {"odd": failing_engine(1, again)}  # after the check before the start
+    with start({"talk": {**fake(), "engine": "odd"}}, engines=engines, wait=False) as gateway:
+        gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].replica.restarts > 0)
         reasons = gateway.client.get("/health").json()["models"]["talk"]["reasons"]
+        again.set()
         gateway.until(gateway.healthy)
 
         assert reasons == ["cannot start: KeyError('mood')"]
@@ -221,16 +232,8 @@ class Fatal(BaseException):
 def test_a_replica_without_a_supervisor_is_reported(
     start: Any, fake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    turns: list[int] = []
-
-    def fatal(launch: Launch) -> list[str]:
-        turns.append(launch.port)
-        if len(turns) == 2:
-            raise Fatal
-        return ENGINES["fake"].argv(launch)
-
-    odd = Engine(kinds=frozenset({"chat"}), argv=fatal, weights=False)
-    with start({"talk": {**fake(), "engine": "odd"}}, engines={"odd": odd}, wait=False) as gateway:
+    engines = {"odd": failing_engine(1, threading.Event(), Fatal)}
+    with start({"talk": {**fake(), "engine": "odd"}}, engines=engines, wait=False) as gateway:
         gateway.until(lambda: "talk/0: the replica has no supervisor any more" in caplog.text)
 
 
