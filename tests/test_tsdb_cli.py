@@ -84,6 +84,41 @@ def test_aggregates_are_shown_in_windows_and_groups(measurement: str) -> None:
 
 
 @pytest.mark.service
+def test_sessions_are_shown_with_their_start_and_end(measurement: str) -> None:
+    ask = ["query", BUCKET, measurement, "ms", "-f", "rate", "-f", "count", *RANGE, "--session"]
+    start_ns = int(START.timestamp()) * 10**9
+
+    sessions = json.loads(sage(*ask, "1m", "--json"))
+    assert sessions == [
+        {
+            "tags": {},
+            "start_ns": start_ns,
+            "values": {"rate": 1 / 30, "count": 6},
+            "end_ns": start_ns + 3 * MINUTE,
+        },
+        {
+            "tags": {},
+            "start_ns": start_ns + 4 * MINUTE,
+            "values": {"rate": None, "count": 2},
+            "end_ns": start_ns + 5 * MINUTE,
+        },
+    ]
+    shown = " ".join(sage(*ask, "1m", "--by", "host").split())
+    assert "session until host rate count" in shown
+    assert "2026-01-31 12:00:00 2026-01-31 12:03:00 a 0.0166667 3" in shown
+
+
+@pytest.mark.service
+def test_windows_overlap_with_a_period(measurement: str) -> None:
+    ask = ["query", BUCKET, measurement, "ms", "-f", "sum", *RANGE, "--tag", "host=a", "--json"]
+
+    found = json.loads(sage(*ask, "--every", "1m", "--period", "2m", "--fill", "zero"))
+
+    assert [one["values"]["sum"] for one in found] == [0.5, 2.0, 4.0, 2.5, 4.5, 4.5]
+    assert set(found[0]) == {"tags", "start_ns", "values"}
+
+
+@pytest.mark.service
 def test_a_field_is_drawn_in_the_terminal_and_as_a_picture(
     measurement: str, tmp_path: Path
 ) -> None:
@@ -131,6 +166,12 @@ def test_points_are_exported_with_a_column_for_each_tag_and_field(
             ("query", BUCKET, "m", "ms", "-f", "mean", "--fill", "zero"),
             ConfigError,
             "with --every",
+        ),
+        (("query", BUCKET, "m", "--session", "1m"), ConfigError, "--session, --by and --fill need"),
+        (
+            ("query", BUCKET, "m", "ms", "-f", "mean", "--every", "1m", "--session", "1m"),
+            Rejected,
+            "give every_ns or session_gap_ns",
         ),
         (("query", BUCKET, "m", "--until", "2h"), ConfigError, "is not before --until '2h'"),
         (("plot", BUCKET, "m", "ms", "-f", "avg"), Rejected, "no function 'avg'"),

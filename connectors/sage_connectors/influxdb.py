@@ -18,13 +18,21 @@ import urllib3
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
-from sage_connectors.influxdb_aggregates import ServerRow, combine_series, flux, may_overflow, sums
-from sage_connectors.influxdb_answers import read_answer, typed_value
+from sage_connectors.influxdb_aggregates import (
+    TIME_NS,
+    combine_series,
+    flux,
+    may_overflow,
+    needs_points,
+    server_rows,
+    sums,
+)
+from sage_connectors.influxdb_answers import AnswerRow, read_answer, typed_value
 from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
 from sage_connectors.isolate import BatchRefused, isolate
-from sage_flink.common.errors import ConfigError, NotFound, StoreUnavailable
+from sage_flink.common.errors import ConfigError, NotFound, Rejected, StoreUnavailable
 from sage_flink.common.settings import Settings
-from sage_flink.tsdb.aggregates import Aggregate, Aggregation
+from sage_flink.tsdb.aggregates import Aggregate, Aggregation, Row, aggregate
 from sage_flink.tsdb.bucket import Bucket
 from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
@@ -40,6 +48,8 @@ from sage_flink.tsdb.time_series_store import (
 REFUSALS = frozenset({400, 413, 422})
 #: An aggregate of ten million points in windows takes a minute, where it needs all values.
 AGGREGATE_TIMEOUT_MS = 300_000
+#: Points that are read where the server cannot aggregate them: a GiB or two in memory.
+AGGREGATE_POINTS_MAX = 5_000_000
 _TYPES: dict[str, type] = {
     "float": float,
     "integer": int,
@@ -108,20 +118,43 @@ class InfluxStore:
         start_ns: int = TIME_MIN_NS,
         stop_ns: int = TIME_MAX_NS,
     ) -> list[Aggregate]:
-        """The aggregates of the points that match; the server computes all but quantiles."""
+        """The aggregates of the points that match; the server computes all but sessions.
+
+        Raises:
+            Rejected: sessions of more than five million points, which are read for them.
+        """
         if start_ns >= stop_ns:
             return []
         kind = self.field_types().get(measurement, {}).get(field)
         wanted.check_type(kind, f"field {field!r}")
         points = self._from(measurement, start_ns, stop_ns, dict(tags or {}) | {"_field": field})
-        if kind is int and sums(wanted) and self._may_overflow(points, wanted, start_ns):
+        overflows = kind is int and sums(wanted) and self._may_overflow(points, wanted, start_ns)
+        if needs_points(wanted, overflows=overflows):
+            return aggregate(self._field_rows(points), wanted, start_ns)
+        if overflows:
             points += " |> toFloat()"
         return self._aggregated(points, wanted, start_ns)
 
     def _aggregated(self, points: str, wanted: Aggregation, start_ns: int) -> list[Aggregate]:
         query = flux(points, wanted, list(map(text, wanted.by)))
         answer = self._call(lambda: self.analyses.query_api().query_raw(query))
-        return combine_series(map(_server_row, read_answer(answer.data)), wanted, start_ns)
+        return combine_series(server_rows(answer.data), wanted, start_ns)
+
+    def _field_rows(self, points: str) -> Iterator[Row]:
+        """The points themselves, each with the tags of its series."""
+        count = sum(
+            int(one.values["count"] or 0)
+            for one in self._aggregated(points, Aggregation(("count",)), 0)
+        )
+        if count > AGGREGATE_POINTS_MAX:
+            raise Rejected(
+                f"aggregate: {count} points would be read, at most {AGGREGATE_POINTS_MAX}; narrow "
+                "the range or give tags"
+            )
+        answer = self._call(lambda: self.analyses.query_api().query_raw(f"{points} |> {TIME_NS}"))
+        for plain, kinds, series in read_answer(answer.data):
+            value = typed_value(plain["_value"], kinds["_value"])
+            yield Row(int(plain["_time_ns"]), series, value)
 
     def _may_overflow(self, points: str, wanted: Aggregation, start_ns: int) -> bool:
         """Whether a sum of whole numbers may have more than 64 bits, which the server cuts off."""
@@ -209,7 +242,7 @@ class InfluxStore:
             f" |> filter(fn: (r) => {same})"
         )
 
-    def _rows(self, flux: str) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
+    def _rows(self, flux: str) -> Iterator[AnswerRow]:
         """Each row as text, the types of its columns, and its series' tags."""
         yield from read_answer(self._call(lambda: self.queries.query_raw(flux)).data)
 
@@ -221,13 +254,6 @@ class InfluxStore:
 
     def _error(self, error: Exception) -> ConfigError | StoreUnavailable:
         return meaning_of(self.server, self.org, f", bucket {self.bucket!r}", error)
-
-
-def _server_row(row: tuple[dict[str, str], dict[str, str], dict[str, str]]) -> ServerRow:
-    plain, kinds, series = row
-    start_ns, time_ns = (int(plain.get(name) or 0) for name in ("_start_ns", "_time_ns"))
-    value = typed_value(plain["_value"], kinds["_value"])
-    return ServerRow(plain["result"], series, start_ns, time_ns, value)
 
 
 def line(point: Point) -> str:

@@ -4,24 +4,28 @@ Counts, sums, extremes, the first and the last value are computed series by seri
 storage engine does itself, and the groups' are put together here: 0.2 s for a million points in
 windows, against 8 s where Flux groups the points first. Deviation and quantiles need all values of
 a group at once. A window of Flux is cut at the edges of the range; its start is found again by
-arithmetic.
+arithmetic. Flux has no session windows: :func:`needs_points` says for what the points are read.
 
 Source: Flux standard library, ``window``, ``group`` and the aggregates; the "exact_mean" of
-``quantile`` interpolates linearly between the two nearest values.
+``quantile`` interpolates linearly between the two nearest values; ``difference`` with nonNegative
+and initialZero has the new value where a counter began again, and null where that is below 0.
 """
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sage_flink.tsdb.aggregates import (
+from sage_connectors.influxdb_answers import is_null, read_answer, typed_value
+from sage_flink.tsdb.aggregates import Aggregate, Aggregation, Group
+from sage_flink.tsdb.functions import (
+    SERIES_FUNCTIONS,
     WHOLE_LIMIT,
-    Aggregate,
-    Aggregation,
-    Group,
     Value,
+    difference,
+    per_second,
     quantile_of,
+    sum_of,
     total,
 )
 from sage_flink.tsdb.time_series_store import Field
@@ -36,7 +40,10 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "spread": ("min", "max"),
     "first": ("first",),
     "last": ("last",),
+    "rate": ("first", "last", "increase"),
+    "derivative": ("first", "last"),
 }
+INCREASE = "difference(nonNegative: true, initialZero: true) |> sum()"
 #: Times as numbers: the server writes them as text otherwise.
 START_NS = "map(fn: (r) => ({r with _start_ns: int(v: r._start)}))"
 TIME_NS = "map(fn: (r) => ({r with _time_ns: int(v: r._time)}))"
@@ -73,7 +80,8 @@ def flux(source: str, wanted: Aggregation, by_literals: Sequence[str]) -> str:
             lines.append(f"grouped{offset_ns} = {grouped}")
         for part in parts:
             time = [TIME_NS] if part in {"first", "last"} else []
-            lines.append(_yield([windowed, f"{part}()", *time], f"{part}@{offset_ns}", wanted))
+            call = INCREASE if part == "increase" else f"{part}()"
+            lines.append(_yield([windowed, call, *time], f"{part}@{offset_ns}", wanted))
         for name in whole:
             pipe = [f"grouped{offset_ns}", _of_all(name)]
             lines.append(_yield(pipe, f"{name}@{offset_ns}", wanted))
@@ -93,29 +101,41 @@ def _of_all(function: str) -> str:
     return f'quantile(q: {share:.9f}, method: "exact_mean")'
 
 
+def server_rows(answer: bytes) -> Iterator[ServerRow]:
+    """The rows of the answer; one with a null in place of a number is left out."""
+    for row in read_answer(answer):
+        plain, kinds, series = row
+        if not is_null(row):
+            start_ns, time_ns = (int(plain.get(name) or 0) for name in ("_start_ns", "_time_ns"))
+            value = typed_value(plain["_value"], kinds["_value"])
+            yield ServerRow(plain["result"], series, start_ns, time_ns, value)
+
+
 def combine_series(
     rows: Iterable[ServerRow], wanted: Aggregation, range_start_ns: int
 ) -> list[Aggregate]:
     """The aggregates of the answer."""
-    found: dict[Group, dict[str, list[tuple[int, Field]]]] = {}
+    found: dict[Group, dict[str, list[ServerRow]]] = {}
     for row in rows:
         part, _, offset = row.result.partition("@")
         start_ns = range_start_ns
         if wanted.every_ns is not None:
             start_ns = wanted.start_of(row.start_ns, int(offset))
         group = wanted.group_of(row.tags, start_ns)
-        found.setdefault(group, {}).setdefault(part, []).append((row.time_ns, row.value))
+        found.setdefault(group, {}).setdefault(part, []).append(row)
     return [
         Aggregate(dict(tags), start_ns, {name: _whole(name, parts) for name in wanted.functions})
         for (tags, start_ns), parts in sorted(found.items(), key=operator.itemgetter(0))
     ]
 
 
-def _whole(function: str, parts: Mapping[str, Sequence[tuple[int, Field]]]) -> Value:
+def _whole(function: str, parts: Mapping[str, Sequence[ServerRow]]) -> Value:
     """The function of a group, of what its series have."""
     if function not in PARTS:
-        ((_, value),) = parts[function]
-        return None if isinstance(value, float) and math.isnan(value) else value
+        (row,) = parts[function]
+        return None if isinstance(row.value, float) and math.isnan(row.value) else row.value
+    if function in SERIES_FUNCTIONS:
+        return sum_of(_per_second(function, parts))
     if function == "mean":
         return _sum(parts["sum"]) / _sum(parts["count"])
     if function == "spread":
@@ -123,21 +143,49 @@ def _whole(function: str, parts: Mapping[str, Sequence[tuple[int, Field]]]) -> V
     if function in {"count", "sum"}:
         return _sum(parts[function])
     if function in {"first", "last"}:
-        return (min if function == "first" else max)(parts[function])[1]
+        choose = min if function == "first" else max
+        return choose((row.time_ns, row.value) for row in parts[function])[1]
     return _value(min if function == "min" else max, parts[function])
 
 
-def _sum(found: Sequence[tuple[int, Field]]) -> float | int:
-    return total(value for _, value in found)
+def _per_second(function: str, parts: Mapping[str, Sequence[ServerRow]]) -> Iterator[float | None]:
+    """The change per second of each series of a group."""
+    last = {_series(row): row for row in parts["last"]}
+    increases = {_series(row): row.value for row in parts.get("increase", ())}
+    for first in parts["first"]:
+        end = last[_series(first)]
+        change = difference(first.value, end.value)
+        if function == "rate":
+            # Without a row there was no increase: one point, or points below 0.
+            change = difference(0, increases.get(_series(first), 0))
+        yield per_second(change, end.time_ns - first.time_ns)
 
 
-def _value(choose: Callable[..., float | int], found: Sequence[tuple[int, Field]]) -> float | int:
-    return choose(value for _, value in found if not isinstance(value, str))
+def _series(row: ServerRow) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(row.tags.items()))
+
+
+def _sum(found: Sequence[ServerRow]) -> float | int:
+    return total(row.value for row in found)
+
+
+def _value(choose: Callable[..., float | int], found: Sequence[ServerRow]) -> float | int:
+    return choose(row.value for row in found if not isinstance(row.value, str))
 
 
 def sums(wanted: Aggregation) -> bool:
     """Whether a sum is computed."""
-    return any("sum" in PARTS.get(name, ()) for name in wanted.functions)
+    parts = {part for name in wanted.functions for part in PARTS.get(name, ())}
+    return not parts.isdisjoint({"sum", "increase"})
+
+
+def needs_points(wanted: Aggregation, *, overflows: bool) -> bool:
+    """Whether the server cannot compute it: sessions, and changes of large whole numbers.
+
+    As floats, which a sum of more than 64 bits needs, two large counters would not differ.
+    """
+    changes = not SERIES_FUNCTIONS.keys().isdisjoint(wanted.functions)
+    return wanted.session_gap_ns is not None or (overflows and changes)
 
 
 def may_overflow(bounds: Aggregate) -> bool:

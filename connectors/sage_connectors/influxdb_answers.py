@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from sage_flink.common.errors import StoreUnavailable
 from sage_flink.tsdb.time_series_store import Field
 
+#: A row's columns as text, the types of the columns, and the tags of its series.
+AnswerRow = tuple[dict[str, str], dict[str, str], dict[str, str]]
+
 
 def typed_value(value: str, kind: str) -> Field:
     """A value of the answer, by the type of its column."""
@@ -23,9 +26,13 @@ def typed_value(value: str, kind: str) -> Field:
     return value.replace("\r\n", "\n")  # the server's CSV writer makes every line end two bytes
 
 
-def read_answer(
-    answer: bytes,
-) -> Iterator[tuple[dict[str, str], dict[str, str], dict[str, str]]]:
+def is_null(row: AnswerRow) -> bool:
+    """Whether a row has a null in place of a number."""
+    plain, kinds, _ = row
+    return not plain["_value"] and kinds["_value"] != "string"
+
+
+def read_answer(answer: bytes) -> Iterator[AnswerRow]:
     """Each row as text, the types of its columns, and its series' tags.
 
     Raises:

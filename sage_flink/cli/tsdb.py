@@ -12,7 +12,8 @@ import typer
 from sage_flink.cli.output import AsJson, console, print_json, print_table, table
 from sage_flink.common import ConfigError
 from sage_flink.tsdb import Aggregation, Point, bucket, fill
-from sage_flink.tsdb.aggregates import FILLS, Aggregate
+from sage_flink.tsdb.aggregates import Aggregate
+from sage_flink.tsdb.fills import FILLS
 from sage_flink.tsdb.time_series_store import POINTS_MAX, TIME_MAX_NS, TIME_MIN_NS
 
 NS = 1_000_000_000
@@ -20,6 +21,7 @@ NS = 1_000_000_000
 EXPORT_MAX = 1_000_000
 #: How many windows a plot has, unless their length is given.
 WINDOWS = 100
+NEED_FUNCTION = "a field, --every, --period, --session, --by and --fill"
 _UNITS = {"ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
@@ -60,9 +62,15 @@ def query(
     field: Annotated[str, typer.Argument(help="A field, for aggregates.")] = "",
     functions: Annotated[
         list[str],
-        typer.Option("--function", "-f", help="mean, max, p99, ...; several may be given"),
+        typer.Option("--function", "-f", help="mean, max, p99, rate, ...; several may be given"),
     ] = [],  # noqa: B006 - typer's way to say a list
     every: Annotated[str, typer.Option(help="The length of a window, such as 1m.")] = "",
+    period: Annotated[
+        str, typer.Option(help="The length of windows that begin --every and overlap.")
+    ] = "",
+    session: Annotated[
+        str, typer.Option(help="Windows end after this long without points; not with --every.")
+    ] = "",
     by: Annotated[list[str], typer.Option(help="A tag to group by; several may be given.")] = [],  # noqa: B006
     fill_by: Annotated[
         str, typer.Option("--fill", help=f"Windows without points: {', '.join(FILLS)}.")
@@ -78,26 +86,23 @@ def query(
     start_ns, stop_ns = _range(since, until)
     where: dict[str, Any] = {"tags": _tags(tags), "start_ns": start_ns, "stop_ns": stop_ns}
     if not functions:
-        if field or every or by or fill_by:
-            raise ConfigError(
-                "sage tsdb query: a field, --every, --by and --fill need a --function"
-            )
+        if field or every or period or session or by or fill_by:
+            raise ConfigError(f"sage tsdb query: {NEED_FUNCTION} need a --function")
         with closing(bucket(name, connection=connection).open(create=False)) as store:
-            found = store.query(measurement, points_max=limit + 1, **where)
-        _show_points(found[:limit], as_json)
-        if len(found) > limit and not as_json:
-            console.print(f"the first {limit}; more with --limit")
+            _show_points(store.query(measurement, points_max=limit + 1, **where), limit, as_json)
         return
     if not field:
         raise ConfigError("sage tsdb query: a --function needs a field after the measurement")
-    every_ns = _duration_ns(every) if every else None
-    wanted = Aggregation(tuple(functions), every_ns, by=tuple(by))
+    every_ns, period_ns, gap_ns = (
+        _duration_ns(text) if text else None for text in (every, period, session)
+    )
+    wanted = Aggregation(tuple(functions), every_ns, period_ns, tuple(by), gap_ns)
     with closing(bucket(name, connection=connection).open(create=False)) as store:
         aggregates = store.aggregate(measurement, field, wanted, **where)
     if fill_by:
         if every_ns is None or fill_by not in FILLS:
             raise ConfigError(f"sage tsdb query: --fill is one of {', '.join(FILLS)}, with --every")
-        aggregates = fill(aggregates, fill_by, every_ns, start_ns, stop_ns)
+        aggregates = fill(aggregates, fill_by, every_ns, start_ns, stop_ns, period_ns)
     _show_aggregates(aggregates, wanted, as_json)
 
 
@@ -204,26 +209,34 @@ def _type_names(types: dict[str, type]) -> dict[str, str]:
     return {name: types[name].__name__ for name in sorted(types)}
 
 
-def _show_points(found: list[Point], as_json: bool) -> None:
+def _show_points(found: list[Point], limit: int, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(found[:limit])
         return
     rows = table("time", "tags", "fields")
-    for one in found:
+    for one in found[:limit]:
         rows.add_row(_time(one.timestamp_ns), _pairs(one.tags), _pairs(one.fields))
     print_table(rows, empty="no points in this range; --since is 1h unless it is given")
+    if len(found) > limit:
+        console.print(f"the first {limit}; more with --limit")
 
 
 def _show_aggregates(found: list[Aggregate], wanted: Aggregation, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json([_without_end(one) if one.end_ns is None else one for one in found])
         return
-    rows = table(*(["window"] if wanted.every_ns else []), *wanted.by, numbers=wanted.functions)
+    columns = ["window"] if wanted.every_ns else []
+    columns = ["session", "until"] if wanted.session_gap_ns else columns
+    rows = table(*columns, *wanted.by, numbers=wanted.functions)
     for one in found:
-        window = [_time(one.start_ns)] if wanted.every_ns else []
+        window = [_time(one.start_ns), _time(one.end_ns or 0)][: len(columns)]
         groups = [one.tags.get(name, "") for name in wanted.by]
         rows.add_row(*window, *groups, *map(_number, one.values.values()))
     print_table(rows, empty="no points in this range; --since is 1h unless it is given")
+
+
+def _without_end(one: Aggregate) -> dict[str, Any]:
+    return {"tags": one.tags, "start_ns": one.start_ns, "values": one.values}
 
 
 def _time(time_ns: int) -> str:

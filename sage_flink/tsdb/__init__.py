@@ -4,8 +4,9 @@
 ``Aggregation(("mean", "p99"), every_ns=60 * 10**9, by=("host",))`` says what a store aggregates.
 """
 
-from sage_flink.tsdb.aggregates import Aggregate, Aggregation, fill
+from sage_flink.tsdb.aggregates import Aggregate, Aggregation
 from sage_flink.tsdb.bucket import Bucket, bucket
+from sage_flink.tsdb.fills import fill
 from sage_flink.tsdb.time_series_store import Field, Point, RefusedPoint, TimeSeriesStore
 
 __all__ = [

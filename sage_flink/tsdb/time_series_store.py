@@ -89,11 +89,13 @@ class TimeSeriesStore(Protocol):
     ) -> "list[Aggregate]":
         """Aggregates of a field of the points with these tags, start <= time < stop.
 
-        Ordered by group, then by window; see :mod:`sage_flink.tsdb.aggregates`. A window at the
-        edge of the range has the points within the range only.
+        Ordered by group, then by window; see :mod:`sage_flink.tsdb.aggregates` and, for what each
+        function means, :mod:`sage_flink.tsdb.functions`. A window at the edge of the range has the
+        points within the range only.
 
         Raises:
-            Rejected: a function needs numbers, and the field has none.
+            Rejected: a function needs numbers, and the field has none; or the store would have to
+                read more points than it can keep, as for sessions.
             StoreUnavailable: no answer; the same call may succeed later.
         """
 
