@@ -119,3 +119,62 @@ def assert_equal(
             if other is not None:
                 other = pytest.approx(float(other), rel=1e-9, abs=1e-9)
             assert value == other, (window, name)
+
+
+def side(points: Sequence[Point], field: str = "v") -> pyarrow.Table:
+    """One side of a join: the place of each point in the list, its time, value and tags."""
+    columns: dict[str, list[Any]] = {
+        "place": list(range(len(points))),
+        "t": [point.timestamp_ns for point in points],
+        "v": [point.fields[field] for point in points],
+    }
+    types = {"place": pyarrow.int64(), "t": pyarrow.int64(), "v": pyarrow.int64()}
+    columns |= {tag: [point.tags.get(tag, "") for point in points] for tag in TAGS}
+    arrays = {n: pyarrow.array(v, types.get(n, pyarrow.string())) for n, v in columns.items()}
+    return pyarrow.table(arrays)
+
+
+#: Which row of the right side is chosen first.
+NEAREST = "abs(r.t::HUGEINT - l.t), r.t"
+CHOICE = {
+    "backward": ("r.t <= l.t", "r.t DESC, r.place DESC"),
+    "forward": ("r.t >= l.t", "r.t, r.place"),
+    "nearest": ("true", f"{NEAREST}, CASE WHEN r.t <= l.t THEN -r.place ELSE r.place END"),
+}
+
+
+def joined_asof(
+    left: pyarrow.Table,
+    right: pyarrow.Table,
+    by: Sequence[str],
+    direction: str,
+    tolerance_ns: int | None,
+) -> list[tuple[int, int | None, int | None]]:
+    """For each row of the left side its value, and the value and time of the right one."""
+    condition, order = CHOICE[direction]
+    equal = [f"l.{tag} = r.{tag}" for tag in by]
+    if tolerance_ns is not None:
+        equal.append(f"abs(r.t::HUGEINT - l.t) <= {tolerance_ns}")
+    return _joined(
+        left,
+        right,
+        f"""SELECT l.v, r.v, r.t FROM l LEFT JOIN r ON {" AND ".join([condition, *equal])}
+            QUALIFY row_number() OVER (PARTITION BY l.place ORDER BY {order}) = 1
+            ORDER BY l.t, l.place""",
+    )
+
+
+def joined_windows(
+    left: pyarrow.Table, right: pyarrow.Table, by: Sequence[str], how: str
+) -> list[tuple[int | None, int | None, int]]:
+    """The values of both sides and the time of each row."""
+    equal = " AND ".join(["l.t = r.t", *(f"l.{tag} = r.{tag}" for tag in by)])
+    query = f"SELECT l.v, r.v, coalesce(l.t, r.t) FROM l {how} JOIN r ON {equal}"
+    return _joined(left, right, query)
+
+
+def _joined(left: pyarrow.Table, right: pyarrow.Table, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as session:
+        session.register("l", left)
+        session.register("r", right)
+        return session.execute(query).fetchall()

@@ -2,11 +2,15 @@
 
 ``bucket("ops")`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
 ``Aggregation(("mean", "p99"), every_ns=60 * 10**9, by=("host",))`` says what a store aggregates.
+``to_arrow`` and ``to_pandas`` make tables of the results, ``join_asof`` and
+``join_windows`` one of two of them.
 """
 
 from sage_flink.tsdb.aggregates import Aggregate, Aggregation
 from sage_flink.tsdb.bucket import Bucket, bucket
 from sage_flink.tsdb.fills import fill
+from sage_flink.tsdb.frames import to_arrow, to_pandas
+from sage_flink.tsdb.joins import join_asof, join_windows
 from sage_flink.tsdb.time_series_store import Field, Point, RefusedPoint, TimeSeriesStore
 
 __all__ = [
@@ -19,4 +23,8 @@ __all__ = [
     "TimeSeriesStore",
     "bucket",
     "fill",
+    "join_asof",
+    "join_windows",
+    "to_arrow",
+    "to_pandas",
 ]
