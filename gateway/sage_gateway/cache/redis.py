@@ -3,7 +3,6 @@
 All keys share a hash tag, so a Redis cluster keeps them on one node.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
@@ -52,7 +51,8 @@ class RedisCacheStore(CacheStore):
 
     @override
     async def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
-        await asyncio.gather(*(self._put(key, answers[key], ttl_s) for key in answers))
+        for key, answer in answers.items():
+            await self._put(key, answer, ttl_s)
 
     @override
     async def close(self) -> None:
