@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sage_flink import cli
-from sage_flink.cli.tsdb import _duration_ns, _time_ns
+from sage_flink.cli.tsdb import duration_ns, time_ns
 from sage_flink.common import ConfigError, NotFound, Rejected
 from sage_flink.tsdb import Point, bucket
 
@@ -137,6 +137,40 @@ def test_a_field_is_drawn_in_the_terminal_and_as_a_picture(
 
 
 @pytest.mark.service
+def test_a_task_is_made_listed_and_deleted(measurement: str) -> None:
+    target = f"downsampled_{measurement}"
+    words = ["put", BUCKET, measurement, "ms", target, "-f", "mean", "--every", "1m"]
+    words = ["tasks", *words, "--by", "host", "--since", "2026-01-31T12:00Z"]
+    try:
+        made = " ".join(sage(*words).split())
+        again = sage(*words)
+        listed = json.loads(sage("tasks", "ls", BUCKET, "--json"))
+        shown = sage("tasks", "ls", BUCKET)
+        deleted = sage("tasks", "delete", BUCKET, f"{measurement} ms 1m")
+        found = sage("query", target, measurement, "--since", "2026-01-31T12:00Z")
+        kept = [sage("retention", target, *keep) for keep in ([], ["30d"], ["30d"], ["forever"])]
+    finally:
+        store = bucket(target).open()
+        buckets = store.client.buckets_api()  # type: ignore[attr-defined]
+        buckets.delete_bucket(buckets.find_bucket_by_name(target))
+        store.close()
+
+    does = f"mean of ms of {measurement}, by host, every 60 s, into {target}"
+    assert made == f"task {measurement} ms 1m: {does}"
+    assert "as before" in again
+    assert [one["description"] for one in listed if one["name"].startswith(measurement)] == [does]
+    assert "active" in shown
+    assert "is deleted" in deleted
+    assert "2026-01-31 12:04:00 host=b ms_mean=4.5" in " ".join(found.split())
+    assert [" ".join(line.split()) for line in kept] == [
+        f"{target} keeps points forever",
+        f"{target} keeps points for 30d",
+        f"{target} keeps points for 30d",
+        f"{target} keeps points forever",
+    ]
+
+
+@pytest.mark.service
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_points_are_exported_with_a_column_for_each_tag_and_field(
     measurement: str, tmp_path: Path, ending: str
@@ -174,6 +208,13 @@ def test_points_are_exported_with_a_column_for_each_tag_and_field(
             "give every_ns or session_gap_ns",
         ),
         (("query", BUCKET, "m", "--until", "2h"), ConfigError, "is not before --until '2h'"),
+        (("tasks", "delete", BUCKET, "nope"), NotFound, "no task 'nope' of bucket"),
+        (
+            ("tasks", "put", BUCKET, "m", "ms", "t", "-f", "rate", "--every", "1m"),
+            Rejected,
+            "no task has a rate",
+        ),
+        (("retention", BUCKET, "5m"), Rejected, "at least 3600 s, an hour, got 300"),
         (("plot", BUCKET, "m", "ms", "-f", "avg"), Rejected, "no function 'avg'"),
         (("export", BUCKET, "m", "points.xls"), ConfigError, "must end with .parquet or .csv"),
     ],
@@ -190,15 +231,15 @@ def test_a_wrong_command_is_an_error_that_says_what_to_do(words, error, message:
     [("500ms", 5 * 10**8), ("90s", 90 * 10**9), ("1.5h", 5400 * 10**9), ("7d", 604800 * 10**9)],
 )
 def test_a_duration(text: str, expected_ns: int) -> None:
-    assert _duration_ns(text) == expected_ns
+    assert duration_ns(text) == expected_ns
 
 
 @pytest.mark.parametrize("text", ["5", "m", "0s", "-5m", "5 m", "1y"])
 def test_a_text_that_is_no_duration_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match="is no duration such as 500ms"):
-        _duration_ns(text)
+        duration_ns(text)
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
-    assert _time_ns("2026-01-31") == _time_ns("2026-01-31T01:00+01:00") == 1769817600 * 10**9
-    assert _time_ns("1969-12-31T23:59:59.5") == -5 * 10**8
+    assert time_ns("2026-01-31") == time_ns("2026-01-31T01:00+01:00") == 1769817600 * 10**9
+    assert time_ns("1969-12-31T23:59:59.5") == -5 * 10**8

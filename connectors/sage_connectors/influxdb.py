@@ -4,8 +4,7 @@ InfluxDB refuses a batch with one bad point as a whole, though it stores the oth
 again has no effect, so the batch is split until the bad point is alone. Times are read back as
 integers, because the client library's datetimes lose the nanoseconds.
 
-Source: InfluxDB v2 API reference, POST /api/v2/write and /api/v2/query; Flux specification, string
-literals.
+Source: InfluxDB v2 API reference, POST /api/v2/write and /api/v2/query.
 """
 
 import csv
@@ -29,6 +28,9 @@ from sage_connectors.influxdb_aggregates import (
 )
 from sage_connectors.influxdb_answers import AnswerRow, read_answer, typed_value
 from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
+from sage_connectors.influxdb_downsampling import DownsamplingTasks
+from sage_connectors.influxdb_flux import points_from, text
+from sage_connectors.influxdb_retention import Retention
 from sage_connectors.isolate import BatchRefused, isolate
 from sage_flink.common.errors import ConfigError, NotFound, Rejected, StoreUnavailable
 from sage_flink.common.settings import Settings
@@ -193,6 +195,16 @@ class InfluxStore:
             )
         return types
 
+    @property
+    def downsampling(self) -> DownsamplingTasks:
+        """The tasks that aggregate this bucket into others."""
+        return DownsamplingTasks(self.client, self.bucket, self.org, self._call)
+
+    @property
+    def retention(self) -> Retention:
+        """For how long the bucket keeps points."""
+        return Retention(self.client, self.bucket, self._call)
+
     def close(self) -> None:
         """Close the client; no write is pending."""
         self.writes.close()
@@ -231,16 +243,7 @@ class InfluxStore:
             raise self._error(error) from error
 
     def _from(self, measurement: str, start_ns: int, stop_ns: int, tags: Mapping[str, str]) -> str:
-        wanted = [("_measurement", measurement), *tags.items()]
-        same = " and ".join(
-            f"r[{text(key)}] == {text(value)}" if value else f"not exists r[{text(key)}]"
-            for key, value in wanted
-        )
-        return (
-            f"from(bucket: {text(self.bucket)})"
-            f" |> range(start: time(v: {int(start_ns)}), stop: time(v: {int(stop_ns)}))"
-            f" |> filter(fn: (r) => {same})"
-        )
+        return points_from(self.bucket, measurement, int(start_ns), int(stop_ns), tags)
 
     def _rows(self, flux: str) -> Iterator[AnswerRow]:
         """Each row as text, the types of its columns, and its series' tags."""
@@ -265,16 +268,6 @@ def line(point: Point) -> str:
     tags = "".join(f",{_escape(k)}={_escape(v)}" for k, v in sorted(point.tags.items()) if v)
     fields = ",".join(f"{_escape(k)}={_literal(v)}" for k, v in point.fields.items())
     return f"{_escape(point.measurement, '')}{tags} {fields} {point.timestamp_ns}"
-
-
-def text(value: str) -> str:
-    r"""The value as a Flux string literal; no part of it is code.
-
-    >>> text('") |> drop() // ${x}')
-    '"\\") |> drop() // \\${x}"'
-    """
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
-    return f'"{escaped}"'
 
 
 def _escape(name: str, equals: str = "=") -> str:

@@ -83,7 +83,7 @@ def flux(source: str, wanted: Aggregation, by_literals: Sequence[str]) -> str:
             call = INCREASE if part == "increase" else f"{part}()"
             lines.append(_yield([windowed, call, *time], f"{part}@{offset_ns}", wanted))
         for name in whole:
-            pipe = [f"grouped{offset_ns}", _of_all(name)]
+            pipe = [f"grouped{offset_ns}", of_all(name)]
             lines.append(_yield(pipe, f"{name}@{offset_ns}", wanted))
     return "\n".join(lines)
 
@@ -93,7 +93,8 @@ def _yield(pipe: list[str], result: str, wanted: Aggregation) -> str:
     return " |> ".join([*pipe, *start, f'yield(name: "{result}")'])
 
 
-def _of_all(function: str) -> str:
+def of_all(function: str) -> str:
+    """The call of a function that needs all values of a group, as floats."""
     if function == "stddev":
         return 'stddev(mode: "sample")'
     fraction = quantile_of(function)

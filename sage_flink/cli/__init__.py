@@ -17,6 +17,7 @@ from sage_flink.cli import (
     state,
     topics,
     tsdb,
+    tsdb_tasks,
 )
 from sage_jobs.entry import report_errors
 
@@ -42,6 +43,8 @@ app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(topics.app, name="topics")
 app.add_typer(pool.app, name="pool")
+tsdb.app.command()(tsdb_tasks.retention)
+tsdb.app.add_typer(tsdb_tasks.app, name="tasks")
 app.add_typer(tsdb.app, name="tsdb")
 
 

@@ -84,7 +84,7 @@ def query(
 ) -> None:
     """Show points, or with functions the aggregates of a field in windows and groups."""
     start_ns, stop_ns = _range(since, until)
-    where: dict[str, Any] = {"tags": _tags(tags), "start_ns": start_ns, "stop_ns": stop_ns}
+    where: dict[str, Any] = {"tags": tags_of(tags), "start_ns": start_ns, "stop_ns": stop_ns}
     if not functions:
         if field or every or period or session or by or fill_by:
             raise ConfigError(f"sage tsdb query: {NEED_FUNCTION} need a --function")
@@ -94,7 +94,7 @@ def query(
     if not field:
         raise ConfigError("sage tsdb query: a --function needs a field after the measurement")
     every_ns, period_ns, gap_ns = (
-        _duration_ns(text) if text else None for text in (every, period, session)
+        duration_ns(text) if text else None for text in (every, period, session)
     )
     wanted = Aggregation(tuple(functions), every_ns, period_ns, tuple(by), gap_ns)
     with closing(bucket(name, connection=connection).open(create=False)) as store:
@@ -126,11 +126,11 @@ def plot(
     from sage_flink.cli.plots import draw
 
     start_ns, stop_ns = _range(since, until)
-    every_ns = _duration_ns(every) if every else max(1, (stop_ns - start_ns) // WINDOWS)
+    every_ns = duration_ns(every) if every else max(1, (stop_ns - start_ns) // WINDOWS)
     wanted = Aggregation((function,), every_ns, by=tuple(by))
     with closing(bucket(name, connection=connection).open(create=False)) as store:
         found = store.aggregate(
-            measurement, field, wanted, tags=_tags(tags), start_ns=start_ns, stop_ns=stop_ns
+            measurement, field, wanted, tags=tags_of(tags), start_ns=start_ns, stop_ns=stop_ns
         )
     if not found:
         console.print("no points in this range; --since is 1h unless it is given")
@@ -151,15 +151,15 @@ def export(
     """Write points into a file, a column for each tag and field; it replaces one of that name."""
     from sage_connectors.point_files import write_points
 
-    start_ns = _time_ns(since) if since else TIME_MIN_NS
-    stop_ns = _time_ns(until) if until else TIME_MAX_NS
+    start_ns = time_ns(since) if since else TIME_MIN_NS
+    stop_ns = time_ns(until) if until else TIME_MAX_NS
     with (
         closing(bucket(name, connection=connection).open(create=False)) as store,
         console.status("exporting"),
     ):
         found = store.query(
             measurement,
-            tags=_tags(tags),
+            tags=tags_of(tags),
             start_ns=start_ns,
             stop_ns=stop_ns,
             points_max=EXPORT_MAX + 1,
@@ -173,16 +173,16 @@ def export(
 
 
 def _range(since: str, until: str) -> tuple[int, int]:
-    start_ns, stop_ns = _time_ns(since), _time_ns(until) if until else time.time_ns()
+    start_ns, stop_ns = time_ns(since), time_ns(until) if until else time.time_ns()
     if start_ns >= stop_ns:
         raise ConfigError(f"--since {since!r} is not before --until {until or 'now'!r}")
     return start_ns, stop_ns
 
 
-def _time_ns(text: str) -> int:
+def time_ns(text: str) -> int:
     """A time of ISO 8601, UTC unless it says otherwise, or a duration before now."""
     if _DURATION.fullmatch(text):
-        return time.time_ns() - _duration_ns(text)
+        return time.time_ns() - duration_ns(text)
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
@@ -192,14 +192,16 @@ def _time_ns(text: str) -> int:
     return max(TIME_MIN_NS, min(time_ns, TIME_MAX_NS))
 
 
-def _duration_ns(text: str) -> int:
+def duration_ns(text: str) -> int:
+    """A length of time, such as 500ms, 90s, 5m, 2h or 7d."""
     match = _DURATION.fullmatch(text)
     if not match or not float(match[1]):
         raise ConfigError(f"{text!r} is no duration such as 500ms, 90s, 5m, 2h, 7d")
     return round(float(match[1]) * _UNITS[match[2]] * NS)
 
 
-def _tags(given: list[str]) -> dict[str, str]:
+def tags_of(given: list[str]) -> dict[str, str]:
+    """The tags of options NAME=VALUE."""
     if wrong := [pair for pair in given if not all(pair.partition("="))]:
         raise ConfigError(f"--tag must be NAME=VALUE, got {wrong[0]!r}")
     return dict(pair.split("=", 1) for pair in given)

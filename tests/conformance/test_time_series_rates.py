@@ -275,7 +275,7 @@ def test_sessions_are_those_of_a_stream(series: TimeSeriesStore, measurement: st
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_million_points_have_the_rates_and_sessions_of_duckdb(
     series: TimeSeriesStore, measurement: str
 ) -> None:
