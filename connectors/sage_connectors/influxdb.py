@@ -50,8 +50,8 @@ from sage_flink.tsdb.time_series_store import (
 REFUSALS = frozenset({400, 413, 422})
 #: An aggregate of ten million points in windows takes a minute, where it needs all values.
 AGGREGATE_TIMEOUT_MS = 300_000
-#: Points that are read where the server cannot aggregate them: a GiB or two in memory.
-AGGREGATE_POINTS_MAX = 5_000_000
+#: Points that are read where the server cannot aggregate them: about a KiB of memory for each.
+AGGREGATE_POINTS_MAX = 2_000_000
 _TYPES: dict[str, type] = {
     "float": float,
     "integer": int,
@@ -123,14 +123,16 @@ class InfluxStore:
         """The aggregates of the points that match; the server computes all but sessions.
 
         Raises:
-            Rejected: sessions of more than five million points, which are read for them.
+            Rejected: more than two million points would have to be read: for sessions, and for the
+                rates of whole numbers whose sums may have more than 64 bits.
         """
         if start_ns >= stop_ns:
             return []
         kind = self.field_types().get(measurement, {}).get(field)
         wanted.check_type(kind, f"field {field!r}")
         points = self._from(measurement, start_ns, stop_ns, dict(tags or {}) | {"_field": field})
-        overflows = kind is int and sums(wanted) and self._may_overflow(points, wanted, start_ns)
+        summed = kind is int and sums(wanted) and wanted.session_gap_ns is None
+        overflows = summed and self._may_overflow(points, wanted, start_ns)
         if needs_points(wanted, overflows=overflows):
             return aggregate(self._field_rows(points), wanted, start_ns)
         if overflows:

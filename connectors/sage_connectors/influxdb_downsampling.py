@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from influxdb_client import InfluxDBClient, TaskCreateRequest
 from influxdb_client.domain.task import Task
@@ -28,7 +29,7 @@ from sage_flink.tsdb.time_series_store import Field, Point, flaw
 
 PAGE_TASKS = 100
 #: Of several values at one time the smallest is the first, as for every store.
-SORTED = 'sort(columns: ["_time", "_value"])'
+BY_TIME = 'sort(columns: ["_time", "_value"])'
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class DownsamplingTasks:
         """
         self._create_target(one.target)
         flux = self._task(one)
-        named = self._named(one.name)
+        named = self._tasks_called(one.name)
         for other in named[1:]:  # of two commands at the same time
             self._delete(other)
         if not named:
@@ -166,7 +167,7 @@ class DownsamplingTasks:
         Raises:
             NotFound: there is no task of this name.
         """
-        found = self._named(name)
+        found = self._tasks_called(name)
         if not found:
             known = ", ".join(state.name for state in self.states()) or "none"
             raise NotFound(f"no task {name!r:.100} of bucket {self.bucket!r}; there are: {known}")
@@ -187,7 +188,7 @@ class DownsamplingTasks:
 
     @property
     def _prefix(self) -> str:
-        return f"sage/{self.bucket}/"
+        return f"sage/{quote(self.bucket, safe='')}/"
 
     def _task(self, one: Downsampling) -> str:
         late_ns = one.every_ns if one.late_ns is None else one.late_ns
@@ -207,7 +208,7 @@ class DownsamplingTasks:
         if self.call(lambda: buckets.find_bucket_by_name(name)) is None:
             self.call(lambda: buckets.create_bucket(bucket_name=name, org=self.org))
 
-    def _named(self, name: str) -> list[Task]:
+    def _tasks_called(self, name: str) -> list[Task]:
         return [task for task in self._all() if task.name == f"{self._prefix}{name}"]
 
     def _all(self) -> list[Task]:
@@ -245,5 +246,5 @@ def _script(bucket: str, one: Downsampling, start: str, stop: str) -> str:
 
 def _call(function: str) -> str:
     if function in {"first", "last"}:
-        return f"{SORTED} |> {function}()"
+        return f"{BY_TIME} |> {function}()"
     return f"{function}()" if function in PARTS else f"toFloat() |> {of_all(function)}"

@@ -30,7 +30,7 @@ class Retention:
             NotFound: the bucket has been deleted.
             StoreUnavailable: no answer; the same call may succeed later.
         """
-        return _seconds(self._found())
+        return _seconds(self._bucket_now())
 
     def change(self, seconds: int | None) -> bool:
         """Keep points for so long, from their time on; whether that is a change.
@@ -45,7 +45,7 @@ class Retention:
         """
         if seconds is not None and seconds < RETENTION_MIN_S:
             raise Rejected(f"retention: at least {RETENTION_MIN_S} s, an hour, got {seconds}")
-        found = self._found()
+        found = self._bucket_now()
         if _seconds(found) == seconds:
             return False
         # 0 is for ever; without a size of its own a shard of a long time is refused.
@@ -57,7 +57,7 @@ class Retention:
         self.call(lambda: self.client.buckets_api().update_bucket(found))
         return True
 
-    def _found(self) -> Any:
+    def _bucket_now(self) -> Any:
         buckets = self.client.buckets_api()
         found = self.call(lambda: buckets.find_bucket_by_name(self.bucket))
         if found is None:

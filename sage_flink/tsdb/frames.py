@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 #: The results of queries: of ``query``, or of ``aggregate``.
-Found = Sequence[Point] | Sequence[Aggregate]
+Results = Sequence[Point] | Sequence[Aggregate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Columns:
         return {**self.times, **self.tags, **self.values}
 
 
-def to_arrow(found: Found) -> "pyarrow.Table":
+def to_arrow(found: Results) -> "pyarrow.Table":
     """The points or aggregates as rows, in their order.
 
     A column is int64, double, bool or string; one of whole numbers and floats is double.
@@ -59,7 +59,7 @@ def to_arrow(found: Found) -> "pyarrow.Table":
     return pyarrow.table(arrays)
 
 
-def to_pandas(found: Found) -> "pandas.DataFrame":
+def to_pandas(found: Results) -> "pandas.DataFrame":
     """The points or aggregates as rows, in their order.
 
     Whole numbers are Int64, truth values boolean and text string, which know missing values; floats
@@ -83,7 +83,7 @@ def to_pandas(found: Found) -> "pandas.DataFrame":
     return table.to_pandas(types_mapper=types.get)
 
 
-def columns_of(found: Found) -> Columns:
+def columns_of(found: Results) -> Columns:
     """The columns of points or aggregates. Pure.
 
     >>> columns_of([Point("m", {"k": "a"}, {"v": 1}, 5), Point("m", {}, {"k": 2.5}, 6)]).all

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sage_flink.common.errors import Rejected
 from sage_flink.tsdb.aggregates import Aggregate
-from sage_flink.tsdb.frames import Found, columns_of, to_pandas
+from sage_flink.tsdb.frames import Results, columns_of, to_pandas
 
 if TYPE_CHECKING:
     import pandas
@@ -28,8 +28,8 @@ SPAN_MAX_NS = 2**63 - 1
 
 
 def join_asof(
-    left: Found,
-    right: Found,
+    left: Results,
+    right: Results,
     *,
     by: Sequence[str] = (),
     direction: Direction = "backward",
@@ -62,7 +62,7 @@ def join_asof(
 
     within = None if tolerance_ns is None else pandas.Timedelta(min(tolerance_ns, SPAN_MAX_NS))
     one, other = (frame.sort_values("time", kind="stable") for frame in sides)
-    joined = _checked(
+    joined = _merge(
         pandas.merge_asof,
         one,
         other.rename(columns={"time": TIME_RIGHT}),
@@ -76,7 +76,7 @@ def join_asof(
 
 
 def join_windows(
-    left: Found, right: Found, *, by: Sequence[str] = (), how: How = "inner"
+    left: Results, right: Results, *, by: Sequence[str] = (), how: How = "inner"
 ) -> "pandas.DataFrame":
     """The rows of both sides with equal times and tags of ``by``, ordered by these.
 
@@ -104,11 +104,11 @@ def join_windows(
     one = one if left else other[keys].iloc[:0]
     other = other if right else one[keys].iloc[:0]
     way = "outer" if how == "full" else how
-    joined = _checked(pandas.merge, one, other, on=keys, how=way)
+    joined = _merge(pandas.merge, one, other, on=keys, how=way)
     return _with_missing_tags(joined.sort_values(keys, kind="stable", ignore_index=True), by)
 
 
-def _frame(found: Found, by: Sequence[str]) -> "pandas.DataFrame":
+def _frame(found: Results, by: Sequence[str]) -> "pandas.DataFrame":
     """The rows, with text in each column of ``by``: pandas joins no missing value with another."""
     if len(set(by)) < len(by):
         raise Rejected("join: a tag is given twice")
@@ -124,13 +124,13 @@ def _frame(found: Found, by: Sequence[str]) -> "pandas.DataFrame":
     return frame
 
 
-def _end(found: Found) -> str | None:
+def _end(found: Results) -> str | None:
     """The name of the column of the ends of sessions."""
     sessions = isinstance(found[0], Aggregate) and found[0].end_ns is not None
     return list(columns_of(found).times)[1] if sessions else None
 
 
-def _checked(merge: Any, one: Any, other: Any, **options: Any) -> Any:
+def _merge(merge: Any, one: Any, other: Any, **options: Any) -> Any:
     """What pandas makes of the frames; two columns of one name are refused."""
     import pandas
 

@@ -1,16 +1,41 @@
 """What is made of InfluxDB's answers: the parts of each series become the aggregates of groups."""
 
+import json
 import random
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 
 import pytest
 
+from sage_connectors import influxdb
 from sage_connectors.influxdb_aggregates import PARTS, ServerRow, combine_series, flux, needs_points
 from sage_connectors.influxdb_answers import is_null, read_answer
-from sage_flink.tsdb import Aggregation
+from sage_flink.common import Rejected
+from sage_flink.tsdb import Aggregation, TimeSeriesStore, bucket
 from sage_flink.tsdb.aggregates import Row, aggregate
 
 SECOND = 10**9
+BIG = 2**62
+ANSWERS = {
+    "count()": """#datatype,string,long,long,string
+#group,false,false,false,true
+#default,count@0,,,
+,result,table,_value,host
+,,0,3,a
+,,1,1,b
+""",
+    "_time_ns": f"""#datatype,string,long,long,long,string
+#group,false,false,false,false,true
+#default,_result,,,,
+,result,table,_time_ns,_value,host
+,,0,0,{BIG},a
+,,0,{SECOND},{BIG + 3},a
+,,0,{5 * SECOND},1,a
+,,1,{2 * SECOND},7,b
+""",
+}
 RATES = ("rate", "derivative")
 
 
@@ -87,3 +112,63 @@ def test_a_null_in_place_of_a_number_is_seen() -> None:
     rows = list(read_answer(answer.encode()))
 
     assert [is_null(row) for row in rows] == [True, False]
+
+
+class AnswersHandler(BaseHTTPRequestHandler):
+    """Answers a query with the first of ANSWERS whose key is part of it."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/query"):
+            self._send("name,tags,fieldKey,fieldType\nlatency,,ms,integer\n")
+        else:
+            self._send(json.dumps({"buckets": [{"id": "1", "name": "ops", "retentionRules": []}]}))
+
+    def do_POST(self) -> None:
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["query"]
+        self._send(next(answer for part, answer in ANSWERS.items() if part in query))
+
+    def _send(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *args: object) -> None:
+        """Log no request."""
+
+
+@pytest.fixture
+def ops(monkeypatch: pytest.MonkeyPatch) -> Iterator[TimeSeriesStore]:
+    """A store of a server that has four points."""
+    with HTTPServer(("127.0.0.1", 0), AnswersHandler) as server:
+        monkeypatch.setenv("SAGE_INFLUXDB_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("SAGE_INFLUXDB_KEY", "key")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        store = bucket("ops").open()
+        yield store
+        store.close()
+        server.shutdown()
+        thread.join()
+
+
+def test_sessions_are_made_of_the_points_that_are_read(ops: TimeSeriesStore) -> None:
+    wanted = Aggregation(("count", "rate", "max"), by=("host",), session_gap_ns=2 * SECOND)
+
+    found = ops.aggregate("latency", "ms", wanted)
+
+    assert [(one.tags["host"], one.start_ns, one.end_ns, one.values) for one in found] == [
+        ("a", 0, 3 * SECOND, {"count": 2, "rate": 3.0, "max": BIG + 3}),
+        ("a", 5 * SECOND, 7 * SECOND, {"count": 1, "rate": None, "max": 1}),
+        ("b", 2 * SECOND, 4 * SECOND, {"count": 1, "rate": None, "max": 7}),
+    ]
+
+
+def test_no_more_points_are_read_than_fit(
+    ops: TimeSeriesStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influxdb, "AGGREGATE_POINTS_MAX", 3)
+
+    with pytest.raises(Rejected, match="4 points would be read, at most 3; narrow the range"):
+        ops.aggregate("latency", "ms", Aggregation(("count",), session_gap_ns=SECOND))

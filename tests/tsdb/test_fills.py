@@ -2,7 +2,7 @@
 
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_flink.common import Rejected
@@ -19,6 +19,7 @@ OF_PANDAS = {
 }
 
 
+@settings(deadline=None)
 @given(
     times=st.lists(st.tuples(st.integers(-40, 80), st.sampled_from("ab")), min_size=1, max_size=12),
     every_ns=st.integers(1, 9),

@@ -6,7 +6,7 @@ import sys
 import pandas
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_connectors.point_files import write_points
@@ -150,6 +150,7 @@ fields = st.fixed_dictionaries(
 tags = st.dictionaries(st.sampled_from(["a", "b", "whole"]), st.text("xyz", min_size=1), max_size=2)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(Point, st.just("m"), tags, fields, st.integers(TIME_MIN_NS, TIME_MAX_NS)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from series_truth import joined_asof, joined_windows, side
 
@@ -17,6 +17,7 @@ from sage_flink.tsdb.joins import DIRECTIONS, HOWS
 from sage_flink.tsdb.time_series_store import TIME_MAX_NS, TIME_MIN_NS
 
 BIG = 2**53
+SOME = settings(max_examples=60, deadline=None)
 tags = st.fixed_dictionaries(
     {}, optional={"host": st.sampled_from("ab"), "disk": st.sampled_from("01")}
 )
@@ -54,6 +55,7 @@ def values_of(left: list[Point], right: list[Point]) -> tuple[str, str]:
     return ("v", "none") if left else ("none", "v")
 
 
+@SOME
 @given(
     left=points,
     right=points,
@@ -73,6 +75,7 @@ def test_rows_meet_the_next_one_in_time_as_in_duckdb(
     assert rows_of(frame, *values_of(left, right), "time_right") == expected
 
 
+@SOME
 @given(left=points, right=points, by=some_tags, how=st.sampled_from(HOWS))
 def test_rows_of_equal_times_meet_as_in_duckdb(
     left: list[Point], right: list[Point], by, how
