@@ -100,9 +100,7 @@ def query(
     with closing(bucket(name, connection=connection).open(create=False)) as store:
         aggregates = store.aggregate(measurement, field, wanted, **where)
     if fill_by:
-        if every_ns is None or fill_by not in FILLS:
-            raise ConfigError(f"sage tsdb query: --fill is one of {', '.join(FILLS)}, with --every")
-        aggregates = fill(aggregates, fill_by, every_ns, start_ns, stop_ns, period_ns)
+        aggregates = _with_all_windows(aggregates, fill_by, wanted, start_ns, stop_ns)
     _show_aggregates(aggregates, wanted, as_json)
 
 
@@ -170,6 +168,14 @@ def export(
             )
         write_points(file, found)
     console.print(f"{len(found)} points in {file}", soft_wrap=True)
+
+
+def _with_all_windows(
+    found: list[Aggregate], how: str, wanted: Aggregation, start_ns: int, stop_ns: int
+) -> list[Aggregate]:
+    if wanted.every_ns is None or how not in FILLS:
+        raise ConfigError(f"sage tsdb query: --fill is one of {', '.join(FILLS)}, with --every")
+    return fill(found, how, wanted.every_ns, start_ns, stop_ns, wanted.period_ns)
 
 
 def _range(since: str, until: str) -> tuple[int, int]:

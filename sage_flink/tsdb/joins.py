@@ -48,14 +48,8 @@ def join_asof(
             field, two columns would have one name, or times are more than 292 years apart.
         ConfigError: pandas or pyarrow is missing; the message names the extra.
     """
-    if direction not in DIRECTIONS:
-        raise Rejected(f"join: direction must be {_any_of(DIRECTIONS)}, got {direction!r:.100}")
-    if tolerance_ns is not None and tolerance_ns < 0:
-        raise Rejected(f"join: tolerance_ns must be 0 or more, got {tolerance_ns}")
+    _check_asof(left, right, direction, tolerance_ns)
     sides = _frame(left, by), _frame(right, by)
-    times = [*columns_of(left).times["time"], *columns_of(right).times["time"]]
-    if times and max(times) - min(times) > SPAN_MAX_NS:
-        raise Rejected("join: times are more than 292 years apart; narrow the range")
     if any(TIME_RIGHT in frame.columns for frame in sides):
         raise Rejected(f"join: two columns would be called {TIME_RIGHT!r}")
     import pandas
@@ -106,6 +100,16 @@ def join_windows(
     way = "outer" if how == "full" else how
     joined = _merge(pandas.merge, one, other, on=keys, how=way)
     return _with_missing_tags(joined.sort_values(keys, kind="stable", ignore_index=True), by)
+
+
+def _check_asof(left: Results, right: Results, direction: str, tolerance_ns: int | None) -> None:
+    if direction not in DIRECTIONS:
+        raise Rejected(f"join: direction must be {_any_of(DIRECTIONS)}, got {direction!r:.100}")
+    if tolerance_ns is not None and tolerance_ns < 0:
+        raise Rejected(f"join: tolerance_ns must be 0 or more, got {tolerance_ns}")
+    times = [*columns_of(left).times["time"], *columns_of(right).times["time"]]
+    if times and max(times) - min(times) > SPAN_MAX_NS:
+        raise Rejected("join: times are more than 292 years apart; narrow the range")
 
 
 def _frame(found: Results, by: Sequence[str]) -> "pandas.DataFrame":
