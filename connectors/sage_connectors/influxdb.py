@@ -200,7 +200,7 @@ class InfluxStore:
     @property
     def downsampling(self) -> DownsamplingTasks:
         """The tasks that aggregate this bucket into others."""
-        return DownsamplingTasks(self.client, self.bucket, self.org, self._call)
+        return DownsamplingTasks(self.analyses, self.bucket, self.org, self._call)
 
     @property
     def retention(self) -> Retention:

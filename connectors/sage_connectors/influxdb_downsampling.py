@@ -177,7 +177,8 @@ class DownsamplingTasks:
     def backfill(self, one: Downsampling, start_ns: int, stop_ns: int) -> None:
         """Write the windows that lie in the range, as the task does; it need not exist.
 
-        A window that the range holds in part is left out: it would have a part of its points.
+        A window that the range holds in part is left out: it would have a part of its points. A
+        range that takes the server longer than the client waits is to be written in parts.
         """
         self._create_target(one.target)
         first = -(-start_ns // one.every_ns) * one.every_ns
