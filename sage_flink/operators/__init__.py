@@ -1,4 +1,4 @@
-"""Operators: functions for ``flat_map``, ``map`` and ``filter``, each a picklable dataclass.
+"""Operators: functions for ``flat_map``, ``map``, ``filter`` and ``fold``, picklable dataclasses.
 
 An operator is frozen, unless it has ``open(context)``: a plain dataclass can set attributes
 there. What ``open`` sets is no part of the operator's value, neither compared nor written to YAML:
@@ -21,6 +21,8 @@ there. What ``open`` sets is no part of the operator's value, neither compared n
 ('text (job/step/0)', True)
 """
 
+from sage_flink.operators.alerts import Alerts
+from sage_flink.operators.anomalies import RobustZScore
 from sage_flink.operators.chunk import Chunk, chunk
 from sage_flink.operators.decode import DecodeDocument, DecodeQuestion
 from sage_flink.operators.deletes import DropDeletes
@@ -31,6 +33,7 @@ from sage_flink.operators.measure import Measure, measure
 from sage_flink.operators.rag import AnswerWithSources, RagPrompt
 
 __all__ = [
+    "Alerts",
     "AnswerWithSources",
     "Chunk",
     "DecodeDocument",
@@ -40,6 +43,7 @@ __all__ = [
     "HopLimit",
     "Measure",
     "RagPrompt",
+    "RobustZScore",
     "Select",
     "Where",
     "chunk",

@@ -7,6 +7,7 @@
 """
 
 from sage_flink.tsdb.aggregates import Aggregate, Aggregation
+from sage_flink.tsdb.anomalies import Scored, robust_z_score, robust_z_scores
 from sage_flink.tsdb.bucket import Bucket, bucket
 from sage_flink.tsdb.fills import fill
 from sage_flink.tsdb.frames import to_arrow, to_pandas
@@ -20,11 +21,14 @@ __all__ = [
     "Field",
     "Point",
     "RefusedPoint",
+    "Scored",
     "TimeSeriesStore",
     "bucket",
     "fill",
     "join_asof",
     "join_windows",
+    "robust_z_score",
+    "robust_z_scores",
     "to_arrow",
     "to_pandas",
 ]
