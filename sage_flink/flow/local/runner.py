@@ -239,8 +239,9 @@ class _Run:
                 case MapBatches():
                     await self.flush(user.name)
                     await self.advance(user, watermark_ms)
-                case Call():
-                    earlier = frozenset(self.in_flight[user.name])
+                case Call() if earlier := frozenset(self.in_flight[user.name]):
+                    # Later watermarks wait for this one, which waits for all before it.
+                    self.in_flight[user.name] = set()
                     self.start(user, self.advance_after(earlier, user, watermark_ms))
                 case _:
                     await self.advance(user, watermark_ms)
@@ -249,14 +250,13 @@ class _Run:
         self, earlier: frozenset[asyncio.Task[None]], node: Call, watermark_ms: int
     ) -> None:
         """The watermark waits for the calls of the records before it."""
-        if earlier:
-            await asyncio.wait(earlier)
+        await asyncio.wait(earlier)
         await self.advance(node, watermark_ms)
 
     def start(self, node: Call, work: Coroutine[None, None, None]) -> None:
         task = self.tasks.create_task(work)
         self.in_flight[node.name].add(task)
-        task.add_done_callback(self.in_flight[node.name].discard)
+        task.add_done_callback(lambda done: self.in_flight[node.name].discard(done))
 
     async def call(
         self, node: Call, record: Record, turn: asyncio.Event | None, done: asyncio.Event
