@@ -55,7 +55,7 @@ fill_venv() {
 stamp_venv() { printf '%s\n' "$2" >"$1/.stamp.new"; mv "$1/.stamp.new" "$1/.stamp"; }
 
 # The data plane's environment also checks the whole project, so it takes the gateway's extra too.
-flink_args=(-e '.[flink,milvus,influxdb,kafka,gateway,sketches,plots,bench,dev]')
+flink_args=(-e '.[flink,milvus,influxdb,kafka,gateway,sketches,plots,analysis,bench,dev]')
 gateway_args=(-e '.[gateway,milvus,influxdb]' tokenizers)
 has_flink_venv() { has_venv "$home/venv/flink" "$project_hash"; }
 has_gateway_venv() { has_venv "$home/venv/gateway" "$project_hash"; }

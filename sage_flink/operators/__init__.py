@@ -22,7 +22,7 @@ there. What ``open`` sets is no part of the operator's value, neither compared n
 """
 
 from sage_flink.operators.alerts import Alerts
-from sage_flink.operators.anomalies import RobustZScore
+from sage_flink.operators.anomalies import PageHinkley, RobustZScore
 from sage_flink.operators.chunk import Chunk, chunk
 from sage_flink.operators.decode import DecodeDocument, DecodeQuestion
 from sage_flink.operators.deletes import DropDeletes
@@ -42,6 +42,7 @@ __all__ = [
     "EncodeJson",
     "HopLimit",
     "Measure",
+    "PageHinkley",
     "RagPrompt",
     "RobustZScore",
     "Select",

@@ -10,7 +10,7 @@ fill() adds what is missing
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from sage_flink.common.errors import Rejected
@@ -48,6 +48,22 @@ def series_of(found: Result, field: str = "") -> list[Pair]:
         if time == following:
             raise Rejected(f"analysis: two values at {time}; query one series by its tags")
     return pairs
+
+
+def require_even(where: str, series: Sequence[Pair]) -> int:
+    """The time between two neighbours of the series, which has two values or more.
+
+    Raises:
+        Rejected: it is not the same everywhere.
+    """
+    step = series[1][0] - series[0][0]
+    for (time, _), (following, _) in pairwise(series):
+        if following - time != step:
+            raise Rejected(
+                f"{where}: needs even times: {following} is {following - time} after the value "
+                f"before it, the second one {step}; aggregate in windows, and fill() the gaps"
+            )
+    return step
 
 
 def finite_number(value: object) -> float | None:

@@ -1,7 +1,8 @@
-"""Robust z-scores of a keyed stream, against pandas; bad records are dead letters."""
+"""Anomalies of a keyed stream, against pandas and river; bad records are dead letters."""
 
 import asyncio
 import math
+import sys
 import timeit
 from typing import Any
 
@@ -9,13 +10,14 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+import river.drift
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sage_flink as sage
-from sage_flink.common import PipelineError, Record
+from sage_flink.common import ConfigError, PipelineError, Record
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.operators import RobustZScore
+from sage_flink.operators import PageHinkley, RobustZScore
 from sage_flink.tsdb import robust_z_scores
 
 BAD: list[Any] = [None, math.nan, math.inf, "20", True, [1], 1e101]
@@ -148,3 +150,77 @@ def test_the_state_is_bounded_and_a_record_is_cheap() -> None:
 def test_settings_that_cannot_be_are_refused(options: Any, flaw: str) -> None:
     with pytest.raises(PipelineError, match=f"robust_z_score: {flaw}"):
         RobustZScore(**{"field": "celsius", **options})
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.integers(0, 9)), max_size=80),
+    st.sampled_from(["up", "down", "both"]),
+    st.integers(1, 8),
+    st.floats(0.5, 20),
+    st.floats(0, 2),
+)
+def test_changes_are_those_that_one_test_of_river_finds_for_each_key(
+    events: list[tuple[bytes, int]], side: Any, points_min: int, threshold: float, delta: float
+) -> None:
+    records = [reading(n, value, key) for n, (key, value) in enumerate(events)]
+    spec = PageHinkley("celsius", threshold, delta, points_min=points_min, side=side)
+
+    found = [record.value["change"] for record in run(records, spec).written["out"]]
+
+    options = {"min_instances": points_min, "delta": delta, "threshold": threshold, "mode": side}
+    tests = {key: river.drift.PageHinkley(**options) for key in (b"a", b"b")}
+    truth = []
+    for key, value in events:
+        tests[key].update(float(value))
+        truth.append(tests[key].drift_detected)
+    assert found == truth
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([-1, 1]))
+def test_a_shift_of_the_mean_is_found_once_and_soon(seed: int, sign: int) -> None:
+    noise = np.random.default_rng(seed).normal(0, 1, 200)
+    values = [float(x) + (sign * 8 if n >= 100 else 0) for n, x in enumerate(noise)]
+
+    outcome = run(readings(values), PageHinkley("celsius", threshold=30, delta=1))
+
+    places = [n for n, record in enumerate(outcome.written["out"]) if record.value["change"]]
+    assert len(places) == 1
+    assert 100 <= places[0] <= 115
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_value_that_is_no_number_changes_no_mean(bad: Any) -> None:
+    good = readings([float(n % 3 + 9 * (n > 40)) for n in range(80)])
+    spec = PageHinkley("celsius", threshold=20)
+
+    outcome = run([*good[:30], reading(99, bad, at_ms=29_500), *good[30:]], spec)
+
+    assert outcome.written["out"] == run(good, spec).written["out"]
+    assert sum(record.value["change"] for record in outcome.written["out"]) == 1
+    assert [failed.id for failed in outcome.failed] == ["t/0/99"]
+
+
+def test_without_its_package_a_run_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "river.drift", None)
+
+    with pytest.raises(ConfigError, match=r"missing: pip install 'sage-flink\[analysis\]'"):
+        run(readings([1.0]), PageHinkley("celsius", threshold=20))
+
+
+@pytest.mark.parametrize(
+    ("options", "flaw"),
+    [
+        ({"field": "."}, "field must be the path of a field"),
+        ({"into": ""}, "into must be a name"),
+        ({"threshold": 0}, "threshold must be a number above 0"),
+        ({"threshold": math.inf}, "threshold must be a number above 0"),
+        ({"delta": -1}, "delta must be 0 or more"),
+        ({"points_min": 0}, "points_min must be at least 1"),
+        ({"side": "left"}, "side must be one of up, down, both"),
+    ],
+)
+def test_settings_of_the_test_that_cannot_be_are_refused(options: Any, flaw: str) -> None:
+    with pytest.raises(PipelineError, match=f"page_hinkley: {flaw}"):
+        PageHinkley(**{"field": "celsius", "threshold": 5, **options})

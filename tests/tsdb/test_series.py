@@ -1,12 +1,20 @@
 """What a query returns, as one series of numbers."""
 
 import math
+import sys
 from typing import Any
 
 import pytest
 
-from sage_flink.common import Rejected
-from sage_flink.tsdb import Aggregate, Point, robust_z_scores
+from sage_flink.common import ConfigError, Rejected
+from sage_flink.tsdb import (
+    Aggregate,
+    Point,
+    change_points,
+    forecast,
+    robust_z_scores,
+    seasonal_residuals,
+)
 from sage_flink.tsdb.series import series_of
 
 
@@ -49,3 +57,20 @@ def test_points_aggregates_and_pairs_are_a_series_by_time() -> None:
 def test_what_is_no_series_is_refused(found: Any, field: str, reason: str) -> None:
     with pytest.raises(Rejected, match=reason):
         series_of(found, field)
+
+
+@pytest.mark.parametrize(
+    ("package", "function", "options"),
+    [
+        ("ruptures", change_points, {}),
+        ("statsmodels.tsa.seasonal", seasonal_residuals, {"period": 5}),
+        ("statsmodels.tsa.exponential_smoothing.ets", forecast, {"steps": 1}),
+    ],
+)
+def test_a_missing_package_names_the_extra(
+    package: str, function: Any, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(ConfigError, match=rf"{package} is missing: pip install .*\[analysis\]"):
+        function([(n, n % 3) for n in range(20)], **options)
