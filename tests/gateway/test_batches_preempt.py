@@ -69,7 +69,9 @@ def test_interactive_latency_next_to_a_batch_is_hardly_higher(
 ) -> None:
     with start({"talk": fake(concurrency=4)}) as gateway:
         alone = latencies(gateway.client, 100)
-        batch = start_batch(gateway.client, [line(i, "hold lines") for i in range(60)])
+        # The last lines are held, so that the batch outlasts the requests on any machine.
+        lines = [line(i, "sleep 0.4" if i < 50 else "hold lines") for i in range(60)]
+        batch = start_batch(gateway.client, lines)
         gateway.until(lambda: gateway.pool.models["talk"].replica_slots[0].in_flight == 4)
         with_batch = latencies(gateway.client, 100)
         busy = not is_completed(gateway.client, batch)
