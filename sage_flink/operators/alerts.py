@@ -47,8 +47,9 @@ class Alerts:
     the worst. ``id`` depends on name, key and opening time, so both records of an alert have it,
     after any replay too; the ids of the records are ``id/open`` and ``id/close``.
 
-    ``initial`` is None. The state of a key is six numbers. An alert of a key that sends nothing any
-    more stays open; a ``ttl_s`` of the fold forgets it without a ``close``. What has no finite
+    ``initial`` is None. The state of a key is six numbers. Two alerts of a key never open in the
+    same millisecond: the second one waits for the next number. An alert of a key that sends nothing
+    any more stays open; a ``ttl_s`` of the fold forgets it without a ``close``. What has no finite
     number or no event time, or is earlier than the last record of its key, is a dead letter.
     """
 
@@ -102,7 +103,7 @@ class Alerts:
         run.last_ms = time_ms
         level = abs(value) if self.absolute else value
         if run.opened_ms is None and level <= self.open_above:
-            return _Run(time_ms).packed, []
+            return _Run(time_ms, run.before_ms).packed, []
         run.add(time_ms, value, self.absolute)
         made = []
         if run.opened_ms is None:
@@ -111,12 +112,13 @@ class Alerts:
                 made.append(self._alert("open", run, record, value))
         elif level < self.close_below:
             made.append(self._alert("close", run, record, value))
-            run = _Run(time_ms)
+            run = _Run(time_ms, run.opened_ms)
         return run.packed, made
 
     def _is_due(self, run: "_Run", time_ms: int) -> bool:
         assert run.since_ms is not None
-        return run.points >= self.for_points and time_ms - run.since_ms >= self.for_s * 1000
+        is_long = run.points >= self.for_points and time_ms - run.since_ms >= self.for_s * 1000
+        return is_long and time_ms != run.before_ms
 
     def _alert(
         self, state: Literal["open", "close"], run: "_Run", record: Record, value: float
@@ -142,6 +144,8 @@ class _Run:
     """The numbers of a key since the first one above the limit."""
 
     last_ms: int | None = None
+    #: When the alert before this run opened: the id of an alert has its key and opening time.
+    before_ms: int | None = None
     since_ms: int | None = None
     opened_ms: int | None = None
     points: int = 0
@@ -150,7 +154,8 @@ class _Run:
     @property
     def packed(self) -> list[Any]:
         """The state, as MessagePack gives it back."""
-        return [self.last_ms, self.since_ms, self.opened_ms, self.points, self.peak]
+        times = (self.last_ms, self.before_ms, self.since_ms, self.opened_ms)
+        return [*times, self.points, self.peak]
 
     def add(self, time_ms: int, value: float, absolute: bool) -> None:
         """One more number."""
