@@ -82,7 +82,8 @@ def test_the_error_for_an_unknown_job_lists_the_known_jobs(command, name):
 
     assert isinstance(error, ConfigError)
     assert str(error).startswith(
-        f"no job {name!r}; give one of rag_answer, rag_ingest, session_summary, stream_join, or"
+        f"no job {name!r}; give one of rag_answer, rag_ingest, sensor_watch, session_summary, "
+        "stream_join, or"
     )
 
 
@@ -147,7 +148,7 @@ def test_the_error_for_a_missing_yaml_file_names_the_alternatives(command):
     assert str(error) == (
         "nowhere.yaml: No such file or directory; "
         "give the path of a .py or YAML file, or a job: "
-        "rag_answer, rag_ingest, session_summary, stream_join"
+        "rag_answer, rag_ingest, sensor_watch, session_summary, stream_join"
     )
 
 
