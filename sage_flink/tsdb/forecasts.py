@@ -83,7 +83,7 @@ def _predict(
 ) -> list[Any]:
     """Value, low and high of each step."""
     with analysis_packages():
-        import pandas as pd  # type: ignore[import-untyped]
+        import pandas as pd
         from statsmodels.tsa.exponential_smoothing.ets import ETSModel
     values = pd.Series([value for _, value in series])
     middle, scale = values.mean(), values.std()
