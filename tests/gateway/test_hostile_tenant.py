@@ -23,7 +23,7 @@ from waiting import wait_until
 
 from sage_flink.common import sage_home
 
-SECONDS = float(os.environ.get("SAGE_HOSTILE_S", "4"))
+SECONDS = float(os.environ.get("SAGE_HOSTILE_S", "3.5"))
 MEASURED = SECONDS >= 60
 RATIO_MAX = 1.1 if MEASURED else 4.0
 PAIRS = 3
