@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import tempfile
 from array import array
 from base64 import b64decode
@@ -247,6 +249,42 @@ async def _change_layout(path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version=99")
     db.close()
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from sage_gateway.cache.sqlite import SqliteCacheStore
+
+async def write(path):
+    store = SqliteCacheStore(path, bytes_max=1 << 30)
+    for n in range(1_000_000):
+        await store.put({b"%d/%d" % (n, i): b"vector" * 256 for i in range(8)}, 3600)
+        print(n, flush=True)
+
+asyncio.run(write(Path(sys.argv[1])))
+"""
+
+
+def test_vectors_that_were_stored_survive_a_kill_of_the_gateway(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    line = [sys.executable, "-c", WRITER, path]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
+        writer.kill()
+        acknowledged += map(int, writer.stdout.read().splitlines())
+
+    found = asyncio.run(_get(path, [b"%d/%d" % (n, i) for n in acknowledged for i in range(8)]))
+    assert len(found) >= 400
+    assert set(found) == {b"vector" * 256}
+
+
+async def _get(path: Path, keys: list[bytes]) -> list[bytes | None]:
+    store = SqliteCacheStore(path, bytes_max=1 << 30)
+    found = await store.get(keys)
+    await store.close()
+    return found
 
 
 async def test_two_gateways_share_a_file(tmp_path: Path) -> None:
