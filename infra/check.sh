@@ -32,7 +32,7 @@ check layers 'move the import down, or pass the value in from above' "$bin/lint-
 "$bin/mypy" >"$logs/types.log" 2>&1 &
 types=$!
 trap 'kill "$types" 2>/dev/null || true' EXIT
-check tests 'fix the first failure' "$bin/python" -m pytest -q -n 2 --dist worksteal
+check tests 'fix the first failure' "$bin/python" -m pytest -q -n 2 --dist worksteal --durations=40
 wait "$types" || failed types 'fix the lines listed above'
 say_line types 'passed in parallel with the tests'
 tail -1 "$logs/tests.log"

@@ -9,27 +9,27 @@ Functions of what a query returns: ``robust_z_scores``, ``seasonal_residuals``, 
 """
 
 from sage_flink.tsdb.aggregates import Aggregate, Aggregation
-from sage_flink.tsdb.anomalies import Scored, robust_z_score, robust_z_scores
+from sage_flink.tsdb.anomalies import AnomalyScore, robust_z_score, robust_z_scores
 from sage_flink.tsdb.bucket import Bucket, bucket
-from sage_flink.tsdb.change_points import Change, change_points
+from sage_flink.tsdb.change_points import ChangePoint, change_points
 from sage_flink.tsdb.fills import fill
 from sage_flink.tsdb.forecasts import Forecast, forecast
 from sage_flink.tsdb.frames import to_arrow, to_pandas
 from sage_flink.tsdb.joins import join_asof, join_windows
-from sage_flink.tsdb.seasons import Seasonal, seasonal_residuals
+from sage_flink.tsdb.seasons import SeasonalValue, seasonal_residuals
 from sage_flink.tsdb.time_series_store import Field, Point, RefusedPoint, TimeSeriesStore
 
 __all__ = [
     "Aggregate",
     "Aggregation",
+    "AnomalyScore",
     "Bucket",
-    "Change",
+    "ChangePoint",
     "Field",
     "Forecast",
     "Point",
     "RefusedPoint",
-    "Scored",
-    "Seasonal",
+    "SeasonalValue",
     "TimeSeriesStore",
     "bucket",
     "change_points",

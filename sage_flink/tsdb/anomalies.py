@@ -22,7 +22,7 @@ SCORE_MAX = 1e6
 HISTORY_MAX = 1_000
 
 
-class Scored(NamedTuple):
+class AnomalyScore(NamedTuple):
     """A value of a series with its score."""
 
     time: int
@@ -57,7 +57,7 @@ def robust_z_scores(
     history: int = 100,
     history_min: int = 10,
     scale_min: float = 0.0,
-) -> list[Scored]:
+) -> list[AnomalyScore]:
     """The robust z-score of each value against the ``history`` values before it, by time.
 
     A value with fewer than ``history_min`` before it has the score 0. The scores are those that
@@ -73,7 +73,7 @@ def robust_z_scores(
     for time, value in series_of(found, field):
         known = len(before) >= history_min
         score = robust_z_score(value, before, scale_min) if known else 0.0
-        scored.append(Scored(time, value, score))
+        scored.append(AnomalyScore(time, value, score))
         before.append(value)
     return scored
 

@@ -2,7 +2,7 @@
 
 >>> steps = [(60 * n, 20.0 + n % 2 + (5 if n >= 30 else 0)) for n in range(60)]
 >>> change_points(steps)
-[Change(time=1800, before=20.5, after=25.5)]
+[ChangePoint(time=1800, before=20.5, after=25.5)]
 """
 
 import math
@@ -20,7 +20,7 @@ from sage_flink.tsdb.series import Result, finite_number, series_of
 VALUES_MAX = 10_000
 
 
-class Change(NamedTuple):
+class ChangePoint(NamedTuple):
     """The time of the first value after a change, and the means of the segments at its sides."""
 
     time: int
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
 def change_points(
     found: Result, field: str = "", *, penalty: float = 3.0, values_min: int = 2
-) -> list[Change]:
+) -> list[ChangePoint]:
     """The changes of the mean, by time: the segments of the least squared error.
 
     Each change costs ``penalty`` times the logarithm of the number of values, in variances of the
@@ -66,7 +66,7 @@ def change_points(
     means = [fmean(values[start:end]) for start, end in pairwise(places)]
     starts = places[1:-1]
     sides = zip(starts, means, means[1:], strict=False)
-    return [Change(series[start][0], before, after) for start, before, after in sides]
+    return [ChangePoint(series[start][0], before, after) for start, before, after in sides]
 
 
 def _noise(values: list[float]) -> float:

@@ -24,7 +24,7 @@ from sage_flink.tsdb.series import Result, require_even, series_of
 _SCALE_MIN = 1e-6
 
 
-class Seasonal(NamedTuple):
+class SeasonalValue(NamedTuple):
     """A value of a series as trend + season + residual, and the robust z-score of the residual."""
 
     time: int
@@ -37,7 +37,7 @@ class Seasonal(NamedTuple):
 
 def seasonal_residuals(
     found: Result, period: int, field: str = "", *, robust: bool = True
-) -> list[Seasonal]:
+) -> list[SeasonalValue]:
     """The decomposition of each value, by time; ``period`` counts values, such as 24 of hours.
 
     The season is the same in every period. The score compares a residual with those of the whole
@@ -48,7 +48,7 @@ def seasonal_residuals(
         Rejected: ``found`` is no series, has gaps, or fewer values than two periods.
         ConfigError: statsmodels is not installed.
 
-    Source: Cleveland et al., STL: A Seasonal-Trend Decomposition Procedure Based on Loess, 1990.
+    Source: Cleveland et al., STL: A SeasonalValue-Trend Decomposition Procedure Based on Loess, 1990.
     """
     require_whole_number("seasonal_residuals", "period", period, least=2)
     series = series_of(found, field)
@@ -69,7 +69,7 @@ def seasonal_residuals(
         parts = STL(values, **options, robust=True).fit()
     residuals = [float(residual) for residual in parts.resid]
     return [
-        Seasonal(
+        SeasonalValue(
             time,
             value,
             float(parts.trend[place]),

@@ -1,4 +1,4 @@
-"""Change points of a series, against an exhaustive search in numpy."""
+"""ChangePoint points of a series, against an exhaustive search in numpy."""
 
 import math
 from itertools import combinations
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_flink.common import PipelineError, Rejected
-from sage_flink.tsdb import Change, change_points
+from sage_flink.tsdb import ChangePoint, change_points
 
 SIGMAS_OF_MAD = 1.482602218505602
 
@@ -57,7 +57,7 @@ def test_steps_of_ten_deviations_are_found_where_they_are(seed: int, lengths: li
 def test_series_without_noise_or_without_a_change() -> None:
     step = [(n, 5.0 if n < 10 else 7.0) for n in range(20)]
 
-    assert change_points(step) == [Change(10, 5.0, 7.0)]
+    assert change_points(step) == [ChangePoint(10, 5.0, 7.0)]
     assert change_points([(n, 5.0) for n in range(20)]) == []
     assert change_points([(0, 1.0)]) == change_points([]) == []
 

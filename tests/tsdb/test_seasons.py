@@ -1,4 +1,4 @@
-"""Seasonal residuals: against constructed series, numpy and statsmodels."""
+"""SeasonalValue residuals: against constructed series, numpy and statsmodels."""
 
 from typing import Any
 
