@@ -48,7 +48,7 @@ def seasonal_residuals(
         Rejected: ``found`` is no series, has gaps, or fewer values than two periods.
         ConfigError: statsmodels is not installed.
 
-    Source: Cleveland et al., STL: A SeasonalValue-Trend Decomposition Procedure Based on Loess, 1990.
+    Source: Cleveland et al., STL: A Seasonal-Trend Decomposition Procedure Based on Loess, 1990.
     """
     require_whole_number("seasonal_residuals", "period", period, least=2)
     series = series_of(found, field)
