@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -191,6 +191,7 @@ async def test_a_request_that_the_engine_refuses_is_refused(cache: Cache) -> Non
     assert (await cache.ask(["a"]))[0] == "hit"
 
 
+@settings(max_examples=25)
 @given(
     st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6), max_size=12),
     st.booleans(),

@@ -42,7 +42,7 @@ def test_a_season_goes_on() -> None:
 @pytest.mark.parametrize("level", [0.5, 0.9])
 def test_an_interval_holds_as_many_values_as_it_says(level: float) -> None:
     inside = []
-    for seed in range(150):
+    for seed in range(100):
         steps = np.random.default_rng(seed).normal(size=101)
         walk = np.cumsum(steps)  # for which the last value and its steps are the best forecast
         (one,) = forecast(series(walk[:100]), 1, trend="none", level=level)

@@ -17,7 +17,7 @@ from sage_flink.tsdb.joins import DIRECTIONS, HOWS
 from sage_flink.tsdb.time_series_store import TIME_MAX_NS, TIME_MIN_NS
 
 BIG = 2**53
-SOME = settings(max_examples=60, deadline=None)
+SOME = settings(max_examples=30, deadline=None)
 tags = st.fixed_dictionaries(
     {}, optional={"host": st.sampled_from("ab"), "disk": st.sampled_from("01")}
 )

@@ -1,4 +1,4 @@
-"""SeasonalValue residuals: against constructed series, numpy and statsmodels."""
+"""Seasonal residuals: against constructed series, numpy and statsmodels."""
 
 from typing import Any
 
