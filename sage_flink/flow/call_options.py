@@ -119,6 +119,19 @@ class Merging:
         require_whole_number("merging", "answers_max", self.answers_max)
 
 
+def require_call_limits(where: str, capacity: object, timeout_s: object, ttl_s: object) -> None:
+    """Check the numbers of a call.
+
+    Raises:
+        PipelineError: one is of another type, or out of range.
+    """
+    require_whole_number(where, "capacity", capacity)
+    require(is_above_zero(timeout_s), where, "timeout_s", "more than 0 seconds", timeout_s)
+    require_whole_number(where, "cache_ttl_s", ttl_s, least=0)
+    fits = isinstance(ttl_s, int) and ttl_s <= CACHE_TTL_S_MAX
+    require(fits, where, "cache_ttl_s", f"at most {CACHE_TTL_S_MAX} seconds", ttl_s)
+
+
 def is_above_zero(got: Any) -> bool:
     """Whether ``got`` is a finite number greater than 0."""
     number = isinstance(got, int | float) and not isinstance(got, bool)

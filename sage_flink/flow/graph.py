@@ -17,12 +17,12 @@ from sage_flink.common.validation import require, require_whole_number
 from sage_flink.flow.author_code import asynchronous, place_of
 from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.call_options import (
-    CACHE_TTL_S_MAX,
     Admission,
     Batching,
     Merging,
     Retry,
     is_above_zero,
+    require_call_limits,
 )
 from sage_flink.flow.functions import unwrap
 from sage_flink.flow.ports import (
@@ -114,17 +114,10 @@ class Call:
         _check_plain(self.name, "request", self.spec.request)
         _check_plain(self.name, "answer", self.spec.answer)
         step = f"step {self.name!r}"
-        require_whole_number(step, "capacity", self.capacity)
-        require(
-            is_above_zero(self.timeout_s), step, "timeout_s", "more than 0 seconds", self.timeout_s
-        )
+        require_call_limits(step, self.capacity, self.timeout_s, self.cache_ttl_s)
         for name, kind in (("retry", Retry), ("batching", Batching), ("admission", Admission)):
             got = getattr(self, name)
             require(isinstance(got, kind), step, name, f"{kind.__name__}(...)", got)
-        seconds = f"whole seconds, 0 to {CACHE_TTL_S_MAX}"
-        whole = isinstance(self.cache_ttl_s, int) and not isinstance(self.cache_ttl_s, bool)
-        fits = whole and 0 <= self.cache_ttl_s <= CACHE_TTL_S_MAX
-        require(fits, step, "cache_ttl_s", seconds, self.cache_ttl_s)
         merges = isinstance(self.merging, Merging) and self.spec.mode != "embed"
         required = "Merging(...) of a call that does not embed, or None"
         require(merges or self.merging is None, step, "merging", required, self.merging)

@@ -98,12 +98,12 @@ class Alerts:
                 record is out of order.
         """
         time_ms = own_ms(record.timestamp_ms)
-        run = _Run(*(state or ()))
+        run = _AlertRun(*(state or ()))
         value = number_in_order(record, self.field, run.last_ms)
         run.last_ms = time_ms
         level = abs(value) if self.absolute else value
         if run.opened_ms is None and level <= self.open_above:
-            return _Run(time_ms, run.before_ms).packed, []
+            return _AlertRun(time_ms, run.before_ms).as_list, []
         run.add(time_ms, value, self.absolute)
         made = []
         if run.opened_ms is None:
@@ -112,16 +112,16 @@ class Alerts:
                 made.append(self._alert("open", run, record, value))
         elif level < self.close_below:
             made.append(self._alert("close", run, record, value))
-            run = _Run(time_ms, run.opened_ms)
-        return run.packed, made
+            run = _AlertRun(time_ms, run.opened_ms)
+        return run.as_list, made
 
-    def _is_due(self, run: "_Run", time_ms: int) -> bool:
+    def _is_due(self, run: "_AlertRun", time_ms: int) -> bool:
         assert run.since_ms is not None
         is_long = run.points >= self.for_points and time_ms - run.since_ms >= self.for_s * 1000
         return is_long and time_ms != run.before_ms
 
     def _alert(
-        self, state: Literal["open", "close"], run: "_Run", record: Record, value: float
+        self, state: Literal["open", "close"], run: "_AlertRun", record: Record, value: float
     ) -> Record:
         key = record.key or b""
         assert run.peak is not None
@@ -140,7 +140,7 @@ class Alerts:
 
 
 @dataclass(slots=True)
-class _Run:
+class _AlertRun:
     """The numbers of a key since the first one above the limit."""
 
     last_ms: int | None = None
@@ -152,7 +152,7 @@ class _Run:
     peak: float | None = None
 
     @property
-    def packed(self) -> list[Any]:
+    def as_list(self) -> list[Any]:
         """The state, as MessagePack gives it back."""
         times = (self.last_ms, self.before_ms, self.since_ms, self.opened_ms)
         return [*times, self.points, self.peak]

@@ -92,9 +92,9 @@ def number_flaw(value: object) -> str:
 def _pair(item: Point | Aggregate | tuple[int, float], field: str) -> Pair:
     match item:
         case Point(fields=fields, timestamp_ns=time):
-            value: object = _named(fields, field, "field")
+            value: object = _value_at(fields, field, "field")
         case Aggregate(values=values, start_ns=time):
-            value = _named(values, field, "function")
+            value = _value_at(values, field, "function")
         case (int(time), value) if not isinstance(time, bool):
             pass
         case _:
@@ -107,7 +107,7 @@ def _pair(item: Point | Aggregate | tuple[int, float], field: str) -> Pair:
     return time, number
 
 
-def _named(values: Mapping[str, object], name: str, what: str) -> object:
+def _value_at(values: Mapping[str, object], name: str, what: str) -> object:
     if name:
         if name not in values:
             raise Rejected(f"analysis: no {what} {name!r:.100}; there are {', '.join(values)}")

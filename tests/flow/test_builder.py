@@ -64,6 +64,14 @@ def test_an_explicit_batch_before_the_sink_is_kept():
             "step 'x': spec must be .*(answer, model, path, request missing: see CallSpec in",
         ),
         (
+            lambda s: s.call("embed", EMBED, capacity=1, timeout_s=1, cache_ttl_s=-1),
+            "step 'embed': cache_ttl_s must be at least 0, got -1",
+        ),
+        (
+            lambda s: s.call("embed", EMBED, capacity=1, timeout_s=1, cache_ttl_s=10**8),
+            "step 'embed': cache_ttl_s must be at most 99999999 seconds, got 100000000",
+        ),
+        (
             lambda s: s.batch("b", items_max=0, bytes_max=1, linger_s=1),
             "step 'b': items_max must be at least 1, got 0",
         ),

@@ -288,6 +288,15 @@ async def _get(path: Path, keys: list[bytes]) -> list[bytes | None]:
     return found
 
 
+async def test_gateways_that_start_together_open_one_new_file(tmp_path: Path) -> None:
+    for n in range(20):
+        path = tmp_path / f"{n}.sqlite"
+        stores = [SqliteCacheStore(path, bytes_max=1 << 20) for _ in range(3)]
+        await asyncio.gather(*(store.put({b"key": b"x"}, 60) for store in stores))
+        assert await stores[0].get([b"key"]) == [b"x"]
+        await asyncio.gather(*(store.close() for store in stores))
+
+
 async def test_two_gateways_share_a_file(tmp_path: Path) -> None:
     one, other = (
         Cache(SqliteCacheStore(tmp_path / "vectors.sqlite", bytes_max=1 << 20)) for _ in range(2)

@@ -116,13 +116,13 @@ class EmbeddingCache:
     ) -> dict[str, bytes] | None:
         """The key in the store of each text, once each; None where no vector is to be stored."""
         fingerprint = self._fingerprint(payload.model)
+        if fingerprint is None or not texts:
+            return None
         try:
             fields = {k: v for k, v in request.fields().items() if k not in _NOT_COMPARED}
-            named = [VERSION, request.tenant, (fingerprint or b"").hex(), fields]
+            named = [VERSION, request.tenant, fingerprint.hex(), fields]
             compared = orjson.dumps(named, option=orjson.OPT_SORT_KEYS)
         except (InvalidRequest, orjson.JSONEncodeError, RecursionError):
-            return None
-        if fingerprint is None or not texts:
             return None
         secret = blake2b(compared, digest_size=32).digest()
         return {t: blake2b(t.encode(), digest_size=16, key=secret).digest() for t in texts}
@@ -164,7 +164,7 @@ def _page(
 ) -> bytes:
     """OpenAI's answer for these texts."""
     as_base64 = payload.encoding_format == "base64"
-    shown = {text: _shown(vector, as_base64) for text, vector in vectors.items()}
+    shown = {text: _embedding_json(vector, as_base64) for text, vector in vectors.items()}
     rows = [
         b'{"object":"embedding","index":%d,"embedding":%b}' % (index, shown[text])
         for index, text in enumerate(texts)
@@ -175,7 +175,7 @@ def _page(
     return form % (b",".join(rows), orjson.dumps(payload.model), used, used)
 
 
-def _shown(vector: bytes, as_base64: bool) -> bytes:
+def _embedding_json(vector: bytes, as_base64: bool) -> bytes:
     if as_base64:
         return b'"%b"' % b64encode(vector)
     return orjson.dumps(array("f", vector).tolist())

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import tenacity
 from typing_extensions import override
 
 from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
 from sage_gateway.runtime.worker_thread import WorkerThread
+from sage_gateway.storage.sqlite import CORRUPT, open_database
 
 log = logging.getLogger("sage.gateway")
 
@@ -26,10 +28,9 @@ SCHEMA = (
     "INSERT INTO size VALUES (0)",
     f"PRAGMA user_version={SCHEMA_VERSION}",
 )
-LOCKED_S = 0.5
+OPEN_S = 2.0
 #: Statements are short, so that another gateway waits less than ``LOCKED_S``.
 ROWS_A_STATEMENT = 500
-CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class SqliteCacheStore(CacheStore):
@@ -126,18 +127,19 @@ class CachedAnswers:
 
     def _database(self) -> sqlite3.Connection:
         if self._db is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
-            db = sqlite3.connect(
-                self._path, timeout=LOCKED_S, isolation_level=None, cached_statements=0
+            # SQLite does not wait where several gateways make a new file a WAL at the same time.
+            retry = tenacity.Retrying(
+                retry=tenacity.retry_if_exception(_is_locked),
+                wait=tenacity.wait_random(0.01, 0.05),
+                stop=tenacity.stop_after_delay(OPEN_S),
+                reraise=True,
             )
-            try:
-                _prepare(db)
-            except BaseException:
-                db.close()
-                raise
-            self._db = db
+            self._db = retry(open_database, self._path, _prepare)
         return self._db
+
+
+def _is_locked(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _prepare(db: sqlite3.Connection) -> None:

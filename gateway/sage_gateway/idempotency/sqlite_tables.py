@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from sage_gateway.idempotency.store_protocol import ROW_BYTES, RecordedAnswer
+from sage_gateway.storage.sqlite import CORRUPT, open_database
 
 log = logging.getLogger("sage.gateway")
 
@@ -37,14 +38,12 @@ EVICT = """DELETE FROM blocks WHERE id IN (
         SELECT id, at, sum(bytes) OVER (ORDER BY id) - bytes AS before
         FROM (SELECT id, at, bytes FROM blocks ORDER BY id LIMIT ?)
     ) WHERE at < ? OR before < ?) RETURNING id, bytes, answers"""
-LOCKED_S = 0.5
 EVICT_BLOCKS = 4
 #: Of a block with more than one answer: the whole block is read for any of them.
 BLOCK_BYTES_MAX = 64 << 10
 #: A block is at most this share of all bytes, so that eviction deletes little more than it must.
 BLOCK_SHARE = 64
 ANSWERS_A_BLOCK = 1 << 16
-CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class StoredAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -176,29 +175,20 @@ class AnswerBlocks:
 
     def _database(self) -> sqlite3.Connection:
         if self._db is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
             try:
-                self._db = self._connect()
+                self._db = open_database(self.path, self._load)
             except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode not in CORRUPT:
                     raise
                 self._move_away(error)
-                self._db = self._connect()
+                self._db = open_database(self.path, self._load)
         return self._db
 
-    def _connect(self) -> sqlite3.Connection:
-        # Statements are not cached: one of many rows would keep the answers that were bound to it.
-        db = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0)
-        try:
-            self._prepare(db)
-            self._clear()
-            for number, size, block in db.execute(SELECT):
-                self._add(number, size, _decode(block))
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def _load(self, db: sqlite3.Connection) -> None:
+        self._prepare(db)
+        self._clear()
+        for number, size, block in db.execute(SELECT):
+            self._add(number, size, _decode(block))
 
     def _clear(self) -> None:
         self.places.clear()

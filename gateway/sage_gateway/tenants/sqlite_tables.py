@@ -12,11 +12,13 @@ and next to a busy event loop it waits up to 5 ms to get it back.
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from pydantic import TypeAdapter
 
+from sage_gateway.storage.sqlite import open_database
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.store_protocol import Charge, UsageKey, sum_charges
 
@@ -43,7 +45,6 @@ FROM_1 = f"""INSERT INTO used ({COLUMNS})
     SELECT {BY}, sum(requests), sum(prompt_tokens), sum(completion_tokens)
     FROM charges WHERE true GROUP BY {BY} {ADD};
 DROP TABLE charges;"""  # noqa: S608
-LOCKED_S = 0.5
 ROWS_A_STATEMENT = 500
 KEPT_DAYS = 400
 #: The longest time between the charge of an answer and its record in the idempotency store.
@@ -157,18 +158,7 @@ class UsageTables:
 
     def _database(self) -> sqlite3.Connection:
         if self._db is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-            # Statements are not cached: one of many rows would keep the values bound to it.
-            db = sqlite3.connect(
-                self.path, timeout=LOCKED_S, isolation_level=None, cached_statements=0
-            )
-            try:
-                _prepare(db, self.path)
-            except BaseException:
-                db.close()
-                raise
-            self._db = db
+            self._db = open_database(self.path, partial(_prepare, path=self.path))
         return self._db
 
 
