@@ -28,11 +28,11 @@ check format "run \`$bin/ruff format .\`" "$bin/ruff" format --check .
 check lint "fix what is listed; \`$bin/ruff check --fix .\` does part of it" "$bin/ruff" check .
 check layers 'move the import down, or pass the value in from above' "$bin/lint-imports"
 
-# mypy is one process and the tests wait for much of their time, so both run at the same time.
+# mypy is one process, and the tests wait for a quarter of their time: so four processes on two cores.
 "$bin/mypy" >"$logs/types.log" 2>&1 &
 types=$!
 trap 'kill "$types" 2>/dev/null || true' EXIT
-check tests 'fix the first failure' "$bin/python" -m pytest -q -n 2 --dist worksteal --durations=40
+check tests 'fix the first failure' "$bin/python" -m pytest -q -n 3 --dist worksteal --durations=40
 wait "$types" || failed types 'fix the lines listed above'
 say_line types 'passed in parallel with the tests'
 tail -1 "$logs/tests.log"

@@ -6,7 +6,7 @@
 #
 # Optional: 600 MB in $SAGE_CACHE (default ~/.cache/sage). A peer that cannot be installed is reported,
 # and is a row with its error in a benchmark's result; the others are installed. To renew the pins:
-#   echo 'litellm[proxy]' | uv pip compile - --no-header --no-annotate -o infra/venvs/litellm.txt
+#   echo 'litellm[proxy]' | uv pip compile - --python-version 3.11 --no-header --no-annotate -o infra/venvs/litellm.txt
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,13 +30,11 @@ mkdir -p "$cache/locks" "$home/logs/setup"
 
 hash_of_peer() { hash_of "$python" "$repo/infra/venvs/$1.txt"; }
 has_peer() { has_venv "$cache/venv/peer-$1" "$(hash_of_peer "$1")"; }
-# Not make_venv: the project's own pins do not apply to a peer.
+# The project's own pins do not apply to a peer.
 make_peer() {
   local folder=$cache/venv/peer-$1
-  rm -f "$folder/.stamp"
-  "$(uv_path)" venv --clear --python "$python" "$folder"
-  "$(uv_path)" pip install --python "$folder/bin/python" --no-deps -r "$repo/infra/venvs/$1.txt"
-  hash_of_peer "$1" >"$folder/.stamp"
+  fill_pinned_venv "$folder" "$repo/infra/venvs/$1.txt"
+  stamp_venv "$folder" "$(hash_of_peer "$1")"
 }
 has_litellm() { has_peer litellm; }
 make_litellm() { make_peer litellm; }

@@ -37,8 +37,10 @@ find_python || true
 pins=$repo/infra/constraints.txt
 project_hash=$(hash_of "$python" "$repo" "$repo/pyproject.toml" "$pins" "${flink_args[*]}")
 milvus_hash=$(hash_of "$python" "$repo/infra/venvs/milvus.txt" "$(pinned milvus)" "$(pinned setuptools)")
+milvus_lite_hash=$(hash_of "$python" "$repo/infra/venvs/milvus-lite.txt")
 engines_hash=$(hash_of "$python" "$repo/infra/venvs/engines.txt" "$pins")
 milvus=$cache/venv/milvus-$milvus_hash
+milvus_lite=$cache/venv/milvus-lite-$milvus_lite_hash
 engines=$cache/venv/engines-$engines_hash
 check_machine
 
@@ -47,7 +49,7 @@ make_work_folder
 trap 'rm -rf "$work"' EXIT
 trap 'printf "\nStopped. Finished steps are kept; run the same command again to continue.\n" >&2; exit 130' INT TERM
 
-steps_all=12
+steps_all=13
 step_now=0
 
 # locked LOCK TEST MAKE: two clones may need the same thing at the same time; the second finds it ready.
@@ -96,10 +98,12 @@ step chat_model 'chat model' '90 MB'
 step embedding_model 'embedding model' ''
 step native_jar 'native Flink operators' ''
 step mock_engine 'mock engine of benchmarks and drills' ''
+wish milvus_lite 'milvus-lite' 'the tests of full-text search need it'
 wish redis 'Redis server' 'apt-get install redis-server; the tests of a shared ledger need it'
 
 # Fixed names in $SAGE_HOME for the folders in the cache, so that the stack reads one folder only.
 ln -sfn "$milvus" "$home/venv/milvus"
+ln -sfn "$milvus_lite" "$home/venv/milvus-lite"
 ln -sfn "$engines" "$home/venv/engines"
 ln -sfn "$cache/kafka-$kafka_version" "$home/lib/kafka"
 ln -sfn "$(influxd_path)" "$home/lib/influxd"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from minicluster import FileSink, wait_for_workers
 
@@ -32,6 +32,13 @@ class Branch:
     spec: Any
     records: tuple[Record, ...]
     call: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AnswerSink(FileSink):
+    """The records behind a call, deletes among them."""
+
+    supports_deletes: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,8 @@ def _count_output(branches: list[Branch], folder: Path) -> int:
     return sum(sink.count() for sink in sinks)
 
 
-def _out(folder: Path, branch: Branch) -> FileSink:
-    return FileSink(str(folder / f"{branch.name}.out"))
+def _out(folder: Path, branch: Branch) -> AnswerSink:
+    return AnswerSink(str(folder / f"{branch.name}.out"))
 
 
 def _dead_letters(folder: Path) -> FileSink:

@@ -1,5 +1,6 @@
 """Certificates for tests: an authority, servers with good and bad ones, a client."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -7,7 +8,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
@@ -24,9 +30,12 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(made.sign(self.key, SHA256()).public_bytes(Encoding.PEM))
 
-    def certificate(self, name: str, hosts: list[str], *, days: int = 30) -> tuple[Path, Path]:
+    def certificate(
+        self, name: str, hosts: list[str], *, days: int = 30, password: str = ""
+    ) -> tuple[Path, Path]:
         """The files of a certificate and its key; ``days`` below 0 are those since it expired.
 
+        The key is encrypted with ``password``, if there is one.
         A third file, ``NAME.both.pem``, holds both.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -35,11 +44,21 @@ class Authority:
         )
         certificate, secret = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(made.sign(self.key, SHA256()).public_bytes(Encoding.PEM))
-        form = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        secret.write_bytes(key.private_bytes(*form))
+        kept = BestAvailableEncryption(password.encode()) if password else NoEncryption()
+        secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, kept))
         both = self.folder / f"{name}.both.pem"
         both.write_bytes(secret.read_bytes() + certificate.read_bytes())
         return certificate, secret
+
+
+def server_context(folder: Path, name: str, *, clients_of: str = "") -> ssl.SSLContext:
+    """TLS of a server with the certificate ``name``, which wants one of ``clients_of`` if named."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    if clients_of:
+        context.load_verify_locations(folder / f"{clients_of}.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _builder(

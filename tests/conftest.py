@@ -1,10 +1,16 @@
 """Settings and fixtures for all tests."""
 
+import gc
 import logging
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from deselected_files import (  # noqa: F401 - hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_deselected,
+    pytest_ignore_collect,
+)
 from hypothesis import settings
 
 # An example may be slow on a busy machine; the time limit of each test catches hanging code.
@@ -15,6 +21,20 @@ settings.load_profile("sage")
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 WORKERS = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what the collection makes out of all garbage collections: these objects stay.
+
+    They are two million; a full garbage collection among the tests would take a second.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -55,3 +75,12 @@ def minicluster() -> Iterator[None]:
 
     yield from restore_environment()
     wait_for_workers()
+
+
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a milvus-lite that all tests of this process share; they are ``processes``."""
+    from milvus_lite_server import milvus_lite_server
+
+    with milvus_lite_server(tmp_path_factory.mktemp("milvus-lite")) as url:
+        yield url

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import duckdb
+import duckdb_session
 import pandas as pd
 from window_truth import shuffled, table, watermarks
 
@@ -29,15 +29,15 @@ def interval_join(
     left: Sequence[Record], right: Sequence[Record], before_ms: int, after_ms: int, how: str
 ) -> tuple[list[Result], set[str]]:
     """The results of a join of the records that are not late, and the ids of those that are."""
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         for name, records, later_ms in (("l", left, after_ms), ("r", right, before_ms)):
             session.register(f"{name}_stream", table(records))
             session.execute(f"""
-                CREATE VIEW {name}_all AS
+                CREATE TEMP VIEW {name}_all AS
                 SELECT *, coalesce(ms + {later_ms} <= watermark, false) AS late
                 FROM {name}_stream
             """)
-            session.execute(f"CREATE VIEW {name} AS SELECT * FROM {name}_all WHERE NOT late")
+            session.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {name}_all WHERE NOT late")
         rows = session.execute(f"""
             SELECT l.id, r.id, greatest(l.ms, r.ms), coalesce(l.k, r.k)
             FROM l {_JOINS[how]} r
@@ -75,15 +75,15 @@ def asof_join(
     left: Sequence[Record], right: Sequence[Record], how: str
 ) -> tuple[list[tuple[str, str | None]], set[str]]:
     """Of each result the ids of the left record and of its version; and the ids of late records."""
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         for name, records in (("l", left), ("r", right)):
             session.register(f"{name}_stream", _changes(records))
             session.execute(f"""
-                CREATE VIEW {name}_all AS
+                CREATE TEMP VIEW {name}_all AS
                 SELECT *, coalesce(ms <= watermark, false) AS late FROM {name}_stream
             """)
         session.execute("""
-            CREATE VIEW versions AS
+            CREATE TEMP VIEW versions AS
             SELECT k, ms, arg_max(id, place) AS id, arg_max(is_delete, place) AS is_delete
             FROM r_all WHERE NOT late GROUP BY k, ms
         """)
@@ -121,7 +121,7 @@ def window_join(
     left: Sequence[Record], right: Sequence[Record], size_ms: int, how: str
 ) -> list[tuple[str | None, str | None]]:
     """The ids of the records of each result of a join of tumbling windows, without late records."""
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("l", table(left))
         session.register("r", table(right))
         rows = session.execute(f"""

@@ -13,9 +13,9 @@ import pytest
 from waiting import wait_until
 
 from sage_flink.common import ConfigError, Record, decode, encode
-from sage_flink.flow import BatchLimits, Refusal
+from sage_flink.flow import BatchLimits, FlinkOptions, Refusal
 
-#: For ``pytestmark``, in addition to ``pytest.mark.flink``.
+#: For ``pytestmark``, in addition to the mark ``flink``.
 QUIET = [
     # Beam, which PyFlink loads, warns of its own age; the class of the warning is pyparsing's.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -24,6 +24,17 @@ QUIET = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
+
+#: Options of a job on a MiniCluster.
+LOCAL = FlinkOptions(target="local", checkpoint_interval_s=0.5)
+
+
+@dataclass(frozen=True)
+class DiscardSink:
+    """A sink that discards failed records."""
+
+    def flink_sink(self, jvm: Any, *, transaction_prefix: str) -> Any:
+        return jvm.org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink()
 
 
 @dataclass(frozen=True)
@@ -123,9 +134,11 @@ def restore_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-def wait_for_workers() -> None:
+def wait_for_workers(timeout_s: float = 60) -> None:
     """Wait for the worker threads of an ending job: they end after it, with an error."""
-    wait_until(lambda: not any(map(_of_a_worker, threading.enumerate())), 60, "the workers end")
+    wait_until(
+        lambda: not any(map(_of_a_worker, threading.enumerate())), timeout_s, "the workers end"
+    )
 
 
 def _of_a_worker(thread: threading.Thread) -> bool:

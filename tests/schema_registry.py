@@ -59,7 +59,7 @@ def schema_registry(folder: Path, port: int = 0) -> Iterator[str]:
 
     def answers() -> bool:
         try:
-            return httpx.get(f"{url}/subjects").status_code == 200
+            return httpx.get(f"{url}/subjects", verify=False).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import duckdb
+import duckdb_session
 import pyarrow
 import pytest
 
@@ -46,10 +46,10 @@ def aggregates(points: pyarrow.Table, wanted: Aggregation) -> dict[Window, dict[
     keys = ", ".join([*wanted.by, "start"])
     names = [f'{AGGREGATES[n]} AS "{n}"' for n in wanted.functions if n in AGGREGATES]
     rates = [f'sum("{name}") AS "{name}"' for name in RATES]
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("points", points)
         whole = points.schema.field("v").type == pyarrow.int64()
-        session.execute(f"CREATE TABLE windowed AS {_windowed(wanted, whole)}")
+        session.execute(f"CREATE TEMP TABLE windowed AS {_windowed(wanted, whole)}")
         found = session.execute(f"""
             WITH steps AS (
                 SELECT *, lag(v) OVER (PARTITION BY disk, host, start ORDER BY t) AS before
@@ -174,7 +174,7 @@ def joined_windows(
 
 
 def _joined(left: pyarrow.Table, right: pyarrow.Table, query: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("l", left)
         session.register("r", right)
         return session.execute(query).fetchall()

@@ -28,6 +28,9 @@ def write(home: Path) -> None:
         "         username: me, password: env:EVENTS_PASSWORD}\n"
         "cache: {kind: redis, url: 'rediss://cache:6379/0', password: env:EVENTS_PASSWORD}\n"
         "docs: {kind: milvus, url: 'http://127.0.0.1:1'}\n"
+        "schemas: {kind: schema_registry, url: 'https://127.0.0.1:1', username: me,\n"
+        "          password: env:EVENTS_PASSWORD, certificate: /me.pem, key: /me.key}\n"
+        "types: {kind: schema_registry, url: 'http://127.0.0.1:1'}\n"
     )
     (home / "stack.json").write_text(
         json.dumps({"connections": {"pool": {"kind": "gateway", "url": "http://127.0.0.1:1"}}})
@@ -45,6 +48,8 @@ def test_a_list_shows_where_each_is_defined_and_how_secured_and_no_secret(home: 
         "cache": ("redis", "tls, password"),
         "docs": ("milvus", "open"),
         "pool": ("gateway", "open"),
+        "schemas": ("schema_registry", "tls, mTLS, password"),
+        "types": ("schema_registry", "open"),
     }
     assert {line["defined_in"] for line in listed} == {
         str(home / "connections.yaml"),
@@ -68,7 +73,7 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(home: Path) ->
     result = CliRunner().invoke(cli.app, ["connections", "test", "evnts"])
 
     assert isinstance(result.exception, ConfigError)
-    assert "there are: cache, docs, events, gateway, influxdb, kafka, milvus, pool" in str(
+    assert "there are: cache, docs, events, gateway, influxdb, kafka, milvus, pool, schemas" in str(
         result.exception
     )
 
@@ -78,6 +83,7 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(home: Path) ->
     [
         ("events", StoreUnavailable, "no broker answers"),
         ("pool", StoreUnavailable, r"connection 'pool' \(gateway at http://127.0.0.1:1\): url"),
+        ("types", StoreUnavailable, r"connection 'types' \(schema registry at .*\): url: Conn"),
     ],
 )
 def test_a_server_that_is_away_is_said_to_be(

@@ -1,8 +1,12 @@
 """``sage db``: what it lists, finds, writes to files and reads back, on the stack's Milvus."""
 
 import json
+import threading
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from typer.testing import CliRunner
 from sage_connectors.vector_files import read_batches, write_rows
 from sage_flink import cli
 from sage_flink.common import ConfigError, Rejected
-from sage_flink.db import VectorRow, collection
+from sage_flink.db import VectorRow, collection, field
 from sage_flink.db.vectors import pack
 
 
@@ -63,6 +67,12 @@ def test_rows_that_match_are_counted_found_and_deleted(name: str) -> None:
         sage("search", name, "--near", "r0010", "--top", "2", "--where", "year > 2010", "--json")
     )
     assert [hit["id"] for hit in hits] == ["r0011", "r0012"]
+    near = ("search", name, "--near", "r0010", "--where", "year > 2010", "--json")
+    assert [hit["id"] for hit in json.loads(sage(*near, "--top", "1", "--offset", "1"))] == [
+        "r0012"
+    ]
+    (of_document,) = json.loads(sage(*near, "--group-by", "document"))
+    assert of_document["id"] == "r0011"
     shown = sage("search", name, "--near", "r0010", "--min-score", "0.999999")
     assert "row 10" not in shown
 
@@ -99,6 +109,86 @@ def test_rows_that_the_store_refuses_are_named_and_the_others_stored(tmp_path: P
     sage("drop", copy, "--yes")
 
 
+@pytest.fixture
+def other(name: str) -> Iterator[str]:
+    """A second collection, with rows of other years."""
+    made = collection(f"{name}_other", dim=3)
+    store = made.open()
+    store.upsert([replace(row, fields={"year": 1}) for row in rows_of(10)])
+    yield made.name
+    store.drop()  # type: ignore[attr-defined]
+    store.close()
+
+
+@pytest.mark.service
+def test_an_alias_moves_while_it_is_searched_and_no_search_fails_or_mixes(
+    name: str, other: str
+) -> None:
+    alias = f"{name}_alias"
+    assert sage("alias", alias, name) == f"{alias} stands for {name}\n"
+    reader = collection(alias, dim=3).open(create=False)
+    found: list[set[bool]] = []
+    ends = threading.Event()
+
+    def search() -> None:
+        while not ends.is_set():
+            hits = reader.search([1.0, 0.5, 0.0], 10)
+            found.append({hit.fields["year"] == 1 for hit in hits})
+
+    with ThreadPoolExecutor(1) as threads:
+        searches = threads.submit(search)
+        for target, before in [(other, name), (name, other)] * 5:
+            moved = sage("alias", alias, target)
+            assert moved == f"{alias} stands for {target}, before for {before}\n"
+            time.sleep(0.1)
+        ends.set()
+        searches.result(30)
+    reader.close()
+
+    assert len(found) > 10
+    assert all(len(of_one) == 1 for of_one in found)
+    assert {True} in found
+    assert {False} in found
+    assert json.loads(sage("describe", alias, "--json"))["aliases"] == [alias]
+    for words in (("drop", alias, "--yes"), ("reindex", name, alias, "--model", "minilm")):
+        assert isinstance(CliRunner().invoke(cli.app, ["db", *words]).exception, ConfigError)
+    assert sage("count", name).strip() == "1200"
+    assert sage("alias", alias, "--remove") == f"alias {alias} removed\n"
+    gone = CliRunner().invoke(cli.app, ["db", "alias", alias, "--remove"])
+    assert f"no alias {alias!r}" in str(gone.exception)
+
+
+@pytest.mark.service
+def test_a_collection_is_embedded_by_another_model_and_later_only_what_changed(
+    other: str,
+) -> None:
+    first, new = collection(other, dim=3).open(), f"{other}_minilm"
+    first.upsert([replace(row, fields={"text": f"about {row.id}"}) for row in rows_of(10)])
+    words = ("reindex", other, new, "--model", "minilm")
+
+    assert f"{new}: 10 rows embedded by minilm, 0 unchanged" in sage(*words)
+    first.upsert([replace(rows_of(1)[0], fields={"text": "changed"})])
+    first.delete_where(field("id") == "r0009")
+    counts = json.loads(sage(*words, "--json"))
+
+    assert (counts["embedded"], counts["unchanged"], counts["deleted"]) == (1, 8, 1)
+    assert json.loads(sage("describe", new, "--json"))["dim"] == 384
+    assert json.loads(sage("search", new, "--near", "r0000", "--json"))[0]["fields"]["text"]
+    sage("drop", new, "--yes")
+    first.close()
+
+
+@pytest.mark.service
+def test_a_collection_is_renamed_with_its_rows(name: str, other: str) -> None:
+    new = f"{name}_new"
+
+    assert sage("rename", other, new) == f"{other} is {new}\n"
+    assert sage("count", new).strip() == "10"
+    taken = CliRunner().invoke(cli.app, ["db", "rename", new, name])
+    assert f"{name!r} is a collection" in str(taken.exception)
+    assert sage("rename", new, other) == f"{new} is {other}\n"
+
+
 @pytest.mark.service
 def test_an_answer_no_deletes_nothing(name: str) -> None:
     done = CliRunner().invoke(cli.app, ["db", "drop", name], input="n\n")
@@ -111,10 +201,17 @@ def test_an_answer_no_deletes_nothing(name: str) -> None:
     ("words", "error", "message"),
     [
         (("count", "c", "--where", "year = 1"), Rejected, "at character 1: invalid syntax"),
-        (("search", "c"), ConfigError, "give a text, or --near"),
-        (("search", "c", "sea", "--near", "r1"), ConfigError, "give a text, or --near"),
+        (("search", "c"), ConfigError, "give a text, or --text and words, or --near"),
+        (("search", "c", "sea", "--near", "r1"), ConfigError, "give a text, or --text"),
+        (("search", "c", "sea", "--text", "sea"), ConfigError, "give a text, or --text"),
+        (("search", "c", "--text", "sea", "--hybrid"), ConfigError, "--hybrid is for a text"),
+        (("search", "c", "sea", "--hybrid", "--min-score", "0"), ConfigError, "is a cosine"),
+        (("search", "c", "--text", "sea", "--min-score", "0"), ConfigError, "is a cosine"),
         (("search", "c", "sea", "--connection", "docs"), ConfigError, "leave out --connection"),
+        (("search", "c", "sea", "--group-by", "year"), ConfigError, "--group-by must be document"),
         (("delete", "c", "--where", ""), ConfigError, "--where is empty"),
+        (("alias", "c"), ConfigError, "give a collection, or --remove"),
+        (("alias", "c", "d", "--remove"), ConfigError, "give a collection, or --remove"),
         (("import", "c", "no/file.jsonl"), ConfigError, "no/file.jsonl cannot be read"),
         (("import", "c", "rows.csv"), ConfigError, "must end with .parquet or .jsonl"),
     ],

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import duckdb
+import duckdb_session
 import pandas as pd
 
 from sage_flink.common import Record
@@ -80,10 +80,10 @@ def sliding(
 ) -> tuple[pd.DataFrame, set[str]]:
     """The results of sliding windows (tumbling: ``every_ms`` is ``size_ms``), and late ids."""
     over = f"coalesce(start_ms + {size_ms} - 1 + {lateness_ms} <= watermark, false)"
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("stream", table(records))
         session.execute(f"""
-            CREATE VIEW spread AS
+            CREATE TEMP VIEW spread AS
             SELECT *, (ms // {every_ms} - i) * {every_ms} AS start_ms
             FROM stream, range({-(-size_ms // every_ms)}) AS r(i)
             WHERE (ms // {every_ms} - i) * {every_ms} > ms - {size_ms}
@@ -109,7 +109,7 @@ def running(records: Sequence[Record], size_ms: int) -> pd.DataFrame:
 
 
 def _running(records: Sequence[Record], start_ms: str, over: str) -> pd.DataFrame:
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("stream", table(records))
         return session.execute(f"""
             SELECT k AS key, {start_ms} AS start_ms, count(*) OVER one AS n,
@@ -122,7 +122,7 @@ def _running(records: Sequence[Record], start_ms: str, over: str) -> pd.DataFram
 
 def counted(records: Sequence[Record], size: int) -> pd.DataFrame:
     """Windows of ``size`` records of each key, and the last one, in the order of arrival."""
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("stream", table(records))
         return session.execute(f"""
             WITH numbered AS (
@@ -136,7 +136,7 @@ def counted(records: Sequence[Record], size: int) -> pd.DataFrame:
 
 def sessions(records: Sequence[Record], gap_ms: int) -> pd.DataFrame:
     """The results of session windows of a stream without late records."""
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("stream", table(records))
         return session.execute(f"""
             WITH marked AS (

@@ -20,11 +20,14 @@ from benchmark_sage import (
     b5_real,
     b5_routing,
     b6_embed_milvus,
+    b7_search,
+    b8_time_series,
     b9_contention,
     b11_scheduler,
     b12_path_cost,
     b_scale,
     memo,
+    retrieval,
 )
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
@@ -40,10 +43,13 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B5": ("routing policies: time to the first token, cache hit rate", b5_routing.run),
     "B5-real": ("the same on llama.cpp", b5_real.run),
     "B6": ("texts embedded into Milvus: Flink job over a direct script", b6_embed_milvus.run),
+    "B7": ("searches of a collection: milliseconds and searches over pymilvus", b7_search.run),
+    "B8": ("points into InfluxDB: a core's, over influxdb-client's batching", b8_time_series.run),
     "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
     "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
     "B12": ("what the stream costs: the main job with an instant engine", b12_path_cost.run),
     "memo": ("what changed in documents: texts embedded again over changed chunks", memo.run),
+    "retrieval": ("which passage is found first: vectors, words, hybrid", retrieval.run),
     "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow Python step", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)

@@ -84,7 +84,7 @@ def run(
     peers: Sequence[str] = tuple(PEERS),
     before: Path | None = None,
 ) -> Result:
-    """Every side through every arm, ``repeats`` times, interleaved.
+    """Every side through every arm, ``repeats`` times, interleaved arm by arm.
 
     ``before``: a checkout whose gateway is measured beside this one's.
     """
@@ -93,14 +93,13 @@ def run(
     with on_core(load_core), ExitStack() as stack:
         engine = stack.enter_context(mock_engine(seed=SEED, core=load_core))
         found = _sides(stack, engine, peers, (proxy_core, load_core), kept, before)
-        runs = [(len(CLOSED) + 2) * (seconds + 0.2)] * repeats * len(found)
-        pace = Pace([*runs, *(20.0 for _ in found)])
+        whole_s = len(CLOSED) * (seconds + 0.2) * len(found)
+        pace = Pace([*([whole_s / len(CLOSED)] * len(CLOSED) * repeats), *(20.0 for _ in found)])
         for number in range(repeats):
-            for name, side in found.items():
-                rows = _through(side, found["direct"], seconds, SEED + number)
-                for arm, row in rows.items():
+            for arm, rows in _through(found, seconds, SEED + number):
+                for name, row in rows.items():
                     kept.setdefault(name, {}).setdefault(arm, []).append(row)
-                pace.report(f"repeat {number + 1}/{repeats}  {name:<12}", rows[LoopArm(32).name])
+                pace.report(f"repeat {number + 1}/{repeats}  {arm:<18} {_rates(rows)}", {})
         for name, side in found.items():
             if name != "direct":
                 row = attempt(_hold_streams, side, 100 if quick else STREAMS)
@@ -157,22 +156,46 @@ def _of_sage(gateway: ProxyUnderTest, *, ids: bool) -> Side:
     return Side(gateway, set_latency, ids)
 
 
-def _through(side: Side, direct: Side, seconds: float, seed: int) -> dict[str, dict[str, Any]]:
-    """One row for each arm."""
-    side.control("none")
-    apply_load(side, seconds=min(1.0, seconds), clients=8)  # connections and code are warm
-    rows = {}
+def _through(
+    sides: dict[str, Side], seconds: float, seed: int
+) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Each arm with a row for each side, one side directly after the other.
+
+    The speed of a machine changes within a minute; a ratio is of two neighbours.
+    """
+    peaks = dict.fromkeys(sides, 0.0)
+    for side in sides.values():
+        side.control("none")
+        apply_load(side, seconds=min(1.0, seconds), clients=8)  # connections and code are warm
     for arm in CLOSED:
-        side.control(arm.latency)
-        options = {"clients": arm.clients, "stream": arm.stream}
-        rows[arm.name] = attempt(lambda o=options: apply_load(side, seconds=seconds, **o))
-    side.control("none")
-    peak = max(row.get("requests_per_s", 0.0) for row in rows.values())
-    if side is not direct and peak:
-        rate = {"rate": peak / 2, "seed": seed}
-        rows["half load"] = attempt(lambda: apply_load(side, seconds=seconds, **rate))
-        rows["half load, direct"] = attempt(lambda: apply_load(direct, seconds=seconds, **rate))
-    return rows
+        rows = {name: _closed_loop(side, arm, seconds) for name, side in sides.items()}
+        for name, row in rows.items():
+            peaks[name] = max(peaks[name], row.get("requests_per_s", 0.0))
+        yield arm.name, rows
+    for side in sides.values():
+        side.control("none")
+    halves: dict[str, dict[str, Any]] = {}
+    directs: dict[str, dict[str, Any]] = {}
+    for name, side in sides.items():
+        if name != "direct" and peaks[name]:
+            rate = {"rate": peaks[name] / 2, "seed": seed}
+            halves[name] = attempt(lambda s=side, r=rate: apply_load(s, seconds=seconds, **r))
+            directs[name] = attempt(
+                lambda r=rate: apply_load(sides["direct"], seconds=seconds, **r)
+            )
+    yield "half load", halves
+    yield "half load, direct", directs
+
+
+def _closed_loop(side: Side, arm: LoopArm, seconds: float) -> dict[str, Any]:
+    side.control(arm.latency)
+    options = {"clients": arm.clients, "stream": arm.stream}
+    return attempt(lambda: apply_load(side, seconds=seconds, **options))
+
+
+def _rates(rows: Mapping[str, dict[str, Any]]) -> str:
+    """The requests a second of each side."""
+    return "  ".join(f"{name} {row.get('requests_per_s', 0):.0f}" for name, row in rows.items())
 
 
 def apply_load(side: Side, *, seconds: float, **options: float | bool) -> dict[str, Any]:

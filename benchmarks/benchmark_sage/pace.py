@@ -14,6 +14,8 @@ SHOWN = (
         "added_ms_p50",
         "added_ms_p99",
     ),
+    *("points_per_s", "points_per_cpu_s", "lost", "duplicated"),
+    *("searches_per_s", "ms_p50", "ms_p99", "recall"),
     *("decide_ms_p50", "decide_ms_p99", "goodput", "jain", "p99_ms", "ttft_ms_p50", "hit_rate"),
     "start_s",
 )

@@ -99,12 +99,11 @@ def result(
     )
 
 
-def commit() -> str:
-    """The short hash of the checked-out commit."""
-    here = Path(__file__).parent
+def commit(checkout: Path | None = None) -> str:
+    """The short hash of the checked-out commit, of this checkout by default."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
-        cwd=here,
+        cwd=checkout or Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,

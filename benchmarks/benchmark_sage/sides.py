@@ -41,12 +41,12 @@ Side = Callable[[Work], RunningSide]
 
 def sage_side(work: Work) -> RunningSide:
     """The sage pipeline as a Flink job on the local stack."""
-    settings = Settings.load()
-    pool = settings.model_copy(update={"gateway_url": work.url})
-    job_id = sage.flow.submit(
-        sage_job.build(work), name=work.name, options=sage_job.options(work), settings=pool
-    )
-    return _job(settings, job_id)
+    return _submit(sage_job.build(work), work)
+
+
+def sage_native(work: Work) -> RunningSide:
+    """The same work declared, so that no step of it runs in Python."""
+    return _submit(sage_job.build_native(work), work)
 
 
 def sage_small_bundles(work: Work) -> RunningSide:
@@ -85,6 +85,14 @@ def limit(work: Work) -> RunningSide:
 def asyncio_consumer(work: Work) -> RunningSide:
     """aiokafka with auto-commit."""
     return _script("asyncio_consumer", work)
+
+
+def _submit(graph: sage.flow.Graph, work: Work) -> RunningSide:
+    settings = Settings.load()
+    pool = settings.model_copy(update={"gateway_url": work.url})
+    options = sage_job.options(work)
+    job_id = sage.flow.submit(graph, name=work.name, options=options, settings=pool)
+    return _job(settings, job_id)
 
 
 def _job(settings: Settings, job_id: str) -> RunningSide:

@@ -6,6 +6,7 @@ None and a header with the reason. A file that changes while it is read is read 
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,20 +21,23 @@ from sage_flink.common.records import Record, Refusal
 #: The largest file that is read, 64 MiB; the same limit as in the Java source.
 FILE_BYTES_MAX = 64 << 20
 READS_MAX = 2
+_NOT_UTF8 = re.compile(r"[\udc80-\udcff]")
+#: A backslash of the name itself where an escaped byte would have one; no such byte is ASCII.
+_LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files below ``folder`` with one of the suffixes, in any letter case; all if ``()``.
+    r"""The files below ``folder`` with one of the suffixes, in any letter case; all if ``()``.
 
     The default is every suffix that :class:`DecodeFile` reads.
 
     Hidden ones (a name that starts with ``.`` or ``_``, or below such a folder) are left out. A
-    record's id and origin are the path relative to ``folder``, its value the bytes, its time the
-    modification time; header ``path`` is the full path. A file without a value has a header
-    ``oversize`` (bytes) or ``unreadable`` (why), such as a link that leads nowhere, a folder that
-    may not be listed, a FIFO, or a name that is not UTF-8. A file is read once, whatever links
-    lead to it.
+    record's id and origin are the path relative to ``folder`` as :func:`path_text` writes it, so
+    that a byte that is not UTF-8 is ``\xff``; its value is the bytes, its time the modification
+    time; header ``path`` is the full path. A file without a value has a header ``oversize`` (bytes)
+    or ``unreadable`` (why), such as a link that leads nowhere, a folder that may not be listed, or
+    a FIFO. A file is read once, whatever links lead to it.
     Bounded: the files at the start of the run.
     """
 
@@ -62,11 +66,20 @@ class Files:
         if root.is_file():
             return iter([_record(root, root.name)])
         found = self._below(root)
-        return (_record(path, path.relative_to(root).as_posix()) for path in found)
+        return (_record(path, path.relative_to(root)) for path in found)
 
     def flink_source(self, jvm: Any) -> Any:
-        """The Java ``FileSource<byte[]>``; every TaskManager must see the folder."""
-        root = str(Path(self.folder).absolute())
+        """The Java ``FileSource<byte[]>``; every TaskManager must see the folder.
+
+        Raises:
+            ConfigError: the path of the folder is not UTF-8, as Flink's paths are.
+        """
+        try:
+            root = os.fsencode(Path(self.folder).absolute()).decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"files {self.folder!r}: the path of the folder must be UTF-8 on Flink; rename it"
+            ) from error
         native = jvm.org.sage.flink.connector.WholeFileFormat
         return native.source(root, list(self.suffixes), self.recursive)
 
@@ -88,11 +101,11 @@ class Files:
                 yield Path(found.path)
                 continue
             try:
-                entries = sorted(os.scandir(found.path), key=lambda one: one.name, reverse=True)
+                entries = sorted(os.scandir(found.path), key=_name_bytes, reverse=True)
             except OSError:
                 yield Path(found.path)
                 continue
-            pending += [_found(one, found.real) for one in entries if self._is_wanted(one)]
+            pending += [_find_file(one, found.real) for one in entries if self._is_wanted(one)]
 
     def _is_wanted(self, entry: "os.DirEntry[str]") -> bool:
         if entry.name.startswith((".", "_")):
@@ -100,7 +113,7 @@ class Files:
         if _is_folder(entry):
             return self.recursive
         wanted = tuple(suffix.lower() for suffix in self.suffixes)
-        return not wanted or entry.name.lower().endswith(wanted)
+        return not wanted or path_text(entry.name).lower().endswith(wanted)
 
 
 def files(
@@ -112,6 +125,20 @@ def files(
     True
     """
     return Files(str(folder), suffixes, recursive)
+
+
+def path_text(path: str | Path) -> str:
+    r"""A path as text that no other path has: each byte that is not UTF-8 is ``\xff``.
+
+    That is two lower-case hexadecimal digits. A path that has such text itself has ``\x5c`` in
+    place of the backslash; every other one is unchanged. The same in ``LocalPaths.java``.
+
+    >>> print(path_text(os.fsdecode(b"caf\xe9.md")), path_text(r"caf\xe9.md"), path_text(r"a\b.md"))
+    caf\xe9.md caf\x5cxe9.md a\b.md
+    """
+    text = os.fsencode(path).decode(errors="surrogateescape")
+    text = _LOOKS_ESCAPED.sub(r"\\x5c", text)
+    return _NOT_UTF8.sub(lambda byte: f"\\x{ord(byte[0]) & 0xFF:02x}", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +187,15 @@ class _Found(NamedTuple):
     is_folder: bool
 
 
-def _found(entry: "os.DirEntry[str]", real_folder: str) -> _Found:
+def _find_file(entry: "os.DirEntry[str]", real_folder: str) -> _Found:
     # Only a link is resolved: to do so looks at each folder of the path.
     real = os.path.realpath(entry.path) if entry.is_symlink() else f"{real_folder}/{entry.name}"
     return _Found(entry.path, real, _is_folder(entry))
+
+
+def _name_bytes(entry: "os.DirEntry[str]") -> bytes:
+    """What entries are sorted by: their text would depend on the locale."""
+    return os.fsencode(entry.name)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -173,11 +205,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _record(path: Path, id_: str) -> Record:
-    if (readable := id_.encode(errors="surrogateescape").decode(errors="replace")) != id_:
-        headers = {"path": os.fsencode(path), "unreadable": b"its name is not UTF-8"}
-        return Record(readable, None, headers=headers, origin=readable)
-    headers = {"path": str(path).encode(errors="surrogateescape")}
+def _record(path: Path, relative: str | Path) -> Record:
+    id_ = path_text(relative)
+    headers = {"path": os.fsencode(path)}
     try:
         content = read_content(path)
     except OSError as error:

@@ -29,6 +29,7 @@ from sage_connectors.influxdb_aggregates import (
 from sage_connectors.influxdb_answers import AnswerRow, read_answer, typed_value
 from sage_connectors.influxdb_connection import meaning_of, message_of, open_client
 from sage_connectors.influxdb_downsampling import DownsamplingTasks
+from sage_connectors.influxdb_field_types import ServerFieldTypes
 from sage_connectors.influxdb_flux import points_from, text
 from sage_connectors.influxdb_retention import Retention
 from sage_connectors.isolate import BatchRefused, isolate
@@ -73,6 +74,7 @@ class InfluxStore:
         self.url = self.server.url
         self.org = spec.org or self.server.org or Settings.load().influxdb_org
         self.client = open_client(self.server, self.org)
+        self.types = ServerFieldTypes(self.field_types)
         self._prepare(create)
         self.writes = self.client.write_api(write_options=SYNCHRONOUS)
         self.queries = self.client.query_api()
@@ -80,9 +82,15 @@ class InfluxStore:
 
     def append(self, points: Sequence[Point]) -> Sequence[RefusedPoint]:
         """Store the points; in InfluxDB's log when this returns."""
-        flaws = {index: reason for index, p in enumerate(points) if (reason := flaw(p))}
+        flaws = {
+            index: reason
+            for index, p in enumerate(points)
+            if (reason := flaw(p) or self.types.conflict(p))
+        }
         lines = [(i, line(p)) for i, p in enumerate(points) if i not in flaws]
         refused = [(index, reason) for (index, _), reason in isolate(lines, self._write)]
+        if refused:
+            self.types.forget()  # among them those of points that are not stored
         return [RefusedPoint(*found) for found in (*flaws.items(), *refused)]
 
     def query(
@@ -137,9 +145,9 @@ class InfluxStore:
             return aggregate(self._field_rows(points), wanted, start_ns)
         if overflows:
             points += " |> toFloat()"
-        return self._aggregated(points, wanted, start_ns)
+        return self._aggregate(points, wanted, start_ns)
 
-    def _aggregated(self, points: str, wanted: Aggregation, start_ns: int) -> list[Aggregate]:
+    def _aggregate(self, points: str, wanted: Aggregation, start_ns: int) -> list[Aggregate]:
         query = flux(points, wanted, list(map(text, wanted.by)))
         answer = self._call(lambda: self.analyses.query_api().query_raw(query))
         return combine_series(server_rows(answer.data), wanted, start_ns)
@@ -148,7 +156,7 @@ class InfluxStore:
         """The points themselves, each with the tags of its series."""
         count = sum(
             int(one.values["count"] or 0)
-            for one in self._aggregated(points, Aggregation(("count",)), 0)
+            for one in self._aggregate(points, Aggregation(("count",)), 0)
         )
         if count > AGGREGATE_POINTS_MAX:
             raise Rejected(
@@ -163,7 +171,7 @@ class InfluxStore:
     def _may_overflow(self, points: str, wanted: Aggregation, start_ns: int) -> bool:
         """Whether a sum of whole numbers may have more than 64 bits, which the server cuts off."""
         bounds = replace(wanted, functions=("count", "min", "max"))
-        return any(may_overflow(one) for one in self._aggregated(points, bounds, start_ns))
+        return any(may_overflow(one) for one in self._aggregate(points, bounds, start_ns))
 
     def count(self, measurement: str, start_ns: int = TIME_MIN_NS) -> int:
         """How many points match."""
@@ -215,6 +223,7 @@ class InfluxStore:
 
     def drop(self, measurement: str) -> None:
         """Delete all points of ``measurement``. For tests and tools."""
+        self.types.forget()
         self._call(
             lambda: self.client.delete_api().delete(
                 "1677-09-22T00:00:00Z",

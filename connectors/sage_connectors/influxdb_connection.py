@@ -53,7 +53,7 @@ def meaning_of(
     where = f"InfluxDB at {server.url}, org {org!r}{bucket}{name}"
     status = getattr(error, "status", 0)
     if status in {401, 403}:
-        return ConfigError(f"{where}: {_unauthorized(server)}")
+        return ConfigError(f"{where}: {_unauthorized_message(server)}")
     if status == 404:
         return ConfigError(f"{where}: not found: {message_of(error)}; check org and bucket")
     return StoreUnavailable(f"{where}: {message_of(error)}; `sage ps` shows its state")
@@ -63,7 +63,7 @@ def _is_own(server: InfluxdbConnection) -> bool:
     return server.url.rstrip("/") == Settings.load().influxdb_url.rstrip("/")
 
 
-def _unauthorized(server: InfluxdbConnection) -> str:
+def _unauthorized_message(server: InfluxdbConnection) -> str:
     if server.token:
         return f"token: the one in {server.token} is not accepted"
     if _is_own(server):

@@ -17,6 +17,7 @@ import httpx
 from sage_connectors.tls import Tls
 from sage_flink.common.connections import KafkaConnection
 from sage_flink.common.errors import ConfigError
+from sage_flink.common.http_clients import httpx_options
 from sage_flink.common.secret_references import is_reference, resolve
 
 #: Kafka's client in the jar of Flink's connector.
@@ -194,6 +195,7 @@ def _new_token(connection: KafkaConnection) -> tuple[str, float]:
             data=form,
             auth=(connection.client_id, connection.secret("client_secret")),
             timeout=TOKEN_TIMEOUT_S,
+            **httpx_options(connection.token_url),
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error

@@ -3,14 +3,14 @@
 A document's text is the row's field ``text``, its metadata are the other fields; those whose name
 a row needs for itself (``id``, ``vector``, ``text``, ``metadata``) are in the field ``metadata``.
 Metadata ``doc`` and ``version`` must be text: rows are deleted by them.
-Rows that a pipeline wrote are documents too.
+Rows that a pipeline wrote are documents too. Of a collection with ``full_text=True`` documents are
+found by their words, and by words and vectors at once: see ``similarity_search_with_score``.
 
 Source: LangChain, ``langchain_core.vectorstores.VectorStore``.
 """
 
 # ruff: noqa: A002  # filter is LangChain's name
 
-import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,21 +20,23 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
+from sage_connectors.shared_collection import SharedCollection
 from sage_flink.common.errors import Rejected
 from sage_flink.db import (
     Collection,
-    RefusedRow,
     RowFilter,
+    Rrf,
     SearchHit,
     VectorRow,
+    Weighted,
     field,
     parse_filter,
 )
 from sage_flink.db.filters import All
+from sage_flink.db.fusion import Fusion
 from sage_flink.db.vectors import numbers, pack
 
 OWN = frozenset({"id", "vector", "text", "metadata"})
-BATCH_ROWS, IDS_MAX = 500, 5_000
 #: What ``filter=`` takes: a filter, its text, or the values that metadata must equal.
 Condition = RowFilter | str | Mapping[str, str | int | float | bool]
 
@@ -51,8 +53,7 @@ class SageVectorStore(VectorStore):
 
     def __init__(self, collection: Collection, embedding: Embeddings) -> None:
         self.collection, self._embedding = collection, embedding
-        self._store = collection.open()
-        self._lock = threading.Lock()
+        self._rows = SharedCollection(collection)
 
     @property
     def embeddings(self) -> Embeddings:
@@ -61,7 +62,7 @@ class SageVectorStore(VectorStore):
 
     def close(self) -> None:
         """Close the connection."""
-        self._store.close()
+        self._rows.close()
 
     def add_texts(
         self,
@@ -84,42 +85,55 @@ class SageVectorStore(VectorStore):
             VectorRow(id_, pack(vector), _fields(text, metadata))
             for id_, vector, text, metadata in zip(names, vectors, given, about, strict=True)
         ]
-        refused: list[RefusedRow] = []
-        with self._lock:
-            for at in range(0, len(rows), BATCH_ROWS):
-                refused += self._store.upsert(rows[at : at + BATCH_ROWS])
-            self._wait()
-        if refused:
-            reasons = "; ".join(f"{row.id}: {row.reason}" for row in refused[:3])
-            raise Rejected(f"{len(refused)} documents are refused: {reasons}")
+        self._rows.add(rows, "documents")
         return names
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
         """Delete the documents of the ids; of none given all documents."""
-        some = [(ids or [])[at : at + IDS_MAX] for at in range(0, len(ids or []), IDS_MAX)]
-        wheres = [field("id").exists()] if ids is None else [field("id").in_(part) for part in some]
-        with self._lock:
-            for where in wheres:
-                self._store.delete_where(where)
-            self._wait()
+        if ids is None:
+            self._rows.clear()
+        else:
+            self._rows.delete_ids(ids)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents of the ids, in their order; absent ones are left out."""
-        with self._lock:
-            return [_document(row.id, row.fields) for row in self._store.get(list(ids))]
+        return [_document(row.id, row.fields) for row in self._rows.get(list(ids))]
 
     def similarity_search(
         self, query: str, k: int = 4, filter: Condition | None = None, **kwargs: Any
     ) -> list[Document]:
-        """The nearest documents for which the filter is true, nearest first."""
-        return [found for found, _ in self.similarity_search_with_score(query, k, filter)]
+        """The documents of :meth:`similarity_search_with_score`, which has the same options."""
+        return [found for found, _ in self.similarity_search_with_score(query, k, filter, **kwargs)]
 
     def similarity_search_with_score(
-        self, query: str, k: int = 4, filter: Condition | None = None, **kwargs: Any
+        self,
+        query: str,
+        k: int = 4,
+        filter: Condition | None = None,
+        *,
+        search_type: str = "",
+        ranker_type: str = "",
+        ranker_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> list[tuple[Document, float]]:
-        """The nearest documents with their cosine similarity, -1 to 1, higher is nearer."""
-        hits = self._search(self._embedding.embed_query(query), k, filter)
+        """The best documents for which the filter is true, with their scores, best first.
+
+        ``search_type`` is ``similarity``, by the vector of the query, with the cosine similarity,
+        -1 to 1; ``text``, by its words, with BM25; or ``hybrid``, by both. With a ``ranker_type``
+        it is ``hybrid``, as in langchain-milvus: ``rrf`` fuses ranks (``ranker_params={"k": 60}``),
+        ``weighted`` scores (``{"weights": [0.7, 0.3]}``, that of the vector first). A retriever has
+        these options from its ``search_kwargs``.
+
+        Raises:
+            Rejected: a search or ranker of another name.
+            ConfigError: the collection has no full-text search; the message says what to do.
+        """
+        fusion = _fusion(ranker_type or "rrf", ranker_params or {})
+        kind = search_type or ("hybrid" if ranker_type else "similarity")
+        if ranker_type and kind != "hybrid":
+            raise Rejected(f"search: a ranker_type is for search_type hybrid, got {kind!r:.100}")
+        hits = self._hits(query, k, _filter(filter), kind, fusion)
         return [(_document(hit.id, hit.fields), hit.score) for hit in hits]
 
     def similarity_search_by_vector(
@@ -156,8 +170,7 @@ class SageVectorStore(VectorStore):
         import numpy as np
 
         hits = self._search(embedding, fetch_k, filter)
-        with self._lock:
-            rows = self._store.get([hit.id for hit in hits])
+        rows = self._rows.get([hit.id for hit in hits])
         vectors = [list(numbers(row.vector)) for row in rows]
         chosen = maximal_marginal_relevance(np.array(embedding), vectors, lambda_mult, k)
         return [_document(rows[n].id, rows[n].fields) for n in chosen] if rows else []
@@ -188,19 +201,27 @@ class SageVectorStore(VectorStore):
             raise
         return store
 
+    def _hits(
+        self, query: str, k: int, where: RowFilter | None, kind: str, fusion: Fusion
+    ) -> list[SearchHit]:
+        match kind:
+            case "similarity":
+                return self._rows.search(self._embedding.embed_query(query), k, where)
+            case "text":
+                return self._rows.search_text(query, k, where)
+            case "hybrid":
+                vector = self._embedding.embed_query(query)
+                return self._rows.hybrid_search(vector, query, k, where, fusion)
+        rule = "search_type must be similarity, text or hybrid"
+        raise Rejected(f"search: {rule}, got {kind!r:.100}")
+
     def _search(
         self, vector: Sequence[float], k: int, condition: Condition | None
     ) -> list[SearchHit]:
-        where = _filter(condition)
-        with self._lock:
-            return self._store.search(vector, k, where=where)
+        return self._rows.search(vector, k, _filter(condition))
 
     def _select_relevance_score_fn(self) -> Any:
         return lambda score: max(0.0, score)
-
-    def _wait(self) -> None:
-        """Until a search finds what was written: counting waits for it."""
-        self._store.count([""])
 
 
 def _filter(condition: Condition | None) -> RowFilter | None:
@@ -210,6 +231,19 @@ def _filter(condition: Condition | None) -> RowFilter | None:
         return parse_filter(condition)
     equal = [_place(name) == value for name, value in condition.items()]
     return All(tuple(equal)) if equal else None
+
+
+def _fusion(ranker_type: str, params: Mapping[str, Any]) -> Fusion:
+    if ranker_type == "rrf" and params.keys() <= {"k"}:
+        return Rrf(**params)
+    if ranker_type == "weighted" and params.keys() <= {"weights"}:
+        match params.get("weights", (0.5, 0.5)):
+            case [dense, text]:
+                return Weighted(dense, text)
+    raise Rejected(
+        "search: ranker_type must be rrf with ranker_params k, or weighted with weights of vectors "
+        f"and of words; got {ranker_type!r:.100} with {dict(params)!r:.100}"
+    )
 
 
 def _place(name: str) -> Any:

@@ -45,8 +45,10 @@ from sage_connectors.milvus_client import (
     message_of,
 )
 from sage_connectors.milvus_collection import ID_BYTES_MAX, REQUEST
+from sage_connectors.milvus_full_text import TEXT_COLUMN
 from sage_connectors.milvus_reads import IDS_MAX, MilvusReads, among
 from sage_flink.db.filters import RowFilter
+from sage_flink.db.full_text import text_of
 from sage_flink.db.json_fields import json_flaw
 from sage_flink.db.vector_store import RefusedRow, RowDelete, VectorRow
 from sage_flink.db.vectors import flaw, labels_flaw
@@ -92,6 +94,7 @@ class MilvusStore(MilvusReads):
             {
                 **dict.fromkeys(self.labels, ""),  # a field of the schema cannot be left out
                 **row.fields,
+                **({TEXT_COLUMN: text_of(row.fields)} if self.full_text else {}),
                 "id": row.id,
                 "vector": np.frombuffer(row.vector, "<f4"),
             }
@@ -137,7 +140,7 @@ class MilvusStore(MilvusReads):
             return (
                 f"fields have {size} bytes as JSON, Milvus takes {FIELDS_BYTES_MAX}; cut the text"
             )
-        if reserved := {"id", "vector", "$meta"} & row.fields.keys():
+        if reserved := {"$meta", *self.reserved} & row.fields.keys():
             return f"field {min(reserved)!r} is Milvus's own; rename it"
         return flaw(row.vector, dim=self.spec.dim)
 

@@ -25,13 +25,28 @@ def _logging_unchanged() -> Iterator[None]:
 
 
 with _logging_unchanged():
-    from pymilvus import DataType, MilvusClient, MilvusException, utility
+    from pymilvus import (
+        AnnSearchRequest,
+        DataType,
+        Function,
+        FunctionType,
+        MilvusClient,
+        MilvusException,
+        RRFRanker,
+        WeightedRanker,
+        utility,
+    )
     from pymilvus.exceptions import DataNotMatchException, ParamError
 
 __all__ = [
+    "AnnSearchRequest",
     "DataType",
+    "Function",
+    "FunctionType",
     "MilvusClient",
     "MilvusException",
+    "RRFRanker",
+    "WeightedRanker",
     "is_gone",
     "is_refusal",
     "may_be_refusal",

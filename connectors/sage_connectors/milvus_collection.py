@@ -13,7 +13,19 @@ from sage_connectors.milvus_client import (
     is_gone,
     message_of,
 )
-from sage_connectors.milvus_connection import open_client, refused_setting
+from sage_connectors.milvus_connection import (
+    is_before_2_5,
+    open_client,
+    refused_setting,
+    server_version,
+)
+from sage_connectors.milvus_full_text import (
+    BM25_COLUMN,
+    BM25_INDEX,
+    COLUMNS,
+    add_bm25,
+    has_bm25,
+)
 from sage_connectors.milvus_schema import METRIC, schema_flaws
 from sage_flink.common.errors import ConfigError, NotFound, SageError, StoreUnavailable
 from sage_flink.db.collection import Collection
@@ -52,14 +64,19 @@ class MilvusCollection:
 
     def _prepare(self, create: bool) -> None:
         name = self.spec.name
+        if self.spec.full_text:
+            self._require_server_with_bm25()
         if not self._call(lambda: self.client.has_collection(name, **REQUEST), "look"):
             if not create:
                 raise NotFound(f"no collection {name!r} at {self.url}")
             self._create()
-        about = self._call(lambda: self.client.describe_collection(name, **REQUEST), "describe")
-        if flaws := schema_flaws(about, self.spec.dim):
+        about = self._describe()
+        if flaws := schema_flaws(about, self.spec.dim, self.spec.full_text):
             raise self._unfit("; ".join(flaws))
-        self.columns = [f["name"] for f in about["fields"] if f["name"] not in {"id", "vector"}]
+        self.full_text = has_bm25(about)
+        #: Not fields of a row, whose names they therefore cannot be.
+        self.reserved = {"id", "vector"} | (COLUMNS if self.full_text else frozenset())
+        self.columns = [f["name"] for f in about["fields"] if f["name"] not in self.reserved]
         self.labels = [name for name in self.columns if name in LABELS_BYTES_MAX]
         # The server answered just now. Where its parts have lost each other (all that runs stood
         # still for 28 s) it refuses at once, with "nodes not enough", until it is whole again.
@@ -74,6 +91,20 @@ class MilvusCollection:
         if (metric := str(index["metric_type"])) != METRIC:
             raise self._unfit(f"its index compares by {metric}, got {METRIC}")
 
+    def _require_server_with_bm25(self) -> None:
+        version = self._call(lambda: server_version(self.client), "version")
+        if is_before_2_5(version):
+            raise ConfigError(
+                f"collection {self.spec.name!r} at {self.url}: full_text=True needs BM25, which "
+                f"Milvus has since 2.5, and milvus-lite; this server is {version}: name a "
+                "connection to such a server (connection=), or leave out full_text"
+            )
+
+    def _describe(self) -> Any:
+        return self._call(
+            lambda: self.client.describe_collection(self.spec.name, **REQUEST), "describe"
+        )
+
     def _unfit(self, why: str) -> ConfigError:
         return ConfigError(
             f"collection {self.spec.name!r} at {self.url}: {why}; use another name or drop it"
@@ -85,6 +116,8 @@ class MilvusCollection:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.spec.dim)
         for name, bytes_max in LABELS_BYTES_MAX.items():
             schema.add_field(name, DataType.VARCHAR, max_length=bytes_max)
+        if self.spec.full_text:
+            add_bm25(schema)
         try:
             self.client.create_collection(
                 self.spec.name, schema=schema, consistency_level="Bounded", **REQUEST
@@ -102,7 +135,11 @@ class MilvusCollection:
             # In this order: the vector's index is the sign that all exist, and a collection that
             # another writer has loaded without one of them cannot be loaded with it.
             if "doc" in self.labels:
-                index.add_index("doc", index_type="Trie")
+                # Milvus 2.3 has no inverted index, and milvus-lite no other one for text.
+                old = is_before_2_5(server_version(self.client))
+                index.add_index("doc", index_type="Trie" if old else "INVERTED")
+            if self.full_text:
+                index.add_index(BM25_COLUMN, **BM25_INDEX)
             index.add_index("vector", index_type="HNSW", metric_type=METRIC, params=HNSW)
             self.client.create_index(self.spec.name, index, **PREPARE)
         self.client.load_collection(self.spec.name, **PREPARE)

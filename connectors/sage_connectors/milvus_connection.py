@@ -1,6 +1,7 @@
 """How a client of pymilvus is opened, and which of its errors are a wrong setting."""
 
 import logging
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -70,7 +71,17 @@ def check(server: MilvusConnection, ask: Callable[[], T], place: str = "") -> T:
 
 def server_version(client: Any) -> str:
     """The version of the server."""
-    return str(utility.get_server_version(using=client._using))
+    return str(utility.get_server_version(using=client._using, timeout=CONNECT_TIMEOUT_S))
+
+
+def is_before_2_5(version: str) -> bool:
+    """Whether it is that of a Milvus without BM25; milvus-lite has versions of its own.
+
+    >>> is_before_2_5("v2.3.5"), is_before_2_5("2.10.0"), is_before_2_5("litevecdb-0.1.0")
+    (True, False, False)
+    """
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < (2, 5)
 
 
 def refused_setting(server: MilvusConnection, error: Exception) -> str:

@@ -1,76 +1,26 @@
-"""Reads of a Milvus collection: search, get, scan and count, each with a filter."""
+"""Reads of a Milvus collection by id and filter: get, scan and count."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
 from collections.abc import Collection as Collection_
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import orjson
 
-from sage_connectors.milvus_collection import REQUEST, MilvusCollection
-from sage_connectors.milvus_filters import expression
-from sage_connectors.milvus_schema import METRIC
-from sage_flink.common.errors import Rejected, StoreUnavailable
+from sage_connectors.milvus_collection import REQUEST
+from sage_connectors.milvus_searches import MilvusSearches
+from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.db.filters import RowFilter
-from sage_flink.db.vector_store import SearchHit, VectorRow
-from sage_flink.db.vectors import numbers, query_vector
+from sage_flink.db.vector_store import VectorRow
 
 #: Names in one expression, which is also how many rows without vectors are one page of a scan.
 IDS_MAX = 10_000
 PAGE_ROWS, PAGE_ROWS_LEAST = 1_000, 100
-NO_EXPRESSION = "cannot parse expression"
-T = TypeVar("T")
 
 
-class MilvusReads(MilvusCollection):
+class MilvusReads(MilvusSearches):
     """A collection that is read."""
-
-    def search(
-        self,
-        vector: Sequence[float],
-        top_k: int,
-        *,
-        where: RowFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[SearchHit]:
-        """The nearest rows by HNSW; approximate, ef is at least 64 and at least twice top_k."""
-        return self._search([vector], top_k, where, min_score)[0]
-
-    def search_batch(
-        self, vectors: Sequence[Sequence[float]], top_k: int, *, where: RowFilter | None = None
-    ) -> list[list[SearchHit]]:
-        """The nearest rows of each vector, in one request."""
-        return self._search(vectors, top_k, where, None) if vectors else []
-
-    def _search(
-        self,
-        vectors: Sequence[Sequence[float]],
-        top_k: int,
-        where: RowFilter | None,
-        min_score: float | None,
-    ) -> list[list[SearchHit]]:
-        queries = [list(numbers(query_vector(v, top_k, dim=self.spec.dim))) for v in vectors]
-        answer = self._read(
-            lambda: self.client.search(
-                self.spec.name,
-                data=queries,
-                limit=top_k,
-                filter=self._where(where),
-                search_params={"metric_type": METRIC, "params": {"ef": max(64, 2 * top_k)}},
-                output_fields=["$meta", *self.columns],
-                consistency_level="Bounded",
-                **REQUEST,
-            ),
-            "search",
-        )
-        return [
-            [
-                SearchHit(hit["id"], float(hit["distance"]), self._stored_fields(hit["entity"]))
-                for hit in hits
-                if min_score is None or hit["distance"] >= min_score
-            ]
-            for hits in answer
-        ]
 
     def get(self, ids: Collection_[str]) -> list[VectorRow]:
         """The rows of the ids; waits for the next time tick."""
@@ -90,7 +40,7 @@ class MilvusReads(MilvusCollection):
         while True:
             after = f"id > {text_literal(last)}"
             try:
-                page = self._query(f"{after} and ({expr})" if expr else after, fields, page_rows)
+                page = self._page(f"{after} and ({expr})" if expr else after, fields, page_rows)
             except StoreUnavailable:
                 # Also of an answer that has too many bytes for the server.
                 if page_rows <= PAGE_ROWS_LEAST:
@@ -115,13 +65,28 @@ class MilvusReads(MilvusCollection):
         expr, found = self._where(where), [""]
         while True:
             after = f"id > {text_literal(found[-1])} and ({expr})"
-            page = self._query(after, ["id"], IDS_MAX)
+            page = self._page(after, ["id"], IDS_MAX)
             found += [row["id"] for row in page]
             if len(page) < IDS_MAX:
                 return found[1:]
 
     def _count(self, where: str) -> int:
         return int(self._query(where, ["count(*)"])[0]["count(*)"])
+
+    def _page(self, where: str, fields: list[str], limit: int) -> list[dict[str, Any]]:
+        """The first rows by id. Milvus answers in that order, milvus-lite in that of the writes.
+
+        Raises:
+            ConfigError: the server has more rows, and these are not the first: some would be lost.
+        """
+        page = self._query(where, fields, limit)
+        ordered = sorted(page, key=operator.itemgetter("id"))
+        if len(page) == limit and page != ordered:
+            raise ConfigError(
+                f"Milvus at {self.url}, collection {self.spec.name!r}: the server does not order "
+                f"rows by id, so at most {limit} can be read in this way; use Milvus itself"
+            )
+        return ordered
 
     def _query(
         self, where: str, fields: list[str], limit: int | None = None
@@ -141,25 +106,10 @@ class MilvusReads(MilvusCollection):
         )
         return list(answer)
 
-    def _read(self, ask: Callable[[], T], what: str) -> T:
-        try:
-            return self._call(ask, what)
-        except StoreUnavailable as error:
-            if NO_EXPRESSION in str(error):
-                raise Rejected(f"filter: Milvus cannot evaluate it: {error}") from error
-            raise
-
-    def _where(self, where: RowFilter | None) -> str:
-        return "" if where is None else expression(where, self.columns)
-
     def _row(self, entity: Mapping[str, Any]) -> VectorRow:
         fields = {k: v for k, v in entity.items() if k not in {"id", "vector"}}
         vector = np.asarray(entity.get("vector", ()), "<f4").tobytes()
         return VectorRow(entity["id"], vector, self._stored_fields(fields))
-
-    def _stored_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields as they were written: the schema stores a label that is absent as empty."""
-        return {k: v for k, v in fields.items() if v != "" or k not in self.labels}
 
 
 def among(field: str, names: Sequence[str], most: int = IDS_MAX) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """What a Milvus collection that another program made must have, so that sage can write into it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from sage_connectors.milvus_full_text import BM25_COLUMN, COLUMNS, TEXT_COLUMN, has_bm25
 from sage_flink.db.vectors import LABELS_BYTES_MAX
 
 METRIC = "COSINE"
@@ -11,15 +12,25 @@ VARCHAR, FLOAT_VECTOR = 21, 101
 OWN = {"id", "vector", *LABELS_BYTES_MAX}
 
 
-def schema_flaws(about: Mapping[str, Any], dim: int) -> list[str]:
-    """Why rows with ``dim`` numbers cannot be stored in the collection; empty if they can."""
+def schema_flaws(about: Mapping[str, Any], dim: int, full_text: bool = False) -> list[str]:
+    """Why the collection cannot hold rows with ``dim`` numbers, or find them by their words."""
     fields = {field["name"]: field for field in about["fields"]}
+    own = OWN | COLUMNS if has_bm25(about) else OWN
     return [
         *_key(fields.get("id")),
         *_vector(fields.get("vector"), dim),
         *(() if about.get("enable_dynamic_field") else ("it takes no dynamic fields",)),
-        *(f"it requires a field {name!r}" for name in fields if _is_required(fields[name])),
+        *(f"it requires a field {name!r}" for name in fields if _is_required(fields[name], own)),
+        *(_without_bm25(about) if full_text and not has_bm25(about) else ()),
     ]
+
+
+def _without_bm25(about: Mapping[str, Any]) -> Iterator[str]:
+    has = ", ".join(f"{field['name']} {type_name(field)}" for field in about["fields"])
+    yield (
+        f"it has {has}, got full_text=True, which has also {TEXT_COLUMN} VARCHAR, {BM25_COLUMN} "
+        "SPARSE_FLOAT_VECTOR and a BM25 function between them"
+    )
 
 
 def _key(field: Mapping[str, Any] | None) -> Iterator[str]:
@@ -40,9 +51,9 @@ def _vector(field: Mapping[str, Any] | None, dim: int) -> Iterator[str]:
         yield f"it has dim {has}, got dim {dim}"
 
 
-def _is_required(field: Mapping[str, Any]) -> bool:
+def _is_required(field: Mapping[str, Any], own: Collection[str]) -> bool:
     optional = field.get("nullable") or field.get("default_value") is not None
-    return field["name"] not in OWN and not optional
+    return field["name"] not in own and not optional
 
 
 def type_name(field: Mapping[str, Any]) -> str:

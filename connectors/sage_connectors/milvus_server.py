@@ -9,7 +9,7 @@ from sage_connectors.milvus_collection import REQUEST
 from sage_connectors.milvus_connection import check, open_client
 from sage_connectors.milvus_schema import type_name
 from sage_flink.common.connections import MilvusConnection
-from sage_flink.common.errors import NotFound
+from sage_flink.common.errors import ConfigError, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class MilvusServer:
         Raises:
             NotFound: there is no such collection; the message lists those that exist.
         """
-        return check(self.server, lambda: self._summary(self._known(name)))
+        return check(self.server, lambda: self._summary(self._require_known(name)))
 
     def drop(self, name: str) -> None:
         """Delete a collection with all its rows.
@@ -63,9 +63,68 @@ class MilvusServer:
         Raises:
             NotFound: there is no such collection.
         """
-        check(self.server, partial(self.client.drop_collection, self._known(name), **REQUEST))
+        check(
+            self.server, partial(self.client.drop_collection, self._require_name(name), **REQUEST)
+        )
 
-    def _known(self, name: str) -> str:
+    def rename(self, name: str, to: str) -> None:
+        """Give a collection another name; its rows and aliases stay.
+
+        Raises:
+            NotFound: there is no such collection.
+            ConfigError: ``to`` is the name of another collection, or an alias.
+        """
+        self._require_name(name)
+        self._require_free(to)
+        check(self.server, partial(self.client.rename_collection, name, to, **REQUEST))
+
+    def set_alias(self, alias: str, name: str) -> str:
+        """Let ``alias`` stand for a collection, from one request to the next where it moves.
+
+        Returns the collection that it stood for before, empty if it is new.
+
+        Raises:
+            NotFound: there is no such collection.
+            ConfigError: ``alias`` is the name of a collection.
+        """
+        name = self.summary(name).name
+        before = self._alias_target(alias)
+        change = self.client.alter_alias if before else self.client.create_alias
+        check(self.server, partial(change, name, alias, **REQUEST))
+        return before
+
+    def drop_alias(self, alias: str) -> None:
+        """Remove an alias; the collection stays.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        if not self._alias_target(alias):
+            raise NotFound(
+                f"no alias {alias!r} at {self.server.url}; `sage db describe` lists them"
+            )
+        check(self.server, partial(self.client.drop_alias, alias, **REQUEST))
+
+    def _alias_target(self, alias: str) -> str:
+        """The collection of an alias; empty for none."""
+        if not check(self.server, partial(self.client.has_collection, alias, **REQUEST)):
+            return ""
+        if alias in self.names():
+            raise ConfigError(f"{alias!r} is a collection at {self.server.url}, not an alias")
+        about = check(self.server, partial(self.client.describe_collection, alias, **REQUEST))
+        return str(about["collection_name"])
+
+    def _require_free(self, name: str) -> None:
+        if target := self._alias_target(name):
+            raise ConfigError(f"{name!r} is an alias of {target} at {self.server.url}")
+
+    def _require_known(self, name: str) -> str:
+        """The name, if it is that of a collection or an alias."""
+        is_known = self.client.has_collection(name, **REQUEST)
+        return name if is_known else self._require_name(name)
+
+    def _require_name(self, name: str) -> str:
+        """The name, if it is that of a collection; an alias is neither dropped nor renamed so."""
         names = self.names()
         if name not in names:
             there = ", ".join(names) or "none"
@@ -84,7 +143,7 @@ class MilvusServer:
         state = self.client.get_load_state(name, timeout=REQUEST["timeout"])["state"]
         loaded = state.name == "Loaded"
         return CollectionSummary(
-            name=name,
+            name=str(about["collection_name"]),
             rows=self._count(name) if loaded else None,
             dim=next((int(field["params"]["dim"]) for field in vectors), 0),
             metric=str(index.get("metric_type", "")).lower(),

@@ -3,7 +3,7 @@
 Every error is one sentence that names the setting: it is that of the adapter, which a job gets too.
 """
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from sage_flink.common.connections import (
     Connection,
@@ -12,8 +12,10 @@ from sage_flink.common.connections import (
     KafkaConnection,
     MilvusConnection,
     RedisConnection,
+    SchemaRegistryConnection,
 )
 from sage_flink.common.errors import ConfigError, StoreUnavailable
+from sage_flink.common.http_clients import httpx_options
 from sage_flink.common.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -35,6 +37,8 @@ def check_server(connection: Connection) -> str:
             return _influxdb(connection)
         case RedisConnection():
             return _redis(connection)
+        case SchemaRegistryConnection():
+            return _schema_registry(connection)
         case GatewayConnection():
             return _gateway(connection)
         case _:
@@ -79,6 +83,13 @@ def _redis(connection: RedisConnection) -> str:
     return check(connection)
 
 
+def _schema_registry(connection: SchemaRegistryConnection) -> str:
+    from sage_connectors.formats.schema_registry import subjects
+
+    found = len(subjects(connection))
+    return f"schema registry, {found} subject{'s'[: found != 1]}"
+
+
 def _gateway(connection: GatewayConnection) -> str:
     import httpx
 
@@ -90,9 +101,10 @@ def _gateway(connection: GatewayConnection) -> str:
         address = f"{url.strip().rstrip('/')}/v1/models"
         Tls(connection.where, connection.ca).check(address)
         headers = {"Authorization": f"Bearer {key}"} if (key := pool_key(connection)) else {}
-        verify = pool_tls(connection) or True
+        options: dict[str, Any] = {"headers": headers, "timeout": TIMEOUT_S}
+        options |= httpx_options(address, pool_tls(connection))
         try:
-            answer = httpx.get(address, headers=headers, verify=verify, timeout=TIMEOUT_S)
+            answer = httpx.get(address, **options)
         except httpx.HTTPError as error:
             raise StoreUnavailable(f"{connection.where}: url: {address}: {error}") from error
         if answer.status_code in {401, 403}:

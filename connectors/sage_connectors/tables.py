@@ -10,6 +10,7 @@ import httpx
 import orjson
 
 from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
+from sage_flink.common.http_clients import httpx_options
 from sage_flink.common.validation import require, require_whole_number
 
 #: Statuses at which the same request may succeed later; and all from 500 on.
@@ -47,7 +48,7 @@ class HttpReader:
 
     def __init__(self, spec: HttpTable) -> None:
         self._spec = spec
-        self._client = httpx.Client(timeout=spec.timeout_s)
+        self._client = httpx.Client(timeout=spec.timeout_s, **httpx_options(spec.url))
         self._threads = ThreadPoolExecutor(spec.in_flight_max)
 
     def rows(self, keys: Sequence[str]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from sage_gateway.autoscaling.flink_jobs import FlinkJobs
 from sage_gateway.autoscaling.loop import Autoscaler
 from sage_gateway.batches import BatchService
 from sage_gateway.cache import EmbeddingCache, ResponseCache
+from sage_gateway.cache.store_protocol import CacheStore
 from sage_gateway.cache.stores import response_store, vector_store
 from sage_gateway.config.pool_spec import PoolSpec, TraceSpec
 from sage_gateway.controlplane.engine_state import EngineStateStore
@@ -28,7 +29,7 @@ from sage_gateway.http.asgi_app import GatewayApp
 from sage_gateway.idempotency import Idempotency
 from sage_gateway.inference.inference import Inference
 from sage_gateway.inference.model_inference import ModelInference
-from sage_gateway.inference.request_pipeline import BatchRequests, RequestPipeline
+from sage_gateway.inference.request_pipeline import BackgroundRequests, RequestPipeline
 from sage_gateway.models.fingerprints import ModelFingerprints
 from sage_gateway.observability.logs import RequestLog
 from sage_gateway.observability.metrics import Metrics
@@ -45,7 +46,10 @@ from sage_gateway.tenants import Keys, Tenants
 from sage_gateway.tenants.quota import Quota
 from sage_gateway.tenants.stores import store
 from sage_gateway.tenants.usage_points import UsagePoints
+from sage_gateway.vector_stores.catalog import StoreCatalog
+from sage_gateway.vector_stores.row_writer import CONFIGURED, Collections
 from sage_gateway.vector_stores.search import Open, VectorSearch, open_collection
+from sage_gateway.vector_stores.service import VectorStoreService
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class InferenceParts:
 
     tracking: RequestTracking
     forwarder: Forwarder
+    stores: StoreCatalog
     search: VectorSearch
     pipelines: registry.ServedPipelines
     inference: Inference
@@ -67,6 +72,7 @@ class AccountingParts:
     idempotency: Idempotency
     cache: ResponseCache
     vectors: EmbeddingCache
+    cache_stores: tuple[CacheStore, ...]
     handler: Handler
 
 
@@ -88,6 +94,7 @@ class Gateway:
     inference: InferenceParts
     accounting: AccountingParts
     background: BackgroundParts
+    vector_stores: VectorStoreService
     asgi: GatewayApp
 
 
@@ -98,6 +105,7 @@ def build(
     *,
     engines: Mapping[str, Engine] = KNOWN,
     open_store: Open = open_collection,
+    collections: Collections = CONFIGURED,
     factories: Mapping[str, registry.Factory] = flow_pipeline.FACTORIES,
     records: EngineStateStore | None = None,
     bucket: Bucket = BUCKET,
@@ -113,26 +121,48 @@ def build(
     catalog = ModelCatalog(pool, tuple(factories))
     metrics = Metrics(pool)
     tracking = RequestTracking(metrics, requests, recorder=_recorder(spec), tracing=tracing())
-    inference = _inference(catalog, tracking, open_store, registry.load(settings, factories))
-    data = _data(settings)
+    data, pipelines = _data(settings), registry.load(settings, factories)
+    inference = _inference(data, catalog, tracking, open_store, pipelines)
     accounting = _accounting(spec, data, keys, catalog, inference, metrics.registry)
-    background = _background(settings, spec, bucket, catalog, metrics.registry, accounting)
+    background = _background(settings, bucket, catalog, metrics.registry, accounting)
+    stores = _vector_stores(settings, pool, inference.stores, collections, accounting, background)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with _open(pool, inference, accounting, background):
+        async with _open(pool, inference, accounting, background, stores):
             yield
 
-    tenants, batches = accounting.tenants, background.batches
-    admin = admin_api.build(catalog, metrics, tenants, batches, background.autoscaler, lifespan)
+    asgi = _asgi(catalog, metrics, accounting, background, stores, lifespan)
+    return Gateway(pool, inference, accounting, background, stores, asgi)
+
+
+def _asgi(
+    catalog: ModelCatalog,
+    metrics: Metrics,
+    accounting: AccountingParts,
+    background: BackgroundParts,
+    stores: VectorStoreService,
+    lifespan: admin_api.Lifespan,
+) -> GatewayApp:
+    spec, tenants = catalog.pool.spec, accounting.tenants
+    admin = admin_api.build(
+        catalog,
+        metrics,
+        tenants,
+        background.batches,
+        stores,
+        background.autoscaler,
+        accounting.cache_stores,
+        lifespan,
+    )
     file_bytes_max = spec.batches.file_bytes_max
-    asgi = GatewayApp(
+    return GatewayApp(
         tenants, accounting.handler, admin, file_bytes_max=file_bytes_max, origins=spec.origins
     )
-    return Gateway(pool, inference, accounting, background, asgi)
 
 
 def _inference(
+    data: Path,
     catalog: ModelCatalog,
     tracking: RequestTracking,
     open_store: Open,
@@ -140,11 +170,12 @@ def _inference(
 ) -> InferenceParts:
     forwarder = Forwarder()
     models = ModelInference(catalog, forwarder)
-    search = VectorSearch(open_store, catalog.pool, Inference(tracking, models))
+    stores = StoreCatalog(data / "vector_stores.sqlite")
+    search = VectorSearch(open_store, stores, catalog.pool, Inference(tracking, models))
     without_pipelines = Inference(tracking, models, search=search)
     served = registry.ServedPipelines(pipelines, without_pipelines)
     inference = Inference(tracking, models, search=search, pipelines=served)
-    return InferenceParts(tracking, forwarder, search, served, inference)
+    return InferenceParts(tracking, forwarder, stores, search, served, inference)
 
 
 def _accounting(
@@ -161,17 +192,15 @@ def _accounting(
     )
     idempotency = Idempotency(spec.ledger, data, metrics, quota)
     fingerprints = ModelFingerprints(catalog.pool.find)
-    known = vector_store(spec.cache, data)
-    vectors = EmbeddingCache(known, fingerprints, metrics, idempotency)
-    responses = response_store(spec.cache, spec.ledger)
-    cache = ResponseCache(spec.cache, responses, metrics, vectors)
+    stores = (response_store(spec.cache, spec.ledger), vector_store(spec.cache, data))
+    vectors = EmbeddingCache(stores[1], fingerprints, metrics, idempotency)
+    cache = ResponseCache(spec.cache, stores[0], metrics, vectors)
     handler = RequestPipeline(ResponsesApi(cache), inference, parts.tracking)
-    return AccountingParts(tenants, idempotency, cache, vectors, handler)
+    return AccountingParts(tenants, idempotency, cache, vectors, stores, handler)
 
 
 def _background(
     settings: Settings,
-    spec: PoolSpec,
     bucket: Bucket,
     catalog: ModelCatalog,
     metrics: CollectorRegistry,
@@ -179,10 +208,11 @@ def _background(
 ) -> BackgroundParts:
     points = Points(bucket, metrics)
     pool, flink = catalog.pool, FlinkJobs(settings.flink_url)
+    requests = BackgroundRequests(accounting.tenants.keys, accounting.handler, job="batches")
     batches = BatchService(
-        spec.batches,
+        pool.spec.batches,
         _data(settings),
-        send=BatchRequests(accounting.tenants.keys, accounting.handler).answer,
+        send=requests.answer,
         is_known_model=catalog.knows,
         registry=metrics,
     )
@@ -194,12 +224,33 @@ def _background(
     )
 
 
+def _vector_stores(
+    settings: Settings,
+    pool: Pool,
+    stores: StoreCatalog,
+    collections: Collections,
+    accounting: AccountingParts,
+    background: BackgroundParts,
+) -> VectorStoreService:
+    requests = BackgroundRequests(accounting.tenants.keys, accounting.handler, job="vector_stores")
+    return VectorStoreService(
+        stores,
+        background.batches,
+        pool,
+        collections=collections,
+        send=requests.answer,
+        folder=_data(settings),
+        models=settings.models,
+    )
+
+
 @contextlib.asynccontextmanager
 async def _open(
     pool: Pool,
     inference: InferenceParts,
     accounting: AccountingParts,
     background: BackgroundParts,
+    vector_stores: VectorStoreService,
 ) -> AsyncIterator[None]:
     """Opens all parts; closes them in the reverse order: first what still sends requests."""
     async with contextlib.AsyncExitStack() as stack:
@@ -221,7 +272,8 @@ async def _open(
             stack.push_async_callback(asyncio.to_thread, inference.tracking.recorder.close)
         background.points.open()
         stack.push_async_callback(asyncio.to_thread, background.points.close)
-        for part in (background.usage, background.autoscaler, background.batches):
+        parts = (background.usage, background.autoscaler, background.batches, vector_stores)
+        for part in parts:
             await part.open()
             stack.push_async_callback(part.close)
         yield

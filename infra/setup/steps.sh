@@ -54,9 +54,16 @@ fill_venv() {
 }
 stamp_venv() { printf '%s\n' "$2" >"$1/.stamp.new"; mv "$1/.stamp.new" "$1/.stamp"; }
 
+# fill_pinned_venv FOLDER FILE: for a program that shares no pins with the project; FILE has them all.
+fill_pinned_venv() {
+  rm -f "$1/.stamp"
+  "$(uv_path)" venv --clear --python "$python" "$1"
+  "$(uv_path)" pip install --python "$1/bin/python" --no-deps -r "$2"
+}
+
 # The data plane's environment also checks the whole project, so it takes the gateway's extra too.
-flink_args=(-e '.[flink,milvus,influxdb,kafka,gateway,sketches,plots,analysis,bench,dev]')
-gateway_args=(-e '.[gateway,milvus,influxdb]' tokenizers)
+flink_args=(-e '.[flink,milvus,influxdb,kafka,gateway,sketches,plots,analysis,llamaindex,bench,dev]')
+gateway_args=(-e '.[gateway,milvus,influxdb]')
 has_flink_venv() { has_venv "$home/venv/flink" "$project_hash"; }
 has_gateway_venv() { has_venv "$home/venv/gateway" "$project_hash"; }
 make_gateway_venv() {
@@ -76,6 +83,13 @@ make_milvus() {
   "$milvus/bin/python" "$repo/infra/setup/unpack_milvus.py" "$work/milvus"
   put "$work/milvus" "$milvus/server"
   stamp_venv "$milvus" "$milvus_hash"
+}
+
+# A Milvus with full-text search, which that of the stack has not. It needs another pymilvus.
+has_milvus_lite() { has_venv "$milvus_lite" "$milvus_lite_hash"; }
+make_milvus_lite() {
+  fill_pinned_venv "$milvus_lite" "$repo/infra/venvs/milvus-lite.txt"
+  stamp_venv "$milvus_lite" "$milvus_lite_hash"
 }
 
 has_engines() { has_venv "$engines" "$engines_hash"; }

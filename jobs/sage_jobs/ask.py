@@ -12,8 +12,8 @@ from sage_connectors.http import pool_key, pool_tls
 from sage_flink.common import PoolError, PoolTimeout, Settings
 from sage_flink.common.connections import GatewayConnection
 from sage_flink.common.connections_file import connection_to
+from sage_flink.common.http_clients import httpx_options
 from sage_flink.common.openai import error_message, event_of
-from sage_flink.common.proxies import is_loopback
 
 
 def ask(question: str, settings: Settings, console: Console) -> str:
@@ -69,8 +69,7 @@ def stream(question: str, settings: Settings) -> Iterator[dict[str, Any]]:
     pool = connection_to(settings.gateway_url, GatewayConnection)
     headers = {"Authorization": f"Bearer {pool_key(pool)}"}
     url = f"{settings.gateway_url}/v1/chat/completions"
-    options: dict[str, Any] = {"timeout": 300, "trust_env": not is_loopback(url)}
-    options["verify"] = pool_tls(pool) or True
+    options = {"timeout": 300, **httpx_options(url, pool_tls(pool))}
     try:
         with httpx.stream("POST", url, json=body, headers=headers, **options) as response:
             status = response.status_code

@@ -79,6 +79,14 @@ def with_flink_options(main: Callable[..., object]) -> Callable[..., object]:
     return command
 
 
+RecordTimeout = Annotated[
+    float,
+    typer.Option(
+        min=1, help="How long Python steps may take for one record before it is a dead letter."
+    ),
+]
+
+
 def _flink_options(
     parallelism: Annotated[int, typer.Option(min=1, help="Subtasks of each step.")] = 1,
     step_parallelism: Annotated[
@@ -106,13 +114,7 @@ def _flink_options(
             help="How long a Python step collects records: longer is cheaper, and slower.",
         ),
     ] = 10,
-    record_timeout_s: Annotated[
-        float,
-        typer.Option(
-            min=1,
-            help="How long Python steps may take for one record before it is a dead letter.",
-        ),
-    ] = 300.0,
+    record_timeout_s: RecordTimeout = 300.0,
 ) -> "sage.flow.FlinkOptions":
     return sage.flow.FlinkOptions(
         parallelism=parallelism,

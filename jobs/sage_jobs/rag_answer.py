@@ -20,6 +20,7 @@ class RagAnswer:
     """Topics, collection and model of the job.
 
     An answer is one paragraph: a small model without a stop text generates up to ``tokens_max``.
+    ``hybrid`` is for a collection with full-text search.
     """
 
     questions: str = "questions"
@@ -31,6 +32,7 @@ class RagAnswer:
     top_k: int = 5
     tokens_max: int = 200
     stop: tuple[str, ...] = ("\n\n",)
+    hybrid: bool = False
 
 
 def build(config: RagAnswer | None = None) -> sage.flow.Graph:
@@ -41,7 +43,7 @@ def build(config: RagAnswer | None = None) -> sage.flow.Graph:
         .flat_map("question", DecodeQuestion())
         .call(
             "retrieve",
-            sage.retrieve(collection=config.collection, top_k=config.top_k),
+            sage.retrieve(collection=config.collection, top_k=config.top_k, hybrid=config.hybrid),
             capacity=16,
             timeout_s=30,
         )
@@ -64,11 +66,16 @@ def main(
     answers: str = "answers",
     collection: str = "docs",
     name: str = "rag_answer",
+    hybrid: bool = False,
     options: "sage.flow.FlinkOptions | None" = None,
 ) -> None:
     """Submit the job."""
     config = dataclasses.replace(
-        RagAnswer(), questions=questions, answers=answers, collection=collection
+        RagAnswer(),
+        questions=questions,
+        answers=answers,
+        collection=collection,
+        hybrid=hybrid,
     )
     print(sage.flow.submit(build(config), name=name, options=options))
 

@@ -26,6 +26,7 @@ class RagIngest:
 
     A chunk whose text, title and model are unchanged is not embedded again for ``cache_ttl_s``.
     ``folder`` replaces the topic: the job then ends when all its files are read.
+    ``full_text`` needs Milvus 2.5 or later, or milvus-lite.
     """
 
     topic: str = "documents"
@@ -39,6 +40,7 @@ class RagIngest:
     cache_ttl_s: int = 30 * 86_400
     tokens_max: int = 200
     overlap: int = 20
+    full_text: bool = False
 
 
 def build(config: RagIngest | None = None) -> sage.flow.Graph:
@@ -56,7 +58,8 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
             cache_ttl_s=config.cache_ttl_s,
         )
     )
-    vectors = embedded.write("vectors", sage.db.collection(config.collection, dim=config.dim))
+    docs = sage.db.collection(config.collection, dim=config.dim, full_text=config.full_text)
+    vectors = embedded.write("vectors", docs)
     points = embedded.flat_map("measure", measure("chunks", fields=("tokens", "text"))).write(
         "telemetry", sage.tsdb.bucket(config.bucket)
     )
@@ -75,10 +78,13 @@ def main(
     folder: str = "",
     collection: str = "docs",
     name: str = "rag_ingest",
+    full_text: bool = False,
     options: "sage.flow.FlinkOptions | None" = None,
 ) -> None:
     """Submit the job."""
-    config = dataclasses.replace(RagIngest(), topic=topic, folder=folder, collection=collection)
+    config = dataclasses.replace(
+        RagIngest(), topic=topic, folder=folder, collection=collection, full_text=full_text
+    )
     print(sage.flow.submit(build(config), name=name, options=options))
 
 

@@ -86,6 +86,13 @@ def revoke(
     console.print(f"{key_id} revoked")
 
 
+@app.command("clear-cache")
+def clear_cache() -> None:
+    """Remove all cached answers and vectors, of all tenants; those of deleted documents too."""
+    call_gateway("DELETE", "/pool/cache")
+    console.print("all cached answers and vectors removed")
+
+
 @app.command()
 def usage(since: Day = "", until: Day = "", as_json: AsJson = False) -> None:
     """Show requests and tokens by day, tenant, key, model and job; this month's by default."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,10 +16,15 @@ from sage_flink.cli.dlq_filters import QUIET_S, SECONDS, Connection, brokers_of
 from sage_flink.cli.output import AsJson, console, print_json
 from sage_flink.common import ConfigError
 
+if TYPE_CHECKING:
+    from sage_connectors.topic_recording import TopicReplay
+
 #: How often the number of messages is shown.
 SHOWN_S = 0.2
 
 app = typer.Typer(help="Topics: record and replay messages.", no_args_is_help=True)
+Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N messages.")]
+WithoutGaps = Annotated[bool, typer.Option("--as-fast-as-possible", help="Without the gaps.")]
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="A Kafka topic.")]
 
 
@@ -30,9 +35,7 @@ def record_topic(
     for_: Annotated[
         str, typer.Option("--for", metavar="TIME", help="End after 60s, 5m, 1h; else on Ctrl-C.")
     ] = "",
-    count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="End after N messages.")
-    ] = None,
+    count: Count = None,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Also what is in the topic already.")
     ] = False,
@@ -47,12 +50,11 @@ def record_topic(
     from sage_connectors.topic_recording import record
 
     for_s, started_s = seconds_of("--for", for_) if for_ else None, time.monotonic()
-    servers = brokers_of(connection)
     with _progress(f"{topic}: recorded") as on_progress:
         messages, interrupted = record(
             topic,
             file,
-            servers,
+            brokers_of(connection),
             for_s=for_s,
             count=count,
             from_beginning=from_beginning,
@@ -78,9 +80,7 @@ def replay_topic(
     speed: Annotated[
         float, typer.Option(metavar="X", help="Gaps divided by X: 2 is twice as fast.")
     ] = 1.0,
-    as_fast_as_possible: Annotated[
-        bool, typer.Option("--as-fast-as-possible", help="Without the gaps.")
-    ] = False,
+    as_fast_as_possible: WithoutGaps = False,
     shift_to_now: Annotated[
         bool, typer.Option("--shift-to-now", help="Move all timestamps by one distance, to now.")
     ] = False,
@@ -98,21 +98,24 @@ def replay_topic(
         raise ConfigError(
             f"--speed must be more than 0, got {speed:g}; without gaps: --as-fast-as-possible"
         )
-    servers = brokers_of(connection)
     with _progress(f"{topic}: replayed") as on_progress:
         result = replay(
             file,
             topic,
-            servers,
+            brokers_of(connection),
             speed=None if as_fast_as_possible else speed,
             shift_to_now=shift_to_now,
             on_progress=on_progress,
         )
     if as_json:
         print_json({"topic": topic, "file": file, **asdict(result)})
-        return
+    else:
+        _show_replay(topic, file, result, has_gaps=not as_fast_as_possible)
+
+
+def _show_replay(topic: str, file: Path, result: "TopicReplay", *, has_gaps: bool) -> None:
     text = f"{topic}: {result.messages:,} messages in {result.seconds:.1f} s"
-    if not as_fast_as_possible:
+    if has_gaps:
         text += f", at most {result.behind_s_max * 1000:.0f} ms behind the recording"
     console.print(f"{text}{'; interrupted' if result.interrupted else ''}", soft_wrap=True)
     if not result.complete:

@@ -36,6 +36,14 @@ Since = Annotated[
     str, typer.Option("--since", help="A time such as 2026-01-31T12:00Z, or how long ago: 90s, 2h.")
 ]
 Until = Annotated[str, typer.Option("--until", help="The same; points before it.")]
+Functions = Annotated[
+    list[str],
+    typer.Option("--function", "-f", help="mean, max, p99, rate, ...; several may be given"),
+]
+Period = Annotated[str, typer.Option(help="The length of windows that begin --every and overlap.")]
+Session = Annotated[
+    str, typer.Option(help="Windows end after this long without points; not with --every.")
+]
 Tags = Annotated[list[str], typer.Option("--tag", help="NAME=VALUE that points must have.")]
 
 
@@ -60,17 +68,10 @@ def query(
     name: BucketName,
     measurement: Measurement,
     field: Annotated[str, typer.Argument(help="A field, for aggregates.")] = "",
-    functions: Annotated[
-        list[str],
-        typer.Option("--function", "-f", help="mean, max, p99, rate, ...; several may be given"),
-    ] = [],  # noqa: B006 - typer's way to say a list
+    functions: Functions = [],  # noqa: B006 - typer's way to say a list
     every: Annotated[str, typer.Option(help="The length of a window, such as 1m.")] = "",
-    period: Annotated[
-        str, typer.Option(help="The length of windows that begin --every and overlap.")
-    ] = "",
-    session: Annotated[
-        str, typer.Option(help="Windows end after this long without points; not with --every.")
-    ] = "",
+    period: Period = "",
+    session: Session = "",
     by: Annotated[list[str], typer.Option(help="A tag to group by; several may be given.")] = [],  # noqa: B006
     fill_by: Annotated[
         str, typer.Option("--fill", help=f"Windows without points: {', '.join(FILLS)}.")

@@ -17,13 +17,16 @@ def adapter(group: str, name: str, shipped: Mapping[str, str]) -> Any:
         ConfigError: the name is unknown (the message lists the known ones), or the adapter's
             package is missing.
     """
-    known = {**{point.name: point.value for point in entry_points(group=group)}, **shipped}
-    if name not in known:
-        raise ConfigError(
-            f"store {name!r}: {group} knows {', '.join(sorted(known))}; "
-            f"a package adds another one by an entry point {group!r}"
-        )
-    module, _, attribute = known[name].partition(":")
+    place = shipped.get(name)
+    if place is None:  # entry points are in the metadata of every package: 20 ms to read
+        known = {**{point.name: point.value for point in entry_points(group=group)}, **shipped}
+        if name not in known:
+            raise ConfigError(
+                f"store {name!r}: {group} knows {', '.join(sorted(known))}; "
+                f"a package adds another one by an entry point {group!r}"
+            )
+        place = known[name]
+    module, _, attribute = place.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

@@ -49,7 +49,8 @@ class _Definition(BaseModel):
     name: str = ""
 
     def __hash__(self) -> int:
-        return hash(self.model_dump_json())
+        # Cheap: a decoder asks for it with every message. Equal connections have an equal address.
+        return hash((type(self), self.name, self.address))
 
     @model_validator(mode="after")
     def _authority_is_of_use(self) -> Self:
@@ -70,7 +71,7 @@ class _Definition(BaseModel):
         >>> KafkaConnection(name="events", servers="b:1").where
         "connection 'events' (kafka at b:1)"
         """
-        kind = f"{getattr(self, 'kind', '')} at {self.address}"
+        kind = f"{getattr(self, 'kind', '').replace('_', ' ')} at {self.address}"
         return f"connection {self.name!r} ({kind})" if self.name else kind
 
     def secret(self, field: str) -> str:
@@ -175,6 +176,48 @@ class RedisConnection(_Definition):
     ca: FilePath = ""
 
 
+class SchemaRegistryConnection(_Definition):
+    """A schema registry with Confluent's API: a user and password, or a token.
+
+    TLS where the URL is https; ``certificate``, ``key`` and ``key_password`` are the client's own.
+    """
+
+    kind: Literal["schema_registry"] = "schema_registry"
+    url: Url
+    username: str = ""
+    password: Secret = ""
+    token: Secret = ""
+    ca: FilePath = ""
+    certificate: FilePath = ""
+    key: FilePath = ""
+    key_password: Secret = ""
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> "SchemaRegistryConnection":
+        if "," in self.url or not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must be one URL of http or https")
+        if bool(self.username) != bool(self.password):
+            raise ValueError("username and password go together")
+        if self.token and self.username:
+            raise ValueError("give token, or username and password, not both")
+        if bool(self.certificate) != bool(self.key) or (self.key_password and not self.key):
+            raise ValueError("certificate and key go together, and key_password with them")
+        if self.certificate and not self.url.startswith("https:"):
+            raise ValueError("certificate is for a URL of https")
+        return self
+
+    @property
+    def security(self) -> str:
+        """How it is secured, in a few words, such as ``tls, mTLS, password``."""
+        used = {
+            "tls": self.url.startswith("https:"),
+            "mTLS": self.certificate,
+            "token": self.token,
+            "password": self.password,
+        }
+        return ", ".join(word for word, field in used.items() if field) or "open"
+
+
 class GatewayConnection(_Definition):
     """A gateway, or any pool that speaks OpenAI's API (several: with commas)."""
 
@@ -187,13 +230,19 @@ class GatewayConnection(_Definition):
 
 
 Connection = (
-    KafkaConnection | MilvusConnection | InfluxdbConnection | RedisConnection | GatewayConnection
+    KafkaConnection
+    | MilvusConnection
+    | InfluxdbConnection
+    | RedisConnection
+    | SchemaRegistryConnection
+    | GatewayConnection
 )
 KINDS: dict[str, type[Connection]] = {
     "kafka": KafkaConnection,
     "milvus": MilvusConnection,
     "influxdb": InfluxdbConnection,
     "redis": RedisConnection,
+    "schema_registry": SchemaRegistryConnection,
     "gateway": GatewayConnection,
 }
 

@@ -39,6 +39,10 @@ class Collection:
     The store is reached by a ``connection`` by its name, or at a ``url`` that needs no login
     (empty: the settings').
 
+    With ``full_text`` rows are found by the words of their field ``text`` too, by BM25. It needs
+    Milvus 2.5 or later, or milvus-lite. A collection that was made with it can be opened without,
+    and is searched by words all the same.
+
     A sink: a record's value is a mapping with ``vector`` (little-endian float32 bytes); its other
     entries become the row's fields. The row's id is the record's, also where the value has an
     ``id``. A delete removes rows by their fields ``doc`` and ``version``.
@@ -53,6 +57,7 @@ class Collection:
     url: str = ""
     batch: BatchLimits = field(default_factory=BatchLimits)
     connection: str = ""
+    full_text: bool = False
     #: What the name stood for where the spec was made: a worker cannot look it up.
     definition: MilvusConnection | None = field(default=None, init=False, compare=False, repr=False)
 
@@ -64,6 +69,8 @@ class Collection:
         whole = isinstance(self.dim, int) and 2 <= self.dim <= DIM_MAX
         require(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
         require(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
+        flag = isinstance(self.full_text, bool)
+        require(flag, where, "full_text", "true or false", self.full_text, ConfigError)
         one_address(where, self.connection, "url", self.url)
         if self.connection:
             rule = "'milvus' with a connection"
@@ -90,7 +97,8 @@ class Collection:
         Raises:
             NotFound: there is no such collection, and ``create`` is false.
             ConfigError: no store of that name, its package is missing, or the collection there
-                has another dim, schema or metric.
+                has another dim, schema or metric; or with ``full_text`` the server has no BM25, or
+                the collection there was made without it.
             StoreUnavailable: the server does not answer.
         """
         opened: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)
@@ -128,14 +136,17 @@ def collection(
     url: str = "",
     batch: BatchLimits | None = None,
     connection: str = "",
+    full_text: bool = False,
 ) -> Collection:
-    """The collection ``name`` of vectors with ``dim`` numbers, compared by cosine.
+    """The collection ``name`` of vectors with ``dim`` numbers, compared by cosine; see Collection.
 
     >>> collection("docs", dim=384).batch.items_max
     500
     """
     limits = batch or BatchLimits()
-    return Collection(name, dim, store=store, url=url, batch=limits, connection=connection)
+    return Collection(
+        name, dim, store=store, url=url, batch=limits, connection=connection, full_text=full_text
+    )
 
 
 class RowWriter:

@@ -15,6 +15,8 @@ from sage_flink.common.errors import Rejected
 
 #: What one search may ask for; Milvus's own limit.
 TOP_K_MAX = 16_384
+#: In how many of the best rows a search by document looks for documents.
+GROUPED_ROWS_MAX = 4_096
 #: The fields that rows are deleted by.
 LABELS_BYTES_MAX = {"doc": 4096, "version": 256}
 
@@ -56,14 +58,23 @@ def labels_flaw(fields: Mapping[str, Any]) -> str:
     return ""
 
 
+def require_top_k(top_k: int) -> None:
+    """Check that one search may ask for so many rows.
+
+    Raises:
+        Rejected: it may not.
+    """
+    if not 1 <= top_k <= TOP_K_MAX:
+        raise Rejected(f"search: top_k must be 1 to {TOP_K_MAX}, got {top_k}")
+
+
 def query_vector(vector: Sequence[float], top_k: int, *, dim: int) -> bytes:
     """The packed vector to search for.
 
     Raises:
         Rejected: it does not fit the collection, or ``top_k`` is out of range.
     """
-    if not 1 <= top_k <= TOP_K_MAX:
-        raise Rejected(f"search: top_k must be 1 to {TOP_K_MAX}, got {top_k}")
+    require_top_k(top_k)
     if len(vector) != dim:
         raise Rejected(f"search: vector must have {dim} numbers, got {len(vector)}")
     try:

@@ -7,22 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
+from sage_flink.flow.call_ports import Pool, Reply
 from sage_flink.flow.check import check
 from sage_flink.flow.explain import explain
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.local.outcome import Outcome
 from sage_flink.flow.local.runner import run
 from sage_flink.flow.pipelines import pipeline
-from sage_flink.flow.ports import (
-    BatchLimits,
-    OpenContext,
-    Pool,
-    Refusal,
-    Reply,
-    Sink,
-    Source,
-    Writer,
-)
+from sage_flink.flow.ports import BatchLimits, OpenContext, Refusal, Sink, Source, Writer
 from sage_flink.flow.stateful.aggregates import (
     Collect,
     Count,

@@ -18,7 +18,7 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any, get_origin
 
@@ -200,17 +200,23 @@ def _assigned_names(code: CodeType) -> Iterator[str]:
 def _source_of(code: CodeType) -> ast.AST | None:
     """The function's syntax tree; None without source, or with two such functions in one line."""
     try:
-        nodes = ast.walk(ast.parse("".join(linecache.getlines(code.co_filename))))
+        functions = _functions_in("".join(linecache.getlines(code.co_filename)))
     except SyntaxError:
         return None
-    named = (
-        (node, {node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))})
-        for node in nodes
-        if isinstance(node, ast.FunctionDef | ast.Lambda)
-        and getattr(node, "name", "<lambda>") == code.co_name
-    )
-    found = [node for node, lines in named if code.co_firstlineno in lines]
+    found = functions.get((code.co_name, code.co_firstlineno), ())
     return found[0] if len(found) == 1 else None
+
+
+@functools.lru_cache(maxsize=8)  # to parse a file takes 10 ms, and its pipeline has many functions
+def _functions_in(source: str) -> Mapping[tuple[str, int], Sequence[ast.AST]]:
+    """The functions of a source by their name and line, with a decorator also by that line."""
+    found: dict[tuple[str, int], list[ast.AST]] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            decorators = getattr(node, "decorator_list", ())
+            for line in {node.lineno, *(one.lineno for one in decorators)}:
+                found.setdefault((getattr(node, "name", "<lambda>"), line), []).append(node)
+    return found
 
 
 def _changes_in_source(tree: ast.AST, own: str, containers: Container[str]) -> Iterator[str]:

@@ -22,12 +22,7 @@ from dataclasses import replace
 from itertools import islice
 
 from sage_flink.flow.graph import Call, FlatMap, Graph, Node, Read, Write
-from sage_flink.flow.ports import (
-    FlinkSource,
-    emits_deletes,
-    encodes_deletes,
-    supports_deletes,
-)
+from sage_flink.flow.ports import FlinkSource, emits_deletes, encodes_deletes, supports_deletes
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit

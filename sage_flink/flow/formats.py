@@ -15,6 +15,7 @@ with a format (``sage.flow.run(graph, sources=...)``) stands for its topic: it h
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -49,6 +50,10 @@ class Decodable(Protocol):
 
         It is pure: a message gives equal records at every replay. It raises Rejected for a message
         that cannot be decoded, and Retryable while a server that it needs is away.
+
+        Raises:
+            ConfigError: the format cannot be read as the spec asks.
+            Retryable: a server that it needs first is away.
         """
 
 
@@ -104,6 +109,17 @@ class Decode:
     def emits_deletes(self) -> bool:
         """Whether a message of this format can be a delete."""
         return self.format.emits_deletes
+
+    def prepare(self) -> None:
+        """Make the decoder once where the job is submitted, so that a wrong setting is found there.
+
+        A server that is away does not keep the job from starting: the step waits for it.
+
+        Raises:
+            ConfigError: the format cannot be read as the spec asks.
+        """
+        with suppress(Retryable):
+            self.format.decoder()
 
     def open(self, context: OpenContext) -> None:
         """Make the decoder."""

@@ -24,16 +24,9 @@ from sage_flink.flow.call_options import (
     is_above_zero,
     require_call_limits,
 )
+from sage_flink.flow.call_ports import CallSpec
 from sage_flink.flow.functions import unwrap
-from sage_flink.flow.ports import (
-    CallSpec,
-    FlinkSink,
-    FlinkSource,
-    Function,
-    JobScoped,
-    Sink,
-    Source,
-)
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Function, JobScoped, Sink, Source
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import ChangesOnly, Fold, RateLimit

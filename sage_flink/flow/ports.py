@@ -1,11 +1,12 @@
-"""The protocols of a step's arguments: sources, sinks, functions and calls, as picklable specs.
+"""The protocols of a step's arguments: sources, sinks and functions, as picklable specs.
 
 A spec travels to the workers; a client does not. ``writer()``, ``records()`` and an operator's
-``open(context)`` make the client where they run. A source or sink that Flink implements natively is
-a :class:`FlinkSource` or :class:`FlinkSink`; the others are driven by sage's own operators.
+``open(context)`` make the client where they run. A source or sink that Flink implements natively
+is a :class:`FlinkSource` or :class:`FlinkSink`; the others are driven by sage's own operators. The
+protocols of a call are in :mod:`~sage_flink.flow.call_ports`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -209,6 +210,26 @@ class SharedSink(Protocol):
         """The sink for all topics; each record is addressed to its own."""
 
 
+class NativeOperator(NamedTuple):
+    """A Java operator below ``org.sage.flink`` that does what a function does, and its arguments.
+
+    ``verb`` is how the function is meant to be used.
+    """
+
+    verb: Literal["flat_map", "map", "filter"]
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@runtime_checkable
+class NativeFunction(Protocol):
+    """A function that the JVM knows too; its ``__call__`` is that of the same class."""
+
+    @property
+    def native(self) -> NativeOperator | None:
+        """The operator; None where only Python can do it."""
+
+
 @runtime_checkable
 class Prepared(Protocol):
     """A source, sink or function that needs a resource before a job starts, such as a topic."""
@@ -219,80 +240,4 @@ class Prepared(Protocol):
         Raises:
             ConfigError: it cannot be created as the spec asks.
             StoreUnavailable: the server is away.
-        """
-
-
-@runtime_checkable
-class CallSpec(Protocol):
-    """A call to the model pool: its request, and the record made from its result; both pure.
-
-    ``mode`` is ``post`` (the body is a whole JSON request) or ``embed`` (the body is one text;
-    texts of many records are batched into one request, and the result is the vector as
-    little-endian float32 bytes). A spec may have ``open(context)`` and ``close()``.
-    """
-
-    @property
-    def mode(self) -> Literal["post", "embed"]: ...  # noqa: D102
-
-    @property
-    def path(self) -> str: ...  # noqa: D102
-
-    @property
-    def model(self) -> str: ...  # noqa: D102
-
-    def request(self, record: Record) -> bytes:
-        """The body to send. With an empty body no call is made and the record passes unchanged.
-
-        Raises:
-            Rejected: no request can be made from the record.
-        """
-
-    def answer(self, record: Record, body: bytes) -> Record:
-        """The record with its result, an upsert.
-
-        Raises:
-            Rejected: the body is not a result of this call.
-        """
-
-
-@runtime_checkable
-class FieldAnswer(Protocol):
-    """A call that embeds, whose whole answer is ``{**value, answer_field: vector}``.
-
-    So the JVM can give it. A vector that is not of ``dim`` numbers is refused; 0 accepts any.
-    """
-
-    @property
-    def answer_field(self) -> str: ...  # noqa: D102
-
-    @property
-    def dim(self) -> int: ...  # noqa: D102
-
-
-class Reply(NamedTuple):
-    """The response to one request; ``retry_after_s`` is 0 where the pool asked for no pause."""
-
-    status: int
-    body: bytes
-    retry_after_s: float = 0.0
-
-
-class Pool(Protocol):
-    """The client of a model pool that speaks OpenAI's HTTP API."""
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """The reply to one request; an HTTP error is a reply, not an exception.
-
-        Raises:
-            PoolTimeout: no reply in time.
-            PoolAway: no connection was made, so no request was sent.
-            PoolError: the connection broke.
-        """
-
-    def stream(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """The body of one request as it arrives.
-
-        Raises:
-            PoolError: status >= 400 (``status`` and the body's message kept), or the connection
-                broke.
         """

@@ -16,10 +16,11 @@ from sage_flink.common.records import Record
 from sage_flink.common.validation import require
 from sage_flink.flow.batch_maps import BatchFunction, MapBatches
 from sage_flink.flow.call_options import Admission, Batching, Merging, Retry
+from sage_flink.flow.call_ports import CallSpec
 from sage_flink.flow.functions import Filter, Map
 from sage_flink.flow.graph import Batch, Call, FlatMap, Graph, Node, Read, Union, Write
 from sage_flink.flow.pipelines import merge_nodes
-from sage_flink.flow.ports import CallSpec, FlinkSink, FlinkSource, Function, Sink, Source
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Function, Sink, Source
 from sage_flink.flow.routes import branches
 from sage_flink.flow.stateful.aggregates import Aggregate, Count
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin

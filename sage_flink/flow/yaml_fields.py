@@ -95,7 +95,7 @@ def _value(where: str, name: str, value: Any, hint: Any) -> Any:
                 items[key] = _value(where, f"{name}: {key}", item, of_items)
         return items
     if choices := choices_of(hint):
-        return _chosen(where, name, value, choices, may_be_none=NoneType in get_args(hint))
+        return _choice(where, name, value, choices, may_be_none=NoneType in get_args(hint))
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
@@ -120,7 +120,7 @@ def choices_of(hint: Any) -> dict[str, Any]:
     return {word_of(kind): kind for kind in kinds if dataclasses.is_dataclass(kind)}  # type: ignore[arg-type]
 
 
-def _chosen(
+def _choice(
     where: str, name: str, value: Any, choices: dict[str, Any], *, may_be_none: bool
 ) -> Any:
     if value is None and may_be_none:

@@ -11,15 +11,17 @@ import msgspec
 from sage_flink.common.errors import PoolError, Rejected
 from sage_flink.common.openai import event_of
 from sage_flink.common.records import Record
+from sage_flink.common.request_templates import Part, RequestTemplate, prompt_parts
 from sage_flink.common.validation import require, require_name, require_whole_number
-from sage_flink.common.values import require_field, require_mapping
+from sage_flink.common.values import require_mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
     """The answer to ``value[messages]`` into ``value[into]``, its usage into ``value["usage"]``.
 
-    It ends after ``tokens_max`` tokens, or before the first of the texts in ``stop``.
+    With a ``prompt`` the only message is that text, in which ``{name}`` is the text of a field. The
+    answer ends after ``tokens_max`` tokens, or before the first of the texts in ``stop``.
     """
 
     model: str
@@ -29,10 +31,13 @@ class Chat:
     temperature: float = 0.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         for name in ("model", "messages", "into"):
             require_name("chat", name, getattr(self, name))
+        require(isinstance(self.prompt, str), "chat", "prompt", "a text", self.prompt)
+        prompt_parts("chat", self.prompt)
         require_whole_number("chat", "tokens_max", self.tokens_max)
         heat = self.temperature
         known = isinstance(heat, int | float) and 0 <= heat <= 2
@@ -52,18 +57,28 @@ class Chat:
         """OpenAI's path."""
         return "/v1/chat/completions"
 
+    @property
+    def request_template(self) -> RequestTemplate:
+        """The request around the record's fields, so that the JVM can make it."""
+        return self._template({})
+
+    @property
+    def completion_field(self) -> str:
+        """The field for the answer's text, so that the JVM can give it."""
+        return self.into
+
     def request(self, record: Record) -> bytes:
         """The request's JSON.
 
         Raises:
-            Rejected: the record has no messages.
+            Rejected: the record has no messages, or not the texts of the prompt.
         """
-        return msgspec.json.encode(self._fields(record))
+        return self.request_template.render(record)
 
     def request_streamed(self, record: Record) -> bytes:
         """The same request, asking for a stream with its usage at the end."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        return msgspec.json.encode(self._fields(record) | options)
+        return self._template(options).render(record)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with the answer's text, the reason it ended, and the tokens it took."""
@@ -86,18 +101,22 @@ class Chat:
         """A collector for one streamed answer."""
         return ChatPieces()
 
-    def _fields(self, record: Record) -> dict[str, Any]:
-        messages = require_field(record, self.messages, list)
-        if not messages:
-            raise Rejected(f"field {self.messages!r} is empty")
-        return {
-            "model": self.model,
-            "messages": messages,
+    def _template(self, options: dict[str, Any]) -> RequestTemplate:
+        limits = {
             "max_tokens": self.tokens_max,
             "temperature": self.temperature,
             "seed": self.seed,
             **({"stop": self.stop} if self.stop else {}),
         }
+        head = msgspec.json.encode({"model": self.model}).decode()[:-1] + ',"messages":'
+        tail = "," + msgspec.json.encode(limits | options).decode()[1:]
+        return RequestTemplate((Part("literal", head), *self._messages(), Part("literal", tail)))
+
+    def _messages(self) -> tuple[Part, ...]:
+        if not self.prompt:
+            return (Part("list", self.messages),)
+        before, after = Part("literal", '[{"role":"user","content":"'), Part("literal", '"}]')
+        return (before, *prompt_parts("chat", self.prompt), after)
 
 
 @dataclass(slots=True)
@@ -152,10 +171,14 @@ def chat(
     tokens_max: int = 256,
     temperature: float = 0.0,
     stop: tuple[str, ...] = (),
+    prompt: str = "",
 ) -> Chat:
     """A call that answers ``value[messages]`` with ``model``, at most ``tokens_max`` tokens.
 
+    With ``prompt="Summarise: {text}"`` it answers that text with the record's field ``text`` in it,
+    and reads no messages.
+
     Raises:
-        PipelineError: the model is empty or a number is out of range.
+        PipelineError: the model is empty, a number is out of range, or the prompt is no template.
     """
-    return Chat(model, messages, into, tokens_max, temperature, stop=stop)
+    return Chat(model, messages, into, tokens_max, temperature, stop=stop, prompt=prompt)

@@ -1,6 +1,6 @@
 """Embedding: one text of the record becomes one vector.
 
-The call batches texts of many records into one request; see ``flow.ports.CallSpec``.
+The call batches texts of many records into one request; see ``flow.call_ports.CallSpec``.
 Source: OpenAI API reference, POST /v1/embeddings.
 """
 
@@ -9,8 +9,9 @@ from typing import Literal, final
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
+from sage_flink.common.request_templates import Part, RequestTemplate
 from sage_flink.common.validation import require, require_name
-from sage_flink.common.values import require_mapping, require_text
+from sage_flink.common.values import require_mapping
 
 
 @final
@@ -51,16 +52,19 @@ class Embed:
         """The field for the vector: the whole answer, so that the JVM can give it."""
         return self.into
 
+    @property
+    def request_template(self) -> RequestTemplate:
+        """The text, and the title in front of it, so that the JVM can make the request."""
+        title = (Part("text", self.title), Part("literal", "\n")) if self.title else ()
+        return RequestTemplate((*title, Part("text", self.text)))
+
     def request(self, record: Record) -> bytes:
         """The text, UTF-8.
 
         Raises:
             Rejected: text or title is missing, or not a text, or empty.
         """
-        body = require_text(record, self.text)
-        return (
-            f"{require_text(record, self.title)}\n{body}".encode() if self.title else body.encode()
-        )
+        return self.request_template.render(record)
 
     def answer(self, record: Record, body: bytes) -> Record:
         """The record with its vector."""

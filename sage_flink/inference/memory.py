@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sage_flink.common.errors import PoolError
-from sage_flink.flow.ports import Reply
+from sage_flink.flow.call_ports import Reply
 
 DIM = 64
 

@@ -28,6 +28,11 @@ class Retrieve:
     A passage is ``{"doc", "title", "text", "score"}``; the score is cosine similarity. Only
     passages for which the filter ``where`` is true, in the text form of
     :mod:`sage_flink.db.filter_text`.
+
+    A ``hybrid`` one ranks by the words of the question too (BM25) and fuses both rankings by
+    their ranks (:class:`sage_flink.db.Rrf`), whose score a passage then has: for questions with
+    names, numbers and codes. The collection must have been made with ``full_text=True``; else
+    each record is a dead letter that says so.
     """
 
     collection: str
@@ -35,6 +40,7 @@ class Retrieve:
     query: str = "question"
     into: str = "passages"
     where: str = ""
+    hybrid: bool = False
 
     def __post_init__(self) -> None:
         for name in ("collection", "query", "into"):
@@ -43,6 +49,8 @@ class Retrieve:
         require(self.top_k <= TOP_K_MAX, "retrieve", "top_k", f"at most {TOP_K_MAX}", self.top_k)
         text = isinstance(self.where, str)
         require(text, "retrieve", "where", "a filter, or its text", self.where)
+        flag = isinstance(self.hybrid, bool)
+        require(flag, "retrieve", "hybrid", "true or false", self.hybrid)
         if self.where:
             try:
                 parse_filter(self.where)
@@ -76,6 +84,8 @@ class Retrieve:
         }
         if self.where:
             fields["filters"] = self.where
+        if self.hybrid:
+            fields["ranking_options"] = {"ranker": "hybrid"}
         return msgspec.json.encode(fields)
 
     def answer(self, record: Record, body: bytes) -> Record:
@@ -103,13 +113,15 @@ def retrieve(
     query: str = "question",
     into: str = "passages",
     where: RowFilter | str = "",
+    hybrid: bool = False,
 ) -> Retrieve:
     """A call that finds the ``top_k`` passages of ``collection`` nearest to ``value[query]``.
 
     ``where`` leaves out passages: ``sage.db.field("year") >= 2024``, or its text.
+    ``hybrid`` counts the words of the question too; see Retrieve.
 
     Raises:
         PipelineError: the collection is empty, ``top_k`` is not 1 to 50, or ``where`` is no filter.
     """
     text = str(where) if isinstance(where, RowFilter) else where
-    return Retrieve(collection, top_k, query, into, text)
+    return Retrieve(collection, top_k, query, into, text, hybrid)

@@ -13,8 +13,11 @@ import msgspec
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record, is_timestamp_ms
 from sage_flink.common.values import require_text
+from sage_flink.tsdb.time_series_store import TIME_MAX_NS
 
 ID_CHARS_MAX = 512
+#: A later time could be no point's, and is mostly one in other units.
+TIME_MAX_MS = TIME_MAX_NS // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,8 @@ class DecodeDocument:
         if not isinstance(title, str):
             raise Rejected(f"field 'title' must be text, got {type(title).__name__}")
         title = title if title.strip() else doc
-        if not is_timestamp_ms(modified) or modified < 0:
-            rule = "must be milliseconds since 1970 in 64 bits"
+        if not is_timestamp_ms(modified) or not 0 <= modified < TIME_MAX_MS:
+            rule = "must be milliseconds since 1970, before the year 2262"
             raise Rejected(f"field 'modified_ms' {rule}, got {modified!r:.100}")
         value = {"doc": doc, "title": title, "text": body}
         return (record.replace(id=doc, value=value, timestamp_ms=modified),)

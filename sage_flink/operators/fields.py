@@ -12,6 +12,7 @@ from typing import Any
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_name
 from sage_flink.common.values import require_field, require_mapping
+from sage_flink.flow.ports import NativeOperator
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,14 @@ class Select:
         require(names, "select", "fields", "a tuple of names such as ('doc', 'text')", self.fields)
         for name in self.fields:
             require_name("select", "fields", name)
+
+    @property
+    def native(self) -> NativeOperator | None:
+        """The JVM's operator, which gives no field twice."""
+        if len({*self.fields}) < len(self.fields):
+            return None
+        names = (list(self.fields), [repr(name) for name in self.fields])
+        return NativeOperator("map", "fields.SelectOperator", names)
 
     def __call__(self, record: Record) -> dict[str, Any]:
         """The fields.
@@ -44,6 +53,13 @@ class Where:
 
     def __post_init__(self) -> None:
         require_name("where", "field", self.field)
+
+    @property
+    def native(self) -> NativeOperator | None:
+        """The JVM's operator for texts; numbers are compared by Python's rules."""
+        if type(self.equals) is not str:
+            return None
+        return NativeOperator("filter", "fields.WhereOperator", (self.field, self.equals))
 
     def __call__(self, record: Record) -> bool:
         """Whether the record passes.

@@ -14,6 +14,8 @@ from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
 from sage_flink.common.validation import require, require_name
 from sage_flink.common.values import require_field
+from sage_flink.flow.ports import NativeOperator
+from sage_flink.tsdb.time_series_store import TIME_MAX_NS, TIME_MIN_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,31 @@ class Measure:
             known = isinstance(held, tuple) and all(isinstance(n, str) and n for n in held)
             require(known, "measure", name, "a tuple of names such as ('tokens',)", held)
 
+    @property
+    def native(self) -> NativeOperator | None:
+        """The JVM's operator, which makes no point with a name twice."""
+        columns = ("shard", *self.tags)
+        if len({*columns}) < len(columns) or len({*self.fields}) < len(self.fields):
+            return None
+        shown = [repr(name) for name in (*self.tags, *self.fields)]
+        arguments = (self.measurement, list(self.fields), list(self.tags), shown)
+        return NativeOperator("flat_map", "fields.MeasureOperator", arguments)
+
     def __call__(self, record: Record) -> Iterable[dict[str, Any]]:
         """The point.
 
         Raises:
-            Rejected: a field or tag is missing, or a field is neither number nor text.
+            Rejected: a field or tag is missing, a field is neither number nor text, or the time is
+                one that a point cannot have.
         """
         if record.kind == "delete":
             return
         digest = blake2b(record.id.encode(), digest_size=8).digest()
         below_ms = int.from_bytes(digest[1:], "big") % 1_000_000
+        time_ns = record.timestamp_ms * 1_000_000 + below_ms
+        if not TIME_MIN_NS <= time_ns <= TIME_MAX_NS:
+            why = "is not between the years 1677 and 2262, as the time of a point must be"
+            raise Rejected(f"timestamp_ms {record.timestamp_ms} {why}")
         yield {
             "measurement": self.measurement,
             "tags": {
@@ -55,7 +72,7 @@ class Measure:
                 **{name: require_field(record, name, object) for name in self.tags},
             },
             "fields": {name: _number(record, name) for name in self.fields},
-            "timestamp_ns": record.timestamp_ms * 1_000_000 + below_ms,
+            "timestamp_ns": time_ns,
         }
 
 

@@ -218,6 +218,8 @@ def _configuration(options: FlinkOptions) -> dict[str, str]:
         "python.fn-execution.bundle.size": str(options.bundle_items),
         # A call is a task of its own, so Flink's 100 ms would be added before and after it.
         "execution.buffer-timeout.interval": f"{BUFFER_TIMEOUT_MS} ms",
+        # No operator changes the bytes of a record, so chained operators need no copies of them.
+        "pipeline.object-reuse": "true",
         "execution.checkpointing.interval": f"{round(options.checkpoint_interval_s * 1000)} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.min-pause": "200 ms",

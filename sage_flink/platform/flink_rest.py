@@ -13,7 +13,7 @@ import msgspec
 import tenacity
 
 from sage_flink.common.errors import ConfigError, StackError
-from sage_flink.common.proxies import is_loopback
+from sage_flink.common.http_clients import httpx_options
 
 ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 ELECTION_MAX_S = 30.0
@@ -40,8 +40,7 @@ class FlinkRest:
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self.url = url
-        trust_env = not is_loopback(url)
-        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=trust_env)
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, **httpx_options(url))
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,6 @@
 """The reference time-series store: a dict by identity, no server.
 
-All stores of one bucket in this process share their points; they are lost when the process ends. A
-field's type is fixed per measurement, which is what InfluxDB enforces within a shard.
+All stores of one bucket in this process share their points; they are lost when the process ends.
 """
 
 import sys
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from sage_flink.common.errors import NotFound
 from sage_flink.tsdb.aggregates import Aggregate, Aggregation, Row, aggregate
 from sage_flink.tsdb.bucket import Bucket
+from sage_flink.tsdb.field_types import FieldTypes
 from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
     TIME_MAX_NS,
@@ -28,7 +28,7 @@ Identity = tuple[str, tuple[tuple[str, str], ...], int]
 @dataclass(slots=True)
 class _PointTable:
     points: dict[Identity, dict[str, Field]] = field(default_factory=dict)
-    types: dict[tuple[str, str], type] = field(default_factory=dict)
+    types: FieldTypes = field(default_factory=FieldTypes)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -48,7 +48,7 @@ class MemoryTimeSeriesStore:
         refused = []
         with self.table.lock:
             for index, point in enumerate(points):
-                if reason := flaw(point) or self._conflict(point):
+                if reason := flaw(point) or self.table.types.conflict(point):
                     refused.append(RefusedPoint(index, reason))
                 else:
                     self.table.points.setdefault(point.identity, {}).update(point.fields)
@@ -87,7 +87,7 @@ class MemoryTimeSeriesStore:
         stop_ns: int = TIME_MAX_NS,
     ) -> list[Aggregate]:
         """The aggregates of the points that match."""
-        wanted.check_type(self.table.types.get((measurement, field)), f"field {field!r}")
+        wanted.check_type(self.table.types.of(measurement, field), f"field {field!r}")
         found = self.query(
             measurement, tags=tags, start_ns=start_ns, stop_ns=stop_ns, points_max=sys.maxsize
         )
@@ -100,22 +100,11 @@ class MemoryTimeSeriesStore:
 
     def field_types(self) -> dict[str, dict[str, type]]:
         """The type of each field of each measurement."""
-        types: dict[str, dict[str, type]] = {}
         with self.table.lock:
-            for (measurement, name), kind in self.table.types.items():
-                types.setdefault(measurement, {})[name] = kind
-        return types
+            return self.table.types.by_measurement()
 
     def close(self) -> None:
         """The points stay for the next store of this bucket."""
-
-    def _conflict(self, point: Point) -> str:
-        kinds = {(point.measurement, name): type(value) for name, value in point.fields.items()}
-        for key, kind in kinds.items():
-            if (held := self.table.types.get(key, kind)) is not kind:
-                return f"field {key[1]!r} is {kind.__name__}, already exists as {held.__name__}"
-        self.table.types.update(kinds)
-        return ""
 
 
 def forget(name: str) -> None:

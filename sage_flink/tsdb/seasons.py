@@ -12,7 +12,7 @@ stream, a key of the sensor and the phase, such as its hour of the day, in front
 [360000]
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.validation import require_whole_number
@@ -58,15 +58,9 @@ def seasonal_residuals(
     require_even("seasonal_residuals", series)
     with analysis_packages():
         import numpy as np
-        from statsmodels.tsa.seasonal import STL
     values = np.array([value for _, value in series])
     least = _SCALE_MIN * float(values.max() - values.min())
-    # One season, R's s.window="periodic". With seasons that change, a robust fit of few periods may
-    # keep an anomaly as the season of its phase: 14 of 150 in a week of hours, and 0 of 150 so.
-    options = {"period": period, "seasonal": 10 * len(values) + 1, "seasonal_deg": 0}
-    parts = STL(values, **options).fit()
-    if robust and np.abs(parts.resid).max() > least:
-        parts = STL(values, **options, robust=True).fit()
+    parts = _decompose(values, period, least if robust else None)
     residuals = [float(residual) for residual in parts.resid]
     return [
         SeasonalValue(
@@ -79,3 +73,16 @@ def seasonal_residuals(
         )
         for place, (time, value) in enumerate(series)
     ]
+
+
+def _decompose(values: Any, period: int, robust_above: float | None) -> Any:
+    """By STL; the fit is robust where a residual is above ``robust_above``."""
+    with analysis_packages():
+        from statsmodels.tsa.seasonal import STL
+    # One season, R's s.window="periodic". With seasons that change, a robust fit of few periods may
+    # keep an anomaly as the season of its phase: 14 of 150 in a week of hours, and 0 of 150 so.
+    options = {"period": period, "seasonal": 10 * len(values) + 1, "seasonal_deg": 0}
+    parts = STL(values, **options).fit()
+    if robust_above is not None and abs(parts.resid).max() > robust_above:
+        parts = STL(values, **options, robust=True).fit()
+    return parts

@@ -54,7 +54,7 @@ class TimeSeriesStore(Protocol):
         """Store the points, one per identity; return once stored.
 
         The points refused come back, all others are stored. A point is refused when :func:`flaw`
-        finds one, or a field's type differs from what the series has.
+        finds one, or a field's type differs from what the measurement has.
 
         Raises:
             StoreUnavailable: no point is known to be stored; the same call may succeed later.

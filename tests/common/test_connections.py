@@ -94,6 +94,7 @@ def test_a_wrong_field_is_named_and_what_was_written_is_not_repeated(
         {"kind": "influxdb", "url": "https://influx", "token": SECRET},
         {"kind": "milvus", "url": "https://milvus:1", "token": f"root:{SECRET}"},
         {"kind": "gateway", "url": "https://pool", "key": SECRET},
+        {"kind": "schema_registry", "url": "https://r", "token": SECRET},
     ],
 )
 def test_a_literal_secret_is_refused_for_every_kind(fields: dict[str, Any]) -> None:

@@ -20,8 +20,8 @@ from sage_flink.common.dead_letters import (
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-#: Without a codec hypothesis generates surrogates too.
-ANY_TEXT = st.text(st.characters(codec=None))
+#: Hypothesis rarely generates surrogates by itself; two kinds of `characters` it would merge.
+ANY_TEXT = st.text(st.characters(codec=None) | st.integers(0xD800, 0xDFFF).map(chr))
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats()
 LEAVES = st.none() | st.booleans() | NUMBERS | TEXT | st.binary() | st.datetimes()
 VALUES = st.recursive(
@@ -60,7 +60,7 @@ def test_the_texts_of_the_next_test_are_not_all_valid_unicode():
     assert find(
         ANY_TEXT,
         lambda text: any("\ud800" <= c <= "\udfff" for c in text),
-        settings=settings(phases=[Phase.generate], max_examples=10_000),
+        settings=settings(phases=[Phase.generate]),
     )
 
 

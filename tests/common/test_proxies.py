@@ -7,7 +7,11 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from loopback_server import loopback_server
 
+from sage_connectors import HttpTable
+from sage_connectors.kafka_security import library, python_options
+from sage_connectors.server_check import check_server
 from sage_flink.cli.gateway_client import call_gateway
+from sage_flink.common.connections import GatewayConnection, KafkaConnection
 from sage_flink.common.proxies import bypass_grpc_proxy, is_loopback
 from sage_flink.platform.flink_rest import FlinkRest
 
@@ -15,10 +19,15 @@ EXCEPTIONS = "no_grpc_proxy"
 
 
 class Server(BaseHTTPRequestHandler):
-    """A Flink without jobs, and a gateway."""
+    """A Flink without jobs, a gateway with one model, a table, and a service for tokens."""
 
     def do_GET(self) -> None:
-        body = b'{"jobs": []}'
+        self._send(b'{"jobs": [], "data": [{"id": "talk"}]}')
+
+    def do_POST(self) -> None:
+        self._send(b'{"access_token": "token", "expires_in": 300}')
+
+    def _send(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -50,7 +59,40 @@ def test_the_gateway_on_this_machine_is_reached_without_the_proxy(
     monkeypatch.setenv("SAGE_GATEWAY_URL", url)
     monkeypatch.setenv("SAGE_GATEWAY_KEY", "key")
 
-    assert call_gateway("GET", "/pool/models") == {"jobs": []}
+    assert "jobs" in call_gateway("GET", "/pool/models")
+
+
+def test_a_gateway_of_a_connection_is_reached_without_the_proxy(url: str) -> None:
+    connection = GatewayConnection(name="pool", url=url)
+
+    assert check_server(connection) == "1 models"
+
+
+def test_a_table_on_this_machine_is_reached_without_the_proxy(url: str) -> None:
+    reader = HttpTable(f"{url}/{{key}}").reader()
+
+    assert reader.rows(["a"])["a"]["jobs"] == []
+    reader.close()
+
+
+def test_a_token_service_on_this_machine_is_reached_without_the_proxy(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIENT_SECRET", "secret")
+    connection = KafkaConnection(
+        servers="127.0.0.1:9",
+        protocol="SASL_PLAINTEXT",
+        mechanism="OAUTHBEARER",
+        token_url=url,
+        client_id="sage",
+        client_secret="env:CLIENT_SECRET",
+    )
+
+    library()  # as every client does
+    known = {"sasl_oauth_token_provider": None}
+    provider = python_options(connection, known)["sasl_oauth_token_provider"]
+
+    assert provider.token() == "token"
 
 
 def test_grpc_keeps_the_exceptions_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ def test_a_value_is_plain_json_where_json_is_exact(value, encoded):
     assert from_bytes(*encoded) == value
 
 
-#: Without a codec hypothesis generates surrogates too.
-ANY_TEXT = st.text(st.characters(codec=None))
+#: Hypothesis rarely generates surrogates by itself; two kinds of `characters` it would merge.
+ANY_TEXT = st.text(st.characters(codec=None) | st.integers(0xD800, 0xDFFF).map(chr))
 
 
 def has_surrogate(text):
@@ -43,7 +43,7 @@ def test_text_with_surrogates_is_decoded_unchanged(value):
 
 
 def test_the_texts_of_the_test_before_have_surrogates():
-    any_example = settings(phases=[Phase.generate], max_examples=50_000)  # not the smallest
+    any_example = settings(phases=[Phase.generate])  # not the smallest
     assert has_surrogate(find(ANY_TEXT, has_surrogate, settings=any_example))
 
 

@@ -1,8 +1,9 @@
 """The adapters under test, one line each: the reference unmarked, real servers marked ``service``.
 
 To put a new adapter through the suite of its port, add its line to SOURCES, SINKS, STORES, SERIES,
-POOLS, IDEMPOTENCY_STORES or TENANTS. An entry of SOURCES is a function of an empty folder that
-returns the source; one of SINKS is a context manager of an empty folder that yields a SinkCase.
+POOLS, IDEMPOTENCY_STORES or TENANTS; a store with full-text search also to TEXT_STORES of
+``text_collections``. An entry of SOURCES is a function of an empty folder that returns the source;
+one of SINKS is a context manager of an empty folder that yields a SinkCase (of ``sink_cases``).
 """
 
 import contextlib
@@ -13,26 +14,25 @@ from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
-    contextmanager,
 )
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
-from aiohttp import web
-from delete_shapes import SHAPED_LIKE_DELETES
+from empty_collections import drop_shared, empty_collection, new_collection
+from killed_tenants import kill
+from minicluster import restore_environment, wait_for_workers
+from openai_endpoint import endpoint, serve
 from redis_server import redis_server
+from sink_cases import SinkCase, kept_in_list, parquet_in, points_into, rows_into
 
-from sage_connectors import ParquetFiles, files, files_sink, generator, http_pool
+from sage_connectors import files, generator, http_pool
 from sage_flink.common import Record
-from sage_flink.db import Collection, VectorStore, collection
-from sage_flink.db import memory as vectors_in_memory
-from sage_flink.db.vectors import pack
-from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.ports import Pool, Sink, Source
+from sage_flink.db import Collection, VectorStore
+from sage_flink.flow.call_ports import Pool
+from sage_flink.flow.lists import ListSource
+from sage_flink.flow.ports import Source
 from sage_flink.inference import EchoPool
 from sage_flink.tsdb import Bucket, TimeSeriesStore, bucket
 from sage_flink.tsdb import memory as series_in_memory
@@ -41,7 +41,7 @@ from sage_gateway.idempotency.redis import RedisIdempotencyStore
 from sage_gateway.idempotency.sqlite import SqliteIdempotencyStore
 from sage_gateway.idempotency.store_protocol import IdempotencyStore
 from sage_gateway.tenants.memory import MemoryTenantStore
-from sage_gateway.tenants.redis import LEASE, RedisTenantStore
+from sage_gateway.tenants.redis import RedisTenantStore
 from sage_gateway.tenants.sqlite import SqliteTenantStore
 from sage_gateway.tenants.store_protocol import TenantStore
 
@@ -95,77 +95,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@dataclass(frozen=True)
-class SinkCase:
-    """A sink, a valid value by number, the number of rows that it holds, and values it refuses.
-
-    A sink that stores any value ``refuses`` none.
-    """
-
-    sink: Sink
-    value: Callable[[int], Any]
-    count: Callable[[], int]
-    refuses: tuple[Any, ...] = ()
-
-
-#: What a sink of mappings with certain fields refuses, such as a database.
-NO_ROWS = (None, "text", 7, [], {}, {"vector": "text"}, *SHAPED_LIKE_DELETES)
-
-
-@contextmanager
-def rows_into(store: str, tmp_path: Path) -> Iterator[SinkCase]:
-    spec = collection(f"conformance_{uuid.uuid4().hex}", dim=2, store=store)
-
-    def value(n: int) -> Any:
-        return {"vector": pack([1.0, n]), "text": f"text {n}", "id": "unused", "doc": "r1"}
-
-    bad = {"vector": pack([1.0])}
-    yield SinkCase(spec, value, lambda: spec.open().count(), (*NO_ROWS, bad))
-    vectors_in_memory.forget(spec.name)
-    if store != "memory":
-        spec.open().drop()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def points_into(store: str, tmp_path: Path) -> Iterator[SinkCase]:
-    name = f"m{uuid.uuid4().hex}"
-    spec = bucket("conformance", store=store)
-
-    def value(n: int) -> Any:
-        return {"measurement": name, "tags": {"n": str(n)}, "fields": {"v": float(n)}}
-
-    def count() -> int:
-        store = spec.open()
-        points = store.count(name)
-        store.close()
-        return points
-
-    yield SinkCase(spec, value, count, (*NO_ROWS, {"measurement": name, "fields": {}}))
-    series_in_memory.forget(spec.name)
-    if store != "memory":
-        opened = spec.open()
-        opened.drop(name)  # type: ignore[attr-defined]
-        opened.close()
-
-
-@contextmanager
-def kept_in_list(tmp_path: Path) -> Iterator[SinkCase]:
-    sink = ListSink()
-    yield SinkCase(sink, lambda n: {"n": n}, lambda: len(sink.rows))
-
-
-@contextmanager
-def parquet_in(tmp_path: Path) -> Iterator[SinkCase]:
-    """A record in two batches is in two files: rows are counted by id."""
-    sink = files_sink(tmp_path, format="parquet")
-
-    def count() -> int:
-        return pandas.read_parquet(tmp_path).id.nunique() if any(tmp_path.iterdir()) else 0
-
-    assert isinstance(sink, ParquetFiles)
-    yield SinkCase(sink, lambda n: {"n": n}, count, (float("nan"), {(1, 2): "x"}))
-
-
 SINKS = [
     pytest.param(kept_in_list, id="list"),
     pytest.param(parquet_in, id="parquet"),
@@ -187,13 +116,23 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SinkCase]:
 
 @pytest.fixture(params=STORES)
 def vectors(request: pytest.FixtureRequest) -> Iterator[Collection]:
-    """A collection with a name of its own, dropped after the test."""
-    spec = collection(f"conformance_{uuid.uuid4().hex}", dim=DIM, store=request.param)
-    yield spec
-    if request.param == "memory":
-        vectors_in_memory.forget(spec.name)
-    else:
-        spec.open().drop()  # type: ignore[attr-defined]
+    """A collection without rows; on a server other tests have used it before."""
+    with empty_collection(request.param, dim=DIM) as spec:
+        yield spec
+
+
+@pytest.fixture(params=STORES)
+def new_vectors(request: pytest.FixtureRequest) -> Iterator[Collection]:
+    """A collection that does not exist yet."""
+    with new_collection(request.param, dim=DIM) as spec:
+        yield spec
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_collections() -> Iterator[None]:
+    """Drops the collections that the tests of a server share."""
+    yield
+    drop_shared()
 
 
 @pytest.fixture
@@ -235,7 +174,7 @@ OpenPool = Callable[[], AbstractAsyncContextManager[Pool]]
 @asynccontextmanager
 async def over_http() -> AsyncIterator[Pool]:
     """An HttpPool in front of a small endpoint that answers as OpenAI's does."""
-    async with serve(_endpoint()) as url, http_pool(url, "key", timeout_s=5) as pool:
+    async with serve(endpoint()) as url, http_pool(url, "key", timeout_s=5) as pool:
         yield pool
 
 
@@ -253,55 +192,6 @@ async def pool(request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
     opened: OpenPool = request.param
     async with opened() as made:
         yield made
-
-
-@asynccontextmanager
-async def serve(app: web.Application) -> AsyncIterator[str]:
-    """The application on a free port; its URL."""
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
-
-
-def _endpoint() -> web.Application:
-    async def embeddings(request: web.Request) -> web.Response:
-        body = await request.json()
-        rows = [
-            {"object": "embedding", "index": index, "embedding": "AACAPwAAAAA="}
-            for index, _ in enumerate(body["input"])
-        ]
-        return web.json_response({"object": "list", "data": rows, "model": body["model"]})
-
-    async def chat(request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        said = body["messages"][-1]["content"]
-        if not body.get("stream"):
-            message = {"role": "assistant", "content": said}
-            return web.json_response({"choices": [{"index": 0, "message": message}]})
-        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await answer.prepare(request)
-        for word in said.split():
-            delta = web.json_response({"choices": [{"index": 0, "delta": {"content": word}}]}).body
-            assert isinstance(delta, bytes)
-            await answer.write(b"data: " + delta + b"\n\n")
-        await answer.write(b"data: [DONE]\n\n")
-        return answer
-
-    async def not_found(request: web.Request) -> web.Response:
-        message = {"error": {"message": f"no such path: {request.path}"}}
-        return web.json_response(message, status=404)
-
-    app = web.Application()
-    app.router.add_post("/v1/embeddings", embeddings)
-    app.router.add_post("/v1/chat/completions", chat)
-    app.router.add_post("/{path:.*}", not_found)
-    return app
 
 
 IDEMPOTENCY_STORES = [
@@ -392,16 +282,14 @@ def tenants(
         yield reopen
 
 
-async def kill(store: TenantStore) -> None:
-    """End a store as ``kill -9`` does: the kernel has its log, its lock and its lease end."""
-    match store:
-        case SqliteTenantStore():
-            await store._log.close()
-            await store._thread(store._tables.close)
-            await store._thread.close()
-        case RedisTenantStore():
-            assert store._renewing is not None
-            store._renewing.cancel()
-            async with store._redis.client() as client:
-                await client.delete(LEASE + store._life)
-            await store._redis.close()
+@pytest.fixture
+def restored_environment() -> Iterator[None]:
+    """A MiniCluster runs Python steps in this process and marks its environment as a worker's."""
+    yield from restore_environment()
+
+
+@pytest.fixture
+def no_worker_left() -> Iterator[None]:
+    """Waits for the worker threads: they end with an error, which belongs to this test."""
+    yield
+    wait_for_workers(30)

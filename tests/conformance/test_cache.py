@@ -123,6 +123,37 @@ async def test_an_answer_larger_than_the_store_is_not_stored(make_store: MakeSto
     assert await get(store, name) is None
 
 
+async def test_a_cleared_store_is_empty_and_usable(make_store: MakeStore) -> None:
+    store = make_store(10**6)
+    names = [key() for _ in range(1200)]
+    await store.put(dict.fromkeys(names, b"answer"), 100)
+
+    await store.clear()
+
+    assert set(await store.get(names)) == {None}
+    await store.put({names[0]: b"new"}, 100)
+    assert await get(store, names[0]) == b"new"
+
+
+async def test_cleared_answers_leave_the_file_and_other_gateways(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.sqlite"
+    first, second = (SqliteCacheStore(path, bytes_max=10**7) for _ in range(2))
+    name, answer = key(), b"known text " * 1000
+    await first.put({name: answer}, 100)
+    assert await second.get([name]) == [answer]
+
+    await second.clear()
+
+    assert await first.get([name]) == [None]
+    assert b"known text" not in bytes_of(tmp_path)
+    await first.close()
+    await second.close()
+
+
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
 async def test_the_error_of_an_unreachable_redis_does_not_contain_its_password() -> None:
     store = RedisCacheStore("redis://:secret@127.0.0.1:1/0", bytes_max=1000)
     for ask in (store.get([key()]), store.put({key(): b"x"}, 1)):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sage_flink.common import PoolError
-from sage_flink.flow.ports import Pool
+from sage_flink.flow.call_ports import Pool
 
 
 def chat(said: str, stream: bool = False) -> bytes:

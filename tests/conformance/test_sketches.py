@@ -4,7 +4,7 @@ import asyncio
 import random
 from pathlib import Path
 
-import duckdb
+import duckdb_session
 import pandas as pd
 import pytest
 from minicluster import QUIET, FileSink
@@ -57,7 +57,7 @@ def in_process(records: tuple[Record, ...]) -> Record:
 
 def check_bounds(records: tuple[Record, ...], result: Record) -> None:
     frame = pd.DataFrame([record.value for record in records])
-    with duckdb.connect() as session:
+    with duckdb_session.session() as session:
         session.register("stream", frame)
         row = session.execute(
             "SELECT avg((v <= ?)::INT), max(v), count(DISTINCT user), count_if(word = 'the'),"

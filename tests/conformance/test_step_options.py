@@ -28,8 +28,9 @@ steps = {
     "once": StepOptions(max_parallelism=16),
 }
 settings = Settings.load()
-env = environment(FlinkOptions(target="local", parallelism=2), settings)
-compile_graph(graph, env, job="steps", settings=settings, steps=steps)
+options = FlinkOptions(target="local", parallelism=2, steps=steps)
+env = environment(options, settings)
+compile_graph(graph, env, options, job="steps", settings=settings)
 plan = env._generate_stream_graph(clear_transformations=True, job_name="steps")
 nodes = get_gateway().jvm.java.util.ArrayList(plan.getStreamNodes())
 print(json.dumps({

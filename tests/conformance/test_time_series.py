@@ -153,6 +153,26 @@ def test_a_field_of_another_type_is_refused_alone(
     assert series.count(measurement) == 7
 
 
+def test_a_field_has_one_type_whatever_the_time(
+    points: Bucket, series: TimeSeriesStore, measurement: str
+) -> None:
+    year_ns = 365 * 86_400 * SECOND
+    first = Point(measurement, {}, {"v": 1.5}, 0)
+    series.append([first])
+    with closing(points.open()) as other:
+        others = [Point(measurement, {}, {"v": v}, n * year_ns) for n, v in enumerate((2, "x"), 1)]
+
+        refused = other.append([*others, Point(measurement, {}, {"v": 2.5, "w": 1}, 3 * year_ns)])
+
+        assert [one.position for one in refused] == [0, 1]
+        assert refused[1].reason == "field 'v' is str, already exists as float"
+    mixed = [Point(measurement, {}, {"u": u}, n * year_ns) for n, u in enumerate(("x", 1.5))]
+    assert [one.position for one in series.append(mixed)] == [1]
+    assert [one.fields for one in series.query(measurement)] == [
+        {"v": 1.5, "u": "x"}, {"v": 2.5, "w": 1}
+    ]  # fmt: skip
+
+
 def test_points_before_1970_are_found(series: TimeSeriesStore, measurement: str) -> None:
     times = [TIME_MIN_NS, -86_400 * SECOND, -1, 0, TIME_MAX_NS - 1]
     made = [Point(measurement, {}, {"v": 1.0}, time_ns) for time_ns in times]

@@ -50,11 +50,11 @@ def test_an_upsert_of_the_same_id_replaces_the_row(store: VectorStore) -> None:
     assert eventually(lambda: store.search(NORTH, 5)[0].fields == {"text": "newest"})
 
 
-def test_a_prepared_collection_exists(vectors: Collection) -> None:
-    vectors.prepare()
-    vectors.prepare()
+def test_a_prepared_collection_exists(new_vectors: Collection) -> None:
+    new_vectors.prepare()
+    new_vectors.prepare()
 
-    store = vectors.open(create=False)
+    store = new_vectors.open(create=False)
     assert store.count() == 0
     store.close()
 
@@ -123,9 +123,9 @@ def test_a_search_right_after_a_write_returns_within_half_a_second(store: Vector
     assert time.monotonic() - start < 0.5
 
 
-def test_several_writers_may_create_the_collection_concurrently(vectors: Collection) -> None:
+def test_several_writers_may_create_the_collection_concurrently(new_vectors: Collection) -> None:
     with ThreadPoolExecutor(4) as threads:
-        stores = list(threads.map(lambda _: vectors.open(), range(4)))
+        stores = list(threads.map(lambda _: new_vectors.open(), range(4)))
     for number, store in enumerate(stores):
         store.upsert([row(f"r{number}", EAST)])
 

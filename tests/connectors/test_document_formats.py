@@ -109,7 +109,7 @@ def test_excel_rows_beyond_what_excel_has_are_refused() -> None:
     files[sheet] = files[sheet].replace(b'<row r="3"', b'<row r="99999999999"')
 
     with pytest.raises(Rejected, match="1048576 rows"):
-        list(documents("a.xlsx", formats.zipped(files)))
+        list(documents("a.xlsx", formats.zip_archive(files)))
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -187,3 +187,19 @@ def test_source_code_keeps_its_lines_under_its_whole_name() -> None:
         "title": "parser.h",
         "text": "  int x;\n\tint y;",
     }
+
+
+def test_half_a_surrogate_in_the_text_of_a_pdf_is_replaced() -> None:
+    codes = "1 begincodespacerange <00> <FF> endcodespacerange 1 beginbfchar <41> <D800> endbfchar"
+    map_of_codes = f"<</Length {len(codes)}>>stream\n{codes}\nendstream"
+    encoding = b"/Encoding/StandardEncoding"
+    own = b"/ToUnicode 6 0 R".ljust(len(encoding))  # as long, so that all offsets stay
+    data = office.pdf("xAy", info=map_of_codes).replace(encoding, own)
+
+    assert only("a.pdf", data)["text"] == "x\ufffdy"
+
+
+def test_half_a_surrogate_in_the_title_of_a_pdf_is_replaced() -> None:
+    title = r"\376\377\000a\330\000\000b"  # UTF-16: a, half a pair, b
+
+    assert only("a.pdf", office.pdf("x", info=f"<</Title({title})>>"))["title"] == "a\ufffdb"

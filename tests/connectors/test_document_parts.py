@@ -18,6 +18,7 @@ from sage_flink.common import Record, Rejected
 from sage_flink.common.dead_letters import from_message, to_message
 from sage_flink.flow import Outcome
 from sage_flink.flow.lists import ListSink, ListSource
+from sage_jobs import corpus
 
 
 def read(path: str, data: bytes, decode: DecodeFile = DecodeFile()) -> Outcome:  # noqa: B008
@@ -72,9 +73,9 @@ def test_the_good_members_of_an_archive_are_read_beside_the_bad_ones() -> None:
 
 
 def test_archives_in_archives_and_mails_are_read() -> None:
-    letter = formats.mail(ARTICLES[0], {"notes.md.gz": formats.gzipped(b"# Notes\n\ntext")})
+    letter = formats.mail(ARTICLES[0], {"notes.md.gz": formats.gzip_bytes(b"# Notes\n\ntext")})
 
-    outcome = read("x.zip", formats.zipped({"in/letter.eml": letter, "photo.png": b"x"}))
+    outcome = read("x.zip", formats.zip_archive({"in/letter.eml": letter, "photo.png": b"x"}))
 
     assert reasons(outcome) == {}
     by_id = {record.id: record.value["title"] for record in outcome.written["out"]}
@@ -101,7 +102,7 @@ def test_a_broken_chapter_of_a_book_is_one_dead_letter() -> None:
     with zipfile.ZipFile(BytesIO(book)) as package:
         kept = {n: package.read(n) for n in package.namelist() if "second" not in n}
 
-    outcome = read("x.epub", formats.zipped(kept))
+    outcome = read("x.epub", formats.zip_archive(kept))
 
     assert list(texts(outcome)) == ["x.epub"]
     assert list(reasons(outcome)) == ["x.epub!OEBPS/second part.xhtml"]
@@ -111,10 +112,10 @@ def test_a_broken_chapter_of_a_book_is_one_dead_letter() -> None:
     ("path", "data", "reason"),
     [
         ("x.jsonl", b"1\n2", "x.jsonl#1: must be an object"),
-        ("x.zip", formats.zipped({"a.txt": b"\x00", "b.txt": b""}), "x.zip!a.txt: holds NUL"),
-        ("x.zip", formats.zipped({"a.png": b"x"}), "no part of a known kind"),
+        ("x.zip", formats.zip_archive({"a.txt": b"\x00", "b.txt": b""}), "x.zip!a.txt: holds NUL"),
+        ("x.zip", formats.zip_archive({"a.png": b"x"}), "no part of a known kind"),
         ("x.zip", b"PK", "broken zip archive"),
-        ("x.tar.gz", formats.gzipped(b"x"), "no part of a known kind"),
+        ("x.tar.gz", formats.gzip_bytes(b"x"), "no part of a known kind"),
         ("x.md.gz", b"\x1f\x8b\x08", "broken gzip"),
     ],
 )
@@ -129,7 +130,7 @@ def test_a_file_of_which_nothing_can_be_read_is_one_dead_letter(
 
 
 def test_a_replay_of_a_part_gives_the_document_that_the_file_would_have_given() -> None:
-    data = formats.zipped(
+    data = formats.zip_archive(
         {"a.csv": b"text,id\nshort,\nmuch too long,\n", "b.txt": b"much too long"}
     )
     outcome = read("x.zip", data, DecodeFile(text_bytes_max=8))
@@ -146,7 +147,7 @@ def test_a_replay_of_a_part_gives_the_document_that_the_file_would_have_given() 
 
 
 def test_what_an_archive_unpacks_to_is_limited_over_all_members() -> None:
-    data = formats.zipped({f"{n}.txt": bytes(100) for n in range(5)})
+    data = formats.zip_archive({f"{n}.txt": bytes(100) for n in range(5)})
 
     *good, over = zip_archive("x.zip", data, Budget(bytes_left=250))
 
@@ -157,7 +158,7 @@ def test_what_an_archive_unpacks_to_is_limited_over_all_members() -> None:
 
 def test_the_limit_holds_over_archives_in_archives() -> None:
     budget = Budget(bytes_left=250)
-    data = formats.gzipped(bytes(100))
+    data = formats.gzip_bytes(bytes(100))
 
     parts = [part for _ in range(3) for part in gz("x.txt.gz", data, budget)]
 
@@ -165,7 +166,7 @@ def test_the_limit_holds_over_archives_in_archives() -> None:
 
 
 def test_the_members_of_an_archive_are_limited() -> None:
-    data = formats.zipped({f"{n}.txt": b"text" for n in range(5)})
+    data = formats.zip_archive({f"{n}.txt": b"text" for n in range(5)})
 
     *good, over = zip_archive("x.zip", data, Budget(members_left=2))
 
@@ -176,7 +177,7 @@ def test_the_members_of_an_archive_are_limited() -> None:
 def test_archives_are_nested_up_to_a_limit() -> None:
     data = b"text"
     for level in range(7):
-        data = formats.zipped({f"{level}.zip" if level else "a.txt": data})
+        data = formats.zip_archive({f"{level}.zip" if level else "a.txt": data})
 
     with pytest.raises(Rejected, match="nested more than 5 deep"):
         documents("x.zip", data)
@@ -188,7 +189,7 @@ def test_a_package_that_unpacks_to_too_much_is_not_unpacked() -> None:
     kept["word/document.xml"] += b" " * (16 << 20)
 
     with pytest.raises(Rejected, match=r"a\.docx: unpacks to 1\d+ bytes; at most 16777216"):
-        documents("a.docx", formats.zipped(kept))
+        documents("a.docx", formats.zip_archive(kept))
 
 
 def test_a_part_can_be_read_by_its_path_alone() -> None:
@@ -211,3 +212,22 @@ def test_the_demo_skips_the_bad_parts_of_a_file(tmp_path: Path) -> None:
     assert [document["id"] for document in made] == ["x.jsonl#1"]
     assert len(skipped) == 1
     assert len(list(files(tmp_path).records())) == 1
+
+
+def test_of_two_lines_with_one_id_the_second_is_a_dead_letter() -> None:
+    outcome = read("x.jsonl", b'{"id": 1, "text": "first"}\n{"id": "1", "text": "second"}')
+
+    assert texts(outcome) == {"1": "first"}
+    assert reasons(outcome) == {"x.jsonl#2": "x.jsonl#2: its id '1' is that of x.jsonl#1 already"}
+
+
+def test_the_demo_goes_on_behind_a_line_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    deep = '{"text": "x", "more": ' + "[" * 3000 + "]" * 3000 + "}"
+    (tmp_path / "x.jsonl").write_text(deep + '\n{"text": "a\\ud800b"}\n')
+    skipped: list[str] = []
+
+    [document] = corpus.folder(tmp_path, skipped.append)
+
+    assert (document["id"], document["text"]) == ("x.jsonl#2", "a\ufffdb")
+    assert corpus.message(document)[0] == b"x.jsonl#2"
+    assert skipped == ["x.jsonl#1: its JSON is nested too deeply"]

@@ -141,7 +141,7 @@ def test_the_time_for_a_page_grows_with_its_size(row: str) -> None:
         text_of(row * count)
         return time.process_time() - began
 
-    small, large = (min(seconds(count) for _ in range(3)) for count in (500, 4000))
+    small, large = (min(seconds(count) for _ in range(3)) for count in (250, 2000))
 
     assert large < 24 * small  # 8 if it is linear, 64 if it is quadratic
 
@@ -269,3 +269,19 @@ def blank_pdf() -> bytes:
 def test_a_file_without_text_is_rejected(path: str, data: bytes | None, reason: str) -> None:
     with pytest.raises(Rejected, match=reason):
         list(documents(path, data))
+
+
+def test_code_within_a_line_keeps_its_blanks() -> None:
+    assert text_of("<p>run <code>a  b\tc</code> now</p>") == "run `a  b\tc` now"
+    assert only("a.md", b"run `a  b` now")["text"] == "run `a  b` now"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<p>only html</p>", "only html"),
+        ("<table><tr><th>a<th>b<tr><td>1<td>2</table>", "| a | b |\n| --- | --- |\n| 1 | 2 |"),
+    ],
+)
+def test_markdown_may_be_html_only(text: str, shown: str) -> None:
+    assert only("a.md", text.encode())["text"] == shown

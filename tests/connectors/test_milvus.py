@@ -163,6 +163,36 @@ def test_a_schema_that_cannot_hold_the_rows_is_found(
     assert "it takes no dynamic fields" in fixed
 
 
+FULL_TEXT = [
+    field("full_text", DataType.VARCHAR),
+    field("full_text_bm25", DataType.SPARSE_FLOAT_VECTOR),
+]
+BM25 = {"input_field_names": ["full_text"], "output_field_names": ["full_text_bm25"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "functions", "flaws"),
+    [
+        ([KEY, VECTOR, *FULL_TEXT], [BM25], []),
+        (
+            [KEY, VECTOR],
+            [],
+            [
+                "it has id VARCHAR, vector FLOAT_VECTOR, got full_text=True, which has also "
+                "full_text VARCHAR, full_text_bm25 SPARSE_FLOAT_VECTOR and a BM25 function "
+                "between them"
+            ],
+        ),
+    ],
+)
+def test_a_schema_without_full_text_is_shown_beside_the_one_that_is_needed(
+    fields: list[dict[str, Any]], functions: list[dict[str, Any]], flaws: list[str]
+) -> None:
+    about = {"fields": fields, "functions": functions, "enable_dynamic_field": True}
+    assert schema_flaws(about, 2, full_text=True) == flaws
+    assert schema_flaws(about, 2) == []
+
+
 @pytest.fixture
 def alien(spec: Collection) -> Iterator[MilvusClient]:
     """A client that makes and drops the collection of ``spec`` by itself."""
@@ -198,6 +228,19 @@ def test_a_collection_with_another_schema_is_refused(spec: Collection, alien: Mi
 
     with pytest.raises(ConfigError, match="its key is not a field 'id'; it takes no dynamic"):
         spec.prepare()
+
+
+@pytest.mark.service
+def test_a_server_without_bm25_is_named_with_what_to_do(spec: Collection) -> None:
+    texts = collection(spec.name, dim=spec.dim, full_text=True)
+
+    for opened in (texts.prepare, texts.open, texts.writer):
+        with pytest.raises(
+            ConfigError,
+            match=r"full_text=True needs BM25, which Milvus has since 2\.5, and milvus-lite; this "
+            r"server is v?2\.3\.\d.*: name a connection to such a server",
+        ):
+            opened()
 
 
 @pytest.mark.service

@@ -20,6 +20,7 @@ REPLIES = {
         "schema": json.dumps(TREE),
         "references": [{"name": "Kind", "subject": "kinds", "version": 3}],
     },
+    "/subjects": ["kinds"],
     "/subjects/kinds/versions/3": {"schema": json.dumps(KIND)},
 }
 
@@ -57,9 +58,9 @@ def message(schema_id: int) -> Record:
 def test_a_message_waits_until_the_registry_answers_and_imports_are_read(
     registry: str, statuses: list[int]
 ) -> None:
-    statuses[:] = [503, 401, 200, 500]
     step = Decode(Avro(registry=registry))
     step.open(OpenContext("job", "trees"))
+    statuses[:] = [503, 401, 200, 500]
 
     (record,) = step(message(1))
 
@@ -84,6 +85,28 @@ def test_a_registry_of_this_machine_is_never_reached_by_a_proxy(
     monkeypatch.delenv("no_proxy", raising=False)
 
     assert list(Avro(registry=registry).decoder()(message(1)))
+
+
+def test_a_registry_that_wants_a_login_refuses_the_start_of_a_job(
+    registry: str, statuses: list[int]
+) -> None:
+    statuses[:] = [401]
+
+    with pytest.raises(ConfigError, match=r"schema registry at \S+: it wants a login"):
+        Avro(registry=registry).decoder()
+
+
+@pytest.mark.parametrize("status", [403, 429, 503])
+def test_a_registry_that_does_not_list_its_subjects_is_left_to_the_messages(
+    registry: str, statuses: list[int], status: int
+) -> None:
+    statuses[:] = [status]
+
+    assert list(Avro(registry=registry).decoder()(message(1)))
+
+
+def test_a_registry_that_is_away_does_not_keep_a_job_from_starting() -> None:
+    Decode(Avro(registry="http://127.0.0.1:1")).prepare()
 
 
 def test_an_unknown_schema_rejects_its_message(registry: str) -> None:

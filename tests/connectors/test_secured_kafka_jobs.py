@@ -6,13 +6,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+import secured_registry as registry
 import yaml
 from minicluster import QUIET, restore_environment, wait_for_workers
 from secured_broker import PASSWORD, TOKEN_SECRET, USER, SecuredBroker, secured_broker
+from secured_registry import secured_registry, write_certificates
 from waiting import wait_until
 
 import sage_flink as sage
-from sage_connectors import kafka
+from sage_connectors import Avro, kafka
+from sage_connectors.formats.schema_registry import frame
 from sage_connectors.kafka_client import drain, ensure_topic, feed
 from sage_flink.common import ConfigError, Record, Rejected
 from sage_flink.common.connections import KafkaConnection
@@ -121,3 +124,52 @@ def everything_written(
             yield f"process {process.pid}", " ".join(process.cmdline()).encode()
         except psutil.Error:
             continue
+
+
+def copy_by_schemas(job: str) -> sage.flow.Graph:
+    """A copy of a topic, decoded and encoded by the schemas of the connection ``schemas``."""
+    read = kafka(f"{job}.in", connection="events", bounded=True, format=Avro(connection="schemas"))
+    encode = Avro(registry.AVRO_SCHEMA, connection="schemas")
+    return (
+        sage.flow.read("in", read)
+        .write("out", kafka("{job}.out", connection="events", format=encode))
+        .dead_letters_to(kafka("{job}.dead-letters", connection="events"))
+    )
+
+
+def test_a_job_decodes_and_encodes_by_the_schemas_of_a_secured_registry(
+    broker: SecuredBroker,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job, folder = f"schemas-{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("registry")
+    write_certificates(folder)
+    monkeypatch.setenv("SAGE_CONNECTIONS", str(tmp_path / "connections.yaml"))
+    options = FlinkOptions(
+        target="local", checkpoint_interval_s=0.5, checkpoints=(tmp_path / "state").as_uri()
+    )
+
+    with secured_registry(folder) as url:
+
+        def graph(password: str) -> sage.flow.Graph:
+            schemas = {"kind": "schema_registry", "url": url, "username": registry.USER}
+            schemas |= {"password": f"file:{folder}/{password}", "ca": f"{folder}/ca.pem"}
+            written = {"events": broker.fields(mechanism="PLAIN"), "schemas": schemas}
+            (tmp_path / "connections.yaml").write_text(yaml.safe_dump(written))
+            return copy_by_schemas(job)
+
+        with pytest.raises(ConfigError, match=r"'schemas' .*: username, password: not accepted"):
+            sage.flow.submit(graph("wrong"), name=job, options=options)
+
+        events = named_connection("events", KafkaConnection)
+        messages = [frame(1, b"\x06oak"), frame(3, b"\x06elm")]
+        feed(f"{job}.in", [(None, each) for each in messages], events)
+        sage.flow.submit(graph("secret"), name=job, options=options)
+        wait_until(lambda: held(f"{job}.out", events) == len(messages), 300, "messages")
+
+        values = {record.value for record in drain(f"{job}.out", events)}
+        assert values == {frame(1, b"\x06oak"), frame(1, b"\x06elm")}
+        for place, content in everything_written(tmp_path, events, job):
+            for secret in (registry.SECRET, registry.BASIC):
+                assert secret.encode() not in content, place

@@ -2,17 +2,16 @@
 
 import json
 import shutil
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Authority
+from certificates import Authority, server_context
+from loopback_server import loopback_server
 from redis_server import free_port, listens
 from waiting import wait_until
 
@@ -54,23 +53,8 @@ class KeyedServer(BaseHTTPRequestHandler):
 @contextmanager
 def https_server(folder: Path, certificate: str) -> Iterator[str]:
     """The URL of a server that shows the certificate while the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), KeyedServer)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
-    # A handshake that fails must not end the server's only accepting thread.
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with loopback_server(KeyedServer, server_context(folder, certificate)) as port:
+        yield f"https://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")

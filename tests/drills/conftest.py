@@ -20,6 +20,7 @@ from benchmark_sage.mock_engine import mock_engine
 from benchmark_sage.recovery import events, results
 from benchmark_sage.recovery.cluster import prepare
 from benchmark_sage.recovery.drill import drill
+from benchmark_sage.recovery.ingest import ingest_drill
 from benchmark_sage.recovery.peers import peer_drill
 from sage_flink.common import sage_home
 
@@ -154,6 +155,20 @@ def run(request, cluster, seed):
         return found
 
     return run
+
+
+@pytest.fixture
+def ingest(request, cluster, seed, keep):
+    """``ingest(fault)``: runs one drill of ``rag_ingest``; its row is saved under ``name``."""
+
+    def ingest(fault, *, name, **options):
+        cluster.up()
+        ids, rate = (option(request.config, each) for each in ("--drill-ids", "--drill-rate"))
+        found = ingest_drill(cluster, fault, count=ids, rate_per_s=rate, seed=seed, **options)
+        keep(name, found.row())
+        return found
+
+    return ingest
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def wait_healthy():
             content=json.dumps(body),
             headers={"Authorization": f"Bearer {settings.secret('gateway')}"},
             timeout=30,
+            verify=False,
         )
         if answer.status_code == 200:
             return time.monotonic() - began

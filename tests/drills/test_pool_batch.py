@@ -27,19 +27,11 @@ async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
         account = {"authorization": f"Bearer {gateway.key}"}
         async with client_session() as session:
             caller = Caller(session, [gateway.url], gateway.key)
-
-            async def user_calls():
-                return await open_loop(
-                    lambda _: caller.ask(f"sleep {ANSWER_S}"),
-                    rate_per_s=RATE_PER_S,
-                    more=lambda n: n < users,
-                )
-
-            alone = await user_calls()
+            alone = await user_calls(caller, users)
             held = 0 if full else lines // 2  # so that the batch outlasts the users
             batch = await start_batch(session, gateway.url, account, lines, held)
             await asyncio.sleep(1.0)
-            during = await user_calls()
+            during = await user_calls(caller, users)
             midway = await state(session, gateway.url, account, batch)
             await asyncio.sleep(random.Random(seed).uniform(0.0, 1.0))
             gateway.process.kill()
@@ -47,28 +39,12 @@ async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
 
     before = midway["request_counts"]["completed"]
     with pool(tmp_path, MODELS, port=gateway.port, **whole) as successor:
-        client = successor.admin
-        successor.release("line")
-
-        def now():
-            return client.get(f"/v1/batches/{batch}", headers=account).json()
-
-        wait_until(lambda: now()["status"] == "completed", PATIENCE_S, "the rest of the batch")
-        done = now()
-        found = answers(client, account, done["output_file_id"])
-        paid = usage_of(client, gateway.key_id)
-    calls = [*alone, *during]
-    p99 = p99_ms(alone), p99_ms(during)
-    row = counts(calls, paid - lines) | {
-        "failures": sum(call.status != 200 for call in calls) + done["request_counts"]["failed"],
-        "lines": lines,
-        "lines_before_kill": before,
-        "lines_lost": lines - len(found),
-        "lines_twice": sum(found.values()) - len(found),
-        "p99_before_ms": p99[0],
-        "p99_during_ms": p99[1],
-        "slower": round(p99[1] / p99[0], 3),
-    }
+        done = finish_batch(successor, account, batch)
+        found = answers(successor.admin, account, done["output_file_id"])
+        paid = usage_of(successor.admin, gateway.key_id)
+    counted = {"lines": lines, "lines_before_kill": before, **count_lines(found, lines)}
+    failed_lines = done["request_counts"]["failed"]
+    row = batch_row(alone, during, charged=paid - lines, failed_lines=failed_lines, counted=counted)
     keep("pool_batch", row)
 
     assert midway["status"] == "in_progress"
@@ -77,6 +53,45 @@ async def test_a_batch_hardly_slows_users_and_kill_9_midway_loses_no_line(
     assert found == {f"line {n}": 1 for n in range(lines)}
     if full:  # the short form shares the machine, so its times mean less
         assert row["slower"] <= SLOWER_MAX
+
+
+async def user_calls(caller, users):
+    """The calls of as many users, at a constant rate."""
+    return await open_loop(
+        lambda _: caller.ask(f"sleep {ANSWER_S}"),
+        rate_per_s=RATE_PER_S,
+        more=lambda n: n < users,
+    )
+
+
+def finish_batch(gateway, account, batch):
+    """Let the lines that wait be answered, and return the batch when it is completed."""
+    gateway.release("line")
+
+    def now():
+        return gateway.admin.get(f"/v1/batches/{batch}", headers=account).json()
+
+    wait_until(lambda: now()["status"] == "completed", PATIENCE_S, "the rest of the batch")
+    return now()
+
+
+def count_lines(found, lines):
+    """How many of the lines are not in the output, and how many are in it again."""
+    return {"lines_lost": lines - len(found), "lines_twice": sum(found.values()) - len(found)}
+
+
+def batch_row(alone, during, *, charged, failed_lines, counted):
+    """The row of the users' calls without and with a batch, and of the batch's lines."""
+    calls = [*alone, *during]
+    p99 = p99_ms(alone), p99_ms(during)
+    return {
+        **counts(calls, charged),
+        "failures": sum(call.status != 200 for call in calls) + failed_lines,
+        **counted,
+        "p99_before_ms": p99[0],
+        "p99_during_ms": p99[1],
+        "slower": round(p99[1] / p99[0], 3),
+    }
 
 
 async def start_batch(session, url, account, lines, held):

@@ -18,9 +18,7 @@ GROWTH_MAX = 1.5
 async def test_load_beyond_the_capacity_is_refused_with_retry_after(tmp_path, load, keep, full):
     rate = load["rate_per_s"]
     slots = max(1, round(rate / OVER * SERVICE_S / 2))  # of one of two replicas
-    model = {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": slots}
-    models = {"talk": {**model, "queue_max": slots}}
-    with pool(tmp_path, models) as gateway:
+    with pool(tmp_path, two_replicas(slots)) as gateway:
         async with client_session() as session:
             caller = Caller(session, [gateway.url], gateway.key)
 
@@ -57,6 +55,12 @@ async def test_load_beyond_the_capacity_is_refused_with_retry_after(tmp_path, lo
     if full:  # the short form shares the machine, so its times mean less
         assert row["goodput"] >= 0.9
         assert row["p99_during_ms"] <= 2 * row["p99_before_ms"]
+
+
+def two_replicas(slots):
+    """A model with ``slots`` slots in each of two replicas, and a queue of as many requests."""
+    model = {"engine": "fake", "kind": "chat", "replicas": 2, "concurrency": slots}
+    return {"talk": {**model, "queue_max": slots}}
 
 
 def overload_row(charged, *, maximum, before, over, after):

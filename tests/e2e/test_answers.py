@@ -117,6 +117,7 @@ def test_an_unknown_collection_is_a_404(settings):
         f"{settings.gateway_url}/v1/vector_stores/nosuch/search",
         json={"query": "x"},
         headers={"Authorization": f"Bearer {settings.secret('gateway')}"},
+        verify=False,
     )
 
     assert answer.status_code == 404

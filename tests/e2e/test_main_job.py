@@ -63,6 +63,7 @@ def search(settings, collection, query, top_k=5):
         json={"query": query, "max_num_results": top_k},
         headers={"Authorization": f"Bearer {settings.secret('gateway')}"},
         timeout=30,
+        verify=False,
     )
     assert answer.status_code == 200, answer.text
     return [hit["file_id"] for hit in answer.json()["data"]]

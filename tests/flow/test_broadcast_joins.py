@@ -1,4 +1,4 @@
-"""Broadcast joins: what an author writes, what becomes of a record."""
+"""Broadcast joins: which rows a record has, and what becomes of a change."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,35 +6,19 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from join_records import read, request
 
 import sage_flink as sage
-from sage_connectors import kafka
-from sage_flink.common import FailedRecord, PipelineError, Record
-from sage_flink.common.dead_letters import from_message, to_message
+from sage_flink.common import PipelineError, Record
 from sage_flink.common.values import require_field
 from sage_flink.flow import (
-    BroadcastJoin,
     Count,
     Graph,
-    Stream,
     Tumbling,
     check,
-    explain,
-    from_yaml,
-    lists,
-    to_yaml,
 )
-from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.replay import replay
+from sage_flink.flow.lists import ListSink
 from sage_flink.inference.memory import EchoPool
-from sage_flink.platform.record_accounting import CountedStep, CounterSnapshot, balance
-
-DAY_MS = 1_700_000_000_000
-
-
-def request(number: int, **value: Any) -> Record:
-    id_ = f"requests/0/{number}"
-    return Record(id_, {"n": number, **value}, DAY_MS + number, b"key", {"h": b"1"}, id_)
 
 
 def row(number: int, key: bytes | None, value: Any) -> Record:
@@ -43,10 +27,6 @@ def row(number: int, key: bytes | None, value: Any) -> Record:
 
 def delete(number: int, key: bytes) -> Record:
     return row(number, key, None).replace(kind="delete", document=key.decode())
-
-
-def read(name: str, *records: Record) -> Stream:
-    return sage.flow.read(name, ListSource(records))
 
 
 def run(*branches: Graph, **options: Any) -> Any:
@@ -209,106 +189,3 @@ def test_deletes_on_the_left_are_forwarded_and_those_of_rows_are_not() -> None:
 
     assert outcome.failed == []
     assert [record.value["rules"]["version"] for record in outcome.written["out"]] == [2]
-
-
-@pytest.mark.parametrize(
-    ("change", "flaw"),
-    [
-        ({"changes": None}, "changes must be a stream"),
-        ({"changes": read("requests")}, "another step than left"),
-        ({"field": "a..b"}, "the path of a field"),
-        ({"into": 5}, "the name of a field"),
-        ({"initial": []}, "initial must be rows"),
-        ({"initial": {"a": 1}}, "initial must be rows"),
-        ({"initial": {"a": {"b": object()}}}, "initial must be rows"),
-        ({"initial": {"a": {"b": "x" * 10_000_001}}}, "initial must be rows"),
-    ],
-)
-def test_what_cannot_run_is_refused_where_it_is_written(change: Any, flaw: str) -> None:
-    options = {"changes": read("rows"), **change}
-
-    with pytest.raises(PipelineError, match=flaw):
-        read("requests").broadcast_join("rules", **options)
-
-
-YAML = """
-steps:
-- read: requests
-  from: {list_source: {rows: []}}
-- read: rows
-  from: {list_source: {rows: []}}
-- broadcast_join: rules
-  left: requests
-  right: rows
-  into: rule
-  field: user.id
-  initial:
-    anna: {limit: 5}
-- write: out
-  input: rules
-  into: {list_sink: {}}
-"""
-WORDS = {"list_source": lists.ListSource, "list_sink": lists.ListSink}
-
-
-def test_the_yaml_form_says_all_of_it() -> None:
-    graph = check(from_yaml(YAML, WORDS), "local")
-
-    node = BroadcastJoin("rules", "requests", "rows", "rule", "user.id", {"anna": {"limit": 5}})
-    assert graph.by_name["rules"] == node
-    assert from_yaml(to_yaml(graph, WORDS), WORDS) == graph
-    assert (
-        "rules     broadcast_join  <- requests, rows; the row that user.id names of rows into rule;"
-        " changes at a checkpoint"
-    ) in explain(graph)
-    with pytest.raises(PipelineError, match="'rules': initial must be"):
-        from_yaml(YAML.replace("anna: {limit: 5}", "anna: 5"), WORDS)
-    with pytest.raises(PipelineError, match="'rules': needs a field `right:`"):
-        from_yaml(YAML.replace("  right: rows\n", ""), WORDS)
-
-
-def test_a_replay_through_the_join_is_refused() -> None:
-    requests = read("requests").map("clean", lambda record: record.value)
-    graph = requests.broadcast_join("rules", read("rows")).write("out", kafka("out"))
-    message = to_message(FailedRecord(request(1), "clean", "it failed"), "job")
-
-    done = replay(graph.dead_letters_to(kafka("dead")), [from_message(message.replace(id="d/0/1"))])
-
-    assert done.graph is None
-    assert "'rules' would not have the state that the job has" in done.skipped[0].reason
-
-
-STEPS = (
-    CountedStep("requests", "read", ()),
-    CountedStep("rows", "read", ()),
-    CountedStep("rules", "broadcast_join", ("requests", "rows")),
-    CountedStep("out", "write", ("rules",)),
-    CountedStep("dead-letters", "dead_letters", ()),
-)
-COUNTS = {
-    "requests.read": 9,
-    "requests.emitted": 9,
-    "rows.read": 5,
-    "rows.emitted": 5,
-    "rules.left_read": 9,
-    "rules.right_read": 5,
-    "rules.emitted": 7,
-    "rules.changes": 4,
-    "rules.dead_lettered": 3,
-    "out.read": 7,
-    "out.written": 7,
-    "dead-letters.read": 3,
-    "dead-letters.written": 3,
-}
-
-
-def test_what_came_in_is_emitted_a_change_or_a_dead_letter() -> None:
-    found = balance(STEPS, CounterSnapshot(COUNTS))
-    missing = [
-        balance(STEPS, CounterSnapshot({**COUNTS, name: n - 1})) for name, n in COUNTS.items()
-    ]
-
-    assert found.is_balanced, found.gaps
-    assert not any(one.is_balanced for one in missing)
-    less = balance(STEPS, CounterSnapshot({**COUNTS, "rules.changes": 3}))
-    assert less.gaps == ("rules: 14 read, 7 emitted + 3 dead-lettered + 3 changes (1 missing)",)

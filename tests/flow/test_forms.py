@@ -99,6 +99,15 @@ def test_a_python_function_cannot_be_written_in_yaml():
             "step 'x': collection is for `write:` or `dead_letters:`, not for `read:`; use",
         ),
         (
+            "steps: [{write: x, input: i, into: {collection: {name: c, dim: 2, full_text: some}}}]",
+            "step 'x': full_text must be true or false, got 'some'",
+        ),
+        (
+            "steps: [{call: x, input: i, capacity: 1, timeout_s: 1, "
+            "to: {retrieve: {collection: c, hybrid: 1}}}]",
+            "step 'x': hybrid must be true or false, got 1",
+        ),
+        (
             "steps: [{flat_map: x, input: i, with: {chunk: {tokens_max: 0, overlap: 50}}}]",
             "step 'x': chunk: tokens_max must be at least 1, got 0",
         ),
@@ -124,6 +133,33 @@ def test_a_python_function_cannot_be_written_in_yaml():
 def test_the_error_for_bad_yaml_names_the_mistake(text, message):
     with pytest.raises(PipelineError, match=message):
         sage.flow.from_yaml(text, WORDS)
+
+
+HYBRID = """\
+steps:
+- read: questions
+  from:
+    kafka:
+      topic: questions
+      format: json
+- call: retrieve
+  input: questions
+  capacity: 4
+  timeout_s: 5
+  to: {retrieve: {collection: docs, hybrid: true}}
+- write: found
+  input: retrieve
+  into: {collection: {name: found, dim: 384, full_text: true}}
+"""
+
+
+def test_full_text_search_has_a_yaml_form():
+    graph = sage.flow.from_yaml(HYBRID, WORDS)
+
+    _, call, write = graph.nodes
+    assert call.spec == sage.retrieve(collection="docs", hybrid=True)
+    assert write.sink == sage.db.collection("found", dim=384, full_text=True)
+    assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
 
 
 def test_the_text_drawing_names_every_step():

@@ -2,25 +2,20 @@
 
 import asyncio
 import json
-import math
 import struct
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from merge_pairs import marked_pairs, traffic
+from merge_pairs import traffic
 from text_vectors import text_vector
 
 import sage_flink as sage
 from sage_flink.common import PipelineError, Record
 from sage_flink.flow import Admission, Call, Graph, Merging, Outcome, check, explain
+from sage_flink.flow.call_ports import Reply
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.merging.answers import ANSWER_BYTES_MAX, SharedAnswers
-from sage_flink.flow.merging.requests import MergeKey
-from sage_flink.flow.merging.words import counted_words
-from sage_flink.flow.ports import Reply
 from sage_flink.inference import EchoPool
 from sage_flink.operators import DropDeletes
 from sage_flink.platform.record_accounting import CountedStep, CounterSnapshot, balance
@@ -62,52 +57,6 @@ def graph(*records: Record, merging: Merging | None = MERGING, **call: Any) -> G
 def run(*records: Record, pool: CountingPool | None = None, **options: Any) -> Outcome:
     pool = CountingPool() if pool is None else pool
     return asyncio.run(sage.flow.run(graph(*records, **options), pool=pool))  # type: ignore[arg-type]
-
-
-def test_no_marked_pair_that_asks_for_something_else_has_the_same_words() -> None:
-    pairs = marked_pairs()
-
-    wrong = [p for p in pairs if not p.same and counted_words(p.one) == counted_words(p.other)]
-    right = [p for p in pairs if p.same]
-    merged = [p for p in right if counted_words(p.one) == counted_words(p.other)]
-
-    assert len(pairs) >= 500
-    assert min(len(right), len(pairs) - len(right)) >= 200
-    assert wrong == []
-    assert len(merged) / len(right) > 0.8
-    assert {p.kind for p in right} - {p.kind for p in merged} == {"synonym", "order of words"}
-
-
-def test_texts_without_letters_and_in_other_languages_are_words_too() -> None:
-    different = [
-        "",
-        "?",
-        "!!",
-        "🙂",
-        "🙃",
-        "a",
-        "的",
-        "東京は",
-        "東京は？",
-        "5",
-        "5!",
-        "-5",
-        "—",
-        "½",
-    ]
-
-    assert len({counted_words(text) for text in different}) == len(different)
-    assert counted_words("Wie spät ist es?") == counted_words("wie spät ist es ?")
-    assert counted_words("caf\u00e9") == counted_words("cafe\u0301")
-
-
-def test_the_time_for_a_text_grows_as_its_length() -> None:
-    began_s = time.process_time()
-    for part in ("please ", "hi, ", ".", "!", ".a", " \n", "1,000", "can't ", "İ", "\ud800"):
-        counted_words(part * 30_000)
-        counted_words(part * 30_000 + "x")
-
-    assert time.process_time() - began_s < 4
 
 
 def test_of_traffic_with_40_percent_near_equal_requests_30_percent_of_the_calls_are_saved() -> None:
@@ -273,39 +222,6 @@ steps:
     assert "Merging(threshold=0.9, within_s=60.0, text='question')" in explain(made)
     with pytest.raises(PipelineError, match=r"step 'ask': merging: needs a field `threshold:`"):
         sage.flow.from_yaml(text.replace("threshold: 0.9, ", ""), words)
-
-
-def test_answers_are_kept_up_to_a_time_a_number_and_64_mib() -> None:
-    answers = SharedAnswers[str](threshold=0.9, within_s=10, answers_max=2)
-    keys = [MergeKey(bytes([n]), struct.pack("<2f", 1, 0)) for n in range(3)]
-
-    answers.add(keys[0], "zero", 0.0)
-    assert answers.find(keys[0], 9.9) == "zero"
-    assert answers.find(keys[0], 10.0) is None
-
-    for n, name in enumerate(["a", "b", "c"]):
-        answers.add(keys[n], name, 20.0)
-    assert [answers.find(key, 21.0) for key in keys] == [None, "b", "c"]
-    answers.keep("b", 1)
-    answers.keep("c", ANSWER_BYTES_MAX)
-    assert [answers.find(key, 21.0) for key in keys] == [None, None, "c"]
-    answers.remove("c")
-    assert answers.find(keys[2], 21.0) is None
-
-
-def test_the_nearest_answer_is_shared_and_what_shared_it_leads_no_other() -> None:
-    def at(degrees: float) -> MergeKey:
-        turn = math.radians(degrees)
-        return MergeKey(b"g", struct.pack("<2f", math.cos(turn), math.sin(turn)))
-
-    answers = SharedAnswers[str](threshold=math.cos(math.radians(10)), within_s=10, answers_max=9)
-    answers.add(at(0), "zero", 0.0)
-    answers.add(at(15), "fifteen", 0.0)
-
-    assert answers.find(at(10), 1.0) == "fifteen"
-    assert answers.find(at(5), 1.0) == "zero"
-    assert answers.find(at(25), 1.0) == "fifteen"  # at the threshold
-    assert answers.find(at(26), 1.0) is None
 
 
 def test_merged_records_are_a_column_of_the_account_and_not_missing() -> None:

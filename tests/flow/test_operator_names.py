@@ -30,8 +30,9 @@ rows = texts.broadcast_join("rollout", times[0]).write("rows", ListSink())
 versions = times[0].temporal_join("rated", times[1]).write("versions", ListSink())
 graph = sage.flow.pipeline(vectors, pairs, rows, versions)
 settings = Settings.load()
-env = environment(FlinkOptions(target="local"), settings)
-compile_graph(graph, env, job="names", settings=settings)
+options = FlinkOptions(target="local")
+env = environment(options, settings)
+compile_graph(graph, env, options, job="names", settings=settings)
 plan = env._generate_stream_graph(clear_transformations=True, job_name="names")
 print(json.dumps(sorted(stateful_uids(get_gateway().jvm, plan))))
 nodes = get_gateway().jvm.java.util.ArrayList(plan.getStreamNodes())
@@ -50,7 +51,8 @@ def test_flink_shows_the_authors_names_and_finds_state_by_the_same_uids_as_befor
 
     expected = {
         "texts.tally": "Count",
-        "embed.request": "split, embed: Request",
+        "split": "split",
+        "embed.request": "embed: Request",
         "embed.request.tally": "Count",
         "embed": "embed",
         "embed.answer": "embed: Answer",

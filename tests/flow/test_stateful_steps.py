@@ -26,7 +26,7 @@ from sage_flink.flow import (
     to_yaml,
     vocabulary,
 )
-from sage_flink.flow.flink.native_formats import has_native_decoder
+from sage_flink.flow.flink.native_functions import has_native_decoder
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import DropDeletes
 

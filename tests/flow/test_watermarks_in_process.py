@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import sage_flink as sage
 from sage_flink.common import Record
 from sage_flink.flow import Count, Tumbling
+from sage_flink.flow.call_ports import Reply
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.ports import Reply
 from sage_flink.inference import EchoPool
 
 

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ import httpx
 import orjson
 import pytest
 import uvicorn
+from engineless_gateway import Outcomes
+from repeating_client import RepeatingClient
 
 from sage_flink.common import Settings
 from sage_flink.tsdb import bucket
 from sage_gateway.app import listen, server_config
 from sage_gateway.composition import Gateway, build
-from sage_gateway.config.pool_spec import PoolSpec
+from sage_gateway.config.pool_spec import LimitsSpec, PoolSpec
 from sage_gateway.controlplane.pool import Pool
 from sage_gateway.idempotency.in_flight_call import InFlightCall
 from sage_gateway.tenants import Keys
@@ -67,7 +69,7 @@ class RunningGateway:
 
     def engine_stats(self, model: str = "talk", replica: int = 0) -> dict[str, Any]:
         member = self.pool.models[model].replica_slots[replica]
-        found: dict[str, Any] = httpx.get(member.url("/seen"), timeout=20).json()
+        found: dict[str, Any] = httpx.get(member.url("/seen"), timeout=20, verify=False).json()
         return found
 
     @contextlib.contextmanager
@@ -91,7 +93,7 @@ class RunningGateway:
     def release(self, name: str, model: str = "talk") -> None:
         """Let the engines of the model answer the requests with the script ``hold NAME``."""
         for member in self.pool.models[model].replica_slots:
-            httpx.get(member.url(f"/release/{name}"), timeout=20)
+            httpx.get(member.url(f"/release/{name}"), timeout=20, verify=False)
 
     def generations(self) -> list[InFlightCall]:
         """The generations in flight that have an id."""
@@ -160,7 +162,7 @@ def start_gateway(
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     headers = {"Authorization": f"Bearer {KEY}"}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+        with httpx.Client(base_url=url, headers=headers, timeout=20, verify=False) as client:
             while not (server.started and loops):
                 assert thread.is_alive(), "the gateway did not start"
                 time.sleep(0.005)
@@ -205,3 +207,16 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
     models = {"talk": fake(replicas=1, aliases=["other-name"]), "vectors": fake("embedding")}
     with start_gateway(tmp_path_factory.mktemp("home"), models) as running:
         yield running
+
+
+@pytest.fixture
+def caller(gateway: RunningGateway) -> RepeatingClient:
+    """A client of the shared gateway that repeats its calls."""
+    return RepeatingClient(gateway)
+
+
+@pytest.fixture
+async def outcomes(tmp_path: Path) -> AsyncIterator[Outcomes]:
+    """A gateway without engines, whose tenant has a budget."""
+    async with Outcomes(LimitsSpec(tokens_per_day=1_000_000), tmp_path) as found:
+        yield found

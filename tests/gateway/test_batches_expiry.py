@@ -13,10 +13,11 @@ import openai
 import pytest
 from batch_service import CHAT, GOOD, content, has_status, immediately, never, service_in, wait_for
 
-from sage_gateway.batches.batch_store import BatchStore, ListPage, OwnedBatch
+from sage_gateway.batches.batch_store import BatchStore, OwnedBatch
 from sage_gateway.batches.schema import Batch, FileObject, NewBatch, Status
 from sage_gateway.errors import NotFound
 from sage_gateway.requests.response import Response
+from sage_gateway.storage.exclusive_database import ListPage
 
 HOUR = {"anchor": "created_at", "seconds": 3600}
 PAGE = ListPage(None, 10)

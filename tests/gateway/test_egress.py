@@ -124,7 +124,7 @@ def canary() -> Iterator[int]:
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     HITS.clear()
-    assert httpx.get(f"http://127.0.0.1:{port}/alive").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/alive", verify=False).status_code == 200
     assert HITS == ["/alive"]
     HITS.clear()
     yield port

@@ -54,7 +54,7 @@ def remote_server(*arguments: str) -> Iterator[int]:
 
 def answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/health", verify=False).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -79,7 +79,9 @@ def remote(start: Any, fake: Any, **more: Any) -> Iterator[Engine]:
         vectors = remote_model(port, kind="embedding", dim=4, **more)
         models = {"talk": remote_model(port, **more), "vectors": vectors}
         with start(models, pool={"engine_hosts": ["127.0.0.1"]}) as gateway:
-            yield Engine(gateway, lambda: httpx.get(f"http://127.0.0.1:{port}/seen").json())
+            yield Engine(
+                gateway, lambda: httpx.get(f"http://127.0.0.1:{port}/seen", verify=False).json()
+            )
 
 
 ENGINES = {"fake": local, "remote": remote}

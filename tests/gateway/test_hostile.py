@@ -7,12 +7,13 @@ import httpx
 import pytest
 
 KEY = b"sk-sage-test"
-ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank")
+RESPONSES = "/v1/responses"
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", RESPONSES)
 GOOD = (
     b'{"model":"%b","messages":[{"role":"user","content":"echo hi"}],'
     b'"prompt":"x","input":"x","query":"x","documents":["x"]%b}'
 )
-MODELS = dict(zip(ROUTES, (b"talk", b"talk", b"vectors", b"ranks"), strict=True))
+MODELS = dict(zip(ROUTES, (b"talk", b"talk", b"vectors", b"ranks", b"talk"), strict=True))
 
 BODIES = {
     "nothing": b"",
@@ -69,7 +70,7 @@ def target(start: Any, fake: Any) -> Any:
 @pytest.fixture(scope="module")
 def engines(target: Any) -> Any:
     """A function that counts the requests at all engines."""
-    with httpx.Client() as client:
+    with httpx.Client(verify=False) as client:
         urls = [model.replica_slots[0].url("/seen") for model in target.pool.models.values()]
         yield lambda: sum(client.get(url).json()["requests"] for url in urls)
 
@@ -86,7 +87,8 @@ def assert_refused(target: Any, engines: Any, path: str, body: bytes) -> None:
 
 
 def good(path: str, more: bytes = b"", model: bytes = b"") -> bytes:
-    return GOOD % (model or MODELS[path], more)
+    stored = b'"prompt":"x",' if path == RESPONSES else b""  # there it is the id of a stored one
+    return GOOD.replace(stored, b"") % (model or MODELS[path], more)
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -116,12 +118,30 @@ def test_a_count_outside_its_range_is_a_400(
     assert_refused(target, engines, ROUTES[0], good(ROUTES[0], b',"%b":%b' % (field, number)))
 
 
-@pytest.mark.parametrize("more", [b',"x":1e999', b',"x":' + b"9" * 5000, b',"x":"\\u0000"'])
+ODD = {
+    "a large number": b',"x":1e999',
+    "many digits": b',"x":' + b"9" * 5000,
+    "NUL": b',"x":"\\u0000"',
+    "deep": b',"x":' + b"[" * 300 + b"]" * 300,
+}
+
+
+@pytest.mark.parametrize("more", ODD.values(), ids=ODD)
 def test_any_json_value_is_forwarded_under_an_alias_too(target: Any, more: bytes) -> None:
     for model in (b"talk", b"alias"):
         status = target.client.post(ROUTES[0], content=good(ROUTES[0], more, model)).status_code
         assert status in (200, 400)
     assert not target.pool.models["talk"].replica_slots[0].suspect
+
+
+@pytest.mark.parametrize("depth", [300, 900, 2000])
+def test_a_tool_of_a_response_that_is_nested_too_deeply_is_a_400(
+    target: Any, engines: Any, depth: int
+) -> None:
+    tool = b'{"type":"function","name":"f","parameters":%b{}%b}'
+    deep = tool % (b'{"a":' * depth, b"}" * depth)
+
+    assert_refused(target, engines, RESPONSES, good(RESPONSES, b',"tools":[%b]' % deep))
 
 
 HEADS = {

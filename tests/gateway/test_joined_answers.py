@@ -3,7 +3,6 @@
 The gateway and llama.cpp's own server are real; the model is SmolLM2 of 135 million parameters.
 """
 
-import json
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ import orjson
 import pytest
 
 from sage_flink.common.settings import sage_cache
-from sage_gateway.openai.joined_answer import JoinedAnswer, StreamBrokenError
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -87,7 +85,7 @@ def both(gateway: Any, path: str, fields: dict[str, Any]) -> tuple[Any, Any]:
     """The engine's own whole answer, and that of the gateway."""
     body = {"model": "talk", "temperature": 0, "seed": 1, "max_tokens": 8, **fields}
     body["cache_prompt"] = False  # an answer from a cached prompt may differ in its last digits
-    own = httpx.post(engine_url(gateway, path), json=body, timeout=120)
+    own = httpx.post(engine_url(gateway, path), json=body, timeout=120, verify=False)
     joined = gateway.client.post(path, json=body)
     assert (own.status_code, joined.status_code) == (200, 200), joined.text
     return own.json(), joined.json()
@@ -144,10 +142,25 @@ def test_the_usage_and_the_charge_are_those_of_all_choices(
     assert one < all_ <= 8 * completions
     assert joined["usage"]["prompt_tokens"] == own["usage"]["prompt_tokens"] * prompts
     body = {"model": "talk", "max_tokens": 8, **fields}
-    answer = httpx.post(gateway.url + path, json=body, headers=bearer(key), timeout=120)
+    answer = httpx.post(
+        gateway.url + path, json=body, headers=bearer(key), timeout=120, verify=False
+    )
     used = answer.json()["usage"]
     charged = (1, used["prompt_tokens"], used["completion_tokens"])
     assert usage_of(gateway, key) == charged
+
+
+def test_all_choices_of_a_remote_llamacpp_are_charged(gateway: Any, start: Any) -> None:
+    source = engine_url(gateway, "/v1")
+    model = {"engine": "remote", "kind": "chat", "source": source, "remote_model": "talk"}
+    with start({"talk": model}, pool={"engine_hosts": ["127.0.0.1"]}) as remote:
+        own, joined = both(remote, CHAT, {**FRANCE, "n": 3})
+
+        one, all_ = (answer["usage"]["completion_tokens"] for answer in (own, joined))
+        assert len(joined["choices"]) == 3
+        assert one < all_ <= 24
+        [line] = remote.client.get("/v1/usage").json()["data"]
+        assert line["completion_tokens"] == all_
 
 
 def test_an_error_of_the_engine_keeps_its_status(gateway: Any) -> None:
@@ -155,6 +168,18 @@ def test_an_error_of_the_engine_keeps_its_status(gateway: Any) -> None:
 
     assert long.status_code == 400
     assert long.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("field", ["n", "n_cmpl"])
+def test_more_choices_than_slots_are_refused_by_name(
+    gateway: Any, field: str, stream: bool
+) -> None:
+    body = {"model": "talk", **FRANCE, "max_tokens": 1, "stream": stream, field: 5}
+    error = gateway.client.post(CHAT, json=body).json()["error"]
+
+    assert (error["param"], error["type"]) == (field, "invalid_request_error")
+    assert error["message"] == f"{field}: talk has 4 slots, one a choice"
 
 
 def new_key(gateway: Any) -> dict[str, Any]:
@@ -192,7 +217,7 @@ def hang_up(gateway: Any, key: dict[str, Any], path: str, **fields: Any) -> None
 
 
 def busy_slots(gateway: Any) -> list[dict[str, Any]]:
-    slots = httpx.get(engine_url(gateway, "/slots"), timeout=20).json()
+    slots = httpx.get(engine_url(gateway, "/slots"), timeout=20, verify=False).json()
     return [slot for slot in slots if slot["is_processing"]]
 
 
@@ -226,57 +251,3 @@ def test_the_engine_stops_and_what_it_made_is_charged(
     assert took_s < WITHIN_S
     assert (requests, prompt > 0) == (1, True)
     assert 0 < completion < 1500
-
-
-def event(data: str) -> bytes:
-    return f"data: {data}\n\n".encode()
-
-
-def test_the_calls_of_tools_are_joined_by_their_index() -> None:
-    joined = JoinedAnswer(1)
-    first = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}
-    for calls in (
-        [first],
-        [{"index": 0, "function": {"arguments": '{"x":'}}],
-        [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}],
-        [{"index": 0, "function": {"arguments": "1}"}}],
-    ):
-        delta = {"role": "assistant", "content": None, "tool_calls": calls}
-        joined.add(event(json.dumps({"choices": [{"index": 0, "delta": delta}]})))
-
-    [choice] = json.loads(joined.body())["choices"]
-    assert choice["message"] == {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
-            {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
-        ],
-    }
-
-
-def test_a_stream_is_joined_from_bytes_of_any_size() -> None:
-    page = {"choices": [{"index": 0, "delta": {"content": "é"}}], "object": "chat.completion.chunk"}
-    raw = event(json.dumps(page, ensure_ascii=False)) * 3 + event("null") + event("[DONE]")
-    joined = JoinedAnswer(1)
-    for byte in raw:
-        joined.add(bytes([byte]))
-
-    assert joined.done
-    answer = json.loads(joined.body())
-    assert answer["object"] == "chat.completion"
-    assert answer["choices"][0]["message"]["content"] == "ééé"
-
-
-@pytest.mark.parametrize("raw", [event("{"), b"data: " + b"x" * (9 << 20)])
-def test_what_is_no_event_breaks_the_stream(raw: bytes) -> None:
-    with pytest.raises(StreamBrokenError):
-        JoinedAnswer(1).add(raw)
-
-
-def test_an_error_in_the_stream_is_the_answer() -> None:
-    joined = JoinedAnswer(1)
-    joined.add(event('{"error": {"code": 500, "message": "no"}}'))
-
-    assert joined.error == {"code": 500, "message": "no"}
-    assert not joined.done

@@ -8,7 +8,10 @@ from typing import Any
 import openai
 import pytest
 from pydantic import BaseModel
+from waiting import wait_until
 
+from sage_connectors.milvus_server import MilvusServer
+from sage_flink import db
 from sage_flink.common import Settings
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
@@ -152,6 +155,30 @@ def test_a_batch_of_a_file_is_answered(client: openai.OpenAI) -> None:
     assert [json.loads(one)["custom_id"] for one in output] == ["0", "1", "2", "3"]
     for one in (file.id, batch.output_file_id):
         assert client.files.delete(one).deleted
+
+
+def test_a_file_of_a_vector_store_is_found_by_its_meaning(client: openai.OpenAI) -> None:
+    cats, markets = b"# Cats\n\nA cat sleeps for most of the day.", b"Shares fell by a third."
+    store = client.vector_stores.create(name="tests")
+    files = [
+        client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, content))
+        for name, content in (("cats.md", cats), ("markets.txt", markets))
+    ]
+
+    def found() -> Any:
+        page = client.vector_stores.search(store.id, query="How much do pets rest?")
+        return page.data if len(page.data) == 2 else None
+
+    hits = wait_until(found, 20, "both files in the search")
+    client.vector_stores.delete(store.id)
+
+    assert [file.status for file in files] == ["completed", "completed"]
+    assert (hits[0].file_id, hits[0].filename) == (files[0].id, "cats.md")
+    assert hits[0].score > hits[1].score
+    with MilvusServer(db.collection(store.id, dim=2).server) as milvus:
+        wait_until(lambda: store.id not in milvus.names(), 20, "the end of its collection")
+    for file in files:
+        assert client.files.delete(file.id).deleted
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sage_gateway.errors import GatewayError
 from sage_gateway.openai.decoding import check_chat, decode
 from sage_gateway.openai.engine_answer import engine_error, tokens
 from sage_gateway.openai.error_table import status_of
+from sage_gateway.openai.routes import decode_payload
 from sage_gateway.openai.schema import ChatRequest
 
 
@@ -66,6 +67,84 @@ def test_an_address_to_fetch_is_refused() -> None:
         check_chat(decode(orjson.dumps(body), ChatRequest))
 
 
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+NAMED = {"type": "function", "function": {"name": "weather"}}
+OTHER = {"type": "function", "function": {"name": "time"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools", "param"),
+    [
+        ("required", None, "tool_choice"),
+        ("required", [], "tool_choice"),
+        ("any", TOOLS, "tool_choice"),
+        ({}, TOOLS, "tool_choice.type"),
+        ({"type": "function"}, TOOLS, "tool_choice.function"),
+        (NAMED, None, "tool_choice.function.name"),
+        (OTHER, TOOLS, "tool_choice.function.name"),
+    ],
+)
+def test_the_choice_of_a_tool_that_is_missing_is_a_400(
+    choice: object, tools: object, param: str
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user"}], "tool_choice": choice, "tools": tools}
+
+    with pytest.raises(GatewayError) as caught:
+        decode_payload("/v1/chat/completions", orjson.dumps(body))
+
+    assert (status_of(caught.value), caught.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools"),
+    [
+        ("none", None),
+        ("auto", None),
+        ("auto", []),
+        (None, TOOLS),
+        ("required", TOOLS),
+        (NAMED, TOOLS),
+    ],
+)
+def test_a_choice_that_the_tools_can_keep_is_taken(choice: object, tools: object) -> None:
+    body = {"model": "m", "messages": [{"role": "user"}], "tool_choice": choice, "tools": tools}
+
+    assert decode_payload("/v1/chat/completions", orjson.dumps(body))
+
+
+CHAT = {"messages": [{"role": "user", "content": "x"}], "logprobs": True}
+ALTERNATIVES = [
+    ("/v1/chat/completions", "top_logprobs", CHAT),
+    ("/v1/chat/completions", "n_probs", CHAT),
+    ("/v1/completions", "logprobs", {"prompt": "x"}),
+    ("/v1/completions", "n_probs", {"prompt": "x"}),
+    ("/v1/responses", "top_logprobs", {"input": "x"}),
+]
+
+
+@pytest.mark.parametrize(("path", "field", "rest"), ALTERNATIVES)
+def test_more_than_20_log_probabilities_a_token_are_a_400(
+    path: str, field: str, rest: dict[str, object]
+) -> None:
+    assert decode_payload(path, orjson.dumps({"model": "m", **rest, field: 20}))
+
+    for count in (21, 49_152, -1):
+        with pytest.raises(GatewayError) as caught:
+            decode_payload(path, orjson.dumps({"model": "m", **rest, field: count}))
+        assert (status_of(caught.value), caught.value.param) == (400, field)
+
+
+@pytest.mark.parametrize("seed", [-(1 << 63) - 1, 1 << 63, 1 << 64, 10**30])
+def test_a_seed_beyond_64_bits_is_a_400(seed: int) -> None:
+    body = b'{"model": "m", "prompt": "x", "seed": %d}'
+
+    for last in (-(1 << 63), (1 << 63) - 1):
+        assert decode_payload("/v1/completions", body % last)
+    with pytest.raises(GatewayError) as caught:
+        decode_payload("/v1/completions", body % seed)
+    assert (status_of(caught.value), caught.value.param) == (400, "seed")
+
+
 def test_tokens_are_those_of_usage_and_no_text_can_pass_for_it() -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 2}
     lie = '"usage":{"prompt_tokens":999}'
@@ -110,3 +189,19 @@ def test_an_engines_error_becomes_one_of_ours(
     error = engine_error(status, body, "m")
 
     assert (status_of(error), error.code) == (mapped, code)
+
+
+@pytest.mark.parametrize(
+    ("error", "param"),
+    [
+        ({"message": "m", "param": "dimensions"}, "dimensions"),
+        ({"message": "m", "param": None}, None),
+        ({"message": "m", "param": 5}, None),
+        ({"message": "m"}, None),
+        ("m", None),
+    ],
+)
+def test_the_field_that_an_engine_objects_to_is_named(error: object, param: str | None) -> None:
+    found = engine_error(400, orjson.dumps({"error": error}), "m")
+
+    assert (str(found), found.param) == ("m", param)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loopback_server import loopback_server
+from typing_extensions import override
 
 from sage_gateway.forwarding.remote_events import RemoteEvents
 
@@ -98,10 +99,40 @@ class Remote(BaseHTTPRequestHandler):
         pass
 
 
+class RemoteLlamaCpp(Remote):
+    """As llama.cpp: each choice has one token more than the one before.
+
+    The usage of a whole answer is that of the first choice; a stream has that of each.
+    """
+
+    def do_POST(self) -> None:
+        body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
+        places = range(body.get("n") or 1)
+        if not body.get("stream"):
+            page = {"choices": [{**MESSAGE, "index": place} for place in places]}
+            return self.answer(200, "application/json", orjson.dumps({**page, **counts(0)}))
+        assert body["stream_options"] == {"include_usage": True}
+        events = [event for place in places for event in choice_events(place)]
+        lines = b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events)
+        return self.answer(200, "text/event-stream", lines + DONE + b"\n\n")
+
+
+def counts(place: int) -> dict[str, Any]:
+    usage = {"prompt_tokens": 3, "completion_tokens": place + 2}
+    return {"usage": usage, "timings": {"prompt_n": 3, "predicted_n": place + 2}}
+
+
+def choice_events(place: int) -> Iterator[dict[str, Any]]:
+    text = {"index": place, "delta": {"content": "hi "}, "finish_reason": None}
+    yield from [{"choices": [text]}] * (place + 2)
+    yield {"choices": [{"index": place, "delta": {}, "finish_reason": "stop"}]}
+    yield {"choices": [], **counts(place)}
+
+
 @contextlib.contextmanager
-def remote_engine(**attributes: Any) -> Iterator[int]:
+def remote_engine(kind: type[Remote] = Remote, **attributes: Any) -> Iterator[int]:
     """The port of a :class:`Remote` with these attributes."""
-    handler = type("Handler", (Remote,), attributes)
+    handler = type("Handler", (kind,), attributes)
     with loopback_server(handler) as port:
         yield port
 
@@ -147,3 +178,55 @@ def test_a_stream_of_a_remote_engine_is_passed_on_whole_and_billed(
         assert answers == [STREAM] * 6
         assert '"requests":6' in usage.replace(" ", "")
         assert not gateway.pool.models["talk"].replica_slots[0].suspect
+
+
+def charge(gateway: Any, **fields: Any) -> tuple[Any, tuple[int, int]]:
+    """The answer to a chat, and what its key is charged: prompt and completion tokens."""
+    key = gateway.client.post("/pool/keys", json={"tenant": "acme"}).json()
+    body = {"model": "talk", "messages": [{"role": "user", "content": "hi"}], **fields}
+    headers = {"authorization": f"Bearer {key['key']}"}
+    page = gateway.client.post("/v1/chat/completions", json=body, headers=headers).json()
+    lines = gateway.client.get("/v1/usage").json()["data"]
+    [line] = [one for one in lines if one["key"] == key["id"]]
+    return page, (line["prompt_tokens"], line["completion_tokens"])
+
+
+def test_all_choices_of_a_remote_llamacpp_are_charged(start: Any) -> None:
+    with remote_engine(RemoteLlamaCpp) as port, gateway_of(start, port, "/v1") as gateway:
+        one, charged_one = charge(gateway)
+        four, charged_four = charge(gateway, n=4)
+
+    assert (charged_one, charged_four) == ((3, 2), (3, 2 + 3 + 4 + 5))
+    assert one["usage"]["completion_tokens"] == 2
+    assert four["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 14,
+        "total_tokens": 17,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+    assert [choice["message"]["content"] for choice in four["choices"]] == [
+        "hi " * tokens for tokens in (2, 3, 4, 5)
+    ]
+
+
+def test_a_remote_llamacpp_that_refused_the_probe_is_recognized_by_its_first_answer(
+    start: Any,
+) -> None:
+    class Busy(RemoteLlamaCpp):
+        @override
+        def do_POST(self) -> None:
+            if "x-sage-probe" not in self.headers:
+                return super().do_POST()
+            return self.answer(429, "application/json", b'{"error": {"message": "later"}}')
+
+    with remote_engine(Busy) as port, gateway_of(start, port, "/v1") as gateway:
+        charge(gateway)
+
+        assert charge(gateway, n=2)[1] == (3, 5)
+
+
+def test_the_usage_of_another_remote_engine_is_charged_as_it_reports_it(start: Any) -> None:
+    with remote_engine() as port, gateway_of(start, port, "/v1") as gateway:
+        page, charged = charge(gateway, n=2)
+
+    assert (page, charged) == (WHOLE, (3, 2))

@@ -1,32 +1,26 @@
 """Replay of recorded requests: simulated time, the gateway's policies, and the figures."""
 
 import asyncio
-import json
 import math
 import time
 from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from replay_traces import HEAD, row, scaling_header
 
-from sage_flink import cli
 from sage_flink.common import ConfigError
-from sage_gateway.config.pool_spec import PoolSpec, ScalingSpec, Scheduling
-from sage_gateway.replay import Recorder, Trace, TraceHeader, TraceRow, read, simulate
+from sage_gateway.config.pool_spec import ScalingSpec, Scheduling
+from sage_gateway.replay import Trace, TraceRow, simulate
 from sage_gateway.replay.__main__ import Overrides, replay
 from sage_gateway.replay.figures import figures, jain
 from sage_gateway.replay.simulate import ReplayResult, ReplaySetup, RequestOutcome, pace_s
-from sage_gateway.replay.trace import header_of
 from sage_gateway.replay.virtual import VirtualLoop
-from sage_gateway.scheduling import POLICIES, QueueLimits, RequestHints
-
-SPEC = PoolSpec.model_validate({"models": {"talk": {"engine": "fake", "kind": "chat"}}})
-HEAD = header_of(SPEC)
+from sage_gateway.scheduling import POLICIES, QueueLimits
 
 
 def setup(policy: str = "fifo", slots: int = 1, queue_max: int = 1000) -> ReplaySetup:
@@ -35,25 +29,6 @@ def setup(policy: str = "fifo", slots: int = 1, queue_max: int = 1000) -> Replay
 
 def outcomes_of(rows: list[TraceRow], setup: ReplaySetup) -> list[RequestOutcome]:
     return simulate.run_trace(rows, setup).outcomes
-
-
-def row(at_s: float, service_s: float | None = 1.0, **more: Any) -> TraceRow:
-    return TraceRow(arrived_s=1e9 + at_s, model="talk", tokens=10, service_s=service_s, **more)
-
-
-def record_trace(
-    path: Path, rows: list[tuple[RequestHints, int]], header: TraceHeader = HEAD, **more: Any
-) -> Trace:
-    recorder = Recorder(path, header, **more)
-    recorder.open()
-    for hints, status in rows:
-        recording = recorder.start("talk", hints, 10)
-        if recording is not None:
-            if status == 200:
-                recording.mark_dispatched()
-            recording.finish(status, {"in": 3, "out": 2} if status == 200 else {}, 0.0)
-    recorder.close()
-    return read(path)
 
 
 def test_an_hour_of_simulated_waiting_takes_no_time() -> None:
@@ -169,43 +144,6 @@ def test_the_figures_count_the_outcomes() -> None:
     ]
 
 
-def test_a_trace_contains_what_a_replay_needs(tmp_path: Path) -> None:
-    urgent = RequestHints("acme", 0, time.time() + 9)
-
-    trace = record_trace(tmp_path / "t.jsonl", [(urgent, 200), (RequestHints(), 429)])
-
-    first, second = trace.rows
-    assert (first.tenant, first.priority, first.tokens, first.used) == (
-        "acme",
-        "interactive",
-        10,
-        5,
-    )
-    assert first.deadline_s == pytest.approx(9, abs=1)
-    assert first.service_s is not None
-    assert (second.status, second.service_s, second.deadline_s) == (429, None, None)
-    assert trace.header.models["talk"].policy == "fifo"
-    assert (tmp_path / "t.jsonl").stat().st_mode & 0o77 == 0
-
-
-def test_a_sample_is_even(tmp_path: Path) -> None:
-    header = TraceHeader(1, HEAD.models, sample=0.25)
-    recorder = Recorder(tmp_path / "t.jsonl", header)
-
-    recording = [recorder.start("talk", RequestHints(), 1) is not None for _ in range(12)]
-
-    assert recording == [False, False, False, True] * 3
-
-
-def test_a_full_trace_file_is_rotated(tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
-    for _ in range(3):
-        trace = record_trace(path, [(RequestHints(), 200)], bytes_max=10)
-
-    assert len(trace.rows) == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.jsonl", "t.jsonl.1"]
-
-
 def test_both_policies_are_replayed(tmp_path: Path) -> None:
     trace = Trace(HEAD, (row(0.0, 5.0), row(0.1), row(0.2, deadline_s=6.5)))
 
@@ -218,13 +156,6 @@ def test_both_policies_are_replayed(tmp_path: Path) -> None:
 def bursts() -> tuple[TraceRow, ...]:
     """Ten minutes: a burst of 4 requests/s for the first, then one request every 20 s."""
     return tuple(row(at / 4) for at in range(240)) + tuple(row(60 + at) for at in range(0, 540, 20))
-
-
-def scaling_header(**scaling: Any) -> TraceHeader:
-    model = {"engine": "fake", "kind": "chat", "concurrency": 1, "queue_timeout_s": 600}
-    wanted = {"max": 6, "down_cooldown_s": 30, **scaling}
-    spec = PoolSpec.model_validate({"models": {"talk": model | {"scaling": wanted}}})
-    return header_of(spec)
 
 
 def test_scaling_is_replayed_with_the_decisions_of_the_pool() -> None:
@@ -251,13 +182,6 @@ def test_a_model_scaled_to_zero_starts_again_in_a_replay() -> None:
     assert 4900 < found.classes[0].wait_ms_p99 < 6100
 
 
-def test_a_trace_contains_the_scaling(tmp_path: Path) -> None:
-    trace = record_trace(tmp_path / "t.jsonl", [(RequestHints(), 200)], scaling_header(max=3))
-
-    assert trace.header == scaling_header(max=3)
-    assert [one.replicas_max for one in replay(trace, "fifo", Overrides(scaling=True))] == [1]
-
-
 def test_scaling_must_have_been_recorded() -> None:
     with pytest.raises(ConfigError, match="model talk had no `scaling`"):
         list(replay(Trace(HEAD, (row(0.0),)), "fifo", Overrides(scaling=True)))
@@ -268,50 +192,6 @@ def test_an_unknown_policy_is_an_error_that_lists_them() -> None:
 
     with pytest.raises(ConfigError, match=f"no policy 'best'; there are {known}$"):
         list(replay(Trace(HEAD, (row(0.0),)), "best"))
-
-
-@pytest.mark.parametrize("text", ["", "{}\n", '{"sage_pool_trace": 9, "models": {}}\n', "x\n"])
-def test_a_file_that_is_not_a_trace_is_an_error(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "t.jsonl"
-    path.write_text(text)
-
-    with pytest.raises(ConfigError, match="trace"):
-        read(path)
-
-
-def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
-    record_trace(path, [(RequestHints(), 200), (RequestHints(), 200)])
-    path.write_bytes(path.read_bytes()[:-5])
-
-    assert len(read(path).rows) == 1
-
-
-def sage(*words: str) -> Any:
-    return CliRunner().invoke(cli.app, ["pool", "replay", *words], env={"COLUMNS": "120"})
-
-
-def test_the_command_shows_both_side_by_side(tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
-    record_trace(path, [(RequestHints("a"), 200), (RequestHints("b", 0), 200)])
-
-    table = sage(str(path), "--policy", "slo", "--concurrency", "1").output
-    figures = json.loads(sage(str(path), "--policy", "priority", "--json").output)
-
-    assert "fifo" in table
-    assert "slo" in table
-    assert "interactive" in table
-    assert [(one["model"], one["policy"]) for one in figures] == [
-        ("talk", "fifo"),
-        ("talk", "priority"),
-    ]
-
-
-def test_the_command_reports_errors(tmp_path: Path) -> None:
-    found = sage(str(tmp_path / "none.jsonl"), "--policy", "slo")
-
-    assert found.exit_code != 0
-    assert isinstance(found.exception, ConfigError)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,6 +17,7 @@ from benchmark_sage.b9_workload import (
     TOKEN_S,
     USERS,
     TrafficOutcome,
+    TrafficSource,
     arrivals,
     figures,
     jain,
@@ -43,16 +44,7 @@ def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
         if now_s > end_s:
             break
         if what == ARRIVES:
-            source = due.source
-            made = requests[number] = QueuedRequest(
-                number,
-                now_s,
-                source.name,
-                PRIORITIES.index(source.priority),
-                now_s + source.deadline_s,
-                source.tokens + PROMPT_TOKENS,
-                source.tokens * TOKEN_S,
-            )
+            made = requests[number] = request_of(number, due.source, now_s)
             queues.push(made)
             if policy.enforces_deadlines:
                 at_s = made.deadline_s - slo.CERTAIN_WORK_SHARE * made.work_s
@@ -74,6 +66,19 @@ def simulate(name: str, load: float, seed: int = 1) -> dict[str, Any]:
             heapq.heappush(events, (now_s + request.work_s, next(order), ENDS, request.number))
     left = {n: TrafficOutcome(due, False, end_s - due.at_s) for n, due in enumerate(dues)}
     return figures([*(left | found).values()], end_s)
+
+
+def request_of(number: int, source: TrafficSource, now_s: float) -> QueuedRequest:
+    """A request of the source that arrives now; its tokens and its work are known."""
+    return QueuedRequest(
+        number,
+        now_s,
+        source.name,
+        PRIORITIES.index(source.priority),
+        now_s + source.deadline_s,
+        source.tokens + PROMPT_TOKENS,
+        source.tokens * TOKEN_S,
+    )
 
 
 @pytest.mark.parametrize("load", [2, 3])

@@ -2,78 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queue_slots import Replicas, settle, suspends, waiting
 
 from sage_gateway.errors import GatewayError
 from sage_gateway.openai.error_table import status_of
 from sage_gateway.scheduling import (
     DEFAULT_HINTS,
     POLICIES,
-    Queue,
-    QueuedRequest,
-    QueueLimits,
     RequestHints,
 )
-
-
-class Replicas:
-    """The replicas of one model, as a number of free slots."""
-
-    def __init__(self, free: int) -> None:
-        self.free = free
-        self.up = 1
-        self.order: list[str] = []
-
-    def beyond(self, taken: int) -> bool:
-        return self.free > taken
-
-    def ready(self) -> int:
-        return self.up
-
-    def queue(self, policy: str = "fifo", queue_max: int = 100, timeout_s: float = 30.0) -> Queue:
-        bounds = QueueLimits(queue_max, timeout_s)
-        return Queue(
-            "m", POLICIES[policy](), bounds, has_room=self.beyond, ready_replicas=self.ready
-        )
-
-    async def ask(self, queue: Queue, name: str = "", hints: RequestHints = DEFAULT_HINTS) -> None:
-        """One request: it is queued, dispatched, and uses its slot until ``answer``."""
-        await queue.admit(hints, 10)
-        self.free -= 1
-        self.order.append(name)
-
-    def answer(self, queue: Queue) -> None:
-        """Answer one of the dispatched requests."""
-        self.free += 1
-        queue.dispatch()
-
-
-def suspends(entering: Coroutine[Any, Any, Any]) -> bool:
-    """Whether the coroutine suspends; it runs without the loop."""
-    try:
-        entering.send(None)
-    except StopIteration:
-        return False
-    entering.close()
-    return True
-
-
-async def settle() -> None:
-    """Wait until every task that can run has run."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-async def waiting(queue: Queue, *asks: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
-    tasks = [asyncio.create_task(ask) for ask in asks]
-    await settle()
-    assert len(queue) == len(tasks)
-    return tasks
 
 
 async def test_a_request_bypasses_an_empty_queue_when_a_slot_is_free() -> None:
@@ -173,76 +114,6 @@ async def test_without_a_ready_replica_requests_are_not_queued() -> None:
     replicas.up = 0
 
     assert not suspends(replicas.queue().admit(DEFAULT_HINTS, 10))
-
-
-@pytest.mark.parametrize("policy", ["slo", "adaptive"])
-async def test_an_expired_request_is_a_504_even_with_a_free_slot(policy: str) -> None:
-    queue = Replicas(9).queue(policy)
-
-    with pytest.raises(GatewayError, match="give it more time") as caught:
-        await queue.admit(RequestHints(deadline_s=time.time() - 1), 10)
-
-    assert status_of(caught.value) == 504
-    assert queue.outcomes["expired"] == 1
-
-
-async def test_a_deadline_that_passes_in_the_queue_is_a_504_at_that_time() -> None:
-    queue = Replicas(0).queue("slo")
-
-    with pytest.raises(GatewayError) as caught:
-        await queue.admit(RequestHints(deadline_s=time.time() + 0.05), 10)
-
-    assert status_of(caught.value) == 504
-    assert len(queue) == 0
-
-
-async def test_fifo_ignores_deadlines() -> None:
-    assert not suspends(Replicas(1).queue().admit(RequestHints(deadline_s=0.0), 10))
-
-
-async def test_slo_refuses_a_request_that_cannot_meet_its_deadline_and_serves_the_next() -> None:
-    replicas = Replicas(0)
-    queue = replicas.queue("slo")
-    queue.record_usage(
-        QueuedRequest(0, 0.0, tokens=10), time.monotonic() - 10, {}
-    )  # one second per token
-    soon, later = (
-        RequestHints(deadline_s=time.time() + 4),
-        RequestHints(deadline_s=time.time() + 400),
-    )
-    fine = asyncio.create_task(replicas.ask(queue, "fine", later))
-
-    with pytest.raises(GatewayError, match="or would be before it is answered"):
-        await queue.admit(soon, 10)
-    replicas.answer(queue)
-    await fine
-
-    assert replicas.order == ["fine"]
-
-
-@pytest.mark.parametrize("policy", ["slo", "adaptive"])
-@settings(deadline=None, max_examples=20)
-@given(late=st.lists(st.booleans(), min_size=1, max_size=8))
-def test_no_request_is_dispatched_after_its_deadline(policy: str, late: list[bool]) -> None:
-    served, refused = asyncio.run(_dispatch_after_sleep(policy, late))
-
-    assert (served, refused) == (late.count(False), late.count(True))
-
-
-async def _dispatch_after_sleep(policy: str, late: list[bool]) -> tuple[int, int]:
-    """Free all slots before a timer can expire the missed deadlines."""
-    replicas = Replicas(0)
-    queue = replicas.queue(policy)
-    now_s = time.time()
-    hints = [RequestHints(deadline_s=now_s + (0.2 if one else 1000.0)) for one in late]
-    tasks = await waiting(queue, *(replicas.ask(queue, "", hint) for hint in hints))
-    time.sleep(max(0.0, now_s + 0.21 - time.time()))  # noqa: ASYNC251 - the loop is blocked on purpose
-    replicas.free = len(late)
-    queue.dispatch()
-    ended = await asyncio.gather(*tasks, return_exceptions=True)
-    return len(replicas.order), sum(
-        isinstance(e, GatewayError) and status_of(e) == 504 for e in ended
-    )
 
 
 async def test_a_retry_is_queued_ahead_of_all_other_requests() -> None:

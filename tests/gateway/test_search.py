@@ -1,54 +1,12 @@
 """``/v1/vector_stores/{name}/search`` over a store in memory."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from searched_store import AT, MemoryStore
 
-from sage_flink.common import NotFound, StoreUnavailable
-from sage_flink.db import RowFilter
+from sage_flink.common import ConfigError, NotFound
 from sage_gateway.config.pool_spec import PoolSpec
-from sage_gateway.vector_stores.search import OpenStores
-
-
-@dataclass
-class Hit:
-    id: str
-    score: float
-    fields: dict[str, Any]
-
-
-@dataclass
-class MemoryStore:
-    """Rows and their vectors; the score is the cosine."""
-
-    rows: dict[str, tuple[list[float], dict[str, Any]]]
-    broken: bool = False
-    name: str = ""
-    searches: list[int] = field(default_factory=list)
-
-    def search(
-        self,
-        vector: Sequence[float],
-        top_k: int,
-        *,
-        where: RowFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[Hit]:
-        if self.broken:
-            raise StoreUnavailable("the store is away; try again")
-        self.searches.append(top_k)
-        hits = [
-            Hit(key, sum(a * b for a, b in zip(vector, row, strict=True)), fields)
-            for key, (row, fields) in self.rows.items()
-            if where is None or where.matches(fields | {"id": key})
-        ]
-        near = [hit for hit in hits if min_score is None or hit.score >= min_score]
-        return sorted(near, key=lambda hit: -hit.score)[:top_k]
-
-    def close(self) -> None:
-        """No resource is open."""
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +17,10 @@ def store() -> MemoryStore:
 @pytest.fixture(scope="module")
 def gateway(start: Any, fake: Any, store: MemoryStore) -> Any:
     def open_store(name: str, dim: int) -> MemoryStore:
+        if name == "unfit":
+            raise ConfigError(f"collection 'unfit' {AT}: its index compares by L2, got COSINE")
         if name not in {"docs", "acmes"} or dim != 4:
-            raise NotFound("no such collection; create it first")
+            raise NotFound(f"no collection {name!r} {AT}")
         return store
 
     models = {"vectors": fake("embedding")}
@@ -113,6 +73,9 @@ def test_the_nearest_rows_are_first_in_openais_schema(
         {"query": "x", "where": "1=1"},
         {"query": "x", "ranking_options": {"ranker": "best"}},
         {"query": "x", "ranking_options": {"score_threshold": 2}},
+        {"query": "x", "offset": -1},
+        {"query": "x", "offset": 1001},
+        {"query": "x", "group_by": "year"},
     ],
 )
 def test_an_invalid_search_is_a_400(gateway: Any, body: dict[str, Any]) -> None:
@@ -176,6 +139,68 @@ def test_filters_leave_out_rows(
     answer = search(gateway, query="hill", filters=filters)
 
     assert {item["file_id"] for item in answer.json()["data"]} == found
+
+
+@pytest.mark.parametrize("ranker", ["auto", "hybrid"])
+def test_a_search_by_document_has_the_best_chunk_of_each_in_pages(
+    gateway: Any, store: MemoryStore, rows_of_two: None, ranker: str
+) -> None:
+    vector, fields = store.rows["hill/0"]
+    store.rows["hill/1"] = ([x * 0.9 for x in vector], fields)
+    body = {"query": "hill", "ranking_options": {"ranker": ranker}}
+
+    chunks = search(gateway, **body).json()["data"]
+    documents = search(gateway, group_by="document", **body).json()["data"]
+    second = search(gateway, group_by="document", offset=1, **body).json()["data"]
+
+    assert [item["file_id"] for item in chunks].count("hill") == 2
+    assert [item["attributes"]["chunk_id"] for item in documents] == ["hill/0", "sea/0"]
+    assert second == documents[1:]
+
+
+HYBRID = {"ranking_options": {"ranker": "hybrid"}}
+
+
+def test_a_hybrid_search_ranks_by_the_words_of_the_query_too(
+    gateway: Any, rows_of_two: None
+) -> None:
+    by_vector = search(gateway, query="about sea").json()["data"]
+    both = search(gateway, query="about sea", max_num_results=1, **HYBRID).json()["data"]
+    filtered = search(gateway, query="about", filters='doc == "hill"', **HYBRID).json()["data"]
+
+    assert len(by_vector) == 2
+    assert [item["file_id"] for item in both] == ["sea"]
+    assert [item["file_id"] for item in filtered] == ["hill"]
+
+
+def test_a_hybrid_search_of_a_collection_without_full_text_is_a_400(
+    gateway: Any, store: MemoryStore
+) -> None:
+    store.full_text = False
+    answer = search(gateway, query="x", **HYBRID)
+    store.full_text = True
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "wrong_collection")
+    assert "has no full text" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"query": " ", **HYBRID}, "text must not be empty"),
+        (
+            {"query": "x", "ranking_options": {"ranker": "hybrid", "score_threshold": 0.5}},
+            "score_threshold is a cosine similarity",
+        ),
+    ],
+)
+def test_an_invalid_hybrid_search_is_a_400(
+    gateway: Any, body: dict[str, Any], message: str
+) -> None:
+    answer = search(gateway, **body)
+
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -260,20 +285,15 @@ def test_unlisted_collections_may_be_hidden_from_tenants() -> None:
     }
 
 
-def test_a_thread_closes_the_store_that_it_has_not_used_longest() -> None:
-    closed: list[str] = []
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [("nope", 404, "not_found"), ("unfit", 400, "wrong_collection")],
+)
+def test_an_error_of_a_collection_does_not_show_where_the_store_is(
+    gateway: Any, name: str, status: int, code: str
+) -> None:
+    answer = search(gateway, name, query="x")
 
-    class Closing(MemoryStore):
-        def close(self) -> None:
-            closed.append(self.name)
-
-    stores = OpenStores(2)
-    for name in ("a", "b", "a", "c"):
-        if name not in stores:
-            stores[name] = Closing({})
-            stores[name].name = name
-        assert stores[name].name == name
-    stores.close()
-
-    assert closed[0] == "b"
-    assert sorted(closed) == ["a", "b", "c"]
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert "127.0.0.1" not in answer.text
+    assert "retry-after" not in answer.headers

@@ -65,6 +65,18 @@ class Echo:
         return text
 
 
+class Often(Echo):
+    """Sends sixty requests, and reports no usage of its own."""
+
+    async def answer(
+        self, body: dict[str, Any], pool: Pool, on_delta: OnDelta | None
+    ) -> PipelineReply:
+        text = ""
+        for _ in range(60):
+            text = await self.answer_whole(body["messages"][-1]["content"], pool, None)
+        return PipelineReply(text)
+
+
 @pytest.fixture(scope="module")
 def gateway(start: Any, fake: Any) -> Any:
     with start({"talk": fake()}, factories={"rag": Echo}) as gateway:
@@ -160,3 +172,79 @@ def test_calls_of_a_pipeline_use_the_replica_of_the_clients_session(
         asked = sorted(gateway.engine_stats(replica=number)["requests"] for number in range(2))
 
     assert asked == [0, 6]
+
+
+def test_the_usage_and_the_charge_of_a_pipeline_are_those_of_all_its_calls(
+    start: Any, fake: Any
+) -> None:
+    limits = {"tokens_per_month": 10**9}
+    with start({"talk": fake()}, factories={"rag": Often}) as gateway:
+        key = gateway.client.post("/pool/keys", json={"tenant": "acme", "limits": limits}).json()
+        body = {"model": "rag", "messages": [{"role": "user", "content": "echo hi"}]}
+        headers = {"authorization": f"Bearer {key['key']}"}
+        page = gateway.client.post(
+            "/v1/chat/completions", json={**body, "max_tokens": 1}, headers=headers
+        ).json()
+        usage = gateway.client.get("/v1/usage").json()["data"]
+
+    [line] = [one for one in usage if one["key"] == key["id"]]
+    assert page["usage"] == {"prompt_tokens": 180, "completion_tokens": 120, "total_tokens": 300}
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (180, 120)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_chats_of_a_pipeline_have_the_clients_options_and_limit(
+    gateway: Any, stream: bool
+) -> None:
+    options = {
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "seed": 7,
+        "stop": ["x"],
+        "presence_penalty": 0.5,
+        "frequency_penalty": 0.5,
+    }
+    limit = {"max_completion_tokens": 9}
+    answer = gateway.chat("echo hi", model="rag", stream=stream, **options, **limit)
+
+    assert answer.status_code == 200
+    sent = gateway.engine_stats()["last"]
+    assert {name: sent[name] for name in options} == options
+    assert sent["max_tokens"] == 9
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 2),
+        ("n_cmpl", 2),
+        ("best_of", 2),
+        ("n_predict", 5),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "none"),
+        ("response_format", {"type": "json_object"}),
+        ("logprobs", True),
+        ("top_logprobs", 2),
+        ("grammar", 'root ::= "x"'),
+        ("logit_bias", {"50": -100}),
+        ("top_k", 5),
+        ("functions", [{"name": "f"}]),
+        ("reasoning_effort", "low"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_field_that_no_pipeline_takes_is_a_400_that_names_it(
+    gateway: Any, field: str, value: Any, stream: bool
+) -> None:
+    before = gateway.engine_stats()["requests"]
+    answer = gateway.chat("echo hi", model="rag", stream=stream, **{field: value})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+    assert gateway.engine_stats()["requests"] == before
+
+
+def test_a_pipeline_takes_fields_with_their_defaults(gateway: Any) -> None:
+    assert (
+        gateway.chat("echo hi", model="rag", n=1, logprobs=False, tools=[], user="me").status_code
+        == 200
+    )

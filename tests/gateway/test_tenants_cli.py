@@ -32,7 +32,7 @@ def test_a_key_is_created_listed_used_and_revoked(gateway: Any) -> None:
     listed = sage("keys", "list").output
     own = {"Authorization": f"Bearer {key}"}
     body = {"model": "talk", "messages": [{"role": "user", "content": "echo hi"}], "max_tokens": 1}
-    answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=own)
+    answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=own, verify=False)
     used = json.loads(sage("usage", "--json").output)
     revoked = sage("keys", "revoke", key_id)
 
@@ -43,7 +43,7 @@ def test_a_key_is_created_listed_used_and_revoked(gateway: Any) -> None:
     assert answer.status_code == 200
     assert [(u["tenant"], u["total_tokens"]) for u in used if u["key"] == key_id] == [("shop", 5)]
     assert revoked.output == f"{key_id} revoked\n"
-    assert httpx.get(f"{gateway.url}/v1/models", headers=own).status_code == 401
+    assert httpx.get(f"{gateway.url}/v1/models", headers=own, verify=False).status_code == 401
 
 
 def test_keys_can_be_created_from_a_program() -> None:
@@ -55,6 +55,19 @@ def test_keys_can_be_created_from_a_program() -> None:
     assert made["scopes"] == ["infer", "read"]
     assert made["id"] in {key["id"] for key in listed}
     assert "key" not in listed[0]
+
+
+def test_cleared_caches_answer_no_request(gateway: Any) -> None:
+    body = {"model": "talk", "messages": [{"role": "user", "content": "echo to clear"}]}
+    send = lambda: gateway.client.post(  # noqa: E731
+        "/v1/chat/completions", json=body, headers={"x-sage-cache": "ttl=600"}
+    )
+    assert [send().headers["x-sage-cache"] for _ in range(2)] == ["miss", "hit"]
+
+    cleared = sage("clear-cache")
+
+    assert cleared.output == "all cached answers and vectors removed\n"
+    assert send().headers["x-sage-cache"] == "miss"
 
 
 def test_usage_is_a_table_of_the_requested_days(gateway: Any) -> None:

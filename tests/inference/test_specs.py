@@ -17,9 +17,15 @@ from sage_flink.inference.chat import ChatPieces
         (lambda: Embed("m", title=None), "embed: title must be a name, or '', got None"),
         (lambda: Chat("m", tokens_max=0), "chat: tokens_max must be at least 1, got 0"),
         (lambda: Chat("m", temperature="hot"), "chat: temperature must be a number from 0 to 2"),
+        (lambda: Chat("m", prompt=5), "chat: prompt must be a text, got 5"),
+        *(
+            (lambda prompt=prompt: Chat("m", prompt=prompt), "chat: prompt must be a text with")
+            for prompt in ("{text", "text}", "{}", "{0}", "{a.b}", "{a!r}", "{a:>5}")
+        ),
         (lambda: Retrieve("c", top_k=51), "retrieve: top_k must be at most 50, got 51"),
         (lambda: Retrieve(""), "retrieve: collection must be a name, got ''"),
         (lambda: Retrieve("c", where=5), "retrieve: where must be a filter, or its text, got 5"),
+        (lambda: Retrieve("c", hybrid="yes"), "retrieve: hybrid must be true or false, got 'yes'"),
         (lambda: Retrieve("c", where="year = 1"), "retrieve: where: filter: at character 1"),
         (lambda: Embed("m", dim=-1), "embed: dim must be the length of a vector, or 0, got -1"),
         (lambda: Rerank("m", top_n=0), "rerank: top_n must be at least 1, got 0"),
@@ -41,6 +47,7 @@ def test_an_invalid_spec_is_refused(make, message):
     [
         (Embed("m"), "field 'text' is missing"),
         (Chat("m"), "field 'messages' is missing"),
+        (Chat("m", prompt="Say {text}"), "field 'text' is missing"),
         (Retrieve("c"), "field 'question' is missing"),
         (Completion("m"), "field 'prompt' is missing"),
         (Rerank("m"), "field 'documents' is missing"),
@@ -55,6 +62,32 @@ def test_a_title_is_embedded_in_front_of_the_text():
     spec = Embed("m", title="title")
 
     assert spec.request(Record("a", {"title": "T", "text": "x"})) == b"T\nx"
+
+
+def test_a_prompt_is_one_message_with_the_texts_of_the_fields():
+    spec = Chat("m", prompt='Translate "{text}" to {to}; {{keep}} braces')
+
+    asked = json.loads(spec.request(Record("a", {"text": 'a "b"\n', "to": "{text}"})))
+
+    said = 'Translate "a "b"\n" to {text}; {keep} braces'
+    assert asked["messages"] == [{"role": "user", "content": said}]
+
+
+def test_a_prompt_without_a_field_is_sent_as_it_is():
+    asked = json.loads(Chat("m", prompt="Hello").request(Record("a", {})))
+
+    assert asked["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+def test_a_hybrid_retrieval_asks_for_the_hybrid_ranker():
+    record = Record("a", {"question": "What is E42?"})
+
+    assert json.loads(Retrieve("c", top_k=3).request(record)) == {
+        "query": "What is E42?",
+        "max_num_results": 3,
+    }
+    hybrid = json.loads(Retrieve("c", hybrid=True).request(record))
+    assert hybrid["ranking_options"] == {"ranker": "hybrid"}
 
 
 def test_a_broken_stream_is_an_error_of_the_pool():

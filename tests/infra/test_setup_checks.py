@@ -126,3 +126,11 @@ def test_python_starts_in_every_locale_though_a_checkout_has_an_umlaut(tmp_path)
         line = [environment / "bin" / "python", "-c", "import found"]
         done = subprocess.run(line, env=locale, capture_output=True, text=True, check=False)
         assert (done.stdout, done.stderr) == ("found\n", "")
+
+
+def test_a_user_without_a_home_folder_gets_one_sentence():
+    done = bash("bash infra/setup.sh", environment={"PATH": os.environ["PATH"]})
+
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("HOME: is not set; set it to a folder that you may write")

@@ -14,8 +14,8 @@ from sage_flink.common import Record
 from sage_flink.db import collection
 from sage_flink.db import memory as vectors_in_memory
 from sage_flink.flow import BatchLimits
+from sage_flink.flow.call_ports import Reply
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.ports import Reply
 from sage_flink.inference import EchoPool
 from sage_flink.inference.memory import DIM
 from sage_flink.operators import Chunk, DecodeDocument

@@ -21,8 +21,8 @@ from sage_connectors import http_pool
 from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
 from sage_flink.common import Record, Settings
 from sage_flink.flow import Fold
+from sage_flink.flow.call_ports import Reply
 from sage_flink.flow.lists import ListSink, ListSource
-from sage_flink.flow.ports import Reply
 from sage_flink.inference import EchoPool
 from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.job_accounting import job_balance
@@ -249,11 +249,7 @@ def test_on_the_stack_the_anomalies_have_alerts_points_and_explanations(manuals:
     log, name = sensor_log(seed=1, minutes=360), f"t{uuid.uuid4().hex[:10]}"
     kinds = ("points", "alerts", "explanations", "late", "dead_letters")
     topics = {kind: f"{name}.{kind}" for kind in kinds}
-    for topic in topics.values():
-        ensure_topic(topic)
-    # A last point of another sensor, an hour later, ends all windows.
-    last = {"sensor": "end", "at": log.points[-1]["at"] + 60 * MINUTE_MS, "value": 0}
-    feed(topics["points"], [*log.messages, (b"end", msgspec.json.encode(last))])
+    write_topics(topics, log)
     local = alerts_of(run(sensor_watch.build(), messages(log)))
     opened = {one["id"] for one in local if one["state"] == "open"}
 
@@ -291,3 +287,12 @@ def test_on_the_stack_the_anomalies_have_alerts_points_and_explanations(manuals:
 
 def by_id(alert: dict[str, Any]) -> tuple[str, str]:
     return alert["id"], alert["state"]
+
+
+def write_topics(topics: Mapping[str, str], log: SensorLog) -> None:
+    """Make the topics, with the log in that of the points."""
+    for topic in topics.values():
+        ensure_topic(topic)
+    # A last point of another sensor, an hour later, ends all windows.
+    last = {"sensor": "end", "at": log.points[-1]["at"] + 60 * MINUTE_MS, "value": 0}
+    feed(topics["points"], [*log.messages, (b"end", msgspec.json.encode(last))])

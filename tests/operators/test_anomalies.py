@@ -19,6 +19,7 @@ from sage_flink.common import ConfigError, PipelineError, Record
 from sage_flink.flow.lists import ListSink, ListSource
 from sage_flink.operators import PageHinkley, RobustZScore
 from sage_flink.tsdb import robust_z_scores
+from sage_flink.tsdb.anomalies import SCORE_MAX
 
 BAD: list[Any] = [None, math.nan, math.inf, "20", True, [1], 1e101]
 
@@ -44,7 +45,7 @@ def pandas_scores(values: list[float], history: int, history_min: int) -> list[f
         return float((window[-1] - middle) / mad)
 
     rolled = pd.Series(values).rolling(history + 1, min_periods=history_min + 1)
-    return list(rolled.apply(score, raw=True).fillna(0.0))
+    return list(rolled.apply(score, raw=True).fillna(0.0).clip(-SCORE_MAX, SCORE_MAX))
 
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
@@ -177,7 +178,7 @@ def test_changes_are_those_that_one_test_of_river_finds_for_each_key(
     assert found == truth
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.sampled_from([-1, 1]))
 def test_a_shift_of_the_mean_is_found_once_and_soon(seed: int, sign: int) -> None:
     noise = np.random.default_rng(seed).normal(0, 1, 200)

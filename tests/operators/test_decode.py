@@ -39,8 +39,17 @@ def test_a_document_without_a_time_has_the_time_of_its_message():
         (b'{"id": "a", "text": "x", "modified_ms": "now"}', "field 'modified_ms' must be"),
         (
             b'{"id": "a", "text": "x", "modified_ms": 9223372036854775808}',
-            "field 'modified_ms' must be milliseconds since 1970 in 64 bits, got 9223372036854775",
+            "field 'modified_ms' must be milliseconds since 1970, before the year 2262, got 92233",
         ),
+        (
+            b'{"id": "a", "text": "x", "modified_ms": 253402300799000}',
+            "field 'modified_ms' must be",
+        ),
+        (
+            b'{"id": "a", "text": "x", "modified_ms": 1700000000000000}',
+            "field 'modified_ms' must be",
+        ),
+        (b'{"id": "a", "text": "x", "modified_ms": -1}', "field 'modified_ms' must be"),
         (None, r"the message has no value \(a tombstone\) and no key"),
         (b'{"id": "a", "text": "x", "op": "erase"}', "field 'op' must be 'upsert' or 'delete'"),
         (b'{"op": "delete"}', "field 'id' is missing"),

@@ -47,3 +47,11 @@ def test_a_point_needs_its_fields_and_tags():
         point(Record(id="a", value={"tokens": [], "text": ""}))
     with pytest.raises(Rejected, match="field 'lang' is missing"):
         list(measure("chunks", fields=("n",), tags=("lang",))(Record(id="a", value={"n": 1})))
+
+
+@pytest.mark.parametrize("year_9999_or_bc", [253_402_300_799_000, -253_402_300_799_000])
+def test_a_time_that_a_point_cannot_have_is_rejected(year_9999_or_bc):
+    record = Record("a", {"tokens": 1, "text": ""}, timestamp_ms=year_9999_or_bc)
+
+    with pytest.raises(Rejected, match="is not between the years 1677 and 2262"):
+        point(record)

@@ -43,7 +43,7 @@ def test_no_other_changes_cost_less(seed: int, count: int, penalty: float) -> No
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.lists(st.integers(20, 60), min_size=1, max_size=4))
 def test_steps_of_ten_deviations_are_found_where_they_are(seed: int, lengths: list[int]) -> None:
     random, levels = np.random.default_rng(seed), [10.0 * (n % 2) for n in range(len(lengths))]

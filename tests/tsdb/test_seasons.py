@@ -37,7 +37,7 @@ def test_parts_are_those_of_statsmodels_for_a_pandas_series_and_their_sum_is_the
         assert [one.score for one in found] == pytest.approx(scores.tolist())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(30, 130), st.sampled_from([-1, 1]))
 def test_an_injected_anomaly_has_the_largest_score(seed: int, place: int, sign: int) -> None:
     random, hours = np.random.default_rng(seed), np.arange(168)

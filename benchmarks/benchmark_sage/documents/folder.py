@@ -49,8 +49,8 @@ def _legacy(article: Article) -> bytes:
 
 
 def _bundle(article: Article) -> bytes:
-    inner = formats.zipped({"deep/page.html": formats.html(article), "photo.png": b"\x89PNG"})
-    return formats.zipped(
+    inner = formats.zip_archive({"deep/page.html": formats.html(article), "photo.png": b"\x89PNG"})
+    return formats.zip_archive(
         {"a/report.docx": _docx(article), "notes.txt": formats.txt(article), "inner.zip": inner}
     )
 
@@ -80,7 +80,7 @@ _FORMATS = (
     _Format("legacy.txt", _legacy),
     _Format(
         "report.md.gz",
-        lambda article: formats.gzipped(formats.markdown(article)),
+        lambda article: formats.gzip_bytes(formats.markdown(article)),
         lambda article: {"!report.md": article.sentence},
     ),
     _Format(

@@ -91,7 +91,7 @@ def epub(article: Article) -> bytes:
         'href="first.xhtml"/></manifest><spine><itemref idref="a"/><itemref idref="b"/></spine>'
         "</package>"
     )
-    return zipped(
+    return zip_archive(
         {
             "mimetype": b"application/epub+zip",
             "META-INF/container.xml": _CONTAINER.encode(),
@@ -130,12 +130,12 @@ def notebook(article: Article) -> bytes:
     return json.dumps({"nbformat": 4, "metadata": metadata, "cells": cells}).encode()
 
 
-def gzipped(data: bytes) -> bytes:
+def gzip_bytes(data: bytes) -> bytes:
     """The same bytes at each call."""
     return gzip.compress(data, mtime=0)
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
+def zip_archive(files: Mapping[str, bytes]) -> bytes:
     """A zip archive of these files."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:

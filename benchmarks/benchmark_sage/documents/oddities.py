@@ -28,6 +28,13 @@ GOOD_NAMES = (
     "ü" * 125 + "u.txt",  # 255 bytes
     "/".join(["deep"] * 40) + "/down.md",
 )
+#: Names that are not UTF-8, or look like an id of one, and their ids.
+RAW_NAMES = {
+    b"\xff.md": r"\xff.md",
+    b"\xfe.md": r"\xfe.md",
+    rb"\xff.md": r"\x5cxff.md",
+    b"caf\xe9 \xc3\xa9/\xe2\x82.MD": "caf\\xe9 é/\\xe2\\x82.MD",
+}
 
 
 def make_oddities(root: Path) -> Expected:
@@ -42,11 +49,14 @@ def _names(root: Path) -> Expected:
     for name in GOOD_NAMES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"text of {len(name)}")
-    Path(os.fsdecode(os.fsencode(root) + b"/\xff.md")).write_text("its name is not UTF-8")
+    for raw, id_ in RAW_NAMES.items():
+        file = root / os.fsdecode(raw)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"text of {id_}")
     for left_out in (".hidden.md", "_draft.md", "photo.png", "no suffix"):
         (root / left_out).write_text("left out")
     found = {name: f"text of {len(name)}" for name in GOOD_NAMES}
-    return Expected(found, {"\ufffd.md": "its name is not UTF-8"})
+    return Expected(found | {id_: f"text of {id_}" for id_ in RAW_NAMES.values()})
 
 
 def _links(root: Path) -> Expected:
@@ -111,11 +121,11 @@ def _broken(root: Path) -> Expected:
         "text.pdf": (b"not a pdf", "not a readable PDF"),
         "cut.pdf": (office.pdf("x")[:120], "not a readable PDF"),
         "locked.epub": (_with_drm(formats.epub(article)), "encrypted"),
-        "cut.gz": (formats.gzipped(b"x" * 100)[:-9], "broken gzip"),
-        "cut.zip": (formats.zipped({"a.txt": b"x"})[:-9], "broken zip"),
+        "cut.gz": (formats.gzip_bytes(b"x" * 100)[:-9], "broken gzip"),
+        "cut.zip": (formats.zip_archive({"a.txt": b"x"})[:-9], "broken zip"),
         "cells.ipynb": (b'{"nbformat": 4}', "no text"),
         "no mail.eml": (b"\n\nx", "no header"),
-        "pictures.zip": (formats.zipped({"a.png": b"x"}), "no text"),
+        "pictures.zip": (formats.zip_archive({"a.png": b"x"}), "no text"),
     }
     for name, (data, _) in bad.items():
         (root / name).write_bytes(data)
@@ -138,7 +148,7 @@ def _archives(root: Path) -> Expected:
     article = ARTICLES[1]
     nested = b"deep text"
     for level in range(7):
-        nested = formats.zipped({f"{level}.zip" if level else "a.txt": nested})
+        nested = formats.zip_archive({f"{level}.zip" if level else "a.txt": nested})
     (root / "nested.zip").write_bytes(nested)
     (root / "mixed.zip").write_bytes(mixed_archive())
     attachments = {"a.docx": office.docx(article), "a.pdf": b"no pdf", "logo.png": b"\x89PNG"}
@@ -161,8 +171,8 @@ def _archives(root: Path) -> Expected:
 
 def make_bombs(root: Path) -> Expected:
     """Small files that unpack to more than may be read; they take a second."""
-    (root / "bomb.zip").write_bytes(formats.zipped({"zeros.txt": bytes(65 << 20)}))
-    (root / "bomb.txt.gz").write_bytes(formats.gzipped(bytes(65 << 20)))
+    (root / "bomb.zip").write_bytes(formats.zip_archive({"zeros.txt": bytes(65 << 20)}))
+    (root / "bomb.txt.gz").write_bytes(formats.gzip_bytes(bytes(65 << 20)))
     return Expected({}, dict.fromkeys(("bomb.zip", "bomb.txt.gz"), "unpacks to more than"))
 
 

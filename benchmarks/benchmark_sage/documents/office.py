@@ -18,7 +18,7 @@ def docx(article: Article) -> bytes:
         file.add_paragraph(item, style="List Bullet")
     file.add_heading(article.table[0][0], 2)
     _fill(file.add_table(rows=len(article.table), cols=2), article)
-    return _saved(file)
+    return _save(file)
 
 
 def pptx(article: Article) -> bytes:
@@ -36,7 +36,7 @@ def pptx(article: Article) -> bytes:
     slide.shapes.title.text = article.table[0][0]
     size = (Inches(1), Inches(2), Inches(6), Inches(2))
     _fill(slide.shapes.add_table(len(article.table), 2, *size).table, article)
-    return _saved(deck)
+    return _save(deck)
 
 
 def xlsx(article: Article) -> bytes:
@@ -49,7 +49,7 @@ def xlsx(article: Article) -> bytes:
     for row in article.table:
         book.active.append(row)
     book.create_sheet("notes").append([article.sentence])
-    return _saved(book)
+    return _save(book)
 
 
 def pdf(*columns: str, info: str = "<<>>", leading: int = 14) -> bytes:
@@ -91,7 +91,7 @@ def _fill(table: Any, article: Article) -> None:
             table.cell(row, column).text = text
 
 
-def _saved(file: Any) -> bytes:
+def _save(file: Any) -> bytes:
     out = io.BytesIO()
     file.save(out)
     return out.getvalue()

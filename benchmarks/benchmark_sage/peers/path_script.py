@@ -32,7 +32,7 @@ def main(topic: str, name: str, url: str) -> None:
     assert isinstance(call, Call)
     collection = sage.db.collection(name, dim=384).writer()
     bucket = sage.tsdb.bucket(name).writer()
-    measure = opened("measure")
+    measure = open_step("measure")
     rows: list[Record] = []
     with httpx.Client(base_url=url, timeout=60) as engine:
         for chunks in in_batches(chunks_of(topic), TEXTS):
@@ -47,7 +47,7 @@ def main(topic: str, name: str, url: str) -> None:
             ]
             if len(rows) >= ROWS or len(chunks) < TEXTS:
                 collection.write(rows)
-                bucket.write([point for row in rows for point in made(measure, row)])
+                bucket.write([point for row in rows for point in run_step(measure, row)])
                 rows = []
     collection.close()
     bucket.close()
@@ -55,18 +55,18 @@ def main(topic: str, name: str, url: str) -> None:
 
 def chunks_of(topic: str) -> Iterator[Record]:
     """The chunks of all documents, in order."""
-    decode, split = opened("decode"), opened("split")
+    decode, split = open_step("decode"), open_step("split")
     for message in drain(topic):
-        for document in made(decode, message):
-            yield from made(split, document)
+        for document in run_step(decode, message):
+            yield from run_step(split, document)
 
 
-def made(step: FlatMap, record: Record) -> list[Record]:
+def run_step(step: FlatMap, record: Record) -> list[Record]:
     """The records that the step makes; what it refuses is left out."""
     return [out for out in flat_map(step, record) if isinstance(out, Record)]
 
 
-def opened(step: str) -> FlatMap:
+def open_step(step: str) -> FlatMap:
     """The step of the job, with its function opened."""
     node = NODES[step]
     assert isinstance(node, FlatMap)

@@ -54,7 +54,7 @@ def sage_gateway(
     log = home / "sage-gateway.log"
     with running_process(command, core=core, log=log, ready=f"{url}/health", env=env) as process:
         _all_ready(url, sum(model.get("replicas", 1) for model in models.values()))
-        setup = {"commit": commit(), "pool": spec}
+        setup = {"commit": commit(checkout), "pool": spec}
         proxy = ProxyUnderTest(url, KEY, setup, process, model=next(iter(models)))
         if engine_core is not None:
             for engine in proxy.family(engines=True):

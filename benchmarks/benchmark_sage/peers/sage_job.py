@@ -7,7 +7,7 @@ import msgspec
 
 import sage_flink as sage
 from benchmark_sage.workload import Work
-from sage_connectors import kafka
+from sage_connectors import Json, kafka
 from sage_connectors.kafka import Delivery
 from sage_flink.common import Record
 from sage_flink.flow import FlinkOptions
@@ -51,6 +51,22 @@ def build(work: Work) -> sage.flow.Graph:
         )
         .flat_map("encode", EncodeAnswer())
         .write("answers", kafka(work.answers, work.servers, delivery=delivery))
+        .dead_letters_to(kafka(work.dead_letters, work.servers, delivery=delivery))
+    )
+
+
+def build_native(work: Work) -> sage.flow.Graph:
+    """The same with formats and a prompt in place of functions: no step runs in Python."""
+    delivery: Delivery = "exactly_once" if work.checkpoint_s else "at_least_once"
+    texts = kafka(
+        work.topic, work.servers, group=work.name, bounded=work.records > 0, format=Json()
+    )
+    answers = kafka(work.answers, work.servers, delivery=delivery, format=Json())
+    chat = sage.chat(model=work.model, tokens_max=work.tokens_max, prompt="{text}")
+    return (
+        sage.flow.read("texts", texts)
+        .call("answer", chat, capacity=work.capacity, timeout_s=60)
+        .write("answers", answers)
         .dead_letters_to(kafka(work.dead_letters, work.servers, delivery=delivery))
     )
 

@@ -32,7 +32,9 @@ MODELS = {
     "mock-pair": ("chat", 2, "lognormal:30ms:0.5"),
     "mock-other": ("chat", 1, "constant:20ms"),
     "mock-embed": ("embedding", 1, "constant:5ms"),
+    "minilm": ("embedding", 1, "constant:5ms"),  # in place of that of rag_ingest
 }
+DIMS = {"mock-embed": DIM, "minilm": 384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +158,17 @@ def pool(cluster: Cluster) -> dict[str, object]:
                 "concurrency": 1024,
                 "timeout_s": 120,
                 "health": HEALTH,
-                "arguments": _arguments(latency, cluster.journal(name)),
-                **({"dim": DIM} if kind == "embedding" else {}),
+                "arguments": _arguments(name, latency, cluster.journal(name)),
+                **({"dim": DIMS[name]} if kind == "embedding" else {}),
             }
             for name, (kind, replicas, latency) in MODELS.items()
         },
     }
 
 
-def _arguments(latency: str, journal: Path) -> list[str]:
-    return ["--latency", latency, "--dim", str(DIM), "--journal", str(journal)]
+def _arguments(model: str, latency: str, journal: Path) -> list[str]:
+    dim = DIMS.get(model, DIM)
+    return ["--latency", latency, "--dim", str(dim), "--journal", str(journal)]
 
 
 def until(

@@ -2,20 +2,20 @@
 
 import contextlib
 import random
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sage_flink as sage
 from benchmark_sage.recovery.accounting import DeliveryCounts, SinkContents, count_deliveries
 from benchmark_sage.recovery.cluster import Cluster, until
+from benchmark_sage.recovery.feeder import Feeder, Message
 from benchmark_sage.recovery.watch import AnswerWatch
-from benchmark_sage.recovery.workload import DIM, FIRST_MS, Workload, build, event, expected_answer
-from sage_connectors.kafka_client import delete_topic, drain, ensure_topic, feed
+from benchmark_sage.recovery.workload import DIM, Workload, build, event, expected_answer
+from sage_connectors.kafka_client import delete_topic, drain, ensure_topic
 from sage_flink.common import Settings
 from sage_flink.common.dead_letters import from_message
 from sage_flink.common.errors import StoreUnavailable
@@ -27,10 +27,7 @@ BEFORE_VECTORS = frozenset({"decode", "generate", "answer", "embed", "vectors"})
 BEFORE_POINTS = frozenset({"decode", "generate", "answer", "measure", "telemetry"})
 CHECKPOINT_S = 1.0
 SETTLE_S = 3.0
-FIRST_OUTCOME_S = 120.0
 Fault = Callable[["RunningDrill"], None]
-#: Key and value.
-Message = tuple[str, bytes]
 
 
 @dataclass(slots=True)
@@ -106,74 +103,44 @@ def drill(
     ``starts_warm`` the stream waits for the outcome of its first message: a job that has just been
     started can take seconds for it, and a fault before that would find no call in flight.
     """
-    work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
-    ensure_topic(work.topic, partitions)
-    for topic in (work.answers, work.dead_letters):
-        ensure_topic(topic)
-    settings = Settings.load()
+    work = _workload(partitions, limits)
     options = options or sage.flow.FlinkOptions(checkpoint_interval_s=CHECKPOINT_S)
     before = len(cluster.generations(work.model))
     messages = _mix(events, more, more_last, raw, random.Random(seed))
-    with FlinkRest(settings.flink_url) as rest, AnswerWatch(work.answers) as watch:
+    with FlinkRest(Settings.load().flink_url) as rest, AnswerWatch(work.answers) as watch:
         job_id = sage.flow.submit(build(work), name=work.name, options=options)
         running = RunningDrill(cluster, work, job_id, rest, watch, {**dict(events), **dict(more)})
         try:
             until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run")
-            stream = _Stream(running, messages, rate_per_s, starts_warm=starts_warm)
-            broken_s = stream.run(fault, random.Random(seed))
-            finished = lambda: _finished_ids(running) >= len(messages)  # noqa: E731
-            until(finished, wait_s, f"{len(messages)} outcomes", every_s=0.5)
+            feeder = _feeder(running, messages, rate_per_s, starts_warm=starts_warm)
+            broken_s, fed_before = feeder.run(lambda: fault(running), random.Random(seed))
+            running.notes["fed_before_fault"] = fed_before
+            until(lambda: _finished_ids(running) >= len(messages), wait_s, "outcomes", every_s=0.5)
             time.sleep(SETTLE_S)  # a duplicate would appear now
             return _outcome(running, broken_s, len(cluster.generations(work.model)) - before)
         finally:
             clear(running)
 
 
-class _Stream:
-    """Feeds the messages of a drill at its rate."""
+def _workload(partitions: int, limits: Mapping[str, Any]) -> Workload:
+    work = Workload(name=f"drill{uuid.uuid4().hex[:8]}", **limits)
+    ensure_topic(work.topic, partitions)
+    for topic in (work.answers, work.dead_letters):
+        ensure_topic(topic)
+    return work
 
-    def __init__(
-        self,
-        running: RunningDrill,
-        messages: Sequence[Message],
-        rate_per_s: float,
-        *,
-        starts_warm: bool,
-    ) -> None:
-        self._running = running
-        self._messages = messages
-        self._rate_per_s = rate_per_s
-        self._starts_warm = starts_warm
 
-    def run(self, fault: Fault, chance: random.Random) -> float:
-        """Feed on a thread, run the fault after a random share, and return when it began."""
-        running, count = self._running, len(self._messages)
-        at = int(count * chance.uniform(0.3, 0.6))
-        limit_s = FIRST_OUTCOME_S + 60 + 2 * count / self._rate_per_s
-        feeder = threading.Thread(target=self._feed, daemon=True)
-        feeder.start()
-        until(lambda: len(running.fed) >= at, limit_s, "the stream flows")
-        began = time.monotonic()
-        running.notes["fed_before_fault"] = len(running.fed)
-        fault(running)
-        feeder.join(600 + limit_s)
-        if feeder.is_alive() or len(running.fed) < count:
-            raise TimeoutError("the feeder could not send all of its events")
-        return began
-
-    def _feed(self) -> None:
-        feed(self._running.work.topic, self._at_rate())
-
-    def _at_rate(self) -> Iterator[Any]:
-        running = self._running
-        began = time.monotonic()
-        for number, (id_, value) in enumerate(self._messages):
-            if number == 1 and self._starts_warm:
-                until(lambda: _finished_ids(running) > 0, FIRST_OUTCOME_S, "the first outcome")
-                began = time.monotonic()
-            time.sleep(max(0.0, began + number / self._rate_per_s - time.monotonic()))
-            running.fed.append(id_)
-            yield id_.encode(), value, None, FIRST_MS + number
+def _feeder(
+    running: RunningDrill, messages: Sequence[Message], rate_per_s: float, *, starts_warm: bool
+) -> Feeder:
+    return Feeder(
+        running.work.topic,
+        messages,
+        rate_per_s,
+        fed=running.fed,
+        finished=lambda: _finished_ids(running),
+        starts_warm=starts_warm,
+    )
 
 
 def _mix(

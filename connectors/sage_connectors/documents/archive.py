@@ -88,14 +88,14 @@ def zip_archive(path: str, data: bytes, budget: Budget) -> Iterator[Part]:
             continue
         member = f"{path}!{info.filename}"
         try:
-            yield Part(member, _unpacked(archive, info, seen, budget))
+            yield Part(member, _unpack(archive, info, seen, budget))
         except Rejected as reason:
             yield Part(member, None, f"{member}: {reason}")
         if budget.is_spent:
             return
 
 
-def _unpacked(
+def _unpack(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, seen: set[str], budget: Budget
 ) -> bytes:
     budget.take_member()

@@ -35,8 +35,8 @@ def csv_file(path: str, data: bytes) -> Iterator[Document | Part]:
 def _row_part(path: str, columns: dict[str, int], row: Sequence[str], width: int) -> Part:
     if len(row) != width:
         reason = f"{path}: the row has {len(row)} fields, the header {width}"
-        return Part(path, _written([row]), reason)
-    return Part(path, _written([list(columns), [row[at] for at in columns.values()]]))
+        return Part(path, _csv_text([row]), reason)
+    return Part(path, _csv_text([list(columns), [row[at] for at in columns.values()]]))
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -60,7 +60,7 @@ def _delimiter(text: str) -> str:
     return max(_DELIMITERS, key=fields)
 
 
-def _written(rows: Sequence[Sequence[str]]) -> bytes:
+def _csv_text(rows: Sequence[Sequence[str]]) -> bytes:
     out = io.StringIO()
     csv.writer(out).writerows(rows)
     return out.getvalue().encode()

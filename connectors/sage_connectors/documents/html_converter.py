@@ -8,6 +8,12 @@ _INLINE = "_inline"
 
 
 class _Converter(MarkdownConverter):
+    def process_text(self, el: Any, parent_tags: set[str] | None = None) -> str:
+        """Code within a line keeps its blanks, as in ``pre``; its text stays one line."""
+        if parent_tags and "_noformat" in parent_tags and "pre" not in parent_tags:
+            return " ".join(str(el).splitlines())
+        return str(super().process_text(el, parent_tags))  # type: ignore[misc]  # not in its stubs
+
     def convert_img(self, el: Any, text: str, parent_tags: set[str]) -> str:
         alt = " ".join(str(el.attrs.get("alt") or "").split())
         return f" {alt} " if alt else ""

@@ -14,12 +14,12 @@ _HEADING = re.compile(r"^#+ +(.+)$", re.M)
 def markdown(path: str, data: bytes) -> Iterator[Document]:
     """One document, with the fields of a front matter as ``metadata``."""
     fields, source = split_front_matter(decode(path, data))
-    text = normalized(path, source)
+    text = normalize(path, source)
     made = document(path, fields.get("title") or first_heading(text), text)
     yield {**made, "metadata": fields} if fields else made
 
 
-def normalized(path: str, source: str) -> str:
+def normalize(path: str, source: str) -> str:
     """The same text without emphasis and links; html inside of it as markdown."""
     try:
         from markdown_it import MarkdownIt

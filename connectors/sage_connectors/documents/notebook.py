@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sage_connectors.documents.markdown import first_heading, normalized
+from sage_connectors.documents.markdown import first_heading, normalize
 from sage_connectors.documents.parts import Document, document
 from sage_connectors.documents.text import decode
 from sage_flink.common.errors import Rejected
@@ -28,32 +28,32 @@ def notebook(path: str, data: bytes) -> Iterator[Document]:
 
 
 def _blocks(path: str, cell: dict[str, Any], language: str) -> Iterator[str]:
-    source = _joined(cell.get("source", cell.get("input", "")))
+    source = _join_lines(cell.get("source", cell.get("input", "")))
     match cell.get("cell_type"):
         case "code":
-            yield from _fenced(source, language)
+            yield from _code_block(source, language)
             for output in cell.get("outputs", []):
-                yield from _fenced(_printed(output), "")
+                yield from _code_block(_output_text(output), "")
         case "heading":  # format 3
             yield f"{'#' * int(cell.get('level', 1))} {source}"
-        case "markdown" if text := normalized(path, source):
+        case "markdown" if text := normalize(path, source):
             yield text
         case "raw" if source.strip():
             yield source
 
 
-def _printed(output: dict[str, Any]) -> str:
+def _output_text(output: dict[str, Any]) -> str:
     if output.get("output_type") == "stream":
-        return _joined(output.get("text", ""))
+        return _join_lines(output.get("text", ""))
     data = output.get("data", output)
-    return _joined(data.get("text/plain", "")) if isinstance(data, dict) else ""
+    return _join_lines(data.get("text/plain", "")) if isinstance(data, dict) else ""
 
 
-def _fenced(lines: str, language: str) -> Iterator[str]:
+def _code_block(lines: str, language: str) -> Iterator[str]:
     if lines.strip():
         fence = "````" if "```" in lines else "```"
         yield f"{fence}{language}\n{lines.rstrip()}\n{fence}"
 
 
-def _joined(lines: Any) -> str:
+def _join_lines(lines: Any) -> str:
     return "".join(lines) if isinstance(lines, list) else str(lines)

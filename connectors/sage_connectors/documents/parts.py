@@ -74,4 +74,4 @@ def clean(text: str) -> str:
 
 def missing_package(error: ModuleNotFoundError) -> ConfigError:
     """What to raise in place of the import error of a reader's library."""
-    return ConfigError(f"{error.name} is missing: pip install 'sage-flink[flink]'")
+    return ConfigError(f"{error.name} is missing: pip install 'sage-flink[documents]'")

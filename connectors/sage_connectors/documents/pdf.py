@@ -5,6 +5,7 @@ and LaTeX make, columns included. Sorting by place would read the cells of table
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from sage_connectors.documents.parts import Document, document, missing_package
 from sage_flink.common.errors import Rejected
@@ -21,9 +22,18 @@ def pdf(path: str, data: bytes) -> Iterator[Document]:
         raise missing_package(error) from error
     try:
         with pypdfium2.PdfDocument(data) as file:
-            pages = [page.get_textpage().get_text_range() for page in file]
-            title = file.get_metadata_value("Title")
+            # Half a pair of surrogates stays, and is marked in the document.
+            ranges = (page.get_textpage().get_text_range(errors="surrogatepass") for page in file)
+            pages, title = list(ranges), _title(file)
     except pypdfium2.PdfiumError as error:
         raise Rejected(f"{path}: not a readable PDF: {error}") from error
     text = "\n\n".join(pages).replace("\r\n", "\n").replace(_BROKEN_WORD, "")
     yield document(path, title, text)
+
+
+def _title(file: Any) -> str:
+    """The title of the metadata, whose UTF-16 may have half a pair of surrogates."""
+    try:
+        return str(file.get_metadata_value("Title"))
+    except UnicodeDecodeError as error:
+        return bytes(error.object).decode("utf-16-le", "surrogatepass")

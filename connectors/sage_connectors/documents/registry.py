@@ -82,6 +82,8 @@ class _Reading:
     def __init__(self, text_bytes_max: int) -> None:
         self.text_bytes_max = text_bytes_max
         self.budget = Budget()
+        #: The part that had each id first.
+        self.ids: dict[str, str] = {}
 
     def read(self, part: Part, depth: int = 0) -> list[Document | Part]:
         """Documents, and parts with their reason.
@@ -93,8 +95,8 @@ class _Reading:
             raise Rejected(f"{part.path}: its archives are nested more than {DEPTH_MAX} deep")
         made: list[Document | Part] = []
         try:
-            for one in self._made(part):
-                made += self._outcome(one, depth)
+            for one in self._documents(part):
+                made += self._outcome(one, part.path, depth)
         except Rejected as reason:  # what was read of it before stays
             made.append(part._replace(reason=str(reason)))
         refused = [one for one in made if isinstance(one, Part)]
@@ -105,9 +107,10 @@ class _Reading:
             raise Rejected(f"{refused[0].reason}{more}")
         return made
 
-    def _outcome(self, made: Document | Part, depth: int) -> list[Document | Part]:
+    def _outcome(self, made: Document | Part, path: str, depth: int) -> list[Document | Part]:
         if not isinstance(made, Part):
             self._require_size(made)
+            self._require_own_id(path, made)
             return [made]
         if not made.reason and suffix_of(made.path) not in SUFFIXES:
             return []  # as such a file is left out of a folder
@@ -116,7 +119,7 @@ class _Reading:
         except Rejected as reason:
             return [made._replace(reason=str(reason))]
 
-    def _made(self, part: Part) -> Iterator[Document | Part]:
+    def _documents(self, part: Part) -> Iterator[Document | Part]:
         path, data, reason = part
         if reason:
             raise Rejected(reason)
@@ -136,6 +139,11 @@ class _Reading:
         except Exception as error:  # no library says what it raises at a broken file
             why = _ADDRESS.sub("", f"{type(error).__name__}: {error}")[:500]
             raise Rejected(f"{path}: cannot be read as {suffix}: {why}") from error
+
+    def _require_own_id(self, path: str, made: Document) -> None:
+        """Of two lines with one id the second would replace the first silently."""
+        if (first := self.ids.setdefault(made["id"], path)) != path:
+            raise Rejected(f"{path}: its id {made['id']!r} is that of {first} already")
 
     def _require_size(self, made: Document) -> None:
         if (size := len(made["text"].encode())) > self.text_bytes_max:

@@ -35,13 +35,13 @@ def decode(path: str, data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        text = _detected(path, data, error)
+        text = _detect(path, data, error)
     if "\x00" in text:
         raise Rejected(f"{path}: holds NUL characters; it is not a text file")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _detected(path: str, data: bytes, error: UnicodeDecodeError) -> str:
+def _detect(path: str, data: bytes, error: UnicodeDecodeError) -> str:
     """The text in the encoding that its bytes suggest."""
     try:
         from charset_normalizer import from_bytes

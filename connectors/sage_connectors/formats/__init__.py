@@ -13,6 +13,14 @@ format          messages                                                        
 ``CloudEvents`` CloudEvents 1.0, structured and binary
 ==============  =================================================================  =======
 
+A registry elsewhere, with a login, a certificate or an authority of its own, is a connection by its
+name: ``kafka("orders", format=Avro(connection="registry"))``, and in YAML
+``kafka: {topic: orders, format: {avro: {connection: registry}}}``. What a connection holds:
+:class:`~sage_flink.common.connections.SchemaRegistryConnection`. In ``connections.yaml``::
+
+    registry: {kind: schema_registry, url: 'https://registry.example:8081', username: ingest,
+               password: 'env:REGISTRY_PASSWORD', ca: /etc/ssl/company.pem}
+
 ``Fields`` says which field is the id, the key, the event time, the text, or a delete flag. What
 cannot be decoded is one dead letter of the source's step, with the message's bytes:
 

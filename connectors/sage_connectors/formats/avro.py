@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage_connectors.formats.avro_schema import Parsed, parsed
+from sage_connectors.formats.avro_schema import Parsed, parse
 from sage_connectors.formats.avro_values import for_fastavro
-from sage_connectors.formats.carried import carried
+from sage_connectors.formats.carried import record_value
 from sage_connectors.formats.fields import Fields
 from sage_connectors.formats.plain_json import DEPTH_MAX, require_bytes, require_depth
 from sage_connectors.formats.schema_registry import (
@@ -18,12 +18,15 @@ from sage_connectors.formats.schema_registry import (
     Framed,
     Schema,
     frame,
-    framed,
     latest,
-    registered,
-    require_url,
+    read_frame,
+    registry_definition,
+    registry_of,
+    require_access,
     schema_by_id,
+    schema_id,
 )
+from sage_flink.common.connections import SchemaRegistryConnection
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.formats import Decoder, Encoder
@@ -33,12 +36,13 @@ from sage_flink.flow.formats import Decoder, Encoder
 class Avro:
     """Messages in Avro's binary encoding.
 
-    * Without ``registry``, ``schema`` (JSON) is the schema of every message, which is the bare
+    * Without a registry, ``schema`` (JSON) is the schema of every message, which is the bare
       datum.
-    * With ``registry``, the URL of Confluent's API, messages have the id of their writer's schema.
-      They are read as ``schema``: its JSON, ``latest`` (that of the subject when a schema is first
-      met), or empty for the writer's own. Resolution is Avro's: an added field takes its default,
-      a removed one is dropped, an int becomes a long or a double.
+    * With ``registry``, the URL of Confluent's API, or ``connection``, the name of a connection of
+      kind ``schema_registry``, messages have the id of their writer's schema. They are read as
+      ``schema``: its JSON, ``latest`` (that of the subject when a schema is first met), or empty:
+      the writer's own. Resolution is Avro's: an added field takes its default, a removed one is
+      dropped, an int becomes a long or a double.
 
     ``subject`` is by default the topic's name with ``-value``. Written, messages have ``schema``,
     and with a registry its id; ``register=False`` only looks it up.
@@ -58,19 +62,29 @@ class Avro:
     subject: str = ""
     register: bool = True
     fields: Fields = field(default_factory=Fields)
+    connection: str = ""
+    #: What the name stood for where the spec was made: a worker cannot look it up.
+    definition: SchemaRegistryConnection | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
-        if self.registry:
-            require_url("avro", self.registry)
-        elif not self.schema or self.schema == LATEST:
-            raise ConfigError("avro: needs schema, or the URL of a schema registry as registry")
+        found = registry_definition("avro", self.connection, self.registry)
+        object.__setattr__(self, "definition", found)
+        if not (self.registry or self.connection) and self.schema in ("", LATEST):
+            raise ConfigError("avro: needs schema, or a schema registry as registry or connection")
         if self.schema and self.schema != LATEST:
-            parsed(Schema("AVRO", self.schema))
+            parse(Schema("AVRO", self.schema))
 
     @property
     def emits_deletes(self) -> bool:
         """Whether ids are mapped."""
         return self.fields.emits_deletes
+
+    @property
+    def server(self) -> SchemaRegistryConnection | None:
+        """The connection that is named, else the one to ``registry``; None without a registry."""
+        return registry_of(self.definition, self.registry)
 
     def decoder(self) -> Decoder:
         """Messages into records."""
@@ -80,52 +94,57 @@ class Avro:
         """Upserts into messages; registers the schema, or looks it up."""
         if not self.schema or self.schema == LATEST:
             raise ConfigError("avro: needs its own schema to be written")
-        schema = parsed(Schema("AVRO", self.schema))
-        subject = self.subject or f"{topic}-value"
+        schema = parse(Schema("AVRO", self.schema))
+        subject, server = self.subject or f"{topic}-value", self.server
         id_ = (
-            registered(self.registry, subject, self.schema, "AVRO", register=self.register)
-            if self.registry
+            schema_id(server, subject, self.schema, "AVRO", register=self.register)
+            if server
             else None
         )
 
         def encode(record: Record) -> bytes:
-            payload = _written(record.value, schema)
+            payload = _write(record.value, schema)
             return payload if id_ is None else frame(id_, payload)
 
         return encode
 
     def trees(self) -> Callable[[Record], Any]:
         """The function from a message to the tree of its value."""
-        own = None if self.schema in ("", LATEST) else parsed(Schema("AVRO", self.schema))
-        if not self.registry:
+        own = None if self.schema in ("", LATEST) else parse(Schema("AVRO", self.schema))
+        server = self.server
+        if server is None:
             assert own is not None
             return lambda message: _read(require_bytes(message.value), own, own)
+        require_access(server)
         readers: dict[tuple[str, int], Parsed] = {}  # of a subject, when a writer is first met
 
         def tree(message: Record) -> Any:
-            data = framed(message.value)
+            data = read_frame(message.value)
             reader = own
             if self.schema == LATEST:
                 subject = self.subject or f"{topic_of(message)}-value"
                 if (subject, data.schema_id) not in readers:
-                    readers[subject, data.schema_id] = parsed(latest(self.registry, subject)[1])
+                    readers[subject, data.schema_id] = parse(latest(server, subject)[1])
                 reader = readers[subject, data.schema_id]
-            return self._tree(data, reader)
+            return _framed_tree(server, data, reader)
 
         return tree
 
     def trees_of_keys(self) -> Callable[[Record], Any]:
         """The function from a message to the tree of its key, in the writer's own schema."""
-        return lambda message: self._tree(framed(message.key), None)
-
-    def _tree(self, data: Framed, reader: Parsed | None) -> Any:
-        writer = parsed(schema_by_id(self.registry, data.schema_id, "AVRO"))
-        return _read(data.payload, writer, reader or writer)
+        server = self.server
+        assert server is not None
+        return lambda message: _framed_tree(server, read_frame(message.key), None)
 
 
 def topic_of(message: Record) -> str:
     """The topic of a message, whose id is ``topic/partition/offset``."""
     return message.id.rsplit("/", 2)[0]
+
+
+def _framed_tree(server: SchemaRegistryConnection, data: Framed, reader: Parsed | None) -> Any:
+    writer = parse(schema_by_id(server, data.schema_id, "AVRO"))
+    return _read(data.payload, writer, reader or writer)
 
 
 def _read(payload: bytes, writer: Parsed, reader: Parsed) -> Any:
@@ -141,10 +160,10 @@ def _read(payload: bytes, writer: Parsed, reader: Parsed) -> Any:
         raise Rejected(f"not Avro of its schema: {left} bytes are left over")
     if len(payload) > DEPTH_MAX:
         require_depth(tree)
-    return carried(tree)
+    return record_value(tree)
 
 
-def _written(value: Any, schema: Parsed) -> bytes:
+def _write(value: Any, schema: Parsed) -> bytes:
     import fastavro
 
     target = io.BytesIO()

@@ -33,7 +33,7 @@ class Parsed(NamedTuple):
 
 
 @functools.lru_cache(1_000)
-def parsed(schema: Schema) -> Parsed:
+def parse(schema: Schema) -> Parsed:
     """The schema for fastavro.
 
     Raises:

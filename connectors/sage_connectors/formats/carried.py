@@ -26,7 +26,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_DATE = date(1970, 1, 1)
 
 
-def carried(value: Any) -> Any:
+def record_value(value: Any) -> Any:
     """The value as a record carries it.
 
     Raises:
@@ -36,9 +36,9 @@ def carried(value: Any) -> Any:
     if kind in _AS_IS:
         return value
     if kind is dict:
-        return {str(name): carried(each) for name, each in value.items()}
+        return {str(name): record_value(each) for name, each in value.items()}
     if kind is list or kind is tuple:
-        return [carried(each) for each in value]
+        return [record_value(each) for each in value]
     if convert := _TO_TEXT.get(kind):
         return convert(value)
     raise Rejected(f"a record cannot carry a value of {kind.__name__}")

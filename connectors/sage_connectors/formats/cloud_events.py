@@ -68,11 +68,11 @@ def _event(message: Record, headers: dict[str, bytes]) -> dict[str, Any]:
     if content.startswith("application/cloudevents") and not content.startswith(_STRUCTURED):
         raise Rejected(f"events must be one a message in JSON, got content type {content!r:.100}")
     if content.startswith(_STRUCTURED):
-        event = _structured(parse(message.value))
+        event = _structured_value(parse(message.value))
     elif f"{_PREFIX}specversion" in headers:
         event = _binary(message, headers, content)
     else:  # a producer that sets no headers
-        event = _structured(parse(message.value))
+        event = _structured_value(parse(message.value))
     for name in _REQUIRED:
         if not isinstance(event.get(name), str) or not event[name]:
             raise Rejected(
@@ -83,7 +83,7 @@ def _event(message: Record, headers: dict[str, bytes]) -> dict[str, Any]:
     return event
 
 
-def _structured(event: Any) -> dict[str, Any]:
+def _structured_value(event: Any) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise Rejected(f"not a CloudEvent: must be an object, got {type(event).__name__}")
     if (encoded := event.pop("data_base64", None)) is not None:

@@ -21,7 +21,7 @@ from sage_flink.common.value_encoding import short_repr
 _UNITS = {"milliseconds": 1_000, "microseconds": 1}
 
 
-def converted(value: Any, schema: Any) -> Any:
+def convert(value: Any, schema: Any) -> Any:
     """The value with what its schema names converted.
 
     Raises:
@@ -31,15 +31,15 @@ def converted(value: Any, schema: Any) -> Any:
         return value
     kind, name = schema.get("type"), schema.get("name")
     try:
-        if convert := _BY_NAME.get(name if isinstance(name, str) else ""):
-            return convert(value, schema)
+        if by_name := _BY_NAME.get(name if isinstance(name, str) else ""):
+            return by_name(value, schema)
         if kind == "struct" and isinstance(value, dict):
             below = {f.get("field"): f for f in schema.get("fields") or ()}
-            return {name: converted(each, below.get(name)) for name, each in value.items()}
+            return {name: convert(each, below.get(name)) for name, each in value.items()}
         if kind == "array" and isinstance(value, list):
-            return [converted(each, schema.get("items")) for each in value]
+            return [convert(each, schema.get("items")) for each in value]
         if kind == "map" and isinstance(value, dict):
-            return {name: converted(each, schema.get("values")) for name, each in value.items()}
+            return {name: convert(each, schema.get("values")) for name, each in value.items()}
         if kind == "bytes":
             return _bytes(value)
     except (TypeError, ValueError, OverflowError, ArithmeticError, AttributeError) as error:
@@ -56,14 +56,14 @@ def _bytes(value: Any) -> bytes:
 
 def _decimal(value: Any, schema: Any) -> str:
     scale = int((schema.get("parameters") or {}).get("scale", 0))
-    return _scaled(value, scale)
+    return _decimal_text(value, scale)
 
 
 def _variable_decimal(value: Any, schema: Any) -> str:
-    return _scaled(value["value"], int(value["scale"]))
+    return _decimal_text(value["value"], int(value["scale"]))
 
 
-def _scaled(value: Any, scale: int) -> str:
+def _decimal_text(value: Any, scale: int) -> str:
     if abs(scale) > 1_000:
         raise ValueError(f"scale {scale}")
     return decimal_text(Decimal(int.from_bytes(_bytes(value), "big", signed=True)).scaleb(-scale))

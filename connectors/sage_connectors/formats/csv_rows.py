@@ -58,7 +58,7 @@ class Csv:
             return tuple(
                 record
                 for number, row in enumerate(rows)
-                for record in self.fields.records_of(_numbered(message, number), row)
+                for record in self.fields.records_of(_with_number(message, number), row)
             )
 
         return decode
@@ -82,5 +82,5 @@ class Csv:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _numbered(message: Record, number: int) -> Record:
+def _with_number(message: Record, number: int) -> Record:
     return message.replace(id=f"{message.id}/{number}")

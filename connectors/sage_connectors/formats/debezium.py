@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sage_connectors.formats.avro import Avro
-from sage_connectors.formats.connect_values import converted
+from sage_connectors.formats.connect_values import convert
 from sage_connectors.formats.fields import Fields, text_id
 from sage_connectors.formats.plain_json import parse
 from sage_connectors.formats.times import timestamp_ms
@@ -64,8 +64,8 @@ class Debezium:
                     f"debezium: fields.{name} must be left out: the id is the primary key, and the "
                     "operation says what is deleted; for flattened events use Json"
                 )
-        if self.avro is not None and not self.avro.registry:
-            raise ConfigError("debezium: avro.registry must be the URL of the schema registry")
+        if self.avro is not None and not (self.avro.registry or self.avro.connection):
+            raise ConfigError("debezium: avro needs the schema registry as registry or connection")
         if self.avro is not None and self.avro.fields != Fields():
             raise ConfigError("debezium: avro.fields must be left out; set fields of Debezium")
 
@@ -108,7 +108,7 @@ def _payload(raw: Any) -> Any:
     """The tree of Kafka Connect's JSON: its payload, where it comes with its schema."""
     tree = parse(raw)
     if isinstance(tree, dict) and tree.keys() == {"schema", "payload"}:
-        return converted(tree["payload"], tree["schema"])
+        return convert(tree["payload"], tree["schema"])
     return tree
 
 

@@ -83,14 +83,14 @@ def _pool(schema: Schema) -> tuple[Any, Any]:
     """The descriptors of the schema and its imports, and its own file."""
     from google.protobuf import descriptor_pb2, descriptor_pool
 
-    files = descriptor_pb2.FileDescriptorSet.FromString(_compiled(schema))
+    files = descriptor_pb2.FileDescriptorSet.FromString(_compile(schema))
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
         pool.Add(file)
     return pool, next(file for file in files.file if file.name == _FILE)
 
 
-def _compiled(schema: Schema) -> bytes:
+def _compile(schema: Schema) -> bytes:
     with tempfile.TemporaryDirectory(prefix="sage-proto-") as folder:
         root = Path(folder)
         for name, text in (*((r.name, r.text) for r in schema.references), (_FILE, schema.text)):

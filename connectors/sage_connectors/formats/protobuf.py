@@ -18,12 +18,15 @@ from sage_connectors.formats.schema_registry import (
     LATEST,
     Schema,
     frame,
-    framed,
     latest,
-    registered,
-    require_url,
+    read_frame,
+    registry_definition,
+    registry_of,
+    require_access,
     schema_by_id,
+    schema_id,
 )
+from sage_flink.common.connections import SchemaRegistryConnection
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.formats import Decoder, Encoder
@@ -36,10 +39,10 @@ class Protobuf:
     """Messages in Protobuf's binary encoding (proto2 and proto3).
 
     ``schema`` is a ``.proto`` file's text, ``message`` the type's full name in it (by default the
-    first type). ``registry``, ``latest``, ``subject`` and ``register`` are as those of ``Avro``;
-    with a registry a message says its type itself, and is read as ``message`` of ``schema`` where
-    that is given: by field numbers, so an added field takes its default and a removed one is
-    dropped.
+    first type). ``registry``, ``connection``, ``latest``, ``subject`` and ``register`` are as those
+    of ``Avro``; with a registry a message says its type itself, and is read as ``message`` of
+    ``schema`` where that is given: by field numbers, so an added field takes its default and a
+    removed one is dropped.
 
     The value has every field of the type by the name in the schema, with its default where it is
     not set, and None where it has presence (``optional``, messages, a ``oneof``). Whole numbers are
@@ -53,21 +56,33 @@ class Protobuf:
     subject: str = ""
     register: bool = True
     fields: Fields = field(default_factory=Fields)
+    connection: str = ""
+    #: What the name stood for where the spec was made: a worker cannot look it up.
+    definition: SchemaRegistryConnection | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
-        if self.registry:
-            require_url("protobuf", self.registry)
-        elif not self.schema or self.schema == LATEST:
-            raise ConfigError("protobuf: needs schema, or the URL of a schema registry as registry")
+        found = registry_definition("protobuf", self.connection, self.registry)
+        object.__setattr__(self, "definition", found)
+        if not (self.registry or self.connection) and self.schema in ("", LATEST):
+            needed = "schema, or a schema registry as registry or connection"
+            raise ConfigError(f"protobuf: needs {needed}")
 
     @property
     def emits_deletes(self) -> bool:
         """Whether ids are mapped."""
         return self.fields.emits_deletes
 
+    @property
+    def server(self) -> SchemaRegistryConnection | None:
+        """The connection that is named, else the one to ``registry``; None without a registry."""
+        return registry_of(self.definition, self.registry)
+
     def decoder(self) -> Decoder:
         """Messages into records."""
-        return self.fields.decoder(self._framed_trees() if self.registry else self._bare_trees())
+        server = self.server
+        return self.fields.decoder(self._framed_trees(server) if server else self._bare_trees())
 
     def encoder(self, topic: str) -> Encoder:
         """Upserts into messages; registers the schema, or looks it up."""
@@ -75,12 +90,13 @@ class Protobuf:
             raise ConfigError("protobuf: needs its own schema to be written")
         schema = Schema("PROTOBUF", self.schema)
         kind = message_named(schema, self.message)
-        if not self.registry:
+        server = self.server
+        if server is None:
             return lambda record: to_message(record.value, kind).SerializeToString(
                 deterministic=True
             )
         subject = self.subject or f"{topic}-value"
-        id_ = registered(self.registry, subject, self.schema, "PROTOBUF", register=self.register)
+        id_ = schema_id(server, subject, self.schema, "PROTOBUF", register=self.register)
         indexes = _encode_indexes(path_of(schema, kind))
 
         def encode(record: Record) -> bytes:
@@ -93,21 +109,22 @@ class Protobuf:
         kind = message_named(Schema("PROTOBUF", self.schema), self.message)
         return lambda message: _read(require_bytes(message.value), kind)
 
-    def _framed_trees(self) -> Callable[[Record], Any]:
+    def _framed_trees(self, server: SchemaRegistryConnection) -> Callable[[Record], Any]:
+        require_access(server)
         own = self.schema not in ("", LATEST) and message_named(
             Schema("PROTOBUF", self.schema), self.message
         )
         readers: dict[tuple[str, int], Any] = {}  # of a subject, when a writer is first met
 
         def tree(message: Record) -> Any:
-            data = framed(message.value)
+            data = read_frame(message.value)
             path, payload = _decode_indexes(data.payload)
-            writer = message_at(schema_by_id(self.registry, data.schema_id, "PROTOBUF"), path)
+            writer = message_at(schema_by_id(server, data.schema_id, "PROTOBUF"), path)
             reader = own or writer
             if self.schema == LATEST:
                 subject = self.subject or f"{topic_of(message)}-value"
                 if (subject, data.schema_id) not in readers:
-                    readers[subject, data.schema_id] = latest(self.registry, subject)[1]
+                    readers[subject, data.schema_id] = latest(server, subject)[1]
                 newest = readers[subject, data.schema_id]
                 reader = message_named(newest, self.message or writer.DESCRIPTOR.full_name)
             return _read(payload, reader)

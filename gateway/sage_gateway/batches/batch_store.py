@@ -5,18 +5,15 @@ seconds, and those lines are sent again. An answer and its counter are one trans
 the end of a batch and its output files.
 """
 
-import fcntl
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
 from sage_gateway.batches.schema import Batch, FileObject, RequestCounts
 from sage_gateway.batches.state_machine import is_final
+from sage_gateway.storage.exclusive_database import ExclusiveDatabase, ListPage
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -46,15 +43,6 @@ class OwnedBatch:
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
-class ListPage:
-    """Which part of a list to return: ``limit`` items after the id ``after``."""
-
-    after: str | None
-    limit: int
-    newest_first: bool = True
-
-
 class BatchStore:
     """The database at ``path``, of one process at a time. Methods raise ``sqlite3.Error``.
 
@@ -63,23 +51,12 @@ class BatchStore:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock_path = path.with_suffix(".lock")
-        for file in (path, lock_path):
-            file.touch(mode=0o600)
-        with ExitStack() as stack:
-            lock = stack.enter_context(lock_path.open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two would run each batch twice
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            stack.callback(self._db.close)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(SCHEMA)
-            self._stack = stack.pop_all()
+        self._file = ExclusiveDatabase(path, SCHEMA)  # two would run each batch twice
+        self._db = self._file.connection
 
     def close(self) -> None:
         """Close the file and release its lock."""
-        self._stack.close()
+        self._file.close()
 
     # Files.
 
@@ -109,7 +86,7 @@ class BatchStore:
         where, values = f"tenant = ? AND {ALIVE}", [tenant, now_s]
         if purpose:
             where, values = f"{where} AND purpose = ?", [*values, purpose]
-        found = self._list("files", "page", where, values, page)
+        found = self._file.page("files", "page", where, values, page)
         return [FileObject.model_validate_json(row[0]) for row in found]
 
     def delete_file(self, tenant: str, file_id: str) -> bool | None:
@@ -177,7 +154,7 @@ class BatchStore:
             KeyError: as :meth:`files`.
         """
         columns = "page, completed, failed"
-        found = self._list("batches", columns, "tenant = ?", [tenant], page)
+        found = self._file.page("batches", columns, "tenant = ?", [tenant], page)
         return [_batch_of(*row) for row in found]
 
     def open_batches(self) -> list[OwnedBatch]:
@@ -221,21 +198,6 @@ class BatchStore:
         self._db.execute(
             "INSERT INTO files (id, tenant, purpose, bytes, page) VALUES (?,?,?,?,?)", values
         )
-
-    def _list(
-        self, table: str, columns: str, where: str, values: Sequence[object], page: ListPage
-    ) -> list[tuple[Any, ...]]:
-        """``table``, ``where`` and ``columns`` are constants of this class."""
-        if page.after is not None:
-            after = self._db.execute(f"SELECT seq FROM {table} WHERE id = ?", (page.after,))  # noqa: S608
-            row = after.fetchone()
-            if row is None:
-                raise KeyError(page.after)
-            where += f" AND seq {'<' if page.newest_first else '>'} ?"
-            values = [*values, row[0]]
-        order = "DESC" if page.newest_first else "ASC"
-        query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY seq {order} LIMIT ?"  # noqa: S608
-        return self._db.execute(query, [*values, page.limit + 1]).fetchall()
 
 
 def _json(value: BaseModel) -> str:

@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from sage_gateway.batches import request_lines, state_machine
 from sage_gateway.batches.batch_store import BatchStore, OwnedBatch
 from sage_gateway.batches.file_store import FileStore
+from sage_gateway.batches.retries import final_answer
 from sage_gateway.batches.schema import (
     Batch,
     BatchError,
@@ -195,17 +196,15 @@ class BatchRun:
 
     async def _send(self, number: int, line: request_lines.RequestLine) -> Response:
         """The final answer to a line, which may be an error; retries for as long as it takes."""
-        batch, body, failures = self.batch, bytes(line.body), 0
+        batch, body = self.batch, bytes(line.body)
+        request_id = request_lines.request_id(batch.id, number)
         slots = self._context.model_slots[request_lines.model_of(line)]
-        while True:
+
+        async def send() -> Response:
             async with slots:
-                request_id = request_lines.request_id(batch.id, number)
-                answer = await self._context.send(self.owned, batch.endpoint, request_id, body)
-            failures += not request_lines.is_not_admitted(answer)
-            wait_s = request_lines.retry_wait_s(answer, failures)
-            if wait_s is None:
-                return answer
-            await asyncio.sleep(wait_s)
+                return await self._context.send(self.owned, batch.endpoint, request_id, body)
+
+        return await final_answer(send)
 
     async def _finish(self, status: Status) -> None:
         """Write the output files and end the batch in ``status``."""

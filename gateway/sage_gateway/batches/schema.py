@@ -9,7 +9,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"]
-Purpose = Literal["batch", "batch_output"]
+#: OpenAI's, as far as files have a use here; a vector store takes those of `INDEXED`.
+Purpose = Literal["batch", "batch_output", "assistants", "user_data", "vector_store"]
+INDEXED: tuple[Purpose, ...] = ("assistants", "user_data", "vector_store")
+#: What an upload may have.
+UPLOADED: tuple[Purpose, ...] = ("batch", *INDEXED)
 
 
 class _Schema(BaseModel):
@@ -42,16 +46,6 @@ class FileDeleted(_Schema):
     id: str
     object: Literal["file"] = "file"
     deleted: bool = True
-
-
-class FileList(_Schema):
-    """A page of files."""
-
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class Status(StrEnum):
@@ -118,16 +112,6 @@ class Batch(_Schema):
     request_counts: RequestCounts = RequestCounts()
     metadata: dict[str, str] | None = None
     output_expires_after: ExpiresAfter | None = None
-
-
-class BatchList(_Schema):
-    """A page of batches, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Batch]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 Label = Annotated[str, Field(max_length=64)]

@@ -10,17 +10,24 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from sage_flink.common import StoreUnavailable
-from sage_gateway.batches.batch_store import BatchStore, ListPage, OwnedBatch
+from sage_gateway.batches.batch_store import BatchStore, OwnedBatch
 from sage_gateway.batches.file_store import FileStore
 from sage_gateway.batches.runner import BatchContext, BatchRun, Send
-from sage_gateway.batches.schema import Batch, ExpiresAfter, FileDeleted, FileObject, NewBatch
+from sage_gateway.batches.schema import (
+    Batch,
+    ExpiresAfter,
+    FileDeleted,
+    FileObject,
+    NewBatch,
+    Purpose,
+)
 from sage_gateway.batches.state_machine import WINDOW_S
 from sage_gateway.config.storage_spec import BatchesSpec
 from sage_gateway.errors import (
@@ -31,14 +38,13 @@ from sage_gateway.errors import (
     TooLarge,
 )
 from sage_gateway.runtime.worker_thread import WorkerThread
+from sage_gateway.storage.exclusive_database import ListPage, page_after
 
 log = logging.getLogger("sage.gateway")
 
 FILENAME_CHARS_MAX = 255
 #: Between two looks for expired files, at most: the clock may be set.
 EXPIRY_CHECK_S = 60.0
-
-T = TypeVar("T")
 
 
 class BatchService:
@@ -133,7 +139,13 @@ class BatchService:
             await asyncio.sleep(pause_s)
 
     async def upload(
-        self, tenant: str, filename: str, source: BinaryIO, expiry: ExpiresAfter | None = None
+        self,
+        tenant: str,
+        filename: str,
+        source: BinaryIO,
+        expiry: ExpiresAfter | None = None,
+        *,
+        purpose: Purpose = "batch",
     ) -> FileObject:
         """A new file with the rest of ``source``.
 
@@ -150,7 +162,7 @@ class BatchService:
             created_at=now_s,
             expires_at=now_s + expiry.seconds if expiry else None,
             filename=name or "upload",
-            purpose="batch",
+            purpose=purpose,
         )
         bytes_max = self.spec.tenant_bytes_max
         if not await context.thread(
@@ -169,7 +181,7 @@ class BatchService:
         """
         context = self._require_open()
         found = context.thread(context.store.files, tenant, purpose, page, time.time())
-        return await _page_after(page, found)
+        return await page_after(page, found)
 
     async def file(self, tenant: str, file_id: str) -> FileObject:
         """The file's metadata."""
@@ -248,7 +260,7 @@ class BatchService:
             NotFound: the page begins after a batch that does not exist.
         """
         context = self._require_open()
-        return await _page_after(page, context.thread(context.store.batches, tenant, page))
+        return await page_after(page, context.thread(context.store.batches, tenant, page))
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
         """Start to cancel it; its output file will have the answers of the finished lines.
@@ -268,15 +280,6 @@ class BatchService:
     def _start(self, owned: OwnedBatch, context: BatchContext) -> None:
         run = self._runs[owned.batch.id] = BatchRun(owned, context)
         run.task.add_done_callback(lambda _: self._runs.pop(owned.batch.id, None))
-
-
-async def _page_after(page: ListPage, found: Awaitable[list[T]]) -> list[T]:
-    """``found``; an unknown start is an error, because an empty page would look like the end."""
-    try:
-        return await found
-    except KeyError as error:
-        message = f"there is no {page.after!r:.80} any more; list from the start"
-        raise NotFound(message, param="after") from error
 
 
 def _no_file(file_id: str, param: str) -> NotFound:

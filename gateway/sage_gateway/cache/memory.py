@@ -28,6 +28,11 @@ class MemoryCacheStore(CacheStore):
             self._put(key, answer, ttl_s)
 
     @override
+    async def clear(self) -> None:
+        self._answers.clear()
+        self.bytes_held = 0
+
+    @override
     async def close(self) -> None:
         pass
 

@@ -34,6 +34,19 @@ end
 """
 
 
+# KEYS ends, sizes, total; ARGV prefix of answers, how many. Removes some; how many are left.
+CLEAR = """
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, ARGV[2] - 1)) do
+  redis.call('DEL', ARGV[1] .. name)
+  redis.call('ZREM', KEYS[1], name)
+  redis.call('DECRBY', KEYS[3], redis.call('HGET', KEYS[2], name) or 0)
+  redis.call('HDEL', KEYS[2], name)
+end
+return redis.call('ZCARD', KEYS[1])
+"""
+ANSWERS_A_SCRIPT = 500
+
+
 class RedisCacheStore(CacheStore):
     """The Redis at ``server``."""
 
@@ -53,6 +66,11 @@ class RedisCacheStore(CacheStore):
     async def put(self, answers: Mapping[bytes, bytes], ttl_s: int) -> None:
         for key, answer in answers.items():
             await self._put(key, answer, ttl_s)
+
+    @override
+    async def clear(self) -> None:
+        while await self._redis.run(CLEAR, [ENDS, SIZES, TOTAL], [ANSWER, ANSWERS_A_SCRIPT]):
+            pass  # in steps: other clients of Redis wait while a script runs
 
     @override
     async def close(self) -> None:

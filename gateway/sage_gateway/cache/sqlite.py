@@ -51,6 +51,10 @@ class SqliteCacheStore(CacheStore):
         await self._thread(self._answers.put, answers, ttl_s)
 
     @override
+    async def clear(self) -> None:
+        await self._thread(self._answers.clear)
+
+    @override
     async def close(self) -> None:
         await self._thread(self._answers.close)
         await self._thread.close()
@@ -91,6 +95,15 @@ class CachedAnswers:
                 new = sum(len(answer) + ROW_BYTES for _, answer in some)
                 db.execute("UPDATE size SET bytes = bytes + ?", (new - gone,))
                 self._evict(db)
+
+    def clear(self) -> None:
+        """Delete all answers; their bytes leave the disk too."""
+        db = self._database()
+        with _transaction(db):
+            db.execute("DELETE FROM answers")
+            db.execute("UPDATE size SET bytes = 0")
+        db.execute("VACUUM")  # short: it copies what is left
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def on_error(self, error: Exception) -> None:
         """Delete the file if ``error``, raised by another method, means that it is corrupt."""

@@ -21,6 +21,10 @@ class CacheStore(Protocol):
         """Store answers by their key for ``ttl_s``, in place of earlier ones."""
         ...
 
+    async def clear(self) -> None:
+        """Remove all answers, for all who share the store. One that is put meanwhile may stay."""
+        ...
+
     async def close(self) -> None:
         """Close the connections. Answers in a shared store and in a file stay."""
         ...

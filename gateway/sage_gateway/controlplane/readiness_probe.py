@@ -52,6 +52,8 @@ async def probe(slot: ReplicaSlot, model: str, session: aiohttp.ClientSession) -
         return ""
     if response.status != 200:
         return f"a request of one token got status {response.status}"
+    if spec.kind == "chat":
+        slot.learn_from(content)
     return response_error(spec.kind, content, spec.dim)
 
 

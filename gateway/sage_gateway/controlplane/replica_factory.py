@@ -86,7 +86,11 @@ def _source(spec: ModelSpec, engine: Engine, folder: Path) -> Path | None:
         raise ConfigError(f"engine {spec.engine} needs a source, the file or folder of the weights")
     source = folder / spec.source
     if not source.exists():
-        raise ConfigError(f"no source {source}; run `bash {engine.setup_script}`, or correct it")
+        script = engine.setup_script
+        make = (
+            f"run `bash {script}`, or correct it" if script else "correct it, or download it there"
+        )
+        raise ConfigError(f"no source {source}; {make}")
     return source
 
 

@@ -59,14 +59,19 @@ class Engine:
     ``argv`` gives the command line of a server on ``127.0.0.1:port`` that serves the model under
     the name ``Launch.model`` and answers ``health_path`` with 200 once it is loaded;
     ``spec.arguments`` are last. It is called at every start of a replica, and once before the
-    first to find mistakes.
+    first to find mistakes: a ConfigError says what cannot work. It is pure: the next gateway adopts
+    a running replica only if its line is the same.
     ``weights``: the model must name a ``source``; without weights it must not.
     ``environment`` names the virtual environment of ``Launch.python``:
     ``$SAGE_CACHE/venv/<environment>`` or the newest ``<environment>-*``, unless
     ``SAGE_<ENVIRONMENT>_PYTHON`` names an interpreter. Empty is the gateway's own interpreter.
-    ``setup_script``: the script to run if environment or weights are missing.
+    ``setup_script``: the script that makes environment and weights; empty if there is none.
     ``joined``: fields that make a whole chat or completion a stream whose events the gateway joins,
     for an engine that would not end a whole one when its caller disconnects.
+    ``choices_need_slots``: whether each choice of one answer takes a slot of its own, so that a
+    request for more of them than slots cannot be answered.
+    ``calls_named_tools``: whether it follows a ``tool_choice`` that names a function; another one
+    is sent this function only, as ``required``.
     ``probe``: whether it must also answer a request of one token to be ready. ``remote``: it is not
     started here, and checked at most every ``interval_s_min``.
     """
@@ -79,6 +84,8 @@ class Engine:
     env: Mapping[str, str] = field(default_factory=dict)
     health_path: str = "/health"
     joined: Mapping[str, Any] | None = None
+    choices_need_slots: bool = False
+    calls_named_tools: bool = True
     probe: bool = True
     remote: bool = False
     interval_s_min: float = 0.0

@@ -33,4 +33,6 @@ ENGINE = Engine(
     argv=argv,
     environment="engines",
     joined={"stream": True, "stream_options": {"include_usage": True}, "timings_per_token": True},
+    choices_need_slots=True,
+    calls_named_tools=False,  # takes only texts; an object is ignored
 )

@@ -95,9 +95,8 @@ def interpreter(environment: str, setup_script: str) -> Path:
         return plain
     found = [p for p in folder.glob(f"{environment}-*/bin/python") if p.exists()]
     if not found:
-        raise ConfigError(
-            f"no environment {folder / environment}; run `bash {setup_script}`, or set {variable}"
-        )
+        make = f"run `bash {setup_script}`" if setup_script else f"install {environment} into it"
+        raise ConfigError(f"no environment {folder / environment}; {make}, or set {variable}")
     return max(found, key=lambda p: p.parents[1].stat().st_mtime)
 
 
@@ -113,15 +112,19 @@ class Tether:
     record: Path = Path()
 
 
+def tether_command(argv: Sequence[str], tether: Tether = Tether()) -> list[str]:
+    """The command line of ``argv`` as a process that is tied to this one."""
+    line = [sys.executable, "-S", "-E", str(TETHER), str(os.getpid())]
+    return [*line, f"{tether.grace_s:g}", str(tether.record), *argv]
+
+
 async def start(
     argv: Sequence[str], env: Mapping[str, str], log: Path, tether: Tether = Tether()
 ) -> asyncio.subprocess.Process:
     """A running child in a process group of its own; its output is appended to ``log``."""
-    line = [sys.executable, "-S", "-E", str(TETHER), str(os.getpid())]
-    line += [f"{tether.grace_s:g}", str(tether.record), *argv]
     with _open_log(log) as output:
         return await asyncio.create_subprocess_exec(
-            *line,
+            *tether_command(argv, tether),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,

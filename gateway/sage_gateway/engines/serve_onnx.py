@@ -42,7 +42,7 @@ class EmbeddingsBody(msgspec.Struct):
 
 
 class RequestError(Exception):
-    """The request is wrong: HTTP 400 with this message."""
+    """The request is wrong: HTTP 400. Its arguments: the message, the field at fault if known."""
 
 
 class OnnxModel:
@@ -190,14 +190,14 @@ def parse(body: bytes, dim: int) -> tuple[list[str], str]:
         raise RequestError(f"the body is not an embeddings request: {error}") from error
     texts = [fields.input] if isinstance(fields.input, str) else fields.input
     if not 0 < len(texts) <= TEXTS_MAX:
-        raise RequestError(f"input must hold 1 to {TEXTS_MAX} texts, got {len(texts)}")
+        raise RequestError(f"input must hold 1 to {TEXTS_MAX} texts, got {len(texts)}", "input")
     if "" in texts:
-        raise RequestError(f"input[{texts.index('')}] is empty; leave it out")
+        raise RequestError(f"input[{texts.index('')}] is empty; leave it out", "input")
     encoding = "float" if fields.encoding_format is None else fields.encoding_format
     if encoding not in ("float", "base64"):
-        raise RequestError(f"encoding_format must be float or base64, got {encoding!r}")
+        raise RequestError(f"it must be float or base64, got {encoding!r}", "encoding_format")
     if fields.dimensions not in (None, dim):
-        raise RequestError(f"dimensions must be {dim}, the size of this model's vectors")
+        raise RequestError(f"this model's vectors have {dim} dimensions", "dimensions")
     return texts, encoding
 
 
@@ -224,15 +224,15 @@ class EmbeddingApp:
         if scope["path"] == "/health":
             return await send_json(send, 200, b'{"status":"ok"}')
         if (scope["method"], scope["path"]) != ("POST", "/v1/embeddings"):
-            return await send_json(send, 404, error_body("no such route", "invalid_request_error"))
+            return await send_json(send, 404, error_body("no such route"))
         try:
             texts, encoding = parse(await read_body(receive), self.scheduler.model.dim)
             vectors, tokens = await self.until_disconnect(receive, self.scheduler.embed(texts))
         except RequestError as error:
-            return await send_json(send, 400, error_body(str(error), "invalid_request_error"))
+            return await send_json(send, 400, error_body(*error.args))
         except Exception as error:  # a client never gets a stack trace
             print(f"embedding failed: {error!r}", flush=True)
-            body = error_body(f"the model failed: {error}", "server_error")
+            body = error_body(f"the model failed: {error}", kind="server_error")
             return await send_json(send, 500, body)
         return await send_json(send, 200, response_body(self.name, vectors, encoding, tokens))
 
@@ -267,9 +267,10 @@ async def send_json(send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def error_body(message: str, kind: str) -> bytes:
+def error_body(message: str, param: str = "", kind: str = "invalid_request_error") -> bytes:
     """An error in OpenAI's schema."""
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}})
+    fields = {"message": message, "type": kind, "param": param or None, "code": None}
+    return orjson.dumps({"error": fields})
 
 
 def main() -> None:

@@ -26,6 +26,6 @@ ENGINE = Engine(
     kinds=frozenset({"chat", "embedding"}),
     argv=argv,
     environment="sglang",
-    setup_script="pip install sglang",
+    setup_script="",
     env={"HF_HUB_OFFLINE": "1"},
 )

@@ -48,6 +48,7 @@ async def call(outbound: Outbound, member: ReplicaSlot, request: EngineRequest) 
         if response.status != 200:
             raise _error(member, response.status, body, model.name)
         attempt.finish()
+        member.learn_from(body)
         used = tokens(body)
         model.load.record_pace(attempt.seconds, used)
     return Response(200, body, used=used)
@@ -60,7 +61,8 @@ async def call_joined(outbound: Outbound, member: ReplicaSlot, request: EngineRe
         try:
             async with request as response:
                 if response.status == 200:
-                    while chunk := await response.content.readany():
+                    content = _content(member, response.content)
+                    while chunk := await content.readany():
                         joined.add(chunk)
                 else:
                     body = await response.read()
@@ -96,9 +98,7 @@ async def call_stream(
                 body = await response.read()
                 _report(attempt, response.status)
                 raise _error(member, response.status, body, model.name)
-            content: Content = response.content
-            if member.launch.target is not None:
-                content = RemoteEvents(content)
+            content = _content(member, response.content)
             first = await content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
             attempt.lose()
@@ -112,6 +112,10 @@ async def call_stream(
         resources.push_async_callback(events.aclose)
         return StreamingResponse(events, resources.aclose)
     raise AssertionError("the stack suppresses no exception")
+
+
+def _content(member: ReplicaSlot, content: Content) -> Content:
+    return content if member.launch.target is None else RemoteEvents(content)
 
 
 def _error(member: ReplicaSlot, status: int, body: bytes, model: str) -> GatewayError:

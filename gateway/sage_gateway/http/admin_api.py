@@ -1,7 +1,7 @@
 """Admin API on FastAPI: all routes but inference, and the OpenAPI document of all routes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -15,11 +15,19 @@ from starlette.routing import Match
 from sage_flink.common import SageError
 from sage_gateway.autoscaling.loop import Autoscaler
 from sage_gateway.batches import BatchService
+from sage_gateway.cache.store_protocol import CacheStore
 from sage_gateway.controlplane.model_catalog import ModelCatalog
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.http import batches_api as batch_routes
+from sage_gateway.http import (
+    cache_api,
+    file_batches_api,
+    keys_api,
+    openapi_document,
+    pool_api,
+    vector_stores_api,
+)
 from sage_gateway.http import decisions_api as decisions
-from sage_gateway.http import keys_api, openapi_document, pool_api
 from sage_gateway.models.model import Model
 from sage_gateway.observability.metrics import Metrics
 from sage_gateway.openai.error_table import error_of
@@ -28,6 +36,7 @@ from sage_gateway.replicas.lifecycle import ReplicaState
 from sage_gateway.requests.response import error_response
 from sage_gateway.tenants import Tenants
 from sage_gateway.tenants.scopes import DOCS_ASSETS
+from sage_gateway.vector_stores.service import VectorStoreService
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -39,7 +48,9 @@ def build(
     metrics: Metrics,
     tenants: Tenants,
     batches: BatchService,
+    vector_stores: VectorStoreService,
     autoscaler: Autoscaler,
+    cache_stores: Sequence[CacheStore],
     lifespan: Lifespan,
 ) -> FastAPI:
     """The application of all routes but inference."""
@@ -56,7 +67,10 @@ def build(
     keys_api.add(app, tenants)
     pool_api.add(app, catalog.pool)
     decisions.add(app, autoscaler)
-    batch_routes.add(app, batches)
+    batch_routes.add(app, batches, vector_stores.detach_everywhere)
+    vector_stores_api.add(app, vector_stores)
+    file_batches_api.add(app, vector_stores.file_batches)
+    cache_api.add(app, cache_stores)
     for kind in (GatewayError, SageError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _error_response)
     app.openapi = lambda: openapi_document.document(app, TITLE, VERSION)  # type: ignore[method-assign]

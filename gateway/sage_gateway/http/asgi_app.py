@@ -96,6 +96,9 @@ class GatewayApp:
     def _admit(self, method: str, path: str, headers: Headers) -> Key:
         """The key of a request.
 
+        A Content-Type is not looked at: a page of another site has no key to send, so refusing the
+        types that it may send would protect nothing.
+
         Raises:
             InvalidKey, MissingScope: as :meth:`Tenants.admit`; or a page of another site could have
                 sent the request with the key that the browser keeps.

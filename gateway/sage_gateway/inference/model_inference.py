@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from sage_gateway.controlplane.model_catalog import ModelCatalog
+from sage_gateway.errors import InvalidRequest
 from sage_gateway.forwarding.forwarder import Forwarder
 from sage_gateway.forwarding.outbound import Outbound
 from sage_gateway.models.model import Model
 from sage_gateway.observability.request_tracker import RequestTracker
 from sage_gateway.openai.request_size import choices, completion_tokens_max, prompts
-from sage_gateway.openai.schema import GenerationRequest, ModelRequest
+from sage_gateway.openai.schema import ChatRequest, GenerationRequest, ModelRequest, NamedTool
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.scheduling import ANSWER_TOKENS, RequestHints, expected_tokens, run_preemptible
@@ -34,6 +36,7 @@ class ModelInference:
         """
         model = self._catalog.model_for(payload, request.path)
         tracker.model = model.name
+        _check_choices(model, payload)
         outbound = _outbound(model, request, payload)
         hints = RequestHints(
             request.tenant,
@@ -87,15 +90,42 @@ class _PreemptibleCall:
         self._tracker.resume()
 
 
+def _check_choices(model: Model, payload: ModelRequest) -> None:
+    """Refuse more choices than slots at an engine that needs a slot for each.
+
+    Raises:
+        InvalidRequest: ``param`` is the field that asks for them.
+    """
+    slots = model.spec.slots
+    if not model.engine.choices_need_slots or not isinstance(payload, GenerationRequest):
+        return
+    for name in ("n", "n_cmpl", "best_of"):
+        if (getattr(payload, name) or 0) > slots:
+            raise InvalidRequest(
+                f"{name}: {model.name} has {slots} slots, one a choice", param=name
+            )
+
+
 def _outbound(model: Model, request: Request, payload: ModelRequest) -> Outbound:
     upstream = model.engine_model_name()
     streams = isinstance(payload, GenerationRequest) and bool(payload.stream)
-    joined = model.engine.joined
+    changed = {} if model.engine.calls_named_tools else only_named_tool(request, payload)
+    joined = model.joined_fields()
     if joined is not None and isinstance(payload, GenerationRequest) and not streams:
-        body = request.body_for(upstream, joined)
+        body = request.body_for(upstream, {**joined, **changed})
         return Outbound.of(model, request, body, stream=False, joined=choices(payload))
-    body = request.body if payload.model == upstream else request.body_for(upstream)
+    same = payload.model == upstream and not changed
+    body = request.body if same else request.body_for(upstream, changed)
     return Outbound.of(model, request, body, stream=streams)
+
+
+def only_named_tool(request: Request, payload: ModelRequest) -> dict[str, Any]:
+    """Fields that mean the same as a ``tool_choice`` that names a function; empty without one."""
+    if not isinstance(payload, ChatRequest) or not isinstance(payload.tool_choice, NamedTool):
+        return {}
+    name = payload.tool_choice.function.name
+    tools = [tool for tool in request.fields()["tools"] if tool["function"]["name"] == name]
+    return {"tools": tools, "tool_choice": "required"}
 
 
 def _aborted_usage(outbound: Outbound, payload: ModelRequest) -> Mapping[str, int]:

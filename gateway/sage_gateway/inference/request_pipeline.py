@@ -1,14 +1,13 @@
 """The handlers of a request in their order: caches, idempotency, quota, inference."""
 
-from sage_gateway.batches.batch_store import OwnedBatch
+from typing import Protocol
+
 from sage_gateway.errors import GatewayError, InvalidKey
 from sage_gateway.observability.request_tracker import RequestTracking
 from sage_gateway.openai.error_table import status_of
 from sage_gateway.requests.request import Handler, Request, read_request
 from sage_gateway.requests.response import Response, StreamingResponse, error_response
 from sage_gateway.tenants import Keys
-
-BATCH_JOB = b"batches"
 
 
 class RequestPipeline:
@@ -39,28 +38,46 @@ class RequestPipeline:
             raise
 
 
-class BatchRequests:
-    """Sends the lines of batches through the request pipeline."""
+class Owner(Protocol):
+    """Background work: its tenant, and the id of the API key that its requests are sent with."""
 
-    def __init__(self, keys: Keys, handler: Handler) -> None:
+    @property
+    def tenant(self) -> str:
+        """The tenant."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The id of the key."""
+        ...
+
+
+class BackgroundRequests:
+    """Sends the requests of background work, such as the lines of batches, through the pipeline.
+
+    ``job``: its name in the usage.
+    """
+
+    def __init__(self, keys: Keys, handler: Handler, *, job: str) -> None:
         self._keys = keys
         self._handler = handler
+        self._job = job.encode()
 
-    async def answer(self, owned: OwnedBatch, path: str, request_id: str, body: bytes) -> Response:
-        """The answer to a line, as background work of its tenant and key; an error is one too."""
-        key = self._keys.by_id(owned.key)
+    async def answer(self, owner: Owner, path: str, request_id: str, body: bytes) -> Response:
+        """The answer to a request, as background work of its owner; an error is one too."""
+        key = self._keys.by_id(owner.key)
         if key is None:
-            return error_response(InvalidKey("the key of this batch was revoked"))
+            return error_response(InvalidKey("the key of this work was revoked"))
         headers = {
             b"x-request-id": request_id.encode(),
-            b"x-sage-tenant": owned.tenant.encode(),
+            b"x-sage-tenant": owner.tenant.encode(),
             b"x-sage-priority": b"background",
-            b"x-sage-job": BATCH_JOB,
+            b"x-sage-job": self._job,
         }
-        request = read_request(path, headers, body, key=key, tenant=owned.tenant)
+        request = read_request(path, headers, body, key=key, tenant=owner.tenant)
         try:
             found = await self._handler.handle(request)
         except GatewayError as error:
             return error_response(error)
-        assert isinstance(found, Response), "a line that asks for a stream is refused before"
+        assert isinstance(found, Response), "a request for a stream is refused before"
         return found

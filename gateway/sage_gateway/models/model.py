@@ -2,10 +2,10 @@
 
 import time
 from bisect import insort
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 from sage_gateway.capacity.memory_budget import Footprint
 from sage_gateway.config.pool_spec import ModelSpec
@@ -114,6 +114,12 @@ class Model:
     def engine_model_name(self) -> str:
         """The name of the model at its engines."""
         return self.spec.remote_model or self.name
+
+    def joined_fields(self) -> Mapping[str, Any] | None:
+        """Fields that make a whole answer a stream to be joined, if it has to be one."""
+        if not self.engine.remote:
+            return self.engine.joined
+        return next((slot.joined for slot in self.replica_slots if slot.joined), None)
 
     def choose(self, hints: RoutingHints = NO_HINTS, tried: Collection[int] = ()) -> int | None:
         """The index of the replica for the next request, None when no replica has room."""

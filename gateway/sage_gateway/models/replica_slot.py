@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from sage_gateway.engines import Launch
+from sage_gateway.engines import ENGINES, Launch
 from sage_gateway.engines.process import Process
+from sage_gateway.openai.engine_answer import counts_first_choice
 from sage_gateway.replicas.circuit_breaker import Breaker, is_trusted
 from sage_gateway.replicas.lifecycle import Replica
 from sage_gateway.routing import Candidate
@@ -22,7 +24,8 @@ class ReplicaSlot:
 
     ``index``: its number in the model for its whole life; routing identifies it by that.
     ``concurrency``: how many requests it takes at a time, from ``limit`` where that is measured.
-    ``session`` and ``headers``: for requests to a remote engine. ``suspect``: a request was lost
+    ``session`` and ``headers``: for requests to a remote engine; ``joined``: as ``Engine.joined``,
+    where one of its answers shows that it needs that. ``suspect``: a request was lost
     there, or a check is slow, since its last good check. ``on_room_freed``: called when a request
     has left. ``check_now`` requests a health check, which with ``verification_due`` asks for one
     token.
@@ -41,6 +44,7 @@ class ReplicaSlot:
     record: Path | None = None
     session: aiohttp.ClientSession | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    joined: Mapping[str, Any] | None = None
     in_flight: int = 0
     limit: ConcurrencyLimit | None = None
     concurrency: int = field(init=False)
@@ -93,6 +97,12 @@ class ReplicaSlot:
         """Request a check whether the replica still answers, before its errors open the circuit."""
         self.verification_due = True
         self.check_now.set()
+
+    def learn_from(self, answer: bytes) -> None:
+        """Note whether a remote engine is llama.cpp, by a whole answer to a generation."""
+        if self.launch.target is not None:
+            found = counts_first_choice(answer)
+            self.joined = ENGINES["llamacpp"].joined if found else None
 
     def room(self) -> int:
         """How many more requests it takes now."""

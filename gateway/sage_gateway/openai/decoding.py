@@ -1,6 +1,7 @@
 """Reads the body of a request: JSON, the schema, and what a schema cannot say."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from sage_gateway.openai.schema import (
     CompletionRequest,
     EmbeddingsRequest,
     GenerationRequest,
+    NamedTool,
     RerankRequest,
     ResponsesRequest,
     SearchRequest,
@@ -69,6 +71,19 @@ def _decode(body: bytes, kind: type[T]) -> T:
     return found
 
 
+def dump_fields(fields: Mapping[str, Any]) -> bytes:
+    """The body with these fields.
+
+    Raises:
+        InvalidRequest: they are nested more deeply than JSON can be written; the limit of reading
+            it is higher.
+    """
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError as error:
+        raise too_deep() from error
+
+
 def _with_whole_numbers(body: bytes) -> bytes | None:
     """``body`` with its whole numbers written as such; None if there are none."""
     fields = load_fields(body)
@@ -76,7 +91,7 @@ def _with_whole_numbers(body: bytes) -> bytes | None:
         return None
     floats = {k: v for k, v in fields.items() if isinstance(v, float) and v.is_integer()}
     whole = {k: int(v) for k, v in floats.items() if abs(v) <= WHOLE_MAX}
-    return orjson.dumps(fields | whole) if whole else None
+    return dump_fields(fields | whole) if whole else None
 
 
 def _invalid(error: msgspec.ValidationError) -> GatewayError:
@@ -127,6 +142,21 @@ def check_chat(request: ChatRequest) -> None:
                 raise _refusal(f"{place}.type", f"only 'text' is taken, got {part.type!r}")
             if part.text is None:
                 raise _refusal(f"{place}.text", "a part of type 'text' needs a text")
+
+
+def check_tool_choice(request: ChatRequest) -> None:
+    """Refuse the choice of a tool that the request does not have, as OpenAI does.
+
+    Raises:
+        InvalidRequest: ``param`` is the part of ``tool_choice`` at fault.
+    """
+    choice, names = request.tool_choice, {tool.function.name for tool in request.tools or ()}
+    if choice == "required" and not names:
+        raise _refusal("tool_choice", "'required' needs tools")
+    if isinstance(choice, NamedTool) and choice.function.name not in names:
+        raise _refusal(
+            "tool_choice.function.name", f"no tool is named {choice.function.name!r:.80}"
+        )
 
 
 def check_stream_options(request: GenerationRequest) -> None:

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
 from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest, NoReplica, QueueFull
 
+#: A field of llama.cpp's answers, which proxies pass on; its header ``Server`` they replace.
+_TIMINGS = re.compile(rb'"timings"\s*:\s*\{[^}]*"predicted_n"')
 _TOKENS = {
     "in": re.compile(rb'"prompt_tokens"\s*:\s*(\d+)'),
     "out": re.compile(rb'"completion_tokens"\s*:\s*(\d+)'),
@@ -23,9 +26,16 @@ def tokens(body: bytes) -> dict[str, int]:
     return {k: int(m.group(1)) for k, m in found.items() if m}
 
 
+def counts_first_choice(body: bytes) -> bool:
+    """Whether a whole answer is one of llama.cpp: its usage is that of the first choice alone."""
+    at = body.rfind(b'"timings"')
+    return at >= 0 and _TIMINGS.match(body, at) is not None
+
+
 def engine_error(status: int, body: bytes, model: str) -> GatewayError:
     """The gateway's error for an engine's answer with an error ``status``."""
-    message, kind = _message_and_type(body)
+    fields = _error_fields(body)
+    message, kind = str(fields.get("message", "")), fields.get("type")
     message = message or f"the engine answered with status {status}"
     overflow = kind == "exceed_context_size_error" or "maximum context length" in message
     if overflow or "too large to process" in message:
@@ -35,7 +45,8 @@ def engine_error(status: int, body: bytes, model: str) -> GatewayError:
     if status == 503:
         return NoReplica(f"{model}: {message}", retry_after_s=1)
     if 400 <= status < 500:
-        return InvalidRequest(message)
+        param = fields.get("param")
+        return InvalidRequest(message, param=param if isinstance(param, str) else None)
     return EngineFailed(f"{model}: {message}", retry_after_s=1)
 
 
@@ -45,12 +56,11 @@ def error_status(error: object) -> int:
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
-def _message_and_type(body: bytes) -> tuple[str, str]:
+def _error_fields(body: bytes) -> Mapping[str, Any]:
+    """The fields of an engine's error; an engine's body may be anything."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return "", ""
+        return {}
     found = found.get("error", found) if isinstance(found, Mapping) else {}
-    if not isinstance(found, Mapping):
-        return str(found), ""
-    return str(found.get("message", "")), str(found.get("type", ""))
+    return found if isinstance(found, Mapping) else {"message": found}

@@ -6,6 +6,7 @@ from sage_gateway.openai.decoding import (
     check_chat,
     check_input,
     check_stream_options,
+    check_tool_choice,
     check_utf8,
     decode,
 )
@@ -51,13 +52,14 @@ def decode_payload(path: str, body: bytes) -> Payload:
 
     Raises:
         InvalidRequest: the body is not UTF-8 or not JSON, a field has a wrong type or is missing,
-            or the content of a message is not text.
+            the content of a message is not text, or ``tool_choice`` is of a tool that is missing.
     """
     check_utf8(body)
     kind: type[Payload] = _KINDS.get(path, SearchRequest)
     payload: Payload = decode(body, kind)
     if isinstance(payload, ChatRequest):
         check_chat(payload)
+        check_tool_choice(payload)
     elif isinstance(payload, EmbeddingsRequest):
         check_input(payload)
     if isinstance(payload, GenerationRequest):

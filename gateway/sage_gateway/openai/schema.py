@@ -14,6 +14,11 @@ BODY_BYTES_MAX = 8 << 20
 Count = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
 #: Of answers to one request.
 Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
+#: Beyond 64 bits a number would reach the engine rounded, as a float.
+Seed = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+#: Of the most likely tokens at each place, with their log probabilities; llama.cpp's limit is its
+#: vocabulary, which is megabytes a token.
+Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -27,6 +32,21 @@ class Part(msgspec.Struct):
     text: str | None = None
 
 
+class ToolCallFunction(msgspec.Struct):
+    """The function of a call, with its arguments as the model wrote them."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    arguments: str
+
+
+class ToolCall(msgspec.Struct):
+    """A call that the model made earlier in the conversation."""
+
+    type: Literal["function"]
+    function: ToolCallFunction
+    id: str | None = None
+
+
 class Message(msgspec.Struct):
     """One message of a conversation."""
 
@@ -34,7 +54,7 @@ class Message(msgspec.Struct):
     content: str | list[Part] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[dict[str, msgspec.Raw]] | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -58,6 +78,19 @@ class Tool(msgspec.Struct):
     function: ToolFunction
 
 
+class NamedFunction(msgspec.Struct):
+    """The function that the model must call."""
+
+    name: str
+
+
+class NamedTool(msgspec.Struct):
+    """The tool that the model must call."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
 class ResponseFormat(msgspec.Struct):
     """The form of the answer; the engine checks the rest."""
 
@@ -76,7 +109,8 @@ class _Generation(msgspec.Struct, kw_only=True):
     n: Choices | None = None
     n_cmpl: Choices | None = None
     best_of: Choices | None = None
-    seed: int | None = None
+    n_probs: Alternatives | None = None
+    seed: Seed | None = None
     temperature: float | None = None
     top_p: float | None = None
     presence_penalty: float | None = None
@@ -91,15 +125,16 @@ class ChatRequest(_Generation, kw_only=True):
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     tools: list[Tool] | None = None
-    tool_choice: str | dict[str, msgspec.Raw] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Alternatives | None = None
 
 
 class CompletionRequest(_Generation, kw_only=True):
     """``POST /v1/completions``."""
 
     prompt: msgspec.Raw
+    logprobs: Alternatives | None = None
 
 
 class EmbeddingsRequest(msgspec.Struct):
@@ -121,21 +156,36 @@ class RerankRequest(msgspec.Struct):
 
 
 class RankingOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """How results of a search are ranked; ``auto`` is the only ranker."""
+    """How results of a search are ranked.
 
-    ranker: Literal["auto"] = "auto"
-    #: Results with a lower score are left out.
+    ``auto`` is by vectors, ``hybrid`` by vectors and words, fused by their ranks; the score is then
+    that of the fusion.
+    """
+
+    ranker: Literal["auto", "hybrid"] = "auto"
+    #: Results with a lower score are left out; of ``auto`` only.
     score_threshold: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
 
 
 class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``POST /v1/vector_stores/{name}/search``."""
+    """``POST /v1/vector_stores/{name}/search``; ``offset`` and ``group_by`` are not OpenAI's."""
 
     query: Annotated[str, msgspec.Meta(min_length=1)]
     max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
     #: OpenAI's comparison or compound filter, or a text such as ``year >= 2024 and new == true``.
     filters: dict[str, Any] | str | None = None
     ranking_options: RankingOptions | None = None
+    #: So many results before those returned are left out.
+    offset: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    #: ``document``: the best chunk of each document, which results and ``offset`` then count.
+    group_by: Literal["document"] | None = None
+
+
+class ReasoningOptions(msgspec.Struct):
+    """How long a model reasons before it answers; the engine checks the rest."""
+
+    effort: str | None = None
+    summary: str | None = None
 
 
 class ResponsesRequest(msgspec.Struct):
@@ -154,6 +204,14 @@ class ResponsesRequest(msgspec.Struct):
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
+    reasoning: ReasoningOptions | None = None
+    include: list[str] | None = None
+    top_logprobs: Alternatives | None = None
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether each piece of the text comes with its log probability."""
+        return "message.output_text.logprobs" in (self.include or ())
 
 
 GenerationRequest = ChatRequest | CompletionRequest

@@ -5,6 +5,7 @@ A whole answer is OpenAI's with ``sources`` next to ``choices``; in a stream the
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sage_flink.common import Settings
 from sage_gateway.errors import InvalidRequest
@@ -18,17 +19,20 @@ from sage_gateway.requests.response import Response, StreamingResponse
 
 #: Fields of a chat for the pipeline's own chats; its limit of tokens is another one.
 HANDED_ON = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty")
-#: Fields of a chat that change the form of an answer, which is the pipeline's.
-COUNTS = ("n", "n_cmpl", "best_of")
-UNSUPPORTED = (
-    *COUNTS,
-    "n_predict",
-    "tools",
-    "tool_choice",
-    "response_format",
-    "logprobs",
-    "top_logprobs",
+#: What a client says of itself or asks of OpenAI's store; the answer is the same.
+OF_THE_CLIENT = (
+    *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+    "parallel_tool_calls",
 )
+TAKEN = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
+        *HANDED_ON,
+        *OF_THE_CLIENT,
+    }
+)
+#: A pipeline gives one answer.
+COUNTS = ("n", "n_cmpl", "best_of")
 Factory = Callable[[Settings], ServedPipeline]
 
 
@@ -56,8 +60,8 @@ class ServedPipelines:
             Exception: as :meth:`ServedPipeline.answer`; after the first piece of a stream an error
                 is its last event.
         """
-        _check(chat)
         fields = request.fields()
+        _check(chat.model, fields)
         options = {name: fields[name] for name in HANDED_ON if fields.get(name) is not None}
         if limit := completion_tokens_max(chat):
             options["max_tokens"] = limit
@@ -68,11 +72,11 @@ class ServedPipelines:
         return chat_answer.whole(chat.model, reply, pool.used)
 
 
-def _check(chat: ChatRequest) -> None:
-    for name in UNSUPPORTED:
-        value = getattr(chat, name)
-        if value not in (None, False) and not (name in COUNTS and value == 1):
-            message = f"{name}: {chat.model} is a pipeline, which does not take this field"
+def _check(model: str, fields: Mapping[str, Any]) -> None:
+    """Refuse a field that would change the answer, if the pipeline's chats cannot have it."""
+    for name, value in fields.items():
+        if value and name not in TAKEN and not (name in COUNTS and value == 1):
+            message = f"{name}: {model} is a pipeline, which does not take this field"
             raise InvalidRequest(message, param=name)
 
 

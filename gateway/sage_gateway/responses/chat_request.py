@@ -1,18 +1,35 @@
 """The chat that a request to ``/v1/responses`` stands for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from sage_gateway.errors import GatewayError, InvalidRequest
+from sage_gateway.openai.decoding import dump_fields
 from sage_gateway.openai.schema import ResponsesRequest
 
 ROLES = frozenset({"user", "assistant", "system", "developer"})
 TEXTS = frozenset({"input_text", "output_text", "text"})
 #: Fields that need responses of earlier requests, which the gateway does not keep.
 STORED = ("previous_response_id", "conversation", "background", "prompt")
-SAME = ("temperature", "top_p", "parallel_tool_calls", "user", "top_logprobs")
+SAME = ("temperature", "top_p", "parallel_tool_calls", "user")
+#: Fields of chats that OpenAI's responses lack and vLLM's have; an engine ignores what it lacks.
+SAMPLING = (
+    "chat_template_kwargs",
+    "frequency_penalty",
+    "logit_bias",
+    "min_p",
+    "presence_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "top_k",
+)
+#: Of a tool, besides its name: the type of each, and how an error names it.
+TOOL_FIELDS: Mapping[str, tuple[type, str]] = {
+    "description": (str, "a text"),
+    "parameters": (dict, "an object"),
+    "strict": (bool, "true or false"),
+}
 
 Fields = Mapping[str, Any]
 
@@ -27,18 +44,24 @@ def chat_body(request: ResponsesRequest, fields: Fields) -> bytes:
         if fields.get(name):
             raise _refusal(name, "the gateway keeps no responses; send the whole input")
     body: dict[str, Any] = {"model": request.model, "messages": _messages(request)}
-    body |= {name: fields[name] for name in SAME if fields.get(name) is not None}
+    copied = SAME + SAMPLING
+    body |= {name: fields[name] for name in copied if fields.get(name) is not None}
     if request.max_output_tokens is not None:
         body["max_tokens"] = request.max_output_tokens
     if request.tools:
         body["tools"] = [_tool(i, tool) for i, tool in enumerate(request.tools)]
-        if request.tool_choice is not None:
-            body["tool_choice"] = _tool_choice(request.tool_choice)
+    choice = request.tool_choice
+    if choice is not None and (request.tools or choice not in ("auto", "none")):
+        body["tool_choice"] = _tool_choice(choice, request.tools or ())
     if response_format := _format((request.text or {}).get("format")):
         body["response_format"] = response_format
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        body["reasoning_effort"] = request.reasoning.effort
+    if request.logprobs:  # of 0 alternatives llama.cpp gives no log probabilities at all
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs or 1}
     if request.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return orjson.dumps(body)
+    return dump_fields(body)
 
 
 def _messages(request: ResponsesRequest) -> list[dict[str, Any]]:
@@ -115,18 +138,24 @@ def _tool(index: int, tool: Fields) -> dict[str, Any]:
     place = f"tools[{index}]"
     if tool.get("type") != "function":
         raise _refusal(f"{place}.type", "only 'function' is taken")
-    function = {
-        name: tool[name] for name in ("description", "parameters", "strict") if name in tool
-    }
-    return {"type": "function", "function": {"name": _string(place, tool, "name"), **function}}
+    if not _string(place, tool, "name"):
+        raise _refusal(f"{place}.name", "must not be empty")
+    for name, (kind, shown) in TOOL_FIELDS.items():
+        if tool.get(name) is not None and not isinstance(tool[name], kind):
+            raise _refusal(f"{place}.{name}", f"must be {shown}")
+    function = {name: tool[name] for name in ("name", *TOOL_FIELDS) if name in tool}
+    return {"type": "function", "function": function}
 
 
-def _tool_choice(choice: str | Fields) -> Any:
+def _tool_choice(choice: str | Fields, tools: Sequence[Fields]) -> Any:
     if isinstance(choice, str):
         return choice
     if choice.get("type") != "function":
         raise _refusal("tool_choice.type", "only 'function' is taken")
-    return {"type": "function", "function": {"name": _string("tool_choice", choice, "name")}}
+    name = _string("tool_choice", choice, "name")
+    if name not in (tool.get("name") for tool in tools):
+        raise _refusal("tool_choice.name", f"no tool is named {name!r:.80}")
+    return {"type": "function", "function": {"name": name}}
 
 
 def _format(wanted: object) -> dict[str, Any] | None:

@@ -10,7 +10,9 @@ from sage_gateway.responses.response_object import (
     ResponseObject,
     function_call,
     message,
-    output_text,
+    reasoning,
+    reasoning_text,
+    status,
 )
 
 
@@ -49,56 +51,65 @@ class ResponseEvents:
         for choice in event.get("choices") or ():
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             delta = choice.get("delta") or {}
+            if reasoned := reasoning_text(delta):
+                yield from self._add_text("reasoning", reasoned, [])
             if text := delta.get("content"):
-                yield from self._add_text(text)
+                yield from self._add_text("message", text, self._response.logprobs(choice))
             for call in delta.get("tool_calls") or ():
                 yield from self._add_call(call)
 
-    def _add_text(self, text: str) -> Iterator[bytes]:
-        if self._item is None or self._item["type"] != "message":
+    def _add_text(self, kind: str, text: str, logprobs: list[Item]) -> Iterator[bytes]:
+        if self._item is None or self._item["type"] != kind:
             yield from self._close()
-            self._item = {**message(""), "status": "in_progress", "content": []}
+            whole = reasoning("") if kind == "reasoning" else message("", [])
+            self._item = {**whole, "status": "in_progress", "content": []}
             yield self._output_event("response.output_item.added", item=self._item)
-            part = output_text("")
-            self._item["content"] = [part]
+            [part] = self._item["content"] = whole["content"]
             yield self._item_event("response.content_part.added", content_index=0, part=part)
-        self._item["content"][0]["text"] += text
-        more = {"content_index": 0, "delta": text, "logprobs": []}
-        yield self._item_event("response.output_text.delta", **more)
+        part = self._item["content"][0]
+        part["text"] += text
+        more = {"content_index": 0, "delta": text}
+        if kind == "message":
+            part["logprobs"] += logprobs
+            more["logprobs"] = logprobs
+        yield self._item_event(f"response.{part['type']}.delta", **more)
 
     def _add_call(self, call: Mapping[str, Any]) -> Iterator[bytes]:
         index = int(call.get("index", self._call_index + 1))
         function = call.get("function") or {}
-        if self._item is None or self._item["type"] == "message" or index != self._call_index:
+        item = self._item
+        if item is None or item["type"] != "function_call" or index != self._call_index:
             yield from self._close()
             self._call_index = index
             named = {"id": call.get("id"), "function": {"name": function.get("name") or ""}}
-            self._item = {**function_call(named), "status": "in_progress"}
-            yield self._output_event("response.output_item.added", item=self._item)
+            item = self._item = {**function_call(named), "status": "in_progress"}
+            yield self._output_event("response.output_item.added", item=item)
         if arguments := function.get("arguments"):
-            self._item["arguments"] += arguments
+            item["arguments"] += arguments
             yield self._item_event("response.function_call_arguments.delta", delta=arguments)
 
-    def _close(self) -> Iterator[bytes]:
-        """Complete the open item."""
+    def _close(self, item_status: str = "completed") -> Iterator[bytes]:
+        """Close the open item; only the last one may be incomplete."""
         item = self._item
         if item is None:
             return
-        if item["type"] == "message":
-            part = item["content"][0]
-            more = {"content_index": 0, "text": part["text"], "logprobs": []}
-            yield self._item_event("response.output_text.done", **more)
-            yield self._item_event("response.content_part.done", content_index=0, part=part)
-        else:
+        if item["type"] == "function_call":
             more = {"arguments": item["arguments"], "name": item["name"]}
             yield self._item_event("response.function_call_arguments.done", **more)
-        item["status"] = "completed"
+        else:
+            part = item["content"][0]
+            more = {name: part[name] for name in ("text", "logprobs") if name in part}
+            yield self._item_event(f"response.{part['type']}.done", content_index=0, **more)
+            yield self._item_event("response.content_part.done", content_index=0, part=part)
+        item["status"] = item_status
         yield self._output_event("response.output_item.done", item=item)
         self._output.append(item)
         self._item = None
 
     def _finish(self) -> Iterator[bytes]:
-        yield from self._close()
+        if self._item is None and not self._output:
+            yield from self._add_text("message", "", [])
+        yield from self._close(status(self._finish_reason))
         found = self._response.final(self._output, self._finish_reason, self._usage)
         yield self._event(f"response.{found['status']}", response=found)
 

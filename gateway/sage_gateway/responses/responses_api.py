@@ -23,7 +23,7 @@ class ResponsesApi:
         """The answer of the next handler, as a response where one was asked for.
 
         Raises:
-            InvalidRequest: the request has no counterpart in a chat.
+            InvalidRequest: the request has no counterpart in a chat, or a field has a wrong type.
             GatewayError: as the next handler.
         """
         payload = request.payload
@@ -32,6 +32,8 @@ class ResponsesApi:
         fields = request.fields()
         body = chat_body(payload, fields)
         chat = read_request(CHAT, request.headers, body, key=request.key, tenant=request.tenant)
+        if chat.invalid is not None:
+            raise chat.invalid
         chat.log_id, chat.received_s = request.log_id, request.received_s
         chat.progress = request.progress
         request.tracked = True  # the chat is

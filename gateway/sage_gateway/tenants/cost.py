@@ -50,6 +50,14 @@ def generation(request: GenerationRequest, body: bytes, context_tokens: int) -> 
     return Cost(min(prompt_likely(body) + count * longest, most), most)
 
 
+def pipeline(request: GenerationRequest, body: bytes, context_tokens: int) -> Cost:
+    """The cost of a chat that a pipeline answers: it embeds the question, and fills a prompt.
+
+    Its own prompt is not in ``body``, so two whole contexts bound it.
+    """
+    return Cost(generation(request, body, context_tokens).likely, 2 * context_tokens)
+
+
 def embedding(body: bytes) -> Cost:
     """The cost of vectors: only their texts count."""
     most = len(body) + TEMPLATE_TOKENS

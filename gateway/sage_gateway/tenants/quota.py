@@ -19,7 +19,7 @@ from sage_gateway.openai.routes import collection_of
 from sage_gateway.openai.schema import GenerationRequest, RerankRequest, SearchRequest
 from sage_gateway.requests.request import ApiKey, Handler, Request
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
-from sage_gateway.tenants.cost import embedding, generation, rerank
+from sage_gateway.tenants.cost import embedding, generation, pipeline, rerank
 from sage_gateway.tenants.keys import NO_LIMITS
 from sage_gateway.tenants.limits import Cost, LimitRefusal, has_rate, has_token_budget
 from sage_gateway.tenants.store_protocol import Hold, MeteredCall
@@ -129,8 +129,9 @@ class Quota:
         generates = model is None or model.spec.kind == "chat"
         if not generates or not isinstance(payload, GenerationRequest):
             return name, embedding(body)
-        context = model.spec.context_tokens if model else self._pool.context_tokens_max()
-        return name, generation(payload, body, context)
+        if model is None:
+            return name, pipeline(payload, body, self._pool.context_tokens_max())
+        return name, generation(payload, body, model.spec.context_tokens)
 
     def _job(self, name: str) -> str:
         """The job's name in the usage; beyond ``JOBS_MAX`` names it is ``other``."""

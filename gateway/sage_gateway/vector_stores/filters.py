@@ -1,5 +1,8 @@
 """The ``filters`` of a vector-store search: OpenAI's object, or the text form of ``sage.db``.
 
+The keys of OpenAI's object are fields of a row; of a vector store of the API they are attributes of
+a file, which the text form calls ``attributes.year``.
+
 Source: OpenAI API reference, vector stores, "ComparisonFilter" and "CompoundFilter".
 """
 
@@ -11,6 +14,7 @@ from sage_flink.db import Field, RowFilter, field, parse_filter
 from sage_flink.db.filters import DEPTH_MAX, All, Either
 from sage_gateway.errors import InvalidRequest
 
+FieldOf = Callable[[str], Field]
 #: A text is parsed while other requests wait.
 TEXT_MAX = 20_000
 _COMPARISONS: Mapping[str, Callable[[Field, Any], RowFilter]] = {
@@ -26,8 +30,10 @@ _COMPARISONS: Mapping[str, Callable[[Field, Any], RowFilter]] = {
 _COMPOUNDS: Mapping[str, type[All] | type[Either]] = {"and": All, "or": Either}
 
 
-def requested_filter(filters: Mapping[str, Any] | str | None) -> RowFilter | None:
-    """The filter that a request has.
+def requested_filter(
+    filters: Mapping[str, Any] | str | None, field_of: FieldOf
+) -> RowFilter | None:
+    """The filter that a request has; ``field_of`` finds the field of a key of OpenAI's object.
 
     Raises:
         InvalidRequest: it cannot be read; the message names the place in it.
@@ -38,12 +44,19 @@ def requested_filter(filters: Mapping[str, Any] | str | None) -> RowFilter | Non
         message = f"filter: at most {TEXT_MAX} characters, got {len(filters)}"
         raise InvalidRequest(message, code="invalid_filter", param="filters")
     try:
-        return parse_filter(filters) if isinstance(filters, str) else _filter(filters, "filters", 1)
+        if isinstance(filters, str):
+            return parse_filter(filters)
+        return _filter(filters, field_of, "filters", 1)
     except Rejected as error:
         raise InvalidRequest(str(error), code="invalid_filter", param="filters") from error
 
 
-def _filter(given: Any, where: str, depth: int) -> RowFilter:
+def attribute(key: str) -> Field:
+    """The attribute ``key`` of the file of a row."""
+    return field("attributes")[key]
+
+
+def _filter(given: Any, field_of: FieldOf, where: str, depth: int) -> RowFilter:
     if not isinstance(given, Mapping):
         raise Rejected(f"filter: {where} must be an object with a type")
     if depth > DEPTH_MAX:
@@ -53,7 +66,10 @@ def _filter(given: Any, where: str, depth: int) -> RowFilter:
         parts = _only(given, "filters", where)
         if not isinstance(parts, list) or not parts:
             raise Rejected(f"filter: {where}.filters must be a list with a filter or more")
-        inner = [_filter(part, f"{where}.filters[{n}]", depth + 1) for n, part in enumerate(parts)]
+        inner = [
+            _filter(part, field_of, f"{where}.filters[{n}]", depth + 1)
+            for n, part in enumerate(parts)
+        ]
         return _COMPOUNDS[kind](tuple(inner))
     if kind not in _COMPARISONS:
         known = ", ".join([*_COMPARISONS, *_COMPOUNDS])
@@ -61,7 +77,7 @@ def _filter(given: Any, where: str, depth: int) -> RowFilter:
     value = _only(given, "value", where, "key")
     if isinstance(value, list) != (kind in {"in", "nin"}):
         raise Rejected(f"filter: {where}.value: in and nin take a list, all others one value")
-    return _COMPARISONS[kind](field(given["key"]), value)
+    return _COMPARISONS[kind](field_of(given["key"]), value)
 
 
 def _only(given: Mapping[str, Any], name: str, where: str, *others: str) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 
 from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout, SageError
 from sage_flink.common.openai import error_message
-from sage_flink.flow.ports import Reply
+from sage_flink.flow.call_ports import Reply
 
 #: ``Pool.post``: path, body, headers -> the reply.
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[Reply]]

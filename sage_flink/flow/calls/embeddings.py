@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from sage_flink.common.errors import PoolError
+from sage_flink.flow.call_ports import Pool
 from sage_flink.flow.calls.classification import classify
-from sage_flink.flow.ports import Pool
 
 PATH = "/v1/embeddings"
 _FLOAT_BYTES = 4

@@ -7,7 +7,8 @@ wire form. A step's name is its operator's uid, and its name in Flink's web UI. 
 Read      native source; a source without one is read here and becomes a collection
 FlatMap   Python process function, failures to a side output; a format may be a Java operator
 MapBatches  as Batch, then a Python process function
-Call      Python request step -> Java async call (a task of its own) -> Python answer step
+Call      request step -> Java async call (a task of its own) -> answer step; where the spec is
+          one of sage's both are Java operators, else Python
 Batch     Java micro-batch operator, pending records in operator state
 Write     native sink, or a Python writer behind its batch
 Union     union
@@ -19,7 +20,6 @@ Neighbouring Python steps share one operator. Failures of all steps are united a
 graph's dead-letter sink. Record counters come from :mod:`~sage_flink.flow.flink.accounting`.
 """
 
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
@@ -30,13 +30,21 @@ from sage_flink.common.settings import Settings
 from sage_flink.flow.batch_maps import BYTES_MAX, MapBatches
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.batch_step import MapBatchesStep, micro_batches
-from sage_flink.flow.flink.call_steps import call, field_answer
+from sage_flink.flow.flink.call_steps import (
+    call,
+    has_native_answer,
+    has_native_request,
+    native_answer,
+    native_request,
+)
 from sage_flink.flow.flink.fold_step import FoldStep
-from sage_flink.flow.flink.native_formats import (
+from sage_flink.flow.flink.native_functions import (
+    apply_native,
     decode_json,
     encode_json,
     has_native_decoder,
     has_native_encoder,
+    native_operator,
 )
 from sage_flink.flow.flink.native_sinks import NativeSinks
 from sage_flink.flow.flink.python_steps import AnswerStep, FlatMapStep, RequestStep
@@ -57,37 +65,27 @@ from sage_flink.flow.graph import (
     Union,
     Write,
 )
-from sage_flink.flow.ports import (
-    FieldAnswer,
-    FlinkSink,
-    FlinkSource,
-    Sink,
-)
+from sage_flink.flow.ports import FlinkSink, FlinkSource, Sink
 from sage_flink.flow.stateful.keyed_nodes import Fold
 from sage_flink.flow.stateful.nodes import Late
 from sage_flink.flow.steps import source_records
-from sage_flink.platform.cluster import StepOptions
+from sage_flink.platform.cluster import FlinkOptions
 from sage_flink.platform.record_accounting import counter_name
-
-NO_STEPS: Mapping[str, StepOptions] = {}
 
 
 def compile_graph(
     graph: Graph,
     env: StreamExecutionEnvironment,
+    options: FlinkOptions,
     *,
     job: str,
     settings: Settings,
     run: str = "",
     in_one_transaction: bool = False,
-    record_timeout_s: float = 0.0,
-    steps: Mapping[str, StepOptions] = NO_STEPS,
 ) -> None:
     """Add the operators of ``graph`` to ``env``; does not start the job."""
-    compiler = _Compiler(graph, env, job, settings, run or job, in_one_transaction)
-    compiler.record_timeout_s, compiler.step_options = record_timeout_s, steps
-    compiler.compile()
-    apply_step_options(env, steps)
+    _Compiler(graph, env, options, job, settings, run or job, in_one_transaction).compile()
+    apply_step_options(env, options.steps)
 
 
 class _OpenStage(NamedTuple):
@@ -106,15 +104,14 @@ class _Compiler:
         self,
         graph: Graph,
         env: StreamExecutionEnvironment,
+        options: FlinkOptions,
         job: str,
         settings: Settings,
         run: str,
         in_one_transaction: bool,
     ) -> None:
-        self.graph, self.env, self.job, self.settings = graph, env, job, settings
-        self.run = run
-        self.record_timeout_s = 0.0
-        self.step_options = NO_STEPS
+        self.graph, self.env, self.options = graph, env, options
+        self.job, self.settings, self.run = job, settings, run
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
@@ -149,27 +146,17 @@ class _Compiler:
 
     def _node(self, node: Node) -> None:
         match node:
-            case Read():
+            case Read(name):
                 source = self._read(node)
-                self.streams[node.name] = self.accounting.count(
-                    source, node.name, "read", "emitted"
-                )
-            case FlatMap() if has_native_decoder(self.graph, node):
-                self._format(node, decode_json)
-            case FlatMap() if has_native_encoder(node) and not self._joins_stage(
-                node.input, node.name
-            ):
-                self._format(node, encode_json)
+                self.streams[name] = self.accounting.count(source, name, "read", "emitted")
             case FlatMap():
-                self._python(node.input, node.name, FlatMapStep(node))
+                self._flat_map(node)
             case MapBatches(name, upstream, _, items, linger_s):
                 stream = self._stream(upstream)
                 batches = micro_batches(stream, f"{name}.batch", items, BYTES_MAX, linger_s)
                 self.open_stages[name] = _OpenStage(batches, (MapBatchesStep(node),))
             case Call():
-                request = f"{node.name}.request"
-                self._python(node.input, request, RequestStep(node, self.job))
-                self._answer(node, call(node, self._stream(request), self.settings))
+                self._answer(node, call(node, self._requests(node), self.settings))
             case Batch():
                 self.streams[node.name] = self._batch(node)
             case Union():
@@ -189,9 +176,19 @@ class _Compiler:
             case _:
                 self._stateful(node)
 
-    def _format(self, node: FlatMap, change: Callable[..., DataStream]) -> None:
-        """Messages decoded or encoded in the JVM."""
-        out = change(self._stream(node.input), node.name, self.job, self.run)
+    def _flat_map(self, node: FlatMap) -> None:
+        """A function in the JVM where it can be; not in the middle of a Python stage."""
+        alone = not self._joins_stage(node.input, node.name)
+        if has_native_decoder(self.graph, node):
+            change = decode_json
+        elif alone and has_native_encoder(node):
+            change = encode_json
+        elif alone and native_operator(node):
+            change = apply_native
+        else:
+            self._python(node.input, node.name, FlatMapStep(node))
+            return
+        out = change(node, self._stream(node.input), self.job, self.run)
         self.failed.append(failed_stream(out._j_data_stream))
         counters = [counter_name(node.name, count) for count in ("read", "emitted")]
         self.streams[node.name] = self.accounting.count_stage(out, node.name, counters)
@@ -214,7 +211,7 @@ class _Compiler:
 
     def _joins_stage(self, upstream: str, name: str) -> bool:
         """Whether a Python step that reads from ``upstream`` shares its operator."""
-        options = self.step_options.get
+        options = self.options.steps.get
         is_alone = len(list(self.graph.users(upstream))) == 1
         alike = options(step_of(upstream)) == options(step_of(name))
         return upstream in self.open_stages and is_alone and alike
@@ -225,7 +222,7 @@ class _Compiler:
             stage = self.open_stages.pop(name)
             label = ", ".join(operator_name(step.name) for step in stage.steps)
             first, last = stage.steps[0], stage.steps[-1].name
-            limit_s = self.record_timeout_s
+            limit_s = self.options.record_timeout_s
             function = Stage(stage.steps, self.job, self.run, record_timeout_s=limit_s)
             out = add_stage(stage.stream, function, label)
             if stage.is_branch:
@@ -254,12 +251,22 @@ class _Compiler:
         j_stream = j_env.fromData(rows, j_bytes) if rows else native.none(j_env, node.name)
         return DataStream(j_stream).name(node.name).uid(node.name)
 
+    def _requests(self, node: Call) -> DataStream:
+        name = f"{node.name}.request"
+        if not has_native_request(node):
+            self._python(node.input, name, RequestStep(node, self.job))
+            return self._stream(name)
+        out = native_request(node, self._stream(node.input), self.job, self.run)
+        self.failed.append(failed_stream(out._j_data_stream))
+        counters = [counter_name(node.name, count) for count in ("read", "asked")]
+        return self.accounting.count_stage(out, name, counters)
+
     def _answer(self, node: Call, results: DataStream) -> None:
-        """The results as records: in the JVM where the whole answer is one field of the value."""
-        if not isinstance(node.spec, FieldAnswer):
+        """The results of the calls as records."""
+        if not has_native_answer(node):
             self.open_stages[node.name] = _OpenStage(results, (AnswerStep(node),))
             return
-        out = field_answer(node, node.spec, results, self.job, self.run)
+        out = native_answer(node, results, self.job, self.run)
         self.failed.append(failed_stream(out._j_data_stream))
         self.streams[node.name] = self.accounting.count(out, node.name, "answered", "emitted")
 

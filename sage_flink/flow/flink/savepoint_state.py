@@ -37,11 +37,14 @@ COMMITTER = "Sink Committer: "
 STATELESS = (
     ".operators.python.",
     "org.sage.flink.python.",
+    "org.sage.flink.call.CallRequestOperator",
+    "org.sage.flink.call.CompletionAnswerOperator",
     "org.sage.flink.call.FieldAnswerOperator",
     "org.sage.flink.connector.TopicLimitsOperator",
     "org.sage.flink.counters.RecordCounterOperator",
     "org.sage.flink.connector.JsonDecodeOperator",
     "org.sage.flink.connector.JsonEncodeOperator",
+    "org.sage.flink.fields.",
     "org.sage.flink.keyed.KeyByOperator",
     "org.sage.flink.keyed.KeyedInputOperator",
 )

@@ -38,6 +38,10 @@ FAILED = OutputTag("failed", BYTES)
 STATE = OutputTag("state", BYTES)
 #: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
+#: The first byte of a group of elements, with which no MessagePack begins; then an array of bins.
+_GROUP = 0xC1
+_ELEMENTS = msgspec.msgpack.Decoder(list[bytes])
+_GROUP_BYTES_MAX = 256 << 10
 #: The first byte of a MessagePack map: a signal of the operator. Elements are arrays.
 _MAP, _MAP_MASK = 0x80, 0xF0
 
@@ -56,6 +60,25 @@ class _Signal(msgspec.Struct):
 
     refused: bytes = b""
     states: bool = False
+
+
+class _Group:
+    """The outputs that leave in one element; it ends earlier when they are large."""
+
+    def __init__(self) -> None:
+        self.outputs: list[bytes] = []
+        self.size = 0
+
+    def add(self, output: bytes) -> Iterator[bytes]:
+        self.outputs.append(output)
+        self.size += len(output)
+        return self.end() if self.size >= _GROUP_BYTES_MAX else iter(())
+
+    def end(self) -> Iterator[bytes]:
+        """The group, if it has outputs."""
+        if self.outputs:
+            yield bytes((_GROUP,)) + msgspec.msgpack.encode(self.outputs)
+        self.outputs, self.size = [], 0
 
 
 class Step:
@@ -148,7 +171,23 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     def process_element(
         self, value: bytes, ctx: ProcessFunction.Context
     ) -> Iterator[bytes | tuple[OutputTag, bytes]]:
-        """The last step's items for ``value``, the failures of all steps, and the counter delta."""
+        """The last step's items for ``value``, the failures of all steps, and the counter delta.
+
+        For a group of elements the items and deltas are in groups, too.
+        """
+        if value[0] != _GROUP:
+            yield from self._process(value)
+            return
+        items = _Group()
+        for element in _ELEMENTS.decode(memoryview(value)[1:]):
+            for out in self._process(element):
+                if isinstance(out, bytes):
+                    yield from items.add(out)
+                else:
+                    yield out
+        yield from items.end()
+
+    def _process(self, value: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         outputs = 0
         for step in self.steps:
             step.read = step.emitted = step.dead_lettered = step.merged = 0

@@ -1,7 +1,7 @@
 """Submission of a graph as a Flink job: check, compile, compare with the savepoint, send."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -17,6 +17,7 @@ from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
 from sage_flink.flow.flink.compile import compile_graph
 from sage_flink.flow.flink.local_modules import sent_by_value
+from sage_flink.flow.flink.native_functions import has_slow_step
 from sage_flink.flow.flink.savepoint_state import (
     read_savepoint,
     require_all_restored,
@@ -24,7 +25,6 @@ from sage_flink.flow.flink.savepoint_state import (
 )
 from sage_flink.flow.flink.step_options import parallelism_of_steps
 from sage_flink.flow.graph import (
-    Call,
     FlatMap,
     Graph,
     Node,
@@ -44,11 +44,6 @@ from sage_flink.platform.savepoints import (
     folders_of,
     resolve_state,
 )
-
-#: A job with one of them sends every record to the next task at once. Threads that do it every few
-#: milliseconds, one for each task, took 0.3 of a core in a job of twelve steps, and 12,000 calls
-#: took 11 and 21 % longer in two pairs of runs. Other jobs have records enough to fill buffers.
-SLOW_STEPS = (Call, FlatMap, Fold, MapBatches)
 
 
 @contextmanager
@@ -94,34 +89,41 @@ def submit(
         StackError: the cluster rejected the job.
         StoreUnavailable: a server that the job needs, such as Kafka, does not respond.
     """
-    settings = settings or Settings.load()
-    options = options or FlinkOptions()
+    settings, options = settings or Settings.load(), options or FlinkOptions()
     with sent_by_value() if _runs_elsewhere(options) else nullcontext():
         graph = for_job(require_graph(graph), job or name)
         of_steps = parallelism_of_steps(graph, options.steps)
-        graph = check(graph, "flink", parallelism=options.parallelism, of_steps=of_steps)
-        graph = in_order(graph)
+        graph = in_order(check(graph, "flink", parallelism=options.parallelism, of_steps=of_steps))
         if in_one_transaction:
             one_transaction(graph)
         options = _with_state_paths(options, name, settings)
-        env = environment(options, settings)
-        if any(isinstance(node, SLOW_STEPS) for node in graph.nodes):
-            env.set_buffer_timeout(0)
-        compile_graph(
-            graph,
-            env,
-            job=job or name,
-            settings=settings,
-            run=name,
-            in_one_transaction=in_one_transaction,
-            record_timeout_s=options.record_timeout_s,
-            steps=options.steps,
-        )
+        names = {"job": job or name, "run": name}
+        env = _environment(graph, options, settings, names, in_one_transaction)
         # Not env.execute_async: the plan that is checked is the plan that is sent.
         plan = env._generate_stream_graph(clear_transformations=True, job_name=name)
         _need_state_fits(plan, options)
         _prepare(graph)
         return _execute(env, plan, name, settings)
+
+
+def _environment(
+    graph: Graph,
+    options: FlinkOptions,
+    settings: Settings,
+    names: Mapping[str, str],
+    in_one_transaction: bool,
+) -> StreamExecutionEnvironment:
+    """With the operators of ``graph``."""
+    env = environment(options, settings)
+    # Such a job sends every record to the next task at once. Threads that do it every few
+    # milliseconds, one for each task, took 0.3 of a core in a job of twelve steps, and 12,000 calls
+    # took 11 and 21 % longer in two pairs of runs. Other jobs have records enough to fill buffers.
+    if has_slow_step(graph):
+        env.set_buffer_timeout(0)
+    compile_graph(
+        graph, env, options, settings=settings, in_one_transaction=in_one_transaction, **names
+    )
+    return env
 
 
 def _runs_elsewhere(options: FlinkOptions) -> bool:

@@ -17,6 +17,7 @@ from sage_flink.common.errors import PipelineError, SageError
 from sage_flink.common.records import FailedRecord, Record
 from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.batches import map_batch
+from sage_flink.flow.call_ports import Pool
 from sage_flink.flow.calls.caller import Caller, merged_counts
 from sage_flink.flow.check import check
 from sage_flink.flow.deletes import in_order
@@ -38,7 +39,7 @@ from sage_flink.flow.local.arrivals import arrivals, reads
 from sage_flink.flow.local.outcome import Outcome
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
-from sage_flink.flow.ports import OpenContext, Pool, Sink, Source, Writer
+from sage_flink.flow.ports import OpenContext, Sink, Source, Writer
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit

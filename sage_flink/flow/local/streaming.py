@@ -5,8 +5,8 @@ from typing import Protocol, runtime_checkable
 
 from sage_flink.common.errors import PoolError, Rejected
 from sage_flink.common.records import Record
+from sage_flink.flow.call_ports import Pool, Reply
 from sage_flink.flow.graph import Call
-from sage_flink.flow.ports import Pool, Reply
 
 #: Called with (step, text) for each piece of a streamed answer.
 OnDelta = Callable[[str, str], Awaitable[None]]

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from sage_flink.common.connections_file import load_connections
+from sage_flink.common.http_clients import httpx_options
 from sage_flink.common.proxies import is_loopback
 from sage_flink.common.settings import Settings
 from sage_flink.platform.doctor.check import Check
@@ -94,8 +94,7 @@ def _clock(one: Connection) -> Check:
 def _http(name: str, url: str, path: str, version: str, ca: Path | None = None) -> Connection:
     address = _without_login(url)
     try:
-        options: dict[str, Any] = {"verify": trusting(ca)} if ca else {}
-        options["trust_env"] = not is_loopback(url)
+        options = httpx_options(url, trusting(ca) if ca else None)
         with httpx.Client(timeout=TIMEOUT_S, **options) as client:
             response = client.get(url.rstrip("/") + path)
         body = response.json() if response.status_code < httpx.codes.BAD_REQUEST else {}

@@ -25,6 +25,7 @@ of the time for 4.5 % of a core; Milvus' own default is 200 ms, which a laptop o
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -212,16 +213,35 @@ def _log_in_or_set(authority: bytes, url: str, password: str) -> None:
     except grpc.RpcError as error:
         if error.code() != grpc.StatusCode.UNAUTHENTICATED:
             raise
-        change = _update_credential(DEFAULT_PASSWORD, password)
-        _call(authority, url, DEFAULT_PASSWORD, "UpdateCredential", change)
-        # The proxy may still know the former password for a moment.
+        _set(authority, url, password)
         confirm = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(grpc.RpcError),
             wait=tenacity.wait_fixed(LOGIN_RETRY_S),
             stop=tenacity.stop_after_delay(LOGIN_MAX_S),
             reraise=True,
         )
-        confirm(_call, authority, url, password, "GetVersion")
+        confirm(_log_in_or_set_again, authority, url, password)
+
+
+def _log_in_or_set_again(authority: bytes, url: str, password: str) -> None:
+    """Log in with the password that Milvus has stored; its proxy may still know the former one.
+
+    It is told once, and not if the session of a killed Milvus has not expired by then; it keeps the
+    former password for good, and takes it for another change to the same.
+    """
+    import grpc
+
+    try:
+        _call(authority, url, password, "GetVersion")
+    except grpc.RpcError:
+        with contextlib.suppress(grpc.RpcError):
+            _set(authority, url, password)
+        raise
+
+
+def _set(authority: bytes, url: str, password: str) -> None:
+    change = _update_credential(DEFAULT_PASSWORD, password)
+    _call(authority, url, DEFAULT_PASSWORD, "UpdateCredential", change)
 
 
 def _call(authority: bytes, url: str, password: str, method: str, message: bytes = b"") -> None:

@@ -2,8 +2,6 @@ package org.sage.flink.connector;
 
 import java.io.IOException;
 import java.io.InputStream;
-import java.net.URI;
-import java.net.URISyntaxException;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
@@ -54,10 +52,9 @@ record FileContent(byte[] value, long size, long modifiedMs) {
     }
 
     /** Why the file could not be read, without its path, in the words of the C library. */
-    static String reason(IOException error, Path path) {
+    static String reason(IOException error) {
         if (error instanceof NoSuchFileException) {
-            boolean unnamed = path.getPath().indexOf('\uFFFD') >= 0; // for bytes that are not UTF-8
-            return unnamed ? "its name is not UTF-8" : "No such file or directory";
+            return "No such file or directory";
         }
         if (error instanceof AccessDeniedException) {
             return "Permission denied";
@@ -88,12 +85,10 @@ record FileContent(byte[] value, long size, long modifiedMs) {
             this(localPath(path));
         }
 
-        /** By its bytes in UTF-8: a path made from text depends on the process's locale. */
         private static java.nio.file.Path localPath(Path path) throws IOException {
             try {
-                URI uri = new URI("file", null, path.getPath(), null);
-                return java.nio.file.Path.of(URI.create(uri.toASCIIString()));
-            } catch (URISyntaxException | IllegalArgumentException e) {
+                return LocalPaths.file(path.getPath());
+            } catch (IllegalArgumentException e) {
                 throw new IOException("its path cannot be read: " + e.getMessage(), e);
             }
         }

@@ -1,7 +1,6 @@
 package org.sage.flink.connector;
 
 import java.util.List;
-import java.util.Map;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.msgpack.value.ValueType;
@@ -10,6 +9,7 @@ import org.sage.flink.wire.PackedWriter;
 import org.sage.flink.wire.RecordChange;
 import org.sage.flink.wire.RecordFields;
 import org.sage.flink.wire.RecordMapOperator;
+import org.sage.flink.wire.RequiredField;
 
 /**
  * Operator that decodes messages in JSON: the value of each wire record, bytes, becomes that of the
@@ -21,15 +21,6 @@ public final class JsonDecodeOperator extends RecordMapOperator {
 
     private static final String TOMBSTONE =
             "the message has no value (a tombstone), and ids are not mapped: set fields.id";
-
-    private static final Map<ValueType, String> PYTHON_TYPES =
-            Map.of(
-                    ValueType.STRING, "str",
-                    ValueType.INTEGER, "int",
-                    ValueType.FLOAT, "float",
-                    ValueType.BOOLEAN, "bool",
-                    ValueType.ARRAY, "list",
-                    ValueType.MAP, "dict");
 
     private JsonDecodeOperator(FailedRecords failed) {
         super(failed, List.of());
@@ -56,7 +47,7 @@ public final class JsonDecodeOperator extends RecordMapOperator {
         }
         if (type != ValueType.BINARY) {
             throw new IllegalArgumentException(
-                    "the message must be bytes, got " + PYTHON_TYPES.getOrDefault(type, "Ext"));
+                    "the message must be bytes, got " + RequiredField.typeName(type));
         }
         return found.valueBytes();
     }

@@ -20,7 +20,7 @@ import org.sage.flink.wire.PackedWriter;
  * JSON texts as values of wire records. It takes what {@code plain_json.py} takes and makes the same
  * value of it; the words for what is wrong with a text are those of its parser.
  */
-final class JsonDecoder {
+public final class JsonDecoder {
 
     /** As in Python. */
     private static final int DEPTH_MAX = 100;
@@ -56,7 +56,7 @@ final class JsonDecoder {
      * @throws IllegalArgumentException it is not JSON in UTF-8, or a record cannot carry its value;
      *     the message says why
      */
-    static void decode(byte[] json, PackedWriter writer) {
+    public static void decode(byte[] json, PackedWriter writer) {
         try (JsonParser parser = FACTORY.createParser(text(json))) {
             parser.nextToken();
             new JsonDecoder(parser, writer).value(0);

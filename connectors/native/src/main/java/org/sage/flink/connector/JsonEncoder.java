@@ -15,7 +15,7 @@ import org.msgpack.value.ValueType;
  * Values of wire records as JSON texts. It refuses what {@code plain_json.py} refuses and writes
  * equal values: bytes as text in base64, names that are numbers or bytes as text.
  */
-final class JsonEncoder {
+public final class JsonEncoder {
 
     /** Deeper than any value that JSON messages can have; a text of more is read by few. */
     private static final int DEPTH_MAX = 500;
@@ -30,7 +30,7 @@ final class JsonEncoder {
      *
      * @throws IllegalArgumentException JSON cannot hold it; the message says why
      */
-    static byte[] encode(byte[] data, int from, int to) {
+    public static byte[] encode(byte[] data, int from, int to) {
         ByteArrayOutputStream json = new ByteArrayOutputStream(2 * (to - from) + 16);
         try (MessageUnpacker value = MessagePack.newDefaultUnpacker(data, from, to - from);
                 JsonGenerator generator = FACTORY.createGenerator(json)) {

@@ -1,5 +1,6 @@
 package org.sage.flink.connector;
 
+import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.nio.file.DirectoryIteratorException;
 import java.nio.file.DirectoryStream;
@@ -27,9 +28,9 @@ import org.apache.flink.core.fs.Path;
  * or '_'. Suffixes are matched case-insensitively; without suffixes every visible file is listed.
  *
  * <p>On a local file system a file is listed once, whatever links lead to it. A link that leads
- * nowhere, a folder that cannot be listed and a name that is not UTF-8 are listed like files: the
- * reader reports them as unreadable. Flink's own listing fails on each of them, and on a colon in a
- * name.
+ * nowhere and a folder that cannot be listed are listed like files: the reader reports them as
+ * unreadable. Flink's own listing fails on each of them, and on a colon in a name. The paths of the
+ * splits are those of {@link LocalPaths}.
  */
 final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
 
@@ -58,17 +59,29 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
         ArrayList<FileSourceSplit> splits = new ArrayList<>();
         for (Path root : roots) {
             FileSystem fs = root.getFileSystem();
+            if (!fs.isDistributedFS()) {
+                addLocal(LocalPaths.file(LocalPaths.textOf(root.getPath())), splits);
+                continue;
+            }
             FileStatus status = fs.getFileStatus(root);
-            if (!status.isDir()) {
-                convertToSourceSplits(status, fs, splits);
-            } else if (fs.isDistributedFS()) {
+            if (status.isDir()) {
                 addFolder(status, fs, splits);
             } else {
-                java.nio.file.Path folder = java.nio.file.Path.of(root.getPath());
-                addLocalFolder(folder, realPath(folder), new HashSet<>(), splits);
+                convertToSourceSplits(status, fs, splits);
             }
         }
         return splits;
+    }
+
+    private void addLocal(java.nio.file.Path root, List<FileSourceSplit> splits)
+            throws IOException {
+        if (Files.isDirectory(root)) {
+            addLocalFolder(root, realPath(root), new HashSet<>(), splits);
+        } else if (Files.exists(root)) {
+            addLocalFile(root, splits);
+        } else {
+            throw new FileNotFoundException(LocalPaths.text(root) + " does not exist");
+        }
     }
 
     /** {@code real} is the folder's path without links. */
@@ -87,9 +100,10 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
             addLocalFile(folder, splits);
             return;
         }
-        entries.sort(Comparator.comparing(java.nio.file.Path::toString));
+        entries.sort(Comparator.naturalOrder()); // of bytes; that of text depends on the locale
         for (java.nio.file.Path entry : entries) {
-            String name = entry.getFileName().toString();
+            String text = LocalPaths.text(entry);
+            String name = text.substring(text.lastIndexOf('/') + 1);
             if (name.startsWith(".") || name.startsWith("_")) {
                 continue;
             }
@@ -128,7 +142,7 @@ final class VisibleFileEnumerator extends NonSplittingRecursiveEnumerator {
         } catch (IOException e) {
             // The reader will report why.
         }
-        Path path = new Path(file.toUri());
+        Path path = LocalPaths.flinkPath(LocalPaths.text(file));
         splits.add(new FileSourceSplit(getNextId(), path, 0, bytes, modifiedMs, bytes));
     }
 

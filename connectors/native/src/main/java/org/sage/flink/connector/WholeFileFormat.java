@@ -13,13 +13,13 @@ import org.apache.flink.connector.file.src.FileSourceSplit;
 import org.apache.flink.connector.file.src.reader.BulkFormat;
 import org.apache.flink.connector.file.src.util.RecordAndPosition;
 import org.apache.flink.connector.file.src.util.SingletonResultIterator;
-import org.apache.flink.core.fs.Path;
 import org.sage.flink.wire.WireRecord;
 
 /**
- * File format with one wire record for each file: id and origin are the path relative to the root,
- * the value is the content, the timestamp is its modification time (0 where there is no content),
- * header {@code path} is the full path. Files are not split, and a file emitted before a checkpoint is not emitted again after it.
+ * File format with one wire record for each file: id and origin are the path relative to the root
+ * (of a local file as {@link LocalPaths} writes it), the value is the content, the timestamp is its
+ * modification time (0 where there is no content), header {@code path} is the full path. Files are
+ * not split, and a file emitted before a checkpoint is not emitted again after it.
  *
  * <p>Never throws on content: a file above the limit has value nil and header {@code oversize} (its
  * size in bytes, as text); an unreadable file has value nil and header {@code unreadable} (the
@@ -61,7 +61,8 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
      */
     public static FileSource<byte[]> source(
             String root, List<String> suffixes, boolean recursive, long bytesMax) {
-        return FileSource.forBulkFileFormat(new WholeFileFormat(root, bytesMax), new Path(root))
+        WholeFileFormat format = new WholeFileFormat(root, bytesMax);
+        return FileSource.forBulkFileFormat(format, LocalPaths.root(root))
                 .setFileEnumerator(VisibleFileEnumerator.provider(suffixes, recursive))
                 .build();
     }
@@ -91,9 +92,11 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
     }
 
     private byte[] read(FileSourceSplit split) {
-        String id = relative(split.path());
+        String path = split.path().getPath();
+        boolean isLocal = LocalPaths.isLocal(split.path());
+        String id = isLocal ? relative(path, LocalPaths.textOf(root)) : relative(path, root);
         Map<String, byte[]> headers = new LinkedHashMap<>();
-        headers.put("path", text(split.path().getPath()));
+        headers.put("path", isLocal ? LocalPaths.bytes(path) : text(path));
         try {
             FileContent content = FileContent.read(split.path(), bytesMax);
             if (content.value() == null) {
@@ -103,17 +106,16 @@ public final class WholeFileFormat implements BulkFormat<byte[], FileSourceSplit
                             id, content.value(), content.modifiedMs(), null, headers, id)
                     .encode();
         } catch (IOException e) {
-            headers.put("unreadable", text(FileContent.reason(e, split.path())));
+            headers.put("unreadable", text(FileContent.reason(e)));
             return new WireRecord(id, null, 0, null, headers, id).encode();
         }
     }
 
-    private String relative(Path file) {
+    private static String relative(String path, String root) {
         // Compare paths only: the scheme of the configured root and of a listed file can differ.
-        String base = new Path(root).getPath();
-        String path = file.getPath();
+        String base = LocalPaths.root(root).getPath();
         if (path.equals(base)) {
-            return file.getName();
+            return path.substring(path.lastIndexOf('/') + 1);
         }
         String folder = base.endsWith("/") ? base : base + "/";
         return path.startsWith(folder) ? path.substring(folder.length()) : path;

@@ -28,7 +28,7 @@ import org.sage.flink.wire.CounterDelta;
  * count is pending when a snapshot is taken, and a restored job counts again exactly the records
  * that it reads again. So this operator may be added, removed, moved or rescaled with the pipeline.
  *
- * <p>Chained to its neighbour: a record costs an addition and the chain's copy of its bytes.
+ * <p>Chained to its neighbour: a record costs an addition.
  */
 public final class RecordCounterOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]>, BoundedOneInput {

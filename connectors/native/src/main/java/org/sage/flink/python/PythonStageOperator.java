@@ -14,11 +14,12 @@ import org.apache.flink.streaming.api.operators.python.process.AbstractExternalD
 import org.apache.flink.streaming.api.operators.python.process.ExternalPythonProcessOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.util.ExceptionUtils;
+import org.sage.flink.wire.ElementGroup;
 import org.sage.flink.wire.StageSignal;
 import org.sage.flink.wire.WireBatch;
 
 /**
- * PyFlink's process operator for elements that are {@code byte[]}, with two differences.
+ * PyFlink's process operator for elements that are {@code byte[]}, with three differences.
  *
  * <p><b>A worker that dies does not fail the task.</b> The operator keeps the elements of the current
  * bundle, and emits the bundle's results when it ends, not before. When the worker dies (a crash in
@@ -32,27 +33,21 @@ import org.sage.flink.wire.WireBatch;
  * <p>What Python raises still fails the task: a stage raises only for faults that are not of one
  * record. So does a worker that dies before it gets an element.
  *
- * <p><b>The share of time that bundles cost is bounded.</b> A bundle is {@code
- * python.fn-execution.bundle.time} long; in a task that is never idle it is four times as long as
- * the end of the last one took, so that ends take a fifth of the time at most. 25 bundle times are
- * the most, because an end may have waited for a slow consumer. Not for a stage that takes batches:
- * its ends are its work.
+ * <p><b>The share of time that bundles cost is bounded</b>, and a batch after a pause does not wait:
+ * see {@link BundlePace}.
  *
- * <p>A task that waits for records has nothing to catch up with, and longer bundles would only delay
- * them: on a slow machine a call took 160 ms longer instead of 59.
- *
- * <p>The end of a bundle is a round trip to the Python worker while the operator reads no record. It
- * takes 1 to 2 ms in a warm JVM, and some 30 ms in one that has just started on a busy machine. There
- * bundles of 10 ms held one or two records: a job with 600 records to catch up with spent its CPU
- * time on round trips, and gave its first output 43 to 51 s after a killed TaskManager instead of 19
- * to 24 s.
+ * <p><b>Elements cross in groups.</b> A crossing of one element takes PyFlink some 100 us of CPU time
+ * in both processes together, as much as a small function takes. Only the first one of a bundle crosses
+ * by itself, at once. What the stage makes of a group comes back in a group.
  */
 public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
     private static final long serialVersionUID = 1L;
 
-    private static final int ENDS_PER_BUNDLE = 4;
-    private static final int LONGEST_IN_BUNDLE_TIMES = 25;
+    /** So many elements of a bundle cross to the worker together; a large one does not wait. */
+    private static final int GROUP_ELEMENTS = 16;
+
+    private static final int GROUP_ELEMENT_BYTES = 16 << 10;
     /** A bundle ends when its elements have so many bytes: they are kept until then. */
     private static final long BUNDLE_BYTES_MAX = 4 << 20;
     /** How long the end of a cancelled operator waits for that of its bundle. */
@@ -64,13 +59,13 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     private final boolean takesBatches;
 
     private transient List<StreamRecord<IN>> bundle;
+    private transient List<byte[]> group;
     private transient List<Tuple3<String, byte[], Integer>> results;
     private transient FlinkMetricContainer metrics;
     private transient boolean workerIsNew;
     private transient long bundleBytes;
     private transient int bundleItemsMax;
-    private transient long delayMs;
-    private transient long idleAtEndMs;
+    private transient BundlePace pace;
 
     protected PythonStageOperator(
             Configuration config,
@@ -109,6 +104,9 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     public void open() throws Exception {
         bundle = new ArrayList<>();
         results = new ArrayList<>();
+        group = new ArrayList<>();
+        pace = new BundlePace(config.get(PythonOptions.MAX_BUNDLE_TIME_MILLS), takesBatches);
+        output = new UngroupedOutput<>(output);
         super.open();
         bundleItemsMax = maxBundleSize;
         maxBundleSize = Integer.MAX_VALUE; // its end must not come from within processElement
@@ -116,21 +114,25 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
 
     @Override
     public void processElement(StreamRecord<IN> element) throws Exception {
-        if (delayMs > 0 && idleMs() > idleAtEndMs) {
-            lastFinishBundleTime -= delayMs;
-            delayMs = 0;
-        }
+        lastFinishBundleTime -= pace.delayInVain(idleMs());
         bundle.add(element.copy(element.getValue()));
         StreamRecord<IN> sent = toWorker(element);
         bundleBytes += bytes(sent).length;
-        try {
-            super.processElement(sent);
-        } catch (Exception failure) {
-            runAgain(failure);
-            emitBundle();
-            return;
+        group.add(bytes(sent));
+        elementCount++; // of the bundle, so that watermarks wait for its end
+        boolean isFirst = bundle.size() == 1; // the worker has nothing to do yet
+        boolean isLarge = takesBatches || bytes(sent).length >= GROUP_ELEMENT_BYTES;
+        if (isFirst || isLarge || group.size() >= GROUP_ELEMENTS) {
+            try {
+                sendGroup();
+            } catch (Exception failure) {
+                runAgain(failure);
+                emitBundle();
+                return;
+            }
         }
-        if (bundle.size() >= bundleItemsMax || bundleBytes >= BUNDLE_BYTES_MAX) {
+        boolean isFull = bundle.size() >= bundleItemsMax || bundleBytes >= BUNDLE_BYTES_MAX;
+        if (isFull || isFirst && pace.endsAtOnce(idleMs())) {
             invokeFinishBundle();
         }
     }
@@ -140,19 +142,14 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         if (bundle.isEmpty()) {
             return;
         }
-        long startMs = getProcessingTimeService().getCurrentProcessingTime();
+        long startMs = nowMs();
         try {
             finishBundle();
         } catch (Exception failure) {
             runAgain(failure);
         }
         emitBundle();
-        long endMs = getProcessingTimeService().getCurrentProcessingTime();
-        if (!takesBatches) {
-            delayMs = delay(endMs - startMs, config.get(PythonOptions.MAX_BUNDLE_TIME_MILLS));
-            idleAtEndMs = idleMs();
-            lastFinishBundleTime += delayMs;
-        }
+        lastFinishBundleTime += pace.ended(startMs, nowMs(), idleMs());
     }
 
     /** Keeps the result until its bundle ends. */
@@ -181,6 +178,16 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     /** Sends a {@link StageSignal}. */
     protected final void signal(byte[] signal) throws Exception {
         super.processElement(with(new StreamRecord<>(null), signal));
+    }
+
+    /** Sends the elements that the worker has not got yet, in one crossing. */
+    private void sendGroup() throws Exception {
+        if (group.isEmpty()) {
+            return;
+        }
+        byte[] sent = group.size() == 1 ? group.get(0) : ElementGroup.encode(group);
+        group.clear();
+        super.processElement(with(bundle.get(bundle.size() - 1), sent));
     }
 
     private void emitBundle() throws Exception {
@@ -254,6 +261,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         Runnable watermark = bundleFinishedCallback;
         bundleFinishedCallback = null;
         try {
+            sendGroup();
             endWorkerBundle();
             super.invokeFinishBundle();
         } finally {
@@ -265,6 +273,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     /** Starts a process for this operator alone and opens the stage in it. */
     private void startWorker() throws Exception {
         elementCount = 0;
+        group.clear();
         baos.reset();
         try {
             pythonFunctionRunner.close();
@@ -335,10 +344,8 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
                 .getAccumulatedCount();
     }
 
-    /** The milliseconds by which a bundle is longer after one whose end took {@code tookMs}. */
-    static long delay(long tookMs, long bundleMs) {
-        long lengthMs = Math.min(ENDS_PER_BUNDLE * tookMs, LONGEST_IN_BUNDLE_TIMES * bundleMs);
-        return Math.max(0, lengthMs - bundleMs);
+    private long nowMs() {
+        return getProcessingTimeService().getCurrentProcessingTime();
     }
 
     /** A stage that is chained with another Python operator stays a stage. */

@@ -73,6 +73,16 @@ public record CallRequest(
         }
     }
 
+    /** The wire form of a request that shares no answer. */
+    public byte[] encode() {
+        PackedWriter writer = new PackedWriter(carrier.length + body.length + 512);
+        writer.arrayHeader(FIELDS);
+        writer.bytes(carrier).string(requestId).bytes(body);
+        writer.mapHeader(headers.size());
+        headers.forEach((name, value) -> writer.string(name).string(value));
+        return writer.toByteArray();
+    }
+
     public boolean isEmpty() {
         return body == null || body.length == 0;
     }

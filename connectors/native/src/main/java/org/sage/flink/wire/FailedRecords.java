@@ -42,6 +42,11 @@ public record FailedRecords(String step, String job, String run) implements Seri
         refuse(output, record, reason, 1, List.of("dead_lettered"));
     }
 
+    /** Counts a record that ends in the step, without a dead letter. */
+    public void end(Output<StreamRecord<byte[]>> output) {
+        output.collect(new StreamRecord<>(CounterDelta.encode(Map.of(step + ".read", 1L))));
+    }
+
     private void refuse(
             Output<StreamRecord<byte[]>> output,
             byte[] record,

@@ -110,12 +110,14 @@ public final class PackedWriter {
         return raw(bytes, 0, bytes.length);
     }
 
-    public void arrayHeader(int size) {
+    public PackedWriter arrayHeader(int size) {
         closeArray(open(), size);
+        return this;
     }
 
-    public void mapHeader(int size) {
+    public PackedWriter mapHeader(int size) {
         closeMap(open(), size);
+        return this;
     }
 
     /** Begins a map or array of a size that is not yet known; returns where it begins. */

@@ -8,6 +8,8 @@ public final class RecordChange {
     /** Room for the header of a value that changes. */
     private static final int HEADER = 16;
 
+    private static final int FIELDS = 9;
+
     private RecordChange() {}
 
     /** The record {@code data}, in which {@code found} was found, at another time. */
@@ -33,6 +35,15 @@ public final class RecordChange {
         writer.raw(data, 0, found.valueFrom()).bytes(value);
         writer.raw(data, found.timestampFrom(), found.timestampTo()).bytes(key);
         writer.raw(data, found.keyTo(), found.kindFrom());
+        return writer.string("upsert").string("").string("").toByteArray();
+    }
+
+    /** An upsert derived from {@code data}, as {@code Record.child} in Python. */
+    public static byte[] child(byte[] data, RecordFields.Found found, String id, byte[] packed) {
+        PackedWriter writer = new PackedWriter(data.length + packed.length + HEADER);
+        writer.arrayHeader(FIELDS);
+        writer.string(id).raw(packed, 0, packed.length);
+        writer.raw(data, found.timestampFrom(), found.kindFrom());
         return writer.string("upsert").string("").string("").toByteArray();
     }
 

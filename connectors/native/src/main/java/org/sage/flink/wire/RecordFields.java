@@ -2,7 +2,9 @@ package org.sage.flink.wire;
 
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.msgpack.core.MessageFormat;
 import org.msgpack.value.ValueType;
 
@@ -114,6 +116,17 @@ public final class RecordFields {
         /** Null when the record has no key. */
         public byte[] key() {
             return key;
+        }
+
+        /** The headers of the record. */
+        public Map<String, byte[]> headers() {
+            PackedReader reader = new PackedReader(data);
+            reader.advance(keyTo);
+            Map<String, byte[]> headers = new HashMap<>();
+            for (int left = reader.mapHeader(); left > 0; left--) {
+                headers.put(reader.string(), reader.bytes());
+            }
+            return headers;
         }
 
         /** The document whose rows a delete removes, and the version of it whose rows stay. */

@@ -8,7 +8,10 @@ import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 
-/** Operator that makes one wire record of each, in order; one that it refuses is a dead letter. */
+/**
+ * Operator that makes one wire record of each, or none, in order; one that it refuses is a dead
+ * letter.
+ */
 public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]> {
 
@@ -34,7 +37,7 @@ public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
     }
 
     /**
-     * The record made of {@code record}, in which {@code found} was found.
+     * The record made of {@code record}, in which {@code found} was found; null: none.
      *
      * @throws IllegalArgumentException the record is refused; the message is the reason
      */
@@ -57,6 +60,10 @@ public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
             failed.refuse(output, record, e.getMessage());
             return;
         }
-        output.collect(element.replace(made));
+        if (made == null) {
+            failed.end(output);
+        } else {
+            output.collect(element.replace(made));
+        }
     }
 }

@@ -6,12 +6,15 @@ import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 
 import java.io.IOException;
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.connector.file.src.FileSourceSplit;
@@ -47,6 +50,46 @@ class WholeFileFormatTest {
                 file.timestampMs());
         assertEquals(
                 folder.resolve("deep/b.MD").toString(), new String(file.headers().get("path")));
+    }
+
+    @Test
+    void aByteThatIsNotUtf8IsEscapedInTheId() throws Exception {
+        Map<String, String> ids =
+                Map.of(
+                        "%FE.md", "\\xfe.md",
+                        "%FF.md", "\\xff.md",
+                        "%5Cxff.md", "\\x5cxff.md",
+                        "%5Cx2d.md", "\\x2d.md",
+                        "%EF%BF%BD.md", "\uFFFD.md",
+                        "d%E2%82/caf%C3%A9.md", "d\\xe2\\x82/caf\u00E9.md");
+        for (String name : ids.keySet()) {
+            write(file(name), name);
+        }
+
+        Map<String, WireRecord> found = run(List.of(".md"));
+
+        assertEquals(new TreeSet<>(ids.values()), found.keySet());
+        for (var each : ids.entrySet()) {
+            WireRecord record = found.get(each.getValue());
+            assertArrayEquals(each.getKey().getBytes(), record.value());
+            assertEquals(each.getValue(), record.origin());
+        }
+        byte[] path = (folder + "/\u00FF.md").getBytes(StandardCharsets.ISO_8859_1);
+        assertArrayEquals(path, found.get("\\xff.md").headers().get("path"));
+    }
+
+    @Test
+    void theFolderMayHaveABackslashAndLookEscaped() throws Exception {
+        Path odd = file("odd%5Cxff%20%C3%9F");
+        write(odd.resolve("a.md"), "alpha");
+        WholeFileFormat format = new WholeFileFormat(LocalPathsTest.utf8(odd), 1000);
+        var root = LocalPaths.root(LocalPathsTest.utf8(odd));
+
+        List<FileSourceSplit> splits = splits(root, true);
+        WireRecord read = only(format.createReader(new Configuration(), splits.get(0)));
+
+        assertEquals("a.md", read.id());
+        assertArrayEquals("alpha".getBytes(), read.value());
     }
 
     @Test
@@ -107,11 +150,21 @@ class WholeFileFormatTest {
     }
 
     private List<String> fileNames(boolean recursive) throws IOException {
-        var root = new org.apache.flink.core.fs.Path(folder.toUri());
-        return new VisibleFileEnumerator(List.of(), recursive)
-                .enumerateSplits(new org.apache.flink.core.fs.Path[] {root}, 1).stream()
-                        .map(split -> split.path().getName())
-                        .toList();
+        return splits(new org.apache.flink.core.fs.Path(folder.toUri()), recursive).stream()
+                .map(split -> split.path().getName())
+                .toList();
+    }
+
+    private static List<FileSourceSplit> splits(
+            org.apache.flink.core.fs.Path root, boolean recursive) throws IOException {
+        var enumerator = new VisibleFileEnumerator(List.of(), recursive);
+        return List.copyOf(
+                enumerator.enumerateSplits(new org.apache.flink.core.fs.Path[] {root}, 1));
+    }
+
+    /** The file below the folder with this name, in which each byte may be percent-encoded. */
+    private Path file(String encoded) {
+        return Path.of(URI.create(folder.toUri() + encoded));
     }
 
     private static WireRecord only(BulkFormat.Reader<byte[]> reader) throws IOException {
@@ -125,7 +178,10 @@ class WholeFileFormatTest {
     }
 
     private void write(String name, String content) throws IOException {
-        Path file = folder.resolve(name);
+        write(folder.resolve(name), content);
+    }
+
+    private static void write(Path file, String content) throws IOException {
         Files.createDirectories(file.getParent());
         Files.writeString(file, content);
     }
