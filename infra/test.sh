@@ -107,8 +107,14 @@ printf '\nunmarked tests: %s\n' "$(tail -1 "$home/logs/check/tests.log")"
 printf 'gateways and engines: %s\n' "$(tail -1 "$logs/processes.log")"
 tail -qn 1 "$logs/stack.log" "$logs/alone.log"
 printf 'drills: %s\n' "$(tail -1 "$logs/drills.log")"
-# Once more at the end, where a log that was cut still has them.
-[ "$status" = 0 ] || grep -hE '^(E  |FAILED |ERROR )' "$logs"/{stack,alone,drills}.log | cut -c1-300 | tail -80 || true
+# What failed, once more at the end, where a log that was cut still has it; and what the servers said.
+if [ "$status" != 0 ]; then
+  grep -hE '^(E  |FAILED |ERROR )' "$logs"/{stack,alone,drills}.log | cut -c1-300 | tail -80 || true
+  for server in kafka milvus influxdb jobmanager taskmanager gateway; do
+    printf '%s:\n' "$server"
+    grep -hE 'WARN|ERROR|OutOfMemory|[Ff]enc(ed|ing)' "$home/logs/$server.log" 2>/dev/null | cut -c1-220 | tail -12 || true
+  done
+fi
 if [ "$full" = no ]; then
   "$bin/python" -m pytest --collect-only -q -m full >"$logs/full.log" || status=1
   printf 'left to infra/test.sh --full: %s\n' "$(tail -1 "$logs/full.log")"
