@@ -33,6 +33,7 @@ from sage_connectors.influxdb_field_types import ServerFieldTypes
 from sage_connectors.influxdb_flux import points_from, text
 from sage_connectors.influxdb_retention import Retention
 from sage_connectors.isolate import BatchRefused, isolate
+from sage_connectors.line_protocol import line
 from sage_flink.common.errors import ConfigError, NotFound, Rejected, StoreUnavailable
 from sage_flink.common.settings import Settings
 from sage_flink.tsdb.aggregates import Aggregate, Aggregation, Row, aggregate
@@ -41,7 +42,6 @@ from sage_flink.tsdb.time_series_store import (
     POINTS_MAX,
     TIME_MAX_NS,
     TIME_MIN_NS,
-    Field,
     Point,
     RefusedPoint,
     flaw,
@@ -268,32 +268,3 @@ class InfluxStore:
 
     def _error(self, error: Exception) -> ConfigError | StoreUnavailable:
         return meaning_of(self.server, self.org, f", bucket {self.bucket!r}", error)
-
-
-def line(point: Point) -> str:
-    r"""The point as one line of line protocol. Needs a point without a flaw.
-
-    >>> line(Point("a b", {"k": "x,y", "empty": ""}, {"n": 1, "s": 'say "hi"'}, 5))
-    'a\\ b,k=x\\,y n=1i,s="say \\"hi\\"" 5'
-    """
-    tags = "".join(f",{_escape(k)}={_escape(v)}" for k, v in sorted(point.tags.items()) if v)
-    fields = ",".join(f"{_escape(k)}={_literal(v)}" for k, v in point.fields.items())
-    return f"{_escape(point.measurement, '')}{tags} {fields} {point.timestamp_ns}"
-
-
-def _escape(name: str, equals: str = "=") -> str:
-    for special in f", {equals}":
-        name = name.replace(special, f"\\{special}")
-    return name
-
-
-def _literal(field: Field) -> str:
-    match field:
-        case bool():
-            return "true" if field else "false"
-        case int():
-            return f"{field}i"
-        case float():
-            return repr(field)
-    escaped = field.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -168,8 +168,12 @@ class PointWriter:
             Rejected: a number would change.
         """
         whole = self.integer_fields.get(point.measurement, self.integers)
-        fields = {name: _number(name, value, name in whole) for name, value in point.fields.items()}
-        return replace(point, fields=fields)
+        changed = {
+            name: number
+            for name, value in point.fields.items()
+            if (number := _number(name, value, name in whole)) is not value
+        }
+        return replace(point, fields=point.fields | changed) if changed else point
 
 
 def point_of(record: Record) -> Point:

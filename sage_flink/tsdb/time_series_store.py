@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: What InfluxDB's line protocol cannot say: a backslash before a character that it would escape.
 _BACKSLASH = re.compile(r"\\[,= \\]|\\$")
 _TEXT_BYTES_MAX = 65_000
+#: A tag or name of so many characters may be kept in a cache of what is known of it.
+SHORT_TEXT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,54 +124,60 @@ def flaw(point: Point) -> str:
         return "point has no fields"
     if not TIME_MIN_NS <= point.timestamp_ns <= TIME_MAX_NS:
         return f"timestamp_ns {point.timestamp_ns} is out of range"
-    named = {"measurement": point.measurement}
-    named |= {f"tag {k!r}": k for k in point.tags} | {f"field {k!r}": k for k in point.fields}
-    for what, name in named.items():
-        if reason := _unnameable(name):
-            return f"{what}: {reason}"
+    if reason := _name_flaw(point.measurement):
+        return f"measurement: {reason}"
+    for what, names in (("tag", point.tags), ("field", point.fields)):
+        for name in names:
+            if reason := _name_flaw(name):
+                return f"{what} {name!r}: {reason}"
     for key, value in point.tags.items():
-        if reason := _untaggable(value):
+        if reason := _tag_flaw(value):
             return f"tag {key!r}: {reason}"
     for key, field in point.fields.items():
-        if reason := _unstorable(field):
+        if reason := _field_flaw(field):
             return f"field {key!r}: {reason}"
     return ""
 
 
-def _unnameable(name: str) -> str:
+def _name_flaw(name: str) -> str:
     if not name:
         return "the name is empty"
-    if name.startswith(("_", "#")) or name == "time":
+    if name[0] in "_#" or name == "time":
         return "names that start with _ or #, and 'time', are the store's own"
-    return _untaggable(name)
+    return _tag_flaw(name)
 
 
-def _untaggable(text: str) -> str:
+def _tag_flaw(text: str) -> str:
+    return _short_text_flaw(text) if len(text) <= SHORT_TEXT else _label_flaw(text)
+
+
+@lru_cache(maxsize=4096)
+def _short_text_flaw(text: str) -> str:
+    return _label_flaw(text)
+
+
+def _label_flaw(text: str) -> str:
     if _CONTROL.search(text):
         return "holds a control character"
     if _BACKSLASH.search(text):
         return "holds a backslash at its end or before a comma, space, = or backslash"
-    return _unsayable(text)
+    return _text_flaw(text)
 
 
-def _unstorable(field: Field) -> str:
+def _field_flaw(field: Field) -> str:
     match field:
-        case bool():
-            return ""
-        case int() if not -(2**63) <= field < 2**63:
-            return "does not fit 64 bits"
-        case float() if not math.isfinite(field):
-            return f"must be finite, got {field}"
+        case float():
+            return "" if math.isfinite(field) else f"must be finite, got {field}"
+        case int():  # a bool too
+            return "" if -(2**63) <= field < 2**63 else "does not fit 64 bits"
         case str() if "\x00" in field or "\r" in field:
             return "holds a NUL or a carriage return, which InfluxDB's answers lose"
         case str():
-            return _unsayable(field)
-        case int() | float():
-            return ""
+            return _text_flaw(field)
     return f"must be a number, text or bool, got {type(field).__name__}"
 
 
-def _unsayable(text: str) -> str:
+def _text_flaw(text: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
