@@ -1,8 +1,8 @@
 """retrieval: which passage a search finds first: by vectors, by words, by both.
 
-The passages are docstrings of the standard library without their first sentence, and the Python
-reference. Half of the questions are such first sentences, half name the function ("What does
-textwrap.dedent do?"); the answer to each is one passage. All sides search the same rows of one
+The passages are docstrings of the standard library, where they are long without their first
+sentence, and the Python reference in parts. Half of the questions are such first sentences, half name
+the function ("What does textwrap.dedent do?"); the answer to each is one passage. All sides search the same rows of one
 collection with ``full_text=True``, exactly, so no index has a part in the figures; the model is
 that of ``rag_ingest``. Each figure is a mean over the questions with its interval of 95 %, by
 bootstrap; ``hybrid`` is also compared with ``dense`` question by question.
@@ -33,7 +33,7 @@ from sage_jobs import corpus
 from sage_jobs.rag_ingest import RagIngest
 
 TOP_K, BATCH, REQUESTS = 10, 32, 4
-TEXT_MIN, TEXT_MAX, QUESTION_MIN = 80, 900, 25
+TEXT_MIN, TEXT_MAX, WHOLE_MIN, QUESTION_MIN = 80, 900, 20, 25
 LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo"}
 Row = dict[str, Any]
 Ranks = list[int | None]
@@ -90,7 +90,9 @@ def read_passages() -> Iterator[Passage]:
                     seen.add(passage.text)
                     yield passage
     for document in corpus.python_reference():
-        yield Passage(document["id"], document["text"][:TEXT_MAX])
+        text = document["text"]
+        for at in range(0, len(text), TEXT_MAX):
+            yield Passage(f"{document['id']}#{at}", text[at : at + TEXT_MAX])
 
 
 def _docstrings(path: Path, module: str) -> Iterator[Passage]:
@@ -105,10 +107,12 @@ def _of_nodes(nodes: list[ast.stmt], prefix: str) -> Iterator[Passage]:
     for node in nodes:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             name = f"{prefix}.{node.name}"
-            first, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
-            sentence = " ".join(first.split())
+            whole = ast.get_docstring(node) or ""
+            first, _, rest = whole.partition("\n\n")
             if len(rest) >= TEXT_MIN:
-                yield Passage(name, f"{name}\n{rest[:TEXT_MAX]}", sentence)
+                yield Passage(name, f"{name}\n{rest[:TEXT_MAX]}", " ".join(first.split()))
+            elif len(whole) >= WHOLE_MIN:
+                yield Passage(name, f"{name}\n{whole[:TEXT_MAX]}")
             if isinstance(node, ast.ClassDef):
                 yield from _of_nodes(node.body, name)
 
