@@ -1,5 +1,8 @@
 package org.sage.flink.python;
 
+import static org.sage.flink.python.ElementBytes.bytes;
+import static org.sage.flink.python.ElementBytes.with;
+
 import java.util.ArrayList;
 import java.util.List;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
@@ -13,10 +16,7 @@ import org.apache.flink.streaming.api.functions.python.DataStreamPythonFunctionI
 import org.apache.flink.streaming.api.operators.python.process.AbstractExternalDataStreamPythonFunctionOperator;
 import org.apache.flink.streaming.api.operators.python.process.ExternalPythonProcessOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.apache.flink.util.ExceptionUtils;
-import org.sage.flink.wire.ElementGroup;
 import org.sage.flink.wire.StageSignal;
-import org.sage.flink.wire.WireBatch;
 
 /**
  * PyFlink's process operator for elements that are {@code byte[]}, with three differences.
@@ -44,26 +44,15 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
 
     private static final long serialVersionUID = 1L;
 
-    /** So many elements of a bundle cross to the worker together; a large one does not wait. */
-    private static final int GROUP_ELEMENTS = 16;
-
-    private static final int GROUP_ELEMENT_BYTES = 16 << 10;
-    /** A bundle ends when its elements have so many bytes: they are kept until then. */
-    private static final long BUNDLE_BYTES_MAX = 4 << 20;
     /** How long the end of a cancelled operator waits for that of its bundle. */
     private static final long CLOSE_WAIT_S = 2;
-    /** How Beam reports what Python raised; after any other error the worker is gone. */
-    private static final String RAISED_IN_PYTHON = "Error received from SDK harness";
 
     private final TypeInformation<IN> inputType;
     private final boolean takesBatches;
 
-    private transient List<StreamRecord<IN>> bundle;
-    private transient List<byte[]> group;
+    private transient StageBundle<IN> bundle;
     private transient List<Tuple3<String, byte[], Integer>> results;
     private transient FlinkMetricContainer metrics;
-    private transient boolean workerIsNew;
-    private transient long bundleBytes;
     private transient int bundleItemsMax;
     private transient BundlePace pace;
 
@@ -102,9 +91,8 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
 
     @Override
     public void open() throws Exception {
-        bundle = new ArrayList<>();
+        bundle = new StageBundle<>(takesBatches);
         results = new ArrayList<>();
-        group = new ArrayList<>();
         pace = new BundlePace(config.get(PythonOptions.MAX_BUNDLE_TIME_MILLS), takesBatches);
         output = new UngroupedOutput<>(output);
         super.open();
@@ -115,14 +103,9 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     @Override
     public void processElement(StreamRecord<IN> element) throws Exception {
         lastFinishBundleTime -= pace.delayInVain(idleMs());
-        bundle.add(element.copy(element.getValue()));
-        StreamRecord<IN> sent = toWorker(element);
-        bundleBytes += bytes(sent).length;
-        group.add(bytes(sent));
+        bundle.add(element, bytes(toWorker(element)));
         elementCount++; // of the bundle, so that watermarks wait for its end
-        boolean isFirst = bundle.size() == 1; // the worker has nothing to do yet
-        boolean isLarge = takesBatches || bytes(sent).length >= GROUP_ELEMENT_BYTES;
-        if (isFirst || isLarge || group.size() >= GROUP_ELEMENTS) {
+        if (bundle.groupIsDue()) {
             try {
                 sendGroup();
             } catch (Exception failure) {
@@ -131,8 +114,8 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
                 return;
             }
         }
-        boolean isFull = bundle.size() >= bundleItemsMax || bundleBytes >= BUNDLE_BYTES_MAX;
-        if (isFull || isFirst && pace.endsAtOnce(idleMs())) {
+        boolean endsAtOnce = bundle.hasOneElement() && pace.endsAtOnce(idleMs());
+        if (bundle.isFull(bundleItemsMax) || endsAtOnce) {
             invokeFinishBundle();
         }
     }
@@ -182,12 +165,9 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
 
     /** Sends the elements that the worker has not got yet, in one crossing. */
     private void sendGroup() throws Exception {
-        if (group.isEmpty()) {
-            return;
+        if (bundle.hasGroup()) {
+            super.processElement(bundle.takeGroup());
         }
-        byte[] sent = group.size() == 1 ? group.get(0) : ElementGroup.encode(group);
-        group.clear();
-        super.processElement(with(bundle.get(bundle.size() - 1), sent));
     }
 
     private void emitBundle() throws Exception {
@@ -195,7 +175,6 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         List<Tuple3<String, byte[], Integer>> ended = results;
         results = new ArrayList<>();
         bundle.clear();
-        bundleBytes = 0;
         for (Tuple3<String, byte[], Integer> result : ended) {
             super.emitResult(result);
         }
@@ -205,53 +184,12 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         }
     }
 
-    /** Makes the results of the bundle again, in a new worker, which gets one element at a time. */
     private void runAgain(Exception failure) throws Exception {
-        requireDeath(failure);
-        LOG.warn("The Python worker died; its {} elements run alone", bundle.size(), failure);
-        results.clear();
-        startWorker();
-        for (StreamRecord<IN> element : bundle) {
-            if (runAlone(element)) {
-                continue;
-            }
-            byte[] lost = bytes(element);
-            List<byte[]> records = takesBatches ? WireBatch.split(lost) : List.of(lost);
-            for (byte[] record : records) {
-                if (records.size() == 1 || !runAlone(with(element, record))) {
-                    refuse(with(element, record));
-                }
-            }
-        }
+        new BundleRerun<>(this, results, takesBatches).run(bundle.elements(), failure);
     }
 
-    /**
-     * Whether a worker survives the element. One that had other elements before does not count: they
-     * may have left a thread or broken memory. After a death the results of the element are dropped
-     * and a new worker runs.
-     */
-    private boolean runAlone(StreamRecord<IN> element) throws Exception {
-        boolean first = workerIsNew;
-        workerIsNew = false;
-        int before = results.size();
-        StreamRecord<IN> sent = toWorker(element);
-        try {
-            run(sent);
-            return true;
-        } catch (Exception failure) {
-            requireDeath(failure);
-            results.subList(before, results.size()).clear();
-            startWorker();
-            return !first && runAlone(element);
-        }
-    }
-
-    private void refuse(StreamRecord<IN> element) throws Exception {
-        LOG.error("An element of {} bytes ended two Python workers", bytes(element).length);
-        run(with(element, StageSignal.refused(bytes(element))));
-    }
-
-    private void run(StreamRecord<IN> element) throws Exception {
+    /** Runs one element, as it is, in a bundle of the worker; its results are kept. */
+    final void runAsBundle(StreamRecord<IN> element) throws Exception {
         super.processElement(element);
         finishBundle();
     }
@@ -271,9 +209,9 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     }
 
     /** Starts a process for this operator alone and opens the stage in it. */
-    private void startWorker() throws Exception {
+    final void startWorker() throws Exception {
         elementCount = 0;
-        group.clear();
+        bundle.dropGroup();
         baos.reset();
         try {
             pythonFunctionRunner.close();
@@ -286,8 +224,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         pythonFunctionRunner = createPythonFunctionRunner();
         pythonFunctionRunner.open(own);
         workerDied();
-        run(with(new StreamRecord<>(null), StageSignal.OPEN));
-        workerIsNew = true;
+        runAsBundle(with(new StreamRecord<>(null), StageSignal.OPEN));
     }
 
     @Override
@@ -312,26 +249,6 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
             metrics = super.getFlinkMetricContainer();
         }
         return metrics;
-    }
-
-    private void requireDeath(Exception failure) throws Exception {
-        boolean raised =
-                ExceptionUtils.findThrowableWithMessage(failure, RAISED_IN_PYTHON).isPresent()
-                        || ExceptionUtils.findThrowable(failure, InterruptedException.class).isPresent()
-                        || ExceptionUtils.findThrowable(failure, Error.class).isPresent();
-        if (raised || getContainingTask().isCanceled()) {
-            throw failure;
-        }
-    }
-
-    /** The wire form of the element: all elements are {@code byte[]}, whatever {@code IN} is. */
-    private byte[] bytes(StreamRecord<IN> element) {
-        return (byte[]) (Object) element.getValue();
-    }
-
-    @SuppressWarnings("unchecked")
-    private StreamRecord<IN> with(StreamRecord<IN> element, byte[] bytes) {
-        return element.copy((IN) (Object) bytes);
     }
 
     /** The milliseconds that the task has waited for records since its start. */
