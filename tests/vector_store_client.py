@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from gateway_client import client_of
 from gateway_process import gateway_process
 from row_collections import MemoryCollections, open_in_memory, write_tokenizer
 from waiting import wait_until
 
-KEY = "sk-sage-test"
 SEA, HILL = b"The sea is deep.", b"The hill is high."
 #: Chunks of 100 words.
 SMALL: Any = {
@@ -47,16 +47,6 @@ def killable_gateway(home: Path, fake: Any) -> Iterator[tuple[Any, openai.OpenAI
         client_of(str(http.base_url).rstrip("/")) as client,
     ):
         yield process, client
-
-
-def client_of(url: str, key: str = KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
-
-
-def create_key(gateway: Any, tenant: str) -> str:
-    wanted = {"tenant": tenant, "scopes": ["infer"]}
-    key: str = gateway.client.post("/pool/keys", json=wanted).json()["key"]
-    return key
 
 
 def upload(client: openai.OpenAI, name: str, content: bytes, purpose: Any = "assistants") -> str:

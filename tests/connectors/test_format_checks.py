@@ -1,6 +1,5 @@
 """Wrong formats are refused, in Python, in YAML and where a pipeline is checked."""
 
-import json
 from typing import Any
 
 import pytest

@@ -210,6 +210,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 
 
 @pytest.fixture
+def client(gateway: RunningGateway) -> Iterator[Any]:
+    """OpenAI's own client of ``gateway``, that of the module where it has one of its own."""
+    from gateway_client import client_of  # imports openai, which most files here do without
+
+    with client_of(gateway.url) as found:
+        yield found
+
+
+@pytest.fixture
 def caller(gateway: RunningGateway) -> RepeatingClient:
     """A client of the shared gateway that repeats its calls."""
     return RepeatingClient(gateway)

@@ -1,98 +1,22 @@
-"""Files and batches through OpenAI's own client; the engine answers what each line asks for."""
+"""Batches through OpenAI's own client; the engine answers what each line asks for."""
 
-import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
-
-KEY = "sk-sage-test"
-CHAT = "/v1/chat/completions"
-FORM = "multipart/form-data"
-
-
-def line(custom_id: str, content: str, **more: Any) -> dict[str, Any]:
-    body = {"model": "talk", "messages": [{"role": "user", "content": content}], **more}
-    return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": body}
-
-
-def jsonl(*lines: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in lines)
-
-
-def content_lines(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
-    """The lines of an output or an error file."""
-    if file_id is None:
-        return []
-    return [json.loads(one) for one in client.files.content(file_id).text.splitlines()]
-
-
-@pytest.fixture
-def client(gateway: Any) -> Iterator[openai.OpenAI]:
-    with client_of(gateway) as client:
-        yield client
-
-
-def client_of(gateway: Any, key: str = KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
-
-
-def upload(client: openai.OpenAI, content: bytes) -> str:
-    return client.files.create(file=("in.jsonl", content), purpose="batch").id
-
-
-def start_batch(client: openai.OpenAI, *lines: dict[str, Any], **more: Any) -> Any:
-    file_id = upload(client, jsonl(*lines))
-    return client.batches.create(
-        input_file_id=file_id, endpoint=CHAT, completion_window="24h", **more
-    )
-
-
-def wait_for_end(client: openai.OpenAI, batch_id: str, seconds: float = 20) -> Any:
-    return wait_until(client, batch_id, lambda b: b.status not in OPEN, seconds)
-
-
-OPEN = {"validating", "in_progress", "finalizing", "cancelling"}
-
-
-def wait_until(
-    client: openai.OpenAI, batch_id: str, wanted: Callable[[Any], bool], seconds: float = 20
-) -> Any:
-    end = time.monotonic() + seconds
-    while not wanted(batch := client.batches.retrieve(batch_id)):
-        assert time.monotonic() < end, batch
-        time.sleep(0.05)
-    return batch
-
-
-def test_a_file_is_stored_listed_downloaded_and_deleted(client: openai.OpenAI) -> None:
-    content = jsonl(line("a", "echo hi"))
-    file = client.files.create(file=("../../dir/in.jsonl", content), purpose="batch")
-
-    assert (file.bytes, file.filename, file.purpose) == (len(content), "in.jsonl", "batch")
-    assert client.files.retrieve(file.id) == file
-    assert file in client.files.list(purpose="batch").data
-    assert client.files.content(file.id).content == content
-    assert client.files.delete(file.id).deleted
-    for method in (client.files.retrieve, client.files.content, client.files.delete):
-        with pytest.raises(openai.NotFoundError) as caught:
-            method(file.id)
-        assert caught.value.code == "file_not_found"
-
-
-def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
-    ids = [upload(client, b"x") for _ in range(5)]
-
-    newest_first = [file.id for file in client.files.list(limit=2)]
-    oldest_first = [file.id for file in client.files.list(limit=2, order="asc")]
-
-    assert newest_first[:5] == ids[::-1]
-    assert oldest_first[-5:] == ids
+from batch_client import (
+    CHAT,
+    content_lines,
+    jsonl,
+    line,
+    start_batch,
+    upload,
+    wait_for_end,
+    wait_until,
+)
+from gateway_client import client_of, create_key
 
 
 def test_a_batch_answers_every_line_in_openais_schema(client: openai.OpenAI) -> None:
@@ -186,7 +110,7 @@ def test_a_cancelled_batch_keeps_its_answers_and_aborts_the_other_lines(
     start: Any, fake: Any
 ) -> None:
     pool = {"batches": {"lines_at_once": 2}, "ledger": {"grace_s": 0}}
-    with start({"talk": fake()}, pool=pool) as gateway, client_of(gateway) as client:
+    with start({"talk": fake()}, pool=pool) as gateway, client_of(gateway.url) as client:
         quick = [line(f"quick {i}", "echo hi") for i in range(5)]
         batch = start_batch(client, *quick, *(line(f"slow {i}", "sleep 30") for i in range(5)))
         wait_until(client, batch.id, lambda b: b.request_counts.completed == 5)
@@ -208,7 +132,7 @@ def test_a_cancelled_batch_keeps_its_answers_and_aborts_the_other_lines(
 
 
 def test_files_and_batches_of_another_tenant_are_a_404(gateway: Any) -> None:
-    mine, other = (client_of(gateway, create_key(gateway, t)) for t in ("acme", "umbrella"))
+    mine, other = (client_of(gateway.url, create_key(gateway, t)) for t in ("acme", "umbrella"))
     with mine, other:
         batch = start_batch(mine, line("a", "echo hi"))
         batch = wait_for_end(mine, batch.id)
@@ -230,21 +154,14 @@ def test_files_and_batches_of_another_tenant_are_a_404(gateway: Any) -> None:
         assert len(mine.batches.list().data) == 1
 
 
-def create_key(gateway: Any, tenant: str, **limits: int) -> str:
-    wanted = {"tenant": tenant, "scopes": ["infer", "read"], "limits": limits}
-    key: str = gateway.client.post("/pool/keys", json=wanted).json()["key"]
-    return key
-
-
 def test_a_batch_at_its_rate_limit_waits_and_is_charged_to_its_tenant(
     start: Any, fake: Any
 ) -> None:
     with start({"talk": fake()}) as gateway:
-        key = create_key(
-            gateway, "acme", requests_per_minute=120
-        )  # two a second once the limit is used up
+        # two a second once the limit is used up
+        key = create_key(gateway, "acme", requests_per_minute=120)
         gateway.until(gateway.healthy)
-        with client_of(gateway, key) as client:
+        with client_of(gateway.url, key) as client:
             batch = start_batch(client, *(line(str(i), "echo hi") for i in range(122)))
             batch = wait_for_end(client, batch.id)
             usage = gateway.client.get("/v1/usage").json()["data"]
@@ -256,57 +173,18 @@ def test_a_batch_at_its_rate_limit_waits_and_is_charged_to_its_tenant(
 def test_lines_of_a_revoked_key_are_not_sent(start: Any, fake: Any) -> None:
     with start({"talk": fake(concurrency=1)}, pool={"batches": {"lines_at_once": 1}}) as gateway:
         key = gateway.client.post("/pool/keys", json={"tenant": "acme"}).json()
-        with client_of(gateway, key["key"]) as client:
+        with client_of(gateway.url, key["key"]) as client:
             batch = start_batch(client, line("first", "sleep 0.5"), line("second", "echo hi"))
             gateway.until(lambda: gateway.engine_stats()["requests"] == 1)
         gateway.client.delete(f"/pool/keys/{key['id']}")
         admin = {"x-sage-tenant": "acme"}
-        with client_of(gateway) as client:
+        with client_of(gateway.url) as client:
             client = client.with_options(default_headers=admin)
             batch = wait_for_end(client, batch.id)
             errors = content_lines(client, batch.error_file_id)
 
     assert batch.request_counts.completed == 1
     assert [e["response"]["status_code"] for e in errors] == [401]
-
-
-def test_uploads_are_bounded_and_private(start: Any, fake: Any, tmp_path: Path) -> None:
-    pool = {"batches": {"file_bytes_max": 10 << 20, "tenant_bytes_max": 15 << 20}}
-    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway) as client:
-        large = client.files.create(file=("large", b"x" * (10 << 20)), purpose="batch")
-        for too_much in (b"x" * (11 << 20), b"x" * (6 << 20)):
-            with pytest.raises(openai.APIStatusError) as caught:
-                client.files.create(file=("more", too_much), purpose="batch")
-            assert caught.value.status_code == 413
-        kept = list((tmp_path / "data" / "gateway" / "files").iterdir())
-
-        assert [path.name for path in kept] == [large.id]
-        assert kept[0].stat().st_mode & 0o777 == 0o600
-        client.files.delete(large.id)
-        assert not kept[0].exists()
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        {"files": {"file": ("a", b"x")}},
-        {"files": {"file": ("a", b"x")}, "data": {"purpose": "fine-tune"}},
-        {"files": {"file": ("a", b"x")}, "data": {"purpose": "batch", "more": "x"}},
-        {"files": [("file", ("a", b"x")), ("file", ("b", b"y"))], "data": {"purpose": "batch"}},
-        {"data": {"purpose": "batch", "file": "x"}},
-        {"json": {"purpose": "batch"}},
-        {
-            "content": b"--x\r\nbroken",
-            "headers": {"content-type": "multipart/form-data; boundary=x"},
-        },
-        {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
-    ],
-)
-def test_a_malformed_upload_is_a_400(gateway: Any, wanted: dict[str, Any]) -> None:
-    answer: httpx.Response = gateway.client.post("/v1/files", **wanted)
-
-    assert answer.status_code == 400
-    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(
@@ -331,12 +209,12 @@ def test_a_batch_resumes_after_a_restart_of_its_gateway(
 ) -> None:
     pool = {"batches": {"lines_at_once": 4}}
     lines = [line(str(i), "sleep 0.05") for i in range(60)]
-    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway) as client:
+    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway.url) as client:
         batch = start_batch(client, *lines)
         wait_until(client, batch.id, lambda b: b.request_counts.completed >= 10)
     (tmp_path / "data" / "gateway" / "files" / "half-written").write_text("x")
 
-    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway) as client:
+    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway.url) as client:
         batch = wait_for_end(client, batch.id)
         seen = gateway.engine_stats()["requests"]
         output = content_lines(client, batch.output_file_id)

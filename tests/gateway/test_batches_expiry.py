@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,13 +158,6 @@ async def test_a_list_that_continues_after_an_expired_file_is_an_error_and_not_a
             with pytest.raises(NotFound, match="list from the start") as caught:
                 await list_page
             assert caught.value.param == "after"
-
-
-@pytest.fixture
-def client(gateway: Any) -> Iterator[openai.OpenAI]:
-    key = "sk-sage-test"
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
-        yield client
 
 
 def run_batch(client: openai.OpenAI, **more: Any) -> Any:

@@ -1,6 +1,5 @@
 """/v1/responses as OpenAI's client asks there; the engine sees a chat."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -16,7 +15,6 @@ from sage_gateway.responses.chat_request import chat_body
 from sage_gateway.responses.response_events import ResponseEvents
 from sage_gateway.responses.response_object import ResponseObject
 
-KEY = "sk-sage-test"
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -30,12 +28,6 @@ WEATHER: Any = {
 def gateway(start: Any, fake: Any) -> Any:
     with start({"talk": fake()}) as gateway:
         yield gateway
-
-
-@pytest.fixture
-def client(gateway: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
-        yield client
 
 
 def test_a_response_has_the_text_the_usage_and_no_stored_state(client: openai.OpenAI) -> None:

@@ -1,23 +1,16 @@
-"""A gateway with vector stores in memory, OpenAI's client of it, and a store with a file."""
+"""A gateway with vector stores in memory, and a store with a file."""
 
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
-from vector_store_client import client_of, gateway_with_stores, store_with_a_file
+from vector_store_client import gateway_with_stores, store_with_a_file
 
 
 @pytest.fixture(scope="module")
 def gateway(start: Any, fake: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with gateway_with_stores(start, fake, tmp_path_factory.mktemp("home")) as gateway:
         yield gateway
-
-
-@pytest.fixture
-def client(gateway: Any) -> Iterator[openai.OpenAI]:
-    with client_of(gateway.url) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

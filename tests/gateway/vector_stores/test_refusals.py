@@ -4,14 +4,8 @@ from typing import Any
 
 import openai
 import pytest
-from vector_store_client import (
-    SEA,
-    attach,
-    client_of,
-    create_key,
-    search,
-    upload,
-)
+from gateway_client import client_of, create_key
+from vector_store_client import SEA, attach, search, upload
 
 
 def test_a_store_of_another_tenant_does_not_exist(gateway: Any, client: openai.OpenAI) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import openai
 import pytest
+from gateway_client import client_of, create_key
 from vector_store_client import (
     HILL,
     SEA,
     SMALL,
     attach,
-    client_of,
-    create_key,
     killable_gateway,
     search,
     upload,
