@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse
@@ -21,7 +21,14 @@ from sage_gateway.batches.schema import (
 from sage_gateway.batches.service import BatchService
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.http.keys_api import KEY
-from sage_gateway.http.list_pages import After, ObjectList, client_tenant, page_of
+from sage_gateway.http.list_pages import (
+    After,
+    Limit,
+    ObjectList,
+    Order,
+    client_tenant,
+    page_of,
+)
 from sage_gateway.storage.exclusive_database import ListPage
 
 #: Removes a tenant's file from its vector stores.
@@ -122,7 +129,7 @@ def _add_files(app: FastAPI, service: BatchService, detach: Detach) -> None:
         request: Request,
         after: After = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-        order: Literal["asc", "desc"] = "desc",
+        order: Order = "desc",
         purpose: Purpose | None = None,
     ) -> ObjectList[FileObject]:
         page = ListPage(after, limit, newest_first=order == "desc")
@@ -157,7 +164,7 @@ def _add_batches(app: FastAPI, service: BatchService) -> None:
 
     @app.get("/v1/batches", summary="List your batches, the newest first")
     async def batches(
-        request: Request, after: After = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+        request: Request, after: After = None, limit: Limit = 20
     ) -> ObjectList[Batch]:
         found = await service.batches(client_tenant(request), ListPage(after, limit))
         return ObjectList[Batch](**page_of(found, limit))

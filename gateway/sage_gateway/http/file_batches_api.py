@@ -3,9 +3,8 @@
 from fastapi import FastAPI, Request
 
 from sage_gateway.http.keys_api import KEY
-from sage_gateway.http.list_pages import After, ObjectList, client_tenant, page_of
-from sage_gateway.http.vector_stores_api import STORE, Limit, Order, Status
-from sage_gateway.storage.exclusive_database import ListPage
+from sage_gateway.http.list_pages import ObjectList, Page, client_tenant, page_of
+from sage_gateway.http.vector_stores_api import STORE, Status
 from sage_gateway.vector_stores.file_batches import FileBatchService
 from sage_gateway.vector_stores.schema import (
     NewFileBatch,
@@ -40,12 +39,9 @@ def add(app: FastAPI, service: FileBatchService) -> None:
         request: Request,
         vector_store_id: str,
         batch_id: str,
-        after: After = None,
-        limit: Limit = 20,
-        order: Order = "desc",
+        page: Page,
         status: Status = None,
     ) -> ObjectList[VectorStoreFile]:
-        page = ListPage(after, limit, newest_first=order == "desc")
         tenant = client_tenant(request)
         found = await service.files(tenant, vector_store_id, batch_id, status, page)
-        return ObjectList[VectorStoreFile](**page_of(found, limit))
+        return ObjectList[VectorStoreFile](**page_of(found, page.limit))

@@ -3,14 +3,25 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 from sage_gateway.http.keys_api import TENANT
+from sage_gateway.storage.exclusive_database import ListPage
 
 After = Annotated[str | None, Query(max_length=64, description="the last id of the page before")]
+Limit = Annotated[int, Query(ge=1, le=100)]
+Order = Literal["asc", "desc"]
 
 T = TypeVar("T")
+
+
+async def _list_page(after: After = None, limit: Limit = 20, order: Order = "desc") -> ListPage:
+    return ListPage(after, limit, newest_first=order == "desc")
+
+
+#: The page that the parameters ``after``, ``limit`` and ``order`` of a request ask for.
+Page = Annotated[ListPage, Depends(_list_page)]
 
 
 class ObjectList(BaseModel, Generic[T]):

@@ -4,13 +4,12 @@ Those of batches of files are in ``file_batches_api.py``. A search is an inferen
 ``vector_stores/search.py``.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 
 from sage_gateway.http.keys_api import KEY
-from sage_gateway.http.list_pages import After, ObjectList, client_tenant, page_of
-from sage_gateway.storage.exclusive_database import ListPage
+from sage_gateway.http.list_pages import ObjectList, Page, client_tenant, page_of
 from sage_gateway.vector_stores.schema import (
     FileStatus,
     NewVectorStore,
@@ -29,8 +28,6 @@ from sage_gateway.vector_stores.service import VectorStoreService
 STORES = "/v1/vector_stores"
 STORE = STORES + "/{vector_store_id}"
 FILE = STORE + "/files/{file_id}"
-Limit = Annotated[int, Query(ge=1, le=100)]
-Order = Literal["asc", "desc"]
 Status = Annotated[FileStatus | None, Query(alias="filter")]
 
 
@@ -47,12 +44,9 @@ def _add_stores(app: FastAPI, service: VectorStoreService) -> None:
         return await service.create(client_tenant(request), request.scope[KEY].id, wanted)
 
     @app.get(STORES, summary="List your vector stores")
-    async def stores(
-        request: Request, after: After = None, limit: Limit = 20, order: Order = "desc"
-    ) -> ObjectList[VectorStoreObject]:
-        page = ListPage(after, limit, newest_first=order == "desc")
+    async def stores(request: Request, page: Page) -> ObjectList[VectorStoreObject]:
         found = await service.stores(client_tenant(request), page)
-        return ObjectList[VectorStoreObject](**page_of(found, limit))
+        return ObjectList[VectorStoreObject](**page_of(found, page.limit))
 
     @app.get(STORE, summary="Get a vector store with the counts of its files")
     async def store(request: Request, vector_store_id: str) -> VectorStoreObject:
@@ -79,16 +73,10 @@ def _add_files(app: FastAPI, service: VectorStoreService) -> None:
 
     @app.get(STORE + "/files", summary="List the files of a vector store")
     async def files(
-        request: Request,
-        vector_store_id: str,
-        after: After = None,
-        limit: Limit = 20,
-        order: Order = "desc",
-        status: Status = None,
+        request: Request, vector_store_id: str, page: Page, status: Status = None
     ) -> ObjectList[VectorStoreFile]:
-        page = ListPage(after, limit, newest_first=order == "desc")
         found = await service.files(client_tenant(request), vector_store_id, status, page)
-        return ObjectList[VectorStoreFile](**page_of(found, limit))
+        return ObjectList[VectorStoreFile](**page_of(found, page.limit))
 
 
 def _add_file(app: FastAPI, service: VectorStoreService) -> None:
