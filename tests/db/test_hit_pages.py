@@ -2,8 +2,9 @@
 
 import pytest
 
-from sage_flink.db import SearchHit, hit_pages
+from sage_flink.db import SearchHit
 from sage_flink.db.hit_pages import hits_page
+from sage_flink.db.vectors import GROUPED_ROWS_MAX
 
 
 def ranking(*documents: str) -> list[SearchHit]:
@@ -17,14 +18,13 @@ def ranking(*documents: str) -> list[SearchHit]:
         ("aaaaaaab", [8], ["r0", "r7"]),
         ("aaaaaaaab", [8, 32], ["r0", "r8"]),
         ("a" * 40 + "b", [8, 32, 128], ["r0", "r40"]),
-        ("a" * 200 + "b", [8, 32, 100], ["r0"]),
+        ("a" * GROUPED_ROWS_MAX + "b", [8, 32, 128, 512, 2048, GROUPED_ROWS_MAX], ["r0"]),
         ("", [8], []),
     ],
 )
 def test_more_rows_are_asked_for_until_there_are_enough_documents(
-    monkeypatch: pytest.MonkeyPatch, documents: str, asked: list[int], found: list[str]
+    documents: str, asked: list[int], found: list[str]
 ) -> None:
-    monkeypatch.setattr(hit_pages, "GROUPED_ROWS_MAX", max(asked) if 100 in asked else 4096)
     rows, limits = ranking(*documents), []
 
     def ranked(limit: int) -> list[SearchHit]:

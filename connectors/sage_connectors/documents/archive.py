@@ -80,6 +80,7 @@ def zip_archive(path: str, data: bytes, budget: Budget) -> Iterator[Part]:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
+    # zipfile raises NotImplementedError for a member of a later version of the format.
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise Rejected(f"{path}: broken zip archive: {error}") from error
     seen: set[str] = set()
