@@ -123,7 +123,7 @@ def _sage(topic: str, name: str, url: str, *, parallelism: int) -> Iterator[list
             delete_topic(config.dead_letters)
 
 
-#: The limit first; each runs in a block, which returns the processes besides those of the stack.
+#: The limit first; each runs in a block, which returns the processes other than those of the stack.
 SIDES: dict[str, Callable[..., Any]] = {
     "script": _script,
     "sage": partial(_sage, parallelism=1),

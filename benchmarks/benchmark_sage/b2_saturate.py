@@ -1,4 +1,4 @@
-"""B2: how busy the engine's slots are while a backlog goes through one chat call per record.
+"""B2: how busy the engine's slots are while a backlog passes one chat call per record.
 
 64 calls are in flight. The mock engine answers after a time derived from the text, so all sides
 wait equally long. ``busy`` is the sum of those times over capacity x seconds from the first call to

@@ -101,7 +101,7 @@ async def _run_side(engine: MockEngine, side: str, plan: dict[int, int]) -> dict
 
 
 def figures(latencies_ms: Sequence[float | None]) -> dict[str, Any]:
-    """Milliseconds added to the call; None stands for a record without an answer.
+    """Milliseconds added to the call; None: a record without an answer.
 
     >>> figures([25.0, None, 30.0])
     {'records': 3, 'lost': 1, 'added_ms_p50': 5.0, 'added_ms_p99': 10.0}

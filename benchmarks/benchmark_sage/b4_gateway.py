@@ -86,7 +86,7 @@ def run(
 ) -> Result:
     """Every side through every arm, ``repeats`` times, interleaved arm by arm.
 
-    ``before``: a checkout whose gateway is measured beside this one's.
+    ``before``: a checkout whose gateway is measured with this one's.
     """
     seconds, kept = QUICK_SECONDS if quick else SECONDS, Rows()
     proxy_core, load_core = cores()

@@ -1,4 +1,4 @@
-"""B7: searches of a collection, beside pymilvus by hand on the same collection.
+"""B7: searches of a collection, compared with pymilvus by hand on the same collection.
 
 ``pymilvus`` is the limit: the same request with the client's own call, one client for all threads.
 ``sage`` is ``sage.db``'s store, which checks the vector and types the rows; ``filtered`` and
@@ -77,7 +77,7 @@ def _record(rows: Vectors, number: int) -> Record:
 
 
 def run_side(side: str, collection: Any, rows: Vectors, queries: Vectors, threads: int) -> Row:
-    """Latency, searches a second and recall of one side with so many threads."""
+    """Latency, searches a second and recall of one side with this many threads."""
     open_search, group = SIDES[side]
     with open_search(collection) as search, ThreadPoolExecutor(threads) as pool:
         list(pool.map(search, queries[: 2 * threads]))

@@ -1,4 +1,4 @@
-"""B8: points into InfluxDB: what sage's writer takes of a core, beside the client's own batching.
+"""B8: points into InfluxDB: what sage's writer takes of a core, and the client's own batching.
 
 ``client`` is influxdb-client as its documentation writes many points: ``WriteApi`` with batches of
 5,000 points and gzip; ``client_plain`` is the same without gzip. ``sage`` is the writer of a

@@ -175,7 +175,7 @@ def pool_key(pool: GatewayConnection) -> str:
 
 
 def pool_tls(pool: GatewayConnection) -> ssl.SSLContext | None:
-    """The authorities of the connection; None: those that the client comes with.
+    """The authorities of the connection; None: those of the client.
 
     Raises:
         ConfigError: the file is missing, or is no PEM.

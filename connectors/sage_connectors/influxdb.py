@@ -66,7 +66,7 @@ T = TypeVar("T")
 class InfluxStore:
     """One bucket of an InfluxDB server.
 
-    The settings' key goes to the settings' server only; any other server is called without a key.
+    The settings' key is sent to the settings' server only; any other one is called without a key.
     """
 
     def __init__(self, spec: Bucket, create: bool = True) -> None:

@@ -190,7 +190,7 @@ def needs_points(wanted: Aggregation, *, overflows: bool) -> bool:
 
 
 def may_overflow(bounds: Aggregate) -> bool:
-    """Whether the sum of so many whole numbers between these may not fit 64 bits."""
+    """Whether the sum of this many whole numbers between these may not fit 64 bits."""
     count, low, high = (bounds.values[name] for name in ("count", "min", "max"))
     whole = (value for value in (low, high) if isinstance(value, int))
     return isinstance(count, int) and count * max(map(abs, whole)) >= WHOLE_LIMIT

@@ -48,7 +48,7 @@ def check(server: InfluxdbConnection, org: str, ask: Callable[[], T]) -> T:
 def meaning_of(
     server: InfluxdbConnection, org: str, bucket: str, error: Exception
 ) -> ConfigError | StoreUnavailable:
-    """The error of a client as sage's own; ``bucket`` goes on with the place of the error."""
+    """The error of a client as sage's own; ``bucket`` is part of its place."""
     name = f", connection {server.name!r}" if server.name else ""
     where = f"InfluxDB at {server.url}, org {org!r}{bucket}{name}"
     status = getattr(error, "status", 0)

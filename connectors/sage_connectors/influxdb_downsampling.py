@@ -2,7 +2,7 @@
 
 A task runs at the end of each window. It writes a point for each group and window, whose time is
 the start of the window, whose tags are those of ``by``, and which has a field for each function:
-``ms_mean`` of ``ms``. A run computes the windows before it again, for points that came late;
+``ms_mean`` of ``ms``. A run computes the windows before it again, for late points;
 writing a point again changes nothing.
 
 The columns of a table stay those of one series, in their order: ``to`` writes the tags of a point

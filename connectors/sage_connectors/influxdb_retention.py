@@ -33,7 +33,7 @@ class Retention:
         return _seconds(self._bucket_now())
 
     def change(self, seconds: int | None) -> bool:
-        """Keep points for so long, from their time on; whether that is a change.
+        """Keep points for ``seconds``, from their time on; whether that is a change.
 
         The server deletes older points within the hour, whole shards at a time: the sizes of new
         shards become those that it chooses for the time.
@@ -48,7 +48,7 @@ class Retention:
         found = self._bucket_now()
         if _seconds(found) == seconds:
             return False
-        # 0 is for ever; without a size of its own a shard of a long time is refused.
+        # 0: they never expire; without a size of its own a shard of a long time is refused.
         found.retention_rules = [
             BucketRetentionRules(
                 type="expire", every_seconds=seconds or 0, shard_group_duration_seconds=0

@@ -32,7 +32,7 @@ from sage_flink.flow.graph import DEAD_LETTERS
 LOG = logging.getLogger(__name__)
 Start = Literal["committed", "earliest", "latest"]
 Delivery = Literal["exactly_once", "at_least_once"]
-#: Stands for the name of the job.
+#: Placeholder of the name of the job.
 JOB = "{job}"
 #: What a broker takes as a name, ``.`` and ``..`` apart. Source: Kafka, org.apache.kafka Topic.
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")

@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]  # comes with pymilvus
+import grpc  # type: ignore[import-untyped]  # installed with pymilvus
 import numpy as np
 import orjson
 

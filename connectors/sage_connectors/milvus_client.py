@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]  # comes with pymilvus
+import grpc  # type: ignore[import-untyped]  # installed with pymilvus
 
 
 @contextmanager
@@ -60,7 +60,7 @@ REFUSALS = frozenset({1100, 1101})
 BUSY = frozenset({2, 3, 4, 7, 8})
 COLLECTION_NOT_FOUND = 100
 GONE_WORDS = "can't find collection"
-#: Lines of Go's stack, each a file and line and a function; the reason comes after them.
+#: Lines of Go's stack, each a file and line and a function; the reason follows them.
 STACK_TRACE = re.compile(r"stack trace: (?:\S+:\d+ [^\s:]+(?:: |\s*))+")
 
 
@@ -80,7 +80,7 @@ def may_be_refusal(error: Exception) -> bool:
 
 def code_of(error: Exception) -> int | None:
     """Milvus's code of the error."""
-    code: Any = getattr(error, "code", None)  # a method where the error came from grpc
+    code: Any = getattr(error, "code", None)  # a method where the error is grpc's
     return code if isinstance(code, int) else None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import grpc  # type: ignore[import-untyped]  # comes with pymilvus
+import grpc  # type: ignore[import-untyped]  # installed with pymilvus
 import tenacity
 
 from sage_connectors.milvus_client import (

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import grpc  # type: ignore[import-untyped]  # comes with pymilvus
+import grpc  # type: ignore[import-untyped]  # installed with pymilvus
 
 from sage_connectors.milvus_client import MilvusClient, MilvusException, message_of, utility
 from sage_connectors.tls import Tls
@@ -22,7 +22,7 @@ UNAUTHENTICATED, NO_DATABASE = frozenset({1800, 65}), 800
 
 
 def open_client(server: MilvusConnection, place: str = "") -> Any:
-    """A client of the server, logged in, in its database; ``place`` goes on with it in errors.
+    """A client of the server, logged in, in its database; ``place`` follows it in errors.
 
     Raises:
         ConfigError: a secret is not there, or the server refuses TLS, login or database; the
@@ -86,7 +86,7 @@ def is_before_2_5(version: str) -> bool:
 
 def refused_setting(server: MilvusConnection, error: Exception) -> str:
     """The field of the connection that the server does not accept; empty for any other error."""
-    code: Any = getattr(error, "code", None)  # a method where the error came from grpc
+    code: Any = getattr(error, "code", None)  # a method where the error is grpc's
     code = code() if callable(code) else code
     text = message_of(error).lower()
     if code == grpc.StatusCode.UNAUTHENTICATED or code in UNAUTHENTICATED or "auth check" in text:

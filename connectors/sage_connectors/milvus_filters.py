@@ -4,7 +4,7 @@ Milvus compares JSON as :mod:`sage_flink.db.filters` does, with these difference
 expression evens out. Found with server 2.3.5:
 
 * ``!=`` is true of a value that is absent or of another type; ``<`` and ``>`` are not.
-* A list of mixed types is an error, also of whole numbers beside others.
+* A list of mixed types is an error, also of whole numbers with others.
 * ``json_contains`` of a whole number finds no equal number with a point; the reverse does.
 * ``like`` knows ``%`` at the end only, and has no way to say a plain ``%``; an order does both.
 * A name with brackets ends the server (it counts them after it has read the text); one with ``/``

@@ -79,9 +79,9 @@ class MilvusServer:
         check(self.server, partial(self.client.rename_collection, name, to, **REQUEST))
 
     def set_alias(self, alias: str, name: str) -> str:
-        """Let ``alias`` stand for a collection, from one request to the next where it moves.
+        """Make ``alias`` a name of a collection, from one request to the next where it moves.
 
-        Returns the collection that it stood for before, empty if it is new.
+        Returns the collection that it named before, empty if it is new.
 
         Raises:
             NotFound: there is no such collection.

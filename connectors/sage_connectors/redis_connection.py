@@ -10,7 +10,7 @@ TIMEOUT_S = 5.0
 
 
 def redis_options(connection: RedisConnection) -> dict[str, Any]:
-    """Options of redis-py, beside the URL; the secrets resolved.
+    """Options of redis-py, apart from the URL; the secrets resolved.
 
     Raises:
         ConfigError: a secret or a file is missing here.

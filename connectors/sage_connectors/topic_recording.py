@@ -108,7 +108,7 @@ def record(
 
     With ``from_beginning`` also those that are there. It ends after ``for_s`` seconds, after
     ``count`` messages, or with KeyboardInterrupt, and keeps what it has. It waits for a broker that
-    goes away.
+    disappears.
 
     Raises:
         ConfigError: there is no such topic, or the file exists.
@@ -191,7 +191,7 @@ def replay(
     shift_to_now: bool = False,
     on_progress: Callable[[int], object] = lambda messages: None,
 ) -> TopicReplay:
-    """Write a recording into the topic, message by message into the partition that it came from.
+    """Write a recording into the topic, message by message into its former partition.
 
     The gaps are the recorded ones divided by ``speed``; with None there are none. Timestamps are
     the recorded ones; with ``shift_to_now`` all are moved by one distance, that from the first

@@ -22,7 +22,7 @@ def by_ending(file: Path, formats: Mapping[str, T]) -> T:
 
 
 def write_whole(file: Path, write: Callable[[Path], T]) -> T:
-    """What ``write`` returns, which fills a file beside; then that one replaces ``file``.
+    """What ``write`` returns, which fills a file next to ``file`` that then replaces it.
 
     Raises:
         ConfigError: the file cannot be written.

@@ -7,7 +7,7 @@ and of unpaid orders (in the first once for each payment), or in that of late re
 dead letters.
 
 That an order was not paid is known when the time of both topics has passed its interval, and
-``early_s`` more: of a topic that stands still, the last orders are still open. A record is late
+``early_s`` more: of a topic without new records the last orders are still open. A record is late
 that arrives when its own topic has passed its interval by more than ``out_of_order_s``.
 
 Run by ``sage jobs submit stream_join`` or ``flink run -py stream_join.py``.

@@ -134,7 +134,7 @@ def _program(path: str) -> ModuleType:
 def _send_by_value(module: ModuleType) -> None:
     """A worker cannot import the file, so its functions and classes travel with the job."""
     try:
-        import cloudpickle  # type: ignore[import-untyped]  # comes with apache-flink
+        import cloudpickle  # type: ignore[import-untyped]  # installed with apache-flink
     except ModuleNotFoundError:
         return
     cloudpickle.register_pickle_by_value(module)

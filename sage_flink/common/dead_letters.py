@@ -70,7 +70,7 @@ class DeadLetter:
 
     @property
     def origin(self) -> str:
-        """The source record that the failed record came from."""
+        """The source record of the failed record."""
         return _header(self.message, "origin")
 
     @property

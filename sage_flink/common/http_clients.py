@@ -14,5 +14,5 @@ def httpx_options(url: str, tls: ssl.SSLContext | None = None) -> dict[str, Any]
     for plain HTTP: that takes 30 to 50 ms.
     """
     if tls is None and urlsplit(url).scheme == "http":
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no authority
     return {"verify": tls or True, "trust_env": not is_loopback(url)}

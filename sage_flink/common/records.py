@@ -19,8 +19,8 @@ import msgspec
 from sage_flink.common.errors import Rejected
 from sage_flink.common.value_encoding import short_repr
 
-#: A file of 64 MiB, the largest that a source reads, with its names. Each task that a record goes
-#: through has several copies of it in the memory of one JVM.
+#: A file of 64 MiB, the largest that a source reads, with its names. Each task that a record
+#: passes has several copies of it in the memory of one JVM.
 RECORD_BYTES_MAX = 65 << 20
 #: As in Flink's RowKind, Debezium's ``op`` and Kafka's tombstones.
 Kind = Literal["upsert", "delete"]
@@ -91,7 +91,7 @@ class Refusal(NamedTuple):
     """A record that a store or a step's function refused for good, and why.
 
     A function of a flat_map yields one among its records for a part of its input that it cannot
-    process: the part becomes a dead letter of the step, under its own id, and the rest goes on.
+    process: the part becomes a dead letter of the step, under its own id, and the rest continues.
     """
 
     record: Record

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sage_flink.common.errors import ConfigError
 
-#: No ``}``: on its way to Kafka's client a reference stands between braces.
+#: No ``}``: on its way to Kafka's client a reference is between braces.
 REFERENCE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)|file:(/[^\x00-\x1f}]+)")
 
 

@@ -72,7 +72,7 @@ def from_bytes(data: bytes | None, encoding: str) -> Any:
 
 
 def _json_bytes_max(packed_bytes: int) -> float:
-    """How large the JSON of a value may be that has so many bytes in MessagePack."""
+    """How large the JSON of a value of this many bytes in MessagePack may be."""
     smaller = max(READABLE_BYTES_MAX, packed_bytes * JSON_BYTES_RATIO_MAX)
     return smaller if smaller <= JSON_BYTES_MAX else max(JSON_BYTES_MAX, packed_bytes)
 

@@ -123,7 +123,7 @@ class Collection:
 
         Each start of a job makes an absent collection. One that is dropped while the job runs fails
         a write with NotFound, and with it the job once: waiting for it would never end, and to make
-        it anew in silence would hide that its rows are gone.
+        it again in silence would hide that its rows are lost.
         """
         return RowWriter(self.open(), self.dim)
 

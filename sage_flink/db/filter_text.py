@@ -67,7 +67,7 @@ def parse_filter(text: str) -> RowFilter:
     """The filter of a text.
 
     Raises:
-        Rejected: the text is no filter; the message has the character where it goes wrong.
+        Rejected: the text is no filter; the message has the character at which it fails.
     """
     if len(text) > TEXT_MAX:
         raise Rejected(f"filter: at most {TEXT_MAX} characters, got {len(text)}")

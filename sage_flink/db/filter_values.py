@@ -138,7 +138,7 @@ def value_text(value: Scalar) -> str:
 def pattern_parts(pattern: str) -> list[str]:
     r"""A LIKE pattern in pieces: plain text, and its wildcards ``%`` and ``_`` as themselves.
 
-    Plain text that is one of them comes with its backslash.
+    Plain text that is one of them keeps its backslash.
 
     >>> pattern_parts(r"a%50\%_")
     ['a', '%', '50', '\\%', '_']
@@ -147,7 +147,7 @@ def pattern_parts(pattern: str) -> list[str]:
 
 
 def plain_text(part: str) -> str:
-    """What a piece of a pattern stands for, without its backslash."""
+    """What a piece of a pattern means, without its backslash."""
     return part[1:] if part.startswith("\\") and len(part) > 1 else part
 
 

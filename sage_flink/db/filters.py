@@ -47,7 +47,7 @@ class RowFilter(ABC):
     """A condition on a row; combine filters with ``&``, ``|`` and ``~``."""
 
     __slots__ = ()
-    #: How many conditions it is made of, and how deep they are nested.
+    #: How many conditions it has, and how deep they are nested.
     conditions: int = 1
     depth: int = 1
 
@@ -190,7 +190,7 @@ class Exists(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Compound(RowFilter):
-    """A filter made of ``parts``, one or more."""
+    """A filter that combines ``parts``, one or more."""
 
     parts: tuple[RowFilter, ...]
     conditions: int = dataclass_field(default=0, init=False, repr=False, compare=False)

@@ -44,11 +44,11 @@ def reindex(
     *,
     on_progress: Callable[[int], None] = lambda rows: None,
 ) -> ReindexCounts:
-    """Make ``target`` hold the rows of ``source``, the texts of their field ``text`` embedded anew.
+    """Make ``target`` hold the rows of ``source``, with new vectors of their field ``text``.
 
     Both are read in the order of their ids. A row with equal fields in both is left as it is.
     ``on_progress`` gets the number of rows compared so far. It may end at any moment: the next
-    call goes on. What is written into ``source`` meanwhile is for the next call.
+    call continues. What is written into ``source`` during a call is for the next one.
 
     Raises:
         ConfigError: the vectors of ``target`` are of another model, or its rows not of a reindex.

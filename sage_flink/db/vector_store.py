@@ -176,7 +176,7 @@ class VectorStore(Protocol):
         """All rows for which the filter is true, ordered by id, page by page.
 
         Without ``vectors`` those of the rows are empty, and the pages smaller. Sees all writes
-        acknowledged before the call; one that comes meanwhile may be missing.
+        acknowledged before the call; a later one may be missing.
 
         Raises:
             Rejected: the server cannot evaluate the filter.

@@ -59,7 +59,7 @@ def labels_flaw(fields: Mapping[str, Any]) -> str:
 
 
 def require_top_k(top_k: int) -> None:
-    """Check that one search may ask for so many rows.
+    """Check that one search may ask for this many rows.
 
     Raises:
         Rejected: it may not.

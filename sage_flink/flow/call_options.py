@@ -51,7 +51,7 @@ class Admission:
 
     ``tenant`` and ``priority`` (one of PRIORITIES) are the step's; a record's own headers take
     precedence. The deadline is the record's arrival at the call plus ``slack_s`` (None: the call's
-    ``timeout_s``). With ``freshness_s`` the answer is wanted so many seconds after the record's
+    ``timeout_s``). With ``freshness_s`` the answer is wanted this many seconds after the record's
     event time: under a pool's policy ``slo`` a stream that lags is served before those that do not,
     until it has caught up, and never refused for it. A record without a time has no such wish. See
     :func:`~sage_flink.flow.call_requests.call_headers`.
@@ -92,9 +92,9 @@ class Merging:
     then requests whose answer was not in the checkpoint are asked again.
 
     Requests that wait for an answer are in flight: they take a place in ``capacity``, are in the
-    checkpoint, and lose nothing when the leader's answer never comes. Considered instead, and
+    checkpoint, and lose nothing when the leader's answer never arrives. Considered instead, and
     rejected: a keyed operator in front of the call that holds followers until the leader's answer
-    comes back. It needs a second input behind the call, state with answers in it, and a way back
+    returns. It needs a second input behind the call, state with answers in it, and a way back
     into the call for followers of a leader that failed, which Flink does not have.
 
     Of 600 requests with vectors of all-MiniLM-L6-v2, 240 of them rewordings, a threshold of 0.85

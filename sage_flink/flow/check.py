@@ -220,7 +220,7 @@ def _needs_event_time(node: Node) -> bool:
 
 
 def _has_event_time(graph: Graph, node: Node) -> bool:
-    """Whether every path to the step goes through one that makes event time, and keeps it."""
+    """Whether every path to the step passes one that makes event time, and keeps it."""
     timed: set[str] = set()
     for one in graph.nodes:  # inputs are before their users, or there is a finding already
         is_timed = one.inputs and timed.issuperset(timed_inputs(one))
@@ -254,7 +254,7 @@ def _returns(node: Node) -> Iterator[str]:
 
 
 def _travels(step: str, what: str, thing: object) -> Iterator[str]:
-    import cloudpickle  # type: ignore[import-untyped]  # comes with apache-flink
+    import cloudpickle  # type: ignore[import-untyped]  # installed with apache-flink
 
     try:
         cloudpickle.dumps(thing)

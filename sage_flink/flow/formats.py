@@ -9,7 +9,8 @@ A source or sink with a ``format`` is short for two steps, which :func:`with_for
   ``out``.
 
 Both are steps like any other, so every target runs them alike. A source or sink that replaces one
-with a format (``sage.flow.run(graph, sources=...)``) stands for its topic: it has raw messages too.
+with a format (``sage.flow.run(graph, sources=...)``) takes the place of its topic: it has raw
+messages too.
 """
 
 import logging
@@ -189,7 +190,7 @@ class Encode:
 def wait_while_away(work: Callable[[], T], step: str) -> T:
     """What ``work`` returns, called again without a limit while it raises Retryable.
 
-    The step reads no other record meanwhile, so backpressure builds up to the source. The cause is
+    The step reads no other record until then, so backpressure builds up to the source. The cause is
     logged at most every ``LOG_EVERY_S`` seconds.
     """
     try:

@@ -85,7 +85,7 @@ class Call:
     ``timeout_s`` is a record's whole budget, over all attempts that ``retry`` allows. Results leave
     in the order of the records where ``ordered`` is true. ``batching`` is read by calls that embed.
     With ``merging`` near-equal requests share one answer. With ``cache_ttl_s`` the pool may give an
-    answer of its cache that is at most so many seconds old: vectors by text, so that what did not
+    answer of its cache that is at most this many seconds old: vectors by text, so that what did not
     change is not embedded again; other answers by the whole request.
     """
 

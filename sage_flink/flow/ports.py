@@ -165,9 +165,9 @@ class Paced(Protocol):
 class FlinkSource(Protocol):
     """A source that Flink reads natively, with offsets in its checkpoints.
 
-    One that only so many subtasks may read declares ``parallelism``. One that gives each record
-    Flink's timestamp, by partition, declares ``has_watermarks = True``: event time then waits
-    until every partition was heard or is idle.
+    One that only a fixed number of subtasks may read declares ``parallelism``. One that gives each
+    record Flink's timestamp, by partition, declares ``has_watermarks = True``: event time then
+    waits until every partition was heard or is idle.
     """
 
     def flink_source(self, jvm: Any) -> Any:

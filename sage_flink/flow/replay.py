@@ -1,6 +1,6 @@
 """The replay of dead letters: a graph and dead letters -> the graph that processes them again.
 
-Each record enters at the step that refused it, as it came to that step: same id, value, origin,
+Each record enters at the step that refused it, as it reached that step: same id, value, origin,
 time, key, headers and kind. Only the steps behind it are run, under the same names, so ids of
 children and requests are those of the first run. A second branch writes a replay mark for each dead
 letter into their topic. Submitted ``at_once``, output, new dead letters and marks are one Kafka
@@ -116,7 +116,7 @@ def _state_behind(graph: Graph, step: str) -> list[Node]:
 
 
 def _entry(graph: Graph, step: str) -> str:
-    """The step at which what ``step`` refused comes in: itself, or the batch before a sink."""
+    """The step at which what ``step`` refused enters: itself, or the batch before a sink."""
     for node in _state_behind(graph, step)[:1]:
         if isinstance(node, Window):
             raise Rejected(
@@ -156,7 +156,7 @@ def _record(letter: DeadLetter) -> Record:
 def _behind(graph: Graph, entering: Mapping[str, Sequence[Record]]) -> list[Node]:
     """What lies behind the steps at which records enter, each fed by them and by what is kept."""
     nodes: list[Node] = []
-    source: dict[str, str] = {}  # kept step -> the step whose output stands for its own
+    source: dict[str, str] = {}  # kept step -> the step whose output replaces its own
     for node in graph.nodes:
         inputs = tuple(source[name] for name in node.inputs if name in source)
         taken = {*graph.by_name, *(made.name for made in nodes)}

@@ -1,6 +1,6 @@
 """The branches of ``Stream.split``: the predicate of each, composed for a filter.
 
-Each branch asks the predicates before its own too, so that a record goes into one branch only. They
+Each branch asks the predicates before its own too, so that a record is in one branch only. They
 run apart, maybe in other processes, and agree because a predicate depends on its record alone.
 """
 

@@ -76,12 +76,12 @@ class Stream:
         *,
         rest: str | None = None,
     ) -> "dict[str, Stream]":
-        """A stream for each predicate: a record goes into that of the first one that is true.
+        """A stream for each predicate: a record is in that of the first one that is true.
 
-        A record for which none is true goes into the stream called ``rest``; without ``rest`` it
-        is dropped. Each stream is a filter, the step ``name.branch``, which asks the predicates
+        A record for which all are false is in the stream called ``rest``; without ``rest`` it is
+        dropped. Each stream is a filter, the step ``name.branch``, which asks the predicates
         before its own too: they have to depend on the record alone. A record at which one raises
-        is a dead letter of that one's step. A delete goes into every stream.
+        is a dead letter of that one's step. A delete is in every stream.
 
         >>> from sage_flink.flow.lists import ListSource
         >>> numbers = read("in", ListSource(()))
@@ -253,7 +253,7 @@ class Stream:
         per_s: float,
         over: Literal["drop", "dead_letter"] = "drop",
     ) -> "Stream":
-        """At most so many records a key and time; see :class:`~sage_flink.flow.RateLimit`."""
+        """A limit on the records of each key; see :class:`~sage_flink.flow.RateLimit`."""
         return self._then(RateLimit(name, self.name, records_max, per_s, over))
 
     def fold(

@@ -23,7 +23,7 @@ from sage_flink.tsdb.analysis_packages import analysis_packages
 from sage_flink.tsdb.anomalies import require_history, robust_z_score
 from sage_flink.tsdb.series import finite_number, number_flaw
 
-#: What a test of river keeps besides the mean and its result; pickle would take 50 microseconds.
+#: What a test of river keeps, apart from the mean and its result; pickle would take 50 us.
 _SUMS = ("_sum_increase", "_sum_decrease", "_min_increase", "_max_decrease")
 
 
@@ -74,7 +74,7 @@ class PageHinkley:
 
     The test of Page and Hinkley by river: it sums up how far the values of a key are from their
     mean so far, less ``delta`` each, and finds a change where the sum has moved by ``threshold``.
-    Both are in units of the field. Behind a change, which is true at one record, it starts anew;
+    Both are in units of the field. Behind a change, which is true at one record, it starts again;
     none is found in the first ``points_min`` values. ``side`` is the direction of the changes that
     count. The state of a key is eight numbers.
 

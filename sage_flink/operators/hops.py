@@ -1,4 +1,4 @@
-"""Loops through a topic: a record that comes back is counted, and refused after so many times.
+"""Loops through a topic: each return of a record is counted, and one too many is refused.
 
 A loop is a topic that a pipeline both reads and writes: an agent that asks until its answer is good
 enough, a crawler that follows links. It has no state of its own in Flink, so checkpoints and

@@ -1,4 +1,4 @@
-"""Telemetry: a point of a time series made of a record, the same point on every replay.
+"""Telemetry: a point of a time series built from a record, the same point on every replay.
 
 A point is identified by measurement, tags and time. Many records can share a millisecond, so the
 digits below it and a ``shard`` tag of 256 values come from the record's id: two records of the

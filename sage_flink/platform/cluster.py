@@ -151,7 +151,7 @@ def _start_jvm(jar: Path) -> bool:
 def _has_classes(url: str, jars: Sequence[Path]) -> bool:
     """Whether the cluster has the classes of all ``jars`` itself, as that of ``sage up`` does.
 
-    Then a job does not send them. It would load them anew, and the JVM would compile them anew: a
+    Then a job does not send them. It would load them again, and the JVM would compile them again: a
     job of twelve steps took 24.8 s of CPU time instead of 18.0 s. Some jobs never return metaspace.
     """
     with FlinkRest(url) as rest:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 REASON_CHARS_MAX = 300
 #: The name of every record counter in Flink's web UI.
 COUNT = "Count"
-#: For so long a job that failed is of interest, and a failure of a running job is a warning.
+#: For this long a job that failed is of interest, and a failure of a running job is a warning.
 FAILED_S = 3600.0
 RESTARTED_S = 600.0
 _CAUSE = "Caused by: "

@@ -90,7 +90,7 @@ def list_states(folders: StateFolders) -> list[SavedState]:
 
 
 def resolve_state(name: str, job: str, folders: StateFolders) -> str:
-    """The URI of the state that ``name`` stands for: a path, a URI, or ``latest``.
+    """The URI of the state that ``name`` refers to: a path, a URI, or ``latest``.
 
     Raises:
         NotFound: ``latest``, and the job has no state to start from.

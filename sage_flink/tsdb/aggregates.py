@@ -56,7 +56,7 @@ class Aggregation:
 
     Without ``every_ns`` there is one window, the whole range. Windows overlap where ``period_ns``
     is a multiple of it. With ``session_gap_ns`` in their place, the windows of a group are where
-    its points are: one ends where no point comes for longer than the gap.
+    its points are: one ends where there is no point for longer than the gap.
 
     Raises:
         Rejected: there is no such function, the period is no multiple, or windows have a length

@@ -40,8 +40,8 @@ def forecast(
 ) -> list[Forecast]:
     """The next ``steps`` values, as far apart as those of the series.
 
-    With ``period`` there is a season of so many values, such as 24 of hours. A damped trend fades
-    with time, a linear one goes on. The intervals are those of the model with normal errors: they
+    With ``period`` there is a season of that many values, such as 24 of hours. A damped trend fades
+    with time, a linear one continues. The intervals are those of the model with normal errors: they
     are too narrow where the series does not behave as before.
 
     Raises:

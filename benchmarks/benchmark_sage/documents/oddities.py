@@ -177,7 +177,7 @@ def make_bombs(root: Path) -> Expected:
 
 
 def mixed_archive() -> bytes:
-    """Good members beside one with a wrong checksum, an encrypted one, a link, and others."""
+    """Good members, and one with a wrong checksum, an encrypted one, a link, and others."""
     link = zipfile.ZipInfo("link.txt")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     out = BytesIO()

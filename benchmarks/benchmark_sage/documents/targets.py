@@ -18,7 +18,7 @@ from sage_flink.flow.lists import ListSink
 
 @dataclass(frozen=True)
 class Reading:
-    """What one target made of a folder: records by id, and the reasons of dead letters by id."""
+    """The results of one target: records by id, and the reasons of dead letters by id."""
 
     documents: dict[str, Record]
     failed: dict[str, str]

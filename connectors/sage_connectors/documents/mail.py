@@ -45,7 +45,7 @@ def _body(path: str, message: EmailMessage) -> str:
     raw = _content(part)
     try:
         content = raw.decode(part.get_content_charset() or "utf-8")
-    except (LookupError, UnicodeDecodeError):  # an encoding that nobody knows, or not that one
+    except (LookupError, UnicodeDecodeError):  # an unknown encoding, or not that one
         content = decode(path, raw)
     if part.get_content_type() == "text/html":
         return to_markdown(path, content)[1]

@@ -10,7 +10,7 @@ from typing import Any
 from sage_connectors.documents.parts import Document, document, missing_package
 from sage_flink.common.errors import Rejected
 
-#: Stands for a hyphen at the end of a line and the line's end; pdfium expands ligatures itself.
+#: Replaces a hyphen at the end of a line and the line's end; pdfium expands ligatures itself.
 _BROKEN_WORD = "\ufffe"
 
 

@@ -1,7 +1,7 @@
 """Values of Kafka Connect's JSON with a schema: decimals, dates, times and bytes by their schema.
 
 Without the schema JSON does not say that ``"MDk="`` is the decimal 123.45, so only messages with
-``schemas.enable=true`` are converted. What comes out is what Avro's logical types become, see
+``schemas.enable=true`` are converted. The results are those of Avro's logical types, see
 :mod:`~sage_connectors.formats.carried`.
 
 Source: Debezium documentation, "Data type mappings"; Kafka, org.apache.kafka.connect.data.

@@ -105,7 +105,7 @@ def _trees(avro: Avro | None) -> tuple[Tree, Tree]:
 
 
 def _payload(raw: Any) -> Any:
-    """The tree of Kafka Connect's JSON: its payload, where it comes with its schema."""
+    """The tree of Kafka Connect's JSON: its payload, where it has its schema."""
     tree = parse(raw)
     if isinstance(tree, dict) and tree.keys() == {"schema", "payload"}:
         return convert(tree["payload"], tree["schema"])

@@ -42,7 +42,7 @@ class Fields:
     UTF-8, where ids are mapped. Otherwise it is rejected: no record can have its id.
 
     Raises:
-        ConfigError: a path cannot be read, or ``delete`` or ``title`` stands alone.
+        ConfigError: a path cannot be read, or ``delete`` or ``title`` is on its own.
     """
 
     explode: str = ""
@@ -104,7 +104,7 @@ class Fields:
             yield self._record(message, id_, root, element)
 
     def tombstone(self, message: Record) -> Record:
-        """The delete that a message without a value stands for.
+        """The delete that a message without a value means.
 
         Raises:
             Rejected: ids are not mapped, or the message has no key that names a document.

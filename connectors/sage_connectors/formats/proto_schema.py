@@ -65,7 +65,7 @@ def path_of(schema: Schema, kind: Any) -> tuple[int, ...]:
 def _types(around: Any) -> list[Any]:
     """The types declared in a file or a type, in order.
 
-    Without those that a map field stands for: Confluent's serializers count what the text declares.
+    Without those that a map field implies: Confluent's serializers count what the text declares.
     """
     types = getattr(around, "message_type", None)
     types = around.nested_type if types is None else types

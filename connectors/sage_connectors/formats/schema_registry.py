@@ -73,7 +73,7 @@ def frame(schema_id: int, payload: bytes) -> bytes:
 
 
 def registry_definition(where: str, connection: str, url: str) -> SchemaRegistryConnection | None:
-    """What the name of a connection stands for; None without one.
+    """The connection of this name; None without one.
 
     Raises:
         ConfigError: there is no such connection, or a connection and a URL are given, or the URL is

@@ -21,7 +21,7 @@ class _Schema(BaseModel):
 
 
 class ExpiresAfter(_Schema):
-    """When a file expires: so long after its creation, an hour to 30 days."""
+    """When a file expires: an hour to 30 days after its creation."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3600, le=30 * 86_400)

@@ -3,13 +3,13 @@
 A request for embeddings with ``x-sage-cache: ttl=SECONDS``, or of an API key with ``cache_ttl_s``,
 gets the vectors of the texts that one model embedded before from the cache, and those of the others
 from the engine, which is asked for them alone, once each. So a new version of a document costs what
-changed in it, and a text that stands in many documents costs once, whatever requests they come in.
+changed in it, and a text of many documents costs once, whatever requests they are in.
 
 A vector is found again for the same tenant, text, model (engine, weights, arguments) and fields of
 the request; the weights are known by name, size and time. Vectors are kept as float32, and given in
 the form that a request asks for. A text from the cache costs no tokens. Vectors that are not finite
 or of another length than the rest are never stored. Requests with an ``idempotency-key`` of the
-client's own are not split: the key stands for the whole answer.
+client's own are not split: the key is that of the whole answer.
 """
 
 import time

@@ -4,7 +4,7 @@ Two requests are equal if they are of one tenant, to one route, and their bodies
 in any order and spelling. With the header, the client accepts any earlier answer, whatever its
 temperature. An API key with ``cache_ttl_s`` accepts them for rankings and generations of
 ``temperature: 0``; its other requests go to the engine. A hit reaches no engine and costs no
-tokens. Only whole answers are stored: a streamed one always comes from the engine. Vectors are
+tokens. Only whole answers are stored: a streamed one is always generated. Vectors are
 cached text by text, see :mod:`~sage_gateway.cache.embedding_cache`.
 
 An answer is kept for the seconds that the request which stored it named, and given to requests that

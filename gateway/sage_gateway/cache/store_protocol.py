@@ -22,7 +22,7 @@ class CacheStore(Protocol):
         ...
 
     async def clear(self) -> None:
-        """Remove all answers, for all who share the store. One that is put meanwhile may stay."""
+        """Remove all answers of the store, also other gateways'. One that is put now may stay."""
         ...
 
     async def close(self) -> None:

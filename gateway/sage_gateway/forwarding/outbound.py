@@ -15,7 +15,7 @@ HEADERS: Mapping[str, str] = MappingProxyType({"content-type": "application/json
 class Outbound(NamedTuple):
     """A request on its way to a replica of ``model``; ``hints`` are those for routing.
 
-    ``joined``: the answer is a stream to be joined, of so many choices for each prompt; 0 if not.
+    ``joined``: the answer is a stream to be joined, of this many choices for each prompt; 0 if not.
     ``aborted``: set when the request is cancelled; how far it was at an engine.
     """
 

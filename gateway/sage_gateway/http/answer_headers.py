@@ -52,7 +52,7 @@ class Origins:
     def preflight(self, headers: Headers) -> Response | None:
         """The answer to a browser that asks whether a page may send a request; None if not asked.
 
-        It needs no key: browsers send none. It has the headers of every answer besides.
+        It needs no key: browsers send none. It also has the headers of every answer.
         """
         if b"access-control-request-method" not in headers:
             return None

@@ -246,7 +246,7 @@ class Exchange:
         self._connection.on_response_complete()
 
     def _fail(self, error: GatewayError) -> None:
-        """End with an error, or by closing the connection where the answer had begun."""
+        """End with an error, or by closing the connection where the answer had started."""
         if self.response_started:
             self._connection.transport.close()
         else:

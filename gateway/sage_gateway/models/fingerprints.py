@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from sage_gateway.capacity.model_size import FILES_MAX
 from sage_gateway.models.model import Model
 
-#: For so long the weights on disk are taken as they were.
+#: For this long the weights on disk are taken as they were.
 REREAD_S = 1.0
 
 

@@ -175,7 +175,7 @@ class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
     #: OpenAI's comparison or compound filter, or a text such as ``year >= 2024 and new == true``.
     filters: dict[str, Any] | str | None = None
     ranking_options: RankingOptions | None = None
-    #: So many results before those returned are left out.
+    #: This many results before those returned are left out.
     offset: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     #: ``document``: the best chunk of each document, which results and ``offset`` then count.
     group_by: Literal["document"] | None = None
@@ -210,7 +210,7 @@ class ResponsesRequest(msgspec.Struct):
 
     @property
     def logprobs(self) -> bool:
-        """Whether each piece of the text comes with its log probability."""
+        """Whether each piece of the text has its log probability."""
         return "message.output_text.logprobs" in (self.include or ())
 
 

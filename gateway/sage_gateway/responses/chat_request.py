@@ -1,4 +1,4 @@
-"""The chat that a request to ``/v1/responses`` stands for."""
+"""The chat that a request to ``/v1/responses`` becomes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ SAMPLING = (
     "stop",
     "top_k",
 )
-#: Of a tool, besides its name: the type of each, and how an error names it.
+#: Of a tool, apart from its name: the type of each, and how an error names it.
 TOOL_FIELDS: Mapping[str, tuple[type, str]] = {
     "description": (str, "a text"),
     "parameters": (dict, "an object"),

@@ -131,7 +131,7 @@ def reasoning_text(said: Mapping[str, Any]) -> str:
 
 
 def reasoning(text: str) -> Item:
-    """The reasoning of the model, which comes before its message."""
+    """The reasoning of the model, which precedes its message."""
     return {
         "id": new_id("rs"),
         "type": "reasoning",

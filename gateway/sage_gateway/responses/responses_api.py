@@ -1,4 +1,4 @@
-"""Handler of ``/v1/responses``: sends the chat that a request stands for to the next handler."""
+"""Handler of ``/v1/responses``: a request becomes a chat, which is sent to the next handler."""
 
 from sage_gateway.openai.schema import ResponsesRequest
 from sage_gateway.requests.request import Handler, Request, read_request

@@ -42,7 +42,7 @@ class SchedulingPolicy:
     * with ``-request.tokens`` after ``on_dispatch`` when the request is predicted to miss its
       deadline and is deferred, and with ``request.tokens`` when it is dispatched after all;
     * with the tokens that the engine counted less ``request.tokens``, after the answer: negative
-      for one shorter than expected. Without it the expected cost stands.
+      for one shorter than expected. Without it the expected cost remains.
 
     One policy object per model ranks its foreground and its background requests. It lives as long
     as the gateway and sees every tenant, so its state must be bounded (:mod:`fair`).

@@ -8,7 +8,7 @@ less than refusing one that had time.
 
 A soft deadline orders the requests of pipelines by how far their streams lag. Such a request ranks
 as if its deadline were 30 s after the soft one, and 30 s after its arrival where that is over: a
-stream that is late goes before those that have time left, but not before users with a deadline.
+stream that is late precedes those that have time left, but not before users with a deadline.
 """
 
 import math

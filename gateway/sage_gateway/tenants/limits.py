@@ -68,7 +68,7 @@ class LimitRefusal:
 def refusal(
     account: AccountState, limits: LimitsSpec, cost: Cost, *, name: str, now_s: float
 ) -> LimitRefusal | None:
-    """The limit that refuses the call, or None. ``account`` comes from :func:`replenish`."""
+    """The limit that refuses the call, or None. ``account`` is a result of :func:`replenish`."""
     refused = _rate_refusal(account, limits, cost, name) if has_rate(limits) else None
     return refused or _budget_refusal(account, limits, cost, name, now_s)
 

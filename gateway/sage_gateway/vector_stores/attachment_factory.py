@@ -56,7 +56,7 @@ class AttachmentFactory:
         return OwnedFile(store.tenant, key, version, upload.expires_at, file)
 
     async def require_room(self, tenant: str, count: int) -> None:
-        """Check that so many more files may be in progress.
+        """Check that this many more files may be in progress.
 
         Raises:
             QuotaExceeded: the tenant has too many.

@@ -56,7 +56,7 @@ def find_batch(tables: StoreTables, store_id: str, batch_id: str) -> VectorStore
 
 
 def batch_status(counts: Counter[str], *, is_cancelled: bool) -> FileStatus:
-    """The state of a batch with so many files in each state."""
+    """The state of a batch with this many files in each state."""
     if counts[FileStatus.IN_PROGRESS]:
         return FileStatus.IN_PROGRESS
     if is_cancelled:

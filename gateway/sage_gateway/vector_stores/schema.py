@@ -94,7 +94,7 @@ class NewVectorStoreFile(_Schema):
 
 
 class IdleExpiry(_Schema):
-    """When a vector store is deleted: so many days after its last search or new file."""
+    """When a vector store is deleted: ``days`` after its last search or new file."""
 
     anchor: Literal["last_active_at"]
     days: Annotated[int, Strict(), Field(ge=1, le=365), BeforeValidator(whole)]

@@ -41,7 +41,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class Hit(Protocol):
-    """A row found; ``fields`` has ``text``, and ``doc`` where it came from a document."""
+    """A row found; ``fields`` has ``text``, and ``doc`` where it is part of a document."""
 
     @property
     def id(self) -> str:

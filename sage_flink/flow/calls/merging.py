@@ -30,7 +30,7 @@ class MergedCalls:
         loop = asyncio.get_running_loop()
         leader = self._answers.find(key, loop.time())
         if leader is not None:
-            await asyncio.wait([leader])  # cancelled with this request, the leader goes on
+            await asyncio.wait([leader])  # cancelled with this request, the leader continues
             if not leader.cancelled() and leader.result().error is None:
                 self.count += 1
                 return leader.result()._replace(attempts=0)

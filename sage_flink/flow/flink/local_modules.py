@@ -1,7 +1,7 @@
 """Modules that only the submitting process has: their code travels with the job.
 
 A function of an installed package is sent by its name, and the worker imports the package. A module
-beside the author's script, or one that a notebook has on its path, is not there for a worker: the
+next to the author's script, or one that a notebook has on its path, is not there for a worker: the
 job would start, fail to import it, and start again.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cloudpickle  # type: ignore[import-untyped]  # comes with apache-flink
+import cloudpickle  # type: ignore[import-untyped]  # installed with apache-flink
 
 #: Prints those of the names that the interpreter cannot find, in an empty environment.
 MISSING = (

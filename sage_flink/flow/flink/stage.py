@@ -34,7 +34,7 @@ from sage_flink.platform.record_accounting import counter_name
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 FAILED = OutputTag("failed", BYTES)
 
-#: Changed states, for the operator itself: no stream is made of it.
+#: Changed states, for the operator itself: no stream is built from it.
 STATE = OutputTag("state", BYTES)
 #: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
@@ -84,8 +84,8 @@ class _Group:
 class Step:
     """One step of a stage. ``takes_records``: its input is a record, not raw bytes.
     ``takes_batches``: it is a batch, and the step may wait for a store. ``state_ttl_ms``: it keeps
-    state for each key, which expires after so long; 0: never; None: it keeps no state. Such a step
-    is the first of its stage.
+    state for each key, which expires after that time; 0: never; None: it keeps no state. Such a
+    step is the first of its stage.
 
     Where it ``is_last`` its items are bytes. A step encodes what it makes itself, so that an item
     that cannot be encoded is a failure of this step with its input as the record.

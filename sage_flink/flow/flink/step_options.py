@@ -26,7 +26,7 @@ def parallelism_of_steps(graph: Graph, steps: Mapping[str, StepOptions]) -> dict
 
 
 def apply_step_options(env: StreamExecutionEnvironment, steps: Mapping[str, StepOptions]) -> None:
-    """Set the options of the operators of each step, before the plan is made of them."""
+    """Set the options of the operators of each step, before the plan is built from them."""
     if not steps:
         return
     has_groups = any(options.slot_sharing_group for options in steps.values())

@@ -38,7 +38,7 @@ from sage_flink.flow.stateful.windows import milliseconds
 
 
 class LateRecord(NamedTuple):
-    """A record that came to a window when all of its windows were over, or so to a join."""
+    """A record that arrived when all of its windows were over, or too late for a join."""
 
     record: Record
 

@@ -60,7 +60,7 @@ class SharedAnswers(Generic[T]):
         self._forget(now_s)
 
     def keep(self, answer: T, size_bytes: int) -> None:
-        """The answer of a request that was added is complete, and has so many bytes."""
+        """The answer of a request that was added is complete, and has ``size_bytes``."""
         if entry := self._entries.get(id(answer)):
             entry.size_bytes = size_bytes
             self._size_bytes += size_bytes

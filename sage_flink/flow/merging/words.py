@@ -25,7 +25,7 @@ def _set(words: str) -> frozenset[str]:
 _APOSTROPHES = str.maketrans("‘’ʼ´`", "'''''")
 #: What ends a word without being a part of it. An exclamation mark behind a digit is a factorial.
 _ENDS = ".,;:?…!"
-#: Stands for an end; no word can be it.
+#: Marks an end; no word can be it.
 _BREAK = "\n"
 _THOUSANDS = re.compile(r"[$€£]?[0-9]{1,3}(?:,[0-9]{3})+")
 _IRREGULAR = {
@@ -39,7 +39,7 @@ _CONTRACTIONS = {"n't": " not", "'re": " are", "'ll": " will", "'ve": " have", "
 #: Behind these 's is "is"; elsewhere it is kept.
 _BEFORE_IS = _set("what who where when why how it that there here he she")
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
-#: Words that stand for each other in every request, numbers among them.
+#: Words that mean the same in every request, numbers among them.
 _SAME = {
     "begin": "start",
     "e-mail": "email",

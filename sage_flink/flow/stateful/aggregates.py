@@ -136,7 +136,7 @@ class Top:
     """The ``k`` most frequent values: a list of ``{"value": ..., "count": ...}``.
 
     Exact: the window keeps each different value once. With ``approximate`` it keeps at most 768 of
-    them, and is exact up to so many. Beyond, a count is too high by at most 0.35 % of all values of
+    them, and is exact up to there. Beyond, a count is too high by at most 0.35 % of all values of
     the window, and a value that makes more than 0.35 % of them is never missing for a rarer one.
     """
 

@@ -111,7 +111,7 @@ def joined_id(step: str, left: str | None, right: str | None) -> str:
 
 
 def _with_length(id_: str | None) -> bytes:
-    """The id behind its length, so that two of them are told apart."""
+    """The id behind its length, so that two of them stay distinct."""
     if id_ is None:
         return b"-"
     content = _utf8(id_)

@@ -1,4 +1,4 @@
-"""The nodes that keep state for each key, besides windows."""
+"""The nodes that keep state for each key, apart from windows."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ from sage_flink.flow.step_names import check_name
 FoldFunction = Callable[[Any, Record], tuple[Any, Iterable[Any]]]
 #: 10 MB: the state of one key is one value in Flink's state, and is copied for each bundle.
 STATE_BYTES_MAX = 10_000_000
-#: Why a record that comes to a rate limit too late is a dead letter.
+#: Why a record that reaches a rate limit too late is a dead letter.
 RATE_LATE = (
     "is late: the watermark had passed the end of the time in which it would have counted; give "
     "event_time more out_of_order_s"
@@ -34,7 +34,7 @@ class ChangesOnly:
     With ``field`` only that field of the value is compared; a field that is missing is as one that
     is null. Values are equal where their MessagePack is: 1 and 1.0 differ, and so do maps whose
     fields come in another order. With ``ttl_s`` the next record passes in any case when the last
-    one passed so many seconds of the clock before; without it the last value of each key is kept
+    one passed this many seconds of the clock before; without it the last value of each key is kept
     for as long as the job lives. A record without a key is a dead letter. The others are dropped,
     and counted as such.
     """

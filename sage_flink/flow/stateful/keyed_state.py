@@ -19,7 +19,7 @@ class LastValues:
         self._last: dict[bytes, tuple[bytes, float]] = {}
 
     def is_change(self, record: Record, now_s: float) -> bool:
-        """Whether the record passes, at ``now_s`` of a clock that never goes back."""
+        """Whether the record passes, at ``now_s`` of a clock that never runs backwards."""
         assert record.key is not None
         value = msgspec.msgpack.encode(read_field(record.value, self._node.field))
         last, until_s = self._last.get(record.key, (b"", 0.0))

@@ -21,8 +21,8 @@ from sage_flink.flow.stateful.fields import read_field, require_path
 from sage_flink.flow.stateful.similar import vector_at, vector_flaw
 from sage_flink.flow.vectors import similarity, unit_vector
 
-#: Similarities are rounded to so many parts of one, and those that are then equal are in the order
-#: of their values: so both targets have the same records in the same order.
+#: Similarities are rounded to this many parts of one, and those that are then equal are in the
+#: order of their values: so both targets have the same records in the same order.
 _PARTS = 1_000_000
 
 

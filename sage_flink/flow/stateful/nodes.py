@@ -18,7 +18,7 @@ from sage_flink.flow.stateful.windows import (
 )
 from sage_flink.flow.step_names import check_name
 
-#: What every result of a window holds besides its aggregates.
+#: What every result of a window holds in addition to its aggregates.
 WINDOW_FIELDS = ("key", "start_ms", "end_ms")
 #: Windows that do not end with time.
 UNTIMED = CountTumbling | Global
@@ -72,8 +72,8 @@ class ProcessingTime:
     time, and may be in another window. Choose it where no record carries a time.
 
     On Flink the watermark follows the clock also without records, every 0.2 s; in process it
-    follows the records, and the last windows end with the input. A clock that is set back stands
-    still until it is where it was, also over a restart.
+    follows the records, and the last windows end with the input. A clock that is set back does
+    not move until it is where it was, also over a restart.
     """
 
     name: str

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-#: The parameter k of KLL; up to so many numbers are kept as they are.
+#: The parameter k of KLL; up to this many numbers are kept as they are.
 KLL_K = 800
 _HLL_LG_K = 12
 _TOP_LG_SIZE = 10
-#: The frequent items sketch keeps at most so many different values.
+#: The frequent items sketch keeps at most this many different values.
 TOP_VALUES_MAX = 768
 
 

@@ -64,7 +64,7 @@ def _text_ms(text: str) -> int:
 
 
 def own_ms(timestamp_ms: int) -> int:
-    """The record's own time; 0 stands for none.
+    """The record's own time; 0 means that it is missing.
 
     Raises:
         Rejected: it has none.

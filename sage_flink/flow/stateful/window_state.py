@@ -106,7 +106,7 @@ class WindowState:
                 raise AssertionError("a window that does not end with time: CountWindowState")
 
     def _session(self, timestamp_ms: int, gap_ms: int, spans: dict[_Span, OpenWindow]) -> _Span:
-        """The session that the record is in, made of all sessions that it joins."""
+        """The session that the record is in, the union of all sessions that it joins."""
         start, end = timestamp_ms, timestamp_ms + gap_ms
         joined = [span for span in spans if span[0] <= end and start <= span[1]]
         whole = (min([start, *(s for s, _ in joined)]), max([end, *(e for _, e in joined)]))

@@ -108,10 +108,10 @@ class Early:
     """Results of a window before its end: what it holds so far, under the id of its last result.
 
     Exactly one of the two is set. With ``every_s`` a window emits when the watermark passes a
-    multiple of so many seconds: the first one behind the time of a record that is in no result yet.
+    multiple of ``every_s``: the first one behind the time of a record that is in no result yet.
     A window without such a record emits nothing, and a watermark that passes several multiples, or
-    the end too, makes it emit once. With ``every_records`` it emits with every so many-th record
-    that it takes.
+    the end too, makes it emit once. With ``every_records`` it emits each time that it
+    has taken this many records.
 
     Neither depends on the clock, so that the same records in the same order make the same results.
     Records that arrive in another order make other early results, and the same last one.

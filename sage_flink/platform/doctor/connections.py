@@ -39,7 +39,7 @@ class Connection:
 def read_connections(settings: Settings) -> list[Connection]:
     """One connection per address of ``settings``; all are tried at the same time.
 
-    Nobody logs in: `sage connections test` does.
+    It does not log in: `sage connections test` does.
 
     Raises:
         ConfigError: a file of named connections cannot be read.

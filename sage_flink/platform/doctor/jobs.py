@@ -1,4 +1,4 @@
-"""Jobs of the cluster: those that restart again and again, and those that failed lately."""
+"""Jobs of the cluster: those that restart again and again, and those that failed recently."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def read_jobs(flink_url: str, now_s: float) -> list[JobFacts]:
 
 
 def is_of_interest(job: FlinkJob, now_s: float) -> bool:
-    """Whether a job runs, or failed lately."""
+    """Whether a job runs, or failed recently."""
     ended_s = (job.started_ms + job.duration_ms) / 1000
     return job.state not in ENDED or (job.state == "FAILED" and now_s - ended_s < FAILED_S)
 

@@ -103,7 +103,7 @@ def _all_classes(directory: StackDirectory) -> str:
 
 
 def _classes_of_jobs(directory: StackDirectory) -> list[str]:
-    """What every job of sage needs. A job whose cluster has it does not load it anew."""
+    """What every job of sage needs. A job whose cluster has it does not load it again."""
     jar = native_jar(directory.root)
     ours = [put_on_cluster(jar, plain_path(sage_cache() / "jars"))] if jar.exists() else []
     return [

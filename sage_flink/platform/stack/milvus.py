@@ -172,7 +172,7 @@ def set_password(directory: StackDirectory, url: str) -> None:
     By gRPC alone: pymilvus takes seconds to import, and this runs at each start.
 
     Raises:
-        ConfigError: gRPC, which comes with Milvus's client, is not installed.
+        ConfigError: gRPC, which is installed with Milvus's client, is not installed.
         StackError: root has a third password, or the server does not answer.
 
     Source: milvus.proto, MilvusService.UpdateCredential.
@@ -227,8 +227,8 @@ def _log_in_or_set(authority: bytes, url: str, password: str) -> None:
 def _log_in_or_set_again(authority: bytes, url: str, password: str) -> None:
     """Log in with the password that Milvus has stored; its proxy may still know the former one.
 
-    It is told once, and not if the session of a killed Milvus has not expired by then; it keeps the
-    former password for good, and takes it for another change to the same.
+    It is notified once, and not if the session of a killed Milvus has not expired by then; it keeps
+    the former password for good, and takes it for another change to the same.
     """
     import grpc
 

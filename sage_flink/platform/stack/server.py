@@ -39,7 +39,7 @@ class Server:
 
 
 def trusting(authority: Path | None) -> ssl.SSLContext:
-    """The client side of TLS that trusts ``authority`` only; without one, nobody.
+    """The client side of TLS that trusts ``authority`` only; without one, no server.
 
     httpx would load the machine's authorities for each client, also for plain HTTP.
 

@@ -27,7 +27,7 @@ RPC_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
 OPEN_FILES_WANTED = 65_536
 LOG_BYTES_MAX, LOG_BACKUPS = "10MB", 3
-# After so many deaths in a row, each within START_S of a start, supervisord stops trying (FATAL).
+# After this many deaths in a row, each within START_S of a start, supervisord stops trying (FATAL).
 START_S, RESTARTS_MAX = 3, 12
 RUNNING = frozenset({"STARTING", "RUNNING", "STOPPING"})
 

@@ -26,8 +26,9 @@ import org.sage.flink.wire.WireRecord;
  * <p>A batch is emitted when it holds {@code itemsMax} records, when another record would take it
  * beyond {@code bytesMax} (a larger single record forms a batch of its own), when its oldest record
  * has waited {@code lingerMs}, and at the end of the input. Where the wait was over while the writer
- * behind was busy, it is begun once more, so that a batch holds the records that arrived meanwhile. Pending records are operator state: they
- * survive a restart exactly once and are redistributed when the parallelism changes.
+ * behind was busy, it starts once more, so that a batch holds the records that arrived in that
+ * time. Pending records are operator state: they survive a restart exactly once and are
+ * redistributed when the parallelism changes.
  *
  * <p>Watermarks overtake pending records, and a batch has no timestamp: use this operator after the
  * event-time steps, before a sink.

@@ -39,7 +39,7 @@ import org.sage.flink.wire.RecordLimit;
  * <p>A checkpoint may fail in some subtasks behind its barrier and in others before it. So the first
  * record behind a barrier with changes waits until that checkpoint is complete, and then has the new
  * version; where the checkpoint has failed, it has the old version, and the changes wait for the next
- * barrier. All subtasks are told the same. Nothing that the checkpoint needs waits for that record:
+ * barrier. Flink notifies all subtasks alike. Nothing that the checkpoint needs waits for that record:
  * the barrier has passed this operator.
  *
  * <p>Flink does not tell operators when a savepoint is complete, so a savepoint's barrier changes

@@ -66,7 +66,7 @@ record FileContent(byte[] value, long size, long modifiedMs) {
         return reason.startsWith(LINK_CIRCLE) ? LINK_CIRCLE : reason;
     }
 
-    /** A file that can be opened, and what tells that it is still the same. */
+    /** A file that can be opened, and what shows that it is still the same. */
     interface Source {
         Version version() throws IOException;
 

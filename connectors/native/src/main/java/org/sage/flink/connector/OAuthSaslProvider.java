@@ -27,7 +27,7 @@ public final class OAuthSaslProvider extends Provider {
         put("SaslClientFactory.OAUTHBEARER", Factory.class.getName());
     }
 
-    /** Comes before Kafka's own provider from now on; has no effect when it already does. */
+    /** Takes precedence over Kafka's own provider from now on; has no effect when it already does. */
     static void register() {
         Security.insertProviderAt(new OAuthSaslProvider(), 1);
     }

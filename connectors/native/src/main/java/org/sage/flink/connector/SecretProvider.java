@@ -37,7 +37,7 @@ public final class SecretProvider implements ConfigProvider {
 
     /**
      * With {@code token.url}, prepares this JVM for OAUTHBEARER and allows it to call that URL: it
-     * stands in the user's connection.
+     * is in the user's connection.
      */
     @Override
     public void configure(Map<String, ?> parameters) {

@@ -24,12 +24,12 @@ import org.sage.flink.wire.WireRecord;
  * {@code max.message.bytes}. A timestamp that the topic does not take moves to the header {@code
  * sage-timestamp-ms}.
  *
- * <p>A dead letter that is too large for its topic goes on without its value, and where that is not
- * enough without its key and headers.
+ * <p>A dead letter that is too large for its topic is forwarded without its value, and where that is
+ * not enough without its key and headers.
  *
  * <p>The topic is asked for its limits when the task starts. Where they become smaller while it runs,
  * the job fails once, at the next record that is too large. Where smaller records share its batch, the
- * producer first splits the batch in vain for {@code delivery.timeout.ms}, two minutes (KAFKA-8350).
+ * producer first tries to split the batch for {@code delivery.timeout.ms}, two minutes (KAFKA-8350).
  */
 public final class TopicLimitsOperator extends AbstractStreamOperator<byte[]>
         implements OneInputStreamOperator<byte[], byte[]> {

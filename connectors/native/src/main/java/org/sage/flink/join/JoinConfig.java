@@ -14,7 +14,7 @@ import org.sage.flink.wire.FailedRecords;
  * @param outputDelayMs how far the watermark of the output is behind that of the inputs
  * @param leftAlone whether left records that met no other are emitted
  * @param rightAlone whether right records that met no other are emitted
- * @param similar what records that meet are besides near in time; null: nothing
+ * @param similar what records that meet have in common in addition to their time; null: nothing
  */
 record JoinConfig(
         FailedRecords failed,

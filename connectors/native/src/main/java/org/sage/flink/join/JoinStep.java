@@ -13,7 +13,7 @@ import org.sage.flink.wire.VectorField;
 
 /**
  * A join: {@link #checked} refuses what an input cannot take, {@link #wire} and {@link #wireTemporal}
- * join what is left, and {@link #late} are the records that came too late.
+ * join what is left, and {@link #late} are the records that were too late.
  */
 public final class JoinStep {
 

@@ -118,7 +118,7 @@ record JoinedRecord(byte[] content, long timestampMs) {
         }
     }
 
-    /** Adds the id behind its length, so that two of them are told apart. */
+    /** Adds the id behind its length, so that two of them stay distinct. */
     private static void update(MessageDigest digest, String id) {
         if (id == null) {
             digest.update(utf8("-"));

@@ -44,7 +44,7 @@ public final class TemporalJoinOperator extends AbstractStreamOperator<byte[]>
                     Types.LONG,
                     PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
 
-    /** Stands for a delete: no MessagePack value has no bytes. */
+    /** Marks a delete: no MessagePack value has no bytes. */
     private static final byte[] DELETED = {};
 
     private static final byte[] NIL = {(byte) 0xc0};

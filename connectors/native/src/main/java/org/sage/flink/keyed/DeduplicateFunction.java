@@ -19,7 +19,7 @@ import org.sage.flink.wire.RecordFields;
 
 /**
  * The first record of each id, or of each key, within a time; the others are dropped, and counted by
- * counter deltas in the output. A record without a key is nobody's duplicate.
+ * counter deltas in the output. A record without a key is no duplicate.
  */
 public final class DeduplicateFunction extends KeyedProcessFunction<String, byte[], byte[]> {
 
@@ -88,7 +88,7 @@ public final class DeduplicateFunction extends KeyedProcessFunction<String, byte
         }
     }
 
-    /** The record's key, or its id where it has no key; the two are told apart. */
+    /** The record's key, or its id where it has no key; the two are distinct. */
     private static final class KeyOrId extends Id {
 
         private static final long serialVersionUID = 1L;

@@ -12,7 +12,7 @@ import org.sage.flink.wire.FailedRecords;
 import org.sage.flink.wire.RecordFields;
 
 /**
- * At most so many records of each key and window of event time; the others are dropped or refused.
+ * Limits the records of each key and window of event time; the others are dropped or refused.
  * The state is the count of each window that the watermark has not passed.
  */
 public final class RateLimitFunction extends KeyedStepFunction {

@@ -10,7 +10,7 @@ package org.sage.flink.python;
  * its ends are its work.
  *
  * <p>A task that waits for records has nothing to catch up with, and longer bundles would only delay
- * them: on a slow machine a call took 160 ms longer instead of 59. A batch that comes after a pause
+ * them: on a slow machine a call took 160 ms longer instead of 59. A batch after a pause
  * does not wait for others at all: its bundle ends with it. A record's does not: tried at 1, 10 and
  * 50 records a second it won nothing, because the end then waits for the record's own work.
  *

@@ -17,7 +17,7 @@ final class BundleRerun<IN> {
 
     private static final Logger LOG = LoggerFactory.getLogger(BundleRerun.class);
 
-    /** How Beam reports what Python raised; after any other error the worker is gone. */
+    /** How Beam reports what Python raised; after any other error the worker is dead. */
     private static final String RAISED_IN_PYTHON = "Error received from SDK harness";
 
     private final PythonStageOperator<IN, ?> operator;

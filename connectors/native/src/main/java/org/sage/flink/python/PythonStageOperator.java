@@ -25,7 +25,7 @@ import org.sage.flink.wire.StageSignal;
  * bundle, and emits the bundle's results when it ends, not before. When the worker dies (a crash in
  * native code, {@code os._exit}, the kernel out of memory), the operator drops the results, starts a
  * worker process of its own and gives it the elements again, one at a time. An element that ends
- * a worker which had no other one is refused: it goes to the stage as a {@link StageSignal}, which
+ * a worker which had no other one is refused: it is sent to the stage as a {@link StageSignal}, which
  * makes it a dead letter. Of an element that is a batch the records are tried one by one. Nothing of
  * the bundle was emitted, so delivery is still exactly once. Operators in other tasks of the slot
  * shared the first process; they get their own in the same way, without a refusal.
@@ -38,7 +38,7 @@ import org.sage.flink.wire.StageSignal;
  *
  * <p><b>Elements cross in groups.</b> A crossing of one element takes PyFlink some 100 us of CPU time
  * in both processes together, as much as a small function takes. Only the first one of a bundle crosses
- * by itself, at once. What the stage makes of a group comes back in a group.
+ * by itself. The results of a group return in a group.
  */
 public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 

@@ -12,7 +12,7 @@ import org.sage.flink.wire.RecordFields;
  * @param field path of the time in the value; empty: the record's own time
  * @param unit of a number in the field: s, ms, us or ns
  * @param outOfOrderMs how much later than a later record a record may arrive
- * @param idleMs without a record for so long, a partition does not hold the watermark
+ * @param idleMs without a record for this long, a partition does not hold the watermark
  * @param aheadMs how far in the future a record may be
  * @param sourceHasWatermarks whether watermarks of a source arrive here
  */

@@ -38,7 +38,7 @@ public final class EventTimeOperator extends AbstractStreamOperator<byte[]>
 
     private static final long serialVersionUID = 1L;
 
-    /** Stands for the watermark among the partitions in the state; no topic has this name. */
+    /** The key of the watermark among the partitions in the state; no topic has this name. */
     private static final String WATERMARK = "\0";
 
     private static final int CHECKS_PER_IDLE_TIME = 4;

@@ -20,7 +20,7 @@ import org.sage.flink.wire.RecordFields;
 /**
  * Operator that gives records the time of the clock at which they pass, and makes watermarks of it.
  *
- * <p>The time never goes back: the latest one of all subtasks is state, so that a clock that was set
+ * <p>The time never decreases: the latest one of all subtasks is state, so that a clock that was set
  * back, or that of another machine after a restart, makes no record late.
  */
 public final class ProcessingTimeOperator extends AbstractStreamOperator<byte[]>
@@ -102,7 +102,7 @@ public final class ProcessingTimeOperator extends AbstractStreamOperator<byte[]>
 
     @Override
     public void processWatermarkStatus(WatermarkStatus status) {
-        // The clock goes on where no record comes.
+        // The clock advances without records too.
     }
 
     @Override

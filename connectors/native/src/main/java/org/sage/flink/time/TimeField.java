@@ -53,7 +53,7 @@ final class TimeField {
     }
 
     /**
-     * The record's own time; 0 stands for none.
+     * The record's own time; 0 means that it is missing.
      *
      * @throws IllegalArgumentException when it has none
      */

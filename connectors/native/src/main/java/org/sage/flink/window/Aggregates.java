@@ -14,7 +14,7 @@ import org.sage.flink.wire.VectorField;
 /**
  * The aggregates of a window step, by name, as {@code sage_flink/flow/stateful/aggregates.py} writes
  * them: a JSON array of objects with {@code name}, {@code kind}, {@code field} and the parameters of
- * the kind. In windows that do not end with time, {@code span} comes first, without a name.
+ * the kind. In windows that do not end with time, {@code span} is first, without a name.
  */
 final class Aggregates implements Serializable {
 

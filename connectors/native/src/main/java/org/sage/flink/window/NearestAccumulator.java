@@ -18,7 +18,7 @@ import org.sage.flink.wire.PackedVector;
  */
 final class NearestAccumulator extends Accumulator {
 
-    /** As in Python: similarities are rounded to so many parts of one, before they are compared. */
+    /** As in Python: similarities are rounded to this many parts of one, before they are compared. */
     private static final double PARTS = 1_000_000;
 
     private static final byte[] NIL = {(byte) 0xc0};

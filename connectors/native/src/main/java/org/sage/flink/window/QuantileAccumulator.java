@@ -17,7 +17,7 @@ import org.sage.flink.wire.PackedNumber;
  */
 final class QuantileAccumulator extends Accumulator {
 
-    /** The parameter k of the sketch, which is exact up to so many values too, in more memory. */
+    /** The parameter k of the sketch, which is exact up to this many values too, in more memory. */
     static final int EXACT_MAX = 800;
 
     private static final int FIRST_SIZE = 8;

@@ -10,7 +10,7 @@ import org.apache.flink.streaming.api.windowing.windows.Window;
 
 /**
  * Emits a window when the watermark passes its end, with each late record after that, and early: when
- * the watermark passes a multiple of a time, or with every so many-th record. A count window ends with
+ * the watermark passes a multiple of a time, or after a number of records. A count window ends with
  * its last record. The end of a window that time does not end is that of the input, whose watermark
  * is the largest number. The Python twins are {@code window_state.py} and {@code
  * count_window_state.py} in {@code sage_flink/flow/stateful}.

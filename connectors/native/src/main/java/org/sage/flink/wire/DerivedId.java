@@ -16,7 +16,7 @@ public final class DerivedId {
         return HexFormat.of().formatHex(digest(parent + "\0" + step + "\0" + ordinal, BYTES));
     }
 
-    /** The BLAKE2b of the text in UTF-8, so many bytes. */
+    /** The BLAKE2b of the text in UTF-8, of this many bytes. */
     public static byte[] digest(String text, int bytes) {
         byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
         Blake2b hash = new Blake2b(null, bytes, null, null);

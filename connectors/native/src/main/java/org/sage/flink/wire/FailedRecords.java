@@ -31,7 +31,7 @@ public record FailedRecords(String step, String job, String run) implements Seri
         refuse(output, record, reason, 1, List.of(readCounter, "dead_lettered"));
     }
 
-    /** The same for the record of a call that failed after so many attempts. */
+    /** The same for the record of a call that failed after this many attempts. */
     public void refuseCall(
             Output<StreamRecord<byte[]>> output, byte[] record, String reason, int attempts) {
         refuse(output, record, reason, attempts, List.of("answered", "dead_lettered"));

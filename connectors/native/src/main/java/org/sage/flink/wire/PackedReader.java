@@ -206,7 +206,7 @@ public final class PackedReader {
         return first;
     }
 
-    /** An unsigned number of so many bytes; one beyond 31 bits cannot be a size here. */
+    /** An unsigned number of this many bytes; one beyond 31 bits cannot be a size here. */
     private int number(int size) {
         within(size);
         int number = 0;

@@ -222,7 +222,7 @@ public final class RecordFields {
         }
     }
 
-    /** The node of the key that the reader moves behind; null where no path goes through it. */
+    /** The node of the key that the reader moves behind; null where it is on no path. */
     private static Node child(PackedReader reader, byte[] data, Node node) {
         if (reader.type() != ValueType.STRING) {
             reader.skip();

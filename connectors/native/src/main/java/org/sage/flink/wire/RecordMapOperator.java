@@ -37,7 +37,7 @@ public abstract class RecordMapOperator extends AbstractStreamOperator<byte[]>
     }
 
     /**
-     * The record made of {@code record}, in which {@code found} was found; null: none.
+     * The record built from {@code record}, in which {@code found} was found; null: none.
      *
      * @throws IllegalArgumentException the record is refused; the message is the reason
      */
