@@ -105,7 +105,7 @@ class Observer:
         pass
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
-        self.ends.append((complete, facts.broken))
+        self.ends.append((complete, facts.is_broken))
 
 
 class Outcomes(contextlib.AsyncExitStack):

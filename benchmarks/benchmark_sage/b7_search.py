@@ -82,7 +82,7 @@ def run_side(side: str, collection: Any, rows: Vectors, queries: Vectors, thread
     with open_search(collection) as search, ThreadPoolExecutor(threads) as pool:
         list(pool.map(search, queries[: 2 * threads]))
         began_s = time.perf_counter()
-        answers = list(pool.map(lambda query: _timed(search, query), queries))
+        answers = list(pool.map(lambda query: _time_search(search, query), queries))
         took_s = time.perf_counter() - began_s
     times_ms = [took * 1000 for _, took in answers]
     return {
@@ -93,7 +93,7 @@ def run_side(side: str, collection: Any, rows: Vectors, queries: Vectors, thread
     }
 
 
-def _timed(search: Search, query: Any) -> tuple[list[str], float]:
+def _time_search(search: Search, query: Any) -> tuple[list[str], float]:
     began_s = time.perf_counter()
     found = search(query)
     return found, time.perf_counter() - began_s

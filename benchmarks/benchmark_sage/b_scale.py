@@ -20,7 +20,7 @@ import aiohttp
 from benchmark_sage import scale_job
 from benchmark_sage.pace import Pace, attempt
 from benchmark_sage.results import RESULTS, Headline, Result, result
-from benchmark_sage.scale_watch import STEP_S, PoolClient, without_repeats
+from benchmark_sage.scale_watch import STEP_S, ModelClient, without_repeats
 from benchmark_sage.workload import Work, message, texts
 from sage_connectors.kafka_client import delete_topic, ensure_topic, feed
 from sage_flink.common import Settings
@@ -82,14 +82,14 @@ def headline(rows: dict[str, list[dict[str, Any]]]) -> list[Headline]:
 
 
 @contextlib.asynccontextmanager
-async def _gateway(spec: dict[str, Any]) -> AsyncIterator[PoolClient]:
+async def _gateway(spec: dict[str, Any]) -> AsyncIterator[ModelClient]:
     settings = Settings.load()
     headers = {"Authorization": f"Bearer {settings.secret('gateway')}"}
     limit = aiohttp.ClientTimeout(total=STEP_S)
     async with aiohttp.ClientSession(
         settings.gateway_urls[0], headers=headers, timeout=limit
     ) as session:
-        gateway = PoolClient(session, MODEL)
+        gateway = ModelClient(session, MODEL)
         await gateway.put(spec)
         watch = asyncio.create_task(gateway.watch())
         try:

@@ -31,7 +31,7 @@ def without_repeats(counts: Sequence[int]) -> list[int]:
     return [count for i, count in enumerate(counts) if not i or count != counts[i - 1]]
 
 
-class PoolClient:
+class ModelClient:
     """Client of the stack's gateway for one model."""
 
     def __init__(self, session: aiohttp.ClientSession, model: str) -> None:

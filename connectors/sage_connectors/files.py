@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from sage_connectors.documents import SUFFIXES, Part, documents
+from sage_connectors.documents import SUFFIXES, FilePart, documents
 from sage_connectors.documents.parts import clean
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.common.records import Record, Refusal
@@ -164,14 +164,14 @@ class DecodeFile:
             why = (f"{k} {v.decode(errors='replace')}" for k, v in record.headers.items())
             raise Rejected(f"{record.id}: the file was not read: {', '.join(why)}")
         for made in documents(record.id, record.value, text_bytes_max=self.text_bytes_max):
-            if isinstance(made, Part):
+            if isinstance(made, FilePart):
                 yield Refusal(_part_record(record, made), made.reason)
             else:
                 value = {"doc": made["id"], "title": made["title"], "text": made["text"]}
                 yield record.replace(id=made["id"], value=value)
 
 
-def _part_record(file: Record, part: Part) -> Record:
+def _part_record(file: Record, part: FilePart) -> Record:
     """The record of a part: one that :class:`DecodeFile` reads like a file's."""
     headers = file.headers
     if part.data is None:

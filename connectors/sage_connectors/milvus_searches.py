@@ -93,11 +93,11 @@ class MilvusSearches(MilvusCollection):
         self._require_full_text()
 
         def rank(limit: int) -> list[SearchHit]:
-            return self._fused(near, query, limit, where, fusion)
+            return self._fused_hits(near, query, limit, where, fusion)
 
         return hits_page(rank, top_k, offset=offset, group_by=group_by)
 
-    def _fused(
+    def _fused_hits(
         self, near: list[float], text: str, limit: int, where: RowFilter | None, fusion: Fusion
     ) -> list[SearchHit]:
         count, expr = candidates(limit), self._where(where)

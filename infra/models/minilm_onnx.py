@@ -27,7 +27,7 @@ OPSET, OPSET_FUSED, IR_VERSION = 20, 1, 10
 Array = NDArray[Any]
 
 
-class Graph:
+class OnnxGraph:
     """Nodes and constants, collected in order; each method returns the name of its output."""
 
     def __init__(self, weights: dict[str, Array], layer_norm_eps: float) -> None:
@@ -80,7 +80,7 @@ class Graph:
         return self.layer_norm(self.node("Add", [x, skip], f"{out}_sum"), key, out)
 
 
-def embeddings(graph: Graph) -> str:
+def embeddings(graph: OnnxGraph) -> str:
     """Word plus position vectors; the token type is always 0, so its row joins the positions."""
     table = graph.weights["embeddings.position_embeddings.weight"]
     token_type = graph.weights["embeddings.token_type_embeddings.weight"][0]
@@ -98,7 +98,7 @@ def embeddings(graph: Graph) -> str:
     )
 
 
-def transformer_layer(graph: Graph, x: str, index: int, heads: int) -> str:
+def transformer_layer(graph: OnnxGraph, x: str, index: int, heads: int) -> str:
     """One post-norm BERT layer, (batch, tokens, hidden) to the same."""
     layer, out = f"encoder.layer.{index}", f"layer{index}"
     qkv = [f"{layer}.attention.self.{part}" for part in ("query", "key", "value")]
@@ -118,7 +118,7 @@ def transformer_layer(graph: Graph, x: str, index: int, heads: int) -> str:
     return graph.residual_norm(down, x, f"{layer}.output.LayerNorm", f"{out}_end")
 
 
-def mean_pool(graph: Graph, x: str) -> str:
+def mean_pool(graph: OnnxGraph, x: str) -> str:
     """Masked sum over tokens, to unit length: the divisor of a mean would cancel."""
     graph.node("Unsqueeze", ["mask", graph.axes("axis_last", -1)], "mask_column")
     graph.node("Mul", [x, "mask_column"], "masked")
@@ -131,7 +131,7 @@ def build(config: dict[str, Any], weights: dict[str, Array]) -> onnx.ModelProto:
     kind = (config["model_type"], config["hidden_act"])
     if kind != ("bert", "gelu"):
         raise SystemExit(f"need a BERT with gelu, got {kind[0]} with {kind[1]}")
-    graph = Graph(weights, config["layer_norm_eps"])
+    graph = OnnxGraph(weights, config["layer_norm_eps"])
     graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
     graph.node("Cast", ["attention_mask"], "mask_int", to=TensorProto.INT32)
     x = embeddings(graph)

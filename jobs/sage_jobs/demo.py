@@ -42,7 +42,7 @@ console = Console(highlight=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedIds:
     """The ids that the job will write, from its own steps run in this process."""
 
     chunks: frozenset[str]
@@ -139,7 +139,7 @@ def report_skip(reason: str) -> None:
     console.print(Text(f"skipped: {reason}", "yellow"))
 
 
-def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
+def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> ExpectedIds:
     """The chunk ids that the job will write, from the job's own steps run in this process."""
     nodes = rag_ingest.build(config).nodes
     ends = next(place for place, node in enumerate(nodes) if node.name == "split")
@@ -149,7 +149,7 @@ def expect(messages: list[tuple[bytes, bytes]], config: RagIngest) -> Expected:
     )
     outcome = asyncio.run(sage.flow.run(graph, sources={"documents": ListSource(rows)}))
     chunks = frozenset(record.id for record in outcome.written["chunks"])
-    return Expected(chunks, frozenset(failed.id for failed in outcome.failed))
+    return ExpectedIds(chunks, frozenset(failed.id for failed in outcome.failed))
 
 
 def submit_once(rest: FlinkRest, config: RagIngest, settings: Settings) -> str:
@@ -167,7 +167,7 @@ def feed_all(messages: list[tuple[bytes, bytes]], config: RagIngest) -> None:
         feed(config.topic, messages, on_progress=lambda n: progress.update(task, completed=n))
 
 
-def wait_searchable(expected: Expected, config: RagIngest) -> None:
+def wait_searchable(expected: ExpectedIds, config: RagIngest) -> None:
     """Return when every expected chunk is in the collection, by a strong count.
 
     Raises:
@@ -190,7 +190,7 @@ def wait_searchable(expected: Expected, config: RagIngest) -> None:
     store.close()
 
 
-def count(fed: int, expected: Expected, config: RagIngest, before: CountsBefore) -> DemoCounts:
+def count(fed: int, expected: ExpectedIds, config: RagIngest, before: CountsBefore) -> DemoCounts:
     """The counts in the servers, after a checkpoint has committed the offsets."""
     store = sage.db.collection(config.collection, dim=config.dim).open()
     bucket = sage.tsdb.bucket(config.bucket).open()

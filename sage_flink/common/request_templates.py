@@ -2,7 +2,8 @@
 them alike; the Java twin is ``RequestTemplate``.
 
 >>> from sage_flink.common.records import Record
->>> template = RequestTemplate((Part("literal", "{"), Part("list", "ids"), Part("literal", "}")))
+>>> begin, end = TemplatePart("literal", "{"), TemplatePart("literal", "}")
+>>> template = RequestTemplate((begin, TemplatePart("list", "ids"), end))
 >>> template.render(Record("a", {"ids": [1, 2]}))
 b'{[1,2]}'
 """
@@ -21,7 +22,7 @@ from sage_flink.common.values import require_field, require_text
 Kind = Literal["literal", "list", "string", "text"]
 
 
-class Part(NamedTuple):
+class TemplatePart(NamedTuple):
     """A part of a request: literal ``text``, or the field of that name.
 
     ``list`` is the JSON of a list that is not empty, ``string`` a text escaped as within a JSON
@@ -35,7 +36,7 @@ class Part(NamedTuple):
 class RequestTemplate(NamedTuple):
     """The parts of a request, in order."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TemplatePart, ...]
 
     def render(self, record: Record) -> bytes:
         """The request of one record, UTF-8.
@@ -61,11 +62,11 @@ _RENDER: dict[Kind, Callable[[Record, str], bytes]] = {
 }
 
 
-def prompt_parts(spec: str, prompt: str) -> tuple[Part, ...]:
+def prompt_parts(spec: str, prompt: str) -> tuple[TemplatePart, ...]:
     """The parts of ``prompt`` within a JSON string: ``{name}`` is a text field, ``{{`` a brace.
 
     >>> prompt_parts("chat", "Translate {text}")
-    (Part(kind='literal', text='Translate '), Part(kind='string', text='text'))
+    (TemplatePart(kind='literal', text='Translate '), TemplatePart(kind='string', text='text'))
 
     Raises:
         PipelineError: a brace is not closed, or holds something other than a name.
@@ -79,10 +80,10 @@ def prompt_parts(spec: str, prompt: str) -> tuple[Part, ...]:
         for _, name, form, cast in pieces
     )
     require(plain, spec, "prompt", "a text with fields as {name}, and {{ for a brace", prompt)
-    parts: list[Part] = []
+    parts: list[TemplatePart] = []
     for literal, name, *_ in pieces:
         if literal:
-            parts.append(Part("literal", msgspec.json.encode(literal).decode()[1:-1]))
+            parts.append(TemplatePart("literal", msgspec.json.encode(literal).decode()[1:-1]))
         if name is not None:
-            parts.append(Part("string", name))
+            parts.append(TemplatePart("string", name))
     return tuple(parts)

@@ -11,7 +11,7 @@ import msgspec
 from sage_flink.common.errors import PoolError, Rejected
 from sage_flink.common.openai import event_of
 from sage_flink.common.records import Record
-from sage_flink.common.request_templates import Part, RequestTemplate, prompt_parts
+from sage_flink.common.request_templates import RequestTemplate, TemplatePart, prompt_parts
 from sage_flink.common.validation import require, require_name, require_whole_number
 from sage_flink.common.values import require_mapping
 
@@ -110,12 +110,14 @@ class Chat:
         }
         head = msgspec.json.encode({"model": self.model}).decode()[:-1] + ',"messages":'
         tail = "," + msgspec.json.encode(limits | options).decode()[1:]
-        return RequestTemplate((Part("literal", head), *self._messages(), Part("literal", tail)))
+        begin, end = TemplatePart("literal", head), TemplatePart("literal", tail)
+        return RequestTemplate((begin, *self._messages(), end))
 
-    def _messages(self) -> tuple[Part, ...]:
+    def _messages(self) -> tuple[TemplatePart, ...]:
         if not self.prompt:
-            return (Part("list", self.messages),)
-        before, after = Part("literal", '[{"role":"user","content":"'), Part("literal", '"}]')
+            return (TemplatePart("list", self.messages),)
+        before = TemplatePart("literal", '[{"role":"user","content":"')
+        after = TemplatePart("literal", '"}]')
         return (before, *prompt_parts("chat", self.prompt), after)
 
 

@@ -9,7 +9,7 @@ from typing import Literal, final
 
 from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
-from sage_flink.common.request_templates import Part, RequestTemplate
+from sage_flink.common.request_templates import RequestTemplate, TemplatePart
 from sage_flink.common.validation import require, require_name
 from sage_flink.common.values import require_mapping
 
@@ -55,8 +55,9 @@ class Embed:
     @property
     def request_template(self) -> RequestTemplate:
         """The text, and the title in front of it, so that the JVM can make the request."""
-        title = (Part("text", self.title), Part("literal", "\n")) if self.title else ()
-        return RequestTemplate((*title, Part("text", self.text)))
+        title, text = TemplatePart("text", self.title), TemplatePart("text", self.text)
+        parts = (title, TemplatePart("literal", "\n"), text) if self.title else (text,)
+        return RequestTemplate(parts)
 
     def request(self, record: Record) -> bytes:
         """The text, UTF-8.

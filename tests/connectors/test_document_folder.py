@@ -9,7 +9,7 @@ import pytest
 from minicluster import QUIET, restore_environment, wait_for_workers
 
 from benchmark_sage.documents.articles import ARTICLES
-from benchmark_sage.documents.folder import Expected, make_articles
+from benchmark_sage.documents.folder import ExpectedDocuments, make_articles
 from benchmark_sage.documents.oddities import make_bombs, make_oddities
 from benchmark_sage.documents.targets import Reading, in_process, on_minicluster
 
@@ -49,7 +49,7 @@ PLACES = {
 }
 
 
-def require(reading: Reading, expected: Expected) -> None:
+def require(reading: Reading, expected: ExpectedDocuments) -> None:
     """Every document and dead letter that is expected, and no other."""
     documents = {id_: record.value["text"] for id_, record in reading.documents.items()}
     assert {*documents} == {*expected.documents}

@@ -12,7 +12,7 @@ from benchmark_sage.documents import formats, office
 from benchmark_sage.documents.articles import ARTICLES
 from benchmark_sage.documents.oddities import mixed_archive
 from sage_connectors import DecodeFile, files
-from sage_connectors.documents import Part, documents
+from sage_connectors.documents import FilePart, documents
 from sage_connectors.documents.archive import Budget, gz, zip_archive
 from sage_flink.common import Record, Rejected
 from sage_flink.common.dead_letters import from_message, to_message
@@ -197,7 +197,7 @@ def test_a_part_can_be_read_by_its_path_alone() -> None:
         {"id": "d/x.jsonl#7", "title": "x", "text": "t"}
     ]
     (document,) = documents("a.zip!b/c.txt", b"t")
-    assert not isinstance(document, Part)
+    assert not isinstance(document, FilePart)
     assert (document["id"], document["title"]) == ("a.zip!b/c.txt", "c")
 
 

@@ -186,7 +186,7 @@ def redis_with_tls(folder: Path) -> Iterator[str]:
 @pytest.mark.processes
 async def test_gateways_share_a_redis_with_tls_and_a_password(folder: Path, home: Path) -> None:
     from sage_gateway.config.storage_spec import LedgerSpec
-    from sage_gateway.storage.redis import RedisConnection
+    from sage_gateway.storage.redis import RedisClient
 
     with redis_with_tls(folder) as url:
         fields = {"kind": "redis", "url": url, "ca": f"{folder}/ca.pem"}
@@ -194,10 +194,10 @@ async def test_gateways_share_a_redis_with_tls_and_a_password(folder: Path, home
         bad = {**fields, "password": f"file:{folder}/wrong"}
         (home / "connections.yaml").write_text(json.dumps({"cache": good, "bad": bad}))
 
-        shared = RedisConnection(LedgerSpec(store="redis", connection="cache").redis, "the Redis")
+        shared = RedisClient(LedgerSpec(store="redis", connection="cache").redis, "the Redis")
         assert await shared.run("return 7", [], []) == 7
         await shared.close()
-        refused = RedisConnection(LedgerSpec(store="redis", connection="bad").redis, "the Redis")
+        refused = RedisClient(LedgerSpec(store="redis", connection="bad").redis, "the Redis")
         with pytest.raises(StoreUnavailable, match=r"see ledger.connection 'bad'"):
             await refused.run("return 7", [], [])
         await refused.close()

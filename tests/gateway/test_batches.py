@@ -209,12 +209,18 @@ def test_a_batch_resumes_after_a_restart_of_its_gateway(
 ) -> None:
     pool = {"batches": {"lines_at_once": 4}}
     lines = [line(str(i), "sleep 0.05") for i in range(60)]
-    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway.url) as client:
+    with (
+        start({"talk": fake()}, home=tmp_path, pool=pool) as gateway,
+        client_of(gateway.url) as client,
+    ):
         batch = start_batch(client, *lines)
         wait_until(client, batch.id, lambda b: b.request_counts.completed >= 10)
     (tmp_path / "data" / "gateway" / "files" / "half-written").write_text("x")
 
-    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway.url) as client:
+    with (
+        start({"talk": fake()}, home=tmp_path, pool=pool) as gateway,
+        client_of(gateway.url) as client,
+    ):
         batch = wait_for_end(client, batch.id)
         seen = gateway.engine_stats()["requests"]
         output = content_lines(client, batch.output_file_id)

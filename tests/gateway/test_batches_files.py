@@ -37,7 +37,10 @@ def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
 
 def test_uploads_are_bounded_and_private(start: Any, fake: Any, tmp_path: Path) -> None:
     pool = {"batches": {"file_bytes_max": 10 << 20, "tenant_bytes_max": 15 << 20}}
-    with start({"talk": fake()}, home=tmp_path, pool=pool) as gateway, client_of(gateway.url) as client:
+    with (
+        start({"talk": fake()}, home=tmp_path, pool=pool) as gateway,
+        client_of(gateway.url) as client,
+    ):
         large = client.files.create(file=("large", b"x" * (10 << 20)), purpose="batch")
         for too_much in (b"x" * (11 << 20), b"x" * (6 << 20)):
             with pytest.raises(openai.APIStatusError) as caught:

@@ -16,7 +16,7 @@ from redis_server import free_port, redis_server
 
 from sage_flink.common import ConfigError
 from sage_gateway.config.pool_file import load
-from sage_gateway.storage.redis import RedisConnection
+from sage_gateway.storage.redis import RedisClient
 
 pytestmark = pytest.mark.service
 
@@ -158,4 +158,4 @@ def test_redis_without_a_url_is_a_config_error(tmp_path: Path) -> None:
 
 def test_a_url_of_another_scheme_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"ledger\.url: .*redis://"):
-        RedisConnection("http://:a-secret@127.0.0.1/", "the store's Redis")
+        RedisClient("http://:a-secret@127.0.0.1/", "the store's Redis")

@@ -14,7 +14,7 @@ import pytest
 from sage_flink.common.settings import Settings
 from sage_flink.platform.doctor import examination
 from sage_flink.platform.doctor.connections import (
-    Connection,
+    ConnectionFacts,
     check_connections,
     read_connections,
 )
@@ -201,8 +201,8 @@ def test_connections_that_are_refused_name_the_setting_and_no_password(tmp_path)
 
 def test_a_server_elsewhere_that_does_not_answer_is_a_fault_and_one_of_this_machine_a_warning():
     away = [
-        Connection("flink", "http://127.0.0.1:8081", error="refused"),
-        Connection("kafka", "kafka.example.org:9092", error="timed out"),
+        ConnectionFacts("flink", "http://127.0.0.1:8081", error="refused"),
+        ConnectionFacts("kafka", "kafka.example.org:9092", error="timed out"),
     ]
 
     found = levels(check_connections(away))
@@ -211,7 +211,7 @@ def test_a_server_elsewhere_that_does_not_answer_is_a_fault_and_one_of_this_mach
 
 
 def test_another_clock_than_the_server_s_is_a_warning():
-    checks = list(check_connections([Connection("flink", "http://f", "2.3", clock_off_s=-90)]))
+    checks = list(check_connections([ConnectionFacts("flink", "http://f", "2.3", clock_off_s=-90)]))
 
     assert [c.level for c in checks] == ["ok", "warning"]
     assert checks[1].finding == "its clock is 90 s behind this machine's"

@@ -14,13 +14,13 @@ _LEGACY = {"de": "cp1252", "fr": "cp1252", "ru": "cp1251", "ja": "shift_jis", "z
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedDocuments:
     """What a folder has to give: each document's id with words of its text, each dead letter's."""
 
     documents: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def add(self, other: "Expected") -> None:
+    def add(self, other: "ExpectedDocuments") -> None:
         """Add those of another part of the folder."""
         self.documents.update(other.documents)
         self.failed.update(other.failed)
@@ -93,9 +93,11 @@ _FORMATS = (
 )
 
 
-def make_articles(root: Path, *, copies: int, articles: tuple[Article, ...] = ARTICLES) -> Expected:
+def make_articles(
+    root: Path, *, copies: int, articles: tuple[Article, ...] = ARTICLES
+) -> ExpectedDocuments:
     """Every format of every article, ``copies`` times; 19 files each."""
-    expected = Expected()
+    expected = ExpectedDocuments()
     for article in articles:
         made = [(one, one.make(article)) for one in _FORMATS]
         for number in range(copies):
@@ -103,7 +105,7 @@ def make_articles(root: Path, *, copies: int, articles: tuple[Article, ...] = AR
             (root / folder).mkdir(parents=True)
             for one, data in made:
                 (root / folder / one.name).write_bytes(data)
-                expected.add(Expected(dict(_ids(folder / one.name, one, article))))
+                expected.add(ExpectedDocuments(dict(_ids(folder / one.name, one, article))))
     return expected
 
 

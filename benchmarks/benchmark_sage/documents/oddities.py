@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmark_sage.documents import formats, office
 from benchmark_sage.documents.articles import ARTICLES
-from benchmark_sage.documents.folder import Expected
+from benchmark_sage.documents.folder import ExpectedDocuments
 
 #: Pages that say "Encrypted page" in AES-256, with an empty user password and with one, made by
 #: pikepdf: ``pdf.save(name, encryption=Encryption(user="", owner="owner", R=6))``.
@@ -37,15 +37,15 @@ RAW_NAMES = {
 }
 
 
-def make_oddities(root: Path) -> Expected:
+def make_oddities(root: Path) -> ExpectedDocuments:
     """All of them below ``root``; some need Linux. Bombs are apart."""
-    expected = Expected()
-    for make in (_names, _links, _no_files, _contents, _broken, _rows, _archives, _pdfs):
+    expected = ExpectedDocuments()
+    for make in (_names, _links, _no_files, _contents, _broken_files, _rows, _archives, _pdfs):
         expected.add(make(root))
     return expected
 
 
-def _names(root: Path) -> Expected:
+def _names(root: Path) -> ExpectedDocuments:
     for name in GOOD_NAMES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"text of {len(name)}")
@@ -56,22 +56,22 @@ def _names(root: Path) -> Expected:
     for left_out in (".hidden.md", "_draft.md", "photo.png", "no suffix"):
         (root / left_out).write_text("left out")
     found = {name: f"text of {len(name)}" for name in GOOD_NAMES}
-    return Expected(found | {id_: f"text of {id_}" for id_ in RAW_NAMES.values()})
+    return ExpectedDocuments(found | {id_: f"text of {id_}" for id_ in RAW_NAMES.values()})
 
 
-def _links(root: Path) -> Expected:
+def _links(root: Path) -> ExpectedDocuments:
     (root / "target.md").write_text("linked text")
     (root / "twin.md").symlink_to("target.md")
     (root / "circle").symlink_to(".")
     (root / "gone.md").symlink_to("nowhere")
     (root / "self.md").symlink_to("self.md")
-    return Expected(
+    return ExpectedDocuments(
         {"target.md": "linked text"},
         {"gone.md": "No such file", "self.md": "Too many levels of symbolic links"},
     )
 
 
-def _no_files(root: Path) -> Expected:
+def _no_files(root: Path) -> ExpectedDocuments:
     os.mkfifo(root / "pipe.txt")
     with socket.socket(socket.AF_UNIX) as server:
         before = Path.cwd()
@@ -81,10 +81,10 @@ def _no_files(root: Path) -> Expected:
     (root / "device.txt").symlink_to("/dev/zero")
     (root / "memory.txt").symlink_to("/proc/self/mem")
     no_file = dict.fromkeys(("pipe.txt", "socket.txt", "device.txt"), "not a regular file")
-    return Expected({}, {**no_file, "memory.txt": "Input/output error"})
+    return ExpectedDocuments({}, {**no_file, "memory.txt": "Input/output error"})
 
 
-def _contents(root: Path) -> Expected:
+def _contents(root: Path) -> ExpectedDocuments:
     (root / "bom.txt").write_text("a mark first", encoding="utf-8-sig")
     (root / "lines.txt").write_bytes(b"one\r\ntwo\rthree")
     bad = {
@@ -104,13 +104,13 @@ def _contents(root: Path) -> Expected:
         with (root / name).open("wb") as file:
             file.truncate(size)
     reasons = {name: reason for name, (_, reason) in bad.items()}
-    return Expected(
+    return ExpectedDocuments(
         {"bom.txt": "a mark first", "lines.txt": "one\ntwo\nthree"},
         {**reasons, "sparse.txt": "NUL", "huge.txt": f"oversize {1 << 40}"},
     )
 
 
-def _broken(root: Path) -> Expected:
+def _broken_files(root: Path) -> ExpectedDocuments:
     article = ARTICLES[0]
     docx = office.docx(article)
     bad = {
@@ -129,10 +129,10 @@ def _broken(root: Path) -> Expected:
     }
     for name, (data, _) in bad.items():
         (root / name).write_bytes(data)
-    return Expected({}, {name: reason for name, (_, reason) in bad.items()})
+    return ExpectedDocuments({}, {name: reason for name, (_, reason) in bad.items()})
 
 
-def _rows(root: Path) -> Expected:
+def _rows(root: Path) -> ExpectedDocuments:
     lines = [f'{{"text": "line {n}"}}' for n in range(1, 22)]
     lines[6] = '{"text": "line 7"'
     lines[8] = '{"text": "a\\ud800b"}'
@@ -141,10 +141,10 @@ def _rows(root: Path) -> Expected:
     good = {f"lines.jsonl#{n}": f"line {n}" for n in range(1, 22) if n not in (7, 9)}
     rows = {"r1": "first", "r3": "last"}
     failed = {"lines.jsonl#7": "not JSON", "rows.csv#2": "3 fields, the header 2"}
-    return Expected({**good, "lines.jsonl#9": "a\ufffdb", **rows}, failed)
+    return ExpectedDocuments({**good, "lines.jsonl#9": "a\ufffdb", **rows}, failed)
 
 
-def _archives(root: Path) -> Expected:
+def _archives(root: Path) -> ExpectedDocuments:
     article = ARTICLES[1]
     nested = b"deep text"
     for level in range(7):
@@ -166,14 +166,14 @@ def _archives(root: Path) -> Expected:
         "with files.eml": f"- {article.items[0]}",
         "with files.eml!a.docx": article.sentence,
     }
-    return Expected(documents, failed)
+    return ExpectedDocuments(documents, failed)
 
 
-def make_bombs(root: Path) -> Expected:
+def make_bombs(root: Path) -> ExpectedDocuments:
     """Small files that unpack to more than may be read; they take a second."""
     (root / "bomb.zip").write_bytes(formats.zip_archive({"zeros.txt": bytes(65 << 20)}))
     (root / "bomb.txt.gz").write_bytes(formats.gzip_bytes(bytes(65 << 20)))
-    return Expected({}, dict.fromkeys(("bomb.zip", "bomb.txt.gz"), "unpacks to more than"))
+    return ExpectedDocuments({}, dict.fromkeys(("bomb.zip", "bomb.txt.gz"), "unpacks to more than"))
 
 
 def mixed_archive() -> bytes:
@@ -199,13 +199,13 @@ def mixed_archive() -> bytes:
     return bytes(data)
 
 
-def _pdfs(root: Path) -> Expected:
+def _pdfs(root: Path) -> ExpectedDocuments:
     left = "A first column of a page\nends in the middle of"
     for name in _AES_PDFS:
         shutil.copy(Path(__file__).parent / name, root)
     (root / "columns.pdf").write_bytes(office.pdf(left, "a sentence that goes on\nin the second"))
     (root / "ligature.pdf").write_bytes(office.pdf("the \\256rst \\257ight exam-\nple"))
-    return Expected(
+    return ExpectedDocuments(
         {
             "aes_empty_password.pdf": "Encrypted page",
             "columns.pdf": "ends in the middle of\na sentence that goes on",

@@ -3,7 +3,7 @@
 One format or family a module; ``registry`` knows which suffix is read by which.
 """
 
-from sage_connectors.documents.parts import Document, Part
+from sage_connectors.documents.parts import Document, FilePart
 from sage_connectors.documents.registry import SUFFIXES, documents
 
-__all__ = ["SUFFIXES", "Document", "Part", "documents"]
+__all__ = ["SUFFIXES", "Document", "FilePart", "documents"]

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sage_connectors.documents.parts import Part, name_of
+from sage_connectors.documents.parts import FilePart, name_of
 from sage_flink.common.errors import Rejected
 
 #: A member is read like a file, so it has a file's limit.
@@ -59,21 +59,21 @@ class Budget:
         return self.bytes_left < 0 or self.members_left < 0
 
 
-def gz(path: str, data: bytes, budget: Budget) -> Iterator[Part]:
+def gz(path: str, data: bytes, budget: Budget) -> Iterator[FilePart]:
     """The one member, under the name of the file without its suffix."""
     member = f"{path}!{name_of(path)[: -len('.gz')]}"
     try:
         budget.take_member()
         with gzip.open(io.BytesIO(data)) as file:
             unpacked = budget.take(file.read(MEMBER_BYTES_MAX + 1))
-        yield Part(member, unpacked)
+        yield FilePart(member, unpacked)
     except Rejected as reason:
-        yield Part(member, None, f"{member}: {reason}")
+        yield FilePart(member, None, f"{member}: {reason}")
     except (OSError, EOFError, zlib.error) as error:
         raise Rejected(f"{path}: broken gzip data: {error}") from error
 
 
-def zip_archive(path: str, data: bytes, budget: Budget) -> Iterator[Part]:
+def zip_archive(path: str, data: bytes, budget: Budget) -> Iterator[FilePart]:
     """The members in the archive's order; one that cannot be unpacked has its reason.
 
     Where a limit is reached the member has that reason, and those behind it are not read.
@@ -89,9 +89,9 @@ def zip_archive(path: str, data: bytes, budget: Budget) -> Iterator[Part]:
             continue
         member = f"{path}!{info.filename}"
         try:
-            yield Part(member, _unpack(archive, info, seen, budget))
+            yield FilePart(member, _unpack(archive, info, seen, budget))
         except Rejected as reason:
-            yield Part(member, None, f"{member}: {reason}")
+            yield FilePart(member, None, f"{member}: {reason}")
         if budget.is_spent:
             return
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from sage_connectors.documents.json_files import row_document
-from sage_connectors.documents.parts import Document, Part, document, is_row
+from sage_connectors.documents.parts import Document, FilePart, document, is_row
 from sage_connectors.documents.tables import markdown_table
 from sage_connectors.documents.text import decode
 
@@ -18,7 +18,7 @@ _ROWS_LOOKED_AT = 20
 _OWN = ("id", "title", "text")
 
 
-def csv_file(path: str, data: bytes) -> Iterator[Document | Part]:
+def csv_file(path: str, data: bytes) -> Iterator[Document | FilePart]:
     """A part for each row, counted from 1 behind the header; or one document with the table."""
     rows = _rows(decode(path, data))
     names = [name.strip().lower() for name in rows[0]] if rows else []
@@ -32,11 +32,11 @@ def csv_file(path: str, data: bytes) -> Iterator[Document | Part]:
             yield _row_part(f"{path}#{number}", columns, row, len(names))
 
 
-def _row_part(path: str, columns: dict[str, int], row: Sequence[str], width: int) -> Part:
+def _row_part(path: str, columns: dict[str, int], row: Sequence[str], width: int) -> FilePart:
     if len(row) != width:
         reason = f"{path}: the row has {len(row)} fields, the header {width}"
-        return Part(path, _csv_text([row]), reason)
-    return Part(path, _csv_text([list(columns), [row[at] for at in columns.values()]]))
+        return FilePart(path, _csv_text([row]), reason)
+    return FilePart(path, _csv_text([list(columns), [row[at] for at in columns.values()]]))
 
 
 def _rows(text: str) -> list[list[str]]:

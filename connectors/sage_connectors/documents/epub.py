@@ -8,14 +8,14 @@ from urllib.parse import unquote
 
 from sage_connectors.documents.html import to_markdown
 from sage_connectors.documents.packages import open_package, parse_xml
-from sage_connectors.documents.parts import Document, Part, document
+from sage_connectors.documents.parts import Document, FilePart, document
 from sage_flink.common.errors import Rejected
 
 _ENCRYPTED = "META-INF/encryption.xml"
 _OBFUSCATED_FONTS = ("idpf.org/2008/embedding", "ns.adobe.com/pdf/enc#RC")
 
 
-def epub(path: str, data: bytes) -> Iterator[Document | Part]:
+def epub(path: str, data: bytes) -> Iterator[Document | FilePart]:
     """One document with the title of the metadata, and a part for each chapter that is broken."""
     with open_package(path, data) as package:
         if _is_encrypted(package):
@@ -30,7 +30,7 @@ def epub(path: str, data: bytes) -> Iterator[Document | Part]:
                 chapters.append(to_markdown(path, package.read(name))[1])
             except (KeyError, zipfile.BadZipFile, Rejected) as error:
                 reason = f"{path}: chapter {name!r} cannot be read: {error}"
-                yield Part(f"{path}!{name}", None, reason)
+                yield FilePart(f"{path}!{name}", None, reason)
     title = next((one.text for one in _all(book, "title") if one.text), "")
     yield document(path, title, "\n\n".join(filter(None, chapters)))
 

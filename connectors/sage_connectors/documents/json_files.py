@@ -6,7 +6,7 @@ from typing import Any
 
 from sage_connectors.documents.parts import (
     Document,
-    Part,
+    FilePart,
     clean,
     document,
     is_row,
@@ -18,7 +18,7 @@ from sage_connectors.documents.text import decode
 from sage_flink.common.errors import Rejected
 
 
-def json_lines(path: str, data: bytes) -> Iterator[Document | Part]:
+def json_lines(path: str, data: bytes) -> Iterator[Document | FilePart]:
     """Each line is a part: an object with ``text``, and maybe ``id`` and ``title``."""
     text = decode(path, data)
     if is_row(path):
@@ -26,15 +26,15 @@ def json_lines(path: str, data: bytes) -> Iterator[Document | Part]:
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield Part(f"{path}#{number}", line.encode())
+            yield FilePart(f"{path}#{number}", line.encode())
 
 
-def json_file(path: str, data: bytes) -> Iterator[Document | Part]:
+def json_file(path: str, data: bytes) -> Iterator[Document | FilePart]:
     """An object with ``text``; a list of such, each a part; or the JSON itself, indented."""
     value = _loads(path, decode(path, data))
     if isinstance(value, list) and any(map(_has_text, value)):
         for number, one in enumerate(value, start=1):
-            yield Part(f"{path}#{number}", json.dumps(one).encode())
+            yield FilePart(f"{path}#{number}", json.dumps(one).encode())
     elif _has_text(value) or is_row(path):
         yield row_document(path, value)
     else:

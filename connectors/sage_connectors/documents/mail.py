@@ -6,7 +6,7 @@ from email.message import EmailMessage, MIMEPart
 from pathlib import PurePosixPath
 
 from sage_connectors.documents.html import to_markdown
-from sage_connectors.documents.parts import Document, Part, clean, document
+from sage_connectors.documents.parts import Document, FilePart, clean, document
 from sage_connectors.documents.text import decode
 from sage_flink.common.errors import Rejected
 
@@ -22,7 +22,7 @@ _SUFFIXES = {
 }
 
 
-def mail(path: str, data: bytes) -> Iterator[Document | Part]:
+def mail(path: str, data: bytes) -> Iterator[Document | FilePart]:
     """The mail, titled by its subject, then its attachments as ``mail.eml!name``.
 
     The body is the HTML one where there is one: it has the tables and lists that people see.
@@ -52,14 +52,14 @@ def _body(path: str, message: EmailMessage) -> str:
     return content.replace("\r\n", "\n").strip()
 
 
-def _attachments(path: str, message: EmailMessage) -> Iterator[Part]:
+def _attachments(path: str, message: EmailMessage) -> Iterator[FilePart]:
     names: set[str] = set()
     for number, part in enumerate(message.iter_attachments(), start=1):
         name = _name(part, number)
         if name in names:  # two attachments of one name are common
             name = f"{PurePosixPath(name).stem}-{number}{PurePosixPath(name).suffix}"
         names.add(name)
-        yield Part(f"{path}!{name}", _content(part))
+        yield FilePart(f"{path}!{name}", _content(part))
 
 
 def _name(part: MIMEPart, number: int) -> str:

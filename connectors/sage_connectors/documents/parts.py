@@ -18,7 +18,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """A part of a file. With a ``reason`` it cannot be read; without ``data`` there is no more."""
 
     path: str

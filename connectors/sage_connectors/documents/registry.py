@@ -12,7 +12,7 @@ from sage_connectors.documents.json_files import json_file, json_lines
 from sage_connectors.documents.mail import mail
 from sage_connectors.documents.markdown import markdown
 from sage_connectors.documents.notebook import notebook
-from sage_connectors.documents.parts import Document, Part, suffix_of
+from sage_connectors.documents.parts import Document, FilePart, suffix_of
 from sage_connectors.documents.pdf import pdf
 from sage_connectors.documents.pptx import pptx
 from sage_connectors.documents.text import plain_text, source_code
@@ -20,7 +20,7 @@ from sage_connectors.documents.xlsx import xlsx
 from sage_flink.common.errors import Rejected, SageError
 
 #: Path and bytes of a file, or of a part of one -> its documents and its parts.
-Reader = Callable[[str, bytes], Iterator[Document | Part]]
+Reader = Callable[[str, bytes], Iterator[Document | FilePart]]
 #: An archive in a mail in an archive, and so on.
 DEPTH_MAX = 5
 #: In the name of an object, another one at each run; a reason is the same in a replay.
@@ -50,7 +50,7 @@ _READERS: dict[str, Reader] = {
     ".ipynb": notebook,
     **dict.fromkeys(_CODE.split(), source_code),
 }
-_ARCHIVES: dict[str, Callable[[str, bytes, Budget], Iterator[Part]]] = {
+_ARCHIVES: dict[str, Callable[[str, bytes, Budget], Iterator[FilePart]]] = {
     ".gz": gz,
     ".zip": zip_archive,
 }
@@ -60,7 +60,7 @@ SUFFIXES = (*_READERS, *_ARCHIVES)
 
 def documents(
     path: str, data: bytes | None, *, text_bytes_max: int = 4_000_000
-) -> Iterator[Document | Part]:
+) -> Iterator[Document | FilePart]:
     """The documents of the file ``path``, and the parts of it that cannot be read.
 
     Pure: the same bytes give the same documents, with the same ids: the path of the file or part,
@@ -73,7 +73,7 @@ def documents(
         Rejected: nothing of it can be read: the suffix is unknown, or the file is broken,
             encrypted, without text, or has more than ``text_bytes_max`` bytes of it.
     """
-    return iter(_Reading(text_bytes_max).read(Part(path, data)))
+    return iter(_Reading(text_bytes_max).read(FilePart(path, data)))
 
 
 class _Reading:
@@ -85,7 +85,7 @@ class _Reading:
         #: The part that had each id first.
         self.ids: dict[str, str] = {}
 
-    def read(self, part: Part, depth: int = 0) -> list[Document | Part]:
+    def read(self, part: FilePart, depth: int = 0) -> list[Document | FilePart]:
         """Documents, and parts with their reason.
 
         Raises:
@@ -93,13 +93,13 @@ class _Reading:
         """
         if depth > DEPTH_MAX:
             raise Rejected(f"{part.path}: its archives are nested more than {DEPTH_MAX} deep")
-        made: list[Document | Part] = []
+        made: list[Document | FilePart] = []
         try:
             for one in self._documents(part):
                 made += self._outcome(one, part.path, depth)
         except Rejected as reason:  # what was read of it before stays
             made.append(part._replace(reason=str(reason)))
-        refused = [one for one in made if isinstance(one, Part)]
+        refused = [one for one in made if isinstance(one, FilePart)]
         if not made:
             raise Rejected(f"{part.path}: the file holds no text, and no part of a known kind")
         if len(refused) == len(made):
@@ -107,8 +107,10 @@ class _Reading:
             raise Rejected(f"{refused[0].reason}{more}")
         return made
 
-    def _outcome(self, made: Document | Part, path: str, depth: int) -> list[Document | Part]:
-        if not isinstance(made, Part):
+    def _outcome(
+        self, made: Document | FilePart, path: str, depth: int
+    ) -> list[Document | FilePart]:
+        if not isinstance(made, FilePart):
             self._require_size(made)
             self._require_own_id(path, made)
             return [made]
@@ -119,7 +121,7 @@ class _Reading:
         except Rejected as reason:
             return [made._replace(reason=str(reason))]
 
-    def _documents(self, part: Part) -> Iterator[Document | Part]:
+    def _documents(self, part: FilePart) -> Iterator[Document | FilePart]:
         path, data, reason = part
         if reason:
             raise Rejected(reason)

@@ -32,7 +32,7 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _LoadReading:
     at_s: float
     status: ModelStatus
     counts: tuple[int, ...]
@@ -43,7 +43,7 @@ class LoadWindow:
     """The readings of one model over the last ``WINDOW_S``."""
 
     def __init__(self) -> None:
-        self._readings: deque[_Reading] = deque()
+        self._readings: deque[_LoadReading] = deque()
 
     def read(
         self, load: Load, status: ModelStatus, now_s: float, jobs: Sequence[JobStatus]
@@ -54,13 +54,13 @@ class LoadWindow:
             readings.clear()
         counts = (load.arrived, load.answered, load.prompt_tokens, load.completion_tokens)
         spreads = tuple(tuple(s.counts) for s in (load.waits, load.ttfts, load.tpots))
-        readings.append(_Reading(now_s, status, counts, spreads))
+        readings.append(_LoadReading(now_s, status, counts, spreads))
         while len(readings) > 2 and readings[1].at_s <= now_s - WINDOW_S:
             readings.popleft()
         return _inputs(readings, load.active_s, jobs)
 
 
-def _inputs(readings: Sequence[_Reading], active_s: float, jobs: Sequence[JobStatus]) -> Inputs:
+def _inputs(readings: Sequence[_LoadReading], active_s: float, jobs: Sequence[JobStatus]) -> Inputs:
     old, new = readings[0], readings[-1]
     seconds = new.at_s - old.at_s
     pairs = zip(old.counts, new.counts, strict=True)

@@ -16,18 +16,20 @@ INDEXED: tuple[Purpose, ...] = ("assistants", "user_data", "vector_store")
 UPLOADED: tuple[Purpose, ...] = ("batch", *INDEXED)
 
 
-class _Schema(BaseModel):
+class ApiObject(BaseModel):
+    """An object of OpenAI's API: unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ExpiresAfter(_Schema):
+class ExpiresAfter(ApiObject):
     """When a file expires: an hour to 30 days after its creation."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3600, le=30 * 86_400)
 
 
-class FileObject(_Schema):
+class FileObject(ApiObject):
     """An uploaded file, or an output file of a batch; without ``expires_at`` it stays."""
 
     id: str
@@ -40,7 +42,7 @@ class FileObject(_Schema):
     status: Literal["processed"] = "processed"
 
 
-class FileDeleted(_Schema):
+class FileDeleted(ApiObject):
     """The answer to a deletion."""
 
     id: str
@@ -61,7 +63,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-class BatchError(_Schema):
+class BatchError(ApiObject):
     """An error in one line of the input file; lines count from 1."""
 
     code: str
@@ -70,14 +72,14 @@ class BatchError(_Schema):
     param: str | None = None
 
 
-class BatchErrors(_Schema):
+class BatchErrors(ApiObject):
     """Why a batch failed."""
 
     object: Literal["list"] = "list"
     data: list[BatchError]
 
 
-class RequestCounts(_Schema):
+class RequestCounts(ApiObject):
     """Requests by outcome; the ``failed`` ones are in the error file."""
 
     total: int = 0
@@ -85,7 +87,7 @@ class RequestCounts(_Schema):
     failed: int = 0
 
 
-class Batch(_Schema):
+class Batch(ApiObject):
     """A file of requests and the progress through it.
 
     ``output_expires_after``: as the request had it; OpenAI's object does not show it.
@@ -118,7 +120,7 @@ Label = Annotated[str, Field(max_length=64)]
 Value = Annotated[str, Field(max_length=512)]
 
 
-class NewBatch(_Schema):
+class NewBatch(ApiObject):
     """The request for a new batch."""
 
     input_file_id: str = Field(max_length=64)

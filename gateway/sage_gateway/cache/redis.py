@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing_extensions import override
 
 from sage_gateway.cache.store_protocol import ROW_BYTES, CacheStore
-from sage_gateway.storage.redis import RedisConnection, Server
+from sage_gateway.storage.redis import RedisClient, Server
 
 PREFIX = b"{sage:cache}:"
 ANSWER, ENDS, SIZES, TOTAL = (PREFIX + name for name in (b"answer:", b"ends", b"sizes", b"total"))
@@ -51,7 +51,7 @@ class RedisCacheStore(CacheStore):
     """The Redis at ``server``."""
 
     def __init__(self, server: Server, *, bytes_max: int) -> None:
-        self._redis = RedisConnection(server, "the cache's Redis")
+        self._redis = RedisClient(server, "the cache's Redis")
         self._bytes_max = bytes_max
 
     @override

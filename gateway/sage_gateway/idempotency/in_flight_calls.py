@@ -251,7 +251,7 @@ class StreamRecording:
 
     async def before_done(self, facts: StreamFacts, chunk: bytes) -> None:
         """Record all events, unless there are none or one is an error."""
-        complete = facts.events > 0 and not facts.broken
+        complete = facts.events > 0 and not facts.is_broken
         self.succeeded = await self._calls.record_stream(self._call, chunk, complete=complete)
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:

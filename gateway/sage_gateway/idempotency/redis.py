@@ -21,7 +21,7 @@ from sage_gateway.idempotency.store_protocol import (
     RecordedAnswer,
     RunningCall,
 )
-from sage_gateway.storage.redis import TIMEOUT_S, RedisConnection, Server
+from sage_gateway.storage.redis import TIMEOUT_S, RedisClient, Server
 
 PREFIX = b"{sage:ledger}:"
 ANSWER, LEASE, ORDER, SIZES, TOTAL = (
@@ -85,7 +85,7 @@ class RedisIdempotencyStore(IdempotencyStore):
         lease_s: float,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._redis = RedisConnection(server, "the idempotency store's Redis", timeout_s=timeout_s)
+        self._redis = RedisClient(server, "the idempotency store's Redis", timeout_s=timeout_s)
         self._ttl_ms = round(ttl_s * 1000)
         self._bytes_max = bytes_max
         self._lease_s = lease_s

@@ -117,7 +117,7 @@ class RequestTracker:
 
     async def on_end(self, facts: StreamFacts, *, complete: bool) -> None:
         """A stream is over; if it is neither ``complete`` nor broken, the client disconnected."""
-        if complete or facts.broken:
+        if complete or facts.is_broken:
             self.end(facts.status, {"out": facts.deltas, **facts.used})
         else:
             self.end(CLIENT_CLOSED)

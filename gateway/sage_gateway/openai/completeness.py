@@ -9,14 +9,14 @@ END = b"[DONE]\n\n"
 _ERROR_EVENT = b'data: {"error"'
 
 
-class _Page(msgspec.Struct):
+class _Answer(msgspec.Struct):
     choices: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=1 << 16)] | None = None
     data: list[msgspec.Raw] | None = None
     results: list[msgspec.Raw] | None = None
     error: Any = None
 
 
-_PAGE = msgspec.json.Decoder(_Page)
+_PAGE = msgspec.json.Decoder(_Answer)
 
 
 def is_complete(body: bytes, *, bytes_max: int) -> bool:

@@ -49,7 +49,7 @@ class StreamFacts(msgspec.Struct, gc=False):
     status: int = 200
 
     @property
-    def broken(self) -> bool:
+    def is_broken(self) -> bool:
         """Whether one of the events is an error, or the gateway itself ended the stream."""
         return self.status != 200
 

@@ -10,14 +10,14 @@ from redis.exceptions import RedisError
 
 from sage_connectors.redis_connection import redis_options
 from sage_flink.common import ConfigError, StoreUnavailable
-from sage_flink.common.connections import RedisConnection as Definition
+from sage_flink.common.connections import RedisConnection
 
 CONNECTIONS_MAX = 64
 TIMEOUT_S = 1.0
-Server = str | Definition
+Server = str | RedisConnection
 
 
-class RedisConnection:
+class RedisClient:
     """The Redis at a URL (``redis://``, ``rediss://``, ``unix://``) or of a named connection.
 
     It connects at the first call.
@@ -32,7 +32,7 @@ class RedisConnection:
 
     def __init__(self, server: Server, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._name = name
-        if isinstance(server, Definition):
+        if isinstance(server, RedisConnection):
             self._setting = f"ledger.connection {server.name!r}"
             url, options = server.url, redis_options(server)
         else:

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from sage_flink.common import StoreUnavailable
 from sage_gateway.config.pool_spec import LimitsSpec
-from sage_gateway.storage.redis import TIMEOUT_S, RedisConnection, Server
+from sage_gateway.storage.redis import TIMEOUT_S, RedisClient, Server
 from sage_gateway.tenants.keys import Key
 from sage_gateway.tenants.limits import LimitRefusal, days, period, remaining_s
 from sage_gateway.tenants.scripts import ADD, ADMIT, SETTLE
@@ -62,7 +62,7 @@ class RedisTenantStore(TenantStore):
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._redis = RedisConnection(server, "the tenants' Redis", timeout_s=timeout_s)
+        self._redis = RedisClient(server, "the tenants' Redis", timeout_s=timeout_s)
         self._lease_ms = round(lease_s * 500)
         self._clock = clock
         self._life = ""

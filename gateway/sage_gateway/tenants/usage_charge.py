@@ -90,7 +90,7 @@ class UsageCharge:
     async def _charge_stream(self, facts: StreamFacts) -> None:
         if not self._open:
             return
-        if facts.broken or not facts.events:
+        if facts.is_broken or not facts.events:
             self.cancel()
             return
         deltas = facts.deltas or (0 if facts.used else facts.events)

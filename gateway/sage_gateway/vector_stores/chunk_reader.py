@@ -11,7 +11,7 @@ import resource
 import sys
 from collections.abc import Iterator
 
-from sage_connectors.documents import SUFFIXES, Part, documents
+from sage_connectors.documents import SUFFIXES, FilePart, documents
 from sage_connectors.documents.parts import suffix_of
 from sage_flink.common import ConfigError, Record, Rejected
 from sage_flink.operators import Chunk
@@ -56,7 +56,7 @@ def chunk_lines(name: str, data: bytes, split: Chunk) -> Iterator[bytes]:
     """
     tokens = 0
     for document in documents(name, data):
-        if isinstance(document, Part):
+        if isinstance(document, FilePart):
             raise Rejected(document.reason)
         fields = {"doc": document["id"], "title": document["title"], "text": document["text"]}
         for chunk in split(Record(document["id"], fields)):

@@ -8,9 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     Strict,
     StrictBool,
@@ -20,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from sage_gateway.batches.schema import Label, Value
+from sage_gateway.batches.schema import ApiObject, Label, Value
 from sage_gateway.config.pool_spec import whole
 
 #: Of 64 bits: what a row of a collection can hold.
@@ -37,18 +35,14 @@ DAY_S = 86_400
 BATCH_FILES_MAX = 2_000
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Windows(_Schema):
+class Windows(ApiObject):
     """The size of a chunk and how much neighbours share, in tokens."""
 
     max_chunk_size_tokens: int
     chunk_overlap_tokens: int
 
 
-class RequestedWindows(_Schema):
+class RequestedWindows(ApiObject):
     """The windows that a request may ask for; OpenAI's limits."""
 
     max_chunk_size_tokens: Annotated[int, Strict(), Field(ge=100, le=4096), BeforeValidator(whole)]
@@ -62,13 +56,13 @@ class RequestedWindows(_Schema):
         return self
 
 
-class AutoChunking(_Schema):
+class AutoChunking(ApiObject):
     """The embedding model decides how a file is split."""
 
     type: Literal["auto"]
 
 
-class StaticChunking(_Schema):
+class StaticChunking(ApiObject):
     """A file is split into windows of one size."""
 
     type: Literal["static"]
@@ -78,14 +72,14 @@ class StaticChunking(_Schema):
 Chunking = Annotated[AutoChunking | StaticChunking, Field(discriminator="type")]
 
 
-class FileChunking(_Schema):
+class FileChunking(ApiObject):
     """How a file is split, also after a request for ``auto``."""
 
     type: Literal["static"] = "static"
     static: Windows
 
 
-class NewVectorStoreFile(_Schema):
+class NewVectorStoreFile(ApiObject):
     """The request to attach an uploaded file to a vector store."""
 
     file_id: FileId
@@ -93,14 +87,14 @@ class NewVectorStoreFile(_Schema):
     chunking_strategy: Chunking | None = None
 
 
-class IdleExpiry(_Schema):
+class IdleExpiry(ApiObject):
     """When a vector store is deleted: ``days`` after its last search or new file."""
 
     anchor: Literal["last_active_at"]
     days: Annotated[int, Strict(), Field(ge=1, le=365), BeforeValidator(whole)]
 
 
-class NewVectorStore(_Schema):
+class NewVectorStore(ApiObject):
     """The request for a new vector store; ``chunking_strategy`` is that of its ``file_ids``."""
 
     name: Name | None = None
@@ -111,7 +105,7 @@ class NewVectorStore(_Schema):
     chunking_strategy: Chunking | None = None
 
 
-class VectorStoreChange(_Schema):
+class VectorStoreChange(ApiObject):
     """The request to change a vector store: what is absent stays, what is null is cleared."""
 
     name: Name | None = None
@@ -119,7 +113,7 @@ class VectorStoreChange(_Schema):
     expires_after: IdleExpiry | None = None
 
 
-class NewFileBatch(_Schema):
+class NewFileBatch(ApiObject):
     """The request to attach several files: ``file_ids``, or ``files`` with settings of their own.
 
     ``attributes`` and ``chunking_strategy`` are those of ``file_ids``, and ignored with ``files``.
@@ -149,7 +143,7 @@ class NewFileBatch(_Schema):
         return list({file.file_id: file for file in self.files or files}.values())
 
 
-class VectorStoreFileChange(_Schema):
+class VectorStoreFileChange(ApiObject):
     """The request to replace the attributes of a file; null for none."""
 
     attributes: Attributes | None
@@ -164,14 +158,14 @@ class FileStatus(StrEnum):
     CANCELLED = "cancelled"  # with its batch
 
 
-class LastError(_Schema):
+class LastError(ApiObject):
     """Why a file has failed."""
 
     code: ErrorCode
     message: str
 
 
-class VectorStoreFile(_Schema):
+class VectorStoreFile(ApiObject):
     """A file of a vector store; ``usage_bytes`` counts its texts and vectors."""
 
     id: str
@@ -185,7 +179,7 @@ class VectorStoreFile(_Schema):
     attributes: Attributes
 
 
-class FileCounts(_Schema):
+class FileCounts(ApiObject):
     """The files of a vector store by status."""
 
     in_progress: int = 0
@@ -195,7 +189,7 @@ class FileCounts(_Schema):
     total: int = 0
 
 
-class VectorStoreFileBatch(_Schema):
+class VectorStoreFileBatch(ApiObject):
     """Files that were attached together; ``failed`` is a batch of which every file has failed.
 
     A file that is detached, or attached again, leaves the batch.
@@ -209,14 +203,14 @@ class VectorStoreFileBatch(_Schema):
     file_counts: FileCounts
 
 
-class TextContent(_Schema):
+class TextContent(ApiObject):
     """A piece of the text of a file."""
 
     type: Literal["text"] = "text"
     text: str
 
 
-class VectorStoreFileContent(_Schema):
+class VectorStoreFileContent(ApiObject):
     """The text of a file, in the chunks in which it is found."""
 
     object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
@@ -225,7 +219,7 @@ class VectorStoreFileContent(_Schema):
     next_page: None = None
 
 
-class VectorStoreObject(_Schema):
+class VectorStoreObject(ApiObject):
     """A vector store; it is in progress while a file of it is."""
 
     id: str
@@ -242,7 +236,7 @@ class VectorStoreObject(_Schema):
     metadata: Metadata
 
 
-class VectorStoreDeleted(_Schema):
+class VectorStoreDeleted(ApiObject):
     """The answer to the deletion of a vector store."""
 
     id: str
@@ -250,7 +244,7 @@ class VectorStoreDeleted(_Schema):
     deleted: bool = True
 
 
-class VectorStoreFileDeleted(_Schema):
+class VectorStoreFileDeleted(ApiObject):
     """The answer to the request to detach a file from a vector store."""
 
     id: str

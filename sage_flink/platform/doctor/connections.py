@@ -24,7 +24,7 @@ CLOCK_OFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ConnectionFacts:
     """One server at one address. ``error`` is empty when it answered; ``clock_off_s``: how much
     its clock is ahead of ours, 0.0 when it did not say.
     """
@@ -36,7 +36,7 @@ class Connection:
     clock_off_s: float = 0.0
 
 
-def read_connections(settings: Settings) -> list[Connection]:
+def read_connections(settings: Settings) -> list[ConnectionFacts]:
     """One connection per address of ``settings``; all are tried at the same time.
 
     It does not log in: `sage connections test` does.
@@ -49,7 +49,7 @@ def read_connections(settings: Settings) -> list[Connection]:
     over_tls = "SSL" in getattr(named.get("kafka"), "protocol", "")
     influxdb, gateways = settings.influxdb_url, settings.gateway_urls
     brokers = settings.kafka_servers.split(",")
-    probes: list[Callable[[], list[Connection]]] = [
+    probes: list[Callable[[], list[ConnectionFacts]]] = [
         lambda: [_kafka(address, over_tls, ca.get("kafka")) for address in brokers],
         lambda: [_http("flink", settings.flink_url, "/config", "flink-version")],
         lambda: [_tcp("milvus", settings.milvus_url)],
@@ -60,7 +60,7 @@ def read_connections(settings: Settings) -> list[Connection]:
         return [one for found in threads.map(lambda probe: probe(), probes) for one in found]
 
 
-def check_connections(found: list[Connection]) -> Iterator[Check]:
+def check_connections(found: list[ConnectionFacts]) -> Iterator[Check]:
     """The checks of the connections.
 
     A server of this machine that is down is a warning: it may be stopped on purpose, and if it
@@ -85,13 +85,13 @@ def check_connections(found: list[Connection]) -> Iterator[Check]:
         )
 
 
-def _clock(one: Connection) -> Check:
+def _clock(one: ConnectionFacts) -> Check:
     where = "ahead of" if one.clock_off_s > 0 else "behind"
     found = f"its clock is {abs(one.clock_off_s):.0f} s {where} this machine's"
     return Check("connections", one.name, "warning", found, "set both clocks (NTP)")
 
 
-def _http(name: str, url: str, path: str, version: str, ca: Path | None = None) -> Connection:
+def _http(name: str, url: str, path: str, version: str, ca: Path | None = None) -> ConnectionFacts:
     address = _without_login(url)
     try:
         options = httpx_options(url, trusting(ca) if ca else None)
@@ -101,30 +101,30 @@ def _http(name: str, url: str, path: str, version: str, ca: Path | None = None) 
         found = str(body.get(version, "")) if isinstance(body, dict) else ""
         off_s = _clock_off_s(response.headers.get("date", ""), time.time())
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        return Connection(name, address, error=f"{type(error).__name__}: {error}".rstrip(": "))
+        return ConnectionFacts(name, address, error=f"{type(error).__name__}: {error}".rstrip(": "))
     if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return Connection(name, address, error=f"answers with status {response.status_code}")
-    return Connection(name, address, found, clock_off_s=off_s)
+        return ConnectionFacts(name, address, error=f"answers with status {response.status_code}")
+    return ConnectionFacts(name, address, found, clock_off_s=off_s)
 
 
-def _kafka(address: str, over_tls: bool, ca: Path | None) -> Connection:
+def _kafka(address: str, over_tls: bool, ca: Path | None) -> ConnectionFacts:
     host, _, port = address.strip().rpartition(":")
     if not port.isdigit():
-        return Connection("kafka", address, error="is not of the form HOST:PORT")
+        return ConnectionFacts("kafka", address, error="is not of the form HOST:PORT")
     failed = _refusal(host.strip("[]"), int(port))
     is_known = is_loopback(_as_url(address)) and over_tls == bool(ca)
     if not failed and is_known and not speaks_kafka(int(port), ca):
         failed = f"what listens there does not speak Kafka with{'' if ca else 'out'} TLS"
-    return Connection("kafka", address, error=failed)
+    return ConnectionFacts("kafka", address, error=failed)
 
 
-def _tcp(name: str, url: str) -> Connection:
+def _tcp(name: str, url: str) -> ConnectionFacts:
     try:
         parts = urlsplit(url)
         port = parts.port or 443
     except ValueError as error:
-        return Connection(name, _without_login(url), error=str(error))
-    return Connection(name, _without_login(url), error=_refusal(parts.hostname or "", port))
+        return ConnectionFacts(name, _without_login(url), error=str(error))
+    return ConnectionFacts(name, _without_login(url), error=_refusal(parts.hostname or "", port))
 
 
 def _refusal(host: str, port: int) -> str:
