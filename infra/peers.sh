@@ -24,8 +24,8 @@ native_hash=none mock_hash=none
 
 python=''
 check_python
-command -v flock >/dev/null || need 'flock: apt-get install util-linux'
-[ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}"
+check_flock
+require_all_found
 mkdir -p "$cache/locks" "$home/logs/setup"
 
 hash_of_peer() { hash_of "$python" "$repo/infra/venvs/$1.txt"; }

@@ -34,6 +34,15 @@ check_python() {
   [ -n "$python" ] || find_python || need 'Python 3.11 or 3.12 with venv and C headers: apt-get install python3.11 python3.11-venv python3.11-dev'
 }
 
+check_flock() {
+  command -v flock >/dev/null || need 'flock: apt-get install util-linux'
+}
+
+# The lines of "$@" follow the list.
+require_all_found() {
+  [ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}" "$@"
+}
+
 check_java() {
   local version
   version=$(java -version 2>&1 | sed -n '1s/[^"]*"\([0-9]*\).*/\1/p') || version=''
@@ -95,10 +104,9 @@ check_folders() {
 check_machine() {
   check_python
   check_java
-  command -v flock >/dev/null || need 'flock: apt-get install util-linux'
+  check_flock
   has_mock_engine || check_go
   has_influxd || check_go_and_rust
   check_folders
-  [ ${#missing[@]} = 0 ] || die 'This machine lacks:' "${missing[@]}" \
-    '' 'Install what is listed, then run the same command again.'
+  require_all_found '' 'Install what is listed, then run the same command again.'
 }

@@ -23,11 +23,13 @@ from sage_connectors.formats.schema_registry import (
     registry_definition,
     registry_of,
     require_access,
+    require_own_schema,
+    require_schema,
     schema_by_id,
     schema_id,
 )
 from sage_flink.common.connections import SchemaRegistryConnection
-from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.formats import Decoder, Encoder
 
@@ -71,8 +73,8 @@ class Avro:
     def __post_init__(self) -> None:
         found = registry_definition("avro", self.connection, self.registry)
         object.__setattr__(self, "definition", found)
-        if not (self.registry or self.connection) and self.schema in ("", LATEST):
-            raise ConfigError("avro: needs schema, or a schema registry as registry or connection")
+        has_registry = bool(self.registry or self.connection)
+        require_schema("avro", self.schema, has_registry=has_registry)
         if self.schema and self.schema != LATEST:
             parse(Schema("AVRO", self.schema))
 
@@ -92,8 +94,7 @@ class Avro:
 
     def encoder(self, topic: str) -> Encoder:
         """Upserts into messages; registers the schema, or looks it up."""
-        if not self.schema or self.schema == LATEST:
-            raise ConfigError("avro: needs its own schema to be written")
+        require_own_schema("avro", self.schema)
         schema = parse(Schema("AVRO", self.schema))
         subject, server = self.subject or f"{topic}-value", self.server
         id_ = (

@@ -23,11 +23,13 @@ from sage_connectors.formats.schema_registry import (
     registry_definition,
     registry_of,
     require_access,
+    require_own_schema,
+    require_schema,
     schema_by_id,
     schema_id,
 )
 from sage_flink.common.connections import SchemaRegistryConnection
-from sage_flink.common.errors import ConfigError, Rejected
+from sage_flink.common.errors import Rejected
 from sage_flink.common.records import Record
 from sage_flink.flow.formats import Decoder, Encoder
 
@@ -65,9 +67,8 @@ class Protobuf:
     def __post_init__(self) -> None:
         found = registry_definition("protobuf", self.connection, self.registry)
         object.__setattr__(self, "definition", found)
-        if not (self.registry or self.connection) and self.schema in ("", LATEST):
-            needed = "schema, or a schema registry as registry or connection"
-            raise ConfigError(f"protobuf: needs {needed}")
+        has_registry = bool(self.registry or self.connection)
+        require_schema("protobuf", self.schema, has_registry=has_registry)
 
     @property
     def emits_deletes(self) -> bool:
@@ -86,8 +87,7 @@ class Protobuf:
 
     def encoder(self, topic: str) -> Encoder:
         """Upserts into messages; registers the schema, or looks it up."""
-        if not self.schema or self.schema == LATEST:
-            raise ConfigError("protobuf: needs its own schema to be written")
+        require_own_schema("protobuf", self.schema)
         schema = Schema("PROTOBUF", self.schema)
         kind = message_named(schema, self.message)
         server = self.server

@@ -90,6 +90,26 @@ def registry_definition(where: str, connection: str, url: str) -> SchemaRegistry
     return named_connection(connection, SchemaRegistryConnection) if connection else None
 
 
+def require_schema(where: str, schema: str, *, has_registry: bool) -> None:
+    """Check that the schema of a message can be known.
+
+    Raises:
+        ConfigError: there is neither a schema nor a registry.
+    """
+    if not has_registry and schema in ("", LATEST):
+        raise ConfigError(f"{where}: needs schema, or a schema registry as registry or connection")
+
+
+def require_own_schema(where: str, schema: str) -> None:
+    """Check that messages can be written.
+
+    Raises:
+        ConfigError: there is no schema, or that of the registry.
+    """
+    if schema in ("", LATEST):
+        raise ConfigError(f"{where}: needs its own schema to be written")
+
+
 def registry_of(
     definition: SchemaRegistryConnection | None, url: str
 ) -> SchemaRegistryConnection | None:
