@@ -64,6 +64,10 @@ def properties(data: Path, ports: Ports) -> dict[str, str | int]:
         # A job that is down for longer loses its open transactions.
         "transaction.max.timeout.ms": 7_200_000,
         "group.initial.rebalance.delay.ms": 0,
+        # The controller fences a broker without heartbeats, and every partition is then without a
+        # leader. With one node that only turns a pause of the machine into an outage. A longer
+        # time is also the wait of a broker that starts again after a crash.
+        "broker.session.timeout.ms": 20_000,
         # The default of 128 MiB is a quarter of the heap below.
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
     }
@@ -212,7 +216,7 @@ def kafka(directory: StackDirectory, ports: Ports, secured: bool = False) -> Ser
 
     options = (
         "-Xms128m",
-        "-Xmx512m",
+        "-Xmx1g",  # requests of up to RECORD_BYTES_MAX, of several clients, each held whole
         "-XX:+ExitOnOutOfMemoryError",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
