@@ -5,6 +5,7 @@ import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from redis_server import free_port
@@ -80,12 +81,18 @@ def test_every_acknowledged_row_is_counted(store: VectorStore) -> None:
         (row("x", [float("inf"), *EAST[1:]]), "not finite"),
         (row("x", [0.0] * 8), "zeros"),
         (row("x", EAST, blob=b"bytes"), "JSON"),
+        (row("x", EAST, price=float("nan")), "JSON has no such number"),
+        (row("x", EAST, at=datetime(2026, 1, 1, tzinfo=UTC)), "not JSON but datetime"),
+        (row("x", EAST, size=2**64), "more than 64 bits"),
         (row("x", EAST, doc=7), "'doc' must be text, got int"),
         (row("x", EAST, doc="d" * 5000), "'doc' must have at most 4096 bytes, got 5000"),
         (row("x", EAST, doc="\ud800"), "'doc' is not Unicode text"),
         (row("x", EAST, version=1.5), "'version' must be text, got float"),
     ],
-    ids=["dim", "nan", "inf", "zeros", "bytes", "doc", "long doc", "surrogate", "version"],
+    ids=[
+        *("dim", "nan", "inf", "zeros", "bytes", "nan field", "time", "large"),
+        *("doc", "long doc", "surrogate", "version"),
+    ],
 )
 def test_a_bad_row_is_refused_alone(store: VectorStore, bad: VectorRow, reason: str) -> None:
     refused = store.upsert([row("before", EAST), bad, row("after", NORTH)])

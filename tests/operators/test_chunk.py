@@ -99,6 +99,16 @@ def test_a_text_without_blanks_is_cut_into_known_words(sign):
     assert all(len(word) <= 64 for chunk in chunks for word in chunk["text"].split())
 
 
+@pytest.mark.parametrize("sign", ["ລ", "ក"])
+def test_a_text_of_letters_that_the_model_does_not_know_is_cut_by_characters(sign):
+    document = Record("d", {"doc": "d", "title": "t", "text": sign * 20_000})
+
+    chunks = [c for c in Chunk(tokens_max=100, overlap=10)(document) if isinstance(c, dict)]
+
+    assert len(chunks) > 5
+    assert all(len(chunk["text"]) < 100 * 33 for chunk in chunks)
+
+
 def test_words_are_not_changed():
     text = "a word of " + "x" * 100 + " signs\tand\nlines"
 
