@@ -19,7 +19,7 @@ from sage_connectors.tls import Tls
 from sage_flink.common.connections import GatewayConnection
 from sage_flink.common.connections_file import connection_to, named_connection, one_address
 from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout
-from sage_flink.common.openai import error_message, retry_after_s
+from sage_flink.common.openai import pool_error, retry_after_s
 from sage_flink.common.settings import Settings
 from sage_flink.flow import Reply
 from sage_flink.flow.calls.classification import classify_status
@@ -84,7 +84,7 @@ class HttpPool:
                 self._record_status(url, answer.status, 0.0)
                 if answer.status >= 300:
                     text = b"".join([chunk async for chunk in _chunks(answer)])
-                    raise PoolError(error_message(text, answer.status), status=answer.status)
+                    raise pool_error(text, answer.status)
                 async for chunk in _chunks(answer):
                     yield chunk
 

@@ -55,7 +55,7 @@ class TooLarge(GatewayError):
 
 
 class UnsupportedMedia(GatewayError):
-    """The body is compressed in a way that is not known."""
+    """The body is compressed in a way that is not known, or is not of a type that is read."""
 
     default_code = "unsupported_encoding"
 

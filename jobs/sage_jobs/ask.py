@@ -13,7 +13,7 @@ from sage_flink.common import PoolError, PoolTimeout, Settings
 from sage_flink.common.connections import GatewayConnection
 from sage_flink.common.connections_file import connection_to
 from sage_flink.common.http_clients import httpx_options
-from sage_flink.common.openai import error_message, event_of
+from sage_flink.common.openai import event_of, pool_error
 
 
 def ask(question: str, settings: Settings, console: Console) -> str:
@@ -74,7 +74,7 @@ def stream(question: str, settings: Settings) -> Iterator[dict[str, Any]]:
         with httpx.stream("POST", url, json=body, headers=headers, **options) as response:
             status = response.status_code
             if status != 200:
-                raise PoolError(error_message(response.read(), status), status=status)
+                raise pool_error(response.read(), status)
             for line in response.iter_lines():
                 if event := event_of(line.encode()):
                     yield event

@@ -50,12 +50,14 @@ class PoolTimeout(Retryable):
 class PoolError(Retryable):
     """The model pool answered with an error.
 
-    ``status`` is the HTTP status, 0 when there was no answer at all.
+    ``status`` is the HTTP status, 0 when there was no answer at all. ``code`` is the error's, such
+    as ``context_length_exceeded``, empty without one.
     """
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class PoolAway(PoolError):  # noqa: N818

@@ -19,14 +19,36 @@ def error_message(body: bytes, status: int) -> str:
     >>> error_message(b"<html>", 502)
     'HTTP 502: <html>'
     """
-    try:
-        error = msgspec.json.decode(body)["error"]
-        message = error if isinstance(error, str) else error["message"]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError):
-        message = None
+    error = _error_in(body)
+    message = error.get("message") if isinstance(error, dict) else error
     if isinstance(message, str) and message.strip():
         return message[:500]
     return f"HTTP {status}: {body[:300].decode(errors='replace').strip()}".removesuffix(": ")
+
+
+def error_code(body: bytes) -> str:
+    """The code of an error response; empty without one.
+
+    >>> error_code(b'{"error": {"message": "m", "code": "model_not_found"}}')
+    'model_not_found'
+    >>> error_code(b'{"error": {"message": "m", "code": 500}}')
+    ''
+    """
+    error = _error_in(body)
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else ""
+
+
+def pool_error(body: bytes, status: int) -> PoolError:
+    """The error of a pool that answered with ``status`` and this body."""
+    return PoolError(error_message(body, status), status=status, code=error_code(body))
+
+
+def _error_in(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)["error"]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError):
+        return None
 
 
 def event_of(line: bytes) -> dict[str, Any] | None:

@@ -123,14 +123,6 @@ def test_a_byte_order_mark_before_the_body_is_ignored(gateway: Any) -> None:
     assert gateway.client.post(CHAT, content=content).status_code == 200
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_body_is_json_whatever_its_content_type_says(gateway: Any, kind: str) -> None:
-    """Pages of other sites can send these kinds, but have no key (see the test of stored keys)."""
-    headers = {"content-type": kind}
-
-    assert gateway.client.post(CHAT, content=orjson.dumps(BODY), headers=headers).status_code == 200
-
-
 @pytest.mark.parametrize(
     "field", ["max_tokens", "max_completion_tokens", "n", "n_cmpl", "best_of", "seed"]
 )

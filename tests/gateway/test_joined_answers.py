@@ -171,6 +171,25 @@ def test_an_error_of_the_engine_keeps_its_status(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "x", "reasoning_content": 5}]}, None),
+        ({**FRANCE, "reasoning_format": "x"}, None),
+        ({**FRANCE, "top_k": "x"}, "top_k"),
+    ],
+)
+def test_a_mistake_of_the_client_is_a_400_though_the_engine_answers_500(
+    gateway: Any, fields: dict[str, Any], param: str | None, stream: bool
+) -> None:
+    answer = gateway.client.post(CHAT, json={"model": "talk", **fields, "stream": stream})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert "retry-after" not in answer.headers
+    assert gateway.pool.models["talk"].replica_slots[0].breaker.marks == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("field", ["n", "n_cmpl"])
 def test_more_choices_than_slots_are_refused_by_name(
     gateway: Any, field: str, stream: bool

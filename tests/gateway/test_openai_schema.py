@@ -9,7 +9,7 @@ from sage_gateway.errors import GatewayError
 from sage_gateway.openai.decoding import check_chat, decode
 from sage_gateway.openai.engine_answer import engine_error, tokens
 from sage_gateway.openai.error_table import status_of
-from sage_gateway.openai.routes import decode_payload
+from sage_gateway.openai.routes import MODEL_ROUTES, decode_payload
 from sage_gateway.openai.schema import ChatRequest
 
 
@@ -112,6 +112,23 @@ def test_a_choice_that_the_tools_can_keep_is_taken(choice: object, tools: object
     assert decode_payload("/v1/chat/completions", orjson.dumps(body))
 
 
+@pytest.mark.parametrize("prompt", [None, True, 5, 1.5, [], [None], [True], ["a", None]])
+def test_a_prompt_that_is_neither_texts_nor_tokens_is_a_400(prompt: object) -> None:
+    body = orjson.dumps({"model": "m", "prompt": prompt})
+
+    with pytest.raises(GatewayError) as caught:
+        decode_payload("/v1/completions", body)
+
+    assert (status_of(caught.value), caught.value.param) == (400, "prompt")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "a", ["a", "b"], [1, 2], [[1], [2]], ["a", [2], 3], [{"prompt_string": "a"}]]
+)
+def test_texts_and_tokens_are_prompts(prompt: object) -> None:
+    assert decode_payload("/v1/completions", orjson.dumps({"model": "m", "prompt": prompt}))
+
+
 CHAT = {"messages": [{"role": "user", "content": "x"}], "logprobs": True}
 ALTERNATIVES = [
     ("/v1/chat/completions", "top_logprobs", CHAT),
@@ -176,6 +193,9 @@ def test_tokens_are_those_of_usage_and_no_text_can_pass_for_it() -> None:
             "context_length_exceeded",
         ),
         (422, b'{"error":{"message":"m"}}', 400, None),
+        (500, b'{"error":{"message":"Failed to parse messages: type must be string"}}', 400, None),
+        (500, b'{"error":{"message":"Unknown reasoning format: x"}}', 400, None),
+        (500, b'{"error":{"message":"Failed to parse input at pos 3"}}', 502, "engine_error"),
         (429, b"{}", 429, "rate_limit_exceeded"),
         (503, b'{"error":{"message":"Loading model"}}', 503, "not_ready"),
         (500, b"<html>", 502, "engine_error"),
@@ -186,7 +206,7 @@ def test_tokens_are_those_of_usage_and_no_text_can_pass_for_it() -> None:
 def test_an_engines_error_becomes_one_of_ours(
     status: int, body: bytes, mapped: int, code: str | None
 ) -> None:
-    error = engine_error(status, body, "m")
+    error = engine_error(status, body, "m", "/v1/chat/completions")
 
     assert (status_of(error), error.code) == (mapped, code)
 
@@ -197,11 +217,22 @@ def test_an_engines_error_becomes_one_of_ours(
         ({"message": "m", "param": "dimensions"}, "dimensions"),
         ({"message": "m", "param": None}, None),
         ({"message": "m", "param": 5}, None),
+        ({"message": "Field 'top_k': type must be number"}, "top_k"),
         ({"message": "m"}, None),
         ("m", None),
     ],
 )
 def test_the_field_that_an_engine_objects_to_is_named(error: object, param: str | None) -> None:
-    found = engine_error(400, orjson.dumps({"error": error}), "m")
+    found = engine_error(400, orjson.dumps({"error": error}), "m", "/v1/embeddings")
 
-    assert (str(found), found.param) == ("m", param)
+    assert found.param == param
+    assert str(found) == (error["message"] if isinstance(error, dict) else error)
+
+
+@pytest.mark.parametrize("path", MODEL_ROUTES)
+def test_the_field_with_the_text_that_is_too_long_is_named(path: str) -> None:
+    body = b'{"error":{"type":"exceed_context_size_error","message":"m"}}'
+    found = engine_error(400, body, "m", path)
+
+    assert found.param is not None
+    assert found.param in MODEL_ROUTES[path].__struct_fields__

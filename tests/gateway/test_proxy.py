@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from itertools import product
 from typing import Any
 
 import httpx
@@ -150,12 +151,28 @@ def test_broken_json_is_a_400(gateway: Any) -> None:
     assert error_of(answer)["code"] == "invalid_json"
 
 
-def test_a_prompt_longer_than_the_context_is_a_400_with_openais_code(gateway: Any) -> None:
-    for stream in (False, True):
-        answer = gateway.chat("overflow", stream=stream)
+LONG: dict[str, tuple[dict[str, Any], str]] = {
+    "chat/completions": (
+        {"model": "talk", "messages": [{"role": "user", "content": "overflow"}]},
+        "messages",
+    ),
+    "completions": ({"model": "talk", "prompt": "overflow"}, "prompt"),
+    "embeddings": ({"model": "vectors", "input": ["short", "overflow"]}, "input"),
+    "responses": ({"model": "talk", "input": "overflow"}, "input"),
+}
 
-        assert answer.status_code == 400
-        assert error_of(answer)["code"] == "context_length_exceeded"
+
+@pytest.mark.parametrize(("route", "stream"), [*product(LONG, [False, True])])
+def test_a_prompt_longer_than_the_context_is_a_400_that_names_its_field(
+    gateway: Any, route: str, stream: bool
+) -> None:
+    body, param = LONG[route]
+    more = {} if route == "embeddings" else {"stream": stream}
+    answer = gateway.client.post(f"/v1/{route}", json={**body, **more})
+
+    assert answer.status_code == 400
+    error = error_of(answer)
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
 
 
 def test_a_failure_of_the_engine_is_a_502_with_retry_after(gateway: Any) -> None:

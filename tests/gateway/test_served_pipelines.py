@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from sage_flink.common import PoolError, Rejected, Settings
+from sage_flink.common.openai import pool_error
 from sage_flink.flow import Pool
 from sage_gateway.pipelines.pool_client import PoolClient
 from sage_gateway.pipelines.served_pipeline import OnDelta, PipelineReply
@@ -43,10 +44,9 @@ class Echo:
     async def answer_whole(self, question: str, pool: Pool, _: OnDelta | None) -> str:
         body = orjson.dumps({"model": "talk", "messages": [{"role": "user", "content": question}]})
         status, answer, _ = await pool.post("/v1/chat/completions", body, {})
-        page = orjson.loads(answer)
         if status != 200:
-            raise PoolError(page["error"]["message"], status=status)
-        text: str = page["choices"][0]["message"]["content"]
+            raise pool_error(answer, status)
+        text: str = orjson.loads(answer)["choices"][0]["message"]["content"]
         return text
 
     async def answer_streamed(self, question: str, pool: Pool, on_delta: OnDelta | None) -> str:
@@ -125,6 +125,13 @@ def test_a_failure_in_a_pipeline_has_the_right_status(
 
     assert answer.status_code == status
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_longer_than_the_context_has_openais_code(gateway: Any, stream: bool) -> None:
+    answer = gateway.chat("overflow", model="rag", stream=stream)
+
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
 def test_a_failure_after_the_first_delta_ends_the_stream_with_an_error_event(gateway: Any) -> None:
@@ -241,6 +248,25 @@ def test_a_field_that_no_pipeline_takes_is_a_400_that_names_it(
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
     assert gateway.engine_stats()["requests"] == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
+        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
+        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"top_k": 5}, "top_k"),
+    ],
+)
+def test_an_error_of_a_response_names_the_field_of_the_response(
+    gateway: Any, fields: dict[str, Any], param: str
+) -> None:
+    body = {"model": "rag", "input": "echo hi", **fields}
+    error = gateway.client.post("/v1/responses", json=body).json()["error"]
+
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert error["message"].startswith(f"{param}: rag is a pipeline")
 
 
 def test_a_pipeline_takes_fields_with_their_defaults(gateway: Any) -> None:

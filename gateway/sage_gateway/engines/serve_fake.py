@@ -1,6 +1,7 @@
 """A fake OpenAI-compatible server, scripted by the prompt; standard library only.
 
-The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow``, ``die``,
+The last message's first word is the script: ``echo TEXT``, ``status CODE``, ``overflow`` (of any
+request), ``die``,
 ``sleep SECONDS``, ``hold NAME`` (answer after ``GET /release/NAME``, at most ``HOLD_S`` later),
 ``slow``, ``break COUNT`` (die after COUNT events), ``cut COUNT`` (end after COUNT events, without
 ``[DONE]``). ``fail CODE`` is the answer to every later request, the probe's too. ``GET /seen``
@@ -26,6 +27,7 @@ SEEN["scripts"] = Counter()
 LOCK = threading.Lock()
 RELEASED: set[str] = set()
 HOLD_S = 45.0
+OVERFLOW = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
 
 
 class FakeConnection(BaseHTTPRequestHandler):
@@ -59,13 +61,15 @@ class FakeConnection(BaseHTTPRequestHandler):
         else:
             with LOCK:
                 SEEN.update(last=body, headers=dict(self.headers), requests=SEEN["requests"] + 1)
+        if last_text(body).split()[:1] == ["overflow"]:
+            return self.answer(400, {"error": OVERFLOW})
         if self.path == "/v1/embeddings":
             return self.embed(body)
         if self.path == "/v1/rerank":
             return self.rerank(body)
         if self.path == "/v1/completions":
             return self.complete(body, str(body["prompt"]))
-        words = str(body["messages"][-1].get("content")).split()
+        words = last_text(body).split()
         return self.chat(body, words[0] if words else "echo", " ".join(words[1:]))
 
     def chat(self, body: dict[str, Any], verb: str, rest: str) -> None:
@@ -79,9 +83,6 @@ class FakeConnection(BaseHTTPRequestHandler):
         if verb == "status" or self.failure:
             rest = str(self.failure or rest)
             return self.answer(int(rest), {"error": {"message": f"scripted status {rest}"}})
-        if verb == "overflow":
-            error = {"code": 400, "message": "too long", "type": "exceed_context_size_error"}
-            return self.answer(400, {"error": error})
         if verb == "sleep" and not self.sleep(float(rest)):
             return None
         if verb == "hold" and not self.sleep(HOLD_S, unless_released=rest):
@@ -188,6 +189,14 @@ class FakeConnection(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Do not log."""
+
+
+def last_text(body: dict[str, Any]) -> str:
+    """The last of the texts that a request is about."""
+    if "messages" in body:
+        return str(body["messages"][-1].get("content"))
+    texts = body.get("prompt") or body.get("input") or body.get("documents")
+    return str(texts[-1] if isinstance(texts, list) else texts)
 
 
 def vector(text: str) -> list[float]:

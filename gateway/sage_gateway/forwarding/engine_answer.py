@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 import aiohttp
 import orjson
 
-from sage_gateway.errors import EngineFailed, GatewayError
+from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest
 from sage_gateway.forwarding.engine_client import EngineRequest
 from sage_gateway.forwarding.outbound import Outbound
 from sage_gateway.forwarding.remote_events import Content, RemoteEvents
@@ -44,9 +44,9 @@ async def call(outbound: Outbound, member: ReplicaSlot, request: EngineRequest) 
         except (aiohttp.ClientError, ConnectionError) as error:
             attempt.lose()
             raise ReplicaLostError from error
-        _report(attempt, response.status)
         if response.status != 200:
-            raise _error(member, response.status, body, model.name)
+            raise _error(outbound, attempt, response.status, body)
+        attempt.succeed()
         attempt.finish()
         member.learn_from(body)
         used = tokens(body)
@@ -76,8 +76,7 @@ async def call_joined(outbound: Outbound, member: ReplicaSlot, request: EngineRe
         if joined.error is not None:
             status, body = error_status(joined.error), orjson.dumps({"error": joined.error})
         if status != 200:
-            _report(attempt, status)
-            raise _error(member, status, body, outbound.model.name)
+            raise _error(outbound, attempt, status, body)
         if not joined.done:
             attempt.lose()
             raise ReplicaLostError
@@ -87,7 +86,7 @@ async def call_joined(outbound: Outbound, member: ReplicaSlot, request: EngineRe
 
 
 async def call_stream(
-    model: Model, member: ReplicaSlot, request: EngineRequest
+    outbound: Outbound, member: ReplicaSlot, request: EngineRequest
 ) -> StreamingResponse:
     """A stream whose first bytes are there; a replica lost before them is replaced by another."""
     async with contextlib.AsyncExitStack() as stack:
@@ -96,8 +95,7 @@ async def call_stream(
             response = await stack.enter_async_context(request)
             if response.status != 200:
                 body = await response.read()
-                _report(attempt, response.status)
-                raise _error(member, response.status, body, model.name)
+                raise _error(outbound, attempt, response.status, body)
             content = _content(member, response.content)
             first = await content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -107,7 +105,7 @@ async def call_stream(
             attempt.lose()
             raise ReplicaLostError
         attempt.succeed()
-        events = _events(model, attempt, content, first)
+        events = _events(outbound.model, attempt, content, first)
         resources = stack.pop_all()
         resources.push_async_callback(events.aclose)
         return StreamingResponse(events, resources.aclose)
@@ -118,20 +116,22 @@ def _content(member: ReplicaSlot, content: Content) -> Content:
     return content if member.launch.target is None else RemoteEvents(content)
 
 
-def _error(member: ReplicaSlot, status: int, body: bytes, model: str) -> GatewayError:
-    """The client's error; its own key is never sent to a remote engine."""
-    if member.launch.target is not None and status in (401, 403):
+def _error(outbound: Outbound, attempt: ReplicaCall, status: int, body: bytes) -> GatewayError:
+    """The client's error, reported: a refusal is an answer; an engine's own failure is not.
+
+    The client's own key is never sent to a remote engine.
+    """
+    model = outbound.model.name
+    if attempt.member.launch.target is not None and status in (401, 403):
         message = f"{model}: the remote engine refused this gateway; its key_env may be wrong"
-        return EngineFailed(message)
-    return engine_error(status, body, model)
-
-
-def _report(attempt: ReplicaCall, status: int) -> None:
-    """A refusal is an answer; an engine's own failure is not."""
-    if status < 500:
+        error: GatewayError = EngineFailed(message)
+    else:
+        error = engine_error(status, body, model, outbound.path)
+    if status < 500 or isinstance(error, InvalidRequest):
         attempt.succeed()
     else:
         attempt.err()
+    return error
 
 
 async def _events(

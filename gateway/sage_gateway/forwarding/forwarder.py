@@ -94,7 +94,7 @@ class Forwarder:
             try:
                 request = self._request(outbound, member)
                 if outbound.stream:
-                    return await call_stream(model, member, request)
+                    return await call_stream(outbound, member, request)
                 if outbound.joined:
                     return await call_joined(outbound, member, request)
                 return await call(outbound, member, request)

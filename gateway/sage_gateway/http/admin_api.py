@@ -33,6 +33,7 @@ from sage_gateway.observability.metrics import Metrics
 from sage_gateway.openai.error_table import error_of
 from sage_gateway.openai.foreign_errors import gateway_error
 from sage_gateway.replicas.lifecycle import ReplicaState
+from sage_gateway.requests.body_encoding import not_json_type
 from sage_gateway.requests.response import error_response
 from sage_gateway.tenants import Tenants
 from sage_gateway.tenants.scopes import DOCS_ASSETS
@@ -145,6 +146,14 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted(method for route in found for method in route.methods or ()))
 
 
+def _invalid(request: Request, error: RequestValidationError) -> GatewayError:
+    if isinstance(error.body, bytes):  # the framework loads a body whose type is JSON only
+        return not_json_type(request.headers.get("content-type", "").encode("latin-1"))
+    found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+    message = "; ".join(f"{place}: {what}" if place else what for place, what in found)
+    return InvalidRequest(message, param=found[0][0] or None)
+
+
 async def _error_response(request: Request, error: Exception) -> Response:
     more = {}
     if isinstance(error, HTTPException):
@@ -152,9 +161,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
         known = "; the routes are listed in /docs" if error.status_code in (404, 405) else ""
         error = error_of(error.status_code, f"{error.detail}{known}")
     elif isinstance(error, RequestValidationError):
-        found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
-        message = "; ".join(f"{place}: {what}" if place else what for place, what in found)
-        error = InvalidRequest(message, param=found[0][0] or None)
+        error = _invalid(request, error)
     answer = error_response(gateway_error(error))
     headers = more | {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)

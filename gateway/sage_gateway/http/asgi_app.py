@@ -96,8 +96,9 @@ class GatewayApp:
     def _admit(self, method: str, path: str, headers: Headers) -> Key:
         """The key of a request.
 
-        A Content-Type is not looked at: a page of another site has no key to send, so refusing the
-        types that it may send would protect nothing.
+        A Content-Type is not looked at here: a page of another site has no key to send, so refusing
+        the types that it may send would protect nothing. A form is refused where the body is read,
+        as its sender did not mean JSON; ``text/plain`` or no type at all is read as JSON.
 
         Raises:
             InvalidKey, MissingScope: as :meth:`Tenants.admit`; or a page of another site could have

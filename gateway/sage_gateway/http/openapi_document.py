@@ -25,7 +25,7 @@ ERRORS = {
     "408": "the request did not arrive in time",
     "409": "in conflict with the current state",
     "413": "the body or the files are too large",
-    "415": "the body has an encoding that is not read",
+    "415": "the body has an encoding or a type that is not read",
     "422": "this Idempotency-Key was used with another body",
     "429": "the queue is full, or a limit or budget is used up; see Retry-After",
     "431": "the headers are too large",

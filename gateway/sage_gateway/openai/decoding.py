@@ -37,6 +37,11 @@ _INPUT = msgspec.json.Decoder(
     Annotated[str, msgspec.Meta(min_length=1)]
     | Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)]
 )
+_PROMPT_OBJECT = dict[str, msgspec.Raw]
+_PROMPT_ITEM = str | int | float | _PROMPT_OBJECT | list[msgspec.Raw]
+_PROMPT = msgspec.json.Decoder(
+    str | _PROMPT_OBJECT | Annotated[list[_PROMPT_ITEM], msgspec.Meta(min_length=1)]
+)
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
 
@@ -167,6 +172,18 @@ def check_stream_options(request: GenerationRequest) -> None:
     """
     if request.stream_options is not None and not request.stream:
         raise _refusal("stream_options", "only allowed with 'stream': true")
+
+
+def check_prompt(request: CompletionRequest) -> None:
+    """Refuse a prompt that is neither texts nor tokens; what the tokens are, engines check.
+
+    Raises:
+        InvalidRequest: ``prompt`` is something else, or empty.
+    """
+    try:
+        _PROMPT.decode(request.prompt)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal("prompt", "needs a text, a list of tokens, or a list of those") from error
 
 
 def check_input(request: EmbeddingsRequest) -> None:

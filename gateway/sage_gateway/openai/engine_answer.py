@@ -7,9 +7,17 @@ from typing import Any
 import orjson
 
 from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest, NoReplica, QueueFull
+from sage_gateway.openai.routes import TEXT_FIELDS
 
 #: A field of llama.cpp's answers, which proxies pass on; its header ``Server`` they replace.
 _TIMINGS = re.compile(rb'"timings"\s*:\s*\{[^}]*"predicted_n"')
+#: llama.cpp answers 500 to these mistakes of a client.
+_CLIENTS_FAULT = re.compile(
+    r"^Failed to parse (messages|tools):|^Unknown reasoning format"
+    r"|\[json\.exception\.type_error\.302\]"
+)
+#: How llama.cpp names the field that is wrong.
+_FIELD = re.compile(r"^Field '(\w+)':")
 _TOKENS = {
     "in": re.compile(rb'"prompt_tokens"\s*:\s*(\d+)'),
     "out": re.compile(rb'"completion_tokens"\s*:\s*(\d+)'),
@@ -32,21 +40,27 @@ def counts_first_choice(body: bytes) -> bool:
     return at >= 0 and _TIMINGS.match(body, at) is not None
 
 
-def engine_error(status: int, body: bytes, model: str) -> GatewayError:
-    """The gateway's error for an engine's answer with an error ``status``."""
+def engine_error(status: int, body: bytes, model: str, path: str) -> GatewayError:
+    """The gateway's error for an engine's answer with an error ``status`` to a POST to ``path``."""
     fields = _error_fields(body)
     message, kind = str(fields.get("message", "")), fields.get("type")
     message = message or f"the engine answered with status {status}"
     overflow = kind == "exceed_context_size_error" or "maximum context length" in message
     if overflow or "too large to process" in message:
-        return InvalidRequest(message, code="context_length_exceeded", param="messages")
+        param = TEXT_FIELDS.get(path)
+        return InvalidRequest(message, code="context_length_exceeded", param=param)
+    if status == 500 and _CLIENTS_FAULT.search(message):
+        return InvalidRequest(message)
     if status == 429:
         return QueueFull(message, code="rate_limit_exceeded", retry_after_s=1)
     if status == 503:
         return NoReplica(f"{model}: {message}", retry_after_s=1)
     if 400 <= status < 500:
-        param = fields.get("param")
-        return InvalidRequest(message, param=param if isinstance(param, str) else None)
+        named = fields.get("param")
+        if not isinstance(named, str):
+            found = _FIELD.match(message)
+            named = found[1] if found else None
+        return InvalidRequest(message, param=named)
     return EngineFailed(f"{model}: {message}", retry_after_s=1)
 
 

@@ -25,7 +25,7 @@ def gateway_error(error: BaseException) -> GatewayError:
         case PoolTimeout():
             return EngineTimeout(str(error))
         case PoolError() if 400 <= error.status < 500 and error.status != 429:
-            return error_of(error.status, str(error))
+            return error_of(error.status, str(error), code=error.code or None)
         case PoolError():
             status = error.status if error.status in (429, 503, 504) else 502
             failed = error_of(status, str(error), code="pool_error")

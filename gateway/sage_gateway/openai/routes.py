@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sage_gateway.openai.decoding import (
     check_chat,
     check_input,
+    check_prompt,
     check_stream_options,
     check_tool_choice,
     check_utf8,
@@ -26,6 +27,13 @@ MODEL_ROUTES: Mapping[str, type[ModelRequest]] = {
     "/v1/completions": CompletionRequest,
     "/v1/embeddings": EmbeddingsRequest,
     "/v1/rerank": RerankRequest,
+}
+#: The field of each with the text that an engine reads.
+TEXT_FIELDS: Mapping[str, str] = {
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/embeddings": "input",
+    "/v1/rerank": "documents",
 }
 RESPONSES_ROUTE = "/v1/responses"
 #: The route of all searches, as the OpenAPI document and the metrics name it.
@@ -62,6 +70,8 @@ def decode_payload(path: str, body: bytes) -> Payload:
         check_tool_choice(payload)
     elif isinstance(payload, EmbeddingsRequest):
         check_input(payload)
+    elif isinstance(payload, CompletionRequest):
+        check_prompt(payload)
     if isinstance(payload, GenerationRequest):
         check_stream_options(payload)
     return payload

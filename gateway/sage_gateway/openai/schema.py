@@ -25,6 +25,16 @@ _TEXT = {"type": "string", "minLength": 1}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 
+_PROMPT_TYPES = ["string", "number", "object", "array"]
+#: A text, tokens, or a list of those; an object is llama.cpp's form. The engine checks the rest.
+_PROMPTS = {
+    "anyOf": [
+        {"type": ["string", "object"]},
+        {"type": "array", "items": {"type": _PROMPT_TYPES}, "minItems": 1},
+    ]
+}
+
+
 class Part(msgspec.Struct):
     """A piece of a message's content; only texts are taken (no addresses to fetch)."""
 
@@ -133,7 +143,7 @@ class ChatRequest(_Generation, kw_only=True):
 class CompletionRequest(_Generation, kw_only=True):
     """``POST /v1/completions``."""
 
-    prompt: msgspec.Raw
+    prompt: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=_PROMPTS)]
     logprobs: Alternatives | None = None
 
 

@@ -74,7 +74,7 @@ class PoolClient:
         try:
             found = await self._send(path, body, headers)
         except GatewayError as error:
-            raise PoolError(str(error), status=status_of(error)) from error
+            raise PoolError(str(error), status=status_of(error), code=error.code or "") from error
         if isinstance(found, Response):
             self._count(found.body)
             yield found.body

@@ -1,4 +1,4 @@
-"""The header ``content-encoding`` of a request."""
+"""The headers ``content-encoding`` and ``content-type`` of a request."""
 
 import zlib
 
@@ -7,6 +7,7 @@ from sage_gateway.openai.schema import BODY_BYTES_MAX
 
 #: zlib finds out whether it is gzip or zlib's own form.
 _ANY_HEADER = 32 + zlib.MAX_WBITS
+_FORMS = (b"multipart/form-data", b"application/x-www-form-urlencoded")
 
 
 def decompress(body: bytes, encoding: bytes) -> bytes:
@@ -34,6 +35,23 @@ def decompress(body: bytes, encoding: bytes) -> bytes:
     if not reader.eof:
         raise InvalidRequest("the compressed body is cut short", code="invalid_encoding")
     return found
+
+
+def check_content_type(content_type: bytes) -> None:
+    """Refuse a form; a body of any other type, or of none, is read as JSON.
+
+    Raises:
+        UnsupportedMedia: it is a form.
+    """
+    if content_type.strip().lower().startswith(_FORMS):
+        raise not_json_type(content_type)
+
+
+def not_json_type(content_type: bytes) -> UnsupportedMedia:
+    """The error of a body that is of another type than JSON, empty where it has none."""
+    shown = content_type.decode("latin-1")[:100]
+    message = f"content-type {shown!r} is not taken here; send JSON as 'application/json'"
+    return UnsupportedMedia(message, code="unsupported_content_type", param="content-type")
 
 
 def body_too_large() -> TooLarge:

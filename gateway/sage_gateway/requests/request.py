@@ -14,6 +14,7 @@ from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.openai.decoding import dump_fields, load_fields
 from sage_gateway.openai.routes import SEARCH_ROUTE, Payload, collection_of, decode_payload
+from sage_gateway.requests.body_encoding import check_content_type
 from sage_gateway.requests.cache_control import cache_ttl_s
 from sage_gateway.requests.response import NO_TOKENS, Response, StreamingResponse
 
@@ -181,6 +182,8 @@ def read_request(
     request.request_id = client_request_id(headers)
     try:
         read_scheduling(request, headers)
+        if (shown := headers.get(b"content-type")) is not None:
+            check_content_type(shown)
         if body.startswith(codecs.BOM_UTF8):
             request.body = body = body[len(codecs.BOM_UTF8) :]
         if (shown := headers.get(b"x-sage-cache")) is not None:

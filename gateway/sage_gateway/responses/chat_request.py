@@ -1,5 +1,6 @@
 """The chat that a request to ``/v1/responses`` becomes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,14 @@ SAMPLING = (
     "stop",
     "top_k",
 )
+#: What a field of the chat is called in a response, where the two differ.
+RESPONSE_FIELDS: Mapping[str, str] = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "logprobs": "include",
+}
 #: Of a tool, apart from its name: the type of each, and how an error names it.
 TOOL_FIELDS: Mapping[str, tuple[type, str]] = {
     "description": (str, "a text"),
@@ -62,6 +71,15 @@ def chat_body(request: ResponsesRequest, fields: Fields) -> bytes:
     if request.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return dump_fields(body)
+
+
+def response_field(param: str) -> str:
+    """The field of a response that the field ``param`` of its chat was made of.
+
+    >>> response_field("messages[1].content"), response_field("seed")
+    ('input', 'seed')
+    """
+    return RESPONSE_FIELDS.get(re.split(r"[.\[]", param, maxsplit=1)[0], param)
 
 
 def _messages(request: ResponsesRequest) -> list[dict[str, Any]]:

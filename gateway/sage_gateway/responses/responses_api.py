@@ -1,9 +1,10 @@
 """Handler of ``/v1/responses``: a request becomes a chat, which is sent to the next handler."""
 
+from sage_gateway.errors import GatewayError
 from sage_gateway.openai.schema import ResponsesRequest
 from sage_gateway.requests.request import Handler, Request, read_request
 from sage_gateway.requests.response import Response, StreamingResponse
-from sage_gateway.responses.chat_request import chat_body
+from sage_gateway.responses.chat_request import chat_body, response_field
 from sage_gateway.responses.response_events import ResponseEvents
 from sage_gateway.responses.response_object import ResponseObject
 
@@ -24,7 +25,7 @@ class ResponsesApi:
 
         Raises:
             InvalidRequest: the request has no counterpart in a chat, or a field has a wrong type.
-            GatewayError: as the next handler.
+            GatewayError: as the next handler; ``param`` is the field of the response.
         """
         payload = request.payload
         if not isinstance(payload, ResponsesRequest):
@@ -37,11 +38,25 @@ class ResponsesApi:
         chat.log_id, chat.received_s = request.log_id, request.received_s
         chat.progress = request.progress
         request.tracked = True  # the chat is
-        found = await self._next.handle(chat)
+        try:
+            found = await self._next.handle(chat)
+        except GatewayError as error:
+            raise _renamed(error) from error
         response = ResponseObject(payload, fields)
         if isinstance(found, StreamingResponse):
             return _stream(found, response)
         return Response(found.status, response.of_chat(found.body), found.headers)
+
+
+def _renamed(error: GatewayError) -> GatewayError:
+    """A copy of the error, which a chat may share, that names the field of the response."""
+    message, param = str(error), error.param or ""
+    renamed = response_field(param)
+    if param and message.startswith(f"{param}:"):
+        message = renamed + message.removeprefix(param)
+    return type(error)(
+        message, code=error.code, param=renamed or None, retry_after_s=error.retry_after_s
+    )
 
 
 def _stream(chat: StreamingResponse, response: ResponseObject) -> StreamingResponse:

@@ -177,7 +177,11 @@ class VectorSearch:
         body = orjson.dumps({"model": model, "input": [text], "encoding_format": "float"})
         embedding = read_request("/v1/embeddings", NO_HEADERS, body)
         embedding.progress = request.progress
-        found = await self._embedder.handle(embedding)
+        try:
+            found = await self._embedder.handle(embedding)
+        except InvalidRequest as error:
+            param = "query" if error.param == "input" else error.param
+            raise InvalidRequest(str(error), code=error.code, param=param) from error
         assert isinstance(found, Response)
         request.progress.add(found.used)
         vector: list[float] = orjson.loads(found.body)["data"][0]["embedding"]

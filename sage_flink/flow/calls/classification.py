@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sage_flink.common.errors import PoolAway, PoolError, PoolTimeout, SageError
-from sage_flink.common.openai import error_message
+from sage_flink.common.openai import pool_error
 from sage_flink.flow.call_ports import Reply
 
 #: ``Pool.post``: path, body, headers -> the reply.
@@ -97,7 +97,7 @@ def classify(reply: Reply) -> Attempt:
     """
     status, body, retry_after_s = reply
     if not 200 <= status < 300:
-        error = PoolError(error_message(body, status), status=status)
+        error = pool_error(body, status)
         return Attempt(classify_status(status), b"", error, retry_after_s)
     if wrong := _error_in(body, status):
         return Attempt(Classification.UNCERTAIN, b"", wrong, retry_after_s)
@@ -116,5 +116,5 @@ def _error_in(body: bytes, status: int) -> PoolError | None:
         start = body[:100].decode(errors="replace")
         return PoolError(f"the answer is no JSON object: {start!r}", status=status)
     if bytes(fields.get("error", b"null")) != b"null":
-        return PoolError(error_message(body, status), status=status)
+        return pool_error(body, status)
     return None

@@ -110,6 +110,15 @@ def test_an_invalid_store_is_a_400(gateway: Any, wanted: Any) -> None:
     assert gateway.client.post("/v1/vector_stores", json=wanted).status_code == 400
 
 
+def test_a_query_longer_than_the_models_context_is_a_400_that_names_it(
+    client: openai.OpenAI, store_with_file: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.vector_stores.search(store_with_file, query="overflow")
+
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "query")
+
+
 def test_a_file_for_a_batch_is_refused(client: openai.OpenAI, store_with_file: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.vector_stores.files.create(
