@@ -148,7 +148,10 @@ def _methods(request: Request) -> str:
 
 def _invalid(request: Request, error: RequestValidationError) -> GatewayError:
     if isinstance(error.body, bytes):  # the framework loads a body whose type is JSON only
-        return not_json_type(request.headers.get("content-type", "").encode("latin-1"))
+        if kind := request.headers.get("content-type"):
+            return not_json_type(kind.encode("latin-1"))
+        message = "the body has no content-type; send JSON as 'application/json'"
+        return InvalidRequest(message, code="unsupported_content_type", param="content-type")
     found = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
     message = "; ".join(f"{place}: {what}" if place else what for place, what in found)
     return InvalidRequest(message, param=found[0][0] or None)

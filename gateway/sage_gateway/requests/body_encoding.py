@@ -48,7 +48,7 @@ def check_content_type(content_type: bytes) -> None:
 
 
 def not_json_type(content_type: bytes) -> UnsupportedMedia:
-    """The error of a body that is of another type than JSON, empty where it has none."""
+    """The error of a body that is of another type than JSON."""
     shown = content_type.decode("latin-1")[:100]
     message = f"content-type {shown!r} is not taken here; send JSON as 'application/json'"
     return UnsupportedMedia(message, code="unsupported_content_type", param="content-type")
