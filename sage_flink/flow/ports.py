@@ -66,6 +66,8 @@ class Openable(Protocol):
 
     Each subtask opens its own copy before the first record and closes it at the end, and on
     failure too. ``open`` may set attributes; what it sets is lost when the job ends or restarts.
+    In process ``open`` and ``close`` may run in other threads than the calls: a client that belongs
+    to one thread cannot be used (sqlite3 has ``check_same_thread=False`` for it).
     """
 
     def open(self, context: OpenContext) -> None:
@@ -94,7 +96,7 @@ class BatchLimits:
 
 
 class Writer(Protocol):
-    """An open sink. Called by one thread at a time."""
+    """An open sink. Called by one thread at a time, not always the same one."""
 
     def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Store the records; return only after the store has acknowledged them.
@@ -118,7 +120,9 @@ class Sink(Protocol):
     the store, not the writer, knows which records it has.
 
     A sink whose writer applies records of kind ``delete`` declares ``supports_deletes = True``, and
-    may name its collection in a property ``place``: two sinks of one place write the same rows.
+    may name its collection in a property ``place``: two sinks of equal places write the same rows.
+    A delete removes the rows with its ``document``, the field ``doc`` of their values, except those
+    with its ``version``.
     """
 
     @property

@@ -39,6 +39,8 @@ from sage_gateway.engines.egress import Target
 class Launch:
     """The input of an engine's command line.
 
+    ``spec`` has the limits of a replica that the line passes on (``slots``, ``context_tokens``,
+    ``threads``); the engine's docstring names those that it ignores.
     ``source`` exists; it is None for an engine without weights. ``python`` is the interpreter of
     the engine's ``environment``; an engine that is not a Python program ignores it. ``target``: the
     address of a remote engine.
@@ -66,6 +68,8 @@ class Engine:
     ``$SAGE_CACHE/venv/<environment>`` or the newest ``<environment>-*``, unless
     ``SAGE_<ENVIRONMENT>_PYTHON`` names an interpreter. Empty is the gateway's own interpreter.
     ``setup_script``: the script that makes environment and weights; empty if there is none.
+    ``env``: variables that its process has in addition to the gateway's, such as the one that keeps
+    it from downloads.
     ``joined``: fields that make a whole chat or completion a stream whose events the gateway joins,
     for an engine that would not end a whole one when its caller disconnects.
     ``choices_need_slots``: whether each choice of one answer takes a slot of its own, so that a

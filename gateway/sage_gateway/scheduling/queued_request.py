@@ -36,8 +36,9 @@ DEFAULT_HINTS = RequestHints()
 class QueuedRequest(msgspec.Struct, frozen=True, gc=False):
     """One request of a queue. Times are of the monotonic clock; numbers rise with the arrivals.
 
-    ``tokens``: its expected cost, prompt and answer, at least 1. ``work_s``: how long an engine is
-    expected to take. ``retry``: its replica was lost. ``preempted``: it was preempted.
+    ``tokens``: its expected cost, prompt and answer together, at least 1. ``work_s``: how long an
+    engine is expected to take, in proportion to ``tokens``; 0 until one has been measured.
+    ``retry``: its replica was lost. ``preempted``: it was preempted.
     """
 
     number: int
