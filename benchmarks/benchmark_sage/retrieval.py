@@ -1,11 +1,12 @@
 """retrieval: which passage a search finds first: by vectors, by words, by both.
 
 The passages are docstrings of the standard library, where they are long without their first
-sentence, and the Python reference in parts. Half of the questions are such first sentences, half name
-the function ("What does textwrap.dedent do?"); the answer to each is one passage. All sides search the same rows of one
-collection with ``full_text=True``, exactly, so no index has a part in the figures; the model is
-that of ``rag_ingest``. Each figure is a mean over the questions with its interval of 95 %, by
-bootstrap; ``hybrid`` is also compared with ``dense`` question by question.
+sentence, and the Python reference in parts. Half of the questions are such first sentences, half
+name the function ("What does textwrap.dedent do?"); the answer to each is one passage. All sides
+search the same rows of one collection with ``full_text=True``, exactly, so no index has a part in
+the figures; the model is that of ``rag_ingest``. Each figure is a mean over the questions with
+its interval of 95 %, by bootstrap; ``hybrid`` is also compared with ``dense`` question by
+question.
 """
 
 import ast

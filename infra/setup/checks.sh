@@ -65,9 +65,9 @@ check_go_and_rust() {
   local go rust
   go=$(go_version) || go=''
   rust=$(rustc --version 2>/dev/null | cut -d' ' -f2) || rust=''
-  at_least 1.23 "${go:-0}" || need "Go 1.23 or newer (found: ${go:-none}), to build influxd: apt-get install golang-go, or put an influxd 2.7 on PATH"
+  at_least 1.23 "${go:-0}" || need "Go 1.23 or newer (found: ${go:-none}), to build influxd: https://go.dev/dl, or put an influxd 2.7 on PATH"
   at_least 1.72 "${rust:-0}" && command -v cargo >/dev/null \
-    || need "Rust 1.72 or newer with cargo (found: ${rust:-none}), to build influxd: apt-get install cargo rustc"
+    || need "Rust 1.72 or newer with cargo (found: ${rust:-none}), to build influxd: https://rustup.rs, or apt-get install cargo rustc where that is as new"
   command -v gcc >/dev/null || need 'a C compiler, to build influxd: apt-get install gcc libc6-dev'
 }
 
