@@ -62,11 +62,16 @@ def test_rag_ingest_loses_no_chunk_and_shows_no_secret(secured, ingest):
         notes["broker"] = connection_of("")
         topics = (running.config.topic, running.config.dead_letters)
         more = {"topics": topics, "printed": running.printed}
+        planted = secured.home / "logs" / "planted.log"
+        planted.write_bytes((secured.home / "keys" / "kafka").read_bytes())
+        notes["planted"] = exposures(secured, running.rest, running.job_id, **more)
+        planted.unlink()
         found.extend(exposures(secured, running.rest, running.job_id, **more))
 
     outcome = ingest(kill_twice, name="secured_rag_ingest", raw=[NO_DOCUMENT], at_end=search)
 
     assert (notes["broker"].protocol, notes["broker"].mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert notes["planted"] == [f"kafka in {secured.home / 'logs' / 'planted.log'}"]
     assert outcome.chunks.is_balanced, outcome
     assert outcome.chunks.rows == outcome.chunks.ids >= outcome.documents
     assert outcome.points == (0, 0)
