@@ -1,6 +1,7 @@
 """Conformance suite of the sinks: idempotent, refusals one by one, write returns once stored."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -51,6 +52,17 @@ def test_a_value_shaped_like_a_delete_is_data(case: Any, shape: Any) -> None:
     assert [refusal.record.id for refusal in refused] == ([] if fits else ["shape"])
     assert case.count() == (4 if fits else 3)
     writer.close()
+
+
+def test_threads_may_take_turns_with_a_writer(case: Any) -> None:
+    with ThreadPoolExecutor(1) as opener, ThreadPoolExecutor(1) as worker:
+        writer = opener.submit(case.sink.writer).result()
+        for number in range(3):
+            thread = (opener, worker)[number % 2]
+            assert list(thread.submit(writer.write, records(case, number)).result()) == []
+        worker.submit(writer.close).result()
+
+    assert case.count() == 3
 
 
 def test_a_record_that_does_not_fit_is_refused_alone(case: Any) -> None:
