@@ -9,6 +9,16 @@ set -euo pipefail
 
 mkdir -p "$2"
 cd "$2"
+folder=$PWD
+# Go and pkg-config split paths at blanks: then everything is built elsewhere.
+case ${HOME:-}$folder in
+  *[!A-Za-z0-9._/-]*)
+    plain=$(mktemp -d /tmp/sage-influxd.XXXXXX)
+    trap 'chmod -R u+w "$plain"; rm -rf "$plain"' EXIT
+    export GOPATH=$plain/go GOCACHE=$plain/cache
+    cd "$plain"
+    ;;
+esac
 
 cat >go.mod <<MOD
 module sage/influxd
@@ -35,3 +45,4 @@ GOBIN="$PWD/bin" go install github.com/influxdata/pkg-config@v0.2.14
 PKG_CONFIG="$PWD/bin/pkg-config" RUSTC_WRAPPER="$PWD/rustc-wrap" \
   go build -o influxd -tags sqlite_foreign_keys,sqlite_json github.com/influxdata/influxdb/v2/cmd/influxd
 ./influxd version
+[ "$PWD" = "$folder" ] || mv influxd "$folder/"
