@@ -26,6 +26,7 @@ from benchmark_sage import (
     b11_scheduler,
     b12_path_cost,
     b_scale,
+    consistency,
     memo,
     retrieval,
 )
@@ -48,6 +49,10 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "B9": ("pipelines and users on one pool: users' p99, goodput, fairness", b9_contention.run),
     "B11": ("the gateway's scheduler alone: milliseconds a decision", b11_scheduler.run),
     "B12": ("what the stream costs: the main job with an instant engine", b12_path_cost.run),
+    "consistency": (
+        "reads during updates and kills: torn documents, vanished rows",
+        consistency.run,
+    ),
     "memo": ("what changed in documents: texts embedded again over changed chunks", memo.run),
     "retrieval": ("which passage is found first: vectors, words, hybrid", retrieval.run),
     "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow Python step", b_scale.run),

@@ -26,9 +26,10 @@ from sage_connectors.milvus_full_text import (
     add_bm25,
     has_bm25,
 )
-from sage_connectors.milvus_schema import METRIC, schema_flaws
+from sage_connectors.milvus_schema import METRIC, has_epochs, schema_flaws
 from sage_flink.common.errors import ConfigError, NotFound, SageError, StoreUnavailable
 from sage_flink.db.collection import Collection
+from sage_flink.db.snapshots import EPOCHS, ROW
 from sage_flink.db.vectors import LABELS_BYTES_MAX
 
 ID_BYTES_MAX = 512
@@ -71,8 +72,9 @@ class MilvusCollection:
                 raise NotFound(f"no collection {name!r} at {self.url}")
             self._create()
         about = self._describe()
-        if flaws := schema_flaws(about, self.spec.dim, self.spec.full_text):
+        if flaws := schema_flaws(about, self.spec.dim, self.spec.full_text, self.spec.snapshots):
             raise self._unfit("; ".join(flaws))
+        self.snapshots = has_epochs(about)
         self.full_text = has_bm25(about)
         #: Not fields of a row, whose names they therefore cannot be.
         self.reserved = {"id", "vector"} | (COLUMNS if self.full_text else frozenset())
@@ -118,6 +120,10 @@ class MilvusCollection:
             schema.add_field(name, DataType.VARCHAR, max_length=bytes_max)
         if self.spec.full_text:
             add_bm25(schema)
+        if self.spec.snapshots:
+            schema.add_field(ROW, DataType.VARCHAR, max_length=ID_BYTES_MAX)
+            for name in EPOCHS:
+                schema.add_field(name, DataType.INT64)
         try:
             self.client.create_collection(
                 self.spec.name, schema=schema, consistency_level="Bounded", **REQUEST

@@ -40,6 +40,7 @@ from sage_flink.db.filters import (
     OneOf,
     RowFilter,
 )
+from sage_flink.db.snapshots import EPOCHS, ROW
 from sage_flink.db.vectors import LABELS_BYTES_MAX
 
 NEVER, ALWAYS = "id in []", "not (id in [])"
@@ -64,6 +65,10 @@ def expression(where: RowFilter, columns: Collection[str]) -> str:
     name = where.place[0]
     if name == "id":
         return _of_text("id", ALWAYS, where)
+    if name == ROW and name in columns:
+        return _of_text(ROW, ALWAYS, where)
+    if name in EPOCHS and name in columns:
+        return _EXPRESSIONS[type(where)](str(name), where)
     if name in LABELS_BYTES_MAX:
         column = str(name) if name in columns else _place(where.place)
         there = f'{column} > ""'  # an empty one is absent

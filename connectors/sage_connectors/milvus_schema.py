@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sage_connectors.milvus_full_text import BM25_COLUMN, COLUMNS, TEXT_COLUMN, has_bm25
+from sage_flink.db.snapshots import HIDDEN
 from sage_flink.db.vectors import LABELS_BYTES_MAX
 
 METRIC = "COSINE"
@@ -12,17 +13,29 @@ VARCHAR, FLOAT_VECTOR = 21, 101
 OWN = {"id", "vector", *LABELS_BYTES_MAX}
 
 
-def schema_flaws(about: Mapping[str, Any], dim: int, full_text: bool = False) -> list[str]:
-    """Why the collection cannot hold rows with ``dim`` numbers, or find them by their words."""
+def schema_flaws(
+    about: Mapping[str, Any], dim: int, full_text: bool = False, snapshots: bool = False
+) -> list[str]:
+    """Why the collection cannot hold rows with ``dim`` numbers, or find them by their words.
+
+    With ``snapshots`` also why it cannot hold several versions of them.
+    """
     fields = {field["name"]: field for field in about["fields"]}
     own = OWN | COLUMNS if has_bm25(about) else OWN
+    own = own | HIDDEN if has_epochs(about) else own
     return [
         *_key(fields.get("id")),
         *_vector(fields.get("vector"), dim),
         *(() if about.get("enable_dynamic_field") else ("it takes no dynamic fields",)),
         *(f"it requires a field {name!r}" for name in fields if _is_required(fields[name], own)),
         *(_without_bm25(about) if full_text and not has_bm25(about) else ()),
+        *(("it was made without snapshots=True",) if snapshots and not has_epochs(about) else ()),
     ]
+
+
+def has_epochs(about: Mapping[str, Any]) -> bool:
+    """Whether a collection was made with snapshots."""
+    return {field["name"] for field in about["fields"]} >= HIDDEN
 
 
 def _without_bm25(about: Mapping[str, Any]) -> Iterator[str]:

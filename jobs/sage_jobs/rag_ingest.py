@@ -26,7 +26,8 @@ class RagIngest:
 
     A chunk whose text, title and model are unchanged is not embedded again for ``cache_ttl_s``.
     ``folder`` replaces the topic: the job then ends when all its files are read.
-    ``full_text`` needs Milvus 2.5 or later, or milvus-lite.
+    ``full_text`` needs Milvus 2.5 or later, or milvus-lite. With ``snapshots`` readers see whole
+    documents of completed checkpoints only; the job then runs with parallelism 1.
     """
 
     topic: str = "documents"
@@ -41,6 +42,7 @@ class RagIngest:
     tokens_max: int = 200
     overlap: int = 20
     full_text: bool = False
+    snapshots: bool = False
 
 
 def build(config: RagIngest | None = None) -> sage.flow.Graph:
@@ -58,7 +60,12 @@ def build(config: RagIngest | None = None) -> sage.flow.Graph:
             cache_ttl_s=config.cache_ttl_s,
         )
     )
-    docs = sage.db.collection(config.collection, dim=config.dim, full_text=config.full_text)
+    docs = sage.db.collection(
+        config.collection,
+        dim=config.dim,
+        full_text=config.full_text,
+        snapshots=config.snapshots,
+    )
     vectors = embedded.write("vectors", docs)
     points = embedded.flat_map("measure", measure("chunks", fields=("tokens", "text"))).write(
         "telemetry", sage.tsdb.bucket(config.bucket)
@@ -79,11 +86,17 @@ def main(
     collection: str = "docs",
     name: str = "rag_ingest",
     full_text: bool = False,
+    snapshots: bool = False,
     options: "sage.flow.FlinkOptions | None" = None,
 ) -> None:
     """Submit the job."""
     config = dataclasses.replace(
-        RagIngest(), topic=topic, folder=folder, collection=collection, full_text=full_text
+        RagIngest(),
+        topic=topic,
+        folder=folder,
+        collection=collection,
+        full_text=full_text,
+        snapshots=snapshots,
     )
     print(sage.flow.submit(build(config), name=name, options=options))
 

@@ -9,9 +9,10 @@ import msgspec
 import typer
 from rich.progress import Progress
 
-from sage_flink.cli import db_reindex
+from sage_flink.cli import db_reindex, db_snapshots
 from sage_flink.cli.db_search import search
 from sage_flink.cli.milvus_collections import (
+    AsOf,
     Connection,
     Name,
     Where,
@@ -65,11 +66,15 @@ def describe(name: Name, connection: Connection = "", as_json: AsJson = False) -
 
 @app.command()
 def count(
-    name: Name, where: Where = "", connection: Connection = "", as_json: AsJson = False
+    name: Name,
+    where: Where = "",
+    as_of: AsOf = "",
+    connection: Connection = "",
+    as_json: AsJson = False,
 ) -> None:
     """Count the rows, all or those that match, with every write acknowledged before."""
     condition = filter_of(where)
-    with closing(open_collection(name, connection)) as store:
+    with closing(open_collection(name, connection, as_of)) as store:
         rows = store.count(where=condition)
     print_json({"collection": name, "rows": rows}) if as_json else console.print(rows)
 
@@ -83,6 +88,7 @@ def export(
     name: Name,
     file: Annotated[Path, typer.Argument(help="A file that ends with .parquet or .jsonl.")],
     where: Where = "",
+    as_of: AsOf = "",
     connection: Connection = "",
 ) -> None:
     """Write the rows, with vectors and fields, into a file; it replaces one of that name."""
@@ -90,7 +96,7 @@ def export(
 
     condition = filter_of(where)
     with (
-        closing(open_collection(name, connection)) as store,
+        closing(open_collection(name, connection, as_of)) as store,
         Progress(console=console, transient=True) as progress,
     ):
         total = store.count(where=condition)
@@ -160,7 +166,7 @@ def drop(name: Name, yes: Yes = False, connection: Connection = "") -> None:
     console.print(f"{name} dropped")
 
 
-for command in db_reindex.COMMANDS:
+for command in (*db_reindex.COMMANDS, *db_snapshots.COMMANDS):
     app.command()(command)
 
 

@@ -8,7 +8,14 @@ import msgspec
 import typer
 
 from sage_flink.cli.gateway_client import call_gateway
-from sage_flink.cli.milvus_collections import Connection, Name, Where, filter_of, open_collection
+from sage_flink.cli.milvus_collections import (
+    AsOf,
+    Connection,
+    Name,
+    Where,
+    filter_of,
+    open_collection,
+)
 from sage_flink.cli.output import AsJson, console, print_json
 from sage_flink.common import ConfigError
 from sage_flink.db import RowFilter, SearchHit
@@ -27,6 +34,7 @@ class _Options:
     top: int
     offset: int
     group_by: str
+    as_of: str
 
     @property
     def condition(self) -> RowFilter | None:
@@ -51,6 +59,7 @@ def search(
     offset: Annotated[int, typer.Option(min=0, max=1000, help="Leave out so many before.")] = 0,
     group_by: Annotated[str, typer.Option(help="document: the best row of each document.")] = "",
     where: Where = "",
+    as_of: AsOf = "",
     min_score: Annotated[
         float, typer.Option(min=-1, max=1, help="Leave out rows with a lower cosine similarity.")
     ] = -1,
@@ -58,12 +67,12 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search for a text, for words, or for the rows near another one."""
-    options = _Options(where, min_score, top, offset, group_by)
+    options = _Options(where, min_score, top, offset, group_by, as_of)
     _check(text, near, words, hybrid, connection, options)
     if near:
         hits = _near(name, connection, near, options)
     elif words:
-        with closing(open_collection(name, connection)) as store:
+        with closing(open_collection(name, connection, as_of)) as store:
             found = store.search_text(
                 words, top, where=options.condition, offset=offset, group_by=group_by
             )
@@ -91,10 +100,11 @@ def _check(
         raise ConfigError(
             f"sage db search: --group-by must be {DOCUMENT}, got {options.group_by!r:.100}"
         )
-    if text and connection:
+    if text and (connection or options.as_of):
         raise ConfigError(
-            "sage db search: a text is searched for by the gateway, which has "
-            "a connection of its own; leave out --connection, or use --text or --near"
+            "sage db search: a text is searched for by the gateway, which has a connection of "
+            "its own and the newest rows; leave out --connection and --as-of, or use --text or "
+            "--near"
         )
     filter_of(options.where)
 
@@ -114,7 +124,7 @@ def _by_gateway(name: str, text: str, hybrid: bool, options: _Options) -> list[d
 
 
 def _near(name: str, connection: str, near: str, options: _Options) -> list[dict[str, Any]]:
-    with closing(open_collection(name, connection)) as store:
+    with closing(open_collection(name, connection, options.as_of)) as store:
         rows = store.get([near])
         if not rows:
             raise ConfigError(f"no row {near!r} in {name}")

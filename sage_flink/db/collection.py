@@ -6,20 +6,21 @@ and returns an open VectorStore.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar
 
 from sage_flink.common.adapters import adapter
 from sage_flink.common.connections import MilvusConnection
 from sage_flink.common.connections_file import connection_to, named_connection, one_address
-from sage_flink.common.errors import ConfigError, Rejected, StoreUnavailable
-from sage_flink.common.records import Record
+from sage_flink.common.errors import ConfigError, StoreUnavailable
 from sage_flink.common.validation import require
-from sage_flink.db.vector_store import RowDelete, VectorRow, VectorStore
-from sage_flink.db.vectors import flaw
-from sage_flink.db.write_groups import write_groups
-from sage_flink.flow.ports import BatchLimits, Refusal
+from sage_flink.db.row_writer import RowWriter
+from sage_flink.db.snapshot_reads import SnapshotReads
+from sage_flink.db.snapshot_rows import SnapshotRows
+from sage_flink.db.snapshot_writer import SnapshotWriter
+from sage_flink.db.vector_store import VectorStore
+from sage_flink.flow.ports import BatchLimits
 
 LOG = logging.getLogger("sage.db")
 GROUP = "sage.db"
@@ -30,6 +31,7 @@ SHIPPED = {
 }
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 DIM_MAX = 32_768
+KEEP_S_LEAST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Collection:
     With ``full_text`` rows are found by the words of their field ``text`` too, by BM25. It needs
     Milvus 2.5 or later, or milvus-lite. A collection that was made with it can be opened without,
     and is searched by words all the same.
+
+    With ``snapshots`` readers see only rows of completed checkpoints, and a document's old version
+    until the new one is whole; ``open(as_of=...)`` reads the rows as they were at a time of the
+    last ``keep_s`` seconds. Only a pipeline writes it, one step with parallelism 1, and a row is
+    visible up to a checkpoint interval later. Readers need not know that it was made so. See
+    :mod:`sage_flink.db.snapshots`.
 
     A sink: a record's value is a mapping with ``vector`` (little-endian float32 bytes); its other
     entries become the row's fields. The row's id is the record's, also where the value has an
@@ -58,6 +66,8 @@ class Collection:
     batch: BatchLimits = field(default_factory=BatchLimits)
     connection: str = ""
     full_text: bool = False
+    snapshots: bool = False
+    keep_s: float = 3600.0
     #: What the name stood for where the spec was made: a worker cannot look it up.
     definition: MilvusConnection | None = field(default=None, init=False, compare=False, repr=False)
 
@@ -69,8 +79,12 @@ class Collection:
         whole = isinstance(self.dim, int) and 2 <= self.dim <= DIM_MAX
         require(whole, where, "dim", f"a whole number, 2 to {DIM_MAX}", self.dim, ConfigError)
         require(self.metric == "cosine", where, "metric", "'cosine'", self.metric, ConfigError)
-        flag = isinstance(self.full_text, bool)
-        require(flag, where, "full_text", "true or false", self.full_text, ConfigError)
+        for name in ("full_text", "snapshots"):
+            got = getattr(self, name)
+            require(isinstance(got, bool), where, name, "true or false", got, ConfigError)
+        long = isinstance(self.keep_s, int | float) and self.keep_s >= KEEP_S_LEAST
+        least = f"a number of seconds, at least {KEEP_S_LEAST}"
+        require(long, where, "keep_s", least, self.keep_s, ConfigError)
         one_address(where, self.connection, "url", self.url)
         if self.connection:
             rule = "'milvus' with a connection"
@@ -91,18 +105,39 @@ class Collection:
         """The connection that is named, else the one to ``url``, else the settings'."""
         return self.definition or connection_to(self.url, MilvusConnection)
 
-    def open(self, *, create: bool = True) -> VectorStore:
+    def open(self, *, create: bool = True, as_of: datetime | int | None = None) -> VectorStore:
         """The store, connected; with ``create`` the collection is created when it is absent.
+
+        ``as_of``: its rows as they were at an event time, a datetime with a time zone or
+        milliseconds; see :meth:`SnapshotReads.as_of`.
 
         Raises:
             NotFound: there is no such collection, and ``create`` is false.
             ConfigError: no store of that name, its package is missing, or the collection there
                 has another dim, schema or metric; or with ``full_text`` the server has no BM25, or
-                the collection there was made without it.
+                the collection there was made without it, or without ``snapshots`` that it needs.
+            Rejected: ``as_of`` is before the oldest snapshot that is kept.
             StoreUnavailable: the server does not answer.
         """
-        opened: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)
-        return opened
+        opened = self._connect(create)
+        if not has_snapshots(opened):
+            if as_of is None:
+                return opened
+            opened.close()
+            raise ConfigError(
+                f"collection {self.name!r}: as_of needs versions, and it was made without "
+                "snapshots=True; use another name"
+            )
+        reads = SnapshotReads(opened, self.dim)
+        try:
+            return reads if as_of is None else reads.as_of(as_of)
+        except BaseException:
+            reads.close()
+            raise
+
+    def _connect(self, create: bool) -> VectorStore:
+        connected: VectorStore = adapter(GROUP, self.store, SHIPPED)(self, create)
+        return connected
 
     def prepare(self) -> None:
         """Create the collection when a job that writes into it is submitted, if the store answers.
@@ -118,14 +153,49 @@ class Collection:
         except StoreUnavailable as error:
             LOG.warning("collection %r is not created before the start: %s", self.name, error)
 
-    def writer(self) -> "RowWriter":
+    def vacuum(self) -> int:
+        """Remove the rows that no snapshot of the last ``keep_s`` shows; returns how many.
+
+        The writer of the collection does so, too, while it runs.
+
+        Raises:
+            ConfigError: the collection has no snapshots; and as :meth:`open`.
+        """
+        rows = self._snapshot_rows(create=False)
+        try:
+            return rows.vacuum()
+        finally:
+            rows.close()
+
+    def _snapshot_rows(self, *, create: bool) -> SnapshotRows:
+        opened = self._connect(create)
+        if has_snapshots(opened):
+            return SnapshotRows(opened, self.dim, self.keep_s)
+        opened.close()
+        raise ConfigError(f"collection {self.name!r}: it was made without snapshots=True")
+
+    def writer(self) -> RowWriter | SnapshotWriter:
         """Open the collection for writing; raises as :meth:`open` does.
 
         Each start of a job makes an absent collection. One that is dropped while the job runs fails
         a write with NotFound, and with it the job once: waiting for it would never end, and to make
         it again in silence would hide that its rows are lost.
         """
-        return RowWriter(self.open(), self.dim)
+        if self.snapshots:
+            return SnapshotWriter(self._snapshot_rows(create=True), self.dim)
+        opened = self._connect(create=True)
+        if has_snapshots(opened):
+            opened.close()
+            raise ConfigError(
+                f"collection {self.name!r}: it was made with snapshots=True; write to it by "
+                "collection(..., snapshots=True)"
+            )
+        return RowWriter(opened, self.dim)
+
+
+def has_snapshots(store: VectorStore) -> bool:
+    """Whether the rows of a connected store are those of several snapshots."""
+    return getattr(store, "snapshots", False) is True
 
 
 def collection(
@@ -137,6 +207,8 @@ def collection(
     batch: BatchLimits | None = None,
     connection: str = "",
     full_text: bool = False,
+    snapshots: bool = False,
+    keep_s: float = 3600.0,
 ) -> Collection:
     """The collection ``name`` of vectors with ``dim`` numbers, compared by cosine; see Collection.
 
@@ -145,70 +217,13 @@ def collection(
     """
     limits = batch or BatchLimits()
     return Collection(
-        name, dim, store=store, url=url, batch=limits, connection=connection, full_text=full_text
+        name,
+        dim,
+        store=store,
+        url=url,
+        batch=limits,
+        connection=connection,
+        full_text=full_text,
+        snapshots=snapshots,
+        keep_s=keep_s,
     )
-
-
-class RowWriter:
-    """Writes records into a vector store, idempotent by record id, in their order.
-
-    Stores new rows before it deletes old ones, so that a search finds rows of a document also while
-    it is updated.
-    """
-
-    def __init__(self, store: VectorStore, dim: int) -> None:
-        self.store, self.dim = store, dim
-
-    def write(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        """Apply the records; upserts without a fitting vector, or refused by the store, come back.
-
-        A delete is never refused: of a document whose name does not fit, the store has no rows.
-
-        Raises:
-            StoreUnavailable: no record is known to be applied; the same call may succeed later.
-        """
-        refused: list[Refusal] = []
-        for group in write_groups(records):
-            refused += self._upsert(group.upserts)
-            if group.deletes:
-                self.store.delete([RowDelete(*item) for item in group.deletes.items()])
-        return refused
-
-    def _upsert(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        rows: list[VectorRow] = []
-        refused: list[Refusal] = []
-        for record in records:
-            try:
-                rows.append(row_of(record, self.dim))
-            except Rejected as verdict:
-                refused.append(Refusal(record, str(verdict)))
-        reasons = dict(self.store.upsert(rows)) if rows else {}
-        flawed = {id(refusal.record) for refusal in refused}
-        refused += [
-            Refusal(record, reasons[record.id])
-            for record in records
-            if record.id in reasons and id(record) not in flawed
-        ]
-        return refused
-
-    def close(self) -> None:
-        """Close the store; no write is pending."""
-        self.store.close()
-
-
-def row_of(record: Record, dim: int) -> VectorRow:
-    """The row of an upsert.
-
-    Raises:
-        Rejected: its value is not a mapping, or has no vector of ``dim`` finite float32.
-    """
-    if not isinstance(record.value, Mapping):
-        got = type(record.value).__name__
-        raise Rejected(f"value must be a mapping with 'vector', got {got}")
-    vector = record.value.get("vector")
-    if not isinstance(vector, bytes):
-        raise Rejected(f"value['vector'] must be float32 bytes, got {type(vector).__name__}")
-    if reason := flaw(vector, dim=dim):
-        raise Rejected(reason)
-    fields = {k: v for k, v in record.value.items() if k not in {"id", "vector"}}
-    return VectorRow(record.id, vector, fields)

@@ -41,6 +41,7 @@ class _StoredRow:
 class _VectorTable:
     dim: int
     full_text: bool
+    snapshots: bool
     rows: dict[str, _StoredRow] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,7 +56,8 @@ class MemoryVectorStore:
         if not create and spec.name not in _TABLES:
             raise NotFound(f"no collection {spec.name!r} in this process")
         self.name = spec.name
-        self.table = _TABLES.setdefault(spec.name, _VectorTable(spec.dim, spec.full_text))
+        new = _VectorTable(spec.dim, spec.full_text, spec.snapshots)
+        self.table = _TABLES.setdefault(spec.name, new)
         if self.table.dim != spec.dim:
             raise ConfigError(
                 f"collection {spec.name!r}: it has dim {self.table.dim}, got dim {spec.dim}; "
@@ -63,6 +65,15 @@ class MemoryVectorStore:
             )
         if spec.full_text:
             self._require_full_text()
+        if spec.snapshots and not self.snapshots:
+            raise ConfigError(
+                f"collection {spec.name!r}: it was made without snapshots=True; use another name"
+            )
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether the rows are those of several snapshots."""
+        return self.table.snapshots
 
     def upsert(self, rows: Sequence[VectorRow]) -> Sequence[RefusedRow]:
         """Keep the rows, the newest per id."""

@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 
 from sage_flink.common.errors import PipelineError
 from sage_flink.common.records import Record
-from sage_flink.flow import deletes
+from sage_flink.flow import deletes, snapshots
 from sage_flink.flow.author_code import lost_state, place_of, returned_type
 from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.formats import with_formats
@@ -82,6 +82,7 @@ def check(
     findings += _dead_letters_apart(graph)
     if not findings:
         findings += deletes.findings(graph, parallelism, of_steps)
+        findings += snapshots.findings(graph, parallelism, of_steps)
     if findings:
         raise PipelineError("\n".join(findings))
     return graph

@@ -71,6 +71,13 @@ def in_order(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
+def receivers(graph: Graph) -> frozenset[str]:
+    """The sinks that deletes may reach."""
+    emitters = _emitters(graph)
+    writes = (node.name for node in graph.nodes if isinstance(node, Write))
+    return frozenset(name for name in writes if emitters.get(name))
+
+
 def undeclared_delete(node: Read | FlatMap | Call) -> str:
     """Why a delete that ``node`` makes is refused; empty where it declares that it makes them."""
     match node:

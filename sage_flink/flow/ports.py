@@ -113,6 +113,33 @@ class Writer(Protocol):
 
 
 @runtime_checkable
+class CheckpointedWriter(Writer, Protocol):
+    """A writer of records that are visible once their checkpoint is complete.
+
+    An epoch is a checkpoint of the job; epochs grow over restarts and jobs, and may be skipped.
+    ``restore`` is called first, and ``commit`` may be left out for an epoch: a later one covers it.
+    Every method raises Retryable as ``write`` does.
+    """
+
+    def restore(self, epoch: int, *, is_fresh: bool, ends_documents: bool) -> None:
+        """Take back what was written after ``epoch``, in a fresh job what no commit covers.
+
+        ``ends_documents``: deletes end the documents, which are visible as a whole.
+        """
+
+    def end_epoch(self, epoch: int) -> None:
+        """End the epoch at its checkpoint: later records belong to the next one."""
+
+    def commit(self, epoch: int, watermark_ms: int | None) -> None:
+        """The checkpoint of ``epoch`` is complete; its watermark, where the stream has some."""
+
+
+def has_snapshots(sink: object) -> bool:
+    """Whether a sink declares ``snapshots``: it has a :class:`CheckpointedWriter`, and only one."""
+    return getattr(sink, "snapshots", False) is True
+
+
+@runtime_checkable
 class Sink(Protocol):
     """The spec of a store or topic to write to.
 
@@ -123,6 +150,7 @@ class Sink(Protocol):
     may name its collection in a property ``place``: two sinks of equal places write the same rows.
     A delete removes the rows with its ``document``, the field ``doc`` of their values, except those
     with its ``version``.
+    One with ``snapshots = True`` has a :class:`CheckpointedWriter`.
     """
 
     @property

@@ -28,6 +28,7 @@ from pyflink.java_gateway import get_gateway
 from sage_flink.common.records import encode
 from sage_flink.common.settings import Settings
 from sage_flink.flow.batch_maps import BYTES_MAX, MapBatches
+from sage_flink.flow.deletes import receivers
 from sage_flink.flow.flink.accounting import RecordAccounting
 from sage_flink.flow.flink.batch_step import MapBatchesStep, micro_batches
 from sage_flink.flow.flink.call_steps import (
@@ -112,6 +113,7 @@ class _Compiler:
     ) -> None:
         self.graph, self.env, self.options = graph, env, options
         self.job, self.settings, self.run = job, settings, run
+        self.with_deletes = receivers(graph)
         self.streams: dict[str, DataStream] = {}
         self.open_stages: dict[str, _OpenStage] = {}  # by the name of the last step
         self.failed: list[DataStream] = []
@@ -166,7 +168,8 @@ class _Compiler:
                 if isinstance(sink, FlinkSink):
                     self.sinks.add(self._stream(upstream), name, sink)
                 else:
-                    self._python(upstream, name, WriteStep(name, sink))
+                    ends = name in self.with_deletes
+                    self._python(upstream, name, WriteStep(name, sink, ends_documents=ends))
             case Fold():
                 self.open_stages[node.name] = _OpenStage(
                     self._stream(node.input), (FoldStep(node),)

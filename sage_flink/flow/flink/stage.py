@@ -17,7 +17,7 @@ two of them back as a signal, to be made a dead letter.
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from pyflink.common import Types
@@ -52,14 +52,24 @@ def failed_stream(j_stream: Any) -> DataStream:
     return DataStream(j_stream.getSideOutput(FAILED.get_java_output_tag()))
 
 
-class _Signal(msgspec.Struct):
-    """A signal: to make a dead letter of ``refused``, or to emit changed ``states``.
+class EpochSignal(msgspec.Struct, frozen=True):
+    """What happens to an epoch of a sink with snapshots; see ``SnapshotSinkOperator``."""
 
-    Without either only to open the stage.
+    event: Literal["restore", "end", "commit"]
+    epoch: int
+    is_fresh: bool = False
+    watermark_ms: int | None = None
+
+
+class _Signal(msgspec.Struct):
+    """A signal: to make a dead letter of ``refused``, to emit changed ``states``, or an ``epoch``.
+
+    Without any of them only to open the stage.
     """
 
     refused: bytes = b""
     states: bool = False
+    epoch: EpochSignal | None = None
 
 
 class _Group:
@@ -87,6 +97,8 @@ class Step:
     state for each key, which expires after that time; 0: never; None: it keeps no state. Such a
     step is the first of its stage.
 
+    ``has_snapshots``: it writes a sink with them, and is the last of its stage.
+
     Where it ``is_last`` its items are bytes. A step encodes what it makes itself, so that an item
     that cannot be encoded is a failure of this step with its input as the record.
 
@@ -97,6 +109,7 @@ class Step:
 
     takes_records = True
     takes_batches = False
+    has_snapshots = False
     is_last = False
     state_ttl_ms: int | None = None
 
@@ -119,6 +132,10 @@ class Step:
     def state_changes(self) -> Iterator[bytes]:
         """``[key, state]`` of each state that changed in this bundle; None: as the initial one."""
         return iter(())
+
+    def at_epoch(self, signal: EpochSignal) -> None:
+        """Restore, end or commit an epoch; only a step with snapshots has them."""
+        raise AssertionError(f"step {self.name!r} has no epochs")
 
     def refusal(self, element: bytes, reason: str) -> FailedRecord:
         """The record of an element that the stage of this step cannot take."""
@@ -205,6 +222,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
         signal = msgspec.msgpack.decode(value, type=_Signal)
         if signal.states:
             return ((STATE, change) for change in self.steps[0].state_changes())
+        if signal.epoch is not None:
+            self.steps[-1].at_epoch(signal.epoch)
         return self._refusals(signal.refused) if signal.refused else iter(())
 
     def _refusals(self, element: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
@@ -261,7 +280,7 @@ def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
     """The output of ``stage`` on ``stream``, under its name.
 
     It is PyFlink's process operator with what ``PythonStageOperator`` adds, and for a step with
-    state ``KeyedStageOperator``.
+    state ``KeyedStageOperator``, for one with snapshots ``SnapshotSinkOperator``.
     """
     # Not at the top: this imports all of Apache Beam, which takes a second.
     from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
@@ -271,6 +290,8 @@ def add_stage(stream: DataStream, stage: Stage, name: str) -> DataStream:
     native, j_stream = get_gateway().jvm.org.sage.flink, stream._j_data_stream
     if (ttl_ms := stage.steps[0].state_ttl_ms) is not None:
         return DataStream(native.keyed.KeyedStageOperator.wire(j_stream, operator, name, ttl_ms))
+    if stage.steps[-1].has_snapshots:
+        return DataStream(native.snapshot.SnapshotSinkOperator.wire(j_stream, operator, name))
     return DataStream(
         native.python.PythonStageOperator.wire(j_stream, operator, name, stage.takes_batches)
     )

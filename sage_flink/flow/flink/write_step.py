@@ -9,17 +9,25 @@ from sage_flink.common.dead_letters import without_value
 from sage_flink.common.errors import OperatorNeeded
 from sage_flink.common.records import FailedRecord, Record, decode_many, encode_many
 from sage_flink.flow.flink.batch_step import BatchStep
-from sage_flink.flow.flink.stage import Item, Step
-from sage_flink.flow.ports import Refusal, Sink, Writer
+from sage_flink.flow.flink.stage import EpochSignal, Item, Step
+from sage_flink.flow.ports import CheckpointedWriter, Refusal, Sink, Writer, has_snapshots
 from sage_flink.flow.writes import write_all
 
 
 class WriteStep(BatchStep):
-    """Writes batches to a sink."""
+    """Writes batches to a sink. ``ends_documents``: deletes reach it."""
 
-    def __init__(self, name: str, sink: Sink, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        ends_documents: bool = False,
+    ) -> None:
         super().__init__(name, "written", sleep)
-        self.sink = sink
+        self.sink, self.ends_documents = sink, ends_documents
+        self.has_snapshots = has_snapshots(sink)
         self.writer: Writer | None = None
 
     @override
@@ -36,13 +44,33 @@ class WriteStep(BatchStep):
         for refusal in refused:
             yield FailedRecord(refusal.record, self.name, refusal.reason)
 
+    @override
+    def at_epoch(self, signal: EpochSignal) -> None:
+        self.wait_for(lambda: self._at_epoch(signal))
+
+    def _at_epoch(self, signal: EpochSignal) -> None:
+        writer = self._open_writer()
+        assert isinstance(writer, CheckpointedWriter)
+        match signal.event:
+            case "restore":
+                writer.restore(
+                    signal.epoch, is_fresh=signal.is_fresh, ends_documents=self.ends_documents
+                )
+            case "end":
+                writer.end_epoch(signal.epoch)
+            case "commit":
+                writer.commit(signal.epoch, signal.watermark_ms)
+
     def _store(self, records: list[Record]) -> Sequence[Refusal]:
         return self.wait_for(lambda: self._write(records))
 
     def _write(self, records: list[Record]) -> Sequence[Refusal]:
+        return write_all(self._open_writer(), records)
+
+    def _open_writer(self) -> Writer:
         if self.writer is None:
             self.writer = self.sink.writer()
-        return write_all(self.writer, records)
+        return self.writer
 
 
 class SingleRecordBatchStep(Step):

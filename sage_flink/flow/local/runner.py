@@ -39,14 +39,14 @@ from sage_flink.flow.local.arrivals import arrivals, reads
 from sage_flink.flow.local.outcome import Outcome
 from sage_flink.flow.local.stateful_steps import LateRecord, StatefulSteps, late_reason
 from sage_flink.flow.local.streaming import OnDelta, Streamable, StreamedPost
-from sage_flink.flow.ports import OpenContext, Sink, Source, Writer
+from sage_flink.flow.local.writers import Writers
+from sage_flink.flow.ports import OpenContext, Sink, Source
 from sage_flink.flow.stateful.broadcasts import BroadcastJoin
 from sage_flink.flow.stateful.joins import Join, TemporalJoin, TimeJoin
 from sage_flink.flow.stateful.keyed_nodes import Fold, RateLimit
 from sage_flink.flow.stateful.nodes import EventTime, Late, ProcessingTime, TimeNode, Window
 from sage_flink.flow.stateful.watermarks import END_MS
 from sage_flink.flow.steps import catch_failure, flat_map
-from sage_flink.flow.writes import write_all
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class _Run:
         self.callers = {node.name: self.caller(node) for node in calls}
         self.last: dict[str, asyncio.Event] = {}
         self.pending: dict[str, list[Record]] = {}
-        self.writers: dict[str, Writer] = {}
+        self.writers = Writers(graph, resources)
         self.locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         self.outcome = Outcome({n.name: [] for n in graph.nodes if isinstance(n, Write)})
 
@@ -155,6 +155,7 @@ class _Run:
                         await self.advance(node, END_MS)
             for name in list(self.pending):
                 await self.flush(name)
+            await self.writers.commit()
         except ExceptionGroup as group:  # except* would raise a group again
             raise next((e for e in group.exceptions if isinstance(e, SageError)), group) from None
         self.outcome.merged.update(merged_counts(self.callers))
@@ -237,6 +238,8 @@ class _Run:
                     await self.advance(user, watermark_ms)
                 case BroadcastJoin() if node.name == user.right:
                     pass  # its watermarks are those of the other input
+                case Write():
+                    self.writers.advance(user, watermark_ms)
                 case MapBatches():
                     await self.flush(user.name)
                     await self.advance(user, watermark_ms)
@@ -283,17 +286,8 @@ class _Run:
             await self.write(user, records)
 
     async def write(self, node: Write, records: list[Record]) -> None:
-        async with self.locks[node.name]:  # a writer is called by one thread at a time
-            writer = self.writers.get(node.name) or await self.open_writer(node)
-            refused = await asyncio.to_thread(write_all, writer, records)
+        refused = await self.writers.write(node, records)
         lost = {refusal.record.id for refusal in refused}
         upserts = (record for record in records if record.kind == "upsert")
         self.outcome.written[node.name] += [row for row in upserts if row.id not in lost]
         self.outcome.failed.extend(FailedRecord(r.record, node.name, r.reason) for r in refused)
-
-    async def open_writer(self, node: Write) -> Writer:
-        assert isinstance(node.sink, Sink)
-        writer = await asyncio.to_thread(node.sink.writer)
-        self.resources.push_async_callback(asyncio.to_thread, writer.close)
-        self.writers[node.name] = writer
-        return writer

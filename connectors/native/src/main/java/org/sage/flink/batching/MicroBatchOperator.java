@@ -15,6 +15,7 @@ import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.BoundedOneInput;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.sage.flink.wire.WireBatch;
 import org.sage.flink.wire.WireRecord;
@@ -30,7 +31,8 @@ import org.sage.flink.wire.WireRecord;
  * time. Pending records are operator state: they survive a restart exactly once and are
  * redistributed when the parallelism changes.
  *
- * <p>Watermarks overtake pending records, and a batch has no timestamp: use this operator after the
+ * <p>A watermark waits for the batch that was pending before it, so that a sink with snapshots knows
+ * what event time its rows have reached. A batch has no timestamp: use this operator after the
  * event-time steps, before a sink.
  */
 public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
@@ -49,6 +51,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     private transient long pendingBytes;
     private transient ScheduledFuture<?> linger;
     private transient Histogram batchItems;
+    private transient Watermark waiting;
 
     public MicroBatchOperator(int itemsMax, long bytesMax, long lingerMs) {
         this.itemsMax = itemsMax;
@@ -108,8 +111,17 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     }
 
     @Override
-    public void processElement(StreamRecord<byte[]> element) {
+    public void processElement(StreamRecord<byte[]> element) throws Exception {
         add(element.getValue());
+    }
+
+    @Override
+    public void processWatermark(Watermark mark) throws Exception {
+        if (pending.isEmpty()) {
+            super.processWatermark(mark);
+        } else {
+            waiting = mark;
+        }
     }
 
     @Override
@@ -119,11 +131,11 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     }
 
     @Override
-    public void endInput() {
+    public void endInput() throws Exception {
         emit();
     }
 
-    private void add(byte[] record) {
+    private void add(byte[] record) throws Exception {
         if (pendingBytes + record.length > bytesMax) {
             emit();
         }
@@ -148,7 +160,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
     }
 
     /** A cancelled timer may already be in the mailbox: it must not emit the batch behind its own. */
-    private void endLinger(List<byte[]> batch, long until, boolean isFirst) {
+    private void endLinger(List<byte[]> batch, long until, boolean isFirst) throws Exception {
         long overdueMs = getProcessingTimeService().getCurrentProcessingTime() - until;
         if (batch != pending) {
             return;
@@ -160,7 +172,7 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
         }
     }
 
-    private void emit() {
+    private void emit() throws Exception {
         if (pending.isEmpty()) {
             return;
         }
@@ -174,5 +186,10 @@ public final class MicroBatchOperator extends AbstractStreamOperator<byte[]>
         pendingBytes = 0;
         batchItems.update(batch.size());
         output.collect(new StreamRecord<>(WireBatch.encode(batch, bytes)));
+        if (waiting != null) {
+            Watermark mark = waiting;
+            waiting = null;
+            super.processWatermark(mark);
+        }
     }
 }

@@ -163,6 +163,12 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
         super.processElement(with(new StreamRecord<>(null), signal));
     }
 
+    /** Sends a {@link StageSignal} between two bundles, and returns when the stage has obeyed it. */
+    protected final void signalAlone(byte[] signal) throws Exception {
+        invokeFinishBundle();
+        run(with(new StreamRecord<>(null), signal));
+    }
+
     /** Sends the elements that the worker has not got yet, in one crossing. */
     private void sendGroup() throws Exception {
         if (bundle.hasGroup()) {

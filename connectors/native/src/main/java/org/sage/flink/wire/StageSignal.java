@@ -2,8 +2,8 @@ package org.sage.flink.wire;
 
 /**
  * What a Python stage gets in place of an element. Its wire form is a MessagePack map, by whose first
- * byte the stage distinguishes it from elements, which are arrays: empty, {@code {"states": true}}, or
- * {@code {"refused": element bin}}.
+ * byte the stage distinguishes it from elements, which are arrays: empty, {@code {"states": true}},
+ * {@code {"refused": element bin}}, or {@code {"epoch": {"event": text, "epoch": number, ...}}}.
  */
 public final class StageSignal {
 
@@ -21,5 +21,34 @@ public final class StageSignal {
         writer.mapHeader(1);
         writer.string("refused");
         return writer.bytes(element).toByteArray();
+    }
+
+    /** The job starts from {@code epoch}; {@code isFresh}: without a state. */
+    public static byte[] restored(long epoch, boolean isFresh) {
+        PackedWriter writer = epoch("restore", epoch, 3);
+        writer.string("is_fresh").bool(isFresh);
+        return writer.toByteArray();
+    }
+
+    /** The checkpoint of {@code epoch} begins. */
+    public static byte[] ended(long epoch) {
+        return epoch("end", epoch, 2).toByteArray();
+    }
+
+    /** The checkpoint of {@code epoch} is complete; {@code Long.MIN_VALUE}: without a watermark. */
+    public static byte[] committed(long epoch, long watermarkMs) {
+        if (watermarkMs == Long.MIN_VALUE) {
+            return epoch("commit", epoch, 2).toByteArray();
+        }
+        PackedWriter writer = epoch("commit", epoch, 3);
+        writer.string("watermark_ms").number(watermarkMs);
+        return writer.toByteArray();
+    }
+
+    private static PackedWriter epoch(String event, long epoch, int size) {
+        PackedWriter writer = new PackedWriter(64);
+        writer.mapHeader(1).string("epoch").mapHeader(size);
+        writer.string("event").string(event).string("epoch").number(epoch);
+        return writer;
     }
 }

@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.stream.IntStream;
 import org.apache.flink.api.common.typeutils.base.array.BytePrimitiveArraySerializer;
 import org.apache.flink.runtime.checkpoint.OperatorSubtaskState;
+import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.streaming.util.AbstractStreamOperatorTestHarness;
 import org.apache.flink.streaming.util.OneInputStreamOperatorTestHarness;
@@ -92,6 +93,23 @@ class MicroBatchOperatorTest {
             operator.endInput();
 
             assertEquals(List.of(ids(0, 20)), batches(operator));
+        }
+    }
+
+    @Test
+    void aWatermarkWaitsForTheBatchBeforeIt() throws Exception {
+        try (var operator = openOperator(3, MANY_BYTES, 1000)) {
+            operator.processWatermark(new Watermark(1));
+            send(operator, 0, 2);
+            operator.processWatermark(new Watermark(2));
+            assertEquals(List.of(new Watermark(1)), List.copyOf(operator.getOutput()));
+
+            send(operator, 2, 3);
+
+            Object[] output = operator.getOutput().toArray();
+            assertEquals(List.of(ids(0, 3)), batches(operator));
+            assertEquals(3, output.length);
+            assertEquals(new Watermark(2), output[2]);
         }
     }
 
