@@ -72,7 +72,7 @@ class DocumentEnds(NamedTuple):
 
 def key_of(id_: str, epoch: int, number: int = 0) -> str:
     """The store's key of a row that ``epoch`` wrote; keys are in the order of the ids."""
-    return f"{id_}\0{epoch:016d}{number:08d}"
+    return f"{id_}\t{epoch:016d}{number:08d}"
 
 
 def stamp(row: VectorRow, epoch: int, number: int = 0) -> VectorRow:

@@ -1,7 +1,6 @@
 """A job that writes a collection with snapshots: in process, and on a MiniCluster."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from snapshot_histories import chunk, rows_of
 from waiting import wait_until
 
 import sage_flink as sage
+from sage_connectors import generator
+from sage_connectors.generator import Generator
 from sage_flink.common import ConfigError, PipelineError, Record
 from sage_flink.common.errors import SageError
 from sage_flink.db import Collection, collection, memory
@@ -21,23 +22,21 @@ from sage_flink.db.snapshot_reads import SnapshotReads
 from sage_flink.db.snapshot_writer import SnapshotWriter
 from sage_flink.flow import BatchLimits, Refusal
 from sage_flink.flow.check import check
-from sage_flink.flow.lists import ListSource
 
 DIM, DOCUMENTS, CHUNKS, UPDATES = 8, 5, 3, 120
 
 
 @dataclass(frozen=True)
 class Split:
-    """The chunks of an update and the delete behind them; a pause keeps the job running."""
+    """The chunks of an update and the delete behind them."""
 
-    pause_s: float = 0.0
     emits_deletes = True
 
     def __call__(self, record: Record) -> Iterable[Record]:
-        time.sleep(self.pause_s)
-        doc, version = f"d{record.value % DOCUMENTS}", str(record.value)
-        for number in range(CHUNKS):
-            yield chunk(doc, version, number, DIM).replace(timestamp_ms=record.timestamp_ms)
+        number = record.value["n"]
+        doc, version = f"d{number % DOCUMENTS}", str(number)
+        for ordinal in range(CHUNKS):
+            yield chunk(doc, version, ordinal, DIM).replace(timestamp_ms=record.timestamp_ms)
         end = f"{doc}/{version}/end"
         yield record.delete_of(doc, version=version, id=end)
 
@@ -50,12 +49,8 @@ def spec() -> Iterator[Collection]:
     memory.forget(name)
 
 
-def updates(count: int) -> ListSource:
-    return ListSource(
-        tuple(
-            Record(f"u{n:04}", n, timestamp_ms=1_000 * n, origin=f"u{n:04}") for n in range(count)
-        )
-    )
+def updates(count: int, per_s: float = 100.0) -> Generator:
+    return generator(count=count, per_s=per_s)
 
 
 def newest(count: int) -> dict[str, str]:
@@ -68,8 +63,8 @@ def versions(reads: SnapshotReads) -> dict[str, str]:
     return {id_: str(row["version"]) for id_, row in rows_of(reads).items()}
 
 
-def graph(sink: Any, pause_s: float = 0.0) -> sage.flow.Graph:
-    stream = sage.flow.read("in", updates(UPDATES)).flat_map("split", Split(pause_s))
+def graph(sink: Any, per_s: float = 1_000.0) -> sage.flow.Graph:
+    stream = sage.flow.read("in", updates(UPDATES, per_s)).flat_map("split", Split())
     return stream.write("vectors", sink).dead_letters_to(DiscardSink())
 
 
@@ -150,9 +145,13 @@ class TestOnFlink:
             seen.append(versions(opened))
             return seen[-1] == newest(UPDATES)
 
-        sage.flow.submit(graph(sink, pause_s=0.05), name=spec.name, options=LOCAL)
+        sage.flow.submit(graph(sink, per_s=12), name=spec.name, options=LOCAL)
         wait_until(is_done, 120, "the last version of every document")
 
+        print(
+            len(opened.history()),
+            [max((int(v) for v in f.values()), default=-1) for f in seen][::50],
+        )
         assert Path(sink.marker).exists()
         counts = [max((int(v) for v in found.values()), default=-1) + 1 for found in seen]
         assert counts == sorted(counts)
