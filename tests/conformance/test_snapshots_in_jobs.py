@@ -148,10 +148,6 @@ class TestOnFlink:
         sage.flow.submit(graph(sink, per_s=12), name=spec.name, options=LOCAL)
         wait_until(is_done, 120, "the last version of every document")
 
-        print(
-            len(opened.history()),
-            [max((int(v) for v in f.values()), default=-1) for f in seen][::50],
-        )
         assert Path(sink.marker).exists()
         counts = [max((int(v) for v in found.values()), default=-1) + 1 for found in seen]
         assert counts == sorted(counts)
