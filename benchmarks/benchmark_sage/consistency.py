@@ -25,21 +25,20 @@ from sage_flink.db import VectorStore, collection
 from sage_flink.db.snapshot_reads import NEWEST_S
 from sage_flink.db.snapshot_writer import SnapshotWriter
 
-READS, TIMES, RATE_PER_S = 50_000, 500, 30.0
-QUICK_READS, QUICK_TIMES = 3_000, 20
+TIMES = 500
+QUICK_READS, QUICK_TIMES = 4_000, 20
 SIDES = {"snapshots": True, "without": False}
 Row = dict[str, Any]
 
 
-def run(*, repeats: int, records: int = 6_000, quick: bool = False) -> Result:
-    """Each side ``repeats`` times over ``records`` updates, and the cost of a read."""
-    updates = min(records, 900) if quick else records
+def run(*, repeats: int, records: int = 50_000, quick: bool = False) -> Result:
+    """Each side ``repeats`` times with ``records`` reads, and the cost of a read."""
+    reads = QUICK_READS if quick else records
     sides: dict[str, list[Row]] = {side: [] for side in (*SIDES, "cost")}
     with drill_stack() as cluster:
         for number in range(repeats):
             for side, snapshots in SIDES.items():
-                reads = QUICK_READS if quick else READS
-                drill = ConsistencyRun(cluster, snapshots, updates, RATE_PER_S, reads, number)
+                drill = ConsistencyRun(cluster, snapshots, reads, seed=number)
                 row = drill.run(QUICK_TIMES if quick else TIMES)
                 sides[side].append(row)
                 print(f"repeat {number + 1}/{repeats}  {side:<10} {row}", flush=True)

@@ -9,9 +9,9 @@ pytestmark = pytest.mark.full
 
 def test_with_snapshots_no_document_is_torn_and_no_row_vanishes(cluster, full, seed, keep):
     cluster.up()
-    reads, updates, times = (50_000, 6_000, 500) if full else (4_000, 1_200, 60)
+    reads, times = (50_000, 500) if full else (4_000, 60)
 
-    row = ConsistencyRun(cluster, True, updates, 30.0, reads, seed).run(times)
+    row = ConsistencyRun(cluster, True, reads, seed=seed).run(times)
 
     keep("consistency_snapshots", row)
     assert (row["torn"], row["vanished"], row["as_of_wrong"]) == (0, 0, 0), row["examples"]
@@ -21,9 +21,9 @@ def test_with_snapshots_no_document_is_torn_and_no_row_vanishes(cluster, full, s
 
 def test_without_snapshots_readers_see_torn_documents_and_vanished_rows(cluster, full, seed, keep):
     cluster.up()
-    reads, updates = (50_000, 6_000) if full else (4_000, 1_200)
+    reads = 50_000 if full else 4_000
 
-    row = ConsistencyRun(cluster, False, updates, 30.0, reads, seed).run()
+    row = ConsistencyRun(cluster, False, reads, seed=seed).run()
 
     keep("consistency_without", row)
     assert row["torn"] > 0

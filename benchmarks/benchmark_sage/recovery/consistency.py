@@ -17,7 +17,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ from sage_flink.platform.flink_rest import ENDED, FlinkRest
 
 DOCUMENTS, CHUNKS_MAX, STEP_MS = 150, 6, 1_000
 READERS, READ_DOCUMENTS, KILLS = 3, 3, 3
-CHECKPOINT_S, WARM_S, WAIT_S = 2.0, 120.0, 240.0
+CHECKPOINT_S, WARM_S, WAIT_S, READS_S = 2.0, 120.0, 240.0, 1800.0
 #: Every so many reads of a reader are one of all rows by a scan.
 SCAN_EVERY = 200
 
@@ -162,14 +162,17 @@ def _is_torn(chunks: Sequence[dict[str, Any]]) -> bool:
 
 @dataclass(slots=True)
 class ConsistencyRun:
-    """One side of the drill; ``rate_per_s``: updates of documents."""
+    """One side of the drill: updates at ``rate_per_s`` until readers have made so many reads.
+
+    The TaskManager is killed after each quarter of them, when the job runs again.
+    """
 
     cluster: Cluster
     snapshots: bool
-    updates: int
-    rate_per_s: float
     reads_least: int
+    rate_per_s: float = 15.0
     seed: int = 0
+    updates: int = 0
     name: str = field(default_factory=lambda: f"consistency{uuid.uuid4().hex[:8]}")
     counts: ReadCounts = field(default_factory=ReadCounts)
 
@@ -183,7 +186,7 @@ class ConsistencyRun:
             job_id = sage.flow.submit(graph, name=self.name, options=options)
             try:
                 until(lambda: rest.all_tasks_running(job_id), WARM_S, "the job's tasks run")
-                self._ingest()
+                self._ingest(lambda: self._kill(rest, job_id))
                 return self._row(rest.restarts(job_id), times)
             finally:
                 if rest.job(job_id).state not in ENDED:
@@ -194,7 +197,7 @@ class ConsistencyRun:
         """The collection."""
         return sage.db.collection(self.name, dim=DIM).open()
 
-    def _ingest(self) -> None:
+    def _ingest(self, kill: Callable[[], None]) -> None:
         stop = threading.Event()
         readers = [
             ConsistencyReader(self.name, self.seed + n, self.counts, stop) for n in range(READERS)
@@ -202,23 +205,31 @@ class ConsistencyRun:
         feeder = threading.Thread(target=lambda: feed(self.name, self._messages()), daemon=True)
         for thread in (*readers, feeder):
             thread.start()
-        chance, last_s = random.Random(self.seed), self.updates / self.rate_per_s
-        for number in range(KILLS):
-            time.sleep(last_s / (KILLS + 1) * chance.uniform(0.8, 1.2))
-            print(f"{self.name}: kill {number + 1}, {self.counts.reads} reads", flush=True)
-            self.cluster.kill("taskmanager", "java")
-        feeder.join(2 * last_s + WARM_S)
+        for number in range(1, KILLS + 1):
+            share = self.reads_least * number / (KILLS + 1)
+            until(lambda least=share: self.counts.reads >= least, READS_S, "the reads")  # type: ignore[misc]
+            kill()
+            print(f"{self.name}: kill {number}, {self.counts.reads} reads", flush=True)
+        feeder.join(READS_S)
         with contextlib.closing(self.open()) as store:
             due = rows_at(self.updates)
             until(lambda: rows_in(store.scan(vectors=False)) == due, WAIT_S, "all rows", every_s=1)
-        until(lambda: self.counts.reads >= self.reads_least, 1200, "the reads", every_s=1)
         stop.set()
         for reader in readers:
             reader.join(60)
 
+    def _kill(self, rest: FlinkRest, job_id: str) -> None:
+        """Kill the TaskManager, and wait until the job runs again."""
+        before = rest.restarts(job_id)
+        self.cluster.kill("taskmanager", "java")
+        until(lambda: rest.restarts(job_id) > before, WAIT_S, "the job restarts")
+        until(lambda: rest.all_tasks_running(job_id), WAIT_S, "the job runs again")
+
     def _messages(self) -> Iterator[Any]:
         began_s = time.monotonic()
-        for number in range(self.updates):
+        for number in itertools.count():
+            if self.counts.reads >= self.reads_least:
+                return
             time.sleep(max(0.0, began_s + number / self.rate_per_s - time.monotonic()))
             doc, lines = document_of(number), [str(number), *"x" * chunks_of(number)]
             event = {
@@ -226,6 +237,7 @@ class ConsistencyRun:
                 "text": "\n".join(lines),
                 "modified_ms": FIRST_MS + number * STEP_MS,
             }
+            self.updates = number + 1
             yield doc.encode(), msgspec.json.encode(event), None, FIRST_MS + number
 
     def _row(self, restarts: int, times: int) -> dict[str, Any]:
@@ -233,6 +245,7 @@ class ConsistencyRun:
         with contextlib.closing(self.open()) as store:
             row = {
                 "snapshots": self.snapshots,
+                "updates": self.updates,
                 "reads": self.counts.reads,
                 "torn": self.counts.torn,
                 "vanished": self.counts.vanished,
