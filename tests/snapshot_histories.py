@@ -129,6 +129,7 @@ class WriteHistory:
         watermark_ms = FIRST_MS + STEP_MS * self.complete
         self.writer.commit(self.base + self.complete, watermark_ms)
         self.commits.append(self.complete)
+        self.writer.rows.store.count([""])  # waits until every read finds the marker
 
     def expected(self, checkpoint: int | None = None) -> Rows:
         """What a reader sees now, or as of the commit of ``checkpoint``."""

@@ -20,7 +20,9 @@ PAGE_ROWS, PAGE_ROWS_LEAST = 1_000, 100
 
 
 class MilvusReads(MilvusSearches):
-    """A collection that is read."""
+    """A collection that is read. Without ``waits`` no read waits for the writes before it."""
+
+    waits = True
 
     def get(self, ids: Collection_[str]) -> list[VectorRow]:
         """The rows of the ids; waits for the next time tick."""
@@ -91,14 +93,14 @@ class MilvusReads(MilvusSearches):
     def _query(
         self, where: str, fields: list[str], limit: int | None = None
     ) -> list[dict[str, Any]]:
-        """What is there now: waits until all writes acknowledged before can be seen."""
+        """What is there now: waits, if it does, until all writes acknowledged before are seen."""
         pages = {} if limit is None else {"limit": limit}
         answer = self._read(
             lambda: self.client.query(
                 self.spec.name,
                 filter=where,
                 output_fields=fields,
-                consistency_level="Strong",
+                consistency_level="Strong" if self.waits else "Bounded",
                 **pages,
                 **REQUEST,
             ),

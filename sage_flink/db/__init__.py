@@ -3,6 +3,7 @@
 ``collection("docs", dim=384)`` is a value: a sink for a pipeline, and ``.open()`` where it is used.
 ``field("year") >= 2024`` is a filter for its reads, and so is ``parse_filter("year >= 2024")``.
 ``collection("docs", dim=384, full_text=True)`` also finds rows by their words, and by both at once.
+``collection("docs", dim=384, snapshots=True)`` shows completed checkpoints only, and its past.
 """
 
 from sage_flink.db.collection import Collection, collection

@@ -128,7 +128,7 @@ class Collection:
                 f"collection {self.name!r}: as_of needs versions, and it was made without "
                 "snapshots=True; use another name"
             )
-        reads = SnapshotReads(opened, self.dim)
+        reads = SnapshotReads(opened)
         try:
             return reads if as_of is None else reads.as_of(as_of)
         except BaseException:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection as Ids
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from sage_flink.common.errors import ConfigError, Rejected
 from sage_flink.db.fields import field
@@ -12,7 +12,6 @@ from sage_flink.db.filters import VALUES_MAX, RowFilter
 from sage_flink.db.fusion import RRF, Fusion
 from sage_flink.db.snapshots import (
     Snapshot,
-    marker_vector,
     markers_since,
     public_hit,
     public_row,
@@ -20,44 +19,38 @@ from sage_flink.db.snapshots import (
     visible,
 )
 from sage_flink.db.vector_store import RefusedRow, RowDelete, SearchHit, VectorRow, VectorStore
-from sage_flink.db.vectors import numbers
 
 #: How long a reader uses the newest snapshot that it knows: its look-up takes as long as a search.
 NEWEST_S = 0.05
-MARKERS_MAX = 64
 READ_ONLY = (
     "a collection with snapshots is written by a pipeline alone: its rows become visible with the "
     "checkpoints of the job; write to it by .write(name, collection(..., snapshots=True))"
 )
 
 
+@runtime_checkable
+class WaitingStore(Protocol):
+    """A store with reads that wait for the writes before them, unless ``waits`` is false."""
+
+    waits: bool
+
+
 class NewestSnapshot:
     """The epoch of the newest marker of a store, which may be ``NEWEST_S`` old."""
 
-    def __init__(self, store: VectorStore, dim: int) -> None:
-        self._store, self._vector = store, numbers(marker_vector(dim))
-        self._epoch, self._read_s = -1, 0.0
+    def __init__(self, store: VectorStore) -> None:
+        self._store, self._epoch, self._read_s = store, 0, -NEWEST_S
 
     def epoch(self) -> int:
         """The newest visible epoch; 0 before the first commit."""
         now_s = time.monotonic()
-        if self._epoch < 0 or now_s - self._read_s >= NEWEST_S:
-            self._epoch, self._read_s = self._newest(), now_s
+        if now_s - self._read_s >= NEWEST_S:
+            # After a rollback there may be older ones only.
+            self._epoch, self._read_s = self._since(self._epoch) or self._since(0), now_s
         return self._epoch
 
-    def _newest(self) -> int:
-        """By searches, which do not wait for the store's next tick as a scan does."""
-        newest, last = self._epoch, -1
-        while 0 <= newest != last:
-            since, last = markers_since(newest), newest
-            hits = self._store.search(self._vector, MARKERS_MAX, where=since)
-            newest = max((snapshot_of(hit.fields).epoch for hit in hits), default=-1)
-            if len(hits) < MARKERS_MAX:
-                break
-        return newest if newest >= 0 else self._scanned()  # at first, and after a rollback
-
-    def _scanned(self) -> int:
-        rows = self._store.scan(markers_since(0), vectors=False)
+    def _since(self, epoch: int) -> int:
+        rows = self._store.scan(markers_since(epoch), vectors=False)
         return max((snapshot_of(row.fields).epoch for row in rows), default=0)
 
 
@@ -66,13 +59,17 @@ class SnapshotReads:
 
     ``epoch``: always this one, so that several reads see the same rows. A scan sees one snapshot
     however long it takes, as long as its versions are kept. Writes are refused.
+
+    No read waits for the store's next tick: the writer has waited before it committed.
     """
 
     snapshots = True
 
-    def __init__(self, store: VectorStore, dim: int, *, epoch: int | None = None) -> None:
-        self._store, self._dim, self._epoch = store, dim, epoch
-        self._newest = NewestSnapshot(store, dim)
+    def __init__(self, store: VectorStore, *, epoch: int | None = None) -> None:
+        self._store, self._epoch = store, epoch
+        self._newest = NewestSnapshot(store)
+        if isinstance(store, WaitingStore):
+            store.waits = False
 
     def as_of(self, time_: datetime | int) -> "SnapshotReads":
         """The rows as of an event time, a datetime with a time zone or milliseconds.
@@ -88,7 +85,7 @@ class SnapshotReads:
         found = max((one.epoch for one in kept if one.time_ms <= time_ms), default=None)
         if found is None:
             raise Rejected(f"as_of: {time_ms} ms is before {_oldest(kept)}")
-        return SnapshotReads(self._store, self._dim, epoch=found)
+        return SnapshotReads(self._store, epoch=found)
 
     def history(self) -> list[Snapshot]:
         """The snapshots that are kept, oldest first."""

@@ -22,10 +22,9 @@ DIM = 2
 
 
 @settings(max_examples=150, deadline=None)
-@given(chance=st.randoms(use_true_random=False), actions=st.integers(1, 60))
-def test_a_reader_always_sees_whole_documents_of_the_newest_commit(
-    chance: random.Random, actions: int
-) -> None:
+@given(seed=st.integers(0, 2**32 - 1), actions=st.integers(1, 80))
+def test_a_reader_always_sees_whole_documents_of_the_newest_commit(seed: int, actions: int) -> None:
+    chance = random.Random(seed)  # Hypothesis's own draws are seldom as varied
     spec = collection(f"history_{uuid.uuid4().hex}", dim=DIM, store="memory", snapshots=True)
     history = WriteHistory(spec, random_stream(chance, 25, DIM))
     history.start()

@@ -6,9 +6,13 @@
 
 Update number n is a new version of some document, n is the version, and each of its chunks names
 the number of all of them. So a reader knows from the rows alone whether a document is torn (chunks
-of two versions, or not all of one) and whether a row has vanished (an older version than it has
-seen, or no row: no document is ever deleted). By the versions a whole collection belongs to one
-prefix of the updates.
+of two versions, or in a read by filter not all of one) and whether a row has vanished (an older
+version than it has seen, or no row: no document is ever deleted). By the versions a whole
+collection belongs to one prefix of the updates.
+
+Reads by filter are exact. A search is not: Milvus 2.3 searches an eighth of the clusters of a
+segment that still grows, so of few matching rows it finds an eighth. It counts by what it finds.
+Both sides read without waiting for the server's tick.
 """
 
 import contextlib
@@ -119,26 +123,32 @@ class ConsistencyReader(threading.Thread):
     def run(self) -> None:
         """Read."""
         store = self._collection.open()
+        store.waits = False  # type: ignore[attr-defined]
         for number in itertools.count(1):
             if self._stop_event.is_set():
                 break
-            if number % SCAN_EVERY:
-                docs = sorted({self._document() for _ in range(READ_DOCUMENTS)})
-                where = field_of("doc").in_(docs)
-                query = [self._chance.gauss(0, 1) for _ in range(DIM)]
-                self._compare(docs, store.search(query, 64, where=where))
-            else:
+            docs = sorted({self._document() for _ in range(READ_DOCUMENTS)})
+            where = field_of("doc").in_(docs)
+            if number % SCAN_EVERY == 0:
                 self._compare(sorted(self._seen), list(store.scan(vectors=False)))
+            elif number % 2:
+                self._compare(docs, list(store.scan(where, vectors=False)))
+            else:
+                query = [self._chance.gauss(0, 1) for _ in range(DIM)]
+                hits = store.search(query, 64, where=where)
+                self._compare([], hits, is_exact=False)
         store.close()
 
     def _document(self) -> str:
         return f"doc{self._chance.randrange(DOCUMENTS):03d}"
 
-    def _compare(self, docs: Sequence[str], found: Sequence[SearchHit | VectorRow]) -> None:
+    def _compare(
+        self, docs: Sequence[str], found: Sequence[SearchHit | VectorRow], *, is_exact: bool = True
+    ) -> None:
         rows: dict[str, list[dict[str, Any]]] = {doc: [] for doc in docs}
         for row in found:
             rows.setdefault(row.fields["doc"], []).append(row.fields)
-        torn = [doc for doc, chunks in rows.items() if _is_torn(chunks)]
+        torn = [doc for doc, chunks in rows.items() if _is_torn(chunks, is_exact)]
         vanished = [doc for doc, chunks in rows.items() if self._has_vanished(doc, chunks)]
         self._counts.reads += 1
         self._counts.torn += len(torn)
@@ -155,9 +165,10 @@ class ConsistencyReader(threading.Thread):
         return newest < before
 
 
-def _is_torn(chunks: Sequence[dict[str, Any]]) -> bool:
+def _is_torn(chunks: Sequence[dict[str, Any]], is_exact: bool) -> bool:
     found = {(row["version"], row["of"]) for row in chunks}
-    return len(found) > 1 or any(of != len(chunks) for _, of in found)
+    is_part = is_exact and any(of != len(chunks) for _, of in found)
+    return is_part or len(found) > 1
 
 
 @dataclass(slots=True)
