@@ -166,7 +166,7 @@ public class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<
     /** Sends a {@link StageSignal} between two bundles, and returns when the stage has obeyed it. */
     protected final void signalAlone(byte[] signal) throws Exception {
         invokeFinishBundle();
-        run(with(new StreamRecord<>(null), signal));
+        runAsBundle(with(new StreamRecord<>(null), signal));
     }
 
     /** Sends the elements that the worker has not got yet, in one crossing. */
