@@ -20,9 +20,9 @@ Rows = dict[str, dict[str, Any]]
 FIRST_MS, STEP_MS = 1_700_000_000_000, 1000
 
 
-def chunk(doc: str, version: str, number: int, dim: int) -> Record:
+def chunk(doc: str, version: str, number: int, dim: int, text: str = "") -> Record:
     vector = pack([1.0, float(number), *[0.5] * (dim - 2)])
-    fields = {"doc": doc, "version": version, "text": f"{doc} {version} {number}"}
+    fields = {"doc": doc, "version": version, "text": text or f"{doc} {version} {number}"}
     return Record(f"{doc}/{number}", {"vector": vector, **fields})
 
 
@@ -30,9 +30,9 @@ def end(doc: str, version: str) -> Record:
     return Record(f"{doc}/end", None).delete_of(doc, version=version, id=f"{doc}/end")
 
 
-def document(doc: str, version: str, chunks: int, dim: int) -> list[Record]:
+def document(doc: str, version: str, chunks: int, dim: int, text: str = "") -> list[Record]:
     """The records of one version, as ``chunk`` makes them; of an empty one its delete alone."""
-    return [*(chunk(doc, version, n, dim) for n in range(chunks)), end(doc, version)]
+    return [*(chunk(doc, version, n, dim, text) for n in range(chunks)), end(doc, version)]
 
 
 def random_stream(chance: random.Random, versions: int, dim: int) -> list[Record]:
@@ -41,7 +41,7 @@ def random_stream(chance: random.Random, versions: int, dim: int) -> list[Record
     for number in range(versions):
         doc = chance.choice("abc")
         again = chance.randrange(max(1, number - 3), number + 1) if number else 0
-        made = document(doc, f"v{again}", chance.randrange(4), dim)
+        made = document(doc, f"v{again}", chance.randrange(4), dim, f"text {number}")
         if chance.random() < 0.15:
             made = [end(doc, "")]
         if chance.random() < 0.2:

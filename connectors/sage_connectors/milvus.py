@@ -23,6 +23,12 @@ with an index, 22 ms where it is one of the dynamic fields (a collection made be
 versions, which is still supported). One expression with the versions in it (``doc == "a" and
 version != "v" or ...``) did the same in 31 and 729 ms.
 
+A search of a segment that still grows, of 2,000 rows or more, probes 16 of 128 clusters
+(``interimIndex`` of milvus.yaml), whatever the filter: of 523 matching rows among 5,000 it found
+55. Reads by filter are exact. It applies to filtered searches of every collection, and to those
+with snapshots most, whose older versions are filtered out: recall at 10 of 8 random numbers was
+0.88 with 9 of 10 rows older versions.
+
 Source: Milvus 2.3 documentation, "Consistency level"; limits "Dynamic field" and "VarChar";
 "Scalar index".
 """

@@ -51,7 +51,7 @@ class SnapshotRows:
         self.ends_documents = False
         self.vacuumed_s = clock()
         #: Of this epoch: the rows of documents that have not ended, how many versions of a document
-        #: have, and the ids of rows that become visible: their older rows are to be hidden.
+        #: have, and the ids of other rows: their older ones are to be hidden.
         self._open: dict[str, dict[str, VectorRow]] = {}
         self._ends: dict[str, int] = {}
         self._shown: set[str] = set()
@@ -116,11 +116,8 @@ class SnapshotRows:
                 keeps[document] = version if version == kept else ""
         for documents in _groups(keeps):
             where = field("doc").in_(documents) & (field(UNTIL) == FAR)
-            ended = end_documents(self.store.scan(where, vectors=False), keeps, self.epoch)
-            self._shown |= ended.shown
-            self._change(ended.changed)
-            for keys in _groups(ended.dropped):
-                self.store.delete_where(field("id").in_(keys))
+            found = self.store.scan(where, vectors=False)
+            self._change(end_documents(found, keeps, self.epoch))
             for document in documents:
                 self._ends[document] = self._ends.get(document, 0) + 1
                 self._open.pop(document, None)

@@ -30,7 +30,7 @@ True
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from sage_flink.db.fields import Field, field
 from sage_flink.db.filters import Compound, Condition, RowFilter
@@ -62,16 +62,12 @@ class Snapshot:
         return self.completed_at_ms if self.watermark_ms is None else self.watermark_ms
 
 
-class DocumentEnds(NamedTuple):
-    """What the end of documents does: keys to delete, new epochs by key, and ids now visible."""
-
-    dropped: list[str]
-    changed: dict[str, dict[str, int]]
-    shown: set[str]
-
-
 def key_of(id_: str, epoch: int, number: int = 0) -> str:
-    """The store's key of a row that ``epoch`` wrote; keys are in the order of the ids."""
+    """The store's key of a row that ``epoch`` wrote.
+
+    Keys are in the order of the ids, as far as these have no control characters. Not NUL but a tab
+    ends the id: milvus-lite cannot read the escape of NUL in an expression.
+    """
     return f"{id_}\t{epoch:016d}{number:08d}"
 
 
@@ -153,28 +149,21 @@ def undo(row: VectorRow, epoch: int) -> VectorRow | None:
     return restamp(row, {name: FAR for name in (FROM, UNTIL) if row.fields[name] > epoch})
 
 
-def end_documents(rows: Iterable[VectorRow], keeps: Mapping[str, str], epoch: int) -> DocumentEnds:
-    """What the deletes that ``epoch`` gets do to the ``rows`` of their documents without an UNTIL.
+def end_documents(
+    rows: Iterable[VectorRow], keeps: Mapping[str, str], epoch: int
+) -> dict[str, dict[str, int]]:
+    """The new epochs, by key, of the ``rows`` of documents that end in ``epoch``.
 
-    ``keeps`` has the version that is kept by document. Its rows become visible; of several with one
-    id the one written last. Other rows of this epoch can be deleted, since a rollback never ends
-    within it; older ones are hidden.
+    ``rows`` are all rows of the documents without an UNTIL, ``keeps`` has the version that is kept
+    by document. Its rows become visible, of several with one id the one written last; all others
+    are hidden.
     """
-    rows, ended = list(rows), DocumentEnds([], {}, set())
-    kept = [row for row in rows if _is_kept(row, keeps)]
-    newest = {row.fields[ROW]: row.id for row in sorted(kept, key=_key)}
-    for row in rows:
-        is_own, is_staged = row.fields[WROTE] == epoch, row.fields[FROM] == FAR
-        if newest.get(row.fields[ROW]) == row.id:
-            if is_staged or is_own:
-                ended.shown.add(row.fields[ROW])
-            if is_staged:
-                ended.changed[row.id] = {FROM: epoch}
-        elif is_own:
-            ended.dropped.append(row.id)
-        else:
-            ended.changed[row.id] = {UNTIL: epoch, **({FROM: epoch} if is_staged else {})}
-    return ended
+    rows = list(rows)
+    kept = sorted((row for row in rows if _is_kept(row, keeps)), key=_key)
+    newest = set({row.fields[ROW]: row.id for row in kept}.values())
+    shown = {row.id: {FROM: epoch} for row in kept if row.id in newest and row.fields[FROM] == FAR}
+    hidden = {row.id: {UNTIL: epoch} for row in rows if row.id not in newest}
+    return shown | hidden
 
 
 def _is_kept(row: VectorRow, keeps: Mapping[str, str]) -> bool:
