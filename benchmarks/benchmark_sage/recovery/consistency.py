@@ -83,6 +83,13 @@ def chunks_of(number: int) -> int:
     return 1 + random.Random(-1 - number).randrange(CHUNKS_MAX)
 
 
+def message(number: int) -> tuple[bytes, bytes, None, int]:
+    """The update as a message of the topic."""
+    doc, lines = document_of(number), [str(number), *"x" * chunks_of(number)]
+    event = {"id": doc, "text": "\n".join(lines), "modified_ms": FIRST_MS + number * STEP_MS}
+    return doc.encode(), msgspec.json.encode(event), None, FIRST_MS + number
+
+
 def rows_at(updates: int) -> set[tuple[str, str, int]]:
     """Document, version and ordinal of each row after so many updates: the replayed truth."""
     newest = {document_of(number): number for number in range(updates)}
@@ -242,14 +249,8 @@ class ConsistencyRun:
             if self.counts.reads >= self.reads_least:
                 return
             time.sleep(max(0.0, began_s + number / self.rate_per_s - time.monotonic()))
-            doc, lines = document_of(number), [str(number), *"x" * chunks_of(number)]
-            event = {
-                "id": doc,
-                "text": "\n".join(lines),
-                "modified_ms": FIRST_MS + number * STEP_MS,
-            }
             self.updates = number + 1
-            yield doc.encode(), msgspec.json.encode(event), None, FIRST_MS + number
+            yield message(number)
 
     def _row(self, restarts: int, times: int) -> dict[str, Any]:
         wrong = self._wrong_times(times) if self.snapshots else []
