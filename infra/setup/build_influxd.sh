@@ -16,7 +16,8 @@ case ${HOME:-}$folder in
     plain=$(mktemp -d /tmp/sage-influxd.XXXXXX)
     trap 'chmod -R u+w "$plain"; rm -rf "$plain"' EXIT
     export GOPATH=$plain/go GOCACHE=$plain/cache
-    cd "$plain"
+    mkdir "$plain/module"
+    cd "$plain/module"
     ;;
 esac
 
