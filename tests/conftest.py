@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import subprocess
 from collections.abc import Generator, Iterator
 
@@ -19,6 +20,9 @@ settings.load_profile("sage")
 
 # A test that polls for minutes would bury its failure under a line for each request.
 logging.getLogger("httpx").setLevel(logging.WARNING)
+
+# What a shell runs in the background ignores SIGINT, and so would programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORKERS = pytest.StashKey[subprocess.Popen[bytes]]()
 
