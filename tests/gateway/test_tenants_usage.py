@@ -15,7 +15,7 @@ from sage_gateway.config.pool_spec import LimitsSpec
 from sage_gateway.requests.response import Response
 from sage_gateway.tenants.account_balances import AccountBalances
 from sage_gateway.tenants.keys import Keys
-from sage_gateway.tenants.limits import Cost, LimitRefusal, period
+from sage_gateway.tenants.limits import DAY_S, Cost, LimitRefusal, period
 from sage_gateway.tenants.memory import MemoryTenantStore
 from sage_gateway.tenants.redis import CHARGES_A_SCRIPT, RedisTenantStore
 from sage_gateway.tenants.sqlite import SqliteTenantStore
@@ -51,8 +51,8 @@ def call(limits: LimitsSpec) -> MeteredCall:
 
 
 async def usage(tenants: Tenants) -> list[tuple[int, int, int]]:
-    today, _ = period(time.time())
-    found = await tenants.store.usage(today - 1, today)
+    (yesterday, _), (today, _) = period(time.time() - DAY_S), period(time.time())
+    found = await tenants.store.usage(yesterday, today)
     return [(one.requests, one.prompt_tokens, one.completion_tokens) for one in found]
 
 
