@@ -6,6 +6,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from sage_flink.platform.plain_paths import plain_path
+
 #: Older versions that stay in the class path of clusters that run.
 OTHERS_MAX = 3
 
@@ -26,9 +28,14 @@ def name_on_cluster(jar: Path) -> str:
 
 
 def put_on_cluster(jar: Path, folder: Path) -> Path:
-    """The jar in ``folder``, under its name on a cluster; only the newest versions stay there."""
-    target = folder / name_on_cluster(jar)
+    """The jar in ``folder``, under its name on a cluster; only the newest versions stay there.
+
+    The path is plain, and ``folder`` is created before the link to it, which could not be created
+    through the link.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    folder = plain_path(folder)
+    target = folder / name_on_cluster(jar)
     others = set(folder.glob(f"{jar.stem}-*.jar")) - {target}
     for old in sorted(others, key=lambda path: path.stat().st_mtime)[:-OTHERS_MAX]:
         old.unlink(missing_ok=True)

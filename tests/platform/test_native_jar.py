@@ -3,6 +3,7 @@
 import os
 
 from sage_flink.platform.native_jar import OTHERS_MAX, name_on_cluster, put_on_cluster
+from sage_flink.platform.plain_paths import is_plain
 
 
 def jar(folder, content):
@@ -39,3 +40,12 @@ def test_only_the_newest_versions_stay_on_the_cluster(tmp_path):
         made.unlink()
 
     assert set((tmp_path / "cluster").iterdir()) == set(put[-OTHERS_MAX - 1 :])
+
+
+def test_a_cache_whose_path_is_not_plain_is_created_and_reached_by_a_plain_one(tmp_path):
+    folder = tmp_path / "Jürgen Über" / "jars"
+
+    there = put_on_cluster(jar(tmp_path / "a", b"one"), folder)
+
+    assert is_plain(there)
+    assert (folder / there.name).read_bytes() == there.read_bytes() == b"one"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sage_flink.common.errors import StackError
 from sage_flink.common.settings import sage_cache
 from sage_flink.platform.native_jar import native_jar, put_on_cluster
-from sage_flink.platform.plain_paths import is_plain, plain_path
+from sage_flink.platform.plain_paths import is_plain
 from sage_flink.platform.stack.class_archive import archive_options, keep_archive
 from sage_flink.platform.stack.java import run_java
 from sage_flink.platform.stack.stack_directory import StackDirectory
@@ -105,7 +105,7 @@ def _all_classes(directory: StackDirectory) -> str:
 def _classes_of_jobs(directory: StackDirectory) -> list[str]:
     """What every job of sage needs. A job whose cluster has it does not load it again."""
     jar = native_jar(directory.root)
-    ours = [put_on_cluster(jar, plain_path(sage_cache() / "jars"))] if jar.exists() else []
+    ours = [put_on_cluster(jar, sage_cache() / "jars")] if jar.exists() else []
     return [
         str(path) for path in (*ours, *(_pyflink(directory) / "opt").glob("flink-python-*.jar"))
     ]
