@@ -76,6 +76,8 @@ class Engine:
     request for more of them than slots cannot be answered.
     ``calls_named_tools``: whether it follows a ``tool_choice`` that names a function; another one
     is sent this function only, as ``required``.
+    ``logprobs_as_chat``: whether the log probabilities of a completion have the form of a chat's,
+    and are missing where no alternatives to a token are asked for.
     ``probe``: whether it must also answer a request of one token to be ready. ``remote``: it is not
     started here, and checked at most every ``interval_s_min``.
     """
@@ -90,6 +92,7 @@ class Engine:
     joined: Mapping[str, Any] | None = None
     choices_need_slots: bool = False
     calls_named_tools: bool = True
+    logprobs_as_chat: bool = False
     probe: bool = True
     remote: bool = False
     interval_s_min: float = 0.0

@@ -35,4 +35,5 @@ ENGINE = Engine(
     joined={"stream": True, "stream_options": {"include_usage": True}, "timings_per_token": True},
     choices_need_slots=True,
     calls_named_tools=False,  # takes only texts; an object is ignored
+    logprobs_as_chat=True,
 )

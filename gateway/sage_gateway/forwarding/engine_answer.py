@@ -14,6 +14,7 @@ import orjson
 
 from sage_gateway.errors import EngineFailed, GatewayError, InvalidRequest
 from sage_gateway.forwarding.engine_client import EngineRequest
+from sage_gateway.forwarding.logprob_events import LogprobEvents
 from sage_gateway.forwarding.outbound import Outbound
 from sage_gateway.forwarding.remote_events import Content, RemoteEvents
 from sage_gateway.forwarding.replica_call import ReplicaCall
@@ -61,7 +62,7 @@ async def call_joined(outbound: Outbound, member: ReplicaSlot, request: EngineRe
         try:
             async with request as response:
                 if response.status == 200:
-                    content = _content(member, response.content)
+                    content = _content(outbound, member, response.content)
                     while chunk := await content.readany():
                         joined.add(chunk)
                 else:
@@ -96,7 +97,7 @@ async def call_stream(
             if response.status != 200:
                 body = await response.read()
                 raise _error(outbound, attempt, response.status, body)
-            content = _content(member, response.content)
+            content = _content(outbound, member, response.content)
             first = await content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
             attempt.lose()
@@ -112,7 +113,9 @@ async def call_stream(
     raise AssertionError("the stack suppresses no exception")
 
 
-def _content(member: ReplicaSlot, content: Content) -> Content:
+def _content(outbound: Outbound, member: ReplicaSlot, content: Content) -> Content:
+    if outbound.logprobs is not None:
+        return LogprobEvents(content, outbound.logprobs)
     return content if member.launch.target is None else RemoteEvents(content)
 
 

@@ -10,6 +10,7 @@ from sage_gateway.forwarding.forwarder import Forwarder
 from sage_gateway.forwarding.outbound import Outbound
 from sage_gateway.models.model import Model
 from sage_gateway.observability.request_tracker import RequestTracker
+from sage_gateway.openai.logprobs import LogprobForm
 from sage_gateway.openai.request_size import choices, completion_tokens_max, prompts
 from sage_gateway.openai.schema import ChatRequest, GenerationRequest, ModelRequest, NamedTool
 from sage_gateway.requests.request import Request
@@ -110,13 +111,17 @@ def _outbound(model: Model, request: Request, payload: ModelRequest) -> Outbound
     upstream = model.engine_model_name()
     streams = isinstance(payload, GenerationRequest) and bool(payload.stream)
     changed = {} if model.engine.calls_named_tools else only_named_tool(request, payload)
+    logprobs = LogprobForm.of(payload) if model.engine.logprobs_as_chat else None
+    if logprobs is not None:
+        changed |= logprobs.engine_fields()
     joined = model.joined_fields()
     if joined is not None and isinstance(payload, GenerationRequest) and not streams:
         body = request.body_for(upstream, {**joined, **changed})
-        return Outbound.of(model, request, body, stream=False, joined=choices(payload))
+        joins = choices(payload)
+        return Outbound.of(model, request, body, stream=False, joined=joins, logprobs=logprobs)
     same = payload.model == upstream and not changed
     body = request.body if same else request.body_for(upstream, changed)
-    return Outbound.of(model, request, body, stream=streams)
+    return Outbound.of(model, request, body, stream=streams, logprobs=logprobs)
 
 
 def only_named_tool(request: Request, payload: ModelRequest) -> dict[str, Any]:
