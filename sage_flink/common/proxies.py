@@ -27,9 +27,17 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def grpc_exceptions(host: str) -> dict[str, str]:
+    """The environment in which gRPC takes no proxy for ``host`` of this machine either.
+
+    PyFlink's workers and their JVM speak gRPC at ``localhost``: through a proxy no job would start.
+    """
+    before = os.environ.get(_EXCEPTIONS) or os.environ.get("no_proxy", "")
+    hosts = [*filter(None, before.split(",")), host]
+    return {_EXCEPTIONS: ",".join(dict.fromkeys(hosts))}
+
+
 def bypass_grpc_proxy(url: str) -> None:
     """Keep gRPC, which takes its proxies from the environment only, from a loopback address."""
-    host = urlsplit(url).hostname or ""
-    before = os.environ.get(_EXCEPTIONS) or os.environ.get("no_proxy", "")
-    if is_loopback(url) and host not in before.split(","):
-        os.environ[_EXCEPTIONS] = ",".join(filter(None, (before, host)))
+    if is_loopback(url):
+        os.environ |= grpc_exceptions(urlsplit(url).hostname or "")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 from loopback_server import loopback_server
@@ -14,6 +15,8 @@ from sage_flink.cli.gateway_client import call_gateway
 from sage_flink.common.connections import GatewayConnection, KafkaConnection
 from sage_flink.common.proxies import bypass_grpc_proxy, is_loopback
 from sage_flink.platform.flink_rest import FlinkRest
+from sage_flink.platform.stack import flink_launch
+from sage_flink.platform.stack.stack_directory import StackDirectory
 
 EXCEPTIONS = "no_grpc_proxy"
 
@@ -51,6 +54,16 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_flink_on_this_machine_is_reached_without_the_proxy(url: str) -> None:
     with FlinkRest(url) as rest:
         assert rest.jobs() == []
+
+
+def test_the_workers_of_the_stack_reach_their_jvm_without_the_proxy(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("no_proxy", "intranet")
+
+    environment = flink_launch.environment(StackDirectory.at(tmp_path))
+
+    assert environment[EXCEPTIONS] == "intranet,localhost"
 
 
 def test_the_gateway_on_this_machine_is_reached_without_the_proxy(

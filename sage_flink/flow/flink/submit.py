@@ -11,6 +11,7 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.errors import PipelineError, StackError
+from sage_flink.common.proxies import bypass_grpc_proxy
 from sage_flink.common.settings import Settings
 from sage_flink.flow.batch_maps import MapBatches
 from sage_flink.flow.check import check
@@ -90,6 +91,7 @@ def submit(
         StoreUnavailable: a server that the job needs, such as Kafka, does not respond.
     """
     settings, options = settings or Settings.load(), options or FlinkOptions()
+    bypass_grpc_proxy("http://localhost")  # for the workers of a cluster in this process
     with sent_by_value() if _runs_elsewhere(options) else nullcontext():
         graph = for_job(require_graph(graph), job or name)
         of_steps = parallelism_of_steps(graph, options.steps)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sage_flink.common.errors import StackError
+from sage_flink.common.proxies import grpc_exceptions
 from sage_flink.common.settings import sage_cache
 from sage_flink.platform.native_jar import native_jar, put_on_cluster
 from sage_flink.platform.plain_paths import is_plain
@@ -42,6 +43,7 @@ def environment(directory: StackDirectory) -> dict[str, str]:
         **{f"FLINK_{name}_DIR": str(directory.pyflink / place) for name, place in places.items()},
         "FLINK_CONF_DIR": str(directory.conf("flink")),
         "PATH": f"{directory.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        **grpc_exceptions("localhost"),
     }
 
 
