@@ -67,7 +67,7 @@ def drill_stack() -> Iterator[Cluster]:
 def cost(records: int) -> Row:
     """Milliseconds of a search with and without snapshots, over ``records`` rows each."""
     rows, queries = vectors(records, seed=0), vectors(QUERIES, seed=1)
-    stores = {side: _filled(rows, snapshots) for side, snapshots in SIDES.items()}
+    stores = {side: _fill_store(rows, snapshots) for side, snapshots in SIDES.items()}
     row: Row = {"rows": records}
     try:
         for pause_s, label in ((0.0, ""), (2 * NEWEST_S, "paused_")):
@@ -89,7 +89,7 @@ def cost(records: int) -> Row:
     return row
 
 
-def _filled(rows: Any, snapshots: bool) -> VectorStore:
+def _fill_store(rows: Any, snapshots: bool) -> VectorStore:
     spec = collection(f"cost_{uuid.uuid4().hex[:10]}", dim=DIM, snapshots=snapshots)
     writer, epoch = spec.writer(), time.time_ns() // 1000
     if isinstance(writer, SnapshotWriter):

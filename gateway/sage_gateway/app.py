@@ -27,7 +27,6 @@ from sage_gateway.tenants import Keys, local_key
 
 STOP_S = 10
 YOUNG_MAX = 20_000
-SWITCH_S = 0.0005
 
 
 def server_config(app: GatewayApp, **more: Any) -> uvicorn.Config:
@@ -59,8 +58,6 @@ def serve(app: GatewayApp, listener: socket.socket, **tls: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX)
-    # A thread that writes to a database may keep the interpreter for so long while requests wait.
-    sys.setswitchinterval(SWITCH_S)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -94,8 +94,10 @@ def engine(request: pytest.FixtureRequest, start: Any, fake: Any) -> Iterator[En
 
 
 @pytest.fixture
-def client(engine: Engine) -> OpenAI:
-    return OpenAI(base_url=f"{engine.gateway.url}/v1", api_key="sk-sage-test", max_retries=0)
+def client(engine: Engine) -> Iterator[OpenAI]:
+    url = f"{engine.gateway.url}/v1"
+    with OpenAI(base_url=url, api_key="sk-sage-test", max_retries=0) as client:
+        yield client
 
 
 def test_a_chat_is_answered_with_its_usage(engine: Engine) -> None:

@@ -108,7 +108,7 @@ def test_the_joined_answer_is_the_engines_own_whole_answer(
     own, joined = both(gateway, path, fields)
     if path == COMPLETION and "logprobs" in fields:  # the engine gives them as those of a chat
         [choice], form = own["choices"], LogprobForm(True, fields["logprobs"])
-        choice["logprobs"] = form.converted(choice["logprobs"], 0)
+        choice["logprobs"] = form.convert(choice["logprobs"], 0)
 
     assert set(own) == set(joined)
     assert set(own["timings"]) == set(joined["timings"])

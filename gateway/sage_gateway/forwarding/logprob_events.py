@@ -25,13 +25,13 @@ class LogprobEvents:
         while chunk := await self._content.readany():
             *lines, self._line = (self._line + chunk).split(b"\n")
             if lines:
-                return b"".join(self._converted(line) + b"\n" for line in lines)
+                return b"".join(self._convert_line(line) + b"\n" for line in lines)
             if len(self._line) > LINE_BYTES_MAX:  # the reader has the same limit
                 break
         line, self._line = self._line, b""
         return line
 
-    def _converted(self, line: bytes) -> bytes:
+    def _convert_line(self, line: bytes) -> bytes:
         if not line.startswith(_DATA) or b'"logprobs"' not in line:
             return line
         try:
@@ -47,4 +47,4 @@ class LogprobEvents:
         offset = self._lengths.get(index, 0)
         self._lengths[index] = offset + len(choice.get("text") or "")
         if choice.get("logprobs") is not None:
-            choice["logprobs"] = self._form.converted(choice["logprobs"], offset)
+            choice["logprobs"] = self._form.convert(choice["logprobs"], offset)

@@ -33,7 +33,7 @@ class LogprobForm(NamedTuple):
             return {}
         return {"logprobs" if self.completion else "top_logprobs": 1}
 
-    def converted(self, logprobs: Mapping[str, Any], offset: int) -> dict[str, Any]:
+    def convert(self, logprobs: Mapping[str, Any], offset: int) -> dict[str, Any]:
         """``logprobs`` of llama.cpp in this form; ``offset``: characters of the text before it."""
         content = logprobs.get("content") or ()
         if not self.completion:

@@ -41,14 +41,14 @@ class ResponsesApi:
         try:
             found = await self._next.handle(chat)
         except GatewayError as error:
-            raise _renamed(error) from error
+            raise _as_response_error(error) from error
         response = ResponseObject(payload, fields)
         if isinstance(found, StreamingResponse):
             return _stream(found, response)
         return Response(found.status, response.of_chat(found.body), found.headers)
 
 
-def _renamed(error: GatewayError) -> GatewayError:
+def _as_response_error(error: GatewayError) -> GatewayError:
     """A copy of the error, which a chat may share, that names the field of the response."""
     message, param = str(error), error.param or ""
     renamed = response_field(param)
