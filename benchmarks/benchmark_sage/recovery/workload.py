@@ -119,7 +119,11 @@ def expected_answer(text: str) -> str:
     return f"sum:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def event_of(number: int) -> tuple[str, str]:
+    """Id and text of an event; the texts differ in length and content."""
+    return f"event/{number:06d}", f"Event number {number}. " + "All is well. " * (number % 17)
+
+
 def events(count: int) -> Iterator[tuple[str, str]]:
-    """Id and text of ``count`` events; the texts differ in length and content."""
-    for number in range(count):
-        yield f"event/{number:06d}", f"Event number {number}. " + "All is well. " * (number % 17)
+    """Id and text of ``count`` events."""
+    return map(event_of, range(count))
