@@ -29,6 +29,7 @@ from benchmark_sage import (
     consistency,
     memo,
     retrieval,
+    state,
 )
 from benchmark_sage.results import RESULTS, Result
 from sage_flink.common import ConfigError
@@ -55,6 +56,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     ),
     "memo": ("what changed in documents: texts embedded again over changed chunks", memo.run),
     "retrieval": ("which passage is found first: vectors, words, hybrid", retrieval.run),
+    "state": ("millions of keys in RocksDB: heap, checkpoints, a restart", state.run),
     "scale": ("replicas that follow a load, 1-3-1-0-1, and a slow Python step", b_scale.run),
 }
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)

@@ -7,20 +7,16 @@ are searched in turns: what the filter of the snapshots costs. ``paused`` search
 pause, so each of them looks for the newest snapshot first.
 """
 
-import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from benchmark_sage.b7_search import DIM, QUERIES, TOP_K, vectors
-from benchmark_sage.recovery.cluster import Cluster, prepare
+from benchmark_sage.recovery.cluster import running_cluster
 from benchmark_sage.recovery.consistency import ConsistencyRun
 from benchmark_sage.results import Headline, Result, result
 from benchmark_sage.workload import percentile
 from sage_flink.common import Record
-from sage_flink.common.settings import sage_home
 from sage_flink.db import VectorStore, collection
 from sage_flink.db.snapshot_reads import NEWEST_S
 from sage_flink.db.snapshot_writer import SnapshotWriter
@@ -35,7 +31,7 @@ def run(*, repeats: int, records: int = 50_000, quick: bool = False) -> Result:
     """Each side ``repeats`` times with ``records`` reads, and the cost of a read."""
     reads = QUICK_READS if quick else records
     sides: dict[str, list[Row]] = {side: [] for side in (*SIDES, "cost")}
-    with drill_stack() as cluster:
+    with running_cluster() as cluster:
         for number in range(repeats):
             for side, snapshots in SIDES.items():
                 drill = ConsistencyRun(cluster, snapshots, reads, seed=number)
@@ -48,20 +44,6 @@ def run(*, repeats: int, records: int = 50_000, quick: bool = False) -> Result:
     return result(
         "consistency", seed=0, repeats=repeats, sides=dict(sides), headline=headline(sides)
     )
-
-
-@contextmanager
-def drill_stack() -> Iterator[Cluster]:
-    """The drills' own running stack; ``SAGE_HOME`` points to it."""
-    installed = sage_home()
-    cluster = prepare(installed / "drills", installed)
-    os.environ["SAGE_HOME"] = str(cluster.home)
-    try:
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.down()
-        os.environ["SAGE_HOME"] = str(installed)
 
 
 def cost(records: int) -> Row:

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -85,6 +85,10 @@ RecordTimeout = Annotated[
         min=1, help="How long Python steps may take for one record before it is a dead letter."
     ),
 ]
+StateBackend = Annotated[
+    Literal["heap", "rocksdb"],
+    typer.Option(help="The place of keyed state: rocksdb is for more than fits into memory."),
+]
 
 
 def _flink_options(
@@ -115,6 +119,7 @@ def _flink_options(
         ),
     ] = 10,
     record_timeout_s: RecordTimeout = 300.0,
+    state_backend: StateBackend = "heap",
 ) -> "sage.flow.FlinkOptions":
     return sage.flow.FlinkOptions(
         parallelism=parallelism,
@@ -123,6 +128,7 @@ def _flink_options(
         drop_state=tuple(drop_state or ()),
         bundle_s=bundle_ms / 1000,
         record_timeout_s=record_timeout_s,
+        state_backend=state_backend,
     )
 
 

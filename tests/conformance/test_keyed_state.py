@@ -172,7 +172,7 @@ class CountOutside:
 
 
 def counts_after_a_restart(folder: Path, step: Any) -> dict[bytes | None, list[int]]:
-    """Each key's counts of its records, in their order, where the job has restarted once."""
+    """Each key's counts of its records, in order, where the job has restarted once; in RocksDB."""
     records = tuple(
         Record(f"t/0/{n}", n, 1, str(n % 5).encode(), origin=f"t/0/{n}") for n in range(1_500)
     )
@@ -180,7 +180,7 @@ def counts_after_a_restart(folder: Path, step: Any) -> dict[bytes | None, list[i
     out = FailOnce(str(folder / "out"), rows_max=50, checkpoints=str(checkpoints))
     slow: Stream = sage.flow.read("in", ListSource(records)).map("slowly", out.slowly(0.025))
     graph = step(slow).write("out", out).dead_letters_to(FileSink(str(folder / "failed")))
-    options = replace(RESTARTED, checkpoints=checkpoints.as_uri())
+    options = replace(RESTARTED, checkpoints=checkpoints.as_uri(), state_backend="rocksdb")
 
     sage.flow.submit(graph, name="counted", options=options)
     wait_until(lambda: len({r.id for r in out.read_records()}) >= len(records), 240, "all records")

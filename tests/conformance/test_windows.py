@@ -175,6 +175,7 @@ def test_a_restart_opens_no_window_again_and_finds_the_same_records_late(
     options = FlinkOptions(
         target="local",
         checkpoint_interval_s=0.3,
+        state_backend="rocksdb",
         bundle_items=20,  # so that checkpoints are taken among the records
         checkpoints=checkpoints.as_uri(),
     )

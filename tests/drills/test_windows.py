@@ -55,7 +55,7 @@ def test_windows_survive_kills_and_changes_of_parallelism(request, cluster, seed
 
     keep("windows", {"ids": count, **found})
     assert found["restarts"] >= 2
-    assert found["lost"] == found["twice"] == found["wrong"] == 0
+    assert found["lost"] == found["duplicated"] == found["wrong"] == 0
     assert found["late_within_disorder"] == 0
     assert found["late"] > 0
 
@@ -105,7 +105,8 @@ def account(events: list[Event], topics: list[str]) -> dict[str, int]:
     places = Counter((result["key"], result["start_ms"]) for result in windows)
     return {
         "lost": len(by_id.keys() - ends.keys() - late_ids.keys()),
-        "twice": sum(n - 1 for n in (ends + late_ids).values()) + (places.total() - len(places)),
+        "duplicated": sum(n - 1 for n in (ends + late_ids).values())
+        + (places.total() - len(places)),
         "wrong": len(wrong),
         "late": late_ids.total(),
         "late_within_disorder": sum(not by_id[id_].late for id_ in late_ids),

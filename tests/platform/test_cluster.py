@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sage_flink.common import ConfigError, Settings
+from sage_flink.common import ConfigError, SageError, Settings
 from sage_flink.platform.cluster import FlinkOptions, environment, rest_options
 
 
@@ -55,3 +55,9 @@ def test_making_an_environment_prints_no_warning_about_googles_file_system(tmp_p
 
     assert "GCSFileSystem" not in done.stderr
     assert "another warning" in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["disk", "", None, ["heap"]])
+def test_an_unknown_state_backend_is_refused(backend):
+    with pytest.raises(SageError, match="state_backend must be heap or rocksdb"):
+        FlinkOptions(state_backend=backend)

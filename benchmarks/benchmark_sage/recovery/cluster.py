@@ -19,6 +19,7 @@ import psutil
 import yaml
 
 from benchmark_sage.recovery.workload import DIM
+from sage_flink.common.settings import sage_home
 from sage_flink.platform import stack
 from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.supervisor import Supervisor
@@ -144,6 +145,20 @@ def prepare(home: Path, installed: Path) -> Cluster:
     cluster = Cluster(home)
     (home / "pool.yaml").write_text(yaml.safe_dump(pool(cluster)))
     return cluster
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A new, empty cluster that runs; ``SAGE_HOME`` points to it."""
+    installed = sage_home()
+    cluster = prepare(installed / "drills", installed)
+    os.environ["SAGE_HOME"] = str(cluster.home)
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()
+        os.environ["SAGE_HOME"] = str(installed)
 
 
 def pool(cluster: Cluster) -> dict[str, object]:
