@@ -104,7 +104,7 @@ def run(
 def report(folder: Annotated[Path, typer.Option(help="Of result files.")] = RESULTS) -> None:
     """Print the headline of every result file."""
     table = Table("id", "metric", "value", "spread", "floor", "moonshot", box=None)
-    for path in sorted(folder.glob("B*.json")):
+    for path in sorted(folder.glob("*.json")):
         kept = json.loads(path.read_text())
         for h in kept["headline"]:
             low, high = h["spread"]
