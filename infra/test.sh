@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: infra/test.sh [--full]
-# The tests: setup, check.sh, gateways and engines, Java and Go, the local stack, the drills.
+# The tests: setup, check.sh, gateways and engines and slow tests, Java and Go, the local stack, the drills.
 # --full adds those that take minutes each, marked `full`.
 # A running stack of this checkout is used and keeps running; otherwise one is started and stopped.
 set -euo pipefail
@@ -65,9 +65,9 @@ java_and_go_tests() {
 
 # These tests measure seconds, so they run without anything else.
 process_tests() {
-  timed 'Gateways and engines' "$logs/processes.log" "$bin/python" -m pytest -q -n 2 \
-    --dist worksteal -m 'processes and not (flink or service or browser or gpu or drill)'
-  [ "$timed_status" = 0 ] || { cat "$logs/processes.log"; die "tests of gateways and engines failed; the whole log: $logs/processes.log"; }
+  timed 'Gateways, engines, slow tests' "$logs/processes.log" "$bin/python" -m pytest -q -n 2 \
+    --dist worksteal -m '(processes or slow) and not (flink or service or browser or gpu or drill)'
+  [ "$timed_status" = 0 ] || { cat "$logs/processes.log"; die "tests of gateways and engines, or slow ones, failed; the whole log: $logs/processes.log"; }
 }
 
 # part NAME OPTION...: one run of pytest, printed and logged; a failure fails the whole script.

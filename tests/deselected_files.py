@@ -19,7 +19,9 @@ from _pytest.mark.expression import Expression
 
 TESTS = Path(__file__).parent
 #: Those of ``pyproject.toml``. Plugins add marks of their own to tests; these they do not.
-OURS = frozenset({"flink", "service", "alone", "processes", "gpu", "drill", "full", "browser"})
+OURS = frozenset(
+    {"flink", "service", "alone", "processes", "slow", "gpu", "drill", "full", "browser"}
+)
 WRITTEN = re.compile(r"\bmark\s*\.\s*(\w+)")
 IMPORTED = re.compile(r"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
 

@@ -40,6 +40,7 @@ def test_the_examples_hold() -> None:
     assert doctest.testmod(scale_watch).failed == 0
 
 
+@pytest.mark.slow
 def test_the_plot_is_a_picture(tmp_path: Any) -> None:
     b_scale._plot([{"error": "no stack"}, row()], tmp_path / "scale.png")
 

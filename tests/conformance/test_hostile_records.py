@@ -54,6 +54,7 @@ def ends_in(folder: Path, name: str) -> Ends:
     return Ends(answers, rows, points, documents, topic, failed)
 
 
+@pytest.mark.slow
 def test_hostile_records_end_once_in_process(records, tmp_path: Path) -> None:
     ends = ends_in(tmp_path, "local")
     graph = hostile_graph(ListSource(records), ends, str(tmp_path / "log"))

@@ -20,7 +20,7 @@ from sage_flink.flow.stateful.join_state import JoinState, Side
 from sage_flink.flow.stateful.joins import Join
 from sage_flink.flow.stateful.watermarks import END_MS, Watermarks
 
-pytestmark = QUIET
+pytestmark = [*QUIET, pytest.mark.slow]
 
 
 #: In the last one a record may be far behind the watermark and not be late.

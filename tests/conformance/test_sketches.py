@@ -75,6 +75,7 @@ def check_bounds(records: tuple[Record, ...], result: Record) -> None:
         assert count <= one["count"] <= count + 0.0035 * len(records)
 
 
+@pytest.mark.slow
 def test_sketches_in_process_are_within_their_bounds() -> None:
     records = made(COUNT)
 

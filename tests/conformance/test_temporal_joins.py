@@ -27,7 +27,7 @@ from sage_flink.flow.stateful.joins import TemporalJoin
 from sage_flink.flow.stateful.temporal_state import TemporalJoinState
 from sage_flink.flow.stateful.watermarks import END_MS, Watermarks
 
-pytestmark = QUIET
+pytestmark = [*QUIET, pytest.mark.slow]
 
 Records = tuple[Record, ...]
 Parts = tuple[list[Record], list[Record], list[Any]]

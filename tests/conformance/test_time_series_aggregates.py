@@ -10,6 +10,8 @@ from sage_flink.common import Rejected
 from sage_flink.tsdb import Aggregate, Aggregation, Point, TimeSeriesStore, fill
 from sage_flink.tsdb.time_series_store import TIME_MAX_NS, TIME_MIN_NS
 
+pytestmark = pytest.mark.slow
+
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 FUNCTIONS = (

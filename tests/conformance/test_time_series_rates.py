@@ -17,6 +17,8 @@ from sage_flink.flow import Last, Session
 from sage_flink.testing import ListSink, ListSource
 from sage_flink.tsdb import Aggregation, Point, TimeSeriesStore
 
+pytestmark = pytest.mark.slow
+
 MINUTE = 60 * SECOND
 FUNCTIONS = (*AGGREGATES, *RATES)
 #: Without a deviation or an interpolation, which floats of large whole numbers lose.

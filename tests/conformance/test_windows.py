@@ -40,7 +40,7 @@ from sage_flink.flow import (
 )
 from sage_flink.flow.lists import ListSource
 
-pytestmark = QUIET
+pytestmark = [*QUIET, pytest.mark.slow]
 
 AGGREGATES = {
     "n": Count(),

@@ -60,6 +60,7 @@ def require(reading: Reading, expected: ExpectedDocuments) -> None:
         assert words in reading.failed[id_], id_
 
 
+@pytest.mark.slow
 def test_every_file_of_a_folder_is_documents_or_a_dead_letter(tmp_path: Path) -> None:
     expected = make_oddities(tmp_path)
     expected.add(make_articles(tmp_path, copies=1, articles=ARTICLES[1:2]))

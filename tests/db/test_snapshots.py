@@ -3,6 +3,7 @@
 import random
 import uuid
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshot_histories import (
@@ -17,6 +18,8 @@ from snapshot_histories import (
 
 from sage_flink.db import collection, memory
 from sage_flink.db.snapshot_reads import SnapshotReads
+
+pytestmark = pytest.mark.slow
 
 DIM = 2
 

@@ -38,6 +38,7 @@ def test_yaml_reads_back_as_the_same_graph():
     assert sage.flow.from_yaml(sage.flow.to_yaml(graph, WORDS), WORDS) == graph
 
 
+@pytest.mark.slow
 @given(
     capacity=st.integers(1, 10_000),
     timeout_s=st.floats(0.001, 1e6),

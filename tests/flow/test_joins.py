@@ -133,6 +133,7 @@ def test_no_result_is_late_for_a_window_behind_the_join() -> None:
     assert sum(counted) == len(outcome.written["all"]) > 60
 
 
+@pytest.mark.slow
 def test_two_values_that_are_too_large_together_are_one_dead_letter() -> None:
     large = b"x" * (RECORD_BYTES_MAX // 2)
     orders, payments = (

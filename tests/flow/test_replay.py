@@ -165,6 +165,7 @@ def test_a_replay_needs_a_dead_letter_topic_for_its_marks():
         replay(graph, [dead_letter("a")])
 
 
+@pytest.mark.slow
 @given(refused=st.sets(st.sampled_from("pqrstuv")))
 async def test_a_run_and_its_replay_write_the_rows_of_a_run_without_failures(refused):
     records = ListSource(tuple(Record(x, x, origin=x) for x in "pqrstuv"))

@@ -58,6 +58,7 @@ def test_the_name_of_a_step_may_come_after_its_fields():
         sage.flow.check(sage.flow.from_yaml(text, WORDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["&a [*a]", "steps: &a [*a]", "a: &a {b: *a}", "[" * 9_000, ""])
 def test_a_document_without_end_or_content_is_refused(text):
     with pytest.raises(PipelineError):

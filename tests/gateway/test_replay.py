@@ -22,6 +22,8 @@ from sage_gateway.replay.simulate import ReplayResult, ReplaySetup, RequestOutco
 from sage_gateway.replay.virtual import VirtualLoop
 from sage_gateway.scheduling import POLICIES, QueueLimits
 
+pytestmark = pytest.mark.slow
+
 
 def setup(policy: str = "fifo", slots: int = 1, queue_max: int = 1000) -> ReplaySetup:
     return ReplaySetup(policy, 1, slots, QueueLimits(queue_max, 1e6))

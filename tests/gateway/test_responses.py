@@ -209,6 +209,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), JSON)))
 def test_any_input_is_a_chat_or_a_400_that_names_a_part_of_it(items: list[Any]) -> None:
     fields = {"model": "m", "input": items}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scaling_inputs import LONG_AGO, job
@@ -13,6 +14,8 @@ from sage_gateway.autoscaling import (
     decide,
 )
 from sage_gateway.config.pool_spec import ScalingSpec
+
+pytestmark = pytest.mark.slow
 
 few = st.integers(0, 80)
 rates = st.floats(0, 1e4)

@@ -24,6 +24,8 @@ from sage_gateway.scheduling.service_rate import (
     retry_after_s,
 )
 
+pytestmark = pytest.mark.slow
+
 Latency = Callable[[int], float]
 
 

@@ -13,6 +13,8 @@ from queued_requests import order, request
 from sage_gateway.scheduling import POLICIES, QueuedRequest
 from sage_gateway.scheduling.class_queues import ClassQueues, PolicyQueue
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(POLICIES)
 
 

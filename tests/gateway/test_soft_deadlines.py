@@ -18,6 +18,8 @@ from sage_gateway.requests.request import Request, read_scheduling
 from sage_gateway.scheduling import QueueLimits, slo
 from sage_gateway.scheduling.queued_request import QueuedRequest
 
+pytestmark = pytest.mark.slow
+
 CALL_S, SLOTS = 0.1, 10  # 100 requests a second
 PER_S, STREAMS, USERS_PER_S = 20.0, 3, 20.0
 IN_FLIGHT, LAG_S, FRESH_S, RUN_S = 16, 60.0, 20.0, 45.0

@@ -31,6 +31,8 @@ from sage_jobs.rag_ingest import RagIngest
 from sage_jobs.sensor_data import MANUALS, MINUTE_MS, Anomaly, SensorLog, manual, sensor_log
 from sage_jobs.sensor_watch import SensorWatch
 
+pytestmark = pytest.mark.slow
+
 SINKS = ("alerts", "explanations", "window-points", "alert-points", "late-points")
 SEEDS = (1, 2)
 MINUTES = 480

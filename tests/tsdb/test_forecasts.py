@@ -12,6 +12,8 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from sage_flink.common import PipelineError, Rejected
 from sage_flink.tsdb import Forecast, Point, forecast
 
+pytestmark = pytest.mark.slow
+
 
 def series(values: Any) -> list[tuple[int, float]]:
     return [(60 * n, float(value)) for n, value in enumerate(values)]
