@@ -63,10 +63,13 @@ java_and_go_tests() {
   touch "$stamp"
 }
 
+short=' and not full'
+[ "$full" = no ] || short=
+
 # These tests measure seconds, so they run without anything else.
 process_tests() {
   timed 'Gateways, engines, slow tests' "$logs/processes.log" "$bin/python" -m pytest -q -n 2 \
-    --dist worksteal -m '(processes or slow) and not (flink or service or browser or gpu or drill)'
+    --dist worksteal -m "(processes or slow) and not (flink or service or browser or gpu or drill)$short"
   [ "$timed_status" = 0 ] || { cat "$logs/processes.log"; die "tests of gateways and engines, or slow ones, failed; the whole log: $logs/processes.log"; }
 }
 
@@ -94,8 +97,6 @@ wait "$side_process" || { tail -60 "$logs/java-and-go.log"; die "Java or Go test
 say_line 'Java and Go tests' 'passed'
 
 # Tests that share the stack, in two workers; then those that break or measure it.
-short=' and not full'
-[ "$full" = no ] || short=
 on_stack="(flink or service or browser) and not gpu and not drill$short"
 part stack -n 2 --dist loadfile -m "$on_stack and not alone"
 part alone -m "$on_stack and alone"
