@@ -71,6 +71,8 @@ class StreamOptions(msgspec.Struct):
     """What a stream should carry."""
 
     include_usage: bool = False
+    #: vLLM's: the tokens so far in each event.
+    continuous_usage_stats: bool | None = None
 
 
 class ToolFunction(msgspec.Struct):
