@@ -43,7 +43,8 @@ _PROMPT = msgspec.json.Decoder(
     str | _PROMPT_OBJECT | Annotated[list[_PROMPT_ITEM], msgspec.Meta(min_length=1)]
 )
 _MISSING = re.compile(r"missing required field `(\w+)`")
-_PLACE = re.compile(r"at `\$\.?([^`]*)`")
+#: Where an error is; a value of a map is at ``map[...]``, its key "at `key` in" the map.
+_PLACE = re.compile(r"(?:at|in) `\$\.?([^`]*?)(?:\[\.\.\.\][^`]*)?`")
 
 
 def decode(body: bytes, kind: type[T]) -> T:

@@ -12,13 +12,20 @@ BODY_BYTES_MAX = 8 << 20
 
 #: Of tokens; -1 is llama.cpp's "as many as there is room for".
 Count = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
-#: Of answers to one request.
-Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
+#: Of one request: OpenAI's limit of ``n``, here that of all prompts together. A completion is a
+#: generation, so the limit is far below that of the texts of an embeddings request (2,048).
+COMPLETIONS_MAX = 128
+#: Of answers to one prompt.
+Choices = Annotated[int, msgspec.Meta(ge=1, le=COMPLETIONS_MAX)]
 #: Beyond 64 bits a number would reach the engine rounded, as a float.
 Seed = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 #: Of the most likely tokens at each place, with their log probabilities; llama.cpp's limit is its
 #: vocabulary, which is megabytes a token.
 Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
+#: Number of a token, as a field's name; a number beyond the model's vocabulary engines ignore.
+TokenId = Annotated[str, msgspec.Meta(pattern="^[0-9]+$", max_length=10)]
+#: Added to the logit of a token; llama.cpp ignores what is not a number.
+Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -103,10 +110,31 @@ class NamedTool(msgspec.Struct):
     function: NamedFunction
 
 
-class ResponseFormat(msgspec.Struct):
-    """The form of the answer; the engine checks the rest."""
+class JsonSchema(msgspec.Struct):
+    """The JSON schema of an answer, under OpenAI's other fields; the engine reads it."""
 
-    type: str
+    schema: dict[str, msgspec.Raw]
+
+
+class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
+    """The answer is a text."""
+
+
+class JsonFormat(msgspec.Struct, tag_field="type", tag="json_object"):
+    """The answer is some JSON object."""
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
+    """The answer is JSON of this schema."""
+
+    json_schema: JsonSchema
+
+
+class StructuralTagFormat(msgspec.Struct, tag_field="type", tag="structural_tag"):
+    """vLLM's: parts of the answer between tags have a schema; the engine checks the rest."""
+
+
+ResponseFormat = TextFormat | JsonFormat | JsonSchemaFormat | StructuralTagFormat
 
 
 class _Generation(msgspec.Struct, kw_only=True):
@@ -129,6 +157,7 @@ class _Generation(msgspec.Struct, kw_only=True):
     frequency_penalty: float | None = None
     stop: str | list[str] | None = None
     response_format: ResponseFormat | None = None
+    logit_bias: dict[TokenId, Bias] | None = None
     user: str | None = None
 
 
