@@ -118,6 +118,13 @@ def test_a_wrong_bias_of_a_token_is_a_400(path: str, bias: Any) -> None:
     assert fault(path, logit_bias=bias) == (400, "logit_bias")
 
 
+def test_the_tokens_at_fault_are_named() -> None:
+    body = {"model": "m", "prompt": "a", "logit_bias": {"5": 1, "hello": 2, "-1": 3}}
+    found = read_request(COMPLETION, {}, orjson.dumps(body)).invalid
+
+    assert str(found) == ("logit_bias: each name must be the number of a token, got 'hello', '-1'")
+
+
 @pytest.mark.parametrize("bias", BIASES)
 def test_a_wrong_bias_of_a_response_is_a_400(gateway: Any, bias: Any) -> None:
     body = {"model": "talk", "input": "echo hi", "logit_bias": bias}

@@ -22,10 +22,14 @@ Seed = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 #: Of the most likely tokens at each place, with their log probabilities; llama.cpp's limit is its
 #: vocabulary, which is megabytes a token.
 Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
-#: Number of a token, as a field's name; a number beyond the model's vocabulary engines ignore.
-TokenId = Annotated[str, msgspec.Meta(pattern="^[0-9]+$", max_length=10)]
-#: Added to the logit of a token; llama.cpp ignores what is not a number.
-Bias = Annotated[float, msgspec.Meta(ge=-100, le=100)]
+WHOLE_PATTERN = "^[0-9]{1,10}$"
+BIAS_MAX = 100
+_BIASES = {
+    "propertyNames": {"pattern": WHOLE_PATTERN},
+    "additionalProperties": {"type": "number", "minimum": -BIAS_MAX, "maximum": BIAS_MAX},
+}
+#: By the number of a token, as a text; engines ignore numbers beyond their model's vocabulary.
+Biases = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=_BIASES)]
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -157,7 +161,7 @@ class _Generation(msgspec.Struct, kw_only=True):
     frequency_penalty: float | None = None
     stop: str | list[str] | None = None
     response_format: ResponseFormat | None = None
-    logit_bias: dict[TokenId, Bias] | None = None
+    logit_bias: Biases | None = None
     user: str | None = None
 
 
