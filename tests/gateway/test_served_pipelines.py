@@ -131,7 +131,9 @@ def test_a_failure_in_a_pipeline_has_the_right_status(
 def test_a_question_longer_than_the_context_has_openais_code(gateway: Any, stream: bool) -> None:
     answer = gateway.chat("overflow", model="rag", stream=stream)
 
-    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["param"] == "messages"
 
 
 def test_a_failure_after_the_first_delta_ends_the_stream_with_an_error_event(gateway: Any) -> None:

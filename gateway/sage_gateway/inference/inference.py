@@ -1,5 +1,7 @@
 """Inference: the innermost handler. Finds what answers a request, and tracks its outcome."""
 
+from functools import partial
+
 from sage_gateway.errors import NotFound
 from sage_gateway.inference.model_inference import ModelInference
 from sage_gateway.observability.request_tracker import (
@@ -9,7 +11,13 @@ from sage_gateway.observability.request_tracker import (
 )
 from sage_gateway.openai.error_table import status_of
 from sage_gateway.openai.foreign_errors import gateway_error
-from sage_gateway.openai.schema import ChatRequest, ResponsesRequest, SearchRequest
+from sage_gateway.openai.schema import (
+    ChatRequest,
+    GenerationRequest,
+    ResponsesRequest,
+    SearchRequest,
+)
+from sage_gateway.openai.stream_usage import place_usage
 from sage_gateway.pipelines.registry import ServedPipelines
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
@@ -56,6 +64,8 @@ class Inference:
         if isinstance(found, StreamingResponse):
             tracker.first_bytes()
             found.observe(tracker)
+            if request.key is not None and isinstance(request.payload, GenerationRequest):
+                found.convert_chunks(partial(place_usage, request.payload))
         elif request.key is None:  # a call of a search or a pipeline
             tracker.end(found.status, found.used)
         else:

@@ -12,7 +12,13 @@ from sage_gateway.models.model import Model
 from sage_gateway.observability.request_tracker import RequestTracker
 from sage_gateway.openai.logprobs import LogprobForm
 from sage_gateway.openai.request_size import choices, completion_tokens_max, prompts
-from sage_gateway.openai.schema import ChatRequest, GenerationRequest, ModelRequest, NamedTool
+from sage_gateway.openai.schema import (
+    COMPLETIONS_MAX,
+    ChatRequest,
+    GenerationRequest,
+    ModelRequest,
+    NamedTool,
+)
 from sage_gateway.requests.request import Request
 from sage_gateway.requests.response import Response, StreamingResponse
 from sage_gateway.scheduling import ANSWER_TOKENS, RequestHints, expected_tokens, run_preemptible
@@ -31,13 +37,13 @@ class ModelInference:
         """The engine's answer.
 
         Raises:
-            NotFound, InvalidRequest: no model of this name answers the path.
+            NotFound, InvalidRequest: no model of this name answers the path, or not with so much.
             QueueFull, DeadlineExceeded: no replica had room in time.
             GatewayError: as :meth:`Forwarder.forward`.
         """
         model = self._catalog.model_for(payload, request.path)
         tracker.model = model.name
-        _check_choices(model, payload)
+        _check_completions(model, payload)
         outbound = _outbound(model, request, payload)
         hints = RequestHints(
             request.tenant,
@@ -91,20 +97,29 @@ class _PreemptibleCall:
         self._tracker.resume()
 
 
-def _check_choices(model: Model, payload: ModelRequest) -> None:
-    """Refuse more choices than slots at an engine that needs a slot for each.
+def _check_completions(model: Model, payload: ModelRequest) -> None:
+    """Refuse more completions than one request may ask of the model.
+
+    Those of all prompts are at most ``COMPLETIONS_MAX``, or the slots of a model that has more. An
+    engine that needs a slot for each choice has at most as many choices.
 
     Raises:
         InvalidRequest: ``param`` is the field that asks for them.
     """
-    slots = model.spec.slots
-    if not model.engine.choices_need_slots or not isinstance(payload, GenerationRequest):
+    if not isinstance(payload, GenerationRequest):
         return
-    for name in ("n", "n_cmpl", "best_of"):
+    slots = model.spec.slots
+    for name in ("n", "n_cmpl", "best_of") if model.engine.choices_need_slots else ():
         if (getattr(payload, name) or 0) > slots:
             raise InvalidRequest(
                 f"{name}: {model.name} has {slots} slots, one a choice", param=name
             )
+    each, most = choices(payload), max(COMPLETIONS_MAX, slots)
+    count = prompts(payload)
+    if count * each > most:
+        why = f"{model.name} makes at most {most} completions a request"
+        asked = f"{count} prompts of {each} choices each"
+        raise InvalidRequest(f"prompt: {why}, got {asked}; send several requests", param="prompt")
 
 
 def _outbound(model: Model, request: Request, payload: ModelRequest) -> Outbound:

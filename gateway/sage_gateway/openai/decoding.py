@@ -9,6 +9,8 @@ import orjson
 
 from sage_gateway.errors import GatewayError, InvalidRequest
 from sage_gateway.openai.schema import (
+    BIAS_MAX,
+    WHOLE_PATTERN,
     ChatRequest,
     CompletionRequest,
     EmbeddingsRequest,
@@ -22,6 +24,8 @@ from sage_gateway.openai.schema import (
 T = TypeVar("T")
 #: Up to here each whole number has a float of its own.
 WHOLE_MAX = 1 << 53
+#: Of those that an error names.
+WRONG_TOKENS_MAX = 10
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
     t: msgspec.json.Decoder(t)
     for t in (
@@ -44,6 +48,7 @@ _PROMPT = msgspec.json.Decoder(
 )
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
+_TOKEN_ID = re.compile(WHOLE_PATTERN)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -172,6 +177,24 @@ def check_stream_options(request: GenerationRequest) -> None:
     """
     if request.stream_options is not None and not request.stream:
         raise _refusal("stream_options", "only allowed with 'stream': true")
+
+
+def check_logit_bias(request: GenerationRequest) -> None:
+    """Refuse a bias that is not a number from -100 to 100 of a token's number, as OpenAI does.
+
+    llama.cpp reads a key that is not a number as a text, and ignores another wrong bias.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    biases = request.logit_bias or {}
+    if wrong := [f"{token!r:.80}" for token in biases if _TOKEN_ID.fullmatch(token) is None]:
+        shown = ", ".join(wrong[:WRONG_TOKENS_MAX])
+        raise _refusal("logit_bias", f"each name must be the number of a token, got {shown}")
+    for token, bias in biases.items():
+        if not isinstance(bias, int | float) or isinstance(bias, bool) or abs(bias) > BIAS_MAX:
+            why = f"that of token {token} must be a number from -{BIAS_MAX} to {BIAS_MAX}"
+            raise _refusal("logit_bias", f"{why}, got {bias!r:.80}")
 
 
 def check_prompt(request: CompletionRequest) -> None:

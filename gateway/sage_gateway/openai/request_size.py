@@ -6,6 +6,9 @@ from sage_gateway.openai.decoding import too_deep
 from sage_gateway.openai.schema import ChatRequest, GenerationRequest
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
+#: First bytes of a number, and of a list or an object.
+_NUMBERS = frozenset(b"%d" % digit for digit in range(10)) | {b"-"}
+_NESTED = frozenset((b"[", b"{"))
 
 
 def completion_tokens_max(request: GenerationRequest) -> int:
@@ -23,7 +26,9 @@ def choices(request: GenerationRequest) -> int:
 
 
 def prompts(request: GenerationRequest) -> int:
-    """The number of prompts. A list of numbers is one, and of another list each element may be.
+    """The number of prompts. A list of numbers, or of numbers and texts, is one prompt.
+
+    Of another list each element may be one.
 
     Raises:
         InvalidRequest: a prompt is nested too deeply.
@@ -34,6 +39,8 @@ def prompts(request: GenerationRequest) -> int:
     if not prompt.startswith(b"[") or (b'"' not in prompt and prompt.find(b"[", 1) < 0):
         return 1
     try:
-        return len(_LIST.decode(prompt))
+        items = _LIST.decode(prompt)
     except RecursionError as error:
         raise too_deep() from error
+    heads = {bytes(item)[:1] for item in items}
+    return 1 if heads & _NUMBERS and not heads & _NESTED else len(items)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sage_gateway.openai.decoding import (
     check_chat,
     check_input,
+    check_logit_bias,
     check_prompt,
     check_stream_options,
     check_tool_choice,
@@ -60,7 +61,8 @@ def decode_payload(path: str, body: bytes) -> Payload:
 
     Raises:
         InvalidRequest: the body is not UTF-8 or not JSON, a field has a wrong type or is missing,
-            the content of a message is not text, or ``tool_choice`` is of a tool that is missing.
+            the content of a message is not text, ``tool_choice`` is of a tool that is missing, or
+            ``logit_bias`` is not one of tokens.
     """
     check_utf8(body)
     kind: type[Payload] = _KINDS.get(path, SearchRequest)
@@ -74,4 +76,5 @@ def decode_payload(path: str, body: bytes) -> Payload:
         check_prompt(payload)
     if isinstance(payload, GenerationRequest):
         check_stream_options(payload)
+        check_logit_bias(payload)
     return payload

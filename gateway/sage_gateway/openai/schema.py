@@ -12,13 +12,24 @@ BODY_BYTES_MAX = 8 << 20
 
 #: Of tokens; -1 is llama.cpp's "as many as there is room for".
 Count = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
-#: Of answers to one request.
-Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
+#: Of one request: OpenAI's limit of ``n``, here that of all prompts together. A completion is a
+#: generation, so the limit is far below that of the texts of an embeddings request (2,048).
+COMPLETIONS_MAX = 128
+#: Of answers to one prompt.
+Choices = Annotated[int, msgspec.Meta(ge=1, le=COMPLETIONS_MAX)]
 #: Beyond 64 bits a number would reach the engine rounded, as a float.
 Seed = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 #: Of the most likely tokens at each place, with their log probabilities; llama.cpp's limit is its
 #: vocabulary, which is megabytes a token.
 Alternatives = Annotated[int, msgspec.Meta(ge=0, le=20)]
+WHOLE_PATTERN = "^[0-9]{1,10}$"
+BIAS_MAX = 100
+_BIASES = {
+    "propertyNames": {"pattern": WHOLE_PATTERN},
+    "additionalProperties": {"type": "number", "minimum": -BIAS_MAX, "maximum": BIAS_MAX},
+}
+#: By the number of a token, as a text; engines ignore numbers beyond their model's vocabulary.
+Biases = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema=_BIASES)]
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -71,6 +82,8 @@ class StreamOptions(msgspec.Struct):
     """What a stream should carry."""
 
     include_usage: bool = False
+    #: vLLM's: the tokens so far in each event.
+    continuous_usage_stats: bool | None = None
 
 
 class ToolFunction(msgspec.Struct):
@@ -101,10 +114,31 @@ class NamedTool(msgspec.Struct):
     function: NamedFunction
 
 
-class ResponseFormat(msgspec.Struct):
-    """The form of the answer; the engine checks the rest."""
+class JsonSchema(msgspec.Struct):
+    """The JSON schema of an answer, under OpenAI's other fields; the engine reads it."""
 
-    type: str
+    schema: dict[str, msgspec.Raw]
+
+
+class TextFormat(msgspec.Struct, tag_field="type", tag="text"):
+    """The answer is a text."""
+
+
+class JsonFormat(msgspec.Struct, tag_field="type", tag="json_object"):
+    """The answer is some JSON object."""
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
+    """The answer is JSON of this schema."""
+
+    json_schema: JsonSchema
+
+
+class StructuralTagFormat(msgspec.Struct, tag_field="type", tag="structural_tag"):
+    """vLLM's: parts of the answer between tags have a schema; the engine checks the rest."""
+
+
+ResponseFormat = TextFormat | JsonFormat | JsonSchemaFormat | StructuralTagFormat
 
 
 class _Generation(msgspec.Struct, kw_only=True):
@@ -127,6 +161,7 @@ class _Generation(msgspec.Struct, kw_only=True):
     frequency_penalty: float | None = None
     stop: str | list[str] | None = None
     response_format: ResponseFormat | None = None
+    logit_bias: Biases | None = None
     user: str | None = None
 
 

@@ -7,7 +7,7 @@ A whole answer is OpenAI's with ``sources`` next to ``choices``; in a stream the
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sage_flink.common import Settings
+from sage_flink.common import PoolError, Settings
 from sage_gateway.errors import InvalidRequest
 from sage_gateway.openai.request_size import completion_tokens_max
 from sage_gateway.openai.schema import ChatRequest
@@ -31,6 +31,8 @@ TAKEN = frozenset(
         *OF_THE_CLIENT,
     }
 )
+#: Code of an error: a prompt is longer than the model's context.
+OVERFLOW = "context_length_exceeded"
 #: A pipeline gives one answer.
 COUNTS = ("n", "n_cmpl", "best_of")
 Factory = Callable[[Settings], ServedPipeline]
@@ -66,9 +68,15 @@ class ServedPipelines:
         if limit := completion_tokens_max(chat):
             options["max_tokens"] = limit
         pool = PoolClient(self._inference, request, options)
-        if chat.stream:
-            return await chat_answer.stream(chat, pipeline, fields, pool)
-        reply = await pipeline.answer(fields, pool, None)
+        try:
+            if chat.stream:
+                return await chat_answer.stream(chat, pipeline, fields, pool)
+            reply = await pipeline.answer(fields, pool, None)
+        except PoolError as error:
+            if error.code != OVERFLOW:
+                raise
+            # The pipeline's own prompt overflowed; a client can only shorten its messages.
+            raise InvalidRequest(str(error), code=OVERFLOW, param="messages") from error
         return chat_answer.whole(chat.model, reply, pool.used)
 
 

@@ -87,7 +87,10 @@ class StreamObserver(Protocol):
 class StreamingResponse:
     """Server-sent events in chunks of whole events; iterate over it. ``close`` must be awaited."""
 
-    __slots__ = ("_chunks", "_close", "_ended", "_facts", "_observers", "_on_abandon", "headers")
+    __slots__ = (
+        *("_chunks", "_close", "_convert", "_ended", "_facts", "_observers", "_on_abandon"),
+        "headers",
+    )
 
     def __init__(
         self,
@@ -104,6 +107,14 @@ class StreamingResponse:
         self._observers: list[StreamObserver] = []
         self._facts = StreamFacts()
         self._ended = False
+        self._convert: Callable[[bytes], bytes] | None = None
+
+    def convert_chunks(self, convert: Callable[[bytes], bytes]) -> None:
+        """Hand on what ``convert`` makes of each chunk; nothing, if that is empty.
+
+        Facts are those of the chunks before. The one with ``[DONE]`` must keep it.
+        """
+        self._convert = convert
 
     def observe(self, observer: StreamObserver) -> None:
         """Add an observer; before the first chunk is read."""
@@ -121,15 +132,20 @@ class StreamingResponse:
             return await anext(self._chunks)
         if self._ended:
             raise StopAsyncIteration
-        try:
-            chunk = await anext(self._chunks)
-        except StopAsyncIteration:
-            await self._end(complete=True)
-            raise
-        facts = self._facts
-        if facts.scan(chunk):
-            return await self._before_done(facts, chunk)
-        return chunk
+        facts, convert = self._facts, self._convert
+        while True:
+            try:
+                chunk = await anext(self._chunks)
+            except StopAsyncIteration:
+                await self._end(complete=True)
+                raise
+            done = facts.scan(chunk)
+            if convert is not None:
+                chunk = convert(chunk)
+            if done:
+                return await self._before_done(facts, chunk)
+            if chunk:
+                return chunk
 
     async def _before_done(self, facts: StreamFacts, chunk: bytes) -> bytes:
         try:

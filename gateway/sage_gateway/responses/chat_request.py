@@ -187,6 +187,8 @@ def _format(wanted: object) -> dict[str, Any] | None:
         case "json_object":
             return {"type": "json_object"}
         case "json_schema":
+            if not isinstance(wanted.get("schema"), Mapping):
+                raise _refusal("text.format.schema", "must be a JSON schema")
             schema = {name: one for name, one in wanted.items() if name != "type"}
             return {"type": "json_schema", "json_schema": schema}
     raise _refusal("text.format.type", "must be text, json_object or json_schema")

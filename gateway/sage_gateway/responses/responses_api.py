@@ -34,7 +34,7 @@ class ResponsesApi:
         body = chat_body(payload, fields)
         chat = read_request(CHAT, request.headers, body, key=request.key, tenant=request.tenant)
         if chat.invalid is not None:
-            raise chat.invalid
+            raise _as_response_error(chat.invalid)
         chat.log_id, chat.received_s = request.log_id, request.received_s
         chat.progress = request.progress
         request.tracked = True  # the chat is
