@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from sage_flink import cli
 from sage_flink.common import ConfigError, Rejected
 from sage_flink.db import collection
+from sage_flink.db.snapshots import markers_since
 from sage_gateway.vector_stores.search import open_collection
 
 pytestmark = pytest.mark.service
@@ -61,6 +62,25 @@ def test_commands_show_the_newest_snapshot_or_that_of_a_time(history: WriteHisto
         sage("count", name, "--as-of", "2001-01-01")
     with pytest.raises(ConfigError, match="--as-of: must be"):
         sage("count", name, "--as-of", "yesterday")
+
+
+def test_a_collection_is_described_by_the_rows_that_a_reader_sees(history: WriteHistory) -> None:
+    name = history.spec.name
+    assert history.writer is not None
+    stored = history.writer.rows.store
+
+    described = json.loads(sage("describe", name, "--json"))
+    (listed,) = [one for one in json.loads(sage("ls", "--json")) if one["name"] == name]
+
+    # Versions 1 and 2 are committed with 1 and 2 rows, and the 3 rows of version 3 are not.
+    markers = stored.count(where=markers_since(0))
+    assert (described["rows"], described["other_versions"]) == (2, 4)
+    assert stored.count() == 2 + 4 + markers
+    assert listed == described
+    assert "other_versions" in sage("describe", name)
+    history.take_checkpoint()
+    after = json.loads(sage("describe", name, "--json"))
+    assert (after["rows"], after["other_versions"]) == (3, 3)
 
 
 def test_the_gateway_finds_the_rows_of_the_newest_snapshot(history: WriteHistory) -> None:

@@ -1,23 +1,34 @@
 """The collections of a Milvus server: what there is, without opening one to write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from sage_connectors.milvus_collection import REQUEST
 from sage_connectors.milvus_connection import check, open_client
-from sage_connectors.milvus_schema import type_name
+from sage_connectors.milvus_filters import expression
+from sage_connectors.milvus_schema import has_epochs, type_name
 from sage_flink.common.connections import MilvusConnection
 from sage_flink.common.errors import ConfigError, NotFound
+from sage_flink.db.filters import RowFilter
+from sage_flink.db.snapshots import HIDDEN, WROTE, markers_since, other_versions, visible
+
+#: Markers in one answer.
+MARKERS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionSummary:
-    """A collection: ``fields`` with their types, ``rows`` unless it is not loaded."""
+    """A collection: ``fields`` with their types, ``rows`` unless it is not loaded.
+
+    Of a collection with snapshots ``rows`` are those of the newest one, and ``other_versions`` the
+    rows that it does not show: older versions that are kept, and rows that await a checkpoint.
+    """
 
     name: str
     rows: int | None
+    other_versions: int | None
     dim: int
     metric: str
     index: str
@@ -142,9 +153,11 @@ class MilvusServer:
                 index = self.client.describe_index(name, field["name"], **REQUEST)
         state = self.client.get_load_state(name, timeout=REQUEST["timeout"])["state"]
         loaded = state.name == "Loaded"
+        shown, others = self._counts(name, snapshots=has_epochs(about)) if loaded else (None, None)
         return CollectionSummary(
             name=str(about["collection_name"]),
-            rows=self._count(name) if loaded else None,
+            rows=shown,
+            other_versions=others,
             dim=next((int(field["params"]["dim"]) for field in vectors), 0),
             metric=str(index.get("metric_type", "")).lower(),
             index=str(index.get("index_type", "")),
@@ -154,9 +167,34 @@ class MilvusServer:
             aliases=tuple(about.get("aliases", ())),
         )
 
-    def _count(self, name: str) -> int:
+    def _counts(self, name: str, *, snapshots: bool) -> tuple[int, int | None]:
+        """The rows that a reader sees, and of a collection with snapshots how many others."""
+        if not snapshots:
+            return self._count(name), None
+        epoch = self._newest_epoch(name)
+        return self._count(name, visible(epoch)), self._count(name, other_versions(epoch))
+
+    def _newest_epoch(self, name: str) -> int:
+        """The epoch of the newest marker; 0 for none."""
+        epoch = 0
+        while found := self._query(name, markers_since(epoch + 1), WROTE, limit=MARKERS_MAX):
+            epoch = max(row[WROTE] for row in found)
+        return epoch
+
+    def _count(self, name: str, where: RowFilter | None = None) -> int:
         """How many rows there are; the server's statistics leave out those it still writes."""
-        found = self.client.query(
-            name, output_fields=["count(*)"], consistency_level="Strong", **REQUEST
+        return int(self._query(name, where, "count(*)")[0]["count(*)"])
+
+    def _query(
+        self, name: str, where: RowFilter | None, field: str, **limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """The ``field`` of the rows that match, with every write acknowledged before."""
+        found: Sequence[Mapping[str, Any]] = self.client.query(
+            name,
+            filter="" if where is None else expression(where, HIDDEN),
+            output_fields=[field],
+            consistency_level="Strong",
+            **limit,
+            **REQUEST,
         )
-        return int(found[0]["count(*)"])
+        return found

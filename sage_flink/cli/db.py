@@ -50,7 +50,7 @@ def list_collections(connection: Connection = "", as_json: AsJson = False) -> No
 
 @app.command()
 def describe(name: Name, connection: Connection = "", as_json: AsJson = False) -> None:
-    """Show a collection: its fields, index and rows."""
+    """Show a collection: its fields, index and rows, and what it keeps of older snapshots."""
     from sage_connectors.milvus_server import MilvusServer
 
     with MilvusServer(server_of(connection)) as milvus:
@@ -60,7 +60,8 @@ def describe(name: Name, connection: Connection = "", as_json: AsJson = False) -
         return
     rows = table("", "")
     for title, value in msgspec.to_builtins(found).items():
-        rows.add_row(title, _cell(value))
+        if title != "other_versions" or value is not None:
+            rows.add_row(title, _cell(value))
     print_table(rows)
 
 
@@ -82,7 +83,6 @@ def count(
 app.command()(search)
 
 
-@app.command()
 @app.command()
 def export(
     name: Name,

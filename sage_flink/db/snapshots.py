@@ -124,6 +124,11 @@ def visible(epoch: int, where: RowFilter | None = None) -> RowFilter:
     return shown if where is None else shown & _stored_filter(where)
 
 
+def other_versions(epoch: int) -> RowFilter:
+    """The rows that the snapshot does not show: older versions, and those of later epochs."""
+    return (field(UNTIL) > MARKER) & ((field(UNTIL) <= epoch) | (field(FROM) > epoch))
+
+
 def _stored_filter(where: RowFilter) -> RowFilter:
     """The filter for stored rows, which have the id in another field."""
     if isinstance(where, Compound):

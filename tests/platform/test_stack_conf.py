@@ -27,7 +27,7 @@ rocksmq: {path: {{ rocksmq_data_dir }}}
 proxy: {ip: , port: 19530}
 rootCoord: {port: {{ root_coord_port(int): 53100 }}}
 queryCoord: {}
-queryNode: {}
+queryNode: {segcore: {interimIndex: {nlist: 128, nprobe: 16}}}
 indexNode: {}
 dataCoord: {}
 dataNode: {}
@@ -188,6 +188,7 @@ def test_milvus_uses_our_ports_and_etcd_its_own_configuration_file(home):
     assert tree["rootCoord"]["port"] == DEFAULT_PORTS["milvus_root_coord"]
     assert tree["etcd"]["config"]["path"] == str(conf / "etcd.yaml")
     assert tree["common"]["security"]["tlsMode"] == 0
+    assert tree["queryNode"]["segcore"]["interimIndex"] == {"nlist": 128, "nprobe": 128}
     assert "{{" not in yaml.safe_dump(tree)
     assert milvus.etcd_settings(data, {**DEFAULT_PORTS, "milvus_etcd": 2479})[
         "listen-client-urls"

@@ -33,7 +33,7 @@ import org.sage.flink.wire.StageSignal;
  * <p>There is one subtask. A worker that dies fails the task, since the writer knows which documents
  * of the epoch have not ended; the job restarts from its checkpoint, which undoes the epoch.
  */
-public final class SnapshotSinkOperator<IN, OUT> extends PythonStageOperator<IN, OUT> {
+public class SnapshotSinkOperator<IN, OUT> extends PythonStageOperator<IN, OUT> {
 
     private static final long serialVersionUID = 1L;
 
