@@ -74,7 +74,7 @@ def pyflink_default(work: Work) -> RunningSide:
     found = JOB_ID.search(done.stdout)
     if found is None:
         raise StackError(f"flink run started no job: {(done.stdout + done.stderr)[-500:]}")
-    return _job(settings, found[1])
+    return running_job(settings, found[1])
 
 
 def limit(work: Work) -> RunningSide:
@@ -92,10 +92,12 @@ def _submit(graph: sage.flow.Graph, work: Work) -> RunningSide:
     pool = settings.model_copy(update={"gateway_url": work.url})
     options = sage_job.options(work)
     job_id = sage.flow.submit(graph, name=work.name, options=options, settings=pool)
-    return _job(settings, job_id)
+    return running_job(settings, job_id)
 
 
-def _job(settings: Settings, job_id: str) -> RunningSide:
+def running_job(settings: Settings, job_id: str) -> RunningSide:
+    """The job, on the TaskManager of the local stack."""
+
     def wait(timeout_s: float) -> str:
         deadline = time.monotonic() + timeout_s
         with FlinkRest(settings.flink_url) as rest:
