@@ -38,6 +38,14 @@ COMPARISONS = (
         1.0,
         ("sums",),
     ),
+    Comparison(
+        "sage_python",
+        ("pyflink", "pyflink_cached"),
+        "records_per_cpu_s",
+        "functions over PyFlink, per core",
+        1.5,
+        3.0,
+    ),
 )
 
 

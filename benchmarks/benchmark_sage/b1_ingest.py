@@ -4,11 +4,13 @@ Four topologies: ``stateless`` (a filter and a projection), ``count`` (a running
 10,000 keys), ``sums`` (count, sum, minimum and maximum of 10 seconds for each key) and ``join`` (of
 two topics, by key and event time). ``flink_sql`` is the limit of what runs in the JVM: the same
 query, aggregates in one phase as those of sage. ``sage`` is declared, ``sage_python`` has functions
-in Python. All sides on Flink have parallelism 1 and write exactly once.
+in Python. ``pyflink`` is PyFlink's DataStream API with its defaults, ``pyflink_cached`` the same
+with room for all keys in the caches of its workers. All sides on Flink have parallelism 1 and write
+exactly once.
 
 The topics are filled before. A run is measured from its first result to its last one, by the clock
-of the broker, so the start of jobs and workers is not part of it (``start_s``). Sides whose records
-pass Python read a quarter of the records. The results of every run are compared with those that a
+of the broker, so the start of jobs and workers is not part of it (``start_s``). A slow side reads
+fewer records (``records`` of its row). The results of every run are compared with those that a
 loop in this process makes; a side with other results is a row with an error.
 """
 
@@ -35,12 +37,10 @@ from sage_flink.common import ConfigError, Record, Settings
 from sage_flink.platform import stack
 
 LIMIT_S = 600.0
-#: What the records of sides in the JVM are divided by for the sides that pass Python.
-PYTHON_QUOTIENT = 4
-#: Sides that pass Python read 20,000 records before the first window ends.
-RECORDS_MIN = 160_000
-#: Of one run, only for the estimate of time.
-AROUND_S = {False: 35.0, True: 50.0}
+#: Every side reads 10,000 records before its first window ends.
+RECORDS_MIN = 12 * 15_000
+#: One run, only for the estimate of time.
+AROUND_S = 45.0
 Row = dict[str, Any]
 
 
@@ -56,7 +56,7 @@ def run(*, repeats: int, records: int = 500_000, peers: Sequence[str] = tuple(SI
     rows: dict[str, dict[str, list[Row]]] = {
         side: {topology: [] for topology in TOPOLOGIES} for side in sides
     }
-    pace = Pace([AROUND_S[s.in_python] for s in sides.values()] * len(TOPOLOGIES) * repeats)
+    pace = Pace([AROUND_S] * len(sides) * len(TOPOLOGIES) * repeats)
     with filled_topics(records) as prefix:
         for number in range(repeats):
             for topology in TOPOLOGIES:
@@ -69,10 +69,10 @@ def run(*, repeats: int, records: int = 500_000, peers: Sequence[str] = tuple(SI
 
 @contextmanager
 def filled_topics(records: int) -> Iterator[str]:
-    """The prefix of the input topics of both sizes; all topics with it are deleted at the end."""
+    """The prefix of the input topics of all sizes; all topics with it are deleted at the end."""
     prefix = f"b1-{uuid.uuid4().hex[:8]}"
     try:
-        for count in (records, records // PYTHON_QUOTIENT):
+        for count in {records // side.divisor for side in SIDES.values()}:
             for topology in ("sums", "join"):
                 for name, messages in workload.inputs(topology, count).items():
                     topic = _topic(prefix, name, count)
@@ -90,8 +90,7 @@ def run_side(side: IngestSide, topology: Topology, records: int, prefix: str) ->
     Raises:
         ValueError: its results are not those of the topology.
     """
-    if side.in_python:
-        records //= PYTHON_QUOTIENT
+    records //= side.divisor
     names = workload.inputs(topology, records)
     work = IngestWork(
         topology,

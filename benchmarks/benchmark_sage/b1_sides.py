@@ -1,22 +1,24 @@
 """The sides of B1: each starts from the work of one run, and is a job on the stack or a process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from benchmark_sage import b1_topologies
 from benchmark_sage.b1_workload import IngestWork
-from benchmark_sage.sides import RunningSide, running_job
+from benchmark_sage.sides import RunningSide, flink_run, running_job
 from sage_flink.common import Settings
 from sage_flink.flow import FlinkOptions, submit
 
 
 class IngestSide(NamedTuple):
-    """How a side starts; sides whose records pass Python get fewer of them."""
+    """How a side starts, and what part of the records it gets: slow ones fewer."""
 
     start: Callable[[IngestWork], RunningSide]
-    in_python: bool = False
+    divisor: int = 1
     on_flink: bool = True
 
 
@@ -32,16 +34,29 @@ def _flink_sql(work: IngestWork) -> RunningSide:
     return running_job(Settings.load(), job_id)
 
 
+def _pyflink(work: IngestWork, options: Sequence[str] = ()) -> RunningSide:
+    return flink_run("pyflink_ingest", msgspec.json.encode(work).decode(), options)
+
+
 def options() -> FlinkOptions:
     """The options of every job on Flink: parallelism 1, and results once at the next checkpoint."""
     return FlinkOptions(checkpoint_interval_s=5.0)
 
 
+#: By default a Python worker caches 1,000 states, and asks the JVM for each other one: with 10,000
+#: keys that are as frequent as each other it asks for nearly all.
+CACHED = (
+    "-Dpython.state.cache-size=40000",
+    "-Dpython.map-state.read-cache-size=40000",
+    "-Dpython.map-state.write-cache-size=40000",
+)
 #: The limit first.
 SIDES: Mapping[str, IngestSide] = MappingProxyType(
     {
         "flink_sql": IngestSide(_flink_sql),
         "sage": IngestSide(partial(_sage, native=True)),
-        "sage_python": IngestSide(partial(_sage, native=False), in_python=True),
+        "sage_python": IngestSide(partial(_sage, native=False), divisor=4),
+        "pyflink": IngestSide(_pyflink, divisor=12),
+        "pyflink_cached": IngestSide(partial(_pyflink, options=CACHED), divisor=12),
     }
 )

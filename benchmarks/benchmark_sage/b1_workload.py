@@ -18,8 +18,10 @@ import msgspec
 
 Topology = Literal["stateless", "count", "sums", "join"]
 TOPOLOGIES: tuple[Topology, ...] = get_args(Topology)
-KEYS, EVENTS_PER_S, WINDOW_S, DISORDER_S, WITHIN_S = 10_000, 10_000, 10, 2, 1
+KEYS, EVENTS_PER_S, WINDOW_S, DISORDER_S, WITHIN_S = 10_000, 5_000, 10, 2, 1
 FIRST_MS, END_MS, END = 1_700_000_000_000, 60_000, "end"
+#: Prime, so that the disorder of a key differs from event to event.
+JITTER_MS = 1_999
 Message = dict[str, Any]
 
 
@@ -46,7 +48,7 @@ def events(count: int) -> Iterator[Message]:
         yield {
             "user": _user(number),
             "kind": "view" if number % 2 else "buy",
-            "at": FIRST_MS + number * 1000 // EVENTS_PER_S - number * 7919 % (DISORDER_S * 1000),
+            "at": FIRST_MS + number * 1000 // EVENTS_PER_S - number * 7919 % JITTER_MS,
             "price": number % 997 / 8,
             "page": f"/shop/items/{number % 977:04}",
         }
@@ -57,14 +59,14 @@ def events(count: int) -> Iterator[Message]:
 def orders(count: int) -> Iterator[Message]:
     """The left input of the join; a user has an order every two seconds."""
     for number in range(count):
-        behind_ms = number * 7919 % (DISORDER_S * 1000)
+        behind_ms = number * 7919 % JITTER_MS
         yield {"user": _user(number), "at": _order_ms(number) - behind_ms, "price": number % 1000}
 
 
 def payments(count: int) -> Iterator[Message]:
     """The right input; about half of the payments belong to an order."""
     for number in range(count):
-        behind_ms = number * 6007 % (DISORDER_S * 1000)
+        behind_ms = number * 6007 % JITTER_MS
         yield {
             "user": _user(number),
             "at": _order_ms(number) + WITHIN_S * 500 - behind_ms,
@@ -135,7 +137,7 @@ def _user(number: int) -> str:
 
 
 def _order_ms(number: int) -> int:
-    return FIRST_MS + number * 2000 // EVENTS_PER_S
+    return FIRST_MS + number * 1000 // EVENTS_PER_S
 
 
 def _running_counts(of: Iterable[Message]) -> Iterator[Message]:

@@ -56,14 +56,26 @@ def sage_small_bundles(work: Work) -> RunningSide:
 
 def pyflink_default(work: Work) -> RunningSide:
     """PyFlink's async operator at its defaults, by ``flink run``, on the same cluster."""
+    return flink_run("pyflink_async", _json(work))
+
+
+def flink_run(peer: str, work: str, options: Sequence[str] = ()) -> RunningSide:
+    """The job of a script that does not import sage; ``work`` is its argument.
+
+    ``options``: settings of Flink, as ``-Dkey=value``.
+
+    Raises:
+        StackError: ``flink run`` started no job.
+    """
     settings = Settings.load()
     python = Path(sys.executable)
     flink = next(python.parents[1].glob("lib/python3*/site-packages/pyflink/bin/flink"))
     # The native jar contains the Kafka connector of sql-connector-kafka.
     jar = (settings.home / "lib" / "sage-native.jar").resolve().as_uri()
     command = [
-        *("bash", str(flink), "run", "-d", "-pyexec", str(python), "-pyclientexec", str(python)),
-        *("-py", str(PEERS / "pyflink_async.py"), "--connector", jar, "--work", _json(work)),
+        *("bash", str(flink), "run", "-d", *options, "-pyexec", str(python)),
+        *("-pyclientexec", str(python), "-py", str(PEERS / f"{peer}.py")),
+        *("--connector", jar, "--work", work),
     ]
     env = {
         **os.environ,

@@ -48,11 +48,11 @@ async def test_both_forms_of_a_topology_make_the_results_that_are_expected(topol
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_topology_has_results_that_differ_when_one_is_missing(topology):
+def test_fewer_records_make_other_results(topology):
     whole = b1_workload.expected(topology, RECORDS)
 
     assert whole["results"] > RECORDS / 10
-    assert whole != b1_workload.expected(topology, RECORDS - 2)
+    assert whole != b1_workload.expected(topology, RECORDS - 20)
 
 
 def test_the_first_windows_end_two_seconds_after_their_end():
