@@ -46,6 +46,14 @@ COMPARISONS = (
         1.5,
         3.0,
     ),
+    Comparison(
+        "sage_python",
+        ("quix", "bytewax"),
+        "records_per_cpu_s",
+        "functions over the best of Quix and Bytewax, per core",
+        2.0,
+        4.0,
+    ),
 )
 
 

@@ -6,7 +6,7 @@ two topics, by key and event time). ``flink_sql`` is the limit of what runs in t
 query, aggregates in one phase as those of sage. ``sage`` is declared, ``sage_python`` has functions
 in Python. ``pyflink`` is PyFlink's DataStream API with its defaults, ``pyflink_cached`` the same
 with room for all keys in the caches of its workers. All sides on Flink have parallelism 1 and write
-exactly once.
+exactly once. ``quix`` and ``bytewax`` are one process each, with their defaults: at least once.
 
 The topics are filled before. A run is measured from its first result to its last one, by the clock
 of the broker, so the start of jobs and workers is not part of it (``start_s``). A slow side reads

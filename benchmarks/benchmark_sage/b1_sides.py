@@ -1,6 +1,8 @@
 """The sides of B1: each starts from the work of one run, and is a job on the stack or a process."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -9,7 +11,8 @@ import msgspec
 
 from benchmark_sage import b1_topologies
 from benchmark_sage.b1_workload import IngestWork
-from benchmark_sage.sides import RunningSide, flink_run, running_job
+from benchmark_sage.proxies import environment
+from benchmark_sage.sides import PEERS, RunningSide, flink_run, running_job, running_script
 from sage_flink.common import Settings
 from sage_flink.flow import FlinkOptions, submit
 
@@ -35,7 +38,25 @@ def _flink_sql(work: IngestWork) -> RunningSide:
 
 
 def _pyflink(work: IngestWork, options: Sequence[str] = ()) -> RunningSide:
-    return flink_run("pyflink_ingest", msgspec.json.encode(work).decode(), options)
+    return flink_run("pyflink_ingest", _json(work), options)
+
+
+def _alone(work: IngestWork, *, peer: str) -> RunningSide:
+    """A process of the peers' environment; its state is in a folder that ends with it."""
+    python = environment("quix-bytewax") / "python"
+    folder = tempfile.TemporaryDirectory(prefix="b1-")
+    script = str(PEERS / f"{peer}.py")
+    running = running_script(peer, str(python), script, _json(work), folder.name)
+
+    def stop() -> None:
+        running.stop()
+        folder.cleanup()
+
+    return replace(running, stop=stop)
+
+
+def _json(work: IngestWork) -> str:
+    return msgspec.json.encode(work).decode()
 
 
 def options() -> FlinkOptions:
@@ -58,5 +79,7 @@ SIDES: Mapping[str, IngestSide] = MappingProxyType(
         "sage_python": IngestSide(partial(_sage, native=False), divisor=4),
         "pyflink": IngestSide(_pyflink, divisor=12),
         "pyflink_cached": IngestSide(partial(_pyflink, options=CACHED), divisor=12),
+        "quix": IngestSide(partial(_alone, peer="quix_ingest"), divisor=4, on_flink=False),
+        "bytewax": IngestSide(partial(_alone, peer="bytewax_ingest"), on_flink=False),
     }
 )

@@ -130,12 +130,12 @@ def running_job(settings: Settings, job_id: str) -> RunningSide:
 
 
 def _script(peer: str, work: Work) -> RunningSide:
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmark_sage.peers.{peer}", _json(work)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return running_script(peer, sys.executable, "-m", f"benchmark_sage.peers.{peer}", _json(work))
+
+
+def running_script(peer: str, *command: str) -> RunningSide:
+    """The process of a peer, which ends by itself."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def wait(timeout_s: float) -> str:
         out, errors = process.communicate(timeout=timeout_s)
