@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 Rows = Mapping[str, Mapping[str, Sequence[Row]]]
 
 
-class Comparison(NamedTuple):
+class SideComparison(NamedTuple):
     """A side against the best of others by one figure, with the floor of the ratio."""
 
     side: str
@@ -28,8 +28,8 @@ class Comparison(NamedTuple):
 
 
 COMPARISONS = (
-    Comparison("sage", ("flink_sql",), "records_per_s", "declared over Flink SQL", 0.8, 1.0),
-    Comparison(
+    SideComparison("sage", ("flink_sql",), "records_per_s", "declared over Flink SQL", 0.8, 1.0),
+    SideComparison(
         "sage_python",
         ("flink_sql",),
         "records_per_s",
@@ -38,7 +38,7 @@ COMPARISONS = (
         1.0,
         ("sums",),
     ),
-    Comparison(
+    SideComparison(
         "sage_python",
         ("pyflink", "pyflink_cached"),
         "records_per_cpu_s",
@@ -46,7 +46,7 @@ COMPARISONS = (
         1.5,
         3.0,
     ),
-    Comparison(
+    SideComparison(
         "sage_python",
         ("quix", "bytewax"),
         "records_per_cpu_s",
@@ -77,7 +77,7 @@ def headline(rows: Rows) -> list[Headline]:
     return found
 
 
-def ratios(rows: Rows, comparison: Comparison, topology: str) -> list[float]:
+def ratios(rows: Rows, comparison: SideComparison, topology: str) -> list[float]:
     """The side's figure over the best of the others, of repeats in which both have one.
 
     An other side that failed is left out; without any other side there is no ratio.

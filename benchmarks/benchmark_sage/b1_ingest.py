@@ -48,8 +48,11 @@ def run(*, repeats: int, records: int = 500_000, peers: Sequence[str] = tuple(SI
     """Every side ``repeats`` times in each topology, interleaved, over ``records`` records.
 
     Raises:
-        ConfigError: ``records`` are too few, so that a side would end with its first windows.
+        ConfigError: ``records`` are too few, so that a side would end with its first windows; or
+            there is no such peer.
     """
+    if unknown := set(peers) - set(SIDES):
+        raise ConfigError(f"B1 has no peer {', '.join(sorted(unknown))}; it has {', '.join(SIDES)}")
     if records < RECORDS_MIN:
         raise ConfigError(f"B1 needs at least {RECORDS_MIN} --records, got {records}")
     sides = {name: side for name, side in SIDES.items() if name in {"sage", "sage_python", *peers}}
@@ -158,7 +161,7 @@ def make_result_topic(topic: str) -> None:
 
 @cache
 def _expected(topology: Topology, records: int) -> dict[str, float]:
-    return workload.expected(topology, records)
+    return workload.expected_summary(topology, records)
 
 
 def _topic(prefix: str, name: str, records: int) -> str:

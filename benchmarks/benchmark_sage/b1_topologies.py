@@ -1,7 +1,7 @@
 """The topologies of B1 as pipelines of sage, each declared and with functions in Python.
 
-``native``: no step of the declared form runs in Python. The other one is what an author writes who
-prefers functions: a filter and a map, a fold, or a map in front of the same windows and join.
+``native``: no step of the declared form runs in Python. The other form has Python functions: a
+filter and a map, a fold, or a map in front of the same windows and join.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def _count(work: IngestWork, native: bool) -> Stream:
 
 
 def _sums(work: IngestWork, native: bool) -> Stream:
-    return _timed(work, "events", native).window(
+    return _with_event_time(work, "events", native).window(
         "sums",
         Tumbling(work.window_s),
         {"n": Count(), "total": Sum("price"), "low": Min("price"), "high": Max("price")},
@@ -47,7 +47,7 @@ def _sums(work: IngestWork, native: bool) -> Stream:
 
 
 def _join(work: IngestWork, native: bool) -> Stream:
-    orders, payments = (_timed(work, name, native) for name in ("orders", "payments"))
+    orders, payments = (_with_event_time(work, name, native) for name in ("orders", "payments"))
     return orders.join("pairs", payments, within_s=(0.0, float(work.within_s)))
 
 
@@ -64,7 +64,7 @@ def _read(work: IngestWork, name: str) -> Stream:
     return sage.flow.read(name, kafka(topic, work.servers, bounded=True, format=Json()))
 
 
-def _timed(work: IngestWork, name: str, native: bool) -> Stream:
+def _with_event_time(work: IngestWork, name: str, native: bool) -> Stream:
     read = _read(work, name)
     if not native:
         read = read.map(f"{name}.check", check_amount)

@@ -1,7 +1,7 @@
 """The input of B1, and the results that every side has to make of it.
 
 Three topics of JSON: ``events`` of about 100 bytes for the topologies of one topic, ``orders`` and
-``payments`` for the join. All come up to 2 s out of order in event time. The last event, of the key
+``payments`` for the join. All are up to 2 s out of order in event time. The last event, of the key
 ``end``, is a minute later and ends all windows before it; the window of its own is not compared.
 
 >>> [event["user"] for event in events(3)]
@@ -91,8 +91,8 @@ def read_before_first_result(topology: Topology, records: int) -> int:
     return next(number for number, event in reading if event["at"] >= ended_ms)
 
 
-def expected(topology: Topology, records: int) -> dict[str, float]:
-    """What :func:`summary` has to say of the results of any side, computed without an engine."""
+def expected_summary(topology: Topology, records: int) -> dict[str, float]:
+    """The :func:`summary` of the results of any side, computed without an engine."""
     match topology:
         case "stateless":
             return summary(topology, (e for e in events(records) if e["kind"] == "buy"))
@@ -108,8 +108,8 @@ def expected(topology: Topology, records: int) -> dict[str, float]:
 def summary(topology: Topology, results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """How many results there are, and sums of their fields; the order is that of the topic.
 
-    Of ``count`` the last result of each key, and that there is one for each record at least is seen
-    in the result file: an engine may repeat the last one at the end of its input.
+    Of ``count`` only the last result of each key: an engine may repeat it at the end of its input.
+    The number of all results is ``written`` in the result file.
     """
     if topology == "count":
         last = {result["key"]: result["n"] for result in results}

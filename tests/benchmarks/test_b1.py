@@ -44,15 +44,15 @@ async def test_both_forms_of_a_topology_make_the_results_that_are_expected(topol
     check(graph, "flink")
     results = [msgspec.json.decode(record.value) for record in sink.rows.values()]
     assert not outcome.failed
-    assert b1_workload.summary(topology, results) == b1_workload.expected(topology, RECORDS)
+    assert b1_workload.summary(topology, results) == b1_workload.expected_summary(topology, RECORDS)
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_fewer_records_make_other_results(topology):
-    whole = b1_workload.expected(topology, RECORDS)
+    whole = b1_workload.expected_summary(topology, RECORDS)
 
     assert whole["results"] > RECORDS / 10
-    assert whole != b1_workload.expected(topology, RECORDS - 20)
+    assert whole != b1_workload.expected_summary(topology, RECORDS - 20)
 
 
 def test_the_first_windows_end_two_seconds_after_their_end():
@@ -66,7 +66,7 @@ def test_the_first_windows_end_two_seconds_after_their_end():
 
 
 def test_the_headline_compares_with_the_best_other_side_of_the_same_repeat():
-    comparison = b1_headline.Comparison("ours", ("a", "b"), "rate", "over the best", 2.0, 3.0)
+    comparison = b1_headline.SideComparison("ours", ("a", "b"), "rate", "over the best", 2.0, 3.0)
     rows = {
         "ours": {"sums": [{"rate": 20}, {"rate": 30}, {"error": "away"}]},
         "a": {"sums": [{"rate": 10}, {"error": "away"}, {"rate": 1}]},

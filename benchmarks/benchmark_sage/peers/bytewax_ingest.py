@@ -1,9 +1,9 @@
 """B1 in Bytewax, with one worker and its Kafka connector's defaults.
 
 ``python bytewax_ingest.py WORK FOLDER`` in an environment of its own. The clock of its windows
-stands still but for the events: its default moves with the system's clock, and a replay slower than
-the events' own time would find events late. It has no interval join: this one is a stateful map
-that keeps both sides, and clears them by the times of later records of the key.
+advances with the events only: by default it follows the system's clock too, and a replay that is
+slower than the events' own time would find events late. It has no interval join: this one is a
+stateful map that keeps both sides, and clears them by the times of later records of the key.
 https://docs.bytewax.io/stable/guide/concepts/windowing.html, .../connectors/kafka
 """
 

@@ -47,7 +47,7 @@ SUMS = Types.ROW_NAMED(
 PAIR = Types.ROW_NAMED(["left", "right"], [ORDER, PAYMENT])
 
 
-class EventTime(TimestampAssigner):  # type: ignore[misc]
+class AtField(TimestampAssigner):  # type: ignore[misc]
     """The field ``at``."""
 
     def extract_timestamp(self, value: Any, record_timestamp: int) -> int:
@@ -160,7 +160,7 @@ def count(env: StreamExecutionEnvironment, work: Work) -> tuple[DataStream, Any]
 def sums(env: StreamExecutionEnvironment, work: Work) -> tuple[DataStream, Any]:
     """Tumbling windows."""
     windows = TumblingEventTimeWindows.of(Time.seconds(work["window_s"]))
-    keyed = by_user(timed(read(env, work, 0, EVENT), work))
+    keyed = by_user(with_event_time(read(env, work, 0, EVENT), work))
     return keyed.window(windows).aggregate(
         PriceFigures(), window_function=WithKeyAndStart(), output_type=SUMS
     ), SUMS
@@ -169,7 +169,7 @@ def sums(env: StreamExecutionEnvironment, work: Work) -> tuple[DataStream, Any]:
 def join(env: StreamExecutionEnvironment, work: Work) -> tuple[DataStream, Any]:
     """Two streams by key and event time."""
     orders, payments = (
-        by_user(timed(read(env, work, index, row), work))
+        by_user(with_event_time(read(env, work, index, row), work))
         for index, row in enumerate((ORDER, PAYMENT))
     )
     joined = orders.connect(payments).process(IntervalJoin(work["within_s"] * 1000), PAIR)
@@ -184,11 +184,11 @@ def by_user(stream: DataStream) -> Any:
     return stream.key_by(lambda row: row["user"], key_type=TEXT)
 
 
-def timed(stream: DataStream, work: Work) -> DataStream:
+def with_event_time(stream: DataStream, work: Work) -> DataStream:
     """The stream with event time and watermarks."""
     disorder = Duration.of_seconds(work["disorder_s"])
     watermarks = WatermarkStrategy.for_bounded_out_of_orderness(disorder)
-    return stream.assign_timestamps_and_watermarks(watermarks.with_timestamp_assigner(EventTime()))
+    return stream.assign_timestamps_and_watermarks(watermarks.with_timestamp_assigner(AtField()))
 
 
 def read(env: StreamExecutionEnvironment, work: Work, index: int, row: Any) -> DataStream:

@@ -3,7 +3,8 @@
 ``python quix_ingest.py WORK FOLDER`` in an environment of its own; state is kept in ``FOLDER``.
 Keys are those of the messages and times those of Kafka, as its documentation has it. Windows are
 closed by any record of their partition, so that the last event ends all. Its interval join meets a
-record with those that came before it alone, so it may miss pairs where a topic is out of order.
+record with earlier ones that were read before it, so it may miss pairs where a topic is out of
+order.
 https://quix.io/docs/quix-streams/windowing.html, .../joins.html (join_interval)
 """
 
@@ -16,7 +17,7 @@ from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Max, Min, Sum
 
 Work = dict[str, Any]
-#: It ends when no message has come for as long: its ``count`` is of results.
+#: It ends after this many seconds without a message; the option ``count`` counts results.
 IDLE_S = 10
 
 
