@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the peers of the benchmarks: for the model pool's (B4, B5, B9) LiteLLM and vllm-router, for
-# `memo` LangChain and CocoIndex, each in its own environment with every version pinned; nginx from Debian.
+# `memo` LangChain and CocoIndex, for B1 Quix Streams and Bytewax, each in an environment of its own with
+# every version pinned; nginx from Debian.
 #
 #   bash infra/peers.sh            prints one line per peer; a second run takes about a second
 #
@@ -42,6 +43,8 @@ has_router() { has_peer vllm-router; }
 make_router() { make_peer vllm-router; }
 has_indexers() { has_peer indexers; }
 make_indexers() { make_peer indexers; }
+has_quix() { has_peer quix-bytewax; }
+make_quix() { make_peer quix-bytewax; }
 has_nginx() { [ -x "$(PATH=$PATH:/usr/sbin command -v nginx)" ]; }
 make_nginx() { debian nginx-light; }
 
@@ -62,3 +65,4 @@ peer litellm 'LiteLLM'
 peer router 'vllm-router'
 peer nginx 'nginx'
 peer indexers 'LangChain and CocoIndex'
+peer quix 'Quix Streams and Bytewax'

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark_sage import (
-    b1_windows,
+    b1_ingest,
     b2_real,
     b2_saturate,
     b3_trickle,
@@ -37,7 +37,7 @@ from sage_flink.common.errors import StackError
 from sage_jobs.entry import report_errors
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
-    "B1": ("windows of a keyed stream: events a second over Flink SQL", b1_windows.run),
+    "B1": ("Kafka to Kafka in four topologies: records a second and a core", b1_ingest.run),
     "B2": ("a backlog, one call a record: busy slots over a direct client", b2_saturate.run),
     "B2-real": ("the same on llama.cpp: tokens a second over a direct client", b2_real.run),
     "B3": ("a trickle of records: milliseconds added to the call", b3_trickle.run),

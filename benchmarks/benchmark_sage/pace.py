@@ -8,6 +8,7 @@ SHOWN = (
     *(
         "busy",
         "records_per_s",
+        "records_per_cpu_s",
         "documents_per_s",
         "requests_per_s",
         "tokens_per_s",

@@ -56,14 +56,26 @@ def sage_small_bundles(work: Work) -> RunningSide:
 
 def pyflink_default(work: Work) -> RunningSide:
     """PyFlink's async operator at its defaults, by ``flink run``, on the same cluster."""
+    return flink_run("pyflink_async", _json(work))
+
+
+def flink_run(peer: str, work: str, options: Sequence[str] = ()) -> RunningSide:
+    """The job of a script that does not import sage; ``work`` is its argument.
+
+    ``options``: settings of Flink, as ``-Dkey=value``.
+
+    Raises:
+        StackError: ``flink run`` started no job.
+    """
     settings = Settings.load()
     python = Path(sys.executable)
     flink = next(python.parents[1].glob("lib/python3*/site-packages/pyflink/bin/flink"))
     # The native jar contains the Kafka connector of sql-connector-kafka.
     jar = (settings.home / "lib" / "sage-native.jar").resolve().as_uri()
     command = [
-        *("bash", str(flink), "run", "-d", "-pyexec", str(python), "-pyclientexec", str(python)),
-        *("-py", str(PEERS / "pyflink_async.py"), "--connector", jar, "--work", _json(work)),
+        *("bash", str(flink), "run", "-d", *options, "-pyexec", str(python)),
+        *("-pyclientexec", str(python), "-py", str(PEERS / f"{peer}.py")),
+        *("--connector", jar, "--work", work),
     ]
     env = {
         **os.environ,
@@ -74,7 +86,7 @@ def pyflink_default(work: Work) -> RunningSide:
     found = JOB_ID.search(done.stdout)
     if found is None:
         raise StackError(f"flink run started no job: {(done.stdout + done.stderr)[-500:]}")
-    return _job(settings, found[1])
+    return running_job(settings, found[1])
 
 
 def limit(work: Work) -> RunningSide:
@@ -92,10 +104,12 @@ def _submit(graph: sage.flow.Graph, work: Work) -> RunningSide:
     pool = settings.model_copy(update={"gateway_url": work.url})
     options = sage_job.options(work)
     job_id = sage.flow.submit(graph, name=work.name, options=options, settings=pool)
-    return _job(settings, job_id)
+    return running_job(settings, job_id)
 
 
-def _job(settings: Settings, job_id: str) -> RunningSide:
+def running_job(settings: Settings, job_id: str) -> RunningSide:
+    """The job, on the TaskManager of the local stack."""
+
     def wait(timeout_s: float) -> str:
         deadline = time.monotonic() + timeout_s
         with FlinkRest(settings.flink_url) as rest:
@@ -116,12 +130,12 @@ def _job(settings: Settings, job_id: str) -> RunningSide:
 
 
 def _script(peer: str, work: Work) -> RunningSide:
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmark_sage.peers.{peer}", _json(work)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return running_script(peer, sys.executable, "-m", f"benchmark_sage.peers.{peer}", _json(work))
+
+
+def running_script(peer: str, *command: str) -> RunningSide:
+    """The process of a peer, which ends by itself."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def wait(timeout_s: float) -> str:
         out, errors = process.communicate(timeout=timeout_s)
