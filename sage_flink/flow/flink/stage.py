@@ -28,6 +28,7 @@ from pyflink.java_gateway import get_gateway
 
 from sage_flink.common.dead_letters import to_message
 from sage_flink.common.records import FailedRecord, Record, decode, encode
+from sage_flink.flow.flink.element_groups import GROUP, OutputGroup, elements_of, encode_delta
 from sage_flink.flow.flink.record_watch import RecordWatch
 from sage_flink.platform.record_accounting import counter_name
 
@@ -38,10 +39,6 @@ FAILED = OutputTag("failed", BYTES)
 STATE = OutputTag("state", BYTES)
 #: Between the steps of a stage records, behind the last one bytes.
 Item = Record | bytes
-#: The first byte of a group of elements, with which no MessagePack begins; then an array of bins.
-_GROUP = 0xC1
-_ELEMENTS = msgspec.msgpack.Decoder(list[bytes])
-_GROUP_BYTES_MAX = 256 << 10
 #: The first byte of a MessagePack map: a signal of the operator. Elements are arrays.
 _MAP, _MAP_MASK = 0x80, 0xF0
 
@@ -70,25 +67,6 @@ class _Signal(msgspec.Struct):
     refused: bytes = b""
     states: bool = False
     epoch: EpochSignal | None = None
-
-
-class _Group:
-    """The outputs that leave in one element; it ends earlier when they are large."""
-
-    def __init__(self) -> None:
-        self.outputs: list[bytes] = []
-        self.size = 0
-
-    def add(self, output: bytes) -> Iterator[bytes]:
-        self.outputs.append(output)
-        self.size += len(output)
-        return self.end() if self.size >= _GROUP_BYTES_MAX else iter(())
-
-    def end(self) -> Iterator[bytes]:
-        """The group, if it has outputs."""
-        if self.outputs:
-            yield bytes((_GROUP,)) + msgspec.msgpack.encode(self.outputs)
-        self.outputs, self.size = [], 0
 
 
 class Step:
@@ -190,21 +168,28 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     ) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         """The last step's items for ``value``, the failures of all steps, and the counter delta.
 
-        For a group of elements the items and deltas are in groups, too.
+        Those of a group of elements are in groups, too, with one delta for all of them.
         """
-        if value[0] != _GROUP:
-            yield from self._process(value)
+        delta: dict[str, int] = {}
+        if value[0] != GROUP:
+            yield from self._process(value, delta)
+            yield from encode_delta(delta)
             return
-        items = _Group()
-        for element in _ELEMENTS.decode(memoryview(value)[1:]):
-            for out in self._process(element):
+        items = OutputGroup()
+        for element in elements_of(value):
+            for out in self._process(element, delta):
                 if isinstance(out, bytes):
                     yield from items.add(out)
                 else:
                     yield out
+        for encoded in encode_delta(delta):
+            yield from items.add(encoded)
         yield from items.end()
 
-    def _process(self, value: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
+    def _process(
+        self, value: bytes, delta: dict[str, int]
+    ) -> Iterator[bytes | tuple[OutputTag, bytes]]:
+        """The outputs of one element; its counts are added to ``delta``."""
         outputs = 0
         for step in self.steps:
             step.read = step.emitted = step.dead_lettered = step.merged = 0
@@ -213,8 +198,8 @@ class Stage(ProcessFunction):  # type: ignore[misc]
             outputs += isinstance(out, bytes)
             yield out
         self.watch.started_s = 0.0
-        if self.counted and (delta := self._counter_delta(outputs)):
-            yield msgspec.msgpack.encode(delta)
+        if self.counted:
+            self._add_counts(delta, outputs)
 
     def _outputs(self, value: bytes) -> Iterator[bytes | tuple[OutputTag, bytes]]:
         if value[0] & _MAP_MASK != _MAP:
@@ -242,19 +227,18 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     def _dead_letter(self, failed: FailedRecord) -> tuple[OutputTag, bytes]:
         return FAILED, encode(to_message(failed, self.job, self.run))
 
-    def _counter_delta(self, outputs: int) -> dict[str, int]:
-        """The counts of this element minus those of ``outputs`` records that pass through."""
-        delta: dict[str, int] = {}
+    def _add_counts(self, delta: dict[str, int], outputs: int) -> None:
+        """Add the counts of this element minus those of ``outputs`` records that pass through."""
         for step in self.steps:
             if step.merged:
-                delta[counter_name(step.counts_as[0], "merged")] = step.merged
+                merged = counter_name(step.counts_as[0], "merged")
+                delta[merged] = delta.get(merged, 0) + step.merged
             if step.read == step.emitted == outputs and not step.dead_lettered:
                 continue
             counts = (step.read - outputs, step.emitted - outputs, step.dead_lettered)
             for name, count in zip(step.counters, counts, strict=True):
                 if count:
                     delta[name] = delta.get(name, 0) + count
-        return delta
 
     def passthrough_counters(self) -> list[str]:
         """The counters of a record that passes through: read and emitted, of every step."""
