@@ -1,4 +1,4 @@
-"""Elements that cross between the JVM and a Python worker together; Java's twin is ``ElementGroup``."""
+"""Elements that cross between JVM and Python worker together; Java's twin is ``ElementGroup``."""
 
 from collections.abc import Iterator
 
