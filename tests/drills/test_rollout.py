@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmark_sage.recovery.rollout import LAST, RolloutRun
+from benchmark_sage.recovery.rollout import LAST_ANSWERS, RolloutRun
 
 
 @pytest.fixture
@@ -11,8 +11,8 @@ def rollout(cluster, full, seed, tmp_path, keep):
 
     def rollout(name, *, broadcast):
         cluster.up()
-        least = 10_000 if full else 1_000
-        row = RolloutRun(cluster, broadcast, least, tmp_path, seed=seed).run()
+        events_min = 10_000 if full else 1_000
+        row = RolloutRun(cluster, broadcast, events_min, tmp_path, seed=seed).run()
         keep(name, row)
         assert row["restarts"] >= 3
         assert row["lost"] == row["duplicated"] == row["both"] == row["wrong"] == 0
@@ -26,8 +26,8 @@ def test_no_answer_mixes_the_model_and_the_prompt_of_two_versions(rollout):
     row = rollout("rollout", broadcast=True)
 
     assert row["mixed"] == 0
-    assert min(row["of_version_0"], row["of_version_1"]) > LAST
-    assert row["back"] == LAST  # the last answers are of the version before
+    assert min(row["of_version_0"], row["of_version_1"]) > LAST_ANSWERS
+    assert row["back"] == LAST_ANSWERS  # the last answers are of the version before
     assert row["calls_per_id"] <= 1.02
 
 

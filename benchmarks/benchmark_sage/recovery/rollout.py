@@ -38,7 +38,7 @@ VERSIONS = (
 )
 #: The versions in their order; the TaskManager is killed right after each of the first three.
 SWITCHES = (1, 0, 1, 0)
-KILLS, LAST = 3, 100
+KILLS, LAST_ANSWERS = 3, 100
 CHECKPOINT_S, POLL_S, FLOW_S, WAIT_S, SETTLE_S = 1.0, 1.0, 8.0, 240.0, 3.0
 
 
@@ -96,11 +96,11 @@ class VersionChat:
 
 @dataclass(slots=True)
 class RolloutRun:
-    """One side of the drill: four switches and three kills during ``least`` events or more."""
+    """One side of the drill: four switches and three kills during ``events_min`` events or more."""
 
     cluster: Cluster
     broadcast: bool
-    least: int
+    events_min: int
     folder: Path
     rate_per_s: float = 120.0
     seed: int = 0
@@ -174,7 +174,7 @@ class RolloutRun:
                 for prompt, answer in zip(prompts, answers, strict=True)
             ),
             **{f"of_version_{number}": prompts.count(number) for number in range(len(VERSIONS))},
-            "back": sum(prompt == 0 for prompt in prompts[-LAST:]),
+            "back": sum(prompt == 0 for prompt in prompts[-LAST_ANSWERS:]),
         }
 
     def _prompt_version(self, texts: dict[str, str], answer: dict[str, Any]) -> int | None:
@@ -207,7 +207,7 @@ class RolloutRun:
 
     def _events(self, stop: threading.Event) -> Iterator[tuple[bytes, bytes]]:
         began_s = time.monotonic()
-        while self.count < self.least or not stop.is_set():
+        while self.count < self.events_min or not stop.is_set():
             time.sleep(max(0.0, began_s + self.count / self.rate_per_s - time.monotonic()))
             id_, text = event_of(self.count)
             self.count += 1
