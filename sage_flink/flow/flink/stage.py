@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Literal
 
+import cloudpickle  # type: ignore[import-untyped]  # installed with apache-flink
 import msgspec
 from pyflink.common import Types
 from pyflink.datastream import DataStream, OutputTag
@@ -30,6 +31,7 @@ from sage_flink.common.dead_letters import to_message
 from sage_flink.common.records import FailedRecord, Record, decode, encode
 from sage_flink.flow.flink.element_groups import GROUP, OutputGroup, elements_of, encode_delta
 from sage_flink.flow.flink.record_watch import RecordWatch
+from sage_flink.flow.flink.stage_loading import load_alone
 from sage_flink.platform.record_accounting import counter_name
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -148,6 +150,10 @@ class Stage(ProcessFunction):  # type: ignore[misc]
     def takes_batches(self) -> bool:
         """Whether one of the steps takes batches."""
         return any(step.takes_batches for step in self.steps)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The pickle, whose parts are loaded by :func:`load_alone`."""
+        return load_alone, (cloudpickle.dumps((type(self), self.__dict__)),)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Open every step; when one fails, the steps before it are closed."""
