@@ -71,21 +71,15 @@ def through_faults(cluster, rest, job_id: str, feeders: list[TimedFeeder]) -> No
     for feeder in feeders:
         feeder.start()
     for share, fault in (
-        (0.2, lambda: kill(cluster, rest, job_id)),
+        (0.2, lambda: cluster.kill_taskmanager(rest, job_id)),
         (0.4, lambda: rest.rescale(job_id, 4)),
-        (0.6, lambda: kill(cluster, rest, job_id)),
+        (0.6, lambda: cluster.kill_taskmanager(rest, job_id)),
         (0.8, lambda: rest.rescale(job_id, 2)),
     ):
         feeders[0].wait(share)
         fault()
     for feeder in feeders:
         feeder.join(600)
-
-
-def kill(cluster, rest, job_id: str) -> None:
-    cluster.kill("taskmanager", "java")
-    until(lambda: not rest.all_tasks_running(job_id), 120, "the job notices", every_s=0.1)
-    until(lambda: rest.all_tasks_running(job_id), 120, "the job's tasks run again")
 
 
 def values_of(topic: str) -> list[dict]:

@@ -129,7 +129,7 @@ def _run(side: IngestSide, work: IngestWork) -> Usage:
 
 def _check(work: IngestWork, results: Sequence[Record]) -> None:
     decoded = (msgspec.json.decode(each.value) for each in results if each.value is not None)
-    got, due = workload.summary(work.topology, decoded), _expected(work.topology, work.records)
+    got, due = workload.summary(work.topology, decoded), _summary_of(work.topology, work.records)
     if got != due:
         raise ValueError(f"results of {work.topology} must be {due}, got {got}")
 
@@ -160,7 +160,7 @@ def make_result_topic(topic: str) -> None:
 
 
 @cache
-def _expected(topology: Topology, records: int) -> dict[str, float]:
+def _summary_of(topology: Topology, records: int) -> dict[str, float]:
     return workload.expected_summary(topology, records)
 
 

@@ -71,7 +71,7 @@ class StateRun:
                 row: Row = {"keys": self.keys, "parts": [self._fill(rest, job_id, 0)]}
                 for part in range(1, PARTS):
                     row["parts"].append(self._fill(rest, job_id, part))
-                row |= written(rest.checkpoints(job_id))
+                row |= checkpoint_sizes(rest.checkpoints(job_id))
                 row |= self._kill(rest, job_id)
                 row["passed_again"] = self._passed_again()
                 rest.cancel(job_id)
@@ -117,10 +117,8 @@ class StateRun:
         }
 
     def _kill(self, rest: FlinkRest, job_id: str) -> Row:
-        before, began_s = rest.restarts(job_id), time.monotonic()
-        self.cluster.kill("taskmanager", "java")
-        until(lambda: rest.restarts(job_id) > before, WAIT_S, "the job restarts")
-        until(lambda: rest.all_tasks_running(job_id), WAIT_S, "the job runs again")
+        began_s = time.monotonic()
+        self.cluster.kill_taskmanager(rest, job_id)
         runs_s = time.monotonic() - began_s
         self._mark()
         first_s = time.monotonic() - began_s
@@ -133,7 +131,7 @@ class StateRun:
         new = [f"{self.marks}/{number}" for number in range(CHECKED)]
         feed(self.name, (message(user, check=True) for user in [*map(str, known), *new]))
         self._mark()
-        passed = set(self._passed())
+        passed = set(self._users())
         missing = set(new) - passed
         if missing:
             raise AssertionError(f"{len(missing)} new users did not pass, such as {min(missing)}")
@@ -148,9 +146,9 @@ class StateRun:
         self.marks += 1
         mark = f"mark/{self.marks}"
         feed(self.name, [message(mark, check=True)])
-        until(lambda: mark in set(self._passed()), WAIT_S, "the records of the topic", every_s=0.5)
+        until(lambda: mark in set(self._users()), WAIT_S, "the records of the topic", every_s=0.5)
 
-    def _passed(self) -> Iterator[str]:
+    def _users(self) -> Iterator[str]:
         for record in drain(f"{self.name}.out"):
             yield msgspec.json.decode(record.value)["user"]
 
@@ -185,7 +183,7 @@ def mib(size: int) -> float:
     return round(size / 2**20, 2)
 
 
-def written(checkpoints: dict[str, Any]) -> Row:
+def checkpoint_sizes(checkpoints: dict[str, Any]) -> Row:
     """What a checkpoint wrote while keys came, and the whole state at it: means, in MiB."""
     summary = checkpoints["summary"]
     return {

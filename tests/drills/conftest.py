@@ -5,7 +5,6 @@ writes the rows to the result file of B10.
 """
 
 import gc
-import os
 import random
 import warnings
 from dataclasses import asdict
@@ -18,11 +17,10 @@ from rich.table import Table
 from benchmark_sage import sides
 from benchmark_sage.mock_engine import mock_engine
 from benchmark_sage.recovery import events, results
-from benchmark_sage.recovery.cluster import prepare
+from benchmark_sage.recovery.cluster import running_cluster
 from benchmark_sage.recovery.drill import drill
 from benchmark_sage.recovery.ingest import ingest_drill
 from benchmark_sage.recovery.peers import peer_drill
-from sage_flink.common import sage_home
 
 COLUMNS = ("ids", "lost", "duplicated", "both", "wrong", "calls_per_id", "first_output_s")
 POOL_COLUMNS = (
@@ -107,16 +105,9 @@ def table(title, columns, rows):
 @pytest.fixture(scope="session")
 def cluster():
     """The drills' own running stack; ``SAGE_HOME`` points to it."""
-    installed = sage_home()
-    cluster = prepare(installed / "drills", installed)
-    os.environ["SAGE_HOME"] = str(cluster.home)
-    try:
-        cluster.up()
+    with running_cluster() as cluster:
         yield cluster
-    finally:
-        cluster.down()
-        gc.collect()  # reports sockets that clients of a dead broker left open now, not at exit
-        os.environ["SAGE_HOME"] = str(installed)
+    gc.collect()  # reports sockets that clients of a dead broker left open now, not at exit
 
 
 @pytest.fixture(scope="session")

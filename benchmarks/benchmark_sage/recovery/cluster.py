@@ -21,12 +21,14 @@ import yaml
 from benchmark_sage.recovery.workload import DIM
 from sage_flink.common.settings import sage_home
 from sage_flink.platform import stack
+from sage_flink.platform.flink_rest import FlinkRest
 from sage_flink.platform.stack.stack_directory import StackDirectory
 from sage_flink.platform.stack.supervisor import Supervisor
 
 HEALTH = {"interval_s": 0.5, "timeout_s": 1.0, "missed_max": 2, "backoff_first_s": 0.2}
 #: How long an engine survives a killed gateway, and so also a failed drill.
 GRACE_S = 15.0
+RESTART_S = 240.0
 #: Model -> kind, replicas, the engine's latency.
 MODELS = {
     "mock-chat": ("chat", 1, "lognormal:30ms:0.5"),
@@ -68,6 +70,17 @@ class Cluster:
             raise LookupError(f"no process of {server} with {words} in {self.home}")
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
+
+    def kill_taskmanager(self, rest: FlinkRest, job_id: str) -> None:
+        """Kill -9 the TaskManager, and wait until the job runs again.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        before = rest.restarts(job_id)
+        self.kill("taskmanager", "java")
+        until(lambda: rest.restarts(job_id) > before, RESTART_S, "the job restarts")
+        until(lambda: rest.all_tasks_running(job_id), RESTART_S, "the job runs again")
 
     @contextmanager
     def away(self, server: str) -> Iterator[None]:

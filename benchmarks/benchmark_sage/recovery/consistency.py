@@ -204,7 +204,7 @@ class ConsistencyRun:
             job_id = sage.flow.submit(graph, name=self.name, options=options)
             try:
                 until(lambda: rest.all_tasks_running(job_id), WARM_S, "the job's tasks run")
-                self._ingest(lambda: self._kill(rest, job_id))
+                self._ingest(lambda: self.cluster.kill_taskmanager(rest, job_id))
                 return self._row(rest.restarts(job_id), times)
             finally:
                 if rest.job(job_id).state not in ENDED:
@@ -235,13 +235,6 @@ class ConsistencyRun:
         stop.set()
         for reader in readers:
             reader.join(60)
-
-    def _kill(self, rest: FlinkRest, job_id: str) -> None:
-        """Kill the TaskManager, and wait until the job runs again."""
-        before = rest.restarts(job_id)
-        self.cluster.kill("taskmanager", "java")
-        until(lambda: rest.restarts(job_id) > before, WAIT_S, "the job restarts")
-        until(lambda: rest.all_tasks_running(job_id), WAIT_S, "the job runs again")
 
     def _messages(self) -> Iterator[Any]:
         began_s = time.monotonic()

@@ -191,18 +191,18 @@ class RolloutRun:
         feeder.start()
         try:
             for number, version in enumerate(SWITCHES):
-                answered = self._ended()
-                until(lambda least=answered: self._ended() > least, WAIT_S, "the stream flows")  # type: ignore[misc]
+                answered = self._ends()
+                until(lambda least=answered: self._ends() > least, WAIT_S, "the stream flows")  # type: ignore[misc]
                 time.sleep(FLOW_S)
                 self._switch(version)
                 if number < KILLS:
                     time.sleep(chance.uniform(0.0, 1.5 * CHECKPOINT_S))
-                    self._kill(rest, job_id)
+                    self.cluster.kill_taskmanager(rest, job_id)
             time.sleep(FLOW_S)
         finally:
             stop.set()
             feeder.join(WAIT_S)
-        until(lambda: self._ended() >= self.count, WAIT_S, "an end of every event", every_s=1.0)
+        until(lambda: self._ends() >= self.count, WAIT_S, "an end of every event", every_s=1.0)
         time.sleep(SETTLE_S)  # a second answer would be visible now
 
     def _events(self, stop: threading.Event) -> Iterator[tuple[bytes, bytes]]:
@@ -213,7 +213,7 @@ class RolloutRun:
             self.count += 1
             yield id_.encode(), event(id_, text)
 
-    def _ended(self) -> int:
+    def _ends(self) -> int:
         ids = {from_message(record).id for record in drain(self.topics[3])}
         return len(ids | {msgspec.json.decode(one.value)["id"] for one in drain(self.topics[2])})
 
@@ -228,12 +228,6 @@ class RolloutRun:
     @property
     def _file(self) -> Path:
         return self.folder / f"{self.name}.json"
-
-    def _kill(self, rest: FlinkRest, job_id: str) -> None:
-        before = rest.restarts(job_id)
-        self.cluster.kill("taskmanager", "java")
-        until(lambda: rest.restarts(job_id) > before, WAIT_S, "the job restarts")
-        until(lambda: rest.all_tasks_running(job_id), WAIT_S, "the job runs again")
 
     def _calls(self) -> int:
         return sum(len(self.cluster.generations(version["model"])) for version in VERSIONS)
